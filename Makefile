@@ -1,0 +1,35 @@
+# make demo   set up, and run the main job on a made corpus (or CORPUS=folder)
+# make test   set up, and run the tests
+# make check  style, types, and the tests once more with doctests
+.PHONY: demo test check format clean
+
+PYTHON ?= python3
+VENV ?= .venv
+READY := $(VENV)/.ready
+RUN := $(VENV)/bin
+
+demo: $(READY)
+	@$(RUN)/python -m embedx.demo $(if $(CORPUS),"$(CORPUS)")
+
+test: $(READY)
+	$(RUN)/python -m pytest
+
+check: $(READY)
+	$(RUN)/ruff format --check
+	$(RUN)/ruff check
+	$(RUN)/mypy
+	$(RUN)/python -m pytest --doctest-modules embedx tests
+
+format: $(READY)
+	$(RUN)/ruff format
+	$(RUN)/ruff check --fix
+
+clean:
+	rm -rf $(VENV) build indexes/demo*
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "embedx needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@echo "Setting up $(VENV): torch and its libraries are 5 GB, a few minutes."
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)

@@ -1,0 +1,26 @@
+"""embedx: audio -> searchable, reusable embeddings.
+
+A sound file is decoded to a clip, cut into windows, turned into frames by a frozen extractor, pooled into vectors,
+kept in a store with its metadata, indexed, and searched. The file list reads as that sentence::
+
+    errors    what is raised, and the exit codes        recipe    everything that changes a vector
+    corpus    folder, manifest or data set -> items     disk      writing files whole or not at all
+    audio     path -> clip -> windows
+    extractors/  waves -> frames, one file per family
+    pooling   frames -> vectors
+    embedder  windows -> vectors: batches, device       (tensors end here, arrays begin)
+    store/    rows, vectors, failures and recipe: the truth, one SQLite file
+    index     nearest neighbours: derived, disposable
+    ingest    corpus + embedder -> store                 search    file, id or vector -> hits
+    probe     store -> leak-free report                  collection  all of it, opened
+    cli/      options in, results out                    synth     a labelled corpus made of nothing
+"""
+
+from embedx.collection import Collection, open
+from embedx.errors import EmbedxError
+from embedx.ingest import Progress, extract
+from embedx.recipe import Recipe
+from embedx.search import Hit, Hits
+
+__all__ = ["Collection", "EmbedxError", "Hit", "Hits", "Progress", "Recipe", "extract", "open"]
+__version__ = "0.1.0"

@@ -1,0 +1,81 @@
+"""The command line: options in, results out, no logic. One file per group of commands.
+
+Results go to stdout, everything else to stderr. Modules of embedx are imported inside the commands, so that
+`embedx --help` is quick.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from embedx import __version__
+from embedx.cli.extract import extract
+from embedx.cli.probe import probe
+from embedx.cli.search import search
+from embedx.cli.status import completion, models, status
+from embedx.errors import EmbedxError
+
+EXIT_INTERNAL = 1
+EXIT_DISK = 6
+EXIT_INTERRUPTED = 130
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Exit codes: 0 done; 1 internal error; 2 usage; 3 done, some inputs failed; 4 locked; 5 damaged or "
+    "incompatible store; 6 disk; 7 model missing or mismatched; 8 nothing to do; 130 / 143 interrupted after a commit.",
+)
+@click.version_option(__version__, prog_name="embedx")
+def cli() -> None:
+    r"""Turn audio into searchable, reusable embeddings.
+
+    \b
+    embedx extract recordings/ -o indexes/field     embed every file of a folder
+    embedx search indexes/field query.wav           find what sounds like query.wav
+    embedx probe indexes/field --label species      see how well the vectors tell labels apart
+    """
+
+
+for command in (extract, search, probe, status, models, completion):
+    cli.add_command(command)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; what goes wrong becomes a sentence on stderr."""
+    try:
+        result = cli.main(arguments, prog_name="embedx", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return EXIT_INTERRUPTED
+    except EmbedxError as error:
+        return complain(str(error), error.exit_code)
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return complain(f"The system refused: {error}", EXIT_DISK)
+    except Exception as error:
+        if os.environ.get("EMBEDX_DEBUG"):
+            raise
+        return complain(
+            f"Internal error ({type(error).__name__}: {error}). This is a fault of embedx: please report it with the "
+            "output of the same command under EMBEDX_DEBUG=1. What was committed is safe.",
+            EXIT_INTERNAL,
+        )
+
+
+def complain(message: str, code: int) -> int:
+    """Print an error and return its exit code."""
+    click.echo(f"Error: {message}", err=True)
+    return code
+
+
+def main() -> None:
+    """Be the program `embedx`."""
+    sys.exit(run())

@@ -1,0 +1,198 @@
+"""embedx extract: audio in, a collection out."""
+
+import json
+import os
+import signal
+import sys
+import time
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from embedx.audio import show
+from embedx.cli.output import print_json, size
+from embedx.errors import EXIT_SOME_FAILED, EmbedxError
+
+if TYPE_CHECKING:
+    from embedx.collection import Collection
+    from embedx.ingest import Progress
+
+LAYOUTS = click.Choice(["auto", "esc50", "urbansound8k", "folders", "files"])
+NAMED_FAILURES = 5  # failed files that the summary names; `embedx status --failed` has them all
+
+
+@click.command(
+    epilog="""\b
+    Examples:
+      embedx extract recordings/ -o indexes/field
+      embedx extract ESC-50/ -o indexes/esc --model yamnet --pooling mean,max
+      embedx extract clips.csv -o indexes/clips --model facebook/hubert-base-ls960 --layers all --label species
+      find . -name '*.wav' | embedx extract - -o indexes/found --window 5 --hop 2.5
+    """
+)
+@click.argument("source", nargs=-1, required=True)
+@click.option("-o", "--out", required=True, metavar="FOLDER", help="The collection, such as indexes/NAME.")
+@click.option("--model", default="logmel", show_default=True, help="A name of `embedx models`, a hub id, or a folder.")
+@click.option("--layers", default="last", show_default=True, help="last, all, or numbers such as 0,6,-1.")
+@click.option("--pooling", default="mean", show_default=True, help="mean, sum, max, or several: mean,max.")
+@click.option("--window", type=float, metavar="S", help="Seconds per row. [default: the recording, up to 60 s]")
+@click.option("--hop", type=float, metavar="S", help="Seconds between the starts of windows. [default: --window]")
+@click.option("--label", metavar="COLUMN", help="The column with labels, or a regular expression with one (group).")
+@click.option("--group", metavar="COLUMN", help="The same for groups that a probe never splits.")
+@click.option("--layout", type=LAYOUTS, default="auto", show_default=True, help="How a folder is read.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--precision", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
+@click.option("--batch-seconds", type=float, metavar="S", help="Audio in one batch; changes speed, not vectors.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def extract(source: tuple[str, ...], as_json: bool, **options: Any) -> int:
+    """Embed audio into a collection; run it again to go on or to add what is new.
+
+    SOURCE is a folder (searched recursively), audio files, or a manifest (CSV, Parquet or JSON lines with a path
+    column; - reads it from standard input). Known data sets and folders per class are recognised.
+
+    A file that cannot be used is named and counted, and never stops a run; the exit code is then 3.
+    """
+    from embedx.ingest import extract
+
+    begun = time.monotonic()
+    try:
+        with Signals() as signals, Shown() as show_progress:
+            collection = extract(list(source), on_progress=show_progress, interrupted=signals.received, **options)
+    except EmbedxError as error:
+        if as_json:
+            print_json({"exit_code": error.exit_code, "error": str(error)})
+        raise
+    progress = show_progress.last
+    assert progress is not None
+    summary = summarise(collection, progress, time.monotonic() - begun)
+    if not sys.stderr.isatty():
+        emit("summary", summary)
+    if as_json:
+        print_json(summary)
+    else:
+        print_summary(collection, summary)
+    return EXIT_SOME_FAILED if progress.failures else 0
+
+
+class Signals:
+    """The first SIGINT or SIGTERM asks for a clean stop, the second ends the process at once."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def received(self) -> int:
+        """Return the number of the signal that came, 0 if none."""
+        return self.number
+
+    def __enter__(self) -> "Signals":
+        self.old = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self.old.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.number:
+            os._exit(128 + number)
+        self.number = number
+        click.echo("\nStopping after the batch in hand; once more stops at once.", err=True)
+
+
+class Shown:
+    """Shows progress: a bar on a terminal, JSON lines elsewhere, about once a second."""
+
+    def __init__(self) -> None:
+        self.last: Progress | None = None
+        self.begun = time.monotonic()
+        self.emitted = 0.0
+        self.bar: Any = None
+
+    def __enter__(self) -> "Shown":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        elif self.last is not None:
+            self._emit(self.last)
+
+    def __call__(self, progress: "Progress") -> None:
+        """Take note of the progress, and show it."""
+        if self.last is None:
+            self.begun = time.monotonic()
+        self.last = progress
+        if sys.stderr.isatty():
+            self._draw(progress)
+        elif time.monotonic() - self.emitted > 1:
+            self._emit(progress)
+
+    def _draw(self, progress: "Progress") -> None:
+        from tqdm import tqdm
+
+        if self.bar is None:
+            self.bar = tqdm(total=progress.total, initial=progress.present, unit="clip", dynamic_ncols=True)
+        self.bar.set_postfix_str(
+            f"{self._speed(progress):.1f} h audio/h, {sum(progress.failures.values())} failed", refresh=False
+        )
+        self.bar.update(progress.present + progress.done - self.bar.n)
+
+    def _emit(self, progress: "Progress") -> None:
+        self.emitted = time.monotonic()
+        elapsed = self.emitted - self.begun
+        left = progress.total - progress.present - progress.done
+        emit(
+            "progress",
+            {
+                "recordings": progress.present + progress.done,
+                "total": progress.total,
+                "failures": sum(progress.failures.values()),
+                "audio_hours": round(progress.seconds / 3600, 4),
+                "audio_hours_per_hour": round(self._speed(progress), 1),
+                "eta_s": round(elapsed / progress.done * left, 1) if progress.done else None,
+            },
+        )
+
+    def _speed(self, progress: "Progress") -> float:
+        return progress.seconds / max(1e-3, time.monotonic() - self.begun)
+
+
+def emit(event: str, values: dict[str, Any]) -> None:
+    """Write one line of JSON to stderr."""
+    click.echo(json.dumps({"event": event, **values}), err=True)
+
+
+def summarise(collection: "Collection", progress: "Progress", seconds: float) -> dict[str, Any]:
+    """Return the summary of a run as plain values."""
+    return {
+        "exit_code": EXIT_SOME_FAILED if progress.failures else 0,
+        "collection": str(collection.folder),
+        "recordings": progress.total,
+        "already_there": progress.present,
+        "embedded": progress.done,
+        "windows": progress.windows,
+        "audio_hours": round(progress.seconds / 3600, 4),
+        "seconds": round(seconds, 1),
+        "failures": dict(progress.failures),
+        "rows": len(collection),
+        "views": collection.views,
+        "bytes": collection.store.size(),
+    }
+
+
+def print_summary(collection: "Collection", summary: dict[str, Any]) -> None:
+    """Print the summary as a person reads it."""
+    click.echo(
+        f"{summary['recordings']} recordings: {summary['embedded']} embedded now ({summary['windows']} windows, "
+        f"{summary['audio_hours']:.3g} h of audio in {summary['seconds']:.1f} s), "
+        f"{summary['already_there']} already there"
+    )
+    if summary["failures"]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary["failures"].items()))
+        click.echo(f"failed: {reasons}")
+        for recording in collection.failures()[:NAMED_FAILURES]:
+            click.echo(f"  {show(recording.path)}: {recording.detail}")
+        click.echo(f"  embedx status {summary['collection']} --failed  lists them all")
+    views = ", ".join(f"{view} ({dim})" for view, dim in summary["views"].items())
+    click.echo(f"{summary['collection']}: {summary['rows']} rows, {size(summary['bytes'])}, views {views}")

@@ -1,0 +1,202 @@
+"""Collection: a folder under indexes/, opened. The words of the command line as methods."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedx.errors import DiskError, NothingToDo, UsageError
+from embedx.index import VectorIndex
+from embedx.recipe import Recipe
+from embedx.search import Hits, answer, ask_file, ask_id, ask_vector
+from embedx.store import Recording, Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from embedx.embedder import Embedder
+    from embedx.probe import Report
+
+
+class Collection:
+    """Stored vectors with their metadata, as `embedx.open("indexes/NAME")` returns it.
+
+    It reads what is committed at the time, also while another process extracts. `len()` is the number of rows.
+
+    Raises:
+        UsageError: there is no collection in the folder.
+        StoreError: it is damaged, or made by a newer embedx.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.store = Store(self.folder)
+        self._indexes: dict[str, tuple[int, VectorIndex]] = {}  # view -> generation it was built from, index
+        self._embedder: Embedder | None = None
+
+    def __repr__(self) -> str:
+        return f"<Collection {self.folder}: {len(self)} rows by {self.recipe.extractor}>"
+
+    def __len__(self) -> int:
+        return self.store.count()
+
+    def __enter__(self) -> "Collection":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        self.store.close()
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the vectors were made."""
+        return self.store.recipe
+
+    @property
+    def views(self) -> dict[str, int]:
+        """Name and dimension of every stored view."""
+        return self.store.views
+
+    def search(
+        self,
+        query: str | os.PathLike[str] | None = None,
+        *,
+        id: int | None = None,
+        vector: Any = None,
+        k: int = 10,
+        where: str | None = None,
+        view: str | None = None,
+        exclude_self: bool | None = None,
+    ) -> Hits:
+        """Return the k rows that are most like a query, best first.
+
+        Args:
+            query: an audio file, or a stretch of it in seconds as "file#start-end".
+            id: instead, a row of this collection.
+            vector: instead, a vector [D] (or several [Q, D]), or a .npy file of it.
+            k: how many hits; fewer come back only where fewer rows exist.
+            where: an SQL condition on the rows, applied before the search: "label = 'dog' and fold <> 1".
+            view: which vectors are compared; the last layer with the first pooling if not given.
+            exclude_self: leave out the row itself, or the rows of the file that is the query; on with `id`.
+
+        Raises:
+            UsageError: not exactly one of query, id and vector; an unknown view; a condition that is none.
+            AudioError: the query cannot be read.
+            ModelError: the model that made the collection is not there any more.
+            NothingToDo: the collection is empty.
+        """
+        if (query is not None) + (id is not None) + (vector is not None) != 1:
+            raise UsageError("Give one of: an audio file as query, id=, or vector=.")
+        view = self._view(view)
+        if exclude_self is None:
+            exclude_self = id is not None
+        keep = None if where is None else self.store.filter(where)
+        if query is not None:
+            question = ask_file(self.store, self._load_embedder(), os.fspath(query), view, exclude_self)
+        elif id is not None:
+            question = ask_id(self.store, id, view, exclude_self)
+        else:
+            question = ask_vector(vector, self.views[view])
+        return answer(self.store, self.index(view), question, k, keep)
+
+    def rows(self, where: str | None = None) -> "pd.DataFrame":
+        """Return the rows as a pandas frame whose index is the row id, ascending.
+
+        Columns: path, start_s, end_s, duration_s, label, group, split, flags, then the metadata under its own names.
+
+        Raises:
+            UsageError: the condition is wrong; see `search`.
+        """
+        import pandas as pd
+
+        rows = self.store.rows(None if where is None else self.store.filter(where).tolist())
+        names = list(dict.fromkeys(name for row in rows for name in row.meta))
+        columns: dict[str, Any] = {
+            "path": pd.Series([row.path for row in rows], dtype=object),  # some names are no UTF-8
+            "start_s": np.array([row.start_s for row in rows], float),
+            "end_s": np.array([row.end_s for row in rows], float),
+            "duration_s": np.array([row.end_s - row.start_s for row in rows], float),
+            **{name: [getattr(row, name) for row in rows] for name in ("label", "group", "split")},
+            "flags": [",".join(row.flags) for row in rows],
+            **{name: [row.meta.get(name) for row in rows] for name in names},
+        }
+        return pd.DataFrame(columns).set_index(pd.Index([row.id for row in rows], dtype="int64", name="id"))
+
+    def vectors(self, view: str | None = None, where: str | None = None) -> NDArray[np.float32]:
+        """Return the vectors [N, D] of a view, float32, in the order of `rows(where)`.
+
+        Raises:
+            UsageError: there is no such view.
+            StoreError: a vector is damaged; the message names its row.
+        """
+        ids = None if where is None else self.store.filter(where).tolist()
+        return self.store.vectors(self._view(view), ids)[1]
+
+    def probe(
+        self,
+        label: str = "label",
+        *,
+        folds: str | None = None,
+        group: str | None = None,
+        view: str | None = None,
+        where: str | None = None,
+        C: float = 0.1,
+    ) -> "Report":
+        """Measure how well a linear classifier on the vectors tells the labels apart; see `embedx.probe.probe`."""
+        from embedx.probe import probe
+
+        ids = None if where is None else self.store.filter(where).tolist()
+        return probe(self.store, self._view(view), label=label, folds=folds, group=group, ids=ids, C=C)
+
+    def failures(self) -> list[Recording]:
+        """Return the recordings that could not be embedded, each with its reason and a detail."""
+        return [recording for recording in self.store.recordings().values() if recording.reason]
+
+    def index(self, view: str | None = None) -> VectorIndex:
+        """Return the index of a view: the one in memory or on disk if it is up to date, else a new one.
+
+        Raises:
+            NothingToDo: the collection is empty.
+        """
+        view = self._view(view)
+        generation = self.store.generation
+        built, index = self._indexes.get(view, (-1, None))
+        if index is None or built != generation:
+            file = self.folder / "index" / f"{view}.faiss"
+            note = {"view": view, "generation": generation, "fingerprint": self.recipe.fingerprint}
+            index = VectorIndex.load(file, note) or self._build(view, file, note)
+            self._indexes[view] = generation, index
+        return index
+
+    def _build(self, view: str, file: Path, note: dict[str, Any]) -> VectorIndex:
+        ids, vectors = self.store.vectors(view)
+        if not len(ids):
+            raise NothingToDo(f"{self.folder} holds no rows yet. `embedx status` says why.")
+        index = VectorIndex.build(ids, vectors)
+        with contextlib.suppress(DiskError):  # where the folder cannot be written, the index in memory serves as well
+            index.save(file, note)
+        return index
+
+    def _view(self, view: str | None) -> str:
+        view = self.recipe.default_view if view is None else view
+        if view not in self.views:
+            raise UsageError(f"There is no view {view!r}. Views of this collection: {', '.join(self.views)}.")
+        return view
+
+    def _load_embedder(self) -> "Embedder":
+        if self._embedder is None:
+            from embedx.embedder import Embedder
+
+            self._embedder = Embedder.from_recipe(self.recipe)
+        return self._embedder
+
+
+def open(folder: str | os.PathLike[str]) -> Collection:
+    """Open the collection in a folder; see `Collection`."""
+    return Collection(folder)

@@ -1,0 +1,202 @@
+"""Embedder: windows -> vectors. Batches by length, device, precision; the only place where tensors become arrays."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embedx import extractors
+from embedx.audio import Window, read_windows
+from embedx.errors import AudioError, RecipeMismatch, UsageError
+from embedx.extractors.base import Extractor
+from embedx.pooling import POOLINGS
+from embedx.recipe import Recipe, view_name
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Vectors = dict[str, NDArray[np.float32]]  # view -> vector [D]
+Key = TypeVar("Key")
+
+BATCH_SECONDS = 60.0  # on two cores larger batches gain nothing; a GPU takes 600 and more
+POOL = 16  # batches' worth of audio that is sorted by length at a time: pads by under 10 % whatever the order
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Embedder:
+    """A frozen extractor with a recipe: the same clip gives the same vectors, whatever it is batched with."""
+
+    def __init__(
+        self,
+        extractor: Extractor,
+        recipe: Recipe,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_seconds: float = BATCH_SECONDS,
+    ) -> None:
+        if not batch_seconds > 0:
+            raise UsageError(f"batch_seconds must be positive, not {batch_seconds}.")
+        self.device = pick_device(device)
+        self.precision = pick_precision(precision)
+        self.extractor = extractor.to(self.device)
+        self.recipe = recipe
+        self.budget = max(1, int(batch_seconds * extractor.sample_rate))  # samples in a batch, padding included
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe, *, device: str = "auto", precision: str = "auto") -> "Embedder":
+        """Load the extractor that a stored recipe names.
+
+        Raises:
+            ModelError: it is not where it was.
+            RecipeMismatch: it is there, but with other weights.
+        """
+        extractor = extractors.load(f"{recipe.extractor}:{recipe.source}")
+        if extractor.weights != recipe.weights:
+            raise RecipeMismatch(
+                f"The weights of {recipe.extractor} {recipe.source} are not those the collection was made with "
+                f"(weights: stored {recipe.weights[:12]}, found {extractor.weights[:12]}). Put the old ones back, or "
+                "extract anew."
+            )
+        return cls(extractor, recipe, device=device, precision=precision)
+
+    def embed(self, windows: Iterable[tuple[Key, Window]]) -> Iterator[tuple[Key, Vectors, tuple[str, ...]]]:
+        """Yield (key, vectors, flags) for every window, in the order in which batches are done.
+
+        A window shorter than the extractor's shortest is padded with zeros and flagged.
+        """
+        stream = iter(windows)
+        while pool := list(take_seconds(stream, POOL * self.budget)):
+            pool.sort(key=lambda pair: len(pair[1].samples), reverse=True)
+            while pool:
+                size = max(1, self.budget // self._length(pool[0][1]))
+                batch, pool = pool[:size], pool[size:]
+                vectors = self._run([window.samples for _, window in batch])
+                for i, (key, window) in enumerate(batch):
+                    padded = ("padded",) if len(window.samples) < self.extractor.min_samples else ()
+                    yield key, {view: matrix[i] for view, matrix in vectors.items()}, window.flags + padded
+
+    def embed_file(self, path: str, start_s: float = 0.0, end_s: float | None = None) -> dict[str, NDArray[np.float32]]:
+        """Return view -> vectors [windows, D] of a recording or a stretch of it, in the order of time.
+
+        Raises:
+            AudioError: it cannot be read.
+        """
+        recipe = self.recipe
+        _, windows = read_windows(path, recipe.sample_rate, recipe.window_s, recipe.hop_s, start_s, end_s)
+        found = sorted(self.embed(enumerate(windows)), key=lambda one: one[0])
+        vectors = {view: np.stack([vectors[view] for _, vectors, _ in found]) for view in recipe.views}
+        for matrix in vectors.values():
+            if not np.isfinite(matrix).all():
+                raise AudioError("non-finite", f"The model makes no finite vector of {path}.")
+        return vectors
+
+    def _length(self, window: Window) -> int:
+        return max(len(window.samples), self.extractor.min_samples)
+
+    def _run(self, clips: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """Map clips to view -> vectors [B, D]; a batch that does not fit into memory is halved, down to one clip."""
+        try:
+            return self._forward(clips)
+        except torch.OutOfMemoryError:
+            if len(clips) == 1:
+                raise
+        half = len(clips) // 2
+        first, second = self._run(clips[:half]), self._run(clips[half:])
+        return {view: np.concatenate([first[view], second[view]]) for view in first}
+
+    @torch.inference_mode()
+    def _forward(self, clips: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        lengths = torch.tensor([max(len(clip), self.extractor.min_samples) for clip in clips])
+        waves = torch.zeros(len(clips), int(lengths.max()))  # [B, S]
+        for row, clip in zip(waves, clips, strict=True):
+            row[: len(clip)] = torch.from_numpy(clip)
+        waves, lengths = waves.to(self.device), lengths.to(self.device)
+        vectors = {}
+        with exact_or(self.precision, self.device):
+            for layer, frames, counts in self.extractor.frames(waves, lengths, self.recipe.layers):
+                for pooling in self.recipe.poolings:
+                    pooled = POOLINGS[pooling](frames, counts)  # [B, D]
+                    vectors[view_name(layer, pooling)] = pooled.float().cpu().numpy()
+        return vectors
+
+
+def take_seconds(windows: Iterator[tuple[Key, Window]], samples: int) -> Iterator[tuple[Key, Window]]:
+    """Take windows from a stream until they hold this many samples."""
+    taken = 0
+    while taken < samples and (one := list(islice(windows, 1))):
+        taken += len(one[0][1].samples)
+        yield one[0]
+
+
+def exact_or(precision: str, device: str) -> contextlib.AbstractContextManager[object]:
+    """Return the context of a forward pass: true float32 (without TF32), or autocast to a narrower type."""
+    if precision == "float32":
+        return torch.backends.cudnn.flags(allow_tf32=False)
+    return torch.autocast(device.split(":")[0], DTYPES[precision])
+
+
+def pick_device(device: str) -> str:
+    """Return the device that "auto" means here.
+
+    Raises:
+        UsageError: it is unknown, or there is no GPU.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise UsageError(f"Unknown device {device!r}. Devices: auto, cpu, cuda.")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"Device {device!r} was asked for, but torch sees no GPU here. Use cpu or auto.")
+    return device
+
+
+def pick_precision(precision: str) -> str:
+    """Return the precision that "auto" means: float32, until a narrower one is shown to give the same neighbours."""
+    if precision not in ("auto", *DTYPES):
+        raise UsageError(f"Unknown precision {precision!r}. Precisions: auto, {', '.join(DTYPES)}.")
+    return "float32" if precision == "auto" else precision
+
+
+def pick_layers(layers: str | int | Sequence[int], offered: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the asked layers in ascending order: "last", "all", a number, "0,6,12" or a sequence; -1 is the last.
+
+    >>> pick_layers("last", (0, 1, 2)), pick_layers("-1,0", (0, 1, 2)), pick_layers("all", (0, 1, 2))
+    ((2,), (0, 2), (0, 1, 2))
+
+    Raises:
+        UsageError: the model has no such layer.
+    """
+    if layers in ("last", "all"):
+        return offered if layers == "all" else offered[-1:]
+    asked = layers.split(",") if isinstance(layers, str) else [layers] if isinstance(layers, int) else list(layers)
+    try:
+        numbers = [int(layer) for layer in asked]
+        picked = {offered[number] if number < 0 else number for number in numbers}
+    except (ValueError, TypeError, IndexError):
+        picked = set()
+    if not picked or not picked <= set(offered):
+        raise UsageError(
+            f"This model has no layers {layers!r}. It has {offered[0]} to {offered[-1]}; give last, all, or numbers "
+            "such as 0,6,-1 (-1 is the last)."
+        )
+    return tuple(sorted(picked))
+
+
+def pick_poolings(pooling: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the asked poolings, each once, in the order given.
+
+    >>> pick_poolings("mean,max")
+    ('mean', 'max')
+
+    Raises:
+        UsageError: one is unknown.
+    """
+    asked = [name.strip() for name in pooling.split(",")] if isinstance(pooling, str) else list(pooling)
+    unknown = [name for name in asked if name not in POOLINGS]
+    if unknown or not asked:
+        raise UsageError(f"Unknown pooling {', '.join(unknown) or repr(pooling)}. Poolings: {', '.join(POOLINGS)}.")
+    return tuple(dict.fromkeys(asked))

@@ -1,0 +1,77 @@
+"""Extractors: waves [B, S] + lengths [B] -> frames [B, T, D] + lengths [B]. One file per family.
+
+A model is named as a user would type it: `logmel`, `yamnet`, `yamnet:PATH`, a hub id such as
+`facebook/hubert-base-ls960` (with `@revision`), or a local folder. `family:source` always works.
+"""
+
+import difflib
+import importlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedx.errors import ModelError
+
+if TYPE_CHECKING:
+    from embedx.extractors.base import Extractor
+
+FAMILIES = ("logmel", "yamnet", "huggingface")  # each is a module here with a function load(source)
+
+YAMNET_VARIABLE = "EMBEDX_YAMNET_WEIGHTS"
+YAMNET_FILE = "yamnet.safetensors"
+
+
+def resolve(model: str) -> tuple[str, str]:
+    """Split what a user typed into (family, source); local paths become absolute. Nothing is loaded.
+
+    >>> resolve("yamnet")
+    ('yamnet', '')
+    >>> resolve("facebook/hubert-base-ls960@main")
+    ('huggingface', 'facebook/hubert-base-ls960@main')
+
+    Raises:
+        ModelError: the name cannot be a model.
+    """
+    family, _, source = model.partition(":")
+    if family not in FAMILIES:
+        family, source = guess_family(model), model
+    path = Path(source).expanduser()
+    return family, os.path.abspath(path) if source and path.exists() else source
+
+
+def guess_family(model: str) -> str:
+    """Return the family of a folder, a weights file or a hub id."""
+    path = Path(model).expanduser()
+    if path.is_file() and path.suffix == ".safetensors":
+        return "yamnet"
+    if path.is_dir() or ("/" in model and not model.startswith((".", "/", "~"))):
+        return "huggingface"
+    if "/" in model:
+        raise ModelError(f"There is no model folder {model}. Give the folder that holds config.json and the weights.")
+    near = difflib.get_close_matches(model, FAMILIES, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ModelError(
+        f"Unknown model {model!r}.{hint} Known names: {', '.join(FAMILIES)}; "
+        "or give a local folder, or a hub id such as facebook/hubert-base-ls960."
+    )
+
+
+def load(model: str) -> "Extractor":
+    """Load an extractor by name, on the CPU, ready to run.
+
+    Raises:
+        ModelError: the name is unknown, or its weights are missing or wrong.
+    """
+    family, source = resolve(model)
+    extractor: Extractor = importlib.import_module(f"embedx.extractors.{family}").load(source)
+    return extractor
+
+
+def yamnet_weights(source: str = "") -> Path | None:
+    """Return the weights file at a path, in the folder there, or in EMBEDX_YAMNET_WEIGHTS, if it exists."""
+    named = source or os.environ.get(YAMNET_VARIABLE)
+    if not named:
+        return None
+    path = Path(named).expanduser()
+    file = path / YAMNET_FILE if path.is_dir() else path
+    return file if file.is_file() else None

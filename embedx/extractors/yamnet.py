@@ -1,0 +1,105 @@
+"""yamnet: MobileNet v1 trained on AudioSet, 1024 dimensions per 0.96 s patch, every 0.48 s."""
+
+import os
+from collections.abc import Iterator
+from typing import Self
+
+import safetensors
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from embedx.errors import ModelError
+from embedx.extractors import YAMNET_FILE, YAMNET_VARIABLE, yamnet_weights
+from embedx.extractors.base import hash_weights
+from embedx.extractors.melspec import PATCH_SAMPLES, SAMPLE_RATE, LogMel, count_patches, patches
+
+HOP = 48  # frames between patches
+OFFSET = 0.001
+POINTWISE = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
+STRIDE_2 = (0, 3, 7, 11, 23)  # convolutions that halve time and frequency
+CLASSES = 521
+
+
+class Network(nn.Module):
+    """27 convolutions with ReLU6 and the padding of TensorFlow; batch norm is folded into the bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = 32
+        self.conv0 = nn.Conv2d(1, channels, 3, stride=2)
+        for block, width in enumerate(POINTWISE):
+            depthwise, pointwise = 2 * block + 1, 2 * block + 2
+            stride = 2 if depthwise in STRIDE_2 else 1
+            self.add_module(f"conv{depthwise}", nn.Conv2d(channels, channels, 3, stride=stride, groups=channels))
+            self.add_module(f"conv{pointwise}", nn.Conv2d(channels, width, 1))
+            channels = width
+        self.fc = nn.Linear(channels, CLASSES)
+
+    def forward(self, patch: Tensor) -> Tensor:
+        """Map patches [P, 96, 64] to embeddings [P, 1024]."""
+        x = patch[:, None]
+        for convolution in list(self.children())[:-1]:
+            assert isinstance(convolution, nn.Conv2d)
+            x = F.relu6(convolution(pad_same(x, convolution.kernel_size[0], convolution.stride[0])))
+        return x.mean(dim=(2, 3))
+
+
+def pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Pad [P, C, H, W] as TensorFlow's SAME does: the odd row and column go to the bottom and the right.
+
+    >>> pad_same(torch.ones(1, 1, 4, 4), kernel=3, stride=2).shape
+    torch.Size([1, 1, 5, 5])
+    """
+    height, width = (max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[-2:])
+    return F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
+
+
+class YAMNet:
+    """Embeddings [B, P, 1024] of every whole patch. Layer 0 is the only one: the input of the classifier."""
+
+    sample_rate = SAMPLE_RATE
+    layers = (0,)
+    dim = POINTWISE[-1]
+    min_samples = PATCH_SAMPLES
+
+    def __init__(self, weights: dict[str, Tensor]) -> None:
+        self.front_end = LogMel(OFFSET)
+        self.network = Network().eval().requires_grad_(False)
+        self.network.load_state_dict(weights)
+        self.weights = hash_weights(weights, {"extractor": "yamnet"})
+
+    def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the embeddings; only valid patches go through the network. See `Extractor.frames`."""
+        patch, counts = patches(self.front_end(waves), HOP), count_patches(lengths, HOP)
+        valid = torch.arange(patch.shape[1], device=patch.device) < counts[:, None]  # [B, P]
+        embeddings = self.network(patch[valid]).float()
+        frames = embeddings.new_zeros(*valid.shape, self.dim)
+        frames[valid] = embeddings
+        yield 0, frames, counts
+
+    def to(self, device: str) -> Self:
+        """Move to a device and return self."""
+        self.front_end.to(device)
+        self.network.to(device)
+        return self
+
+
+def load(source: str) -> YAMNet:
+    """Load the weights from a file, a folder that holds yamnet.safetensors, or EMBEDX_YAMNET_WEIGHTS.
+
+    Raises:
+        ModelError: they are not there, or are not YAMNet's.
+    """
+    file = yamnet_weights(source)
+    if file is None:
+        asked = source or os.environ.get(YAMNET_VARIABLE)
+        given = f"There is no {YAMNET_FILE} at {asked}." if asked else "No weights were named."
+        raise ModelError(
+            f"{given} yamnet needs its weights: set {YAMNET_VARIABLE} to the file, or give --model yamnet:PATH."
+        )
+    try:
+        return YAMNet(safetensors.torch.load_file(file))
+    except (safetensors.SafetensorError, RuntimeError, OSError) as error:
+        raise ModelError(f"{file} does not hold the weights of YAMNet: {error}") from error

@@ -1,0 +1,289 @@
+"""Ingest: corpus + embedder -> store. Resumable at any point; failures are stored and counted, never raised."""
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from embedx.audio import Window, hash_content, read_windows, show
+from embedx.collection import Collection
+from embedx.corpus import Item, read_corpus
+from embedx.errors import AudioError, Interrupted, UsageError
+from embedx.recipe import Recipe
+from embedx.store import Recording, Row, Store, Vectors
+
+if TYPE_CHECKING:
+    from embedx.embedder import Embedder
+
+COMMIT_CLIPS = 256  # recordings, or
+COMMIT_SECONDS = 2.0  # of work, wait for a commit at most
+
+
+@dataclass
+class Progress:
+    """Where a run stands; `extract` hands it to `on_progress` after every recording."""
+
+    total: int  # recordings that were asked for
+    present: int = 0  # of these, in the store already
+    done: int = 0  # committed in this run, failed ones too
+    windows: int = 0  # of these
+    seconds: float = 0.0  # of audio embedded in this run
+    failures: Counter[str] = field(default_factory=Counter)  # reason -> recordings, of this run and earlier ones
+
+
+def extract(
+    source: Any,
+    *,
+    model: str = "logmel",
+    layers: str | int | Sequence[int] = "last",
+    pooling: str | Sequence[str] = "mean",
+    window: float | None = None,
+    hop: float | None = None,
+    label: str | None = None,
+    group: str | None = None,
+    layout: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    batch_seconds: float | None = None,
+    out: str | os.PathLike[str],
+    on_progress: Callable[[Progress], None] | None = None,
+    interrupted: Callable[[], int] = lambda: 0,
+) -> Collection:
+    """Embed every recording of a source that the collection `out` does not hold yet, and return the collection.
+
+    Args:
+        source: a folder, a file, a manifest, a pandas frame, or a list of these; see `embedx.corpus.read_corpus`.
+        model: "logmel", "yamnet", a hub id or a local folder; see `embedx.extractors`.
+        layers: "last", "all", or numbers (0 is the input of the transformer, -1 the last).
+        pooling: one or several of "mean", "sum", "max". Every layer with every pooling becomes a view.
+        window, hop: seconds; without a window a recording of up to 60 s is one row.
+        label, group: a column of the source, or a regular expression with one (group) searched in the path.
+        layout: "auto", "esc50", "urbansound8k", "folders" or "files".
+        device: "auto", "cpu" or "cuda".
+        precision: "auto" (float32), "float32", "bfloat16" or "float16".
+        batch_seconds: audio in one batch; it changes the speed, never the vectors.
+        out: the folder of the collection.
+        on_progress: called after every recording.
+        interrupted: asked after every window; the number of a signal ends the run after a commit.
+
+    Raises:
+        UsageError: an argument cannot be meant.
+        NothingToDo: no audio was found.
+        ModelError: the model cannot be loaded, or the collection was made by another recipe.
+        LockedError, StoreError, DiskError: the collection cannot be written. What was committed stays.
+    """
+    check_window(window, hop)
+    items = read_corpus(source, layout, label, group)
+
+    from embedx import extractors
+    from embedx.embedder import BATCH_SECONDS, Embedder, pick_layers, pick_poolings
+
+    poolings = pick_poolings(pooling)
+    extractor = extractors.load(model)
+    family, place = extractors.resolve(model)
+    recipe = Recipe(
+        extractor=family,
+        source=place,
+        weights=extractor.weights,
+        sample_rate=extractor.sample_rate,
+        layers=pick_layers(layers, extractor.layers),
+        poolings=poolings,
+        window_s=window,
+        hop_s=hop if hop is not None else window,
+    )
+    embedder = Embedder(
+        extractor, recipe, device=device, precision=precision, batch_seconds=batch_seconds or BATCH_SECONDS
+    )
+    with Store.create(out, recipe, extractor.dim) as store:
+        Run(store, embedder, items, on_progress or (lambda progress: None)).finish(interrupted)
+    collection = Collection(out)
+    if len(collection):
+        collection.index()
+    return collection
+
+
+@dataclass
+class Pending:
+    """A recording on its way: its rows come in one by one, in the order of the embedder's batches."""
+
+    recording: Recording
+    items: Sequence[Item]
+    waiting: int = 0  # windows that have been read and not yet embedded
+    read: bool = False  # to the end
+    rows: list[tuple[Row, Vectors]] = field(default_factory=list)
+
+    def fail(self, reason: str, detail: str) -> None:
+        """Mark as failed; rows that came in already are not kept."""
+        self.recording = replace(self.recording, reason=reason, detail=detail)
+
+
+class Run:
+    """One run over a corpus: what is missing is read, embedded and committed every few seconds."""
+
+    def __init__(
+        self, store: Store, embedder: "Embedder", items: Sequence[Item], on_progress: Callable[[Progress], None]
+    ) -> None:
+        self.store = store
+        self.embedder = embedder
+        self.on_progress = on_progress
+        self.number = store.start_run(settings(embedder))
+        self.next_id = store.next_id()
+        self.finished: list[Pending] = []
+        self.committed = time.monotonic()
+        by_path: dict[str, list[Item]] = {}
+        for item in items:
+            by_path.setdefault(item.path, []).append(item)
+        self.progress = Progress(total=len(by_path))
+        self.todo = list(self._missing(by_path))
+        update_labels(store, by_path)
+
+    def finish(self, interrupted: Callable[[], int]) -> None:
+        """Do all that is missing; see `extract`."""
+        self.on_progress(self.progress)
+        for (pending, row), vectors, flags in self.embedder.embed(self._read()):
+            pending.waiting -= 1
+            if not all(np.isfinite(vector).all() for vector in vectors.values()):
+                pending.fail(
+                    "non-finite", f"The model makes no finite vector of {show(row.path)} at {row.start_s:g} s."
+                )
+            pending.rows.append((replace(row, flags=flags), vectors))
+            self._settle(pending)
+            signal_number = interrupted()
+            waited = time.monotonic() - self.committed
+            if signal_number or len(self.finished) >= COMMIT_CLIPS or waited > COMMIT_SECONDS:
+                self._commit()
+            if signal_number:
+                raise Interrupted("Stopped after a clean commit. The same command goes on from here.", signal_number)
+        self._commit()
+
+    def _missing(self, by_path: Mapping[str, Sequence[Item]]) -> Iterator[Pending]:
+        """Yield what the store does not hold as it is asked for now, and count what it does."""
+        known = self.store.recordings()
+        for path, items in by_path.items():
+            wanted = describe(path, items)
+            there = known.get(path)
+            if there and (there.size, there.mtime_ns, there.stretches) == (
+                wanted.size,
+                wanted.mtime_ns,
+                wanted.stretches,
+            ):
+                self.progress.present += 1
+                if there.reason:
+                    self.progress.failures[there.reason] += 1
+            else:
+                yield Pending(wanted, items)
+
+    def _read(self) -> Iterator[tuple[tuple[Pending, Row], Window]]:
+        """Yield every window of what is missing, each with the row that it will be."""
+        for pending in self.todo:
+            try:
+                for stretch, item in enumerate(pending.items):
+                    for window in self._open(pending, item):
+                        row = Row(
+                            self.next_id, item.path, window.start_s, window.end_s, item.label, item.group, item.split,
+                            window.flags, item.meta, stretch,
+                        )  # fmt: skip
+                        self.next_id += 1
+                        pending.waiting += 1
+                        yield (pending, row), window
+                pending.recording = replace(pending.recording, content_hash=hash_content(pending.recording.path))
+            except AudioError as error:
+                pending.fail(error.reason, error.detail)
+            except OSError as error:
+                pending.fail("unreadable", f"{show(pending.recording.path)} cannot be read: {error}")
+            pending.read = True
+            self._settle(pending)
+
+    def _open(self, pending: Pending, item: Item) -> Iterator[Window]:
+        """Yield the windows of an item, and note what the decoder says of its recording."""
+        if item.problem:
+            raise AudioError("outside", item.problem)
+        recipe = self.embedder.recipe
+        clip, windows = read_windows(
+            item.path, recipe.sample_rate, recipe.window_s, recipe.hop_s, item.start_s, item.end_s
+        )
+        yield from windows
+        pending.recording = replace(
+            pending.recording,
+            duration_s=clip.duration_s,
+            rate=clip.rate,
+            channels=clip.channels,
+            flags=tuple(sorted(clip.flags)),
+        )
+
+    def _settle(self, pending: Pending) -> None:
+        """Move a recording of which nothing more will come to those that wait for a commit."""
+        if pending.read and pending.waiting == 0:
+            if pending.recording.reason:
+                pending.rows.clear()
+            pending.rows.sort(key=lambda one: one[0].id)
+            self.finished.append(pending)
+
+    def _commit(self) -> None:
+        if self.finished:
+            self.store.add([(one.recording, one.rows) for one in self.finished], self.number)
+        for one in self.finished:
+            self.progress.done += 1
+            self.progress.windows += len(one.rows)
+            if one.recording.reason:
+                self.progress.failures[one.recording.reason] += 1
+            else:
+                self.progress.seconds += one.recording.duration_s or 0.0
+            self.on_progress(self.progress)
+        self.finished.clear()
+        self.committed = time.monotonic()
+
+
+def describe(path: str, items: Sequence[Item]) -> Recording:
+    """Return what is known of a recording before it is opened."""
+    stretches = json.dumps([[item.start_s, item.end_s] for item in items])
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return Recording(path, -1, -1, stretches)  # reading it will say why
+    return Recording(path, status.st_size, status.st_mtime_ns, stretches)
+
+
+def update_labels(store: Store, by_path: Mapping[str, Sequence[Item]]) -> None:
+    """Give the rows that are there the labels and metadata of their items. What an item does not say is kept."""
+    changed = []
+    for row in store.rows():
+        items = by_path.get(row.path, ())
+        if row.stretch < len(items):
+            item = items[row.stretch]
+            new = replace(
+                row,
+                label=item.label or row.label,
+                group=item.group or row.group,
+                split=item.split or row.split,
+                meta={**row.meta, **item.meta},
+            )
+            if new != row:
+                changed.append(new)
+    if changed:
+        store.relabel(changed)
+
+
+def settings(embedder: "Embedder") -> dict[str, str]:
+    """Return what is recorded of a run and is no part of the recipe."""
+    return {
+        "device": embedder.device,
+        "precision": embedder.precision,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **{name: version(name) for name in ("embedx", "torch", "transformers", "numpy", "soxr", "soundfile")},
+    }
+
+
+def check_window(window: float | None, hop: float | None) -> None:
+    """Refuse windows that cannot be cut."""
+    for name, value in (("window", window), ("hop", hop)):
+        if value is not None and not 0.01 <= value <= 3600:
+            raise UsageError(f"{name} is in seconds, from 0.01 to 3600, not {value}.")
+    if hop is not None and window is None:
+        raise UsageError("hop says how far apart windows start: give a window too.")

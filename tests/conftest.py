@@ -1,0 +1,109 @@
+"""Fixtures: a generated corpus everywhere, tiny real checkpoints, and the real audio of ../shared where it is."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from numpy.typing import NDArray
+
+import embedx
+from embedx.synth import synthesise
+
+SHARED = Path(os.environ.get("EMBEDX_SHARED") or Path(__file__).parents[2] / "shared")
+
+
+def pytest_report_header() -> str:
+    found = "found" if SHARED.is_dir() else "not there: tests on real audio and real weights are skipped"
+    return f"shared data ({SHARED}): {found}"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip("needs the real audio and weights of ../shared (or EMBEDX_SHARED)")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made corpus of 4 classes x 5 sources x 2 takes, and its manifest."""
+    return synthesise(tmp_path_factory.mktemp("corpus"), takes=2, classes=4)
+
+
+@pytest.fixture(scope="session")
+def made(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A collection of the made corpus, by logmel; not to be changed by a test."""
+    out = tmp_path_factory.mktemp("indexes") / "made"
+    embedx.extract(manifest, out=out, group="source", pooling=("mean", "max")).close()
+    return out
+
+
+@pytest.fixture
+def collection(made: Path) -> Iterator[embedx.Collection]:
+    with embedx.open(made) as opened:
+        yield opened
+
+
+SMALL = {  # a transformer that runs at hundreds of times real time
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "conv_dim": (16,) * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+}
+CHECKPOINTS: dict[str, tuple[str, dict[str, Any], bool]] = {  # name -> transformers' class, configuration, do_normalize
+    "wav2vec2": ("Wav2Vec2", {}, True),
+    "wav2vec2-large": (
+        "Wav2Vec2",
+        {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True},
+        True,
+    ),
+    "hubert": ("Hubert", {}, True),
+    "distilhubert": ("Hubert", {"num_hidden_layers": 2, "feat_proj_layer_norm": False}, False),
+    "wavlm": ("WavLM", {}, False),
+}
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the folder of a tiny checkpoint with random weights, as save_pretrained writes it."""
+    import transformers
+
+    root = tmp_path_factory.mktemp("checkpoints")
+
+    def make(name: str) -> Path:
+        folder = root / name
+        if not folder.exists():
+            kind, options, normalise = CHECKPOINTS[name]
+            torch.manual_seed(len(name))
+            config = getattr(transformers, f"{kind}Config")(**(SMALL | options))
+            getattr(transformers, f"{kind}Model")(config).save_pretrained(folder)
+            transformers.Wav2Vec2FeatureExtractor(do_normalize=normalise).save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def write_wav(tmp_path: Path) -> Callable[..., Path]:
+    """Write a WAV of noise (or of given samples) and return its path."""
+
+    def write(
+        name: str = "a.wav", seconds: float = 1.0, rate: int = 16_000, samples: NDArray[Any] | None = None
+    ) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        random = np.random.default_rng(len(name))
+        if samples is None:
+            samples = random.uniform(-0.5, 0.5, round(seconds * rate)).astype(np.float32)
+        soundfile.write(os.fsencode(path), samples, rate, subtype="FLOAT", format="WAV")
+        return path
+
+    return write

@@ -1,0 +1,202 @@
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from embedx.audio import LONG_WINDOW_S, WHOLE_S, Window, cut, read_windows, show
+from embedx.errors import AudioError
+
+WriteWav = Callable[..., Path]
+SINE = (0.5 * np.sin(2 * np.pi * 440 * np.arange(48_000 * 2) / 48_000)).astype(np.float32)
+
+
+def read(path: Path, rate: int = 16_000, **options: float | None) -> list[Window]:
+    return list(read_windows(str(path), rate, **options)[1])
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000, 96_000])
+def test_a_stream_equals_soxr_run_at_once(write_wav: WriteWav, rate: int) -> None:
+    path = write_wav(seconds=11.3, rate=rate)
+    samples = soundfile.read(path, dtype="float32")[0]
+    (window,) = read(path)
+    expected = samples if rate == 16_000 else soxr.resample(samples, rate, 16_000, quality="HQ")
+    np.testing.assert_array_equal(window.samples, expected)
+    assert (window.start_s, window.end_s) == (0.0, len(expected) / 16_000)
+
+
+def test_channels_are_averaged_and_that_is_flagged(write_wav: WriteWav) -> None:
+    stereo = np.random.default_rng(0).uniform(-0.5, 0.5, (8_000, 2)).astype(np.float32)
+    clip, windows = read_windows(str(write_wav(samples=stereo)), 16_000)
+    np.testing.assert_allclose(next(windows).samples, stereo.mean(axis=1), atol=1e-7)
+    assert clip.flags == {"downmixed"}
+
+
+@pytest.mark.parametrize("window_s, hop_s", [(1.0, 1.0), (0.5, 0.2), (1.0, 1.7), (0.333, 0.1), (9.0, 9.0)])
+@pytest.mark.parametrize("block", [1, 7, 1000, 10**6])
+def test_windows_lie_where_they_say_and_nothing_is_lost(window_s: float, hop_s: float, block: int) -> None:
+    samples = np.arange(3_456, dtype=np.float32)
+    window, hop = round(window_s * 1000), round(hop_s * 1000)
+    blocks = [samples[i : i + block] for i in range(0, len(samples), block)]
+    pieces = list(cut(blocks, window, hop))
+    for start, piece in pieces:
+        np.testing.assert_array_equal(piece, samples[start : start + len(piece)])
+        assert len(piece) == min(window, len(samples))
+    starts = [start for start, _ in pieces]
+    whole = [start for start in range(0, len(samples), hop) if start + window <= len(samples)]
+    assert starts[: len(whole)] == whole
+    if hop <= window:
+        assert pieces[-1][0] + len(pieces[-1][1]) == len(samples)
+        covered = {i for start, piece in pieces for i in range(start, start + len(piece))}
+        assert covered == set(range(len(samples)))
+
+
+def test_windows_do_not_drift_over_a_day() -> None:
+    hop, hours = 7, 24
+    blocks = (np.zeros(60 * 100, np.float32) for _ in range(hours * 60))  # a day at 100 Hz
+    starts = [start for start, _ in cut(blocks, 10, hop)]
+    assert starts[:-1] == list(range(0, hop * (len(starts) - 1), hop))
+    assert starts[-1] + 10 == hours * 3600 * 100
+
+
+def test_a_long_recording_is_cut_even_if_no_window_is_asked_for(write_wav: WriteWav) -> None:
+    assert len(read(write_wav(seconds=WHOLE_S, rate=4_000), 4_000)) == 1
+    windows = read(write_wav("b.wav", seconds=WHOLE_S + 5, rate=4_000), 4_000)
+    assert [w.end_s - w.start_s for w in windows] == [LONG_WINDOW_S] * 7
+    assert windows[-1].end_s == WHOLE_S + 5
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
+@pytest.mark.parametrize("start_s, end_s", [(0.0, 1.0), (3.217, 5.9), (6.5, None)])
+def test_a_stretch_is_the_same_slice_of_the_whole(
+    tmp_path: Path, suffix: str, start_s: float, end_s: float | None
+) -> None:
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, np.random.default_rng(1).uniform(-0.5, 0.5, 44_100 * 8), 44_100)
+    (whole,), (part,) = read(path), read(path, start_s=start_s, end_s=end_s)
+    last = None if end_s is None else round(end_s * 16_000)
+    np.testing.assert_allclose(part.samples, whole.samples[round(start_s * 16_000) : last], atol=1e-6)
+    assert part.start_s == pytest.approx(start_s, abs=1e-4)
+
+
+@pytest.mark.parametrize("suffix, codec", [("m4a", "aac"), ("webm", "libopus"), ("mka", "flac"), ("mp4", "aac")])
+def test_what_libsndfile_does_not_read_is_read_by_ffmpeg(tmp_path: Path, suffix: str, codec: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=48_000, layout="mono")
+        assert isinstance(stream, av.AudioStream)
+        for i in range(0, len(SINE), 960):
+            frame = av.AudioFrame.from_ndarray((SINE[None, i : i + 960] * 32767).astype(np.int16), "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 48_000, i, Fraction(1, 48_000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    (window,) = read(path)
+    assert window.end_s == pytest.approx(2.0, abs=0.05)
+    middle = window.samples[8_000:24_000]
+    spectrum = np.abs(np.fft.rfft(middle))
+    assert spectrum.argmax() == 440
+    assert np.abs(middle).max() == pytest.approx(0.5, abs=0.05)
+
+
+def test_damage_that_the_decoder_finds_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "cut.flac"
+    soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, 48_000), 48_000)
+    path.write_bytes(path.read_bytes()[:40_000])
+    with pytest.raises(AudioError, match=r"cut\.flac cannot be decoded") as caught:
+        read(path)
+    assert caught.value.reason == "corrupt"
+
+
+def test_fewer_frames_than_the_header_promises_is_flagged(tmp_path: Path) -> None:
+    path = tmp_path / "cut.au"
+    soundfile.write(path, SINE, 48_000, format="AU")
+    clip, windows = read_windows(str(path), 16_000)
+    clip.declared = len(SINE) + 1  # what a header may say that libsndfile believes
+    list(windows)
+    assert clip.flags == {"truncated"}
+    assert clip.duration_s == 2.0
+
+
+@pytest.mark.parametrize(
+    "name, data, reason",
+    [
+        ("text.wav", b"this is text\n" * 99, "not-audio"),
+        ("empty.wav", b"", "empty"),
+        ("header.wav", b"RIFF\x24\x00\x00\x00WAVEfmt ", "not-audio"),
+        ("random.mp3", bytes(range(256)) * 8, "not-audio"),
+    ],
+)
+def test_what_is_no_audio_is_named(tmp_path: Path, name: str, data: bytes, reason: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(AudioError, match=name) as caught:
+        read(path)
+    assert caught.value.reason == reason
+
+
+def test_wav_without_samples(write_wav: WriteWav) -> None:
+    with pytest.raises(AudioError, match="no samples") as caught:
+        read(write_wav(seconds=0))
+    assert caught.value.reason == "empty"
+
+
+def test_missing_folder_fifo_and_outside(tmp_path: Path, write_wav: WriteWav) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    cases = {"missing.wav": "missing", ".": "not-a-file", "pipe.wav": "not-a-file"}
+    for name, reason in cases.items():
+        with pytest.raises(AudioError) as caught:
+            read(tmp_path / name)
+        assert caught.value.reason == reason
+    with pytest.raises(AudioError, match="1 s long") as caught:
+        read(write_wav(), start_s=5.0)
+    assert caught.value.reason == "outside"
+
+
+def test_numbers_that_are_none_are_refused_and_silence_is_flagged(write_wav: WriteWav) -> None:
+    bad = np.zeros(1000, np.float32)
+    bad[500] = np.nan
+    with pytest.raises(AudioError) as caught:
+        read(write_wav(samples=bad))
+    assert caught.value.reason == "non-finite"
+    assert read(write_wav("b.wav", samples=np.zeros(1000, np.float32)))[0].flags == ("silent",)
+
+
+@pytest.mark.parametrize("rate", [50, 2_000_000])
+def test_rates_that_no_recorder_has_are_refused(write_wav: WriteWav, rate: int) -> None:
+    with pytest.raises(AudioError, match=str(rate)):
+        read(write_wav(samples=np.zeros(1000, np.float32), rate=rate))
+
+
+def test_memory_is_bounded_by_the_window(tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    with soundfile.SoundFile(path, "w", 8_000, 1, subtype="PCM_16") as file:
+        for _ in range(60):
+            file.write(np.zeros(8_000 * 60, np.int16))  # an hour: 115 MB as float32
+    tracemalloc.start()
+    windows = sum(1 for _ in read_windows(str(path), 8_000, window_s=5.0)[1])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert windows == 720
+    assert peak < 20e6
+
+
+def test_names_of_any_bytes_are_read_and_safe_to_print(write_wav: WriteWav) -> None:
+    path = write_wav(os.fsdecode(b"caf\xe9 \xff.wav"))
+    assert len(read(path)) == 1
+    assert show(str(path)).isprintable()
+    assert show("a\x1b[31m.wav") == "a\\x1b[31m.wav"
+
+
+def test_importing_audio_loads_no_decoder() -> None:
+    code = "import sys, embedx.audio; print([m for m in ('soundfile', 'av', 'soxr', 'torch') if m in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
