@@ -68,6 +68,7 @@ CHECKPOINTS: dict[str, tuple[str, dict[str, Any], bool]] = {  # name -> transfor
     "hubert": ("Hubert", {}, True),
     "distilhubert": ("Hubert", {"num_hidden_layers": 2, "feat_proj_layer_norm": False}, False),
     "wavlm": ("WavLM", {}, False),
+    "hubert-wide": ("Hubert", {"hidden_size": 128, "conv_dim": (64,) * 7, "intermediate_size": 256}, True),
 }
 
 

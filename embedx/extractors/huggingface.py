@@ -5,6 +5,7 @@ and would see the padding of the batch. Everything else is the library's, with a
 """
 
 import json
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -67,7 +68,9 @@ class Transformer:
         for norm in self.norms:
             norm.lengths = count_frames(lengths, self.strides[:1])
         hidden = any(layer != self.layers[-1] for layer in layers)
-        output = self.model(waves, attention_mask=valid.long(), output_hidden_states=hidden)
+        with warnings.catch_warnings():  # WavLM's own forward calls torch in a way that torch warns of
+            warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+            output = self.model(waves, attention_mask=valid.long(), output_hidden_states=hidden)
         counts = count_frames(lengths, self.strides)
         for layer in layers:
             last = layer == self.layers[-1]

@@ -1,0 +1,304 @@
+"""The conformance suite: what every extractor promises, on every layer."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from embedx import extractors
+from embedx.errors import ModelError
+from embedx.extractors.base import Extractor
+from embedx.extractors.melspec import LogMel, count_patches, patches
+from embedx.extractors.yamnet import Network
+
+from .conftest import CHECKPOINTS, SHARED
+
+Checkpoint = Callable[[str], Path]
+SPEECH = tuple(name for name in CHECKPOINTS if name != "hubert-wide")
+NAMES = ("logmel", "yamnet", *SPEECH)
+SECONDS = (1.0, 0.3, 5.0, 2.2, 0.98, 3.3, 0.9)
+EXACT = 1e-5
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def extractor(
+    request: pytest.FixtureRequest, checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
+) -> Extractor:
+    name: str = request.param
+    if name in SPEECH:
+        return extractors.load(str(checkpoint(name)))
+    if name == "yamnet":  # real weights where they are, random ones elsewhere
+        path = SHARED / "weights/yamnet/yamnet.safetensors"
+        return extractors.load(f"yamnet:{path if path.exists() else random_yamnet(tmp_path_factory.mktemp('yamnet'))}")
+    return extractors.load(name)
+
+
+def random_yamnet(folder: Path) -> Path:
+    torch.manual_seed(0)
+    path = folder / "yamnet.safetensors"
+    save_file(Network().state_dict(), path)
+    return path
+
+
+def clips_for(extractor: Extractor) -> list[Tensor]:
+    random = torch.Generator().manual_seed(1)
+    lengths = [max(extractor.min_samples, round(s * extractor.sample_rate)) for s in SECONDS]
+    return [torch.rand(n, generator=random) * (0.2 + 0.1 * i) + 0.05 for i, n in enumerate(lengths)]
+
+
+@torch.inference_mode()
+def run(extractor: Extractor, clips: list[Tensor], pad: int = 0, rubbish: float = 0.0) -> dict[int, list[Tensor]]:
+    """Return layer -> the valid frames of each clip, run as one batch."""
+    lengths = torch.tensor([len(clip) for clip in clips])
+    waves = torch.full((len(clips), int(lengths.max()) + pad), rubbish)
+    for wave, clip in zip(waves, clips, strict=True):
+        wave[: len(clip)] = clip
+    return {
+        layer: [frames[i, : counts[i]] for i in range(len(clips))]
+        for layer, frames, counts in extractor.frames(waves, lengths, extractor.layers)
+    }
+
+
+def test_layers_dimension_and_type_are_as_declared(extractor: Extractor) -> None:
+    clips = clips_for(extractor)
+    found = run(extractor, clips)
+    assert tuple(found) == extractor.layers
+    for frames in found.values():
+        for one in frames:
+            assert one.dtype == torch.float32
+            assert one.shape[0] >= 1
+            assert one.shape[1] == extractor.dim
+            assert torch.isfinite(one).all()
+
+
+def test_only_asked_layers_come(extractor: Extractor) -> None:
+    clips = clips_for(extractor)[:1]
+    layer = extractor.layers[0]
+    found = list(extractor.frames(clips[0][None], torch.tensor([len(clips[0])]), (layer,)))
+    assert [one for one, _, _ in found] == [layer]
+
+
+@pytest.mark.parametrize("size", [2, 7])
+def test_frames_do_not_depend_on_neighbours_order_or_padding(extractor: Extractor, size: int) -> None:
+    clips = clips_for(extractor)
+    alone = [run(extractor, [clip]) for clip in clips]
+    order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(size)).tolist()
+    for first in range(0, len(order), size):
+        batch = order[first : first + size]
+        together = run(extractor, [clips[i] for i in batch], pad=1234)
+        for layer in extractor.layers:
+            for place, i in enumerate(batch):
+                difference = (together[layer][place] - alone[i][layer][0]).abs().max()
+                assert difference < EXACT * max(1.0, float(alone[i][layer][0].abs().max())), (layer, i)
+
+
+def test_a_batch_of_32_copies_gives_32_times_the_same(extractor: Extractor) -> None:
+    clip = clips_for(extractor)[1]
+    alone, together = run(extractor, [clip]), run(extractor, [clip] * 32, pad=777)
+    for layer in extractor.layers:
+        for one in together[layer]:
+            torch.testing.assert_close(one, alone[layer][0], atol=EXACT, rtol=EXACT)
+
+
+def test_repeatable(extractor: Extractor) -> None:
+    clips = clips_for(extractor)
+    first, second = run(extractor, clips), run(extractor, clips)
+    for layer in extractor.layers:
+        for a, b in zip(first[layer], second[layer], strict=True):
+            assert torch.equal(a, b)
+
+
+def test_the_shortest_clip_gives_one_frame_and_silence_is_finite(extractor: Extractor) -> None:
+    for frames in run(extractor, [torch.zeros(extractor.min_samples)]).values():
+        assert frames[0].shape[0] == 1
+        assert torch.isfinite(frames[0]).all()
+
+
+# -- speech transformers: equal to the library run by hand ---------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore:Support for mismatched")  # transformers' WavLM, run by hand
+@pytest.mark.parametrize("name", SPEECH)
+def test_every_layer_equals_transformers_run_by_hand_on_one_clip(name: str, checkpoint: Checkpoint) -> None:
+    from transformers import AutoFeatureExtractor, AutoModel
+
+    folder = checkpoint(name)
+    extractor = extractors.load(str(folder))
+    front_end, model = AutoFeatureExtractor.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    clips = [torch.rand(n) - 0.4 for n in (2_240, 400, 16_000, 80_001)]
+    found = run(extractor, clips)
+    for i, clip in enumerate(clips):
+        inputs = front_end(clip.numpy(), sampling_rate=16_000, return_tensors="pt")
+        with torch.inference_mode():
+            output = model(**inputs, output_hidden_states=True)
+        for layer in extractor.layers:
+            last = layer == extractor.layers[-1]
+            expected = output.last_hidden_state if last else output.hidden_states[layer]
+            torch.testing.assert_close(found[layer][i], expected[0], atol=EXACT, rtol=0)
+
+
+def test_weights_hash_follows_the_numbers_and_not_the_place(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    folder = checkpoint("hubert")
+    first = extractors.load(str(folder)).weights
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved)
+    assert extractors.load(str(moved)).weights == first
+    tensors = load_file(moved / "model.safetensors")
+    tensors["encoder.layer_norm.bias"] += 1e-6
+    save_file(tensors, moved / "model.safetensors", metadata={"format": "pt"})
+    assert extractors.load(str(moved)).weights != first
+    assert extractors.load(str(checkpoint("wavlm"))).weights != first
+
+
+def test_a_head_behind_the_encoder_is_left_out(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    from transformers import HubertConfig, HubertForCTC
+
+    config = HubertConfig.from_pretrained(checkpoint("hubert"))
+    HubertForCTC(config).save_pretrained(tmp_path)
+    extractor = extractors.load(str(tmp_path))
+    assert extractor.dim == config.hidden_size
+
+
+# -- what cannot be loaded -----------------------------------------------------------------------------------------
+
+
+def break_weights(folder: Path) -> None:
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+
+
+def drop_weight(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["encoder.layers.1.final_layer_norm.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def add_weight(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["encoder.layers.9.final_layer_norm.weight"] = torch.zeros(32)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def make_text_model(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
+
+
+BREAKAGES: dict[str, Callable[[Path], None]] = {
+    "cannot be loaded": break_weights,
+    r"missing: encoder\.layers\.1\.final_layer_norm\.weight": drop_weight,
+    r"unexpected: encoder\.layers\.9\.final_layer_norm\.weight": add_weight,
+    "type 'bert', not a speech encoder": make_text_model,
+    "holds no config.json": lambda folder: (folder / "config.json").unlink(),
+    "config.json cannot be read": lambda folder: (folder / "config.json").write_text("{"),
+    "weights in .* cannot be loaded": lambda folder: (folder / "model.safetensors").unlink(),
+}
+
+
+@pytest.mark.parametrize("message", BREAKAGES)
+def test_a_broken_checkpoint_says_what_is_wrong(checkpoint: Checkpoint, tmp_path: Path, message: str) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(checkpoint("hubert"), folder)
+    BREAKAGES[message](folder)
+    with pytest.raises(ModelError, match=message):
+        extractors.load(str(folder))
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("logmle", "Did you mean 'logmel'"),
+        ("hubert", "Known names"),
+        ("./nowhere", "no model folder"),
+        ("yamnet:/nowhere.safetensors", "EMBEDX_YAMNET_WEIGHTS"),
+        ("yamnet", "EMBEDX_YAMNET_WEIGHTS"),
+        ("someone/model-that-is-not-there", "no network.*--model FOLDER"),
+    ],
+)
+def test_an_unknown_model_says_what_can_be_done(name: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("EMBEDX_YAMNET_WEIGHTS", raising=False)
+    with pytest.raises(ModelError, match=message):
+        extractors.load(name)
+
+
+def test_yamnet_is_found_by_variable_folder_and_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = random_yamnet(tmp_path)
+    monkeypatch.setenv("EMBEDX_YAMNET_WEIGHTS", str(path))
+    names = ["yamnet", f"yamnet:{path}", f"yamnet:{tmp_path}", str(path)]
+    assert len({extractors.load(name).weights for name in names}) == 1
+    assert {extractors.resolve(name)[0] for name in names} == {"yamnet"}
+
+
+def test_yamnet_refuses_other_weights(tmp_path: Path) -> None:
+    save_file({"conv0.weight": torch.zeros(1)}, tmp_path / "yamnet.safetensors")
+    with pytest.raises(ModelError, match=r"conv1\.weight"):
+        extractors.load(f"yamnet:{tmp_path}")
+
+
+# -- golden values of an independent implementation ----------------------------------------------------------------
+
+
+def test_front_end_of_a_sine() -> None:
+    """The figures of VGGish's published front end for 3 s of 1 kHz, from an independent float64 implementation."""
+    sine = torch.sin(2 * torch.pi * 1000 * torch.arange(48_000, dtype=torch.float64) / 16_000).float()
+    found = patches(LogMel(0.01)(sine[None]), hop=96)[0]
+    assert found.shape == (3, 96, 64)
+    values = {
+        0: -4.48313,
+        1: -4.27083,
+        10: -3.47829,
+        20: 4.77504,
+        21: 2.26222,
+        22: -0.58961,
+        31: -4.17908,
+        63: -4.60116,
+    }
+    for band, value in values.items():
+        assert found[0, 0, band] == pytest.approx(value, abs=1e-4)
+    assert found.mean() == pytest.approx(-3.429619, abs=1e-4)
+    assert found.std(correction=0) == pytest.approx(2.126577, abs=1e-4)
+
+
+def test_front_end_equals_the_reference(shared: Path) -> None:
+    golden = np.load(shared / "reference/frontend_golden.npz", allow_pickle=False)
+    clip = torch.from_numpy(golden["clip_16k"])[None]
+    for offset, name in ((0.01, "clip_vggish_logmel"), (0.001, "clip_yamnet_logmel")):
+        np.testing.assert_allclose(LogMel(offset)(clip)[0].numpy(), golden[name], atol=1e-4)
+
+
+def test_yamnet_equals_the_reference(shared: Path) -> None:
+    golden = np.load(shared / "reference/yamnet_golden.npz", allow_pickle=False)
+    extractor = extractors.load(f"yamnet:{shared / 'weights/yamnet'}")
+    clips = []
+    for name in golden["files"]:
+        samples, rate = soundfile.read(shared / "data/esc10/audio" / str(name), dtype="float32", always_2d=True)
+        clips.append(torch.from_numpy(soxr.resample(samples.mean(axis=1), rate, 16_000, quality="HQ")))
+    (found,) = run(extractor, clips).values()
+    assert [len(one) for one in found] == golden["n_patches"].tolist()
+    np.testing.assert_allclose([one.mean(dim=0) for one in found], golden["mean_embedding"], atol=1e-4)
+    np.testing.assert_allclose([one.amax(dim=0) for one in found], golden["max_embedding"], atol=1e-3)
+
+
+def test_patches_are_counted_as_they_are_cut() -> None:
+    for n in (15_600, 15_759, 23_279, 23_280, 80_016, 160_000):
+        cut = patches(LogMel(0.01)(torch.zeros(1, n)), hop=48)
+        assert count_patches(torch.tensor([n]), 48).item() == cut.shape[1]
+
+
+def test_importing_extractors_loads_no_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, embedx.extractors.catalogue; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert found.stdout.strip() == "False False"
