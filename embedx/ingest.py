@@ -120,6 +120,7 @@ class Pending:
 
     def fail(self, reason: str, detail: str) -> None:
         """Mark as failed; rows that came in already are not kept."""
+        detail = detail.encode("utf-8", "backslashreplace").decode()  # libraries quote names of any bytes
         self.recording = replace(self.recording, reason=reason, detail=detail)
 
 
