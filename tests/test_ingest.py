@@ -1,0 +1,241 @@
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import embedx
+from embedx.errors import Interrupted, ModelError, NothingToDo, RecipeMismatch, UsageError
+from embedx.ingest import Progress
+
+WriteWav = Callable[..., Path]
+
+
+def content(folder: Path) -> dict[tuple[str, float], np.ndarray]:
+    """Return (path, start) -> vector of every row, whatever its id."""
+    with embedx.open(folder) as opened:
+        rows = opened.rows()
+        keys = zip(rows["path"], rows["start_s"], strict=True)
+        return dict(zip(keys, opened.vectors(), strict=True))
+
+
+def assert_same(a: Path, b: Path) -> None:
+    one, other = content(a), content(b)
+    assert one.keys() == other.keys()
+    for key, vector in one.items():
+        np.testing.assert_allclose(vector, other[key], rtol=1e-6, atol=1e-6)
+
+
+def test_rows_are_in_the_order_of_the_corpus_whatever_the_batch(manifest: Path, tmp_path: Path) -> None:
+    frames = []
+    for batch_seconds in (1.0, 1000.0):
+        with embedx.extract(manifest, out=tmp_path / str(batch_seconds), batch_seconds=batch_seconds) as collection:
+            frames.append(collection.rows())
+    pd.testing.assert_frame_equal(*frames)
+    expected = [str(manifest.parent / path) for path in pd.read_csv(manifest)["path"]]
+    assert frames[0]["path"].tolist() == expected
+    assert frames[0].index.tolist() == list(range(1, len(expected) + 1))
+    assert_same(tmp_path / "1.0", tmp_path / "1000.0")
+
+
+def test_again_does_nothing_and_new_or_edited_files_alone_are_done(write_wav: WriteWav, tmp_path: Path) -> None:
+    write_wav("in/a.wav"), write_wav("in/b.wav")
+    seen: list[Progress] = []
+
+    def extract() -> embedx.Collection:
+        return embedx.extract(tmp_path / "in", out=tmp_path / "out", on_progress=seen.append)
+
+    extract().close()
+    before = content(tmp_path / "out")
+    extract().close()
+    assert (seen[-1].present, seen[-1].done) == (2, 0)
+    write_wav("in/c.wav")
+    time.sleep(0.01)
+    write_wav("in/a.wav", seconds=2.0)
+    with extract() as collection:
+        assert (seen[-1].present, seen[-1].done) == (1, 2)
+        assert sorted(map(os.path.basename, collection.rows()["path"])) == ["a.wav", "b.wav", "c.wav"]
+        assert collection.rows(where="path LIKE '%a.wav'")["duration_s"].tolist() == [2.0]
+        assert not set(collection.rows(where="path NOT LIKE '%b.wav'").index) & {1}  # the id of the old a.wav is gone
+    key = (str(tmp_path / "in/b.wav"), 0.0)
+    np.testing.assert_array_equal(content(tmp_path / "out")[key], before[key])
+
+
+def test_one_bad_file_never_stops_a_run_and_is_named(write_wav: WriteWav, tmp_path: Path) -> None:
+    write_wav("in/good.wav")
+    (tmp_path / "in/text.wav").write_text("this is text")
+    (tmp_path / "in/empty.wav").touch()
+    nan = np.full(1000, np.nan, np.float32)
+    write_wav("in/nan.wav", samples=nan)
+    os.mkfifo(tmp_path / "in/pipe.wav")
+    seen: list[Progress] = []
+    for _ in range(2):  # a failure is stored, so it is counted again and not tried again
+        with embedx.extract(tmp_path / "in", out=tmp_path / "out", on_progress=seen.append) as collection:
+            assert len(collection) == 1
+            failures = {os.path.basename(one.path): one.reason for one in collection.failures()}
+    assert failures == {
+        "empty.wav": "empty",
+        "nan.wav": "non-finite",
+        "pipe.wav": "not-a-file",
+        "text.wav": "not-audio",
+    }
+    assert sum(seen[-1].failures.values()) == 4
+    time.sleep(0.01)
+    write_wav("in/text.wav")  # mended
+    with embedx.extract(tmp_path / "in", out=tmp_path / "out") as collection:
+        assert len(collection) == 2
+        assert len(collection.failures()) == 3
+
+
+def test_failures_alone_leave_an_empty_collection_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_text("text")
+    with embedx.extract(tmp_path / "a.wav", out=tmp_path / "out") as collection:
+        assert len(collection) == 0
+        assert collection.vectors().shape == (0, 256)
+        assert len(collection.rows()) == 0
+        with pytest.raises(NothingToDo, match="no rows"):
+            collection.search(vector=np.ones(256))
+
+
+def test_windows_and_stretches_become_rows(write_wav: WriteWav, tmp_path: Path) -> None:
+    write_wav(seconds=5.5)
+    with embedx.extract(tmp_path / "a.wav", out=tmp_path / "w", window=2.0, hop=1.0) as collection:
+        rows = collection.rows()
+        assert rows["start_s"].tolist() == [0.0, 1.0, 2.0, 3.0, 3.5]
+        assert (rows["end_s"] - rows["start_s"]).tolist() == [2.0] * 5
+        assert collection.recipe.window_s == 2.0
+    table = pd.DataFrame(
+        {"path": [str(tmp_path / "a.wav")] * 2, "start": [0.0, 2.5], "end": [1.0, 4.0], "label": ["x", "y"]}
+    )
+    with embedx.extract(table, out=tmp_path / "s") as collection:
+        rows = collection.rows()
+        assert rows[["start_s", "end_s", "label"]].values.tolist() == [[0.0, 1.0, "x"], [2.5, 4.0, "y"]]
+    more = pd.concat([table, table.assign(start=4.0, end=5.0, label="z")[:1]])
+    with embedx.extract(more, out=tmp_path / "s") as collection:  # a new stretch of a known file is missing work
+        assert collection.rows()["label"].tolist() == ["x", "y", "z"]
+
+
+def test_labels_that_come_later_are_filled_in_without_work(manifest: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    embedx.extract(manifest.parent, layout="files", out=tmp_path / "c").close()
+    with embedx.extract(manifest, group="source", out=tmp_path / "c", on_progress=seen.append) as collection:
+        assert seen[-1].done == 0
+        rows = collection.rows()
+        assert set(rows["label"]) == {"bell", "birdsong", "clock", "engine"}
+        assert rows["group"].tolist() == rows["source"].tolist()
+    with embedx.extract(manifest.parent, layout="files", out=tmp_path / "c") as collection:  # says nothing of labels
+        assert set(collection.rows()["label"]) == {"bell", "birdsong", "clock", "engine"}
+
+
+def test_every_layer_and_pooling_is_a_view_from_one_pass(
+    manifest: Path, checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = str(checkpoint("hubert"))
+    with embedx.extract(manifest, model=folder, layers="all", pooling="mean,max", out=tmp_path / "all") as collection:
+        assert list(collection.views) == [f"L{layer}.{pooling}" for layer in range(4) for pooling in ("mean", "max")]
+        everything = {view: collection.vectors(view) for view in collection.views}
+        assert collection.recipe.default_view == "L3.mean"
+    with embedx.extract(manifest, model=folder, layers=[1], pooling="max", out=tmp_path / "one") as collection:
+        np.testing.assert_allclose(collection.vectors("L1.max"), everything["L1.max"], atol=1e-5)
+
+
+def test_another_recipe_for_the_same_collection_is_refused(manifest: Path, tmp_path: Path) -> None:
+    embedx.extract(manifest, out=tmp_path / "c").close()
+    with pytest.raises(RecipeMismatch, match="window_s: stored None, asked 1"):
+        embedx.extract(manifest, out=tmp_path / "c", window=1)
+    with embedx.open(tmp_path / "c") as collection:
+        assert len(collection) == 40
+
+
+def test_nothing_is_made_when_an_argument_is_wrong(manifest: Path, tmp_path: Path) -> None:
+    cases: list[tuple[dict[str, object], type[Exception]]] = [
+        ({"model": "nonsense"}, ModelError),
+        ({"layers": "5"}, UsageError),
+        ({"pooling": "median"}, UsageError),
+        ({"window": 0}, UsageError),
+        ({"hop": 1.0}, UsageError),
+        ({"window": float("nan")}, UsageError),
+        ({"label": "no_such_column"}, UsageError),
+        ({"batch_seconds": -1.0}, UsageError),
+        ({"device": "abacus"}, UsageError),
+    ]
+    for options, kind in cases:
+        with pytest.raises(kind):
+            embedx.extract(manifest, out=tmp_path / "c", **options)  # type: ignore[arg-type]
+        assert not (tmp_path / "c").exists(), options
+
+
+def test_a_signal_stops_after_a_commit(manifest: Path, tmp_path: Path) -> None:
+    windows = iter(range(100))
+    with pytest.raises(Interrupted) as caught:
+        embedx.extract(
+            manifest,
+            out=tmp_path / "c",
+            batch_seconds=2,
+            interrupted=lambda: signal.SIGTERM if next(windows) == 11 else 0,
+        )
+    assert caught.value.exit_code == 143
+    with embedx.open(tmp_path / "c") as collection:
+        assert 1 <= len(collection) <= 12
+    embedx.extract(manifest, out=tmp_path / "whole").close()
+    embedx.extract(manifest, out=tmp_path / "c").close()
+    assert_same(tmp_path / "c", tmp_path / "whole")
+
+
+def test_killed_at_any_moment_it_finishes_the_rest(
+    manifest: Path, tmp_path: Path, checkpoint: Callable[[str], Path]
+) -> None:
+    """kill -9 of the real command at random moments; what was committed stays, the rest is done once."""
+    model = str(checkpoint("hubert"))
+    command = [
+        sys.executable,
+        "-m",
+        "embedx",
+        "extract",
+        str(manifest),
+        "-o",
+        str(tmp_path / "killed"),
+        "--model",
+        model,
+    ]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    dice = random.Random(5)
+    kept: dict[tuple[str, float], np.ndarray] = {}
+    for attempt in range(4):
+        process = subprocess.Popen([*command, "--batch-seconds", "0.5"], env=environment, stderr=subprocess.PIPE)
+        assert process.stderr is not None
+        process.stderr.readline()  # the first line of progress: the model is loaded, the work begins
+        time.sleep(dice.uniform(0, 0.25))
+        process.kill()
+        process.wait()
+        process.stderr.close()
+        now = content(tmp_path / "killed")
+        for key, vector in kept.items():
+            np.testing.assert_array_equal(now[key], vector)
+        kept = now
+        if attempt == 0:
+            shutil.rmtree(tmp_path / "killed" / "index", ignore_errors=True)
+    embedx.extract(manifest, out=tmp_path / "killed", model=model).close()
+    embedx.extract(manifest, out=tmp_path / "whole", model=model).close()
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_a_model_folder_that_moved_is_taken_from_its_new_place(
+    write_wav: WriteWav, tmp_path: Path, checkpoint: Callable[[str], Path]
+) -> None:
+    wav = write_wav()
+    shutil.copytree(checkpoint("hubert"), tmp_path / "old")
+    embedx.extract(wav, model=str(tmp_path / "old"), out=tmp_path / "c").close()
+    (tmp_path / "old").rename(tmp_path / "new")
+    with embedx.open(tmp_path / "c") as collection, pytest.raises(ModelError, match="old"):
+        collection.search(wav)
+    with embedx.extract(wav, model=str(tmp_path / "new"), out=tmp_path / "c") as collection:
+        assert collection.search(wav)[0].score == pytest.approx(1, abs=1e-5)
