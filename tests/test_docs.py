@@ -1,0 +1,114 @@
+"""What the documentation says is run."""
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+
+import embedx
+from embedx.cli import cli
+from embedx.errors import EmbedxError
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_example_in_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = blocks(README, "python")
+    assert len(example.strip().splitlines()) <= 12
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, object] = {}
+    exec(example, scope)
+    printed = capsys.readouterr().out
+    assert "bell" in printed
+    assert "linear probe" in printed
+    assert len(scope["frame"]) == len(scope["matrix"])  # type: ignore[arg-type]
+    assert isinstance(scope["again"], embedx.Collection)
+
+
+def commands(text: str) -> list[list[str]]:
+    """Return the embedx commands in a text as words; what a shell adds behind them is cut off."""
+    lines = re.findall(r"(?:^|\s|\| )(?:\$ )?(?:\w+=\S+ )?(embedx \w+ .*?)(?:  | >>|$)", text, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+@pytest.mark.parametrize("words", commands("\n".join(blocks(README, "console"))), ids=" ".join)
+def test_commands_in_the_readme_parse(words: list[str]) -> None:
+    command = cli.commands[words[1]]
+    command.make_context(words[1], list(words[2:]))
+
+
+@pytest.mark.parametrize("name", cli.commands)
+def test_every_command_has_help_with_examples_that_parse(name: str) -> None:
+    command = cli.commands[name]
+    assert command.help
+    assert command.epilog is not None
+    assert "Example" in command.epilog
+    examples = [words for words in commands(command.epilog) if words[1] == name]
+    assert examples or name in ("models", "completion")
+    for words in examples:
+        command.make_context(name, words[2:])
+    assert f"`embedx {name}" in README
+
+
+@pytest.mark.parametrize("name", ["extract", "search", "probe"])
+def test_options_of_a_command_are_keywords_of_the_api(name: str) -> None:
+    import inspect
+
+    functions: dict[str, Callable[..., object]] = {
+        "extract": embedx.extract,
+        "search": embedx.Collection.search,
+        "probe": embedx.Collection.probe,
+    }
+    keywords = set(inspect.signature(functions[name]).parameters) - {"self"}
+    options = {one.name for one in cli.commands[name].params}
+    assert keywords - options <= {"on_progress", "interrupted"}
+    assert options - keywords <= {"collection", "form", "columns", "as_json"}
+
+
+def test_exit_codes_in_the_readme_are_those_of_the_errors() -> None:
+    from embedx import errors
+
+    documented = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", README, re.MULTILINE) for code in row.split(",")}
+    kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, EmbedxError)]
+    codes = {one.exit_code for one in kinds if one is not errors.Interrupted} | {0, errors.EXIT_SOME_FAILED, 130, 143}
+    assert documented == codes
+
+
+def test_a_collection_opens_without_embedx_as_described(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = blocks((ROOT / "indexes/README.md").read_text(encoding="utf-8"), "python")
+    assert "embedx" not in example.replace("indexes/NAME", "")
+    with embedx.open(made) as collection:
+        collection.index()
+        expected = [hit.id for hit in collection.search(id=1, k=5, exclude_self=False)]
+        scope: dict[str, object] = {}
+        exec(
+            example.replace("indexes/NAME", str(made)).replace("FROM views", "FROM views WHERE name = 'L0.mean'"), scope
+        )
+        np.testing.assert_array_equal(scope["matrix"], collection.vectors())  # type: ignore[arg-type]
+    assert scope["ids"].tolist() == [expected]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_the_notebook_runs_and_shows_pictures_and_players(path: Path, tmp_path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells), "outputs are not committed"
+    NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    shown = json.dumps([cell.get("outputs") for cell in notebook.cells])
+    assert shown.count("image/png") >= 3
+    assert shown.count("<audio") >= 8
+    assert "linear probe" in shown
