@@ -5,6 +5,7 @@ import tracemalloc
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -19,7 +20,7 @@ WriteWav = Callable[..., Path]
 SINE = (0.5 * np.sin(2 * np.pi * 440 * np.arange(48_000 * 2) / 48_000)).astype(np.float32)
 
 
-def read(path: Path, rate: int = 16_000, **options: float | None) -> list[Window]:
+def read(path: Path, rate: int = 16_000, **options: Any) -> list[Window]:
     return list(read_windows(str(path), rate, **options)[1])
 
 

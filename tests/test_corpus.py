@@ -166,7 +166,7 @@ def test_label_and_group_by_column_or_regular_expression(tmp_path: Path) -> None
     items = read_corpus(tmp_path, label=r"(\d)_", group=r"_([a-z]+)_")
     assert [(item.label, item.group) for item in items] == [("3", "ann"), ("4", "bob")]
     for rule in ("speaker", r"x(\d)", r"(", r"(a)(", "3_"):
-        with pytest.raises(UsageError, match="column|regular expression"):
+        with pytest.raises(UsageError, match=r"column|regular expression"):
             read_corpus(tmp_path, label=rule)
 
 

@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -29,12 +30,12 @@ def test_the_example_in_the_readme_runs(
     (example,) = blocks(README, "python")
     assert len(example.strip().splitlines()) <= 12
     monkeypatch.chdir(tmp_path)
-    scope: dict[str, object] = {}
+    scope: dict[str, Any] = {}
     exec(example, scope)
     printed = capsys.readouterr().out
     assert "bell" in printed
     assert "linear probe" in printed
-    assert len(scope["frame"]) == len(scope["matrix"])  # type: ignore[arg-type]
+    assert len(scope["frame"]) == len(scope["matrix"])
     assert isinstance(scope["again"], embedx.Collection)
 
 
@@ -93,12 +94,12 @@ def test_a_collection_opens_without_embedx_as_described(made: Path, monkeypatch:
     with embedx.open(made) as collection:
         collection.index()
         expected = [hit.id for hit in collection.search(id=1, k=5, exclude_self=False)]
-        scope: dict[str, object] = {}
+        scope: dict[str, Any] = {}
         exec(
             example.replace("indexes/NAME", str(made)).replace("FROM views", "FROM views WHERE name = 'L0.mean'"), scope
         )
-        np.testing.assert_array_equal(scope["matrix"], collection.vectors())  # type: ignore[arg-type]
-    assert scope["ids"].tolist() == [expected]  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(scope["matrix"], collection.vectors())
+    assert scope["ids"].tolist() == [expected]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)

@@ -193,7 +193,7 @@ def make_text_model(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
 
 
-BREAKAGES: dict[str, Callable[[Path], None]] = {
+BREAKAGES: dict[str, Callable[[Path], object]] = {
     "cannot be loaded": break_weights,
     r"missing: encoder\.layers\.1\.final_layer_norm\.weight": drop_weight,
     r"unexpected: encoder\.layers\.9\.final_layer_norm\.weight": add_weight,

@@ -38,7 +38,7 @@ def test_equals_brute_force_at_every_selectivity(k: int, kept: int) -> None:
 
 
 def test_without_a_filter() -> None:
-    scores, ids = VectorIndex.build(IDS, VECTORS).search(QUERIES, 600)
+    _, ids = VectorIndex.build(IDS, VECTORS).search(QUERIES, 600)
     np.testing.assert_array_equal(ids, brute_force(IDS, 600)[1])
 
 

@@ -39,7 +39,7 @@ def test_rows_are_in_the_order_of_the_corpus_whatever_the_batch(manifest: Path, 
     for batch_seconds in (1.0, 1000.0):
         with embedx.extract(manifest, out=tmp_path / str(batch_seconds), batch_seconds=batch_seconds) as collection:
             frames.append(collection.rows())
-    pd.testing.assert_frame_equal(*frames)
+    pd.testing.assert_frame_equal(frames[0], frames[1])
     expected = [str(manifest.parent / path) for path in pd.read_csv(manifest)["path"]]
     assert frames[0]["path"].tolist() == expected
     assert frames[0].index.tolist() == list(range(1, len(expected) + 1))

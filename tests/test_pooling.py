@@ -1,10 +1,13 @@
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from embedx.pooling import POOLINGS
 
-NUMPY = {"mean": np.mean, "sum": np.sum, "max": np.max}
+NUMPY: dict[str, Callable[..., Any]] = {"mean": np.mean, "sum": np.sum, "max": np.max}
 
 
 @pytest.mark.parametrize("name", POOLINGS)

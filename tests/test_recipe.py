@@ -1,4 +1,5 @@
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,8 @@ def test_json_round_trip() -> None:
 @pytest.mark.parametrize("name", [field.name for field in fields(Recipe) if field.name != "source"])
 def test_every_field_but_the_source_is_identity_and_named_in_a_mismatch(name: str) -> None:
     old = getattr(RECIPE, name)
-    other = replace(
-        RECIPE, **{name: (1,) if isinstance(old, tuple) else 7 if isinstance(old, (int, float)) else "other"}
-    )
+    new: Any = (1,) if isinstance(old, tuple) else 7 if isinstance(old, (int, float)) else "other"
+    other = replace(RECIPE, **{name: new})
     assert other.fingerprint != RECIPE.fingerprint
     with pytest.raises(RecipeMismatch, match=name):
         other.require_same(RECIPE, "indexes/x")

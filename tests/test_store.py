@@ -27,7 +27,7 @@ def batch(*names: str, first_id: int = 1, rows: int = 2, meta: dict[str, Any] | 
     number = first_id
     for name in names:
         recording = Recording(name, 10, 20, "[[0.0, null]]", f"hash of {name[:2]}", 3.0, 44_100, 1, ("downmixed",))
-        stored = []
+        stored: list[tuple[Row, Vectors]] = []
         for i in range(rows):
             vectors = {view: np.full(DIM, number + j / 10, np.float32) for j, view in enumerate(RECIPE.views)}
             row = Row(
@@ -123,7 +123,8 @@ def test_relabel(store: Store) -> None:
         "UPDATE vectors_L0_mean SET vector = zeroblob(16) WHERE id = 2",
         "UPDATE vectors_L0_mean SET checksum = checksum + 1 WHERE id = 2",
         "UPDATE vectors_L0_mean SET vector = substr(vector, 1, 12) WHERE id = 2",
-        "UPDATE vectors_L0_mean SET (vector, checksum) = (SELECT vector, checksum FROM vectors_L0_mean WHERE id = 1) WHERE id = 2",
+        "UPDATE vectors_L0_mean SET (vector, checksum) = "
+        "(SELECT vector, checksum FROM vectors_L0_mean WHERE id = 1) WHERE id = 2",
     ],
 )
 def test_a_damaged_or_swapped_vector_is_never_served(store: Store, damage: str) -> None:
@@ -151,7 +152,7 @@ def test_files_that_are_no_store_are_refused(tmp_path: Path) -> None:
 def test_a_newer_format_is_refused(store: Store) -> None:
     store._db.execute("PRAGMA user_version = 99")
     store.close()
-    with pytest.raises(StoreError, match="format 99.*update embedx"):
+    with pytest.raises(StoreError, match=r"format 99.*update embedx"):
         Store(store.folder)
 
 

@@ -137,8 +137,8 @@ def load(source: str) -> Transformer:
     from transformers import AutoModel
     from transformers.utils import logging
 
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     place, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
     options = {"revision": revision} if revision else {}
     settings = read_json(place, "config.json", options)

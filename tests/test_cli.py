@@ -1,0 +1,378 @@
+"""The command line as a user meets it: what it prints, where, and its exit codes."""
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import embedx
+from embedx.cli import run
+
+WriteWav = Callable[..., Path]
+Capture = pytest.CaptureFixture[str]
+COMMAND = [sys.executable, "-m", "embedx"]
+
+
+def outcome(capsys: Capture, *arguments: str) -> tuple[int, str, str]:
+    """Run a command in this process and return exit code, stdout and stderr."""
+    code = run([str(one) for one in arguments])
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return code, captured.out, captured.err
+
+
+# -- extract -------------------------------------------------------------------------------------------------------
+
+
+def test_extract_sums_up_and_does_only_what_is_missing(manifest: Path, tmp_path: Path, capsys: Capture) -> None:
+    out = str(tmp_path / "c")
+    code, text, log = outcome(capsys, "extract", str(manifest), "-o", out, "--pooling", "mean,max")
+    assert code == 0
+    assert re.search(
+        r"40 recordings: 40 embedded now \(40 windows, [\d.]+ h of audio in [\d.]+ s\), 0 already there", text
+    )
+    assert f"{out}: 40 rows" in text
+    assert "L0.mean (256), L0.max (256)" in text
+    events = [json.loads(line) for line in log.splitlines()]  # stderr is no terminal here: JSON lines, and nothing else
+    assert [event["event"] for event in events][-1] == "summary"
+    assert {"recordings", "total", "failures", "audio_hours_per_hour", "eta_s"} <= events[0].keys()
+    assert events[-2]["recordings"] == events[-2]["total"] == 40
+    code, text, _ = outcome(capsys, "extract", str(manifest), "-o", out, "--pooling", "mean,max")
+    assert code == 0
+    assert "0 embedded now" in text
+    assert "40 already there" in text
+
+
+def test_failures_are_named_and_the_exit_code_is_3(write_wav: WriteWav, tmp_path: Path, capsys: Capture) -> None:
+    write_wav("in/good.wav")
+    (tmp_path / "in/text.wav").write_text("text")
+    (tmp_path / "in/empty.flac").touch()
+    out = str(tmp_path / "c")
+    code, text, _ = outcome(capsys, "extract", str(tmp_path / "in"), "-o", out)
+    assert code == 3
+    assert "failed: 1 empty, 1 not-audio" in text
+    assert "text.wav" in text
+    code, text, _ = outcome(capsys, "extract", str(tmp_path / "in"), "-o", out, "--json")
+    summary = json.loads(text)
+    assert code == summary["exit_code"] == 3
+    assert summary["failures"] == {"empty": 1, "not-audio": 1}
+    assert (summary["recordings"], summary["already_there"], summary["rows"]) == (3, 3, 1)
+    code, text, _ = outcome(capsys, "status", out, "--failed", "--format", "json")
+    assert {os.path.basename(row["path"]): row["reason"] for row in json.loads(text)} == {
+        "empty.flac": "empty",
+        "text.wav": "not-audio",
+    }
+
+
+def test_a_progress_bar_on_a_terminal(manifest: Path, tmp_path: Path) -> None:
+    main, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
+    command = [*COMMAND, "extract", str(manifest), "-o", str(tmp_path / "c")]
+    process = subprocess.Popen(command, stderr=terminal, stdout=subprocess.PIPE)
+    os.close(terminal)
+    seen = b""
+    while True:
+        try:
+            data = os.read(main, 4096)
+        except OSError:  # the other side was closed
+            break
+        if not data:
+            break
+        seen += data
+    os.close(main)
+    assert process.stdout is not None
+    printed = process.stdout.read().decode()
+    process.stdout.close()
+    assert process.wait() == 0
+    assert b"40/40" in seen
+    assert b"h audio/h" in seen
+    assert b"0 failed" in seen
+    assert b"{" not in seen
+    assert "40 recordings" in printed
+
+
+def test_a_manifest_through_a_pipe(manifest: Path, tmp_path: Path) -> None:
+    paths = "\n".join(str(path) for path in sorted(manifest.parent.glob("bell/*.wav")))
+    command = [*COMMAND, "extract", "-", "-o", str(tmp_path / "c"), "--label", r"(bell\d)-", "--json"]
+    done = subprocess.run(command, input=paths, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["rows"] == 10
+    with embedx.open(tmp_path / "c") as collection:
+        assert set(collection.rows()["label"]) == {f"bell{i}" for i in range(5)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_with_a_commit_and_its_exit_code(tmp_path: Path, number: signal.Signals) -> None:
+    for i in range(30):
+        soundfile.write(tmp_path / f"{i}.wav", np.random.default_rng(i).uniform(-1, 1, 16_000 * 59), 16_000)
+    out = tmp_path / "c"
+    command = [*COMMAND, "extract", str(tmp_path), "-o", str(out), "--batch-seconds", "10"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.send_signal(number)
+    _, log = process.communicate(timeout=10)
+    assert process.returncode == 128 + number
+    assert "same command goes on" in log
+    assert "Traceback" not in log
+    with embedx.open(out) as collection:
+        assert 1 <= len(collection) < 30
+
+
+# -- search --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def query(made: Path) -> str:
+    with embedx.open(made) as collection:
+        return str(collection.rows()["path"].iloc[4])
+
+
+def test_search_prints_a_table(made: Path, query: str, capsys: Capture) -> None:
+    code, text, _ = outcome(capsys, "search", str(made), query, "-k", "3", "--columns", "source")
+    lines = text.splitlines()
+    assert code == 0
+    assert lines[0].split() == ["id", "score", "file", "start", "end", "label", "source"]
+    assert lines[1].split()[:2] == ["5", "1.0000"]
+    assert query in lines[1]
+    assert len(lines) == 4
+
+
+def test_search_prints_json_and_csv_for_machines(made: Path, query: str, capsys: Capture) -> None:
+    where = "label = 'clock'"
+    hits = json.loads(outcome(capsys, "search", str(made), query, "--where", where, "-k", "4", "--format", "json")[1])
+    assert [hit["label"] for hit in hits] == ["clock"] * 4
+    assert list(hits[0]) == ["id", "score", "path", "start_s", "end_s", "label", "meta"]
+    text = outcome(capsys, "search", str(made), "--id", "5", "--format", "csv", "--columns", "source")[1]
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len(rows) == 10
+    assert list(rows[0]) == ["id", "score", "path", "start_s", "end_s", "label", "source"]
+    assert "5" not in {row["id"] for row in rows}
+
+
+def test_a_where_that_nothing_meets_gives_an_empty_answer(made: Path, capsys: Capture) -> None:
+    assert outcome(capsys, "search", str(made), "--id", "5", "--where", "id < 0", "--format", "json")[:2] == (0, "[]\n")
+    assert outcome(capsys, "search", str(made), "--id", "5", "--where", "id < 0")[0] == 0
+
+
+def test_output_is_safe_for_terminals_and_spreadsheets(tmp_path: Path, write_wav: WriteWav, capsys: Capture) -> None:
+    evil = write_wav("in/=cmd\x1b[31m.wav")
+    frame_path = tmp_path / "m.csv"
+    frame_path.write_text(f'path,label\n"{evil}","=HYPERLINK(1)\x1b[0m"\n')
+    out = str(tmp_path / "c")
+    assert outcome(capsys, "extract", str(frame_path), "-o", out)[0] == 0
+    for form in ("table", "csv", "json"):
+        text = outcome(capsys, "search", out, "--id", "1", "--include-self", "--format", form)[1]
+        assert "\x1b" not in text
+        assert form != "csv" or "'=HYPERLINK" in text
+
+
+def test_names_that_are_no_utf8_go_all_the_way(tmp_path: Path, write_wav: WriteWav) -> None:
+    name = os.fsdecode(b"in/caf\xe9/\xff.wav")
+    path = write_wav(name)
+    write_wav("in/other/a.wav")
+    out = tmp_path / "c"
+    for command in (
+        ["extract", str(tmp_path / "in"), "-o", str(out)],
+        ["search", str(out), str(path), "-k", "1"],
+        ["search", str(out), str(path), "-k", "1", "--format", "csv"],
+        ["search", str(out), str(path), "-k", "1", "--format", "json"],
+        ["search", str(out), str(path) + "#0-0.5", "-k", "1"],
+    ):
+        done = subprocess.run([*COMMAND, *map(os.fsencode, command)], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+    with embedx.open(out) as collection:
+        assert os.fsencode(collection.rows()["path"].iloc[0]).endswith(b"caf\xe9/\xff.wav")
+        assert os.path.exists(collection.search(id=2)[0].path)
+        assert collection.rows()["label"].tolist() == ["caf\\xe9", "other"]
+
+
+# -- the rest ------------------------------------------------------------------------------------------------------
+
+
+def test_probe(made: Path, capsys: Capture) -> None:
+    code, text, _ = outcome(capsys, "probe", str(made))
+    assert code == 0
+    assert "linear probe" in text
+    report = json.loads(outcome(capsys, "probe", str(made), "--format", "json", "--where", "label <> 'bell'")[1])
+    assert report["classes"] == 3
+    assert report["accuracy"] > 0.5
+
+
+def test_status_and_models(made: Path, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = outcome(capsys, "status", str(made))[1]
+    for line in (
+        r"rows +40",
+        r"extractor +logmel",
+        r"views +L0\.mean 256, L0\.max 256",
+        r"failed +none",
+        r"window_s +none",
+    ):
+        assert re.search(rf"^{line}$", text, re.MULTILINE), line
+    facts = json.loads(outcome(capsys, "status", str(made), "--format", "json")[1])
+    assert facts["recipe"]["resampler"] == "soxr-hq"
+    monkeypatch.delenv("EMBEDX_YAMNET_WEIGHTS", raising=False)
+    models = {row["name"]: row for row in json.loads(outcome(capsys, "models", "--format", "json")[1])}
+    assert models["logmel"]["weights"] == "none needed"
+    assert models["yamnet"]["weights"] == "set EMBEDX_YAMNET_WEIGHTS"
+    (tmp_path / "yamnet.safetensors").touch()
+    monkeypatch.setenv("EMBEDX_YAMNET_WEIGHTS", str(tmp_path))
+    models = {row["name"]: row for row in json.loads(outcome(capsys, "models", "--format", "json")[1])}
+    assert models["yamnet"]["weights"] == "here"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str, capsys: Capture) -> None:
+    code, text, _ = outcome(capsys, "completion", shell)
+    assert code == 0
+    assert "_EMBEDX_COMPLETE" in text
+
+
+def test_completion_completes() -> None:
+    environment = os.environ | {"_EMBEDX_COMPLETE": "bash_complete", "COMP_WORDS": "embedx sea", "COMP_CWORD": "1"}
+    code = "import sys; sys.argv[0] = 'embedx'; from embedx.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "plain,search"
+
+
+def test_version(capsys: Capture) -> None:
+    assert outcome(capsys, "--version")[:2] == (0, f"embedx, version {embedx.__version__}\n")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(made: Path) -> None:
+    code = f"set -o pipefail; {sys.executable} -m embedx search {made} --id 1 -k 40 --format csv | head -n 1"
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.startswith("id,score")
+
+
+# -- wrong input: a sentence that helps, the documented exit code ----------------------------------------------------
+
+
+def newer(folder: Path) -> None:
+    with sqlite3.connect(folder / "store.db") as db:
+        db.execute("PRAGMA user_version = 99")
+
+
+def damaged(folder: Path) -> None:
+    data = bytearray((folder / "store.db").read_bytes())
+    data[100:32_768] = b"\xff" * 32_668  # all of the first page behind the header: the list of tables
+    (folder / "store.db").write_bytes(data)
+
+
+def overwritten(folder: Path) -> None:
+    (folder / "store.db").write_bytes(b"something else altogether")
+
+
+@pytest.mark.parametrize("damage", [newer, damaged, overwritten])
+def test_a_store_that_is_damaged_or_newer_exits_with_5(
+    made: Path, tmp_path: Path, capsys: Capture, damage: Callable[[Path], None]
+) -> None:
+    shutil.copytree(made, tmp_path / "c")
+    damage(tmp_path / "c")
+    for arguments in (["status"], ["search", "--id", "1"]):
+        code, text, log = outcome(capsys, arguments[0], str(tmp_path / "c"), *arguments[1:])
+        assert (code, text) == (5, "")
+        assert "store.db" in log
+
+
+WRONG: list[tuple[list[str], int, str]] = [
+    (["extract", "missing/", "-o", "OUT"], 2, "no file or folder missing/"),
+    (["extract", "EMPTY", "-o", "OUT"], 8, r"No audio was found.*\.wav"),
+    (["extract", "WAV", "-o", "OUT", "--model", "hubrt"], 7, "Unknown model 'hubrt'"),
+    (["extract", "WAV", "-o", "OUT", "--model", "EMPTY"], 7, "holds no config.json"),
+    (["extract", "WAV", "-o", "OUT", "--layers", "12"], 2, "no layers '12'. It has 0 to 0"),
+    (["extract", "WAV", "-o", "OUT", "--pooling", "median"], 2, "mean, sum, max"),
+    (["extract", "WAV", "-o", "OUT", "--window", "-1"], 2, "window is in seconds"),
+    (["extract", "WAV", "-o", "OUT", "--layout", "esc"], 2, "esc50"),
+    (["extract", "WAV", "-o", "OUT", "--device", "cuda:99999"], 2, "GPU|device"),
+    (["extract", "WAV"], 2, "Missing option"),
+    (["extract", "WAV", "-o", "MADE"], 7, "poolings: stored"),
+    (["extract", "WAV", "-o", "EMPTY/../wavs"], 2, "is no collection"),
+    (["search", "missing", "--id", "1"], 2, "no collection in missing"),
+    (["search", "MADE"], 2, "Give one of"),
+    (["search", "MADE", "missing.wav"], 2, "no file missing.wav"),
+    (["search", "MADE", "TEXT"], 2, "no audio"),
+    (["search", "MADE", "WAV#5-9"], 2, "1 s long"),
+    (["search", "MADE", "--id", "1", "--where", "nope = 1"], 2, "no such column: nope"),
+    (["search", "MADE", "--id", "1", "--where", "DROP TABLE rows"], 2, "can only compare"),
+    (["search", "MADE", "--id", "1", "--view", "L1.mean"], 2, "L0.mean, L0.max"),
+    (["search", "MADE", "--id", "1", "--columns", "nope"], 2, "no column nope.*source"),
+    (["search", "MADE", "--vector", "missing.npy"], 2, "missing.npy"),
+    (["probe", "MADE", "--label", "species"], 2, "No row has a 'species'.*source"),
+    (["status", "EMPTY"], 2, "no collection"),
+    (["serach", "MADE"], 2, "No such command"),
+]
+
+
+@pytest.mark.parametrize(
+    "arguments, expected, message", WRONG, ids=lambda one: " ".join(one) if isinstance(one, list) else ""
+)
+def test_wrong_input(
+    arguments: list[str], expected: int, message: str, made: Path, tmp_path: Path, write_wav: WriteWav, capsys: Capture
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.wav").write_text("text")
+    shutil.copytree(made, tmp_path / "made")
+    wav = write_wav("wavs/a.wav")
+    places = {"OUT": "out", "EMPTY": "empty", "TEXT": "text.wav", "MADE": "made"}
+    words = []
+    for word in arguments:
+        for name, place in places.items():
+            word = re.sub(rf"^{name}\b", str(tmp_path / place), word)
+        words.append(re.sub(r"^WAV\b", str(wav), word))
+    code, text, log = outcome(capsys, *words)
+    assert (code, text) == (expected, "")
+    assert re.search(message, log, re.DOTALL), log
+    assert not (tmp_path / "out").exists()
+    with embedx.open(tmp_path / "made") as collection:
+        assert len(collection) == 40
+
+
+def test_an_error_is_json_too_where_json_is_asked_for(tmp_path: Path, capsys: Capture) -> None:
+    code, text, log = outcome(capsys, "extract", str(tmp_path), "-o", str(tmp_path / "c"), "--json")
+    assert code == json.loads(text)["exit_code"] == 8
+    assert json.loads(text)["error"] in log
+
+
+def test_a_second_writer_exits_with_4(made: Path, tmp_path: Path, write_wav: WriteWav, capsys: Capture) -> None:
+    from embedx.store import Store
+
+    embedx.extract(write_wav(), out=tmp_path / "c").close()
+    with Store(tmp_path / "c", write=True):
+        code, _, log = outcome(capsys, "extract", str(write_wav()), "-o", str(tmp_path / "c"))
+        assert outcome(capsys, "search", str(tmp_path / "c"), "--id", "1", "--include-self")[0] == 0
+    assert code == 4
+    assert f"process {os.getpid()}" in log
+
+
+def test_a_full_disk_exits_with_6_and_loses_nothing(manifest: Path, tmp_path: Path) -> None:
+    """RLIMIT_FSIZE stands for the full disk: SQLite gets an error from write() either way."""
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), -1)); from embedx.cli import main; main()"
+    )
+    out = tmp_path / "c"
+    arguments = ["extract", str(manifest), "-o", str(out), "--layers", "all", "--batch-seconds", "0.1"]
+    limited = [sys.executable, "-c", code, "120000", *arguments]
+    done = subprocess.run(limited, capture_output=True, text=True, check=False)
+    assert done.returncode == 6, done.stderr
+    assert "cannot be read or written" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with embedx.open(out) as collection:
+        assert len(collection) == 40

@@ -1,0 +1,41 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from embedx.synth import CLASSES, synthesise, synthesise_clip
+
+
+def test_the_corpus_is_the_same_every_time_and_varied(tmp_path: Path) -> None:
+    for name in CLASSES:
+        (a, rate), (b, _) = synthesise_clip(name, 1, 2), synthesise_clip(name, 1, 2)
+        np.testing.assert_array_equal(a, b)
+        assert 1.0 <= len(a) / rate <= 3.5
+        assert 0.1 < np.abs(a).max() <= 1
+    clips = [synthesise_clip(name, 0, take) for name in CLASSES for take in range(4)]
+    assert len({rate for _, rate in clips}) == 5
+    assert len({len(samples) / rate for samples, rate in clips}) > 30
+    manifest = synthesise(tmp_path)
+    assert len(list(tmp_path.glob("*/*.wav"))) == 200
+    assert len(manifest.read_text().splitlines()) == 201
+
+
+def test_the_demo_shows_every_command_and_its_output(tmp_path: Path) -> None:
+    demo = [sys.executable, "-m", "embedx.demo"]
+    done = subprocess.run(demo, cwd=tmp_path, capture_output=True, text=True, check=True)
+    for shown in (
+        "$ embedx extract build/demo/corpus/manifest.csv -o indexes/demo --group source",
+        "200 recordings: 200 embedded now",
+        "$ embedx search indexes/demo build/demo/query.wav",
+        "$ embedx probe indexes/demo",
+        "linear probe",
+    ):
+        assert shown in done.stdout
+    first_hit = done.stdout.split("--columns source\n")[1].splitlines()[1]
+    assert "birdsong2" in first_hit
+    again = subprocess.run(demo, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "0 embedded now" in again.stdout
+    own = subprocess.run([*demo, "build/demo/corpus"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "$ embedx extract build/demo/corpus -o indexes/demo-corpus" in own.stdout
+    assert "linear probe" in own.stdout
