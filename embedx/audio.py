@@ -262,7 +262,7 @@ def cut(blocks: Iterable[Samples], window: int, hop: int) -> Iterator[tuple[int,
     """Cut a stream into (start, samples [window]) every `hop` samples; the last window ends where the stream ends.
 
     >>> [(start, w.tolist()) for start, w in cut([np.arange(3), np.arange(3, 8)], window=3, hop=3)]
-    [(0, [0, 1, 2]), (3, [3, 4, 5]), (5, [5, 6, 7])]
+    [(0, [0.0, 1.0, 2.0]), (3, [3.0, 4.0, 5.0]), (5, [5.0, 6.0, 7.0])]
     """
     held, origin, start, covered = np.zeros(0, np.float32), 0, 0, 0
     for block in blocks:

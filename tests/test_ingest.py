@@ -95,6 +95,28 @@ def test_one_bad_file_never_stops_a_run_and_is_named(write_wav: WriteWav, tmp_pa
         assert len(collection.failures()) == 3
 
 
+def test_a_recording_that_fails_half_way_leaves_no_rows(write_wav: WriteWav, tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).uniform(-1, 1, 80_000).astype(np.float32)
+    samples[70_000] = np.inf
+    wav = write_wav(samples=samples)
+    with embedx.extract(wav, window=1.0, batch_seconds=0.1, out=tmp_path / "c") as collection:
+        assert len(collection) == 0
+        assert [one.reason for one in collection.failures()] == ["non-finite"]
+
+
+def test_a_recording_longer_than_what_is_held_at_a_time_appears_whole(write_wav: WriteWav, tmp_path: Path) -> None:
+    wav = write_wav(seconds=30.0)
+    seen: list[tuple[int, int]] = []
+
+    def look(progress: Progress) -> None:
+        with embedx.open(tmp_path / "c") as reader:
+            seen.append((progress.done, len(reader)))
+
+    with embedx.extract(wav, window=1.0, batch_seconds=0.1, out=tmp_path / "c", on_progress=look) as collection:
+        assert collection.rows()["start_s"].tolist() == list(range(30))
+    assert seen == [(0, 0), (1, 30)]
+
+
 def test_failures_alone_leave_an_empty_collection_that_says_so(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("text")
     with embedx.extract(tmp_path / "a.wav", out=tmp_path / "out") as collection:

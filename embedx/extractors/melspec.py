@@ -23,8 +23,8 @@ PATCH_SAMPLES = (PATCH - 1) * HOP + FRAME  # 15 600 samples: the shortest clip w
 def hertz_to_mel(hertz: Tensor) -> Tensor:
     """Return HTK mel, 1127 ln(1 + f / 700).
 
-    >>> hertz_to_mel(torch.tensor([0.0, 700.0]))
-    tensor([  0.0000, 781.1768])
+    >>> hertz_to_mel(torch.tensor([0.0, 1000.0]))
+    tensor([  0.0000, 999.9907])
     """
     return 1127.0 * torch.log1p(hertz / 700.0)
 
