@@ -12,7 +12,7 @@ from pathlib import Path
 
 import soundfile
 
-from embedx import corpus
+from embedx.collection import Collection
 from embedx.synth import SOURCES, synthesise, synthesise_clip
 
 COLLECTION = "indexes/demo"
@@ -67,12 +67,15 @@ def on_own_corpus(source: str) -> None:
     collection = f"indexes/demo-{name}"
     say(f"1. Embed {source}. (The same command again does only what is missing.)")
     embedx("extract", source, "-o", collection, allowed=(0, 3))
-    items = corpus.read_corpus(source)
+    with Collection(collection) as opened:
+        rows = opened.store.rows()
+    if not rows:
+        sys.exit(f"Nothing in {source} could be embedded: see `embedx status {collection} --failed`.")
     say("2. Search with one of its files, which is left out of the answer.")
-    embedx("search", collection, items[0].path, "-k", "5", "--exclude-self")
-    if len({item.label for item in items if item.label}) > 1:
+    embedx("search", collection, rows[0].path, "-k", "5", "--exclude-self")
+    if len({row.label for row in rows if row.label}) > 1:
         say("3. How well do the vectors tell the labels apart?")
-        embedx("probe", collection)
+        embedx("probe", collection, allowed=(0, 2))  # 2: the labels do not allow it, and the message says why
     else:
         say("3. No labels were found (folders per class, or a known data set), so there is nothing to probe.")
 

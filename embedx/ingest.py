@@ -97,9 +97,8 @@ def extract(
         window_s=window,
         hop_s=hop if hop is not None else window,
     )
-    embedder = Embedder(
-        extractor, recipe, device=device, precision=precision, batch_seconds=batch_seconds or BATCH_SECONDS
-    )
+    seconds = BATCH_SECONDS if batch_seconds is None else batch_seconds
+    embedder = Embedder(extractor, recipe, device=device, precision=precision, batch_seconds=seconds)
     with Store.create(out, recipe, extractor.dim) as store:
         Run(store, embedder, items, on_progress or (lambda progress: None)).finish(interrupted)
     collection = Collection(out)

@@ -168,6 +168,16 @@ def test_a_head_behind_the_encoder_is_left_out(checkpoint: Checkpoint, tmp_path:
     assert extractor.dim == config.hidden_size
 
 
+def test_a_checkpoint_without_a_front_end_is_normalised_and_says_so(
+    checkpoint: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "bare"
+    shutil.copytree(checkpoint("hubert"), folder)
+    (folder / "preprocessor_config.json").unlink()
+    assert extractors.load(str(folder)).weights == extractors.load(str(checkpoint("hubert"))).weights
+    assert "waves are normalised" in caplog.text
+
+
 # -- what cannot be loaded -----------------------------------------------------------------------------------------
 
 
@@ -193,6 +203,11 @@ def make_text_model(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
 
 
+def make_pickle(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
 BREAKAGES: dict[str, Callable[[Path], object]] = {
     "cannot be loaded": break_weights,
     r"missing: encoder\.layers\.1\.final_layer_norm\.weight": drop_weight,
@@ -200,6 +215,7 @@ BREAKAGES: dict[str, Callable[[Path], object]] = {
     "type 'bert', not a speech encoder": make_text_model,
     "holds no config.json": lambda folder: (folder / "config.json").unlink(),
     "config.json cannot be read": lambda folder: (folder / "config.json").write_text("{"),
+    "A pickle .* can run code and is not read": make_pickle,
     "weights in .* cannot be loaded": lambda folder: (folder / "model.safetensors").unlink(),
 }
 

@@ -5,6 +5,7 @@ and would see the padding of the batch. Everything else is the library's, with a
 """
 
 import json
+import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 
 from embedx.errors import ModelError
 from embedx.extractors.base import hash_weights
+
+log = logging.getLogger(__name__)
 
 MODEL_TYPES = ("wav2vec2", "hubert", "wavlm")  # DistilHuBERT is a "hubert" with two layers
 UNUSED = ("masked_spec_embed",)  # a training-time parameter that some checkpoints leave out
@@ -135,10 +138,10 @@ def load(source: str) -> Transformer:
             not fit.
     """
     from transformers import AutoModel
-    from transformers.utils import logging
+    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    set_verbosity_error()
+    disable_progress_bar()
     place, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
     options = {"revision": revision} if revision else {}
     settings = read_json(place, "config.json", options)
@@ -149,13 +152,17 @@ def load(source: str) -> Transformer:
         raise ModelError(
             f"{place} is a model of type {kind!r}, not a speech encoder that embedx runs ({', '.join(MODEL_TYPES)})."
         )
-    front_end = read_json(place, "preprocessor_config.json", options) or {}
+    front_end = read_json(place, "preprocessor_config.json", options)
+    if front_end is None:
+        log.warning("%s has no preprocessor_config.json: waves are normalised, as transformers does by default.", place)
+        front_end = {}
     try:
         model, report = AutoModel.from_pretrained(
             place, output_loading_info=True, use_safetensors=True, dtype=torch.float32, **options
         )
     except Exception as error:  # transformers raises whatever its file readers raise, from OSError to SafetensorError
-        raise ModelError(f"The weights in {place} cannot be loaded: {first_line(error)}") from error
+        pickled = " A pickle (.bin) can run code and is not read: save it as safetensors." if has_pickle(place) else ""
+        raise ModelError(f"The weights in {place} cannot be loaded: {first_line(error)}{pickled}") from error
     check_keys(place, model, report)
     settings = {key: value for key, value in settings.items() if key not in NAMES}
     return Transformer(
@@ -208,6 +215,11 @@ def missing(place: str) -> str:
         f"{place} is no folder here, and it cannot be had from the model hub (wrong name, or no network). "
         "Without a network, download the checkpoint elsewhere and give its folder as --model FOLDER."
     )
+
+
+def has_pickle(place: str) -> bool:
+    """Tell whether a local folder holds weights as a pickle."""
+    return any(Path(place).glob("*.bin"))
 
 
 def first_line(error: Exception) -> str:
