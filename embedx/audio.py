@@ -164,14 +164,17 @@ def decode_with_pyav(path: str, complaint: str) -> tuple[Clip, Iterator[Samples]
     def parts() -> Iterator[av.AudioFrame]:
         with open(path, "rb") as file, av.open(file, "r", metadata_errors="ignore") as container:
             to_float = av.AudioResampler(format="fltp")
+            if not container.streams.audio:
+                raise AudioError("not-audio", f"{show(path)} has no audio track.")
             for frame in chain(container.decode(container.streams.audio[0]), [None]):
                 yield from to_float.resample(frame)
 
     stream = parts()
     try:
         first = next(stream, None)
-    except (av.FFmpegError, ValueError, IndexError) as error:
-        detail = f"{show(path)} is no audio that can be read (libsndfile: {complaint.rstrip('.')}; FFmpeg: {error})."
+    except av.FFmpegError as error:
+        said = f"libsndfile: {complaint.rstrip('.')}; FFmpeg: {error.strerror}"
+        detail = f"{show(path)} is no audio that can be read ({said})."
         raise AudioError("not-audio", detail) from error
     if first is None:
         raise AudioError("empty", f"{show(path)} holds no samples.")
@@ -182,8 +185,8 @@ def decode_with_pyav(path: str, complaint: str) -> tuple[Clip, Iterator[Samples]
         try:
             for part in chain([first], stream):
                 yield mix_down(clip, part.to_ndarray().astype(np.float32, copy=False).T)
-        except (av.FFmpegError, ValueError) as error:
-            raise broken(clip, str(error)) from error
+        except av.FFmpegError as error:
+            raise broken(clip, str(error.strerror)) from error
 
     return clip, blocks()
 

@@ -180,8 +180,8 @@ def pick_layers(layers: str | int | Sequence[int], offered: tuple[int, ...]) -> 
         picked = set()
     if not picked or not picked <= set(offered):
         raise UsageError(
-            f"This model has no layers {layers!r}. It has {offered[0]} to {offered[-1]}; give last, all, or numbers "
-            "such as 0,6,-1 (-1 is the last)."
+            f"This model has no layers {layers!r}. It has the layers {', '.join(map(str, offered))}; give last, all, "
+            "or numbers such as 0,-1 (-1 is the last)."
         )
     return tuple(sorted(picked))
 

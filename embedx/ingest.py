@@ -30,11 +30,16 @@ class Progress:
     """Where a run stands; `extract` hands it to `on_progress` after every recording."""
 
     total: int  # recordings that were asked for
-    present: int = 0  # of these, in the store already
-    done: int = 0  # committed in this run, failed ones too
-    windows: int = 0  # of these
+    present: int = 0  # embedded in an earlier run
+    embedded: int = 0  # embedded and committed in this run
+    failures: Counter[str] = field(default_factory=Counter)  # reason -> recordings, in this run and in earlier ones
+    windows: int = 0  # embedded in this run
     seconds: float = 0.0  # of audio embedded in this run
-    failures: Counter[str] = field(default_factory=Counter)  # reason -> recordings, of this run and earlier ones
+
+    @property
+    def done(self) -> int:
+        """Recordings of which nothing is left to do."""
+        return self.present + self.embedded + self.failures.total()
 
 
 def extract(
@@ -173,9 +178,10 @@ class Run:
                 wanted.mtime_ns,
                 wanted.stretches,
             ):
-                self.progress.present += 1
                 if there.reason:
                     self.progress.failures[there.reason] += 1
+                else:
+                    self.progress.present += 1
             else:
                 yield Pending(wanted, items)
 
@@ -229,11 +235,11 @@ class Run:
         if self.finished:
             self.store.add([(one.recording, one.rows) for one in self.finished], self.number)
         for one in self.finished:
-            self.progress.done += 1
-            self.progress.windows += len(one.rows)
             if one.recording.reason:
                 self.progress.failures[one.recording.reason] += 1
             else:
+                self.progress.embedded += 1
+                self.progress.windows += len(one.rows)
                 self.progress.seconds += one.recording.duration_s or 0.0
             self.on_progress(self.progress)
         self.finished.clear()

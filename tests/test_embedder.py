@@ -141,7 +141,7 @@ def test_choices_are_checked() -> None:
     assert pick_layers([0, -1], (0, 1, 2)) == (0, 2)
     assert pick_poolings(["max", "mean", "max"]) == ("max", "mean")
     for layers in ("13", "first", -4, "", "0,99", [3]):
-        with pytest.raises(UsageError, match="0 to 2"):
+        with pytest.raises(UsageError, match="0, 1, 2"):
             pick_layers(layers, (0, 1, 2))
     for pooling in ("median", "", "mean,"):
         with pytest.raises(UsageError, match="mean, sum, max"):

@@ -56,12 +56,12 @@ def test_again_does_nothing_and_new_or_edited_files_alone_are_done(write_wav: Wr
     extract().close()
     before = content(tmp_path / "out")
     extract().close()
-    assert (seen[-1].present, seen[-1].done) == (2, 0)
+    assert (seen[-1].present, seen[-1].embedded) == (2, 0)
     write_wav("in/c.wav")
     time.sleep(0.01)
     write_wav("in/a.wav", seconds=2.0)
     with extract() as collection:
-        assert (seen[-1].present, seen[-1].done) == (1, 2)
+        assert (seen[-1].present, seen[-1].embedded) == (1, 2)
         assert sorted(map(os.path.basename, collection.rows()["path"])) == ["a.wav", "b.wav", "c.wav"]
         assert collection.rows(where="path LIKE '%a.wav'")["duration_s"].tolist() == [2.0]
         assert not set(collection.rows(where="path NOT LIKE '%b.wav'").index) & {1}  # the id of the old a.wav is gone
@@ -149,7 +149,7 @@ def test_labels_that_come_later_are_filled_in_without_work(manifest: Path, tmp_p
     seen: list[Progress] = []
     embedx.extract(manifest.parent, layout="files", out=tmp_path / "c").close()
     with embedx.extract(manifest, group="source", out=tmp_path / "c", on_progress=seen.append) as collection:
-        assert seen[-1].done == 0
+        assert seen[-1].embedded == 0
         rows = collection.rows()
         assert set(rows["label"]) == {"bell", "birdsong", "clock", "engine"}
         assert rows["group"].tolist() == rows["source"].tolist()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embedx.audio import show
 from embedx.cli.output import print_json, size
 from embedx.errors import EXIT_SOME_FAILED, EmbedxError
 
@@ -106,6 +105,7 @@ class Shown:
     def __init__(self) -> None:
         self.last: Progress | None = None
         self.begun = time.monotonic()
+        self.before = 0  # recordings that were done when the run began
         self.emitted = 0.0
         self.bar: Any = None
 
@@ -121,7 +121,7 @@ class Shown:
     def __call__(self, progress: "Progress") -> None:
         """Take note of the progress, and show it."""
         if self.last is None:
-            self.begun = time.monotonic()
+            self.begun, self.before = time.monotonic(), progress.done
         self.last = progress
         if sys.stderr.isatty():
             self._draw(progress)
@@ -132,25 +132,23 @@ class Shown:
         from tqdm import tqdm
 
         if self.bar is None:
-            self.bar = tqdm(total=progress.total, initial=progress.present, unit="clip", dynamic_ncols=True)
-        self.bar.set_postfix_str(
-            f"{self._speed(progress):.1f} h audio/h, {sum(progress.failures.values())} failed", refresh=False
-        )
-        self.bar.update(progress.present + progress.done - self.bar.n)
+            self.bar = tqdm(total=progress.total, initial=progress.done, unit="clip", dynamic_ncols=True)
+        failed = f"{progress.failures.total()} failed"
+        self.bar.set_postfix_str(f"{self._speed(progress):.1f} h audio/h, {failed}", refresh=False)
+        self.bar.update(progress.done - self.bar.n)
 
     def _emit(self, progress: "Progress") -> None:
         self.emitted = time.monotonic()
-        elapsed = self.emitted - self.begun
-        left = progress.total - progress.present - progress.done
+        per_clip = (self.emitted - self.begun) / max(1, progress.done - self.before)
         emit(
             "progress",
             {
-                "recordings": progress.present + progress.done,
+                "recordings": progress.done,
                 "total": progress.total,
-                "failures": sum(progress.failures.values()),
+                "failures": progress.failures.total(),
                 "audio_hours": round(progress.seconds / 3600, 4),
                 "audio_hours_per_hour": round(self._speed(progress), 1),
-                "eta_s": round(elapsed / progress.done * left, 1) if progress.done else None,
+                "eta_s": round(per_clip * (progress.total - progress.done), 1) if progress.done > self.before else None,
             },
         )
 
@@ -170,7 +168,7 @@ def summarise(collection: "Collection", progress: "Progress", seconds: float) ->
         "collection": str(collection.folder),
         "recordings": progress.total,
         "already_there": progress.present,
-        "embedded": progress.done,
+        "embedded": progress.embedded,
         "windows": progress.windows,
         "audio_hours": round(progress.seconds / 3600, 4),
         "seconds": round(seconds, 1),
@@ -183,16 +181,16 @@ def summarise(collection: "Collection", progress: "Progress", seconds: float) ->
 
 def print_summary(collection: "Collection", summary: dict[str, Any]) -> None:
     """Print the summary as a person reads it."""
+    failed = sum(summary["failures"].values())
     click.echo(
-        f"{summary['recordings']} recordings: {summary['embedded']} embedded now ({summary['windows']} windows, "
-        f"{summary['audio_hours']:.3g} h of audio in {summary['seconds']:.1f} s), "
-        f"{summary['already_there']} already there"
+        f"recordings: {summary['recordings']}, of which {summary['embedded']} embedded now, {summary['already_there']} "
+        f"already there, {failed} failed; {summary['windows']} windows, {summary['audio_hours']:.3g} h of audio in "
+        f"{summary['seconds']:.1f} s"
     )
-    if summary["failures"]:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary["failures"].items()))
-        click.echo(f"failed: {reasons}")
+    if failed:
+        click.echo(f"failed: {', '.join(f'{count} {reason}' for reason, count in sorted(summary['failures'].items()))}")
         for recording in collection.failures()[:NAMED_FAILURES]:
-            click.echo(f"  {show(recording.path)}: {recording.detail}")
-        click.echo(f"  embedx status {summary['collection']} --failed  lists them all")
+            click.echo(f"  {recording.detail}")
+        click.echo(f"  embedx status {summary['collection']} --failed lists them all")
     views = ", ".join(f"{view} ({dim})" for view, dim in summary["views"].items())
     click.echo(f"{summary['collection']}: {summary['rows']} rows, {size(summary['bytes'])}, views {views}")

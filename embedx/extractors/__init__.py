@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FAMILIES = ("logmel", "yamnet", "huggingface")  # each is a module here with a function load(source)
 
+NAMES = ("logmel", "yamnet")  # of these, those that are a model by themselves
 YAMNET_VARIABLE = "EMBEDX_YAMNET_WEIGHTS"
 YAMNET_FILE = "yamnet.safetensors"
 
@@ -48,10 +49,10 @@ def guess_family(model: str) -> str:
         return "huggingface"
     if "/" in model:
         raise ModelError(f"There is no model folder {model}. Give the folder that holds config.json and the weights.")
-    near = difflib.get_close_matches(model, FAMILIES, n=1)
+    near = difflib.get_close_matches(model, NAMES, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ModelError(
-        f"Unknown model {model!r}.{hint} Known names: {', '.join(FAMILIES)}; "
+        f"Unknown model {model!r}.{hint} Known names: {', '.join(NAMES)}; "
         "or give a local folder, or a hub id such as facebook/hubert-base-ls960."
     )
 

@@ -6,6 +6,9 @@ and would see the padding of the batch. Everything else is the library's, with a
 
 import json
 import logging
+import socket
+import urllib.parse
+import urllib.request
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,7 +146,9 @@ def load(source: str) -> Transformer:
     set_verbosity_error()
     disable_progress_bar()
     place, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
-    options = {"revision": revision} if revision else {}
+    options: dict[str, Any] = {"revision": revision} if revision else {}
+    if not Path(source).is_dir() and not hub_is_near():
+        options["local_files_only"] = True  # the cache may have it, and the library would try for half a minute
     settings = read_json(place, "config.json", options)
     if settings is None:
         raise ModelError(missing(place))
@@ -170,7 +175,20 @@ def load(source: str) -> Transformer:
     )
 
 
-def read_json(place: str, name: str, options: dict[str, str]) -> dict[str, Any] | None:
+def hub_is_near() -> bool:
+    """Tell whether the name of the model hub can be looked up; behind a proxy that is the proxy's business."""
+    from huggingface_hub import constants
+
+    if urllib.request.getproxies():
+        return True
+    try:
+        socket.getaddrinfo(urllib.parse.urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
+
+
+def read_json(place: str, name: str, options: dict[str, Any]) -> dict[str, Any] | None:
     """Return a JSON file of a local folder or a hub repository, None where it is not to be had."""
     from transformers.utils.hub import cached_file
 
