@@ -18,7 +18,7 @@ from embedx import extractors
 from embedx.errors import ModelError
 from embedx.extractors.base import Extractor
 from embedx.extractors.melspec import LogMel, count_patches, patches
-from embedx.extractors.yamnet import Network
+from embedx.extractors.yamnet import Network, YAMNet
 
 from .conftest import CHECKPOINTS, SHARED
 
@@ -78,6 +78,13 @@ def test_layers_dimension_and_type_are_as_declared(extractor: Extractor) -> None
             assert one.shape[0] >= 1
             assert one.shape[1] == extractor.dim
             assert torch.isfinite(one).all()
+
+
+def test_the_frame_rate_is_as_declared(extractor: Extractor) -> None:
+    seconds = 30
+    waves = torch.zeros(1, seconds * extractor.sample_rate)
+    (_, frames, counts), *_ = extractor.frames(waves, torch.tensor([waves.shape[1]]), extractor.layers[:1])
+    assert int(counts[0]) == pytest.approx(seconds * extractor.frame_rate, abs=2.5)
 
 
 def test_only_asked_layers_come(extractor: Extractor) -> None:
@@ -250,7 +257,7 @@ def test_an_unknown_model_says_what_can_be_done(name: str, message: str, monkeyp
 def test_yamnet_is_found_by_variable_folder_and_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = random_yamnet(tmp_path)
     monkeypatch.setenv("EMBEDX_YAMNET_WEIGHTS", str(path))
-    names = ["yamnet", f"yamnet:{path}", f"yamnet:{tmp_path}", str(path)]
+    names = ["yamnet", f"yamnet:{path}", f"yamnet:{tmp_path}", str(path), str(tmp_path)]
     assert len({extractors.load(name).weights for name in names}) == 1
     assert {extractors.resolve(name)[0] for name in names} == {"yamnet"}
 
@@ -303,6 +310,8 @@ def test_yamnet_equals_the_reference(shared: Path) -> None:
     assert [len(one) for one in found] == golden["n_patches"].tolist()
     np.testing.assert_allclose([one.mean(dim=0) for one in found], golden["mean_embedding"], atol=1e-4)
     np.testing.assert_allclose([one.amax(dim=0) for one in found], golden["max_embedding"], atol=1e-3)
+    assert isinstance(extractor, YAMNet)
+    np.testing.assert_allclose([extractor.scores(one).mean(dim=0) for one in found], golden["mean_scores"], atol=1e-4)
 
 
 def test_patches_are_counted_as_they_are_cut() -> None:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embedx.cli.output import print_json, size
+from embedx.corpus import LAYOUTS
 from embedx.errors import EXIT_SOME_FAILED, EmbedxError
 
 if TYPE_CHECKING:
     from embedx.collection import Collection
     from embedx.ingest import Progress
 
-LAYOUTS = click.Choice(["auto", "esc50", "urbansound8k", "folders", "files"])
 NAMED_FAILURES = 5  # failed files that the summary names; `embedx status --failed` has them all
 
 
@@ -39,7 +39,7 @@ NAMED_FAILURES = 5  # failed files that the summary names; `embedx status --fail
 @click.option("--hop", type=float, metavar="S", help="Seconds between the starts of windows. [default: --window]")
 @click.option("--label", metavar="COLUMN", help="The column with labels, or a regular expression with one (group).")
 @click.option("--group", metavar="COLUMN", help="The same for groups that a probe never splits.")
-@click.option("--layout", type=LAYOUTS, default="auto", show_default=True, help="How a folder is read.")
+@click.option("--layout", type=click.Choice(LAYOUTS), default="auto", show_default=True, help="How a folder is read.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--precision", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
 @click.option("--batch-seconds", type=float, metavar="S", help="Audio in one batch; changes speed, not vectors.")

@@ -15,7 +15,7 @@ from embedx.errors import ModelError
 if TYPE_CHECKING:
     from embedx.extractors.base import Extractor
 
-FAMILIES = ("logmel", "yamnet", "huggingface")  # each is a module here with a function load(source)
+FAMILIES = ("logmel", "yamnet", "huggingface")  # each is a module here with a function load(source, allow_pickle)
 
 NAMES = ("logmel", "yamnet")  # of these, those that are a model by themselves
 YAMNET_VARIABLE = "EMBEDX_YAMNET_WEIGHTS"
@@ -43,7 +43,7 @@ def resolve(model: str) -> tuple[str, str]:
 def guess_family(model: str) -> str:
     """Return the family of a folder, a weights file or a hub id."""
     path = Path(model).expanduser()
-    if path.is_file() and path.suffix == ".safetensors":
+    if (path.is_file() and path.suffix == ".safetensors") or (path / YAMNET_FILE).is_file():
         return "yamnet"
     if path.is_dir() or ("/" in model and not model.startswith((".", "/", "~"))):
         return "huggingface"
@@ -57,14 +57,19 @@ def guess_family(model: str) -> str:
     )
 
 
-def load(model: str) -> "Extractor":
+def load(model: str, *, allow_pickle: bool = False) -> "Extractor":
     """Load an extractor by name, on the CPU, ready to run.
+
+    Weights are read from safetensors; a pickle (.bin, .pth, .pt) only with `allow_pickle`, and even then by torch's
+    reader that takes nothing but tensors.
 
     Raises:
         ModelError: the name is unknown, or its weights are missing or wrong.
     """
     family, source = resolve(model)
-    extractor: Extractor = importlib.import_module(f"embedx.extractors.{family}").load(source)
+    extractor: Extractor = importlib.import_module(f"embedx.extractors.{family}").load(
+        source, allow_pickle=allow_pickle
+    )
     return extractor
 
 

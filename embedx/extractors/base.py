@@ -20,6 +20,7 @@ class Extractor(Protocol):
     sample_rate: int  # Hz of the waves it hears
     layers: tuple[int, ...]  # what can be asked for, ascending; the last is the default
     dim: int  # D, the same for every layer
+    frame_rate: float  # frames a second; frame t begins at t / frame_rate seconds
     min_samples: int  # the shortest clip that gives a frame; the embedder pads shorter ones with zeros and flags them
     weights: str  # hash of every number that changes the output, see `hash_weights`
 

@@ -6,6 +6,7 @@ and would see the padding of the batch. Everything else is the library's, with a
 
 import json
 import logging
+import math
 import socket
 import urllib.parse
 import urllib.request
@@ -62,6 +63,7 @@ class Transformer:
         self.layers = tuple(range(config.num_hidden_layers + 1))
         self.dim = int(config.hidden_size)
         self.strides = tuple(zip(config.conv_kernel, config.conv_stride, strict=True))
+        self.frame_rate = sample_rate / math.prod(stride for _, stride in self.strides)
         self.min_samples = receptive_field(self.strides)
         self.weights = hash_weights(model.state_dict(), settings | {"normalise": normalise})
         self.norms = mask_group_norms(model.feature_extractor)
@@ -133,7 +135,7 @@ def mask_group_norms(feature_extractor: nn.Module) -> list[MaskedGroupNorm]:
     return masked
 
 
-def load(source: str) -> Transformer:
+def load(source: str, *, allow_pickle: bool = False) -> Transformer:
     """Load a checkpoint by hub id (`name` or `name@revision`) or from a local folder.
 
     Raises:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from embedx.extractors.base import hash_weights
-from embedx.extractors.melspec import BANDS, PATCH_SAMPLES, SAMPLE_RATE, LogMel, count_patches, patches
+from embedx.extractors.melspec import BANDS, FRAME_RATE, PATCH_SAMPLES, SAMPLE_RATE, LogMel, count_patches, patches
 
 HOP = 48  # frames: half a patch, so that an event is whole in one of them
 SLOW = 4  # frames: the second delta spans 40 ms, the pace of syllables and strokes
@@ -24,6 +24,7 @@ class LogMelStatistics:
     sample_rate = SAMPLE_RATE
     layers = (0,)
     dim = 4 * BANDS
+    frame_rate = FRAME_RATE / HOP
     min_samples = PATCH_SAMPLES
 
     def __init__(self) -> None:
@@ -47,6 +48,6 @@ class LogMelStatistics:
         return self
 
 
-def load(source: str) -> LogMelStatistics:
+def load(source: str, *, allow_pickle: bool = False) -> LogMelStatistics:
     """Return the extractor; there is nothing to load."""
     return LogMelStatistics()

@@ -13,6 +13,7 @@ from torch import Tensor
 SAMPLE_RATE = 16_000
 FRAME = 400  # samples: 25 ms
 HOP = 160  # samples: 10 ms
+FRAME_RATE = SAMPLE_RATE / HOP  # 100 a second
 FFT = 512  # the next power of two above FRAME
 BANDS = 64
 LOW_HZ, HIGH_HZ = 125.0, 7500.0

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from embedx.errors import ModelError
 from embedx.extractors import YAMNET_FILE, YAMNET_VARIABLE, yamnet_weights
 from embedx.extractors.base import hash_weights
-from embedx.extractors.melspec import PATCH_SAMPLES, SAMPLE_RATE, LogMel, count_patches, patches
+from embedx.extractors.melspec import FRAME_RATE, PATCH_SAMPLES, SAMPLE_RATE, LogMel, count_patches, patches
 
 HOP = 48  # frames between patches
 OFFSET = 0.001
@@ -62,6 +62,7 @@ class YAMNet:
     sample_rate = SAMPLE_RATE
     layers = (0,)
     dim = POINTWISE[-1]
+    frame_rate = FRAME_RATE / HOP
     min_samples = PATCH_SAMPLES
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
@@ -79,6 +80,10 @@ class YAMNet:
         frames[valid] = embeddings
         yield 0, frames, counts
 
+    def scores(self, frames: Tensor) -> Tensor:
+        """Map embeddings [..., 1024] to the probabilities [..., 521] of the AudioSet classes."""
+        return torch.sigmoid(self.network.fc(frames))
+
     def to(self, device: str) -> Self:
         """Move to a device and return self."""
         self.front_end.to(device)
@@ -86,7 +91,7 @@ class YAMNet:
         return self
 
 
-def load(source: str) -> YAMNet:
+def load(source: str, *, allow_pickle: bool = False) -> YAMNet:
     """Load the weights from a file, a folder that holds yamnet.safetensors, or EMBEDX_YAMNET_WEIGHTS.
 
     Raises:
