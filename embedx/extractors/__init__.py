@@ -67,9 +67,8 @@ def load(model: str, *, allow_pickle: bool = False) -> "Extractor":
         ModelError: the name is unknown, or its weights are missing or wrong.
     """
     family, source = resolve(model)
-    extractor: Extractor = importlib.import_module(f"embedx.extractors.{family}").load(
-        source, allow_pickle=allow_pickle
-    )
+    module = importlib.import_module(f"embedx.extractors.{family}")
+    extractor: Extractor = module.load(source, allow_pickle=allow_pickle)
     return extractor
 
 
