@@ -60,7 +60,7 @@ class YAMNet:
     """Embeddings [B, P, 1024] of every whole patch. Layer 0 is the only one: the input of the classifier."""
 
     sample_rate = SAMPLE_RATE
-    layers = (0,)
+    layers: tuple[int, ...] = (0,)
     dim = POINTWISE[-1]
     frame_rate = FRAME_RATE / HOP
     min_samples = PATCH_SAMPLES
