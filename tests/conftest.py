@@ -58,18 +58,39 @@ SMALL = {  # a transformer that runs at hundreds of times real time
     "num_conv_pos_embeddings": 16,
     "num_conv_pos_embedding_groups": 4,
 }
-CHECKPOINTS: dict[str, tuple[str, dict[str, Any], bool]] = {  # name -> transformers' class, configuration, do_normalize
-    "wav2vec2": ("Wav2Vec2", {}, True),
-    "wav2vec2-large": (
-        "Wav2Vec2",
-        {"do_stable_layer_norm": True, "feat_extract_norm": "layer", "conv_bias": True},
-        True,
-    ),
-    "hubert": ("Hubert", {}, True),
-    "distilhubert": ("Hubert", {"num_hidden_layers": 2, "feat_proj_layer_norm": False}, False),
-    "wavlm": ("WavLM", {}, False),
-    "hubert-wide": ("Hubert", {"hidden_size": 128, "conv_dim": (64,) * 7, "intermediate_size": 256}, True),
-}
+LARGE = {"feat_extract_norm": "layer", "conv_bias": True}
+SPECTRAL: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {  # the same for those that look at a spectrogram
+    "wav2vec2-bert": ("Wav2Vec2Bert", {"feature_projection_input_dim": 160}, "SeamlessM4TFeatureExtractor", {}),
+    "ast": ("AST", {}, "ASTFeatureExtractor", {}),
+    "whisper": ("Whisper", {"d_model": 32, "encoder_layers": 3, "encoder_attention_heads": 4, "encoder_ffn_dim": 64,
+                            "decoder_layers": 1, "decoder_attention_heads": 4, "decoder_ffn_dim": 64, "vocab_size": 64,
+                            "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1},
+                "WhisperFeatureExtractor", {}),
+    "clap": ("Clap", {"projection_dim": 16,
+                      "audio_config": {"patch_embeds_hidden_size": 16, "hidden_size": 128, "depths": [1, 1, 1, 1],
+                                       "num_attention_heads": [1, 2, 2, 4], "enable_fusion": False},
+                      "text_config": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+                                      "intermediate_size": 16, "vocab_size": 64}},
+             "ClapFeatureExtractor", {"truncation": "rand_trunc"}),
+}  # fmt: skip
+CHECKPOINTS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
+    # name -> class and configuration of transformers, class and configuration of its front end
+    name: (kind, options, "Wav2Vec2FeatureExtractor", {"do_normalize": normalise})
+    for name, kind, options, normalise in (
+        ("wav2vec2", "Wav2Vec2", {}, True),
+        ("wav2vec2-large", "Wav2Vec2", {"do_stable_layer_norm": True, **LARGE}, True),
+        ("hubert", "Hubert", {}, True),
+        ("distilhubert", "Hubert", {"num_hidden_layers": 2, "feat_proj_layer_norm": False}, False),
+        ("wavlm", "WavLM", {}, False),
+        ("wavlm-large", "WavLM", {"do_stable_layer_norm": True, **LARGE}, True),
+        ("conformer-relative", "Wav2Vec2Conformer", {"position_embeddings_type": "relative", **LARGE}, True),
+        ("conformer-rotary", "Wav2Vec2Conformer", {"position_embeddings_type": "rotary"}, True),
+        ("data2vec", "Data2VecAudio", {"num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 19}, True),
+        ("unispeech", "UniSpeech", {}, True),
+        ("unispeech-sat", "UniSpeechSat", {}, True),
+        ("hubert-wide", "Hubert", {"hidden_size": 128, "conv_dim": (64,) * 7, "intermediate_size": 256}, True),
+    )
+} | SPECTRAL
 
 
 @pytest.fixture(scope="session")
@@ -82,11 +103,12 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     def make(name: str) -> Path:
         folder = root / name
         if not folder.exists():
-            kind, options, normalise = CHECKPOINTS[name]
+            kind, options, front_end, front_end_options = CHECKPOINTS[name]
             torch.manual_seed(len(name))
-            config = getattr(transformers, f"{kind}Config")(**(SMALL | options))
-            getattr(transformers, f"{kind}Model")(config).save_pretrained(folder)
-            transformers.Wav2Vec2FeatureExtractor(do_normalize=normalise).save_pretrained(folder)
+            shape = {} if kind in ("Whisper", "Clap") else SMALL
+            model = getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")(**(shape | options)))
+            model.save_pretrained(folder)
+            getattr(transformers, front_end)(**front_end_options).save_pretrained(folder)
         return folder
 
     return make

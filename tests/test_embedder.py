@@ -64,7 +64,7 @@ class Hungry:
         self.sizes: list[int] = []
         self.sample_rate, self.layers, self.dim = inner.sample_rate, inner.layers, inner.dim
         self.frame_rate = inner.frame_rate
-        self.min_samples, self.weights = inner.min_samples, inner.weights
+        self.min_samples, self.max_samples, self.weights = inner.min_samples, inner.max_samples, inner.weights
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         self.sizes.append(len(waves))

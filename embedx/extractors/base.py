@@ -22,6 +22,7 @@ class Extractor(Protocol):
     dim: int  # D, the same for every layer
     frame_rate: float  # frames a second; frame t begins at t / frame_rate seconds
     min_samples: int  # the shortest clip that gives a frame; the embedder pads shorter ones with zeros and flags them
+    max_samples: int | None  # the longest clip that it hears whole, None: any; longer recordings are cut
     weights: str  # hash of every number that changes the output, see `hash_weights`
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:

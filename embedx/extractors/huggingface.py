@@ -1,31 +1,29 @@
-"""huggingface: Wav2Vec2, HuBERT, DistilHuBERT and WavLM by hub id or local folder, through transformers' own forward.
+"""huggingface: speech transformers over the waveform, by hub id or local folder, through transformers' own forward.
 
-One thing is replaced: the GroupNorm behind the first convolution of base models, whose statistics run over time
-and would see the padding of the batch. Everything else is the library's, with an attention mask.
+Wav2Vec2 (with XLS-R and MMS), Wav2Vec2-Conformer, HuBERT, DistilHuBERT, WavLM, data2vec-audio, UniSpeech and
+UniSpeech-SAT. Everything is the library's, with an attention mask, but for what would let the padding of a batch in:
+the GroupNorm behind the first convolution of base models, and convolutions that upstream runs unmasked.
 """
 
-import json
 import logging
 import math
-import socket
-import urllib.parse
-import urllib.request
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from embedx.errors import ModelError
-from embedx.extractors.base import hash_weights
+from embedx.extractors import spectrogram
+from embedx.extractors.base import Extractor, hash_weights
+from embedx.extractors.checkpoints import Checkpoint, load_checkpoint
 
 log = logging.getLogger(__name__)
 
-MODEL_TYPES = ("wav2vec2", "hubert", "wavlm")  # DistilHuBERT is a "hubert" with two layers
-UNUSED = ("masked_spec_embed",)  # a training-time parameter that some checkpoints leave out
-NAMES = ("_name_or_path", "transformers_version", "architectures", "torch_dtype", "dtype")  # say nothing of the output
+WAVEFORM_TYPES = (  # DistilHuBERT is a "hubert" with two layers; XLS-R and MMS are "wav2vec2"
+    *("wav2vec2", "wav2vec2-conformer", "hubert", "wavlm"),
+    *("data2vec-audio", "unispeech", "unispeech-sat"),
+)
 
 
 class MaskedGroupNorm(nn.Module):
@@ -55,31 +53,42 @@ class Transformer:
     `last_hidden_state` (with the closing layer norm, where a model has one).
     """
 
-    def __init__(self, model: Any, normalise: bool, sample_rate: int, settings: dict[str, Any]) -> None:
-        config = model.config
-        self.model = model.eval().requires_grad_(False)
-        self.normalise = normalise
-        self.sample_rate = sample_rate
+    max_samples: int | None = None
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        front_end = checkpoint.front_end
+        if front_end is None:
+            log.warning("%s has no preprocessor_config.json: waves are normalised, as is usual.", checkpoint.place)
+            front_end = {}
+        self.model = checkpoint.model
+        self.model.adapter = None  # it would shorten the last hidden state of models tuned for translation
+        config = self.model.config
+        self.normalise = bool(front_end.get("do_normalize", True))
+        self.sample_rate = int(front_end.get("sampling_rate", 16_000))
         self.layers = tuple(range(config.num_hidden_layers + 1))
         self.dim = int(config.hidden_size)
         self.strides = tuple(zip(config.conv_kernel, config.conv_stride, strict=True))
-        self.frame_rate = sample_rate / math.prod(stride for _, stride in self.strides)
+        self.frame_rate = self.sample_rate / math.prod(stride for _, stride in self.strides)
         self.min_samples = receptive_field(self.strides)
-        self.weights = hash_weights(model.state_dict(), settings | {"normalise": normalise})
-        self.norms = mask_group_norms(model.feature_extractor)
+        self.weights = hash_weights(self.model.state_dict(), checkpoint.settings | {"normalise": self.normalise})
+        self.norms = mask_group_norms(self.model.feature_extractor)
+        self.mask = FrameMask()
+        mask_inputs(self.model, self.mask)
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the asked hidden states; see `Extractor.frames`."""
         valid = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]  # [B, S]
         if self.normalise:
             waves = normalise(waves, lengths, valid)
+        counts = count_frames(lengths, self.strides)
+        self.mask.valid = (torch.arange(int(counts.max()), device=waves.device) < counts[:, None])[:, None]
+        waves = waves[:, : int(lengths.max())]
         for norm in self.norms:
             norm.lengths = count_frames(lengths, self.strides[:1])
         hidden = any(layer != self.layers[-1] for layer in layers)
         with warnings.catch_warnings():  # WavLM's own forward calls torch in a way that torch warns of
             warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
             output = self.model(waves, attention_mask=valid.long(), output_hidden_states=hidden)
-        counts = count_frames(lengths, self.strides)
         for layer in layers:
             last = layer == self.layers[-1]
             yield layer, output.last_hidden_state if last else output.hidden_states[layer], counts
@@ -135,113 +144,31 @@ def mask_group_norms(feature_extractor: nn.Module) -> list[MaskedGroupNorm]:
     return masked
 
 
-def load(source: str, *, allow_pickle: bool = False) -> Transformer:
-    """Load a checkpoint by hub id (`name` or `name@revision`) or from a local folder.
+def mask_inputs(model: nn.Module, mask: "FrameMask") -> None:
+    """Zero the padding in front of convolutions over time that upstream runs without a mask.
 
-    Raises:
-        ModelError: nothing is there, the network cannot be reached, the model is of another kind, or its weights do
-            not fit.
+    They are the depthwise convolutions of conformers and the stacked positional convolutions of data2vec: alone, a
+    clip meets zeros behind its end there, and so it does in a batch.
     """
-    from transformers import AutoModel
-    from transformers.utils.logging import disable_progress_bar, set_verbosity_error
-
-    set_verbosity_error()
-    disable_progress_bar()
-    place, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
-    options: dict[str, Any] = {"revision": revision} if revision else {}
-    if not Path(source).is_dir() and not hub_is_near():
-        options["local_files_only"] = True  # the cache may have it, and the library would try for half a minute
-    settings = read_json(place, "config.json", options)
-    if settings is None:
-        raise ModelError(missing(place))
-    kind = settings.get("model_type")
-    if kind not in MODEL_TYPES:
-        raise ModelError(
-            f"{place} is a model of type {kind!r}, not a speech encoder that embedx runs ({', '.join(MODEL_TYPES)})."
-        )
-    front_end = read_json(place, "preprocessor_config.json", options)
-    if front_end is None:
-        log.warning("%s has no preprocessor_config.json: waves are normalised, as transformers does by default.", place)
-        front_end = {}
-    try:
-        model, report = AutoModel.from_pretrained(
-            place, output_loading_info=True, use_safetensors=True, dtype=torch.float32, **options
-        )
-    except Exception as error:  # transformers raises whatever its file readers raise, from OSError to SafetensorError
-        pickled = " A pickle (.bin) can run code and is not read: save it as safetensors." if has_pickle(place) else ""
-        raise ModelError(f"The weights in {place} cannot be loaded: {first_line(error)}{pickled}") from error
-    check_keys(place, model, report)
-    settings = {key: value for key, value in settings.items() if key not in NAMES}
-    return Transformer(
-        model, bool(front_end.get("do_normalize", True)), int(front_end.get("sampling_rate", 16_000)), settings
-    )
+    for name, module in model.named_modules():
+        if name.endswith("depthwise_conv") or (".pos_conv_embed.layers." in f".{name}" and name.endswith(".conv")):
+            module.register_forward_pre_hook(mask)
 
 
-def hub_is_near() -> bool:
-    """Tell whether the name of the model hub can be looked up; behind a proxy that is the proxy's business."""
-    from huggingface_hub import constants
+class FrameMask:
+    """Multiplies the input [B, C, T] of a module with the mask [B, 1, T] of valid frames."""
 
-    if urllib.request.getproxies():
-        return True
-    try:
-        socket.getaddrinfo(urllib.parse.urlsplit(constants.ENDPOINT).hostname, 443)
-    except OSError:
-        return False
-    return True
+    valid: Tensor
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Be the hook."""
+        return (inputs[0] * self.valid, *inputs[1:])
 
 
-def read_json(place: str, name: str, options: dict[str, Any]) -> dict[str, Any] | None:
-    """Return a JSON file of a local folder or a hub repository, None where it is not to be had."""
-    from transformers.utils.hub import cached_file
-
-    try:
-        path = cached_file(place, name, _raise_exceptions_for_missing_entries=False, **options)
-    except (OSError, ValueError):
-        return None
-    if path is None:
-        return None
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
-    if not isinstance(values, dict):
-        raise ModelError(f"{path} should hold a JSON object.")
-    return values
-
-
-def check_keys(place: str, model: nn.Module, report: dict[str, Any]) -> None:
-    """Refuse a checkpoint that leaves a parameter of the encoder untouched.
-
-    A head behind the encoder (`lm_head`, `classifier`) is left out without complaint: it is not part of a frozen
-    encoder.
-    """
-    names = {name.split(".")[0] for name in model.state_dict()}
-    unexpected = [key for key in report["unexpected_keys"] if key.split(".")[0] in names]
-    wrong = {
-        "missing": sorted(set(report["missing_keys"]) - set(UNUSED)),
-        "unexpected": sorted(unexpected),
-        "of another shape": sorted(str(key[0]) for key in report["mismatched_keys"]),
-    }
-    complaints = [f"{kind}: {', '.join(keys[:5])} ({len(keys)} in all)" for kind, keys in wrong.items() if keys]
-    if complaints:
-        raise ModelError(f"The weights in {place} do not fit their configuration. {'; '.join(complaints)}.")
-
-
-def missing(place: str) -> str:
-    """Say what can be done about a checkpoint that is not there."""
-    if Path(place).is_dir():
-        return f"{place} holds no config.json: give the folder that save_pretrained() wrote."
-    return (
-        f"{place} is no folder here, and it cannot be had from the model hub (wrong name, or no network). "
-        "Without a network, download the checkpoint elsewhere and give its folder as --model FOLDER."
-    )
-
-
-def has_pickle(place: str) -> bool:
-    """Tell whether a local folder holds weights as a pickle."""
-    return any(Path(place).glob("*.bin"))
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of a message, for an error that wraps it."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+def load(source: str, *, allow_pickle: bool = False) -> Extractor:
+    """Load a checkpoint by hub id (`name` or `name@revision`) or from a local folder; see `load_checkpoint`."""
+    checkpoint = load_checkpoint(source, (*WAVEFORM_TYPES, *spectrogram.FAMILIES), allow_pickle)
+    kind = checkpoint.settings["model_type"]
+    if kind in spectrogram.FAMILIES:
+        return spectrogram.FAMILIES[kind](checkpoint)
+    return Transformer(checkpoint)

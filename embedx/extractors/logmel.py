@@ -26,6 +26,7 @@ class LogMelStatistics:
     dim = 4 * BANDS
     frame_rate = FRAME_RATE / HOP
     min_samples = PATCH_SAMPLES
+    max_samples: int | None = None
 
     def __init__(self) -> None:
         self.front_end = LogMel(OFFSET)

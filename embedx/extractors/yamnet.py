@@ -64,6 +64,7 @@ class YAMNet:
     dim = POINTWISE[-1]
     frame_rate = FRAME_RATE / HOP
     min_samples = PATCH_SAMPLES
+    max_samples: int | None = None
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
         self.front_end = LogMel(OFFSET)

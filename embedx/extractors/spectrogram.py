@@ -1,0 +1,170 @@
+"""Encoders of transformers that look at a spectrogram: Wav2Vec2-BERT, AST, Whisper's encoder, CLAP's audio tower.
+
+The spectrogram is made clip by clip with the library's own feature extractor, so a clip in a batch sees what it
+sees alone. Only frames that hold audio of the clip count as valid, although AST and Whisper always run on a padded
+field of 10.24 s and 30 s; a longer clip cannot be heard whole, so `max_samples` has it cut into windows.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from embedx.errors import ModelError
+from embedx.extractors.base import Extractor, hash_weights
+from embedx.extractors.checkpoints import Checkpoint
+
+FRAME, HOP = 400, 160  # samples of a 25 ms frame and its 10 ms hop at 16 kHz, in the front ends of all but CLAP
+
+
+class Spectrogram:
+    """What the families share: the library's feature extractor, run on one clip at a time."""
+
+    frame_rate: float
+    layers: tuple[int, ...]
+    dim: int
+    min_samples = FRAME
+    max_samples: int | None = None
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        from transformers import AutoFeatureExtractor
+
+        if checkpoint.front_end is None:
+            raise ModelError(
+                f"{checkpoint.place} has no preprocessor_config.json, which says how its spectrogram is made."
+            )
+        self.place = checkpoint.place
+        self.model = checkpoint.model
+        self.front_end = AutoFeatureExtractor.from_pretrained(checkpoint.place)
+        self.sample_rate = int(self.front_end.sampling_rate)
+        settings = checkpoint.settings | {"front_end": checkpoint.front_end}
+        self.weights = hash_weights(self.model.state_dict(), settings)
+
+    def features(self, waves: Tensor, lengths: Tensor) -> list[dict[str, Any]]:
+        """Return what the feature extractor makes of each clip, as numpy arrays with a batch of one."""
+        clips = [wave[:length].float().cpu().numpy() for wave, length in zip(waves, lengths.tolist(), strict=True)]
+        return [dict(self.front_end(clip, sampling_rate=self.sample_rate, return_tensors="np")) for clip in clips]
+
+    def hidden(self, output: Any, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor]]:
+        """Yield the asked hidden states; the last is `last_hidden_state`."""
+        for layer in layers:
+            yield layer, output.last_hidden_state if layer == self.layers[-1] else output.hidden_states[layer]
+
+    def to(self, device: str) -> Self:
+        """Move to a device and return self."""
+        self.model.to(device)
+        return self
+
+
+class Wav2Vec2Bert(Spectrogram):
+    """Hidden states [B, T, D] of a conformer over pairs of mel frames, 50 a second."""
+
+    min_samples = FRAME + HOP  # a pair of frames
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self.model.adapter = None
+        self.layers = tuple(range(self.model.config.num_hidden_layers + 1))
+        self.dim = int(self.model.config.hidden_size)
+        self.frame_rate = self.sample_rate / HOP / self.front_end.stride
+
+    def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the asked hidden states; see `Extractor.frames`."""
+        made = [one["input_features"][0][one["attention_mask"][0] == 1] for one in self.features(waves, lengths)]
+        counts = torch.tensor([len(one) for one in made], device=waves.device)
+        features = torch.zeros(len(made), int(counts.max()), made[0].shape[1], device=waves.device)
+        for row, one in zip(features, made, strict=True):
+            row[: len(one)] = torch.from_numpy(one)
+        mask = torch.arange(features.shape[1], device=waves.device) < counts[:, None]
+        output = self.model(features, attention_mask=mask.long(), output_hidden_states=True)
+        for layer, states in self.hidden(output, layers):
+            yield layer, states, counts
+
+
+class AudioSpectrogramTransformer(Spectrogram):
+    """Patch tokens [B, T * F, D] of AST in the order of time, F = 12 tokens (of frequency) for every 0.1 s.
+
+    The two tokens in front (class and distillation) are left out.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        config = self.model.config
+        self.layers = tuple(range(config.num_hidden_layers + 1))
+        self.dim = int(config.hidden_size)
+        self.patch, self.stride = int(config.patch_size), int(config.time_stride)
+        self.rows = (config.num_mel_bins - config.patch_size) // config.frequency_stride + 1  # F
+        self.columns = (config.max_length - config.patch_size) // config.time_stride + 1  # T
+        self.frame_rate = self.sample_rate / HOP / self.stride * self.rows
+        self.max_samples = (config.max_length - 1) * HOP + FRAME
+        self.min_samples = (self.patch - 1) * HOP + FRAME
+
+    def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the asked hidden states; see `Extractor.frames`."""
+        made = np.concatenate([one["input_values"] for one in self.features(waves, lengths)])
+        output = self.model(torch.from_numpy(made).to(waves.device), output_hidden_states=True)
+        mel_frames = (lengths - FRAME) // HOP + 1
+        counts = (((mel_frames - self.patch) // self.stride + 1).clamp(max=self.columns)) * self.rows
+        for layer, states in self.hidden(output, layers):
+            tokens = states[:, -self.rows * self.columns :].reshape(
+                len(states), self.rows, self.columns, -1
+            )  # [B, F, T, D]
+            yield layer, tokens.transpose(1, 2).flatten(1, 2), counts
+
+
+class WhisperEncoder(Spectrogram):
+    """Hidden states [B, T, D] of Whisper's encoder, 50 a second, of at most 30 s."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self.model = checkpoint.model.get_encoder()
+        self.layers = tuple(range(self.model.config.encoder_layers + 1))
+        self.dim = int(self.model.config.d_model)
+        self.step = 2 * int(self.front_end.hop_length)  # samples: the second convolution has stride 2
+        self.frame_rate = self.sample_rate / self.step
+        self.max_samples = int(self.front_end.n_samples)
+
+    def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the asked hidden states; see `Extractor.frames`."""
+        made = np.concatenate([one["input_features"] for one in self.features(waves, lengths)])
+        output = self.model(torch.from_numpy(made).to(waves.device), output_hidden_states=True)
+        for layer, states in self.hidden(output, layers):
+            yield layer, states, (lengths + self.step - 1) // self.step
+
+
+class Clap(Spectrogram):
+    """The audio embedding [B, 1, D] of CLAP, which lies in one space with its text embeddings."""
+
+    layers: tuple[int, ...] = (0,)
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self.dim = int(self.model.config.projection_dim)
+        self.max_samples = int(self.front_end.nb_max_samples)
+        self.frame_rate = self.sample_rate / self.max_samples
+
+    def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield one frame a clip; see `Extractor.frames`."""
+        made = self.features(waves, lengths)
+        features = torch.from_numpy(np.concatenate([one["input_features"] for one in made])).to(waves.device)
+        longer = torch.from_numpy(np.concatenate([np.atleast_2d(one["is_longer"]) for one in made])).to(waves.device)
+        output = self.model.get_audio_features(input_features=features, is_longer=longer)
+        yield 0, output.pooler_output[:, None], torch.ones_like(lengths)
+
+    def embed_text(self, texts: list[str]) -> Tensor:
+        """Return the text embeddings [N, D] of sentences; the cosine to an audio embedding says how well they fit."""
+        from transformers import AutoTokenizer
+
+        tokens = AutoTokenizer.from_pretrained(self.place)(texts, padding=True, return_tensors="pt")
+        features: Tensor = self.model.get_text_features(**tokens.to(self.model.device)).pooler_output
+        return features
+
+
+FAMILIES: dict[str, Callable[[Checkpoint], Extractor]] = {
+    "wav2vec2-bert": Wav2Vec2Bert,
+    "audio-spectrogram-transformer": AudioSpectrogramTransformer,
+    "whisper": WhisperEncoder,
+    "clap": Clap,
+}
