@@ -15,14 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.errors import AudioError
+from embedx.recipe import Recipe
 
 Samples = NDArray[np.float32]
 
 SUFFIXES = frozenset(
     ".wav .flac .ogg .oga .opus .mp3 .m4a .aac .aif .aiff .aifc .au .snd .caf .w64 .rf64 .wma .webm .mka .mp4".split()
 )
-WHOLE_S = 60.0  # up to here a recording is one window when none is asked for: attention is quadratic in time
-LONG_WINDOW_S = 10.0  # a longer one is cut into windows of this length
+LONG_WINDOW_S = 10.0  # what is too long to be taken whole is cut into windows of this length
+TRIM_FRAME_S, TRIM_DB = 0.025, 40.0  # silence is what lies this far below the loudest frame of this length
+TAILS, CHANNELS = ("keep", "pad", "drop"), ("mean", "first", "each")
 BLOCK = 1 << 18  # samples over all channels that are decoded at a time: 1 MB of float32
 RATES = (100, 1_536_000)  # Hz that are taken for real
 SILENT = 2.0**-15  # below one step of 16 bit everywhere
@@ -60,77 +62,132 @@ class Clip:
 
 
 def read_windows(
-    path: str,
-    sample_rate: int,
-    window_s: float | None = None,
-    hop_s: float | None = None,
-    start_s: float = 0.0,
-    end_s: float | None = None,
+    path: str, recipe: Recipe, start_s: float = 0.0, end_s: float | None = None, channel: int | None = None
 ) -> tuple[Clip, Iterator[Window]]:
     """Open a recording and return it with an iterator over its windows, or those of the stretch start_s to end_s.
 
-    Windows start every `hop_s` seconds (default: one after the other); the last one ends where the audio ends, so
-    that nothing is lost. Without `window_s` the whole stretch is one window up to 60 s, else windows of 10 s. A
-    stretch shorter than the window is one window of its own length.
+    Windows start every `hop_s` seconds of the recipe. `tail` says what becomes of the rest behind the last whole one:
+    by default a window that ends where the audio ends. Without `window_s` the stretch is one window up to `whole_s`,
+    else windows of 10 s. What is shorter than a window is one window of its own length ("pad": filled up with zeros).
+    `channel` takes one channel instead of what the recipe says.
 
     Raises:
         AudioError: the file is missing, no regular file, not audio, empty or broken (also while iterating).
     """
-    clip, blocks = decode(path, start_s)
-    return clip, windows_of(clip, blocks, sample_rate, window_s, hop_s, start_s, end_s)
+    if recipe.max_seconds is not None:
+        end_s = start_s + recipe.max_seconds if end_s is None else min(end_s, start_s + recipe.max_seconds)
+    if channel is None and recipe.channels == "first":
+        channel = 0
+    if recipe.trim_silence:
+        start_s, end_s = loud_stretch(path, recipe.sample_rate, start_s, end_s, channel)
+    clip, blocks = decode(path, start_s, channel)
+    return clip, windows_of(clip, blocks, recipe, start_s, end_s)
+
+
+def read_channels(
+    path: str, recipe: Recipe, start_s: float = 0.0, end_s: float | None = None
+) -> Iterator[tuple[Clip, int | None, Window]]:
+    """Yield (clip, channel, window), channel after channel where the recipe asks for each; else the channel is None."""
+    clip, windows = read_windows(path, recipe, start_s, end_s, channel=0 if recipe.channels == "each" else None)
+    if recipe.channels != "each":
+        yield from ((clip, None, window) for window in windows)
+        return
+    yield from ((clip, 0, window) for window in windows)
+    for channel in range(1, clip.channels):
+        clip, windows = read_windows(path, recipe, start_s, end_s, channel)
+        yield from ((clip, channel, window) for window in windows)
 
 
 def windows_of(
-    clip: Clip,
-    blocks: Iterator[Samples],
-    sample_rate: int,
-    window_s: float | None,
-    hop_s: float | None,
-    start_s: float,
-    end_s: float | None,
+    clip: Clip, blocks: Iterator[Samples], recipe: Recipe, start_s: float, end_s: float | None
 ) -> Iterator[Window]:
     """Resample, take the stretch, cut, and name each window by its place; see `read_windows`."""
-    skip = round(start_s * sample_rate) - clip.first // clip.rate * sample_rate  # first lies on a whole second
-    length = None if end_s is None else round(end_s * sample_rate) - round(start_s * sample_rate)
-    stretch = take(resample(blocks, clip.rate, sample_rate), skip, length)
-    if window_s is None:
-        pieces = cut_if_long(stretch, round(WHOLE_S * sample_rate), round(LONG_WINDOW_S * sample_rate))
-    else:
-        window = max(1, round(window_s * sample_rate))
-        pieces = cut(stretch, window, window if hop_s is None else max(1, round(hop_s * sample_rate)))
-    found = False
-    for start, samples in pieces:
+    rate, found = recipe.sample_rate, False
+    for start, samples in pieces_of(clip, samples_of(clip, blocks, rate, start_s, end_s), recipe):
         found = True
         if not np.isfinite(samples).all():
             raise AudioError("non-finite", f"{show(clip.path)} holds samples that are not numbers (NaN or infinity).")
-        flags = ("silent",) if float(np.abs(samples).max()) < SILENT else ()
-        begin = round(start_s * sample_rate) + start
-        yield Window(begin / sample_rate, (begin + len(samples)) / sample_rate, samples, flags)
-    if not found and clip.duration_s > 0:
+        flags = ["silent"] if float(np.abs(samples).max()) < SILENT else []
+        begin = round(start_s * rate) + start
+        end = begin + len(samples)
+        if recipe.tail == "pad" and recipe.window_s and len(samples) < round(recipe.window_s * rate):
+            samples = np.pad(samples, (0, round(recipe.window_s * rate) - len(samples)))
+            flags.append("padded")
+        yield Window(begin / rate, end / rate, samples, tuple(flags))
+    if found:
+        return
+    if not clip.duration_s:
+        raise AudioError("empty", f"{show(clip.path)} holds no samples.")
+    if start_s >= clip.duration_s:
         raise AudioError(
             "outside", f"{show(clip.path)} is {clip.duration_s:g} s long: it has nothing at {start_s:g} s."
         )
-    if not found:
-        raise AudioError("empty", f"{show(clip.path)} holds no samples.")
+    raise AudioError(
+        "too-short", f"{show(clip.path)} is shorter than a window of {recipe.window_s:g} s, and the tail is dropped."
+    )
 
 
-def decode(path: str, start_s: float = 0.0) -> tuple[Clip, Iterator[Samples]]:
-    """Open a recording and return it with its samples as mono blocks (the mean over channels) at its own rate.
+def pieces_of(clip: Clip, stretch: Iterator[Samples], recipe: Recipe) -> Iterator[tuple[int, Samples]]:
+    """Cut a stretch as the recipe says, and flag a clip that was too long to be taken whole."""
+    rate = recipe.sample_rate
+    if recipe.window_s is not None:
+        window = max(1, round(recipe.window_s * rate))
+        hop = window if recipe.hop_s is None else max(1, round(recipe.hop_s * rate))
+        yield from cut(stretch, window, hop, recipe.tail)
+        return
+    long_window = min(LONG_WINDOW_S, recipe.whole_s)
+    for start, samples in cut_if_long(stretch, round(recipe.whole_s * rate), round(long_window * rate)):
+        if start:
+            clip.flags.add("cut")
+        yield start, samples
+
+
+def samples_of(
+    clip: Clip, blocks: Iterator[Samples], rate: int, start_s: float, end_s: float | None
+) -> Iterator[Samples]:
+    """Resample the blocks of a clip, and take what lies between two times."""
+    skip = round(start_s * rate) - clip.first // clip.rate * rate  # first lies on a whole second
+    length = None if end_s is None else round(end_s * rate) - round(start_s * rate)
+    return take(resample(blocks, clip.rate, rate), skip, length)
+
+
+def loud_stretch(
+    path: str, rate: int, start_s: float, end_s: float | None, channel: int | None
+) -> tuple[float, float | None]:
+    """Return the stretch between the first and the last frame that are louder than 40 dB below the loudest.
+
+    Frames are 25 ms long. Where all is silent, the stretch stays as it is.
+    """
+    clip, blocks = decode(path, start_s, channel)
+    frame = max(1, round(TRIM_FRAME_S * rate))
+    levels = [
+        float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+        for _, samples in cut(samples_of(clip, blocks, rate, start_s, end_s), frame, frame, "pad")
+    ]
+    loud = np.flatnonzero(np.array(levels) > max(levels, default=0.0) * 10 ** (-TRIM_DB / 20))
+    if not len(loud):
+        return start_s, end_s
+    last = start_s + (int(loud[-1]) + 1) * frame / rate
+    return start_s + int(loud[0]) * frame / rate, last if end_s is None else min(last, end_s)
+
+
+def decode(path: str, start_s: float = 0.0, channel: int | None = None) -> tuple[Clip, Iterator[Samples]]:
+    """Open a recording and return it with its mono blocks at its own rate: the mean over channels, or one channel.
 
     Decoding starts at `clip.first`, on a whole second before `start_s`.
     """
     require_regular(path)
     try:
-        return decode_with_soundfile(path, start_s)
+        return decode_with_soundfile(path, start_s, channel)
     except UnknownFormat as error:
-        return decode_with_pyav(path, str(error))
+        return decode_with_pyav(path, str(error), channel)
 
 
 class UnknownFormat(Exception):
     """libsndfile does not read this file."""
 
 
-def decode_with_soundfile(path: str, start_s: float) -> tuple[Clip, Iterator[Samples]]:
+def decode_with_soundfile(path: str, start_s: float, channel: int | None) -> tuple[Clip, Iterator[Samples]]:
     """Decode with libsndfile; raises UnknownFormat where that cannot."""
     import soundfile
 
@@ -148,7 +205,7 @@ def decode_with_soundfile(path: str, start_s: float) -> tuple[Clip, Iterator[Sam
         with file:
             try:
                 while len(block := file.read(max(1024, BLOCK // clip.channels), dtype="float32", always_2d=True)):
-                    yield mix_down(clip, block)
+                    yield mix_down(clip, block, channel)
             except soundfile.LibsndfileError as error:
                 raise broken(clip, error.error_string) from error
         if clip.declared and clip.first + clip.decoded < clip.declared:
@@ -157,7 +214,7 @@ def decode_with_soundfile(path: str, start_s: float) -> tuple[Clip, Iterator[Sam
     return clip, blocks()
 
 
-def decode_with_pyav(path: str, complaint: str) -> tuple[Clip, Iterator[Samples]]:
+def decode_with_pyav(path: str, complaint: str, channel: int | None) -> tuple[Clip, Iterator[Samples]]:
     """Decode the first audio track with FFmpeg; `complaint` is what libsndfile said."""
     import av
 
@@ -184,7 +241,7 @@ def decode_with_pyav(path: str, complaint: str) -> tuple[Clip, Iterator[Samples]
     def blocks() -> Iterator[Samples]:
         try:
             for part in chain([first], stream):
-                yield mix_down(clip, part.to_ndarray().astype(np.float32, copy=False).T)
+                yield mix_down(clip, part.to_ndarray().astype(np.float32, copy=False).T, channel)
         except av.FFmpegError as error:
             raise broken(clip, str(error.strerror)) from error
 
@@ -197,11 +254,11 @@ def broken(clip: Clip, complaint: str) -> AudioError:
     return AudioError("corrupt", f"{show(clip.path)} cannot be decoded after {where:g} s: {complaint.rstrip('.')}.")
 
 
-def mix_down(clip: Clip, block: NDArray[np.float32]) -> Samples:
-    """Count frames [n, channels] and return their mean over channels [n]."""
+def mix_down(clip: Clip, block: NDArray[np.float32], channel: int | None) -> Samples:
+    """Count frames [n, channels] and return their mean over channels [n], or one channel."""
     clip.decoded += len(block)
-    if clip.channels == 1:
-        mono: Samples = block[:, 0]
+    if channel is not None or clip.channels == 1:
+        mono: Samples = block[:, channel or 0]
         return mono
     clip.flags.add("downmixed")
     mean: Samples = block.mean(axis=1, dtype=np.float32)
@@ -261,8 +318,11 @@ def take(blocks: Iterable[Samples], skip: int, length: int | None) -> Iterator[S
             return
 
 
-def cut(blocks: Iterable[Samples], window: int, hop: int) -> Iterator[tuple[int, Samples]]:
-    """Cut a stream into (start, samples [window]) every `hop` samples; the last window ends where the stream ends.
+def cut(blocks: Iterable[Samples], window: int, hop: int, tail: str = "keep") -> Iterator[tuple[int, Samples]]:
+    """Cut a stream into (start, samples [window]) every `hop` samples.
+
+    What is left behind the last whole window becomes, by `tail`: "keep", a window that ends where the stream ends;
+    "pad", a shorter one (the caller pads it); "drop", nothing.
 
     >>> [(start, w.tolist()) for start, w in cut([np.arange(3), np.arange(3, 8)], window=3, hop=3)]
     [(0, [0.0, 1.0, 2.0]), (3, [3.0, 4.0, 5.0]), (5, [5.0, 6.0, 7.0])]
@@ -278,8 +338,8 @@ def cut(blocks: Iterable[Samples], window: int, hop: int) -> Iterator[tuple[int,
         needed = min(start, max(origin, end - window))  # the next window, and the last one that might end here
         held, origin = held[needed - origin :], needed
     end = origin + len(held)
-    if start < end and covered < end:
-        last = max(0, end - window)
+    if start < end and covered < end and tail != "drop":
+        last = max(0, end - window) if tail == "keep" else start
         yield last, held[last - origin :].copy()
 
 

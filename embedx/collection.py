@@ -31,8 +31,9 @@ class Collection:
         StoreError: it is damaged, or made by a newer embedx.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, allow_pickle: bool = False) -> None:
         self.folder = Path(folder)
+        self.allow_pickle = allow_pickle
         self.store = Store(self.folder)
         self._indexes: dict[str, tuple[int, VectorIndex]] = {}  # view -> generation it was built from, index
         self._embedder: Embedder | None = None
@@ -193,10 +194,13 @@ class Collection:
         if self._embedder is None:
             from embedx.embedder import Embedder
 
-            self._embedder = Embedder.from_recipe(self.recipe)
+            self._embedder = Embedder.from_recipe(self.recipe, allow_pickle=self.allow_pickle)
         return self._embedder
 
 
-def open(folder: str | os.PathLike[str]) -> Collection:
-    """Open the collection in a folder; see `Collection`."""
-    return Collection(folder)
+def open(folder: str | os.PathLike[str], *, allow_pickle: bool = False) -> Collection:
+    """Open the collection in a folder; see `Collection`.
+
+    `allow_pickle` lets a search by file load a model whose weights are a pickle.
+    """
+    return Collection(folder, allow_pickle=allow_pickle)

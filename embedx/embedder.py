@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Literal, TypeVar
 
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedx import extractors
-from embedx.audio import Window, read_windows
+from embedx.audio import Window, read_channels
 from embedx.errors import AudioError, RecipeMismatch, UsageError
 from embedx.extractors.base import Extractor
 from embedx.pooling import POOLINGS
@@ -47,14 +48,16 @@ class Embedder:
         self.budget = max(1, int(batch_seconds * extractor.sample_rate))  # samples in a batch, padding included
 
     @classmethod
-    def from_recipe(cls, recipe: Recipe, *, device: str = "auto", precision: str = "auto") -> "Embedder":
+    def from_recipe(
+        cls, recipe: Recipe, *, device: str = "auto", precision: str = "auto", allow_pickle: bool = False
+    ) -> "Embedder":
         """Load the extractor that a stored recipe names.
 
         Raises:
             ModelError: it is not where it was.
             RecipeMismatch: it is there, but with other weights.
         """
-        extractor = extractors.load(f"{recipe.extractor}:{recipe.source}")
+        extractor = extractors.load(f"{recipe.extractor}:{recipe.source}", allow_pickle=allow_pickle)
         if extractor.weights != recipe.weights:
             raise RecipeMismatch(
                 f"The weights of {recipe.extractor} {recipe.source} are not those the collection was made with "
@@ -85,10 +88,10 @@ class Embedder:
         Raises:
             AudioError: it cannot be read.
         """
-        recipe = self.recipe
-        _, windows = read_windows(path, recipe.sample_rate, recipe.window_s, recipe.hop_s, start_s, end_s)
-        found = sorted(self.embed(enumerate(windows)), key=lambda one: one[0])
-        vectors = {view: np.stack([vectors[view] for _, vectors, _ in found]) for view in recipe.views}
+        tail = "keep" if self.recipe.tail == "drop" else self.recipe.tail  # a query may be shorter than a window
+        windows = read_channels(path, replace(self.recipe, tail=tail), start_s, end_s)
+        found = sorted(self.embed(enumerate(window for _, _, window in windows)), key=lambda one: one[0])
+        vectors = {view: np.stack([vectors[view] for _, vectors, _ in found]) for view in self.recipe.views}
         for matrix in vectors.values():
             if not np.isfinite(matrix).all():
                 raise AudioError("non-finite", f"The model makes no finite vector of {path}.")

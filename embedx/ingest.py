@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedx.audio import Window, hash_content, read_windows, show
+from embedx.audio import CHANNELS, TAILS, Window, hash_content, read_channels, show
 from embedx.collection import Collection
 from embedx.corpus import Item, read_corpus
 from embedx.errors import AudioError, Interrupted, UsageError
@@ -21,6 +21,8 @@ from embedx.store import Recording, Row, Store, Vectors
 if TYPE_CHECKING:
     from embedx.embedder import Embedder
 
+WHOLE_S = 60.0  # up to here a recording is one row when no window is asked for: attention is quadratic in time
+DTYPES = ("float32", "float16")
 COMMIT_CLIPS = 256  # recordings, or
 COMMIT_SECONDS = 2.0  # of work, wait for a commit at most
 
@@ -35,6 +37,7 @@ class Progress:
     failures: Counter[str] = field(default_factory=Counter)  # reason -> recordings, in this run and in earlier ones
     windows: int = 0  # embedded in this run
     seconds: float = 0.0  # of audio embedded in this run
+    cut: int = 0  # recordings of this run that were too long to be taken whole
 
     @property
     def done(self) -> int:
@@ -50,12 +53,18 @@ def extract(
     pooling: str | Sequence[str] = "mean",
     window: float | None = None,
     hop: float | None = None,
+    tail: str = "keep",
+    channels: str = "mean",
+    trim_silence: bool = False,
+    max_seconds: float | None = None,
     label: str | None = None,
     group: str | None = None,
     layout: str = "auto",
     device: str = "auto",
     precision: str = "auto",
     batch_seconds: float | None = None,
+    store_dtype: str = "float32",
+    allow_pickle: bool = False,
     out: str | os.PathLike[str],
     on_progress: Callable[[Progress], None] | None = None,
     interrupted: Callable[[], int] = lambda: 0,
@@ -67,12 +76,19 @@ def extract(
         model: "logmel", "yamnet", a hub id or a local folder; see `embedx.extractors`.
         layers: "last", "all", or numbers (0 is the input of the transformer, -1 the last).
         pooling: one or several of "mean", "sum", "max". Every layer with every pooling becomes a view.
-        window, hop: seconds; without a window a recording of up to 60 s is one row.
+        window, hop: seconds; without a window a recording of up to 60 s (or what the model hears) is one row.
+        tail: what becomes of the end behind the last whole window: "keep" (a window that ends where the audio ends),
+            "pad" (with zeros) or "drop".
+        channels: "mean" of all, the "first", or "each" with rows of its own (column `channel`).
+        trim_silence: leave out what is 40 dB below the loudest moment at both ends.
+        max_seconds: take so much of each recording at most, from its start.
         label, group: a column of the source, or a regular expression with one (group) searched in the path.
         layout: "auto", "esc50", "urbansound8k", "folders" or "files".
         device: "auto", "cpu" or "cuda".
         precision: "auto" (float32), "float32", "bfloat16" or "float16".
         batch_seconds: audio in one batch; it changes the speed, never the vectors.
+        store_dtype: "float32", or "float16" for half the size.
+        allow_pickle: read weights from a pickle (.bin, .pth) where there is no safetensors file.
         out: the folder of the collection.
         on_progress: called after every recording.
         interrupted: asked after every window; the number of a signal ends the run after a commit.
@@ -83,14 +99,20 @@ def extract(
         ModelError: the model cannot be loaded, or the collection was made by another recipe.
         LockedError, StoreError, DiskError: the collection cannot be written. What was committed stays.
     """
-    check_window(window, hop)
+    check_window(window, hop, max_seconds)
+    check_choice("tail", tail, TAILS)
+    check_choice("channels", channels, CHANNELS)
+    check_choice("store_dtype", store_dtype, DTYPES)
     items = read_corpus(source, layout, label, group)
 
     from embedx import extractors
     from embedx.embedder import BATCH_SECONDS, Embedder, pick_layers, pick_poolings
 
     poolings = pick_poolings(pooling)
-    extractor = extractors.load(model)
+    extractor = extractors.load(model, allow_pickle=allow_pickle)
+    whole_s = WHOLE_S if extractor.max_samples is None else min(WHOLE_S, extractor.max_samples / extractor.sample_rate)
+    if extractor.max_samples is not None and window is not None and window > whole_s:
+        raise UsageError(f"This model hears {whole_s:g} s at most, so a window cannot be {window:g} s long.")
     family, place = extractors.resolve(model)
     recipe = Recipe(
         extractor=family,
@@ -100,13 +122,18 @@ def extract(
         layers=pick_layers(layers, extractor.layers),
         poolings=poolings,
         window_s=window,
+        whole_s=whole_s,
         hop_s=hop if hop is not None else window,
+        tail=tail,
+        channels=channels,
+        trim_silence=trim_silence,
+        max_seconds=max_seconds,
     )
     seconds = BATCH_SECONDS if batch_seconds is None else batch_seconds
     embedder = Embedder(extractor, recipe, device=device, precision=precision, batch_seconds=seconds)
-    with Store.create(out, recipe, extractor.dim) as store:
+    with Store.create(out, recipe, extractor.dim, store_dtype) as store:
         Run(store, embedder, items, on_progress or (lambda progress: None)).finish(interrupted)
-    collection = Collection(out)
+    collection = Collection(out, allow_pickle=allow_pickle)
     if len(collection):
         collection.index()
     return collection
@@ -153,7 +180,7 @@ class Run:
         self.on_progress(self.progress)
         for (pending, row), vectors, flags in self.embedder.embed(self._read()):
             pending.waiting -= 1
-            if not all(np.isfinite(vector).all() for vector in vectors.values()):
+            if not all(np.isfinite(vector.astype(self.store.dtype)).all() for vector in vectors.values()):
                 pending.fail(
                     "non-finite", f"The model makes no finite vector of {show(row.path)} at {row.start_s:g} s."
                 )
@@ -190,11 +217,10 @@ class Run:
         for pending in self.todo:
             try:
                 for stretch, item in enumerate(pending.items):
-                    for window in self._open(pending, item):
-                        row = Row(
-                            self.next_id, item.path, window.start_s, window.end_s, item.label, item.group, item.split,
-                            window.flags, item.meta, stretch,
-                        )  # fmt: skip
+                    for channel, window in self._open(pending, item):
+                        meta = item.meta if channel is None else {**item.meta, "channel": channel}
+                        place = (self.next_id, item.path, window.start_s, window.end_s)
+                        row = Row(*place, item.label, item.group, item.split, window.flags, meta, stretch)
                         self.next_id += 1
                         pending.waiting += 1
                         yield (pending, row), window
@@ -206,21 +232,19 @@ class Run:
             pending.read = True
             self._settle(pending)
 
-    def _open(self, pending: Pending, item: Item) -> Iterator[Window]:
-        """Yield the windows of an item, and note what the decoder says of its recording."""
+    def _open(self, pending: Pending, item: Item) -> Iterator[tuple[int | None, Window]]:
+        """Yield (channel, window) of an item, and note what the decoder says of its recording."""
         if item.problem:
             raise AudioError("outside", item.problem)
-        recipe = self.embedder.recipe
-        clip, windows = read_windows(
-            item.path, recipe.sample_rate, recipe.window_s, recipe.hop_s, item.start_s, item.end_s
-        )
-        yield from windows
+        for clip, channel, window in read_channels(item.path, self.embedder.recipe, item.start_s, item.end_s):
+            yield channel, window
+            heard = clip
         pending.recording = replace(
             pending.recording,
-            duration_s=clip.duration_s,
-            rate=clip.rate,
-            channels=clip.channels,
-            flags=tuple(sorted(clip.flags)),
+            duration_s=heard.duration_s,
+            rate=heard.rate,
+            channels=heard.channels,
+            flags=tuple(sorted(heard.flags)),
         )
 
     def _settle(self, pending: Pending) -> None:
@@ -241,6 +265,7 @@ class Run:
                 self.progress.embedded += 1
                 self.progress.windows += len(one.rows)
                 self.progress.seconds += one.recording.duration_s or 0.0
+                self.progress.cut += "cut" in one.recording.flags
             self.on_progress(self.progress)
         self.finished.clear()
         self.committed = time.monotonic()
@@ -286,10 +311,16 @@ def settings(embedder: "Embedder") -> dict[str, str]:
     }
 
 
-def check_window(window: float | None, hop: float | None) -> None:
+def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Refuse a word that is none of those allowed."""
+    if value not in allowed:
+        raise UsageError(f"{name} is one of {', '.join(allowed)}, not {value!r}.")
+
+
+def check_window(window: float | None, hop: float | None, max_seconds: float | None) -> None:
     """Refuse windows that cannot be cut."""
-    for name, value in (("window", window), ("hop", hop)):
-        if value is not None and not 0.01 <= value <= 3600:
-            raise UsageError(f"{name} is in seconds, from 0.01 to 3600, not {value}.")
+    for name, value, most in (("window", window, 3600), ("hop", hop, 3600), ("max_seconds", max_seconds, 1e9)):
+        if value is not None and not 0.01 <= value <= most:
+            raise UsageError(f"{name} is in seconds, from 0.01 to {most:g}, not {value}.")
     if hop is not None and window is None:
         raise UsageError("hop says how far apart windows start: give a window too.")

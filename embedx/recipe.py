@@ -25,10 +25,13 @@ class Recipe:
     sample_rate: int  # Hz, what the extractor hears
     layers: tuple[int, ...]
     poolings: tuple[str, ...]
-    window_s: float | None = None  # None: the whole recording; embedx.audio says what happens to a very long one
+    window_s: float | None = None  # None: the whole recording, if it is not longer than
+    whole_s: float = 60.0  # this; a longer one is cut into windows of 10 s
     hop_s: float | None = None
-    tail: str = "keep"  # the last window ends where the audio ends, so that nothing is lost
-    channels: str = "mean"
+    tail: str = "keep"  # "keep": the last window ends where the audio ends; "pad" with zeros; or "drop"
+    channels: str = "mean"  # of all channels, or the "first", or "each" with rows of its own
+    trim_silence: bool = False  # at both ends
+    max_seconds: float | None = None  # of each recording, from its start
     resampler: str = "soxr-hq"
 
     @property

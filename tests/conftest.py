@@ -59,7 +59,8 @@ SMALL = {  # a transformer that runs at hundreds of times real time
     "num_conv_pos_embedding_groups": 4,
 }
 LARGE = {"feat_extract_norm": "layer", "conv_bias": True}
-SPECTRAL: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {  # the same for those that look at a spectrogram
+# the same for those that look at a spectrogram
+SPECTRAL: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
     "wav2vec2-bert": ("Wav2Vec2Bert", {"feature_projection_input_dim": 160}, "SeamlessM4TFeatureExtractor", {}),
     "ast": ("AST", {}, "ASTFeatureExtractor", {}),
     "whisper": ("Whisper", {"d_model": 32, "encoder_layers": 3, "encoder_attention_heads": 4, "encoder_ffn_dim": 64,

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,19 @@ import pytest
 import soundfile
 import soxr
 
-from embedx.audio import LONG_WINDOW_S, WHOLE_S, Window, cut, read_windows, show
+from embedx.audio import LONG_WINDOW_S, Window, cut, read_channels, read_windows, show
 from embedx.errors import AudioError
+from embedx.recipe import Recipe
 
 WriteWav = Callable[..., Path]
 SINE = (0.5 * np.sin(2 * np.pi * 440 * np.arange(48_000 * 2) / 48_000)).astype(np.float32)
 
 
-def read(path: Path, rate: int = 16_000, **options: Any) -> list[Window]:
-    return list(read_windows(str(path), rate, **options)[1])
+RECIPE = Recipe("logmel", "", "", 16_000, (0,), ("mean",))
+
+
+def read(path: Path, start_s: float = 0.0, end_s: float | None = None, **changes: Any) -> list[Window]:
+    return [window for *_, window in read_channels(str(path), replace(RECIPE, **changes), start_s, end_s)]
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000, 96_000])
@@ -36,7 +41,7 @@ def test_a_stream_equals_soxr_run_at_once(write_wav: WriteWav, rate: int) -> Non
 
 def test_channels_are_averaged_and_that_is_flagged(write_wav: WriteWav) -> None:
     stereo = np.random.default_rng(0).uniform(-0.5, 0.5, (8_000, 2)).astype(np.float32)
-    clip, windows = read_windows(str(write_wav(samples=stereo)), 16_000)
+    clip, windows = read_windows(str(write_wav(samples=stereo)), RECIPE)
     np.testing.assert_allclose(next(windows).samples, stereo.mean(axis=1), atol=1e-7)
     assert clip.flags == {"downmixed"}
 
@@ -60,6 +65,62 @@ def test_windows_lie_where_they_say_and_nothing_is_lost(window_s: float, hop_s: 
         assert covered == set(range(len(samples)))
 
 
+@pytest.mark.parametrize(
+    "tail, expected",
+    [
+        ("keep", [(0.0, 1.0), (1.0, 2.0), (1.5, 2.5)]),
+        ("pad", [(0.0, 1.0), (1.0, 2.0), (2.0, 2.5)]),
+        ("drop", [(0.0, 1.0), (1.0, 2.0)]),
+    ],
+)
+def test_tails(write_wav: WriteWav, tail: str, expected: list[tuple[float, float]]) -> None:
+    windows = read(write_wav(seconds=2.5), window_s=1.0, tail=tail)
+    assert [(w.start_s, w.end_s) for w in windows] == expected
+    assert {len(w.samples) for w in windows} == {16_000}
+    assert [w.flags for w in windows] == [()] * 2 + ([("padded",)] if tail == "pad" else [()])[: len(expected) - 2]
+    if tail == "pad":
+        assert not windows[-1].samples[8_000:].any()
+    short = write_wav("short.wav", seconds=0.5)
+    if tail == "drop":
+        with pytest.raises(AudioError, match="shorter than a window of 1 s") as caught:
+            read(short, window_s=1.0, tail=tail)
+        assert caught.value.reason == "too-short"
+    else:
+        assert len(read(short, window_s=1.0, tail=tail)) == 1
+
+
+def test_channels_are_taken_apart(write_wav: WriteWav) -> None:
+    three = np.random.default_rng(0).uniform(-0.5, 0.5, (32_000, 3)).astype(np.float32)
+    path = write_wav(samples=three)
+    np.testing.assert_array_equal(read(path, channels="first")[0].samples, three[:, 0])
+    found = list(read_channels(str(path), replace(RECIPE, channels="each", window_s=1.0)))
+    assert [(channel, window.start_s) for _, channel, window in found] == [(c, s) for c in range(3) for s in (0.0, 1.0)]
+    for _, channel, window in found:
+        begin = round(window.start_s * 16_000)
+        np.testing.assert_array_equal(window.samples, three[begin : begin + 16_000, channel])
+
+
+def test_silence_at_both_ends_is_trimmed_and_the_times_say_so(write_wav: WriteWav) -> None:
+    samples = np.zeros(16_000 * 5, np.float32)
+    samples[20_000:52_000] = np.random.default_rng(0).uniform(-0.5, 0.5, 32_000)
+    samples += 1e-4 * np.random.default_rng(1).standard_normal(len(samples)).astype(np.float32)
+    (window,) = read(write_wav(samples=samples), trim_silence=True)
+    assert window.start_s == pytest.approx(1.25, abs=0.025)
+    assert window.end_s == pytest.approx(3.25, abs=0.025)
+    np.testing.assert_array_equal(
+        window.samples, samples[round(window.start_s * 16_000) : round(window.end_s * 16_000)]
+    )
+    silent = write_wav("silent.wav", samples=np.zeros(16_000, np.float32))
+    assert [(w.start_s, w.end_s, w.flags) for w in read(silent, trim_silence=True)] == [(0.0, 1.0, ("silent",))]
+
+
+def test_max_seconds(write_wav: WriteWav) -> None:
+    path = write_wav(seconds=5.0)
+    assert [w.end_s for w in read(path, max_seconds=2.0)] == [2.0]
+    assert [(w.start_s, w.end_s) for w in read(path, start_s=1.0, max_seconds=2.0)] == [(1.0, 3.0)]
+    assert [w.end_s for w in read(path, max_seconds=99.0)] == [5.0]
+
+
 def test_windows_do_not_drift_over_a_day() -> None:
     hop, hours = 7, 24
     blocks = (np.zeros(60 * 100, np.float32) for _ in range(hours * 60))  # a day at 100 Hz
@@ -69,10 +130,13 @@ def test_windows_do_not_drift_over_a_day() -> None:
 
 
 def test_a_long_recording_is_cut_even_if_no_window_is_asked_for(write_wav: WriteWav) -> None:
-    assert len(read(write_wav(seconds=WHOLE_S, rate=4_000), 4_000)) == 1
-    windows = read(write_wav("b.wav", seconds=WHOLE_S + 5, rate=4_000), 4_000)
+    assert len(read(write_wav(seconds=60, rate=4_000), sample_rate=4_000)) == 1
+    clip, stream = read_windows(str(write_wav("b.wav", seconds=65, rate=4_000)), replace(RECIPE, sample_rate=4_000))
+    windows = list(stream)
     assert [w.end_s - w.start_s for w in windows] == [LONG_WINDOW_S] * 7
-    assert windows[-1].end_s == WHOLE_S + 5
+    assert windows[-1].end_s == 65
+    assert clip.flags == {"cut"}
+    assert [w.end_s for w in read(write_wav("c.wav", seconds=5.0), whole_s=2.0)] == [2.0, 4.0, 5.0]
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
@@ -119,7 +183,7 @@ def test_damage_that_the_decoder_finds_is_named(tmp_path: Path) -> None:
 def test_fewer_frames_than_the_header_promises_is_flagged(tmp_path: Path) -> None:
     path = tmp_path / "cut.au"
     soundfile.write(path, SINE, 48_000, format="AU")
-    clip, windows = read_windows(str(path), 16_000)
+    clip, windows = read_windows(str(path), RECIPE)
     clip.declared = len(SINE) + 1  # what a header may say that libsndfile believes
     list(windows)
     assert clip.flags == {"truncated"}
@@ -182,7 +246,7 @@ def test_memory_is_bounded_by_the_window(tmp_path: Path) -> None:
         for _ in range(60):
             file.write(np.zeros(8_000 * 60, np.int16))  # an hour: 115 MB as float32
     tracemalloc.start()
-    windows = sum(1 for _ in read_windows(str(path), 8_000, window_s=5.0)[1])
+    windows = sum(1 for _ in read_windows(str(path), replace(RECIPE, sample_rate=8_000, window_s=5.0))[1])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert windows == 720

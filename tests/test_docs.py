@@ -73,10 +73,11 @@ def test_options_of_a_command_are_keywords_of_the_api(name: str) -> None:
         "search": embedx.Collection.search,
         "probe": embedx.Collection.probe,
     }
+    opening = set(inspect.signature(embedx.open).parameters)
     keywords = set(inspect.signature(functions[name]).parameters) - {"self"}
     options = {one.name for one in cli.commands[name].params}
     assert keywords - options <= {"on_progress", "interrupted"}
-    assert options - keywords <= {"collection", "form", "columns", "as_json"}
+    assert options - keywords <= {"collection", "form", "columns", "as_json"} | opening
 
 
 def test_exit_codes_in_the_readme_are_those_of_the_errors() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import load_file, save_file
 
 import embedx
 from embedx.errors import Interrupted, ModelError, NothingToDo, RecipeMismatch, UsageError
@@ -169,6 +170,64 @@ def test_every_layer_and_pooling_is_a_view_from_one_pass(
         np.testing.assert_allclose(collection.vectors("L1.max"), everything["L1.max"], atol=1e-5)
 
 
+def test_each_channel_is_a_row_of_its_own(write_wav: WriteWav, tmp_path: Path) -> None:
+    stereo = np.random.default_rng(0).uniform(-0.5, 0.5, (32_000, 2)).astype(np.float32) * [1.0, 0.1]
+    wav = write_wav(samples=stereo)
+    with embedx.extract(wav, channels="each", out=tmp_path / "each") as collection:
+        rows = collection.rows()
+        assert rows["channel"].tolist() == [0, 1]
+        assert rows["flags"].tolist() == ["", ""]
+        loud = write_wav("loud.wav", samples=stereo[:, 0])
+        assert collection.search(loud, k=1, where="channel = 0")[0].score == pytest.approx(1, abs=1e-5)
+        assert len(collection.search(wav, k=9)) == 2
+    with embedx.extract(wav, channels="first", out=tmp_path / "first") as collection:
+        assert collection.search(loud, k=1)[0].score == pytest.approx(1, abs=1e-5)
+
+
+def test_float16_takes_half_the_space_and_finds_the_same(manifest: Path, tmp_path: Path) -> None:
+    with (
+        embedx.extract(manifest, out=tmp_path / "32") as full,
+        embedx.extract(manifest, store_dtype="float16", out=tmp_path / "16") as half,
+    ):
+        np.testing.assert_array_equal(half.vectors(), full.vectors().astype(np.float16).astype(np.float32))
+        assert half.vectors().dtype == np.float32
+        assert [hit.id for hit in half.search(id=5)] == [hit.id for hit in full.search(id=5)]
+        sizes = [one.store._query("SELECT max(length(vector)) FROM vectors_L0_mean")[0][0] for one in (full, half)]
+        assert sizes == [1024, 512]
+    with pytest.raises(UsageError, match="--store-dtype float16"):
+        embedx.extract(manifest, out=tmp_path / "16")
+
+
+def test_what_does_not_fit_into_float16_is_a_named_failure(
+    write_wav: WriteWav, tmp_path: Path, checkpoint: Callable[[str], Path]
+) -> None:
+    folder = tmp_path / "loud"
+    shutil.copytree(checkpoint("hubert"), folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["encoder.layers.2.final_layer_norm.weight"] *= 1e6
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    wav = write_wav()
+    with embedx.extract(wav, model=str(folder), store_dtype="float16", out=tmp_path / "c") as collection:
+        assert [one.reason for one in collection.failures()] == ["non-finite"]
+    with embedx.extract(wav, model=str(folder), out=tmp_path / "d") as collection:
+        assert np.abs(collection.vectors()).max() > 65_504
+
+
+def test_a_model_that_hears_30_s_gets_windows(
+    write_wav: WriteWav, tmp_path: Path, checkpoint: Callable[[str], Path]
+) -> None:
+    whisper = str(checkpoint("whisper"))
+    seen: list[Progress] = []
+    with embedx.extract(
+        [write_wav(seconds=29.0), write_wav("b.wav", seconds=34.0)],
+        model=whisper, out=tmp_path / "c", on_progress=seen.append,
+    ) as collection:  # fmt: skip
+        assert collection.rows()["end_s"].tolist() == [29.0, 10.0, 20.0, 30.0, 34.0]
+        assert seen[-1].cut == 1
+    with pytest.raises(UsageError, match="hears 30 s at most"):
+        embedx.extract(write_wav(), model=whisper, window=31, out=tmp_path / "d")
+
+
 def test_another_recipe_for_the_same_collection_is_refused(manifest: Path, tmp_path: Path) -> None:
     embedx.extract(manifest, out=tmp_path / "c").close()
     with pytest.raises(RecipeMismatch, match="window_s: stored None, asked 1"):
@@ -188,6 +247,10 @@ def test_nothing_is_made_when_an_argument_is_wrong(manifest: Path, tmp_path: Pat
         ({"label": "no_such_column"}, UsageError),
         ({"batch_seconds": -1.0}, UsageError),
         ({"device": "abacus"}, UsageError),
+        ({"tail": "wag"}, UsageError),
+        ({"channels": "left"}, UsageError),
+        ({"store_dtype": "int8"}, UsageError),
+        ({"max_seconds": 0.0}, UsageError),
     ]
     for options, kind in cases:
         with pytest.raises(kind):

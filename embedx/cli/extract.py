@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from embedx.audio import CHANNELS, TAILS
 from embedx.cli.output import print_json, size
 from embedx.corpus import LAYOUTS
 from embedx.errors import EXIT_SOME_FAILED, EmbedxError
+from embedx.ingest import DTYPES
 
 if TYPE_CHECKING:
     from embedx.collection import Collection
@@ -37,12 +39,20 @@ NAMED_FAILURES = 5  # failed files that the summary names; `embedx status --fail
 @click.option("--pooling", default="mean", show_default=True, help="mean, sum, max, or several: mean,max.")
 @click.option("--window", type=float, metavar="S", help="Seconds per row. [default: the recording, up to 60 s]")
 @click.option("--hop", type=float, metavar="S", help="Seconds between the starts of windows. [default: --window]")
+@click.option(
+    "--tail", type=click.Choice(TAILS), default="keep", show_default=True, help="The end behind whole windows."
+)
+@click.option("--channels", type=click.Choice(CHANNELS), default="mean", show_default=True, help="Of stereo and more.")
+@click.option("--trim-silence", is_flag=True, help="Leave out silence at both ends.")
+@click.option("--max-seconds", type=float, metavar="S", help="Take so much of each recording at most.")
 @click.option("--label", metavar="COLUMN", help="The column with labels, or a regular expression with one (group).")
 @click.option("--group", metavar="COLUMN", help="The same for groups that a probe never splits.")
 @click.option("--layout", type=click.Choice(LAYOUTS), default="auto", show_default=True, help="How a folder is read.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--precision", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
 @click.option("--batch-seconds", type=float, metavar="S", help="Audio in one batch; changes speed, not vectors.")
+@click.option("--store-dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
+@click.option("--allow-pickle", is_flag=True, help="Read weights from a .bin or .pth if there is no safetensors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def extract(source: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """Embed audio into a collection; run it again to go on or to add what is new.
@@ -172,6 +182,7 @@ def summarise(collection: "Collection", progress: "Progress", seconds: float) ->
         "windows": progress.windows,
         "audio_hours": round(progress.seconds / 3600, 4),
         "seconds": round(seconds, 1),
+        "cut": progress.cut,
         "failures": dict(progress.failures),
         "rows": len(collection),
         "views": collection.views,
@@ -187,6 +198,8 @@ def print_summary(collection: "Collection", summary: dict[str, Any]) -> None:
         f"already there, {failed} failed; {summary['windows']} windows, {summary['audio_hours']:.3g} h of audio in "
         f"{summary['seconds']:.1f} s"
     )
+    if summary["cut"]:
+        click.echo(f"{summary['cut']} were too long to be taken whole, and were cut into windows (see --window)")
     if failed:
         click.echo(f"failed: {', '.join(f'{count} {reason}' for reason, count in sorted(summary['failures'].items()))}")
         for recording in collection.failures()[:NAMED_FAILURES]:

@@ -89,7 +89,7 @@ class Store:
             raise
 
     @classmethod
-    def create(cls, folder: str | os.PathLike[str], recipe: Recipe, dim: int) -> "Store":
+    def create(cls, folder: str | os.PathLike[str], recipe: Recipe, dim: int, dtype: str = "float32") -> "Store":
         """Open the store of a folder for writing, and make both where they are not there yet.
 
         Raises:
@@ -98,10 +98,12 @@ class Store:
         """
         path = Path(folder)
         if not (path / FILE_NAME).exists():
-            write_empty(path, recipe, dim)
+            write_empty(path, recipe, dim, dtype)
         store = cls(path, write=True)
         try:
             recipe.require_same(store.recipe, str(path))
+            if store.dtype != dtype:
+                raise UsageError(f"{path} stores vectors as {store.dtype}: repeat --store-dtype {store.dtype}.")
             with store._transaction():  # the model may lie elsewhere by now
                 store._set("recipe", recipe.to_json())
         except BaseException:
@@ -137,6 +139,11 @@ class Store:
         """Name and dimension of every view, in the order of the recipe."""
         dims = dict(self._query("SELECT name, dim FROM views"))
         return {view: dims[view] for view in self.recipe.views if view in dims}
+
+    @property
+    def dtype(self) -> str:
+        """How vectors are stored: "float32" or "float16"; they are read as float32."""
+        return str(self._query("SELECT dtype FROM views LIMIT 1")[0][0])
 
     def count(self) -> int:
         """Return the number of rows."""
@@ -200,20 +207,20 @@ class Store:
             UsageError: there is no such view.
             StoreError: a vector is damaged.
         """
-        found = self._query("SELECT vectors, dim FROM views WHERE name = ?", (view,))
+        found = self._query("SELECT vectors, dim, dtype FROM views WHERE name = ?", (view,))
         if not found:
             raise UsageError(f"There is no view {view!r}. Views of this collection: {', '.join(self.views)}.")
-        table, dim = found[0]
+        table, dim, dtype = found[0][0], found[0][1], np.dtype(found[0][2]).newbyteorder("<")
         query = f"SELECT id, checksum, vector FROM {table}"
         if ids is None:
             blobs = self._query(f"{query} ORDER BY id")
         else:
             blobs = self._query(f"{query} WHERE id IN {LISTED} ORDER BY id", (listed(ids),))
         for number, checksum, blob in blobs:
-            if len(blob) != 4 * dim or zlib.crc32(blob, number) != checksum:
+            if len(blob) != dtype.itemsize * dim or zlib.crc32(blob, number) != checksum:
                 raise StoreError(f"The vector {view} of row {number} in {self.file} is damaged (its checksum differs).")
-        matrix = np.frombuffer(b"".join(blob for *_, blob in blobs), "<f4").reshape(len(blobs), dim)
-        return np.array([number for number, *_ in blobs], np.int64), matrix
+        matrix = np.frombuffer(b"".join(blob for *_, blob in blobs), dtype).reshape(len(blobs), dim)
+        return np.array([number for number, *_ in blobs], np.int64), matrix.astype(np.float32, copy=False)
 
     def filter(self, where: str) -> NDArray[np.int64]:
         """Return the ids of the rows that meet an SQL condition over their columns and metadata, ascending.
@@ -246,7 +253,7 @@ class Store:
     def add(self, batch: Iterable[tuple[Recording, Sequence[tuple[Row, Vectors]]]], run: int) -> None:
         """Store recordings with all their rows and vectors in one transaction; one that was there is replaced."""
         with self._transaction():
-            tables = self._query("SELECT name, vectors FROM views")
+            tables = self._query("SELECT name, vectors, dtype FROM views")
             for recording, rows in batch:
                 self._db.execute("DELETE FROM recordings WHERE path = ?", (os.fsencode(recording.path),))
                 number = self._insert_recording(recording, run)
@@ -258,8 +265,9 @@ class Store:
                         for row, _ in rows
                     ],
                 )  # fmt: skip
-                for view, table in tables:
-                    blobs = [(row.id, np.ascontiguousarray(vectors[view], "<f4").tobytes()) for row, vectors in rows]
+                for view, table, dtype in tables:
+                    kind = np.dtype(dtype).newbyteorder("<")
+                    blobs = [(row.id, vectors[view].astype(kind).tobytes()) for row, vectors in rows]
                     self._db.executemany(
                         f"INSERT INTO {table} (id, checksum, vector) VALUES (?, ?, ?)",
                         [(number, zlib.crc32(blob, number), blob) for number, blob in blobs],

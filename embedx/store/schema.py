@@ -54,7 +54,7 @@ def check_version(db: sqlite3.Connection, file: Path) -> None:
         raise StoreError(f"{file} has format {version}, this embedx reads up to {len(MIGRATIONS)}: update embedx.")
 
 
-def write_empty(folder: Path, recipe: Recipe, dim: int) -> None:
+def write_empty(folder: Path, recipe: Recipe, dim: int, dtype: str) -> None:
     """Make a folder with an empty store; the file appears whole, by a rename."""
     new = folder / f"{FILE_NAME}.new"
     if folder.exists() and (not folder.is_dir() or {one.name for one in folder.iterdir()} - {new.name, LOCK_NAME}):
@@ -78,7 +78,7 @@ def write_empty(folder: Path, recipe: Recipe, dim: int) -> None:
                             f"CREATE TABLE {table} (id INTEGER PRIMARY KEY REFERENCES rows (id) ON DELETE CASCADE, "
                             "checksum INTEGER NOT NULL, vector BLOB NOT NULL)"
                         )
-                        view = (view_name(layer, pooling), layer, pooling, dim, "float32", table)
+                        view = (view_name(layer, pooling), layer, pooling, dim, dtype, table)
                         db.execute("INSERT INTO views VALUES (?, ?, ?, ?, ?, ?)", view)
                 db.execute("COMMIT")
             os.replace(new, folder / FILE_NAME)
