@@ -180,7 +180,9 @@ class Run:
         self.on_progress(self.progress)
         for (pending, row), vectors, flags in self.embedder.embed(self._read()):
             pending.waiting -= 1
-            if not all(np.isfinite(vector.astype(self.store.dtype)).all() for vector in vectors.values()):
+            with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
+                fits = all(np.isfinite(vector.astype(self.store.dtype)).all() for vector in vectors.values())
+            if not fits:
                 pending.fail(
                     "non-finite", f"The model makes no finite vector of {show(row.path)} at {row.start_s:g} s."
                 )
