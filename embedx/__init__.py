@@ -7,7 +7,7 @@ kept in a store with its metadata, indexed, and searched. The file list reads as
     corpus    folder, manifest or data set -> items     disk      writing files whole or not at all
     audio     path -> clip -> windows
     extractors/  waves -> frames, one file per family
-    pooling   frames -> vectors
+    pooling   frames -> vectors                          hear      the extractors as a HEAR module
     embedder  windows -> vectors: batches, device       (tensors end here, arrays begin)
     store/    rows, vectors, failures and recipe: the truth, one SQLite file
     index     nearest neighbours: derived, disposable

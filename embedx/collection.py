@@ -31,8 +31,9 @@ class Collection:
         StoreError: it is damaged, or made by a newer embedx.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, allow_pickle: bool = False) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, model: str | None = None, allow_pickle: bool = False) -> None:
         self.folder = Path(folder)
+        self.model = model
         self.allow_pickle = allow_pickle
         self.store = Store(self.folder)
         self._indexes: dict[str, tuple[int, VectorIndex]] = {}  # view -> generation it was built from, index
@@ -194,13 +195,14 @@ class Collection:
         if self._embedder is None:
             from embedx.embedder import Embedder
 
-            self._embedder = Embedder.from_recipe(self.recipe, allow_pickle=self.allow_pickle)
+            self._embedder = Embedder.from_recipe(self.recipe, model=self.model, allow_pickle=self.allow_pickle)
         return self._embedder
 
 
-def open(folder: str | os.PathLike[str], *, allow_pickle: bool = False) -> Collection:
+def open(folder: str | os.PathLike[str], *, model: str | None = None, allow_pickle: bool = False) -> Collection:
     """Open the collection in a folder; see `Collection`.
 
-    `allow_pickle` lets a search by file load a model whose weights are a pickle.
+    A search by file loads the model that the recipe names, or `model`, which must have the same weights: a folder that
+    has moved, or code from outside. `allow_pickle` lets it read weights from a pickle.
     """
-    return Collection(folder, allow_pickle=allow_pickle)
+    return Collection(folder, model=model, allow_pickle=allow_pickle)

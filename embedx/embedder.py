@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embedx import extractors
 from embedx.audio import Window, read_channels
-from embedx.errors import AudioError, RecipeMismatch, UsageError
+from embedx.errors import AudioError, ModelError, RecipeMismatch, UsageError
 from embedx.extractors.base import Extractor
 from embedx.pooling import POOLINGS
 from embedx.recipe import Recipe, view_name
@@ -49,20 +49,31 @@ class Embedder:
 
     @classmethod
     def from_recipe(
-        cls, recipe: Recipe, *, device: str = "auto", precision: str = "auto", allow_pickle: bool = False
+        cls,
+        recipe: Recipe,
+        *,
+        model: str | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        allow_pickle: bool = False,
     ) -> "Embedder":
-        """Load the extractor that a stored recipe names.
+        """Load the extractor that a stored recipe names, or take it from `model` if it lies elsewhere now.
 
         Raises:
-            ModelError: it is not where it was.
+            ModelError: it is not where it was, or is code from outside that `model` does not name.
             RecipeMismatch: it is there, but with other weights.
         """
-        extractor = extractors.load(f"{recipe.extractor}:{recipe.source}", allow_pickle=allow_pickle)
+        if model is None and recipe.extractor == "plugin":
+            raise ModelError(
+                f"This collection was made by code from outside, {recipe.source}, which is not run because a "
+                f"collection names it. If you trust it, say so: --model {recipe.source} (model=)."
+            )
+        extractor = extractors.load(model or f"{recipe.extractor}:{recipe.source}", allow_pickle=allow_pickle)
         if extractor.weights != recipe.weights:
             raise RecipeMismatch(
-                f"The weights of {recipe.extractor} {recipe.source} are not those the collection was made with "
-                f"(weights: stored {recipe.weights[:12]}, found {extractor.weights[:12]}). Put the old ones back, or "
-                "extract anew."
+                f"The weights of {recipe.extractor} {model or recipe.source} are not those the collection was made "
+                f"with (weights: stored {recipe.weights[:12]}, found {extractor.weights[:12]}). Put the old ones back, "
+                "or extract anew."
             )
         return cls(extractor, recipe, device=device, precision=precision)
 

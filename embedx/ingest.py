@@ -133,7 +133,7 @@ def extract(
     embedder = Embedder(extractor, recipe, device=device, precision=precision, batch_seconds=seconds)
     with Store.create(out, recipe, extractor.dim, store_dtype) as store:
         Run(store, embedder, items, on_progress or (lambda progress: None)).finish(interrupted)
-    collection = Collection(out, allow_pickle=allow_pickle)
+    collection = Collection(out, model=model, allow_pickle=allow_pickle)
     if len(collection):
         collection.index()
     return collection

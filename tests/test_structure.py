@@ -19,7 +19,7 @@ LEVELS = {  # a module imports only from lower levels; within a level modules do
     **dict.fromkeys(("errors",), 0),
     **dict.fromkeys(("recipe", "disk"), 1),
     **dict.fromkeys(("audio", "pooling", "store", "index", "extractors"), 2),
-    **dict.fromkeys(("corpus", "embedder", "synth"), 3),  # corpus asks audio which files it reads
+    **dict.fromkeys(("corpus", "embedder", "hear", "synth"), 3),  # corpus asks audio which files it reads
     **dict.fromkeys(("search", "probe"), 4),
     "collection": 5,
     "ingest": 6,
@@ -31,7 +31,7 @@ HOMES = {
     "soxr": {"audio"},
     "av": {"audio"},
     "transformers": {"extractors"},
-    "torch": {"extractors", "pooling", "embedder"},
+    "torch": {"extractors", "pooling", "embedder", "hear"},
     "sqlite3": {"store"},
     "faiss": {"index"},
     "sklearn": {"probe"},

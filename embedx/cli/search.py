@@ -27,9 +27,10 @@ COLUMNS = ("id", "score", "path", "start_s", "end_s", "label")
 @click.option("--where", metavar="SQL", help="A condition on the rows, applied before the search.")
 @click.option("--exclude-self/--include-self", default=None, help="Leave the query itself out. [default: with --id]")
 @click.option("--columns", default="", metavar="A,B", help="Metadata columns to show beside each hit.")
+@click.option("--model", help="Where the model lies now, or code from outside that made the collection.")
 @click.option("--allow-pickle", is_flag=True, help="Load the model even if its weights are a pickle.")
 @click.option("--format", "form", type=FORMATS, default="table", show_default=True)
-def search(collection: str, columns: str, form: str, allow_pickle: bool, **options: Any) -> None:
+def search(collection: str, columns: str, form: str, model: str | None, allow_pickle: bool, **options: Any) -> None:
     """Find the rows of a COLLECTION that are most like QUERY.
 
     QUERY is an audio file, or file#start-end for a stretch of it in seconds. It is embedded by the recipe of the
@@ -39,7 +40,7 @@ def search(collection: str, columns: str, form: str, allow_pickle: bool, **optio
     from embedx.errors import UsageError
 
     chosen = [name.strip() for name in columns.split(",") if name.strip()]
-    with Collection(collection, allow_pickle=allow_pickle) as opened:
+    with Collection(collection, model=model, allow_pickle=allow_pickle) as opened:
         hits = opened.search(**options)
         unknown = [name for name in chosen if not any(name in hit.meta for hit in hits)]
         if unknown and hits:

@@ -1,12 +1,15 @@
 """Extractors: waves [B, S] + lengths [B] -> frames [B, T, D] + lengths [B]. One file per family.
 
 A model is named as a user would type it: `logmel`, `yamnet`, `yamnet:PATH`, a hub id such as
-`facebook/hubert-base-ls960` (with `@revision`), or a local folder. `family:source` always works.
+`facebook/hubert-base-ls960` (with `@revision`), a local folder, or code from outside: `module:factory`,
+`hear:module`, or an entry point. `family:source` always works.
 """
 
 import difflib
 import importlib
 import os
+import re
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +18,12 @@ from embedx.errors import ModelError
 if TYPE_CHECKING:
     from embedx.extractors.base import Extractor
 
-FAMILIES = ("logmel", "yamnet", "huggingface")  # each is a module here with a function load(source, allow_pickle)
+FAMILIES = (
+    "logmel",
+    "yamnet",
+    "huggingface",
+    "plugin",
+)  # each is a module here with a function load(source, allow_pickle)
 
 NAMES = ("logmel", "yamnet")  # of these, those that are a model by themselves
 YAMNET_VARIABLE = "EMBEDX_YAMNET_WEIGHTS"
@@ -41,7 +49,9 @@ def resolve(model: str) -> tuple[str, str]:
 
 
 def guess_family(model: str) -> str:
-    """Return the family of a folder, a weights file or a hub id."""
+    """Return the family of a folder, a weights file, a hub id, or code from outside."""
+    if entry_point(model) or re.fullmatch(r"hear:.+|[A-Za-z_][\w.]*:[A-Za-z_]\w*", model):
+        return "plugin"
     path = Path(model).expanduser()
     if (path.is_file() and path.suffix == ".safetensors") or (path / YAMNET_FILE).is_file():
         return "yamnet"
@@ -70,6 +80,11 @@ def load(model: str, *, allow_pickle: bool = False) -> "Extractor":
     module = importlib.import_module(f"embedx.extractors.{family}")
     extractor: Extractor = module.load(source, allow_pickle=allow_pickle)
     return extractor
+
+
+def entry_point(name: str) -> EntryPoint | None:
+    """Return the entry point of that name in the group `embedx.extractors` of installed packages."""
+    return next(iter(entry_points(group="embedx.extractors", name=name)), None)
 
 
 def yamnet_weights(source: str = "") -> Path | None:
