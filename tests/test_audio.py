@@ -171,6 +171,63 @@ def test_what_libsndfile_does_not_read_is_read_by_ffmpeg(tmp_path: Path, suffix:
     assert np.abs(middle).max() == pytest.approx(0.5, abs=0.05)
 
 
+SUBTYPES = [
+    *(
+        ("WAV", kind)
+        for kind in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAW", "ULAW", "IMA_ADPCM")
+    ),
+    *(("FLAC", kind) for kind in ("PCM_S8", "PCM_16", "PCM_24")),
+    *(("AIFF", kind) for kind in ("PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAW")),
+    *(("AU", kind) for kind in ("PCM_16", "FLOAT", "ULAW")),
+    *(("OGG", kind) for kind in ("VORBIS", "OPUS")),
+    *((form, "PCM_16") for form in ("W64", "RF64", "CAF")),
+    ("MP3", "MPEG_LAYER_III"),
+]
+
+
+@pytest.mark.parametrize("form, subtype", SUBTYPES)
+def test_every_format_of_libsndfile(tmp_path: Path, form: str, subtype: str) -> None:
+    path = tmp_path / f"a.{form.lower()}"
+    soundfile.write(path, SINE, 48_000, format=form, subtype=subtype)
+    (window,) = read(path)
+    expected = soxr.resample(SINE, 48_000, 16_000, quality="HQ")
+    middle = slice(4_000, 28_000)
+    cosine = window.samples[middle] @ expected[middle]
+    cosine /= np.linalg.norm(window.samples[middle]) * np.linalg.norm(expected[middle])
+    assert cosine > (0.99 if subtype in ("IMA_ADPCM", "OPUS", "MPEG_LAYER_III", "PCM_U8", "PCM_S8") else 0.999)
+    assert window.end_s == pytest.approx(2.0, abs=0.06)
+
+
+def test_flac_of_unknown_length(tmp_path: Path) -> None:
+    path = tmp_path / "stream.flac"
+    soundfile.write(path, SINE, 48_000)
+    data = bytearray(path.read_bytes())
+    data[21] &= 0xF0  # the 36 bits of the number of samples in STREAMINFO: 0 says that it is not known
+    data[22:26] = bytes(4)
+    path.write_bytes(data)
+    (window,) = read(path)
+    assert window.end_s == pytest.approx(2.0)
+
+
+def test_the_audio_track_of_a_video(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("mpeg4", rate=10)
+        assert isinstance(video, av.VideoStream)
+        video.width = video.height = 64
+        audio = container.add_stream("aac", rate=48_000, layout="mono")
+        assert isinstance(audio, av.AudioStream)
+        for _ in range(20):
+            container.mux(video.encode(av.VideoFrame(64, 64, "yuv420p")))
+        container.mux(video.encode(None))
+        for i in range(0, len(SINE), 960):
+            frame = av.AudioFrame.from_ndarray((SINE[None, i : i + 960] * 32767).astype(np.int16), "s16", "mono")
+            frame.sample_rate, frame.pts, frame.time_base = 48_000, i, Fraction(1, 48_000)
+            container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))
+    assert read(path)[0].end_s == pytest.approx(2.0, abs=0.05)
+
+
 def test_damage_that_the_decoder_finds_is_named(tmp_path: Path) -> None:
     path = tmp_path / "cut.flac"
     soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, 48_000), 48_000)
