@@ -26,6 +26,7 @@ LONG_WINDOW_S = 10.0  # what is too long to be taken whole is cut into windows o
 TRIM_FRAME_S, TRIM_DB = 0.025, 40.0  # silence is what lies this far below the loudest frame of this length
 TAILS, CHANNELS = ("keep", "pad", "drop"), ("mean", "first", "each")
 BLOCK = 1 << 18  # samples over all channels that are decoded at a time: 1 MB of float32
+MOST_FRAMES = 2**40  # a year and more at any rate
 RATES = (100, 1_536_000)  # Hz that are taken for real
 SILENT = 2.0**-15  # below one step of 16 bit everywhere
 SEEKABLE = ("WAV", "FLAC", "AIFF", "AU", "W64", "RF64", "CAF")  # formats in which libsndfile seeks to the exact sample
@@ -195,7 +196,10 @@ def decode_with_soundfile(path: str, start_s: float, channel: int | None) -> tup
         file = soundfile.SoundFile(os.fsencode(path))
     except soundfile.LibsndfileError as error:
         raise UnknownFormat(error.error_string) from error
-    clip = Clip(path, file.samplerate, file.channels, file.frames if 0 < file.frames < 2**40 else None)
+    if file.frames > MOST_FRAMES:  # what libsndfile says of a FLAC whose header gives no length; it cannot read on
+        file.close()
+        raise UnknownFormat("the length is not known")
+    clip = Clip(path, file.samplerate, file.channels, file.frames)
     check_rate(clip)
     if clip.declared and file.format in SEEKABLE:
         clip.first = min(max(0, int(start_s) - LEAD_S), clip.declared // clip.rate) * clip.rate
