@@ -31,6 +31,7 @@ HOMES = {
     "soxr": {"audio"},
     "av": {"audio"},
     "transformers": {"extractors"},
+    "torchaudio": {"extractors"},
     "torch": {"extractors", "pooling", "embedder", "hear"},
     "sqlite3": {"store"},
     "faiss": {"index"},

@@ -1,8 +1,8 @@
 """Extractors: waves [B, S] + lengths [B] -> frames [B, T, D] + lengths [B]. One file per family.
 
 A model is named as a user would type it: `logmel`, `yamnet`, `yamnet:PATH`, a hub id such as
-`facebook/hubert-base-ls960` (with `@revision`), a local folder, or code from outside: `module:factory`,
-`hear:module`, or an entry point. `family:source` always works.
+`facebook/hubert-base-ls960` (with `@revision`), a bundle of torchaudio such as `HUBERT_BASE` (with `@FILE`), a local
+folder, or code from outside: `module:factory`, `hear:module`, or an entry point. `family:source` always works.
 """
 
 import difflib
@@ -18,16 +18,18 @@ from embedx.errors import ModelError
 if TYPE_CHECKING:
     from embedx.extractors.base import Extractor
 
-FAMILIES = (
+FAMILIES = (  # each is a module here with a function load(source, allow_pickle)
     "logmel",
     "yamnet",
     "huggingface",
+    "torchaudio",
     "plugin",
-)  # each is a module here with a function load(source, allow_pickle)
+)
 
 NAMES = ("logmel", "yamnet")  # of these, those that are a model by themselves
 YAMNET_VARIABLE = "EMBEDX_YAMNET_WEIGHTS"
 YAMNET_FILE = "yamnet.safetensors"
+BUNDLES = ("WAV2VEC2_", "HUBERT_", "WAVLM_", "VOXPOPULI_", "XLSR_")  # how torchaudio's names of speech models begin
 
 
 def resolve(model: str) -> tuple[str, str]:
@@ -44,17 +46,23 @@ def resolve(model: str) -> tuple[str, str]:
     family, _, source = model.partition(":")
     if family not in FAMILIES:
         family, source = guess_family(model), model
+    if family == "torchaudio":
+        name, named, file = source.partition("@")
+        return family, f"{name}@{os.path.abspath(Path(file).expanduser())}" if file else name + named
     path = Path(source).expanduser()
     return family, os.path.abspath(path) if source and path.exists() else source
 
 
 def guess_family(model: str) -> str:
-    """Return the family of a folder, a weights file, a hub id, or code from outside."""
+    """Return the family of a folder, a weights file, a hub id, a bundle of torchaudio, or code from outside."""
     if entry_point(model) or re.fullmatch(r"hear:.+|[A-Za-z_][\w.]*:[A-Za-z_]\w*", model):
         return "plugin"
     path = Path(model).expanduser()
     if (path.is_file() and path.suffix == ".safetensors") or (path / YAMNET_FILE).is_file():
         return "yamnet"
+    name = model.partition("@")[0]
+    if not path.is_dir() and name.startswith(BUNDLES) and "/" not in name and name.isupper():
+        return "torchaudio"
     if path.is_dir() or ("/" in model and not model.startswith((".", "/", "~"))):
         return "huggingface"
     if "/" in model:
@@ -63,7 +71,7 @@ def guess_family(model: str) -> str:
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise ModelError(
         f"Unknown model {model!r}.{hint} Known names: {', '.join(NAMES)}; "
-        "or give a local folder, or a hub id such as facebook/hubert-base-ls960."
+        "or give a local folder, a hub id such as facebook/hubert-base-ls960, or a bundle such as HUBERT_BASE."
     )
 
 
@@ -95,3 +103,9 @@ def yamnet_weights(source: str = "") -> Path | None:
     path = Path(named).expanduser()
     file = path / YAMNET_FILE if path.is_dir() else path
     return file if file.is_file() else None
+
+
+def torch_cache() -> Path:
+    """Return the folder that torch.hub downloads weights into, without loading torch; see `torch.hub.get_dir`."""
+    home = os.environ.get("TORCH_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch")
+    return Path(home, "hub", "checkpoints").expanduser()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from embedx.extractors import yamnet_weights
+from embedx.extractors import torch_cache, yamnet_weights
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,7 @@ class Entry:
     dim: int
     layers: str
     what: str
+    file: str = ""  # in the cache of torch.hub, for a bundle of torchaudio
 
     def weights(self) -> str:
         """Say whether the weights are on this machine."""
@@ -21,6 +22,8 @@ class Entry:
             return "none needed"
         if self.name == "yamnet":
             return "here" if yamnet_weights() else "set EMBEDX_YAMNET_WEIGHTS"
+        if self.file:
+            return "here" if (torch_cache() / self.file).is_file() else "from pytorch.org"
         from huggingface_hub import try_to_load_from_cache
 
         return "here" if isinstance(try_to_load_from_cache(self.name, "config.json"), str) else "from the hub"
@@ -36,4 +39,10 @@ CATALOGUE = (
     Entry("ntu-spml/distilhubert", 16_000, 768, "0-2", "HuBERT distilled to two layers, Apache-2.0"),
     Entry("microsoft/wavlm-base-plus", 16_000, 768, "0-12", "speech and speakers, 94 000 h"),
     Entry("microsoft/wavlm-large", 16_000, 1024, "0-24", "speech and speakers, 94 000 h"),
+    Entry(
+        "WAV2VEC2_BASE", 16_000, 768, "0-12", "torchaudio, LibriSpeech 960 h, MIT", "wav2vec2_fairseq_base_ls960.pth"
+    ),
+    Entry("HUBERT_BASE", 16_000, 768, "0-12", "torchaudio, LibriSpeech 960 h, MIT", "hubert_fairseq_base_ls960.pth"),
+    Entry("WAVLM_BASE_PLUS", 16_000, 768, "0-12", "torchaudio, speech and speakers, 94 000 h", "wavlm_base_plus.pth"),
+    Entry("WAV2VEC2_XLSR_300M", 16_000, 1024, "0-24", "torchaudio, 128 languages, MIT", "wav2vec2_xlsr_300m.pth"),
 )
