@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from embedx.errors import ModelError
+from embedx.extractors.weights import brief
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def load_checkpoint(source: str, kinds: tuple[str, ...], allow_pickle: bool) -> 
             **options,
         )
     except Exception as error:  # transformers raises whatever its file readers raise, from OSError to SafetensorError
-        raise ModelError(f"The weights in {place} cannot be loaded: {first_line(error)}{pickled(place)}") from error
+        raise ModelError(f"The weights in {place} cannot be loaded: {brief(error)}{pickled(place)}") from error
     check_keys(place, model, report)
     settings = {key: value for key, value in settings.items() if key not in NAMES}
     return Checkpoint(place, model.eval().requires_grad_(False), front_end, settings)
@@ -139,8 +140,3 @@ def pickled(place: str) -> str:
         " The folder holds a pickle (.bin), which can run code: allow it with --allow-pickle if you trust its source, "
         "or save it as safetensors."
     )
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of a message, for an error that wraps it."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -17,33 +17,15 @@ from torch import Tensor, nn
 from embedx.extractors import spectrogram
 from embedx.extractors.base import Extractor, hash_weights
 from embedx.extractors.checkpoints import Checkpoint, load_checkpoint
+from embedx.extractors.masking import count_frames, mask_group_norms, normalise, receptive_field
 
 log = logging.getLogger(__name__)
 
+EPSILON = 1e-7  # added to the variance by transformers' Wav2Vec2FeatureExtractor
 WAVEFORM_TYPES = (  # DistilHuBERT is a "hubert" with two layers; XLS-R and MMS are "wav2vec2"
     *("wav2vec2", "wav2vec2-conformer", "hubert", "wavlm"),
     *("data2vec-audio", "unispeech", "unispeech-sat"),
 )
-
-
-class MaskedGroupNorm(nn.Module):
-    """GroupNorm over the valid frames of each clip alone: [B, C, T] -> [B, C, T], zero behind `lengths` [B].
-
-    Each clip gets the library's own group_norm on its own slice, so its frames equal those of the clip run alone.
-    """
-
-    lengths: Tensor
-
-    def __init__(self, norm: nn.GroupNorm) -> None:
-        super().__init__()
-        self.norm = norm
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise clip by clip."""
-        out = torch.zeros_like(x)
-        for clip, result, length in zip(x, out, self.lengths.tolist(), strict=True):
-            result[:, :length] = self.norm(clip[None, :, :length])[0]
-        return out
 
 
 class Transformer:
@@ -79,7 +61,7 @@ class Transformer:
         """Yield the asked hidden states; see `Extractor.frames`."""
         valid = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]  # [B, S]
         if self.normalise:
-            waves = normalise(waves, lengths, valid)
+            waves = normalise(waves, lengths, valid, EPSILON)
         counts = count_frames(lengths, self.strides)
         self.mask.valid = (torch.arange(int(counts.max()), device=waves.device) < counts[:, None])[:, None]
         waves = waves[:, : int(lengths.max())]
@@ -97,51 +79,6 @@ class Transformer:
         """Move to a device and return self."""
         self.model.to(device)
         return self
-
-
-def normalise(waves: Tensor, lengths: Tensor, valid: Tensor) -> Tensor:
-    """Give each wave [B, S] zero mean and unit variance over its own valid samples; padding stays zero.
-
-    Source: transformers' Wav2Vec2FeatureExtractor, which adds 1e-7 to the variance.
-    """
-    count = lengths[:, None]
-    centred = (waves - waves.sum(dim=1, keepdim=True, dtype=torch.float64) / count) * valid
-    variance = centred.square().sum(dim=1, keepdim=True) / count
-    return (centred / torch.sqrt(variance + 1e-7)).float()
-
-
-def count_frames(lengths: Tensor, strides: tuple[tuple[int, int], ...]) -> Tensor:
-    """Return how many frames unpadded convolutions make of `lengths` samples.
-
-    >>> count_frames(torch.tensor([400, 16000]), ((10, 5),) + 4 * ((3, 2),) + 2 * ((2, 2),))
-    tensor([ 1, 49])
-    """
-    for kernel, stride in strides:
-        lengths = (lengths - kernel) // stride + 1
-    return lengths
-
-
-def receptive_field(strides: tuple[tuple[int, int], ...]) -> int:
-    """Return how many samples one frame sees.
-
-    >>> receptive_field(((10, 5),) + 4 * ((3, 2),) + 2 * ((2, 2),))
-    400
-    """
-    samples = 1
-    for kernel, stride in reversed(strides):
-        samples = (samples - 1) * stride + kernel
-    return samples
-
-
-def mask_group_norms(feature_extractor: nn.Module) -> list[MaskedGroupNorm]:
-    """Replace every GroupNorm among the convolutions, and return the replacements (one, or none)."""
-    masked: list[MaskedGroupNorm] = []
-    for layer in list(feature_extractor.modules()):
-        norm = getattr(layer, "layer_norm", None)
-        if isinstance(norm, nn.GroupNorm):
-            masked.append(MaskedGroupNorm(norm))
-            layer.layer_norm = masked[-1]
-    return masked
 
 
 def mask_inputs(model: nn.Module, mask: "FrameMask") -> None:
