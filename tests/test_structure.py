@@ -31,6 +31,7 @@ HOMES = {
     "soxr": {"audio"},
     "av": {"audio"},
     "transformers": {"extractors"},
+    "torchvision": {"extractors"},
     "torch": {"extractors", "pooling", "embedder"},
     "sqlite3": {"store"},
     "faiss": {"index"},

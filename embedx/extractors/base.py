@@ -1,12 +1,17 @@
-"""The one protocol of embedx: what an extractor promises. Outsiders implement it."""
+"""The one protocol of embedx: what an extractor promises. Outsiders implement it. Also: weights, read and hashed."""
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol, Self
 
+import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor
+
+from embedx.errors import ModelError
 
 
 class Extractor(Protocol):
@@ -45,3 +50,30 @@ def hash_weights(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> 
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def read_tensors(file: Path, *, allow_pickle: bool) -> dict[str, Tensor]:
+    """Return the tensors in a .safetensors or .npz file by name, floating point as float32.
+
+    A file of any other name is taken for a pickle and read only with `allow_pickle`, by torch's reader that takes
+    nothing but tensors.
+
+    Raises:
+        ModelError: the file is damaged, holds something else than tensors, or is a pickle without leave.
+    """
+    if file.suffix not in (".safetensors", ".npz") and not allow_pickle:
+        raise ModelError(
+            f"{file} is read as a pickle, and a pickle can run code. Convert it to safetensors, "
+            "or pass --allow-pickle where you trust its maker."
+        )
+    try:
+        if file.suffix == ".safetensors":
+            tensors = safetensors.torch.load_file(file)
+        elif file.suffix == ".npz":
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+                tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        else:
+            tensors = dict(torch.load(file, map_location="cpu", weights_only=True))
+        return {name: one.float() if one.is_floating_point() else one for name, one in tensors.items()}
+    except Exception as error:  # whatever the readers raise of a damaged file, from OSError to BadZipFile
+        raise ModelError(f"{file} cannot be read as weights: {type(error).__name__}: {error}") from error

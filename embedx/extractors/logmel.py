@@ -22,7 +22,7 @@ class LogMelStatistics:
     """
 
     sample_rate = SAMPLE_RATE
-    layers = (0,)
+    layers: tuple[int, ...] = (0,)
     dim = 4 * BANDS
     frame_rate = FRAME_RATE / HOP
     min_samples = PATCH_SAMPLES
