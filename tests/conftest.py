@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 
 import embedx
 from embedx.synth import synthesise
@@ -113,6 +114,50 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         return folder
 
     return make
+
+
+VGGISH = {  # layer of torchvggish -> (scope in TensorFlow, shape of the weights in TensorFlow)
+    "features.0": ("vggish/conv1", (3, 3, 1, 64)),
+    "features.3": ("vggish/conv2", (3, 3, 64, 128)),
+    "features.6": ("vggish/conv3/conv3_1", (3, 3, 128, 256)),
+    "features.8": ("vggish/conv3/conv3_2", (3, 3, 256, 256)),
+    "features.11": ("vggish/conv4/conv4_1", (3, 3, 256, 512)),
+    "features.13": ("vggish/conv4/conv4_2", (3, 3, 512, 512)),
+    "embeddings.0": ("vggish/fc1/fc1_1", (12_288, 4096)),
+    "embeddings.2": ("vggish/fc1/fc1_2", (4096, 4096)),
+    "embeddings.4": ("vggish/fc2", (4096, 128)),
+}
+
+
+@pytest.fixture(scope="session")
+def vggish_variables() -> dict[str, NDArray[np.float32]]:
+    """Random weights of VGGish at full size under TensorFlow's names, scaled so that the signal survives (He 2015)."""
+    random = np.random.default_rng(0)
+    variables: dict[str, NDArray[np.float32]] = {}
+    for scope, shape in VGGISH.values():
+        scale = np.float32(np.sqrt(2 / np.prod(shape[:-1])))
+        variables[f"{scope}/weights"] = random.standard_normal(shape, dtype=np.float32) * scale
+        variables[f"{scope}/biases"] = random.standard_normal(shape[-1], dtype=np.float32) * np.float32(0.1)
+    return variables
+
+
+@pytest.fixture(scope="session")
+def vggish_tensors(vggish_variables: dict[str, NDArray[np.float32]]) -> dict[str, torch.Tensor]:
+    """The same numbers as torchvggish keeps them."""
+    tensors = {}
+    for layer, (scope, shape) in VGGISH.items():
+        axes = (3, 2, 0, 1) if len(shape) == 4 else (1, 0)
+        tensors[f"{layer}.weight"] = torch.from_numpy(vggish_variables[f"{scope}/weights"].transpose(axes).copy())
+        tensors[f"{layer}.bias"] = torch.from_numpy(vggish_variables[f"{scope}/biases"])
+    return tensors
+
+
+@pytest.fixture(scope="session")
+def vggish_weights(vggish_tensors: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of them, 288 MB."""
+    path = tmp_path_factory.mktemp("vggish") / "vggish.safetensors"
+    save_file(vggish_tensors, path)
+    return path
 
 
 @pytest.fixture

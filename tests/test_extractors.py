@@ -3,12 +3,15 @@
 import json
 import os
 import shutil
+import sys
+import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.fft
 import soundfile
 import soxr
 import torch
@@ -27,7 +30,7 @@ from .conftest import CHECKPOINTS, SHARED, SPECTRAL
 Checkpoint = Callable[[str], Path]
 TRANSFORMERS = tuple(name for name in CHECKPOINTS if name != "hubert-wide")
 SPEECH = tuple(name for name in TRANSFORMERS if name not in SPECTRAL)  # over the waveform
-NAMES = ("logmel", "yamnet", *TRANSFORMERS)
+NAMES = ("logmel", "mfcc", "yamnet", "vggish", "melspec-resnet18", *TRANSFORMERS)
 SECONDS = (1.0, 0.3, 5.0, 2.2, 0.98, 3.3, 0.9)
 EXACT = 1e-5
 
@@ -42,7 +45,19 @@ def extractor(
     if name == "yamnet":  # real weights where they are, random ones elsewhere
         path = SHARED / "weights/yamnet/yamnet.safetensors"
         return extractors.load(f"yamnet:{path if path.exists() else random_yamnet(tmp_path_factory.mktemp('yamnet'))}")
+    if name == "vggish":
+        return extractors.load(f"vggish:{request.getfixturevalue('vggish_weights')}")
+    if name == "melspec-resnet18":
+        return extractors.load(f"{name}:{random_resnet18(tmp_path_factory.mktemp(name))}")
     return extractors.load(name)
+
+
+def random_resnet18(folder: Path) -> Path:
+    models = pytest.importorskip("torchvision.models", reason="needs torchvision, which is optional")
+    torch.manual_seed(0)
+    path = folder / "resnet18.safetensors"
+    save_file(models.resnet18().state_dict(), path)
+    return path
 
 
 def random_yamnet(folder: Path) -> Path:
@@ -84,12 +99,14 @@ def test_layers_dimension_and_type_are_as_declared(extractor: Extractor) -> None
 
 
 def test_the_frame_rate_is_as_declared(extractor: Extractor) -> None:
-    seconds = 30.0
-    if extractor.max_samples is not None:
-        seconds = extractor.max_samples / extractor.sample_rate
+    """A frame every 1 / frame_rate seconds, as long as it sees whole `min_samples`; spectrograms are cut in steps."""
+    seconds = 30.0 if extractor.max_samples is None else extractor.max_samples / extractor.sample_rate
     waves = torch.zeros(1, round(seconds * extractor.sample_rate))
-    (_, _, counts), *_ = extractor.frames(waves, torch.tensor([waves.shape[1]]), extractor.layers[:1])
-    assert int(counts[0]) == pytest.approx(seconds * extractor.frame_rate, abs=2.5, rel=0.02)
+    (_, frames, counts), *_ = extractor.frames(waves, torch.tensor([waves.shape[1]]), extractor.layers[:1])
+    whole = (waves.shape[1] - extractor.min_samples) / extractor.sample_rate
+    close = 0.0 if extractor.max_samples is None else 0.01
+    assert int(counts[0]) == pytest.approx(1 + int(whole * extractor.frame_rate), rel=close, abs=12 if close else 0)
+    assert frames.shape[1] >= counts[0]
 
 
 def test_only_asked_layers_come(extractor: Extractor) -> None:
@@ -262,6 +279,67 @@ def test_a_checkpoint_without_a_front_end_is_normalised_and_says_so(
     assert "waves are normalised" in caplog.text
 
 
+# -- mfcc and melspec-resnet18 -------------------------------------------------------------------------------------
+
+
+def test_mfcc_is_the_cosine_transform_of_the_log_mel_and_its_slope() -> None:
+    clip = clips_for(extractors.load("mfcc"))[3]
+    (found,) = run(extractors.load("mfcc"), [clip])[0]
+    cepstrum = scipy.fft.dct(LogMel(0.01)(clip[None])[0].double().numpy(), type=2, norm="ortho")[:, :20]
+    np.testing.assert_allclose(found[:, :20], cepstrum[2:-2], atol=1e-4)
+    slopes = [np.polyfit(np.arange(-2, 3), cepstrum[t - 2 : t + 3], 1)[0] for t in range(2, len(cepstrum) - 2)]
+    np.testing.assert_allclose(found[:, 20:], slopes, atol=1e-4)
+
+
+def test_mfcc_of_a_steady_tone_has_no_slope() -> None:
+    tone = torch.sin(2 * torch.pi * 1000 * torch.arange(16_000, dtype=torch.float64) / 16_000).float()
+    assert run(extractors.load("mfcc"), [tone])[0][0][:, 20:].abs().max() < 1e-4
+
+
+def test_without_torchvision_melspec_resnet18_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(ModelError, match="pip install torchvision"):
+        extractors.load("melspec-resnet18")
+
+
+def test_melspec_resnet18_is_torchvision_on_the_picture_of_a_patch(tmp_path: Path) -> None:
+    path = random_resnet18(tmp_path)
+    from torchvision.models import resnet18
+
+    network = resnet18().eval()
+    network.load_state_dict(load_file(path))
+    hidden: list[Tensor] = []
+    network.avgpool.register_forward_hook(lambda module, given, output: hidden.append(output.flatten(1)))
+    extractor = extractors.load(f"melspec-resnet18:{path}")
+    clip = clips_for(extractor)[3]
+    grey = (LogMel(0.01)(clip[None])[0, 48:144] - np.log(0.01)) / (5 - np.log(0.01))
+    channels = zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=True)
+    network(torch.stack([(grey - mean) / std for mean, std in channels])[None])
+    torch.testing.assert_close(run(extractor, [clip])[0][0][1:2], hidden[0], atol=1e-4, rtol=1e-4)
+
+
+def test_melspec_resnet18_refuses_other_weights(tmp_path: Path) -> None:
+    tensors = load_file(random_resnet18(tmp_path))
+    del tensors["layer3.1.conv2.weight"]
+    save_file(tensors | {"layer5.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match=r"(?s)layer3\.1\.conv2\.weight.*layer5\.weight"):
+        extractors.load(f"melspec-resnet18:{tmp_path / 'other.safetensors'}")
+    with pytest.raises(ModelError, match="no weights at"):
+        extractors.load(f"melspec-resnet18:{tmp_path / 'nowhere.safetensors'}")
+
+
+def test_melspec_resnet18_without_a_network_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torchvision", reason="needs torchvision, which is optional")
+
+    def fail(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    with pytest.raises(ModelError, match=r"resnet18-\w+\.pth elsewhere.*melspec-resnet18:PATH --allow-pickle"):
+        extractors.load("melspec-resnet18")
+
+
 # -- what cannot be loaded -----------------------------------------------------------------------------------------
 
 
@@ -398,7 +476,6 @@ def test_patches_are_counted_as_they_are_cut() -> None:
 
 def test_importing_extractors_loads_no_torch() -> None:
     import subprocess
-    import sys
 
     code = "import sys, embedx.extractors.catalogue; print('torch' in sys.modules, 'transformers' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)

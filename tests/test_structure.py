@@ -32,6 +32,7 @@ HOMES = {
     "av": {"audio"},
     "transformers": {"extractors"},
     "torchaudio": {"extractors"},
+    "torchvision": {"extractors"},
     "torch": {"extractors", "pooling", "embedder", "hear"},
     "sqlite3": {"store"},
     "faiss": {"index"},

@@ -62,18 +62,9 @@ def models(form: str) -> None:
     """List the models that --model takes, and whether their weights are on this machine."""
     from embedx.extractors.catalogue import CATALOGUE
 
-    rows = [
-        {
-            "name": one.name,
-            "rate": one.rate,
-            "dim": one.dim,
-            "layers": one.layers,
-            "weights": one.weights(),
-            "what": one.what,
-        }
-        for one in CATALOGUE
-    ]
-    print_rows(rows, ["name", "rate", "dim", "layers", "weights", "what"], form)
+    columns = ["name", "rate", "dim", "layers", "licence", "source", "what"]
+    rows = [{column: getattr(one, column) for column in columns} | {"weights": one.weights()} for one in CATALOGUE]
+    print_rows(rows, [*columns[:-1], "weights", "what"], form)
 
 
 @click.command(

@@ -1,6 +1,6 @@
 """Extractors: waves [B, S] + lengths [B] -> frames [B, T, D] + lengths [B]. One file per family.
 
-A model is named as a user would type it: `logmel`, `yamnet`, `yamnet:PATH`, a hub id such as
+A model is named as a user would type it: `logmel`, `yamnet`, `yamnet:PATH`, `vggish:PATH?pca`, a hub id such as
 `facebook/hubert-base-ls960` (with `@revision`), a bundle of torchaudio such as `HUBERT_BASE` (with `@FILE`), a local
 folder, or code from outside: `module:factory`, `hear:module`, or an entry point. `family:source` always works.
 """
@@ -18,17 +18,9 @@ from embedx.errors import ModelError
 if TYPE_CHECKING:
     from embedx.extractors.base import Extractor
 
-FAMILIES = (  # each is a module here with a function load(source, allow_pickle)
-    "logmel",
-    "yamnet",
-    "huggingface",
-    "torchaudio",
-    "plugin",
-)
-
-NAMES = ("logmel", "yamnet")  # of these, those that are a model by themselves
-YAMNET_VARIABLE = "EMBEDX_YAMNET_WEIGHTS"
-YAMNET_FILE = "yamnet.safetensors"
+NAMES = ("logmel", "mfcc", "yamnet", "vggish", "melspec-resnet18")  # families that are a model by themselves
+FAMILIES = (*NAMES, "huggingface", "torchaudio", "plugin")  # modules here (- becomes _), each with a function load
+VARIABLES = {"yamnet": "EMBEDX_YAMNET_WEIGHTS", "vggish": "EMBEDX_VGGISH_WEIGHTS"}  # each may name a weights file
 BUNDLES = ("WAV2VEC2_", "HUBERT_", "WAVLM_", "VOXPOPULI_", "XLSR_")  # how torchaudio's names of speech models begin
 
 
@@ -49,8 +41,19 @@ def resolve(model: str) -> tuple[str, str]:
     if family == "torchaudio":
         name, named, file = source.partition("@")
         return family, f"{name}@{os.path.abspath(Path(file).expanduser())}" if file else name + named
-    path = Path(source).expanduser()
-    return family, os.path.abspath(path) if source and path.exists() else source
+    place, option = split_option(source)
+    path = Path(place).expanduser()
+    return family, os.path.abspath(path) + option if place and path.exists() else source
+
+
+def split_option(source: str) -> tuple[str, str]:
+    """Split a source at its last question mark, which stays with the option; a path that exists is left whole.
+
+    >>> split_option("vggish.npz?pca")
+    ('vggish.npz', '?pca')
+    """
+    place, mark, option = source.rpartition("?")
+    return (source, "") if not mark or Path(source).expanduser().exists() else (place, mark + option)
 
 
 def guess_family(model: str) -> str:
@@ -58,7 +61,7 @@ def guess_family(model: str) -> str:
     if entry_point(model) or re.fullmatch(r"hear:.+|[A-Za-z_][\w.]*:[A-Za-z_]\w*", model):
         return "plugin"
     path = Path(model).expanduser()
-    if (path.is_file() and path.suffix == ".safetensors") or (path / YAMNET_FILE).is_file():
+    if (path.is_file() and path.suffix == ".safetensors") or (path / "yamnet.safetensors").is_file():
         return "yamnet"
     name = model.partition("@")[0]
     if not path.is_dir() and name.startswith(BUNDLES) and "/" not in name and name.isupper():
@@ -85,7 +88,7 @@ def load(model: str, *, allow_pickle: bool = False) -> "Extractor":
         ModelError: the name is unknown, or its weights are missing or wrong.
     """
     family, source = resolve(model)
-    module = importlib.import_module(f"embedx.extractors.{family}")
+    module = importlib.import_module(f"embedx.extractors.{family.replace('-', '_')}")
     extractor: Extractor = module.load(source, allow_pickle=allow_pickle)
     return extractor
 
@@ -95,14 +98,25 @@ def entry_point(name: str) -> EntryPoint | None:
     return next(iter(entry_points(group="embedx.extractors", name=name)), None)
 
 
-def yamnet_weights(source: str = "") -> Path | None:
-    """Return the weights file at a path, in the folder there, or in EMBEDX_YAMNET_WEIGHTS, if it exists."""
-    named = source or os.environ.get(YAMNET_VARIABLE)
+def find_weights(family: str, source: str = "") -> Path | None:
+    """Return the weights file at a path, in the folder there (`family.safetensors`), or in the family's variable.
+
+    None where there is no such file, or nothing names one.
+    """
+    named = source or os.environ.get(VARIABLES[family])
     if not named:
         return None
     path = Path(named).expanduser()
-    file = path / YAMNET_FILE if path.is_dir() else path
+    file = path / f"{family}.safetensors" if path.is_dir() else path
     return file if file.is_file() else None
+
+
+def missing_weights(family: str, source: str = "") -> str:
+    """Say what was asked for where `find_weights` found nothing, and what can be done."""
+    variable = VARIABLES[family]
+    asked = source or os.environ.get(variable)
+    given = f"There are no weights at {asked}." if asked else "No weights were named."
+    return f"{given} {family} needs its weights: set {variable} to the file, or give --model {family}:PATH."
 
 
 def torch_cache() -> Path:

@@ -120,7 +120,7 @@ def find(name: str) -> Any:
     return getattr(pipelines, name)
 
 
-def fetch(name: str, bundle: Any) -> Any:
+def fetch(name: str, bundle: Any) -> dict[str, Tensor]:
     """Return the published weights of a bundle from torch's hub cache, and download them into it when needed.
 
     They are published as pickles only; torch reads nothing but tensors from them (`weights_only`).
@@ -137,21 +137,19 @@ def fetch(name: str, bundle: Any) -> Any:
         if not cached and not urllib.request.getproxies():
             socket.create_connection((HOST, 443), timeout=PATIENCE).close()
         with contextlib.redirect_stdout(io.StringIO()):  # torch announces a download where results belong
-            return bundle._get_state_dict({"model_dir": str(file.parent), "progress": False, "weights_only": True})
+            return dict(
+                bundle._get_state_dict({"model_dir": str(file.parent), "progress": False, "weights_only": True})
+            )
     except Exception as error:  # torch raises whatever its readers raise, from URLError to UnpicklingError
         if file.exists():
             raise ModelError(f"{file} cannot be read: {brief(error)} Delete it to have it fetched anew.") from error
         raise ModelError(f"{name} cannot be fetched from {HOST} (no network?): {brief(error)} {instead}") from error
 
 
-def fit(bundle: Any, source: str, tensors: Any) -> BundleEncoder:
+def fit(bundle: Any, source: str, tensors: dict[str, Tensor]) -> BundleEncoder:
     """Build the encoder of a bundle and fill it; every weight must have its place, and every place its weight."""
     from torchaudio.models import wav2vec2_model, wavlm_model
 
-    if not isinstance(tensors, dict) or not all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in tensors.items()
-    ):
-        raise ModelError(f"The weights of {source} should be a dict of names and tensors.")
     settings = {key: value for key, value in bundle._params.items() if key != "aux_num_out"}
     model = (wavlm_model if bundle._model_type == "WavLM" else wav2vec2_model)(**settings, aux_num_out=None)
     tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith("aux.")}

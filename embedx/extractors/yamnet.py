@@ -1,6 +1,5 @@
 """yamnet: MobileNet v1 trained on AudioSet, 1024 dimensions per 0.96 s patch, every 0.48 s."""
 
-import os
 from collections.abc import Iterator
 from typing import Self
 
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embedx.errors import ModelError
-from embedx.extractors import YAMNET_FILE, YAMNET_VARIABLE, yamnet_weights
+from embedx.extractors import find_weights, missing_weights
 from embedx.extractors.base import hash_weights
 from embedx.extractors.melspec import FRAME_RATE, PATCH_SAMPLES, SAMPLE_RATE, LogMel, count_patches, patches
 
@@ -98,13 +97,9 @@ def load(source: str, *, allow_pickle: bool = False) -> YAMNet:
     Raises:
         ModelError: they are not there, or are not YAMNet's.
     """
-    file = yamnet_weights(source)
+    file = find_weights("yamnet", source)
     if file is None:
-        asked = source or os.environ.get(YAMNET_VARIABLE)
-        given = f"There is no {YAMNET_FILE} at {asked}." if asked else "No weights were named."
-        raise ModelError(
-            f"{given} yamnet needs its weights: set {YAMNET_VARIABLE} to the file, or give --model yamnet:PATH."
-        )
+        raise ModelError(missing_weights("yamnet", source))
     try:
         return YAMNet(safetensors.torch.load_file(file))
     except (safetensors.SafetensorError, RuntimeError, OSError) as error:
