@@ -5,6 +5,7 @@ not by its length. The rate is always the decoder's own. soundfile decodes; PyAV
 """
 
 import hashlib
+import math
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -359,6 +360,33 @@ def cut_if_long(blocks: Iterator[Samples], limit: int, window: int) -> Iterator[
             return
         head.append(block)
     yield from cut(chain(head, blocks), window, window)
+
+
+def count_windows(duration_s: float, recipe: Recipe) -> int:
+    """Return how many windows a recording of this length has, for one channel and before any trimming.
+
+    >>> count_windows(25.0, Recipe("logmel", "", "", 16_000, (0,), ("mean",), window_s=10.0, hop_s=5.0))
+    4
+    """
+    duration_s = min(duration_s, recipe.max_seconds or duration_s)
+    if recipe.window_s is None and duration_s <= recipe.whole_s:
+        return 1
+    window = recipe.window_s or min(LONG_WINDOW_S, recipe.whole_s)
+    hop = recipe.hop_s or window
+    whole = max(0, math.floor((duration_s - window) / hop + 1e-9) + 1)
+    rest = recipe.tail != "drop" and (whole == 0 or (whole - 1) * hop + window < duration_s - 1e-9)
+    return whole + (rest and whole * hop < duration_s)
+
+
+def length_of(path: str) -> float | None:
+    """Return the seconds that a header promises without decoding, None where libsndfile cannot say."""
+    import soundfile
+
+    try:
+        info = soundfile.info(os.fsencode(path))
+    except (soundfile.LibsndfileError, OSError):
+        return None
+    return float(info.duration) if 0 < info.frames <= MOST_FRAMES else None
 
 
 def hash_content(path: str) -> str:

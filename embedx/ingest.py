@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedx.audio import CHANNELS, TAILS, Window, hash_content, read_channels, show
+from embedx.audio import CHANNELS, TAILS, Window, count_windows, hash_content, length_of, read_channels, show
 from embedx.collection import Collection
 from embedx.corpus import Item, read_corpus
 from embedx.errors import AudioError, Interrupted, UsageError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WHOLE_S = 60.0  # up to here a recording is one row when no window is asked for: attention is quadratic in time
 DTYPES = ("float32", "float16")
+LOOKED_AT = 64  # headers for an estimate of the size
 COMMIT_CLIPS = 256  # recordings, or
 COMMIT_SECONDS = 2.0  # of work, wait for a commit at most
 
@@ -37,6 +38,8 @@ class Progress:
     failures: Counter[str] = field(default_factory=Counter)  # reason -> recordings, in this run and in earlier ones
     windows: int = 0  # embedded in this run
     seconds: float = 0.0  # of audio embedded in this run
+    expected_rows: int = 0  # that this run will add, by a look at some headers
+    expected_bytes: int = 0  # that their vectors will take
     cut: int = 0  # recordings of this run that were too long to be taken whole
 
     @property
@@ -173,6 +176,9 @@ class Run:
             by_path.setdefault(item.path, []).append(item)
         self.progress = Progress(total=len(by_path))
         self.todo = list(self._missing(by_path))
+        self.progress.expected_rows = expected_rows([one.recording.path for one in self.todo], embedder.recipe)
+        width = embedder.extractor.dim * np.dtype(store.dtype).itemsize
+        self.progress.expected_bytes = self.progress.expected_rows * len(embedder.recipe.views) * width
         update_labels(store, by_path)
 
     def finish(self, interrupted: Callable[[], int]) -> None:
@@ -281,6 +287,15 @@ def describe(path: str, items: Sequence[Item]) -> Recording:
     except (OSError, ValueError):
         return Recording(path, -1, -1, stretches)  # reading it will say why
     return Recording(path, status.st_size, status.st_mtime_ns, stretches)
+
+
+def expected_rows(paths: Sequence[str], recipe: Recipe) -> int:
+    """Estimate how many rows recordings will make from the headers of up to 64 of them."""
+    looked_at = paths[:: max(1, len(paths) // LOOKED_AT)][:LOOKED_AT]
+    lengths = [length for path in looked_at if os.path.isfile(path) and (length := length_of(path)) is not None]
+    if not lengths:
+        return len(paths)
+    return round(sum(count_windows(length, recipe) for length in lengths) / len(lengths) * len(paths))
 
 
 def update_labels(store: Store, by_path: Mapping[str, Sequence[Item]]) -> None:

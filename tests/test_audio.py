@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import soxr
 
-from embedx.audio import LONG_WINDOW_S, Window, cut, read_channels, read_windows, show
+from embedx.audio import LONG_WINDOW_S, Window, count_windows, cut, read_channels, read_windows, show
 from embedx.errors import AudioError
 from embedx.recipe import Recipe
 
@@ -87,6 +87,16 @@ def test_tails(write_wav: WriteWav, tail: str, expected: list[tuple[float, float
         assert caught.value.reason == "too-short"
     else:
         assert len(read(short, window_s=1.0, tail=tail)) == 1
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0, 2.5, 7.3])
+@pytest.mark.parametrize("window_s, hop_s", [(None, None), (1.0, None), (1.0, 0.3), (1.0, 1.4)])
+@pytest.mark.parametrize("tail", ["keep", "pad"])
+def test_windows_are_counted_as_they_are_cut(
+    write_wav: WriteWav, seconds: float, window_s: float | None, hop_s: float | None, tail: str
+) -> None:
+    changes: Any = {"window_s": window_s, "hop_s": hop_s, "tail": tail, "whole_s": 2.0}
+    assert count_windows(seconds, replace(RECIPE, **changes)) == len(read(write_wav(seconds=seconds), **changes))
 
 
 def test_channels_are_taken_apart(write_wav: WriteWav) -> None:

@@ -49,7 +49,8 @@ def test_extract_sums_up_and_does_only_what_is_missing(manifest: Path, tmp_path:
     assert "L0.mean (256), L0.max (256)" in text
     events = [json.loads(line) for line in log.splitlines()]  # stderr is no terminal here: JSON lines, and nothing else
     assert [event["event"] for event in events][-1] == "summary"
-    assert {"recordings", "total", "failures", "audio_hours_per_hour", "eta_s"} <= events[0].keys()
+    assert events[0] == {"event": "plan", "recordings": 40, "expected_rows": 40, "expected_bytes": 40 * 2 * 256 * 4}
+    assert {"recordings", "total", "failures", "audio_hours_per_hour", "eta_s"} <= events[1].keys()
     assert events[-2]["recordings"] == events[-2]["total"] == 40
     code, text, _ = outcome(capsys, "extract", str(manifest), "-o", out, "--pooling", "mean,max")
     assert code == 0

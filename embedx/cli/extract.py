@@ -132,11 +132,21 @@ class Shown:
         """Take note of the progress, and show it."""
         if self.last is None:
             self.begun, self.before = time.monotonic(), progress.done
+            self._announce(progress)
         self.last = progress
         if sys.stderr.isatty():
             self._draw(progress)
         elif time.monotonic() - self.emitted > 1:
             self._emit(progress)
+
+    def _announce(self, progress: "Progress") -> None:
+        """Say what is ahead before the work begins."""
+        rows, octets = progress.expected_rows, progress.expected_bytes
+        if not sys.stderr.isatty():
+            left = progress.total - progress.done
+            emit("plan", {"recordings": left, "expected_rows": rows, "expected_bytes": octets})
+        elif rows:
+            click.echo(f"About {rows} rows to come, {size(octets)} of vectors.", err=True)
 
     def _draw(self, progress: "Progress") -> None:
         from tqdm import tqdm
