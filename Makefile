@@ -1,7 +1,8 @@
 # make demo   set up, and run the main job on a made corpus (or CORPUS=folder)
 # make test   set up, and run the tests
 # make check  style, types, and the tests once more with doctests
-.PHONY: demo test check format clean
+# make bench  measure, and write BENCHMARKS.md
+.PHONY: demo test check bench format clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,6 +20,9 @@ check: $(READY)
 	$(RUN)/ruff check
 	$(RUN)/mypy
 	$(RUN)/python -m pytest --doctest-modules embedx tests
+
+bench: $(READY)
+	$(RUN)/python benchmarks/extractors.py
 
 format: $(READY)
 	$(RUN)/ruff format

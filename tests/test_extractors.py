@@ -20,8 +20,9 @@ from torch import Tensor
 
 from embedx import extractors
 from embedx.errors import ModelError
-from embedx.extractors import yamnet
+from embedx.extractors import spectrogram, yamnet
 from embedx.extractors.base import Extractor
+from embedx.extractors.checkpoints import load_checkpoint
 from embedx.extractors.melspec import LogMel, count_patches, patches
 from embedx.extractors.yamnet import Network
 
@@ -136,6 +137,20 @@ def test_a_batch_of_32_copies_gives_32_times_the_same(extractor: Extractor) -> N
     for layer in extractor.layers:
         for one in together[layer]:
             torch.testing.assert_close(one, alone[layer][0], atol=EXACT, rtol=EXACT)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_runs_and_keeps_the_front_end_exact(extractor: Extractor, dtype: torch.dtype) -> None:
+    clips = clips_for(extractor)[:3]
+    exact = run(extractor, clips)
+    with torch.autocast("cpu", dtype):
+        half = run(extractor, clips)
+    for layer in extractor.layers:
+        for a, b in zip(half[layer], exact[layer], strict=True):
+            assert a.shape == b.shape
+            assert torch.isfinite(a).all()
+            cosine = torch.nn.functional.cosine_similarity(a.float().mean(dim=0), b.mean(dim=0), dim=0)
+            assert cosine > 0.9  # these are tiny random models; `make bench` measures true shapes
 
 
 def test_repeatable(extractor: Extractor) -> None:
@@ -260,13 +275,52 @@ def test_weights_hash_follows_the_numbers_and_not_the_place(checkpoint: Checkpoi
     assert extractors.load(str(checkpoint("wavlm"))).weights != first
 
 
-def test_a_head_behind_the_encoder_is_left_out(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    from transformers import HubertConfig, HubertForCTC
+@pytest.mark.parametrize(
+    "name, kind",
+    [
+        ("hubert", "HubertForCTC"),
+        ("wav2vec2", "Wav2Vec2ForSequenceClassification"),
+        ("wav2vec2", "Wav2Vec2ForPreTraining"),
+        ("wavlm", "WavLMForXVector"),
+        ("wav2vec2-bert", "Wav2Vec2BertForCTC"),
+        ("ast", "ASTForAudioClassification"),
+        ("whisper", "WhisperForConditionalGeneration"),
+    ],
+)
+def test_a_fine_tuned_checkpoint_is_loaded_as_its_encoder(
+    name: str, kind: str, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    import transformers
 
-    config = HubertConfig.from_pretrained(checkpoint("hubert"))
-    HubertForCTC(config).save_pretrained(tmp_path)
-    extractor = extractors.load(str(tmp_path))
-    assert extractor.dim == config.hidden_size
+    shutil.copytree(checkpoint(name), tmp_path / "tuned")
+    config = transformers.AutoConfig.from_pretrained(checkpoint(name), vocab_size=64)
+    tuned = getattr(transformers, kind)(config)
+    tuned.base_model.load_state_dict(transformers.AutoModel.from_pretrained(checkpoint(name)).state_dict())
+    tuned.save_pretrained(tmp_path / "tuned")
+    clip = [torch.rand(16_000) - 0.5]
+    plain, found = (
+        run(extractors.load(str(checkpoint(name))), clip),
+        run(extractors.load(str(tmp_path / "tuned")), clip),
+    )
+    assert found.keys() == plain.keys()
+    for layer in plain:
+        torch.testing.assert_close(found[layer][0], plain[layer][0])
+
+
+def test_clap_puts_text_beside_sound(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    shutil.copytree(checkpoint("clap"), tmp_path / "clap")
+    words = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 1, "dog": 2, "rain": 3}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>").save_pretrained(tmp_path / "clap")
+    extractor = spectrogram.Clap(load_checkpoint(str(tmp_path / "clap"), ("clap",), allow_pickle=False))
+    with torch.inference_mode():
+        texts = extractor.embed_text(["dog", "a dog in the rain"])
+        alone = extractor.embed_text(["dog"])
+    assert texts.shape == (2, extractor.dim)
+    torch.testing.assert_close(texts[:1], alone, atol=EXACT, rtol=0)
 
 
 def test_a_checkpoint_without_a_front_end_is_normalised_and_says_so(

@@ -108,10 +108,10 @@ def check_keys(place: str, model: nn.Module, report: dict[str, Any]) -> None:
     """Refuse a checkpoint that leaves a parameter of the encoder untouched.
 
     A head behind the encoder (`lm_head`, `classifier`) is left out without complaint: it is no part of a frozen
-    encoder.
+    encoder. Two components of a name tell them apart: WavLM's speaker head has a `feature_extractor` of its own.
     """
-    names = {name.split(".")[0] for name in model.state_dict()}
-    unexpected = [key for key in report["unexpected_keys"] if key.split(".")[0] in names]
+    places = {".".join(name.split(".")[:2]) for name in model.state_dict()}
+    unexpected = [key for key in report["unexpected_keys"] if ".".join(key.split(".")[:2]) in places]
     wrong = {
         "missing": sorted(set(report["missing_keys"]) - set(UNUSED)),
         "unexpected": sorted(unexpected),

@@ -45,7 +45,8 @@ class Spectrogram:
     def features(self, waves: Tensor, lengths: Tensor) -> list[dict[str, Any]]:
         """Return what the feature extractor makes of each clip, as numpy arrays with a batch of one."""
         clips = [wave[:length].float().cpu().numpy() for wave, length in zip(waves, lengths.tolist(), strict=True)]
-        return [dict(self.front_end(clip, sampling_rate=self.sample_rate, return_tensors="np")) for clip in clips]
+        with torch.autocast("cpu", enabled=False):  # some of them are made with torch, and must stay float32
+            return [dict(self.front_end(clip, sampling_rate=self.sample_rate, return_tensors="np")) for clip in clips]
 
     def hidden(self, output: Any, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor]]:
         """Yield the asked hidden states; the last is `last_hidden_state`."""
