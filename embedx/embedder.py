@@ -1,6 +1,7 @@
 """Embedder: windows -> vectors. Batches by length, device, precision; the only place where tensors become arrays."""
 
 import contextlib
+import ctypes
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -92,6 +93,7 @@ class Embedder:
                 for i, (key, window) in enumerate(batch):
                     padded = ("padded",) if len(window.samples) < self.extractor.min_samples else ()
                     yield key, {view: matrix[i] for view, matrix in vectors.items()}, window.flags + padded
+            give_back_memory()
 
     def embed_file(self, path: str, start_s: float = 0.0, end_s: float | None = None) -> dict[str, NDArray[np.float32]]:
         """Return view -> vectors [windows, D] of a recording or a stretch of it, in the order of time.
@@ -136,6 +138,13 @@ class Embedder:
                     pooled = POOLINGS[pooling](frames, counts)  # [B, D]
                     vectors[view_name(layer, pooling)] = pooled.float().cpu().numpy()
         return vectors
+
+
+def give_back_memory() -> None:
+    """Return freed memory to the system, where that is glibc's; small blocks between large ones keep it otherwise."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def take_seconds(windows: Iterator[tuple[Key, Window]], samples: int) -> Iterator[tuple[Key, Window]]:
