@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedx.audio import CHANNELS, TAILS, Window, count_windows, hash_content, length_of, read_channels, show
+from embedx.audio import hash_content, length_of, show
 from embedx.collection import Collection
 from embedx.corpus import Item, read_corpus
 from embedx.errors import AudioError, Interrupted, UsageError
 from embedx.recipe import Recipe
 from embedx.store import Recording, Row, Store, Vectors
+from embedx.windows import CHANNELS, TAILS, Window, count_windows, read_channels
 
 if TYPE_CHECKING:
     from embedx.embedder import Embedder

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from embedx import extractors
-from embedx.audio import Window
 from embedx.embedder import DTYPES, Embedder, pick_device, pick_layers, pick_poolings, pick_precision
 from embedx.errors import RecipeMismatch, UsageError
 from embedx.extractors.base import Extractor
 from embedx.recipe import Recipe
+from embedx.windows import Window
 
 SECONDS = (0.14, 3.0, 0.5, 1.0, 7.0, 0.01, 2.0, 1.5)
 

@@ -19,16 +19,17 @@ LEVELS = {  # a module imports only from lower levels; within a level modules do
     **dict.fromkeys(("errors",), 0),
     **dict.fromkeys(("recipe", "disk"), 1),
     **dict.fromkeys(("audio", "pooling", "store", "index", "extractors"), 2),
-    **dict.fromkeys(("corpus", "embedder", "hear", "synth"), 3),  # corpus asks audio which files it reads
-    **dict.fromkeys(("search", "probe"), 4),
-    "collection": 5,
-    "ingest": 6,
-    "cli": 7,
-    **dict.fromkeys(("demo", "__main__"), 8),
+    **dict.fromkeys(("corpus", "windows", "synth"), 3),  # corpus asks audio which files it takes
+    **dict.fromkeys(("embedder", "hear"), 4),
+    **dict.fromkeys(("search", "probe"), 5),
+    "collection": 6,
+    "ingest": 7,
+    "cli": 8,
+    **dict.fromkeys(("demo", "__main__"), 9),
 }
 HOMES = {
     "soundfile": {"audio", "synth", "demo"},  # the last two write
-    "soxr": {"audio"},
+    "soxr": {"windows"},
     "av": {"audio"},
     "transformers": {"extractors"},
     "torchaudio": {"extractors"},

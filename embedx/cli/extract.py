@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embedx.audio import CHANNELS, TAILS
 from embedx.cli.output import print_json, size
 from embedx.corpus import LAYOUTS
 from embedx.errors import EXIT_SOME_FAILED, EmbedxError
 from embedx.ingest import DTYPES
+from embedx.windows import CHANNELS, TAILS
 
 if TYPE_CHECKING:
     from embedx.collection import Collection
