@@ -5,6 +5,7 @@ mean-pooled last layer in bfloat16 and float16 against float32. Memory: one reco
 probe on ESC-10, where it is.
 """
 
+import importlib.util
 import os
 import platform
 import subprocess
@@ -60,6 +61,11 @@ def models(folder: Path) -> Iterator[tuple[str, str]]:
     torch.manual_seed(0)
     save_file(VGGish().state_dict(), folder / "vggish.safetensors")
     yield "vggish", f"vggish:{folder / 'vggish.safetensors'}"
+    if importlib.util.find_spec("torchvision"):
+        from torchvision.models import resnet18
+
+        save_file(resnet18().state_dict(), folder / "resnet18.safetensors")
+        yield "melspec-resnet18", f"melspec-resnet18:{folder / 'resnet18.safetensors'}"
     for name, (kind, changes, front_end) in SHAPES.items():
         place = folder / "checkpoint"
         config = getattr(transformers, f"{kind}Config")(**changes)

@@ -82,6 +82,7 @@ CHECKPOINTS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
         ("wav2vec2", "Wav2Vec2", {}, True),
         ("wav2vec2-large", "Wav2Vec2", {"do_stable_layer_norm": True, **LARGE}, True),
         ("hubert", "Hubert", {}, True),
+        ("hubert-batch-norm", "Hubert", {"conv_pos_batch_norm": True}, True),
         ("distilhubert", "Hubert", {"num_hidden_layers": 2, "feat_proj_layer_norm": False}, False),
         ("wavlm", "WavLM", {}, False),
         ("wavlm-large", "WavLM", {"do_stable_layer_norm": True, **LARGE}, True),
@@ -109,6 +110,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
             torch.manual_seed(len(name))
             shape = {} if kind in ("Whisper", "Clap") else SMALL
             model = getattr(transformers, f"{kind}Model")(getattr(transformers, f"{kind}Config")(**(shape | options)))
+            for module in model.modules():
+                if isinstance(module, torch.nn.BatchNorm1d):  # fresh ones map zero to zero, trained ones do not
+                    module.bias.data.normal_()
+                    module.running_mean.normal_()  # type: ignore[union-attr]
             model.save_pretrained(folder)
             getattr(transformers, front_end)(**front_end_options).save_pretrained(folder)
         return folder

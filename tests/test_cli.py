@@ -225,6 +225,7 @@ def test_status_and_models(made: Path, capsys: Capture, tmp_path: Path, monkeypa
         assert re.search(rf"^{line}$", text, re.MULTILINE), line
     facts = json.loads(outcome(capsys, "status", str(made), "--format", "json")[1])
     assert facts["recipe"]["resampler"] == "soxr-hq"
+    assert facts["last_run"]["precision"] == "float32"
     monkeypatch.delenv("EMBEDX_YAMNET_WEIGHTS", raising=False)
     models = {row["name"]: row for row in json.loads(outcome(capsys, "models", "--format", "json")[1])}
     assert models["logmel"]["weights"] == "none needed"

@@ -41,6 +41,7 @@ def status(collection: str, failed: bool, form: str) -> None:
             "size": size(store.size()),
             "views": opened.views,
             "fingerprint": recipe.fingerprint,
+            "last_run": store.last_run(),
         }
     if form == "json":
         print_json(facts | {"recipe": asdict(recipe)})

@@ -84,11 +84,11 @@ class Transformer:
 def mask_inputs(model: nn.Module, mask: "FrameMask") -> None:
     """Zero the padding in front of convolutions over time that upstream runs without a mask.
 
-    They are the depthwise convolutions of conformers and the stacked positional convolutions of data2vec: alone, a
-    clip meets zeros behind its end there, and so it does in a batch.
+    They are the depthwise convolutions of conformers and the positional convolutions, where data2vec stacks several
+    and some HuBERTs have a batch norm in front: alone, a clip meets zeros behind its end there, and so in a batch.
     """
     for name, module in model.named_modules():
-        if name.endswith("depthwise_conv") or (".pos_conv_embed.layers." in f".{name}" and name.endswith(".conv")):
+        if name.endswith("depthwise_conv") or ("pos_conv_embed." in name and name.endswith(".conv")):
             module.register_forward_pre_hook(mask)
 
 

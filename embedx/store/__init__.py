@@ -237,6 +237,11 @@ class Store:
         """Return the bytes of the store on disk."""
         return sum(file.stat().st_size for file in self.folder.glob(f"{FILE_NAME}*"))
 
+    def last_run(self) -> dict[str, str]:
+        """Return how the last run worked: device, precision, versions, when."""
+        found = self._query("SELECT settings FROM runs ORDER BY id DESC LIMIT 1")
+        return dict(json.loads(found[0][0])) if found else {}
+
     # writing ------------------------------------------------------------------------------------------------------
 
     def start_run(self, settings: Mapping[str, Any]) -> int:
