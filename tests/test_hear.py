@@ -1,4 +1,5 @@
 import importlib
+import importlib.machinery
 import sys
 import types
 from collections.abc import Callable
@@ -57,6 +58,7 @@ def test_hear_validator(name: str, checkpoint: Callable[[str], Path], monkeypatc
         importlib.import_module("tensorflow")
     except ImportError:
         stand_in = types.ModuleType("tensorflow")
+        stand_in.__spec__ = importlib.machinery.ModuleSpec("tensorflow", None)
         stand_in.Module = type("Module", (), {})  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "tensorflow", stand_in)
     validate = importlib.import_module("hearvalidator.validate")
