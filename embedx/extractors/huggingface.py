@@ -59,12 +59,12 @@ class Transformer:
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the asked hidden states; see `Extractor.frames`."""
+        waves = waves[:, : int(lengths.max())]
         valid = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]  # [B, S]
         if self.normalise:
             waves = normalise(waves, lengths, valid, EPSILON)
         counts = count_frames(lengths, self.strides)
         self.mask.valid = (torch.arange(int(counts.max()), device=waves.device) < counts[:, None])[:, None]
-        waves = waves[:, : int(lengths.max())]
         for norm in self.norms:
             norm.lengths = count_frames(lengths, self.strides[:1])
         hidden = any(layer != self.layers[-1] for layer in layers)
