@@ -5,7 +5,7 @@ import ctypes
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,8 +18,6 @@ from embedx.pooling import POOLINGS
 from embedx.recipe import Recipe, view_name
 from embedx.windows import Window, read_channels
 
-Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Vectors = dict[str, NDArray[np.float32]]  # view -> vector [D]
 Key = TypeVar("Key")
 

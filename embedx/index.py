@@ -55,7 +55,7 @@ class VectorIndex:
             selector = faiss.IDSelectorBatch(keep)
         elif drop is not None and len(drop):
             selector = faiss.IDSelectorNot(faiss.IDSelectorBatch(drop))
-        options = {} if selector is None else {"params": faiss.SearchParameters(sel=selector)}  # type: ignore[call-arg]
+        options = {} if selector is None else {"params": faiss.SearchParameters(sel=selector)}  # type: ignore[call-arg]  # faiss hides it from types
         scores, ids = self._index.search(unit(queries), k, **options)
         full = (ids >= 0).all(axis=0)  # fewer than k were left: faiss fills up with -1
         return scores[:, full], ids[:, full]

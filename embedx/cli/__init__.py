@@ -60,7 +60,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         return complain(f"The system refused: {error}", EXIT_DISK)
-    except Exception as error:
+    except Exception as error:  # the last resort: no user sees a traceback that was not asked for
         if os.environ.get("EMBEDX_DEBUG"):
             raise
         return complain(

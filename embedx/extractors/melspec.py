@@ -6,6 +6,7 @@ sees the samples [160 t, 160 t + 400) alone, and the padding of a batch can neve
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -77,6 +78,22 @@ def patches(logmel: Tensor, hop: int) -> Tensor:
     torch.Size([1, 9, 96, 64])
     """
     return logmel.unfold(1, PATCH, hop).transpose(2, 3)
+
+
+def run_valid(network: Callable[[Tensor], Tensor], patch: Tensor, counts: Tensor) -> Tensor:
+    """Run a network [N, 96, 64] -> [N, D] over the first `counts` [B] of the patches [B, P, 96, 64] of each clip.
+
+    Returns [B, P, D] in float32, zero where a patch is not valid.
+
+    >>> run_valid(lambda p: p.mean(dim=2), torch.ones(2, 3, 96, 64), torch.tensor([3, 1]))[:, :, 0]
+    tensor([[1., 1., 1.],
+            [1., 0., 0.]])
+    """
+    valid = torch.arange(patch.shape[1], device=patch.device) < counts[:, None]  # [B, P]
+    found = network(patch[valid]).float()
+    frames = found.new_zeros(*valid.shape, found.shape[-1])
+    frames[valid] = found
+    return frames
 
 
 def count_patches(lengths: Tensor, hop: int) -> Tensor:

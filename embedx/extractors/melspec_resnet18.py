@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from embedx.errors import ModelError
 from embedx.extractors.base import hash_weights
-from embedx.extractors.melspec import FRAME_RATE, PATCH_SAMPLES, SAMPLE_RATE, LogMel, count_patches, patches
+from embedx.extractors.melspec import FRAME_RATE, PATCH_SAMPLES, SAMPLE_RATE, LogMel, count_patches, patches, run_valid
 from embedx.extractors.weights import read_weights
 
 HOP = 48  # frames between patches
@@ -43,11 +43,7 @@ class MelSpecResNet18:
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the hidden layer; only valid patches go through the network. See `Extractor.frames`."""
         patch, counts = patches(self.front_end(waves), HOP), count_patches(lengths, HOP)
-        valid = torch.arange(patch.shape[1], device=patch.device) < counts[:, None]  # [B, P]
-        hidden = self.network(draw(patch[valid])).float()
-        frames = hidden.new_zeros(*valid.shape, self.dim)
-        frames[valid] = hidden
-        yield 0, frames, counts
+        yield 0, run_valid(lambda valid: self.network(draw(valid)), patch, counts), counts
 
     def to(self, device: str) -> Self:
         """Move to a device and return self."""

@@ -21,7 +21,16 @@ from torch import Tensor, nn
 from embedx.errors import ModelError
 from embedx.extractors import find_weights, missing_weights, split_option
 from embedx.extractors.base import hash_weights
-from embedx.extractors.melspec import FRAME_RATE, PATCH, PATCH_SAMPLES, SAMPLE_RATE, LogMel, count_patches, patches
+from embedx.extractors.melspec import (
+    FRAME_RATE,
+    PATCH,
+    PATCH_SAMPLES,
+    SAMPLE_RATE,
+    LogMel,
+    count_patches,
+    patches,
+    run_valid,
+)
 from embedx.extractors.weights import read_weights
 
 OFFSET = 0.01
@@ -93,15 +102,16 @@ class VGGish:
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the embeddings; only valid patches go through the network. See `Extractor.frames`."""
         patch, counts = patches(self.front_end(waves), PATCH), count_patches(lengths, PATCH)
-        valid = torch.arange(patch.shape[1], device=patch.device) < counts[:, None]  # [B, P]
-        embeddings = self.network(patch[valid]).float()
+        yield 0, run_valid(self._embed, patch, counts), counts
+
+    def _embed(self, patch: Tensor) -> Tensor:
+        """Map patches [N, 96, 64] to embeddings [N, 128], finished as the option says."""
+        embeddings: Tensor = self.network(patch).float()
         if self.option == "?relu":
-            embeddings = embeddings.clamp(min=0.0)
-        elif self.option == "?pca":
-            embeddings = quantise(embeddings, self.pca["pca_eigen_vectors"], self.pca["pca_means"])
-        frames = embeddings.new_zeros(*valid.shape, self.dim)
-        frames[valid] = embeddings
-        yield 0, frames, counts
+            return embeddings.clamp(min=0.0)
+        if self.option == "?pca":
+            return quantise(embeddings, self.pca["pca_eigen_vectors"], self.pca["pca_means"])
+        return embeddings
 
     def to(self, device: str) -> Self:
         """Move to a device and return self."""

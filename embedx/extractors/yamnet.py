@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from embedx.errors import ModelError
 from embedx.extractors import find_weights, missing_weights
 from embedx.extractors.base import hash_weights
-from embedx.extractors.melspec import FRAME_RATE, PATCH_SAMPLES, SAMPLE_RATE, LogMel, count_patches, patches
+from embedx.extractors.melspec import FRAME_RATE, PATCH_SAMPLES, SAMPLE_RATE, LogMel, count_patches, patches, run_valid
 
 HOP = 48  # frames between patches
 OFFSET = 0.001
@@ -74,11 +74,7 @@ class YAMNet:
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the embeddings; only valid patches go through the network. See `Extractor.frames`."""
         patch, counts = patches(self.front_end(waves), HOP), count_patches(lengths, HOP)
-        valid = torch.arange(patch.shape[1], device=patch.device) < counts[:, None]  # [B, P]
-        embeddings = self.network(patch[valid]).float()
-        frames = embeddings.new_zeros(*valid.shape, self.dim)
-        frames[valid] = embeddings
-        yield 0, frames, counts
+        yield 0, run_valid(self.network, patch, counts), counts
 
     def scores(self, frames: Tensor) -> Tensor:
         """Map embeddings [..., 1024] to the probabilities [..., 521] of the AudioSet classes."""
