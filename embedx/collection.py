@@ -1,6 +1,5 @@
 """Collection: a folder under indexes/, opened. The words of the command line as methods."""
 
-import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.errors import DiskError, NothingToDo, UsageError
+from embedx.errors import UsageError
 from embedx.index import VectorIndex
+from embedx.indexing import Indexes
 from embedx.recipe import Recipe
 from embedx.search import Hits, answer, ask_file, ask_id, ask_vector
 from embedx.store import Recording, Store
@@ -36,7 +36,7 @@ class Collection:
         self.model = model
         self.allow_pickle = allow_pickle
         self.store = Store(self.folder)
-        self._indexes: dict[str, tuple[int, VectorIndex]] = {}  # view -> generation it was built from, index
+        self.indexes = Indexes(self.store)
         self._embedder: Embedder | None = None
 
     def __repr__(self) -> str:
@@ -105,7 +105,7 @@ class Collection:
             question = ask_id(self.store, id, view, exclude_self)
         else:
             question = ask_vector(vector, self.views[view])
-        return answer(self.store, self.index(view), question, k, keep)
+        return self.indexes.ask(view, "cosine", lambda index: answer(self.store, index, question, k, keep))
 
     def rows(self, where: str | None = None) -> "pd.DataFrame":
         """Return the rows as a pandas frame whose index is the row id, ascending.
@@ -160,30 +160,14 @@ class Collection:
         """Return the recordings that could not be embedded, each with its reason and a detail."""
         return [recording for recording in self.store.recordings().values() if recording.reason]
 
-    def index(self, view: str | None = None) -> VectorIndex:
-        """Return the index of a view: the one in memory or on disk if it is up to date, else a new one.
+    def index(self, view: str | None = None, *, metric: str = "cosine") -> VectorIndex:
+        """Return the index of a view as of now: the one in memory or on disk if that still serves, else a new one.
 
         Raises:
+            UsageError: there is no such view or metric.
             NothingToDo: the collection is empty.
         """
-        view = self._view(view)
-        generation = self.store.generation
-        built, index = self._indexes.get(view, (-1, None))
-        if index is None or built != generation:
-            file = self.folder / "index" / f"{view}.faiss"
-            note = {"view": view, "generation": generation, "fingerprint": self.recipe.fingerprint}
-            index = VectorIndex.load(file, note) or self._build(view, file, note)
-            self._indexes[view] = generation, index
-        return index
-
-    def _build(self, view: str, file: Path, note: dict[str, Any]) -> VectorIndex:
-        ids, vectors = self.store.vectors(view)
-        if not len(ids):
-            raise NothingToDo(f"{self.folder} holds no rows yet. `embedx status` says why.")
-        index = VectorIndex.build(ids, vectors)
-        with contextlib.suppress(DiskError):  # where the folder cannot be written, the index in memory serves as well
-            index.save(file, note)
-        return index
+        return self.indexes.get(self._view(view), metric)
 
     def _view(self, view: str | None) -> str:
         view = self.recipe.default_view if view is None else view

@@ -139,7 +139,7 @@ def extract(
         Run(store, embedder, items, on_progress or (lambda progress: None)).finish(interrupted)
     collection = Collection(out, model=model, allow_pickle=allow_pickle)
     if len(collection):
-        collection.index()
+        collection.indexes.get(collection.recipe.default_view, compact=True)
     return collection
 
 

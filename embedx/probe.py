@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.errors import UsageError
-from embedx.index import unit
+from embedx.index.exact import unit
 from embedx.store import Row, Store
 
 FOLDS = 5  # where the corpus brings none

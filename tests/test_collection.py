@@ -131,18 +131,28 @@ def test_hits_are_a_sequence_and_a_frame(collection: embedx.Collection) -> None:
 def test_an_index_that_is_stale_damaged_or_gone_is_built_anew(made: Path, tmp_path: Path) -> None:
     folder = tmp_path / "c"
     shutil.copytree(made, folder)
-    file = folder / "index" / f"{VIEW}.faiss"
+    index = folder / "index"
+
+    def damaged(pattern: str) -> Callable[[], None]:
+        def damage() -> None:
+            file = max(index.glob(pattern), key=lambda one: one.stat().st_mtime_ns)
+            file.write_bytes(file.read_bytes()[:-1] + b"x")
+
+        return damage
+
     with embedx.open(folder) as collection:
         expected = [hit.id for hit in collection.search(id=3)]
     for damage in (
-        lambda: file.write_bytes(file.read_bytes()[:-1] + b"x"),
-        file.unlink,
-        lambda: shutil.rmtree(file.parent),
+        damaged("*.json"),
+        damaged("*.vectors.npy"),
+        damaged("*.ids.npy"),
+        lambda: max(index.glob("*.ids.npy"), key=lambda one: one.stat().st_mtime_ns).unlink(),
+        lambda: shutil.rmtree(index),
     ):
         damage()
         with embedx.open(folder) as collection:
             assert [hit.id for hit in collection.search(id=3)] == expected
-        assert file.exists()
+        assert len(list(index.glob("*.json"))) == 1
 
 
 def test_what_is_added_is_found_at_once_by_a_collection_that_is_open(

@@ -1,4 +1,4 @@
-import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from embedx.errors import DiskError
-from embedx.index import Ids, VectorIndex
+from embedx.index import METRICS, Damaged, Ids, VectorIndex, write_index
+from embedx.index.matrix import BLOCK
 
 RANDOM = np.random.default_rng(0)
 VECTORS = RANDOM.standard_normal((500, 16)).astype(np.float32)
 IDS = np.sort(RANDOM.choice(10_000, 500, replace=False)).astype(np.int64) + 1
 QUERIES = RANDOM.standard_normal((20, 16)).astype(np.float32)
-NOTE = {"view": "L0.mean", "generation": 3, "fingerprint": "ab"}
+NOTE = {"view": "L0.mean", "fingerprint": "ab", "generation": 3}
 
 
 def brute_force(keep: Ids, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -30,7 +31,7 @@ def test_equals_brute_force_at_every_selectivity(k: int, kept: int) -> None:
     index = VectorIndex.build(IDS, VECTORS)
     keep = np.sort(RANDOM.choice(IDS, kept, replace=False))
     for options in ({"keep": keep}, {"drop": np.setdiff1d(IDS, keep)}, {"keep": IDS, "drop": np.setdiff1d(IDS, keep)}):
-        scores, ids = index.search(QUERIES, k, **options)
+        scores, ids = index.search(QUERIES, k, keep=options.get("keep"), drop=options.get("drop"))
         expected_scores, expected_ids = brute_force(keep, k)
         assert ids.shape == (20, min(k, kept))
         np.testing.assert_array_equal(ids, expected_ids)
@@ -50,13 +51,71 @@ def test_the_vector_itself_scores_one_and_zero_is_like_nothing() -> None:
     assert scores[5, 0] == 0
 
 
-def test_saved_and_loaded_it_answers_the_same(tmp_path: Path) -> None:
-    index = VectorIndex.build(IDS, VECTORS)
-    index.save(tmp_path / "index" / "L0.mean.faiss", NOTE)
-    loaded = VectorIndex.load(tmp_path / "index" / "L0.mean.faiss", NOTE)
+def write(folder: Path, metric: str = "cosine", rows: int = len(IDS)) -> VectorIndex:
+    parts = ((IDS[i : i + 70], VECTORS[i : i + 70]) for i in range(0, rows, 70))
+    return write_index(folder, f"L0.mean.{metric}", metric, NOTE, rows, VECTORS.shape[1], parts)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_equals_numpy_for_few_and_for_many_queries(metric: str) -> None:
+    index = VectorIndex.build(IDS, VECTORS, metric)
+    for queries in (QUERIES[:3], np.tile(QUERIES, (3, 1))):
+        a, b = queries.astype(np.float64), VECTORS.astype(np.float64)
+        expected = {
+            "cosine": (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T,
+            "ip": a @ b.T,
+            "l2": -np.linalg.norm(a[:, None] - b[None], axis=2),
+        }[metric]
+        scores, ids = index.search(queries, 7)
+        np.testing.assert_allclose(scores, -np.sort(-expected, axis=1)[:, :7], rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(ids, IDS[np.argsort(-expected, axis=1)[:, :7]])
+        every, found = index.scores(queries, drop=IDS[:2])
+        np.testing.assert_array_equal(every, IDS[2:])
+        np.testing.assert_allclose(found, expected[:, 2:], rtol=1e-5, atol=1e-5)
+
+
+def test_near_rows_far_from_the_origin_keep_their_distance() -> None:
+    vectors = (1000 + np.arange(40)[:, None] * 0.01 * np.ones((1, 16))).astype(np.float32)
+    scores, ids = VectorIndex.build(np.arange(40), vectors, "l2").search(vectors, 2)
+    np.testing.assert_array_equal(ids[:, 0], np.arange(40))
+    assert (scores[:, 0] == 0).all()
+    np.testing.assert_allclose(scores[:, 1], -0.04, rtol=0.02)
+
+
+def test_rows_that_come_and_go_after_the_build() -> None:
+    index = VectorIndex.build(IDS[:400], VECTORS[:400])
+    gone = IDS[::7]
+    index.update(gone[gone < IDS[400]], IDS[400:], VECTORS[400:])
+    gone = gone[gone < IDS[400]]
+    left = np.setdiff1d(IDS, gone)
+    assert len(index) == len(left)
+    np.testing.assert_array_equal(index.ids, left)
+    for queries in (QUERIES[:1], QUERIES):
+        _, ids = index.search(queries, 50)
+        np.testing.assert_array_equal(ids, brute_force(left, 50)[1][: len(queries)])
+        _, ids = index.search(queries, 50, keep=IDS[:450], drop=IDS[:20])
+        np.testing.assert_array_equal(ids, brute_force(np.intersect1d(left, IDS[20:450]), 50)[1][: len(queries)])
+    expected = VECTORS[[0 if number == left[0] else len(IDS) - 1 for number in (left[0], IDS[-1])]]
+    assert index.vectors(np.array([left[0], IDS[-1]])).shape == expected.shape
+
+
+def test_equal_scores_are_ranked_by_id() -> None:
+    index = VectorIndex.build(np.arange(1, 101), np.ones((100, 4), np.float32))
+    assert index.search(np.ones((1, 4), np.float32), 5)[1].tolist() == [[1, 2, 3, 4, 5]]
+
+
+def test_written_and_loaded_it_answers_the_same(tmp_path: Path) -> None:
+    built = VectorIndex.build(IDS, VECTORS)
+    write(tmp_path)
+    loaded = VectorIndex.load(tmp_path, "L0.mean.cosine", "cosine", NOTE)
     assert loaded is not None
     assert len(loaded) == 500
-    np.testing.assert_array_equal(loaded.search(QUERIES, 5)[1], index.search(QUERIES, 5)[1])
+    np.testing.assert_array_equal(loaded.search(QUERIES, 5)[1], built.search(QUERIES, 5)[1])
+    names = {one.name for one in tmp_path.iterdir()}
+    (tmp_path / "L0.mean.cosine-dead.ids.npy").touch()
+    os.utime(tmp_path / "L0.mean.cosine-dead.ids.npy", (0, 0))
+    write(tmp_path)
+    assert len(list(tmp_path.iterdir())) == len(names) == 3, "the files of old and of killed builds are taken away"
 
 
 def flip(data: bytes, place: int) -> bytes:
@@ -65,7 +124,8 @@ def flip(data: bytes, place: int) -> bytes:
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "first byte": lambda data: flip(data, 0),
-    "a vector": lambda data: flip(data, len(data) // 2),
+    "tenth byte": lambda data: flip(data, 10),
+    "in the middle": lambda data: flip(data, len(data) // 2),
     "last byte": lambda data: flip(data, len(data) - 1),
     "cut": lambda data: data[:-8],
     "longer": lambda data: data + b"\0",
@@ -73,26 +133,42 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.parametrize("suffix", [".json", ".ids.npy", ".vectors.npy"])
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_index_is_not_loaded(tmp_path: Path, damage: str) -> None:
-    file = tmp_path / "a.faiss"
-    VectorIndex.build(IDS, VECTORS).save(file, NOTE)
+def test_damage_is_noticed_before_it_is_served(tmp_path: Path, damage: str, suffix: str) -> None:
+    write(tmp_path)
+    (file,) = tmp_path.glob(f"*{suffix}")
     file.write_bytes(DAMAGE[damage](file.read_bytes()))
-    assert VectorIndex.load(file, NOTE) is None
+    with pytest.raises(Damaged):
+        index = VectorIndex.load(tmp_path, "L0.mean.cosine", "cosine", NOTE)
+        assert index is not None
+        index.search(QUERIES, 5)
 
 
-def test_a_stale_foreign_or_missing_index_is_not_loaded(tmp_path: Path) -> None:
-    file = tmp_path / "a.faiss"
-    assert VectorIndex.load(file, NOTE) is None
-    VectorIndex.build(IDS, VECTORS).save(file, NOTE)
-    for key, value in {"view": "L1.mean", "generation": 4, "fingerprint": "cd"}.items():
-        assert VectorIndex.load(file, NOTE | {key: value}) is None
-    for text in ("", "[]", "{}", json.dumps(NOTE)):
-        file.with_suffix(".json").write_text(text)
-        assert VectorIndex.load(file, NOTE) is None
+def test_blocks_that_changed_places_are_noticed(tmp_path: Path) -> None:
+    write(tmp_path)
+    (file,) = tmp_path.glob("*.vectors.npy")
+    data, block = file.read_bytes(), 16 * 4 * BLOCK
+    head = len(data) - VECTORS.nbytes
+    rest = data[head + block :]
+    file.write_bytes(data[:head] + rest[: len(rest)] + data[head : head + block])
+    index = VectorIndex.load(tmp_path, "L0.mean.cosine", "cosine", NOTE)
+    assert index is not None
+    with pytest.raises(Damaged):
+        index.vectors(IDS[:1])
+
+
+def test_a_foreign_index_is_refused_and_a_missing_one_is_none(tmp_path: Path) -> None:
+    assert VectorIndex.load(tmp_path, "L0.mean.cosine", "cosine", NOTE) is None
+    write(tmp_path)
+    for key, value in {"view": "L1.mean", "fingerprint": "cd"}.items():
+        with pytest.raises(Damaged, match=key):
+            VectorIndex.load(tmp_path, "L0.mean.cosine", "cosine", NOTE | {key: value})
+    with pytest.raises(Damaged, match="metric"):
+        VectorIndex.load(tmp_path, "L0.mean.cosine", "l2", NOTE)
 
 
 def test_a_folder_that_cannot_be_made_is_a_disk_error(tmp_path: Path) -> None:
     (tmp_path / "index").write_text("a file in the way")
-    with pytest.raises(DiskError, match="store is not touched"):
-        VectorIndex.build(IDS, VECTORS).save(tmp_path / "index" / "a.faiss", NOTE)
+    with pytest.raises(DiskError, match="cannot be written"):
+        write(tmp_path / "index")

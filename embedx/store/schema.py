@@ -1,23 +1,23 @@
 """The file of a store: its tables, how it is made and opened, its lock, and what its errors mean."""
 
 import contextlib
-import fcntl
 import os
-import socket
 import sqlite3
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from embedx.disk import sync_folder
 from embedx.errors import DiskError, LockedError, StoreError, UsageError
 from embedx.recipe import Recipe, view_name
+from embedx.store.lock import LOCK_NAME, Lock
 
 FILE_NAME = "store.db"
-LOCK_NAME = "lock"
 APPLICATION_ID = 0x656D6278  # "embx" in the header of the file
 PAGE_SIZE = 32768  # several vectors of 768 float32 to a page
 
-MIGRATIONS = (  # user_version counts those that have been applied
+MIGRATIONS = (  # user_version counts those that have been applied; fill_sums completes the second
     """
     CREATE TABLE collection (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE runs (id INTEGER PRIMARY KEY, settings TEXT NOT NULL);
@@ -36,7 +36,50 @@ MIGRATIONS = (  # user_version counts those that have been applied
         name TEXT PRIMARY KEY, layer INTEGER NOT NULL, pooling TEXT NOT NULL, dim INTEGER NOT NULL,
         dtype TEXT NOT NULL, vectors TEXT NOT NULL) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE collection ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE runs ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE recordings ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE rows ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE columns ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE views ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX recordings_by_content ON recordings (content_hash);
+    """,
 )
+VECTORS = (
+    "CREATE TABLE {} (id INTEGER PRIMARY KEY REFERENCES rows (id) ON DELETE CASCADE, "
+    "checksum INTEGER NOT NULL, vector BLOB NOT NULL)"
+)
+SUMMED = {  # table -> (its key, the columns that its checksum is taken over)
+    "collection": ("key", "key, value"),
+    "runs": ("id", "id, settings"),
+    "columns": ("name", "name, kind"),
+    "views": ("name", "name, layer, pooling, dim, dtype, vectors"),
+    "recordings": (
+        "id",
+        "id, path, size, mtime_ns, content_hash, duration_s, rate, channels, stretches, status, reason, detail, flags, "
+        "run",
+    ),
+    "rows": (  # with the path, so that a row cannot pass to another recording
+        "id",
+        "id, (SELECT path FROM recordings WHERE recordings.id = recording), stretch, start_s, end_s, label, "
+        '"group", split, flags, meta',
+    ),
+}
+
+
+def checksum(values: Sequence[Any]) -> int:
+    """Return the CRC-32 of the values of a table's row, as SQLite returns them."""
+    return zlib.crc32("\x1f".join(map(str, values)).encode("utf-8", "surrogatepass"))
+
+
+def fill_sums(db: sqlite3.Connection, table: str, which: str = "", values: Sequence[Any] = ()) -> None:
+    """Compute the checksums of rows of a table that have changed: all, or those that meet a condition."""
+    key, columns = SUMMED[table]
+    changed = db.execute(f"SELECT {key}, {columns} FROM {table} {which}", values).fetchall()
+    db.executemany(
+        f"UPDATE {table} SET checksum = ? WHERE {key} = ?", [(checksum(found[1:]), found[0]) for found in changed]
+    )
 
 
 def connect(file: Path, mode: str) -> sqlite3.Connection:
@@ -45,13 +88,31 @@ def connect(file: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(f"{file.absolute().as_uri()}?mode={mode}{still}", uri=True, isolation_level=None)
 
 
-def check_version(db: sqlite3.Connection, file: Path) -> None:
-    """Refuse a file that is no store, or one of a newer embedx."""
+def check_version(db: sqlite3.Connection, file: Path) -> int:
+    """Return the format of a store; refuse a file that is none, or one of a newer embedx."""
     if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise StoreError(f"{file} is no store of embedx.")
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(MIGRATIONS):
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if not 1 <= version <= len(MIGRATIONS):
         raise StoreError(f"{file} has format {version}, this embedx reads up to {len(MIGRATIONS)}: update embedx.")
+    return version
+
+
+def migrate(db: sqlite3.Connection, version: int) -> None:
+    """Bring an older store to the format of today, in one transaction."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for statements in MIGRATIONS[version:]:
+            for statement in filter(str.strip, statements.split(";")):
+                db.execute(statement)
+        for table in SUMMED:
+            fill_sums(db, table)
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
 
 
 def write_empty(folder: Path, recipe: Recipe, dim: int, dtype: str) -> None:
@@ -61,12 +122,14 @@ def write_empty(folder: Path, recipe: Recipe, dim: int, dtype: str) -> None:
         raise UsageError(f"{folder} exists and is no collection. Name another place with -o (out).")
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        held = lock(folder)
+        held = Lock(folder)
         try:
+            if (folder / FILE_NAME).exists():  # another process was quicker
+                return
             new.unlink(missing_ok=True)
             with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
                 db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-                db.executescript(f"BEGIN; {MIGRATIONS[0]} PRAGMA user_version = 1;")
+                db.executescript(f"BEGIN; {MIGRATIONS[0]} PRAGMA user_version = 1; COMMIT")
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 db.executemany(
                     "INSERT INTO collection VALUES (?, ?)", {"recipe": recipe.to_json(), "generation": "0"}.items()
@@ -74,33 +137,14 @@ def write_empty(folder: Path, recipe: Recipe, dim: int, dtype: str) -> None:
                 for layer in recipe.layers:
                     for pooling in recipe.poolings:
                         table = f"vectors_L{layer}_{pooling}"
-                        db.execute(
-                            f"CREATE TABLE {table} (id INTEGER PRIMARY KEY REFERENCES rows (id) ON DELETE CASCADE, "
-                            "checksum INTEGER NOT NULL, vector BLOB NOT NULL)"
-                        )
+                        db.execute(VECTORS.format(table))
                         view = (view_name(layer, pooling), layer, pooling, dim, dtype, table)
                         db.execute("INSERT INTO views VALUES (?, ?, ?, ?, ?, ?)", view)
-                db.execute("COMMIT")
+                migrate(db, 1)
             os.replace(new, folder / FILE_NAME)
             sync_folder(folder)
         finally:
-            os.close(held)
-
-
-def lock(folder: Path) -> int:
-    """Take the writer's lock of a folder and return its handle; the system lets go of it when the process dies."""
-    handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.read(handle, 200).decode("utf-8", "replace")
-        os.close(handle)
-        raise LockedError(
-            f"{folder} is being written by {holder or 'another process'}. Wait for it, or stop it."
-        ) from error
-    os.ftruncate(handle, 0)
-    os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
-    return handle
+            held.release()
 
 
 @contextlib.contextmanager
