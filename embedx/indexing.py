@@ -70,7 +70,10 @@ class Indexes:
         except Damaged as error:
             log.warning("The index of %s cannot be used (%s): it is built anew.", view, error)
             return None
-        if index is not None and not self.store.rewritten <= index.note["generation"] <= self.store.generation:
+        if index is None:
+            return None
+        built = index.note["generation"]
+        if index.note["token"] != self.store.token(built) or built < self.store.rewritten:
             log.warning("The index of %s is of another state of the store: it is built anew.", view)
             return None
         return index
@@ -91,7 +94,8 @@ class Indexes:
         rows, dim = self.store.count(), self.store.views[view]
         if not rows:
             raise NothingToDo(f"{self.store.folder} holds no rows yet. `embedx status` says why.")
-        identity = self.identity(view) | {"generation": self.store.generation}
+        generation = self.store.generation
+        identity = self.identity(view) | {"generation": generation, "token": self.store.token(generation)}
         try:
             return write_index(self.folder, f"{view}.{metric}", metric, identity, rows, dim, self.store.blocks(view))
         except DiskError as error:

@@ -8,6 +8,7 @@ everything else in the folder is derived from it and can be deleted.
 import contextlib
 import json
 import os
+import secrets
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -178,6 +179,11 @@ class Store:
     def generation(self) -> int:
         """Grows when rows or vectors come, go or change, so that what is derived from them knows that it is stale."""
         return int(self._get("generation"))
+
+    def token(self, generation: int) -> str | None:
+        """Return what only this store knows of one of its generations: not a copy that went its own way, nor another."""
+        found = self._checked("history", "WHERE generation = ?", (generation,))
+        return found[0][1] if found else None
 
     @property
     def rewritten(self) -> int:
@@ -485,7 +491,10 @@ class Store:
 
     def _grow(self) -> None:
         """Note that rows or vectors have changed, so that what is derived from them knows that it is stale."""
-        self._set("generation", str(self.generation + 1))
+        generation = self.generation + 1
+        self._set("generation", str(generation))
+        self._db.execute("INSERT INTO history (generation, token) VALUES (?, ?)", (generation, secrets.token_hex(8)))
+        fill_sums(self._db, "history", "WHERE generation = ?", (generation,))
 
     def _get(self, key: str, default: str | None = None) -> str:
         found = self._checked("collection", "WHERE key = ?", (key,))

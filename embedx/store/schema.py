@@ -44,6 +44,9 @@ MIGRATIONS = (  # user_version counts those that have been applied; fill_sums co
     ALTER TABLE columns ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE views ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
     CREATE INDEX recordings_by_content ON recordings (content_hash);
+    CREATE TABLE history (generation INTEGER PRIMARY KEY, token TEXT NOT NULL, checksum INTEGER NOT NULL DEFAULT 0);
+    INSERT INTO history (generation, token)
+        SELECT CAST(value AS INTEGER), lower(hex(randomblob(8))) FROM collection WHERE key = 'generation';
     """,
 )
 VECTORS = (
@@ -53,6 +56,7 @@ VECTORS = (
 SUMMED = {  # table -> (its key, the columns that its checksum is taken over)
     "collection": ("key", "key, value"),
     "runs": ("id", "id, settings"),
+    "history": ("generation", "generation, token"),  # a random token for every generation
     "columns": ("name", "name, kind"),
     "views": ("name", "name, layer, pooling, dim, dtype, vectors"),
     "recordings": (
