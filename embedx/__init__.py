@@ -14,6 +14,7 @@ kept in a store with its metadata, indexed, and searched. The file list reads as
     index/    nearest neighbours: derived, disposable    indexing  keeps them true to the store
     ingest    corpus + embedder -> store                 search    file, id or vector -> hits
     probe     store -> leak-free report                  collection  all of it, opened
+    upkeep    remove, label, compact, merge              checkup   what is damaged, and its repair
     cli/      options in, results out                    synth     a labelled corpus made of nothing
 """
 
@@ -22,6 +23,7 @@ from embedx.errors import EmbedxError
 from embedx.ingest import Progress, extract
 from embedx.recipe import Recipe
 from embedx.search import Hit, Hits
+from embedx.upkeep import merge
 
-__all__ = ["Collection", "EmbedxError", "Hit", "Hits", "Progress", "Recipe", "extract", "open"]
+__all__ = ["Collection", "EmbedxError", "Hit", "Hits", "Progress", "Recipe", "extract", "merge", "open"]
 __version__ = "0.1.0"

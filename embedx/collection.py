@@ -1,18 +1,21 @@
 """Collection: a folder under indexes/, opened. The words of the command line as methods."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.checkup import Checkup, check
 from embedx.errors import UsageError
 from embedx.index import VectorIndex
 from embedx.indexing import Indexes
 from embedx.recipe import Recipe
 from embedx.search import Hits, answer, ask_file, ask_id, ask_vector
 from embedx.store import Recording, Store
+from embedx.upkeep import Labelled, compact, label, remove
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,6 +158,29 @@ class Collection:
 
         ids = None if where is None else self.store.filter(where).tolist()
         return probe(self.store, self._view(view), label=label, folds=folds, group=group, ids=ids, C=C)
+
+    def remove(self, where: str, *, wait: bool = False) -> int:
+        """Delete the rows that meet a condition, and return how many; see `embedx.upkeep.remove`."""
+        return remove(self.folder, where, wait=wait)
+
+    def label(
+        self,
+        table: Any = None,
+        *,
+        set: Mapping[str, Any] | None = None,
+        where: str | None = None,
+        wait: bool = False,
+    ) -> Labelled:
+        """Set labels and metadata of rows, from a table or to given values; see `embedx.upkeep.label`."""
+        return label(self.folder, table, set=set, where=where, wait=wait)
+
+    def compact(self, *, wait: bool = False) -> tuple[int, int]:
+        """Give the space of deleted rows back; return the size in bytes before and after."""
+        return compact(self.folder, wait=wait)
+
+    def verify(self, *, repair: bool = False, wait: bool = False) -> Checkup:
+        """Find what is damaged, and mend it if `repair` is set; see `embedx.checkup.check`."""
+        return check(self.folder, repair=repair, model=self.model, allow_pickle=self.allow_pickle, wait=wait)
 
     def failures(self) -> list[Recording]:
         """Return the recordings that could not be embedded, each with its reason and a detail."""

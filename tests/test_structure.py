@@ -22,10 +22,11 @@ LEVELS = {  # a module imports only from lower levels; within a level modules do
     **dict.fromkeys(("corpus", "windows", "synth"), 3),  # corpus asks audio which files it takes
     **dict.fromkeys(("embedder", "hear"), 4),
     **dict.fromkeys(("search", "probe", "indexing"), 5),
-    "collection": 6,
-    "ingest": 7,
-    "cli": 8,
-    **dict.fromkeys(("demo", "__main__"), 9),
+    **dict.fromkeys(("checkup", "upkeep"), 6),
+    "collection": 7,
+    "ingest": 8,
+    "cli": 9,
+    **dict.fromkeys(("demo", "__main__"), 10),
 }
 HOMES = {
     "soundfile": {"audio", "synth", "demo"},  # the last two write

@@ -12,9 +12,11 @@ import click
 
 from embedx import __version__
 from embedx.cli.extract import extract
+from embedx.cli.output import print_json
 from embedx.cli.probe import probe
 from embedx.cli.search import search
 from embedx.cli.status import completion, models, status
+from embedx.cli.upkeep import compact, label, merge, rm, verify
 from embedx.errors import EmbedxError
 
 EXIT_INTERNAL = 1
@@ -38,18 +40,28 @@ def cli() -> None:
     """
 
 
-for command in (extract, search, probe, status, models, completion):
+for command in (extract, search, probe, status, rm, label, compact, verify, merge, models, completion):
     cli.add_command(command)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code; what goes wrong becomes a sentence on stderr."""
+    """Run a command and return its exit code; what goes wrong becomes a sentence on stderr, and JSON with --json."""
+    given = sys.argv[1:] if arguments is None else arguments
+
+    def complain(message: str, code: int) -> int:
+        click.echo(f"Error: {message}", err=True)
+        if "--json" in given:
+            print_json({"exit_code": code, "error": message})
+        return code
+
     try:
         result = cli.main(arguments, prog_name="embedx", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
         error.show()
+        if "--json" in given:
+            print_json({"exit_code": error.exit_code, "error": error.format_message()})
         return error.exit_code
     except click.Abort:
         return EXIT_INTERRUPTED
@@ -68,12 +80,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
             "output of the same command under EMBEDX_DEBUG=1. What was committed is safe.",
             EXIT_INTERNAL,
         )
-
-
-def complain(message: str, code: int) -> int:
-    """Print an error and return its exit code."""
-    click.echo(f"Error: {message}", err=True)
-    return code
 
 
 def main() -> None:

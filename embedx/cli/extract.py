@@ -12,7 +12,7 @@ import click
 
 from embedx.cli.output import print_json, size
 from embedx.corpus import LAYOUTS
-from embedx.errors import EXIT_SOME_FAILED, EmbedxError
+from embedx.errors import EXIT_SOME_FAILED
 from embedx.ingest import DTYPES
 from embedx.windows import CHANNELS, TAILS
 
@@ -65,13 +65,8 @@ def extract(source: tuple[str, ...], as_json: bool, **options: Any) -> int:
     from embedx.ingest import extract
 
     begun = time.monotonic()
-    try:
-        with Signals() as signals, Shown() as show_progress:
-            collection = extract(list(source), on_progress=show_progress, interrupted=signals.received, **options)
-    except EmbedxError as error:
-        if as_json:
-            print_json({"exit_code": error.exit_code, "error": str(error)})
-        raise
+    with Signals() as signals, Shown() as show_progress:
+        collection = extract(list(source), on_progress=show_progress, interrupted=signals.received, **options)
     progress = show_progress.last
     assert progress is not None
     summary = summarise(collection, progress, time.monotonic() - begun)

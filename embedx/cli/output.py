@@ -50,6 +50,16 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> No
         click.echo("  ".join(padded).rstrip())
 
 
+def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], form: str) -> None:
+    """Print rows in the asked format."""
+    if form == "json":
+        print_json(rows)
+    elif form == "csv":
+        print_csv(rows, columns)
+    else:
+        print_table(rows, columns)
+
+
 def cell(value: Any) -> str:
     """Return a value as it stands in a table.
 

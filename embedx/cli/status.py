@@ -1,13 +1,12 @@
 """embedx status, models and completion: what is there."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import click
 from click.shell_completion import get_completion_class
 
-from embedx.cli.output import FORMATS, print_csv, print_json, print_table, size
+from embedx.cli.output import FORMATS, print_json, print_rows, size
 
 
 @click.command(
@@ -81,16 +80,6 @@ def completion(context: click.Context, shell: str) -> None:
     maker = get_completion_class(shell)
     assert maker is not None
     click.echo(maker(context.find_root().command, {}, "embedx", "_EMBEDX_COMPLETE").source())
-
-
-def print_rows(rows: Sequence[Mapping[str, object]], columns: list[str], form: str) -> None:
-    """Print rows in the asked format."""
-    if form == "json":
-        print_json(rows)
-    elif form == "csv":
-        print_csv(rows, columns)
-    else:
-        print_table(rows, columns)
 
 
 def words(value: object) -> list[str]:

@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from embedx.errors import StoreError, UsageError
 from embedx.recipe import Recipe
 from embedx.store import filters
+from embedx.store.inspection import Finding
 from embedx.store.lock import Lock
+from embedx.store.mending import column_kinds, mend
 from embedx.store.schema import (
     FILE_NAME,
     MIGRATIONS,
@@ -181,7 +183,7 @@ class Store:
         return int(self._get("generation"))
 
     def token(self, generation: int) -> str | None:
-        """Return what only this store knows of one of its generations: not a copy that went its own way, nor another."""
+        """Return what only this store knows of a generation: no other store, nor a copy that went its own way."""
         found = self._checked("history", "WHERE generation = ?", (generation,))
         return found[0][1] if found else None
 
@@ -375,7 +377,7 @@ class Store:
                         f"INSERT INTO {table} (id, checksum, vector) VALUES (?, ?, ?)",
                         [(number, zlib.crc32(blob, number), blob) for number, blob in blobs],
                     )
-                self._note_columns(row.meta for row, _ in rows)
+                self._note_columns(dict(row.meta) for row, _ in rows)
                 added += [row.id for row, _ in rows]
             fill_sums(self._db, "rows", f"WHERE id IN {LISTED}", (listed(added),))
             self._grow()
@@ -389,7 +391,7 @@ class Store:
                 [(row.label, row.group, row.split, json.dumps(dict(row.meta)), row.id) for row in rows],
             )
             fill_sums(self._db, "rows", f"WHERE id IN {LISTED}", (listed([row.id for row in rows]),))
-            self._note_columns(row.meta for row in rows)
+            self._note_columns(dict(row.meta) for row in rows)
             self._set("labelled", str(int(self._get("labelled", "0")) + 1))
 
     def delete(self, ids: Sequence[int]) -> None:
@@ -441,6 +443,14 @@ class Store:
             self._grow()
             self._set("rewritten", str(self.generation))
 
+    def mend(self, findings: Sequence[Finding]) -> list[str]:
+        """Set right what can be without the recordings; return those that had to be taken out. See `mending`."""
+        with self._transaction():
+            removed = mend(self._db, findings)
+            if removed:
+                self._grow()
+        return removed
+
     def compact(self) -> None:
         """Write the file anew without the space that deleted rows left; it stays whole if that fails.
 
@@ -468,17 +478,12 @@ class Store:
         fill_sums(self._db, "recordings", "WHERE id = ?", (number,))
         return number
 
-    def _note_columns(self, metas: Iterable[Mapping[str, Any]]) -> None:
+    def _note_columns(self, metas: Iterable[dict[str, Any]]) -> None:
         """Remember the metadata columns, and which of them hold numbers alone."""
-        kinds: dict[str, str] = {}
-        for meta in metas:
-            for name, value in meta.items():
-                if value is not None and kinds.get(name) != "text":
-                    kinds[name] = "number" if isinstance(value, (int, float)) else "text"
         self._db.executemany(
             "INSERT INTO columns (name, kind) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET kind = 'text' "
             "WHERE excluded.kind = 'text'",
-            kinds.items(),
+            column_kinds(metas).items(),
         )
         fill_sums(self._db, "columns")
 
