@@ -3,6 +3,7 @@
 The rate is always the decoder's own. soundfile decodes; PyAV takes what it cannot (m4a, webm).
 """
 
+import errno
 import hashlib
 import math
 import os
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.errors import AudioError
-from embedx.headers import is_truncated
+from embedx.headers import counts_frames, is_truncated
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -31,6 +32,12 @@ MOST_FRAMES = 2**40  # a year and more at any rate
 RATES = (100, 1_536_000)  # Hz that are taken for real
 MOST_CHANNELS = 1024  # what libsndfile takes; the largest microphone array that we know of has 1020
 SEEKABLE = ("WAV", "FLAC", "AIFF", "AU", "W64", "RF64", "CAF")  # formats in which libsndfile seeks to the exact sample
+# What FFmpeg may take a file for: audio and films. Else zeros pass for the music of a game console, and a text file for
+# a list of other files or of addresses that it then opens.
+DEMUXERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,mp3,mpeg,mpegts,ogg,tta,w64,wav,wv,matroska,webm,mov,mp4"
+)
+ONLY_THE_FILE = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none"}
 DECLARING = ("mov", "matroska", "asf")  # formats whose duration FFmpeg reads and does not estimate
 PADDING_S = 0.5  # a declared duration may exceed the audio by what an encoder puts around it: HE-AAC at 8 kHz, 0.5 s
 FULL_SCALE = 1 - 2.0**-15  # the largest number of 16 bit
@@ -89,6 +96,12 @@ def decode_with_soundfile(path: str, start_s: float, channel: int | None) -> tup
     if file.frames > MOST_FRAMES:  # what libsndfile says of a FLAC whose header gives no length; it cannot read on
         file.close()
         raise UnknownFormat("the length is not known")
+    if file.format == "RAW":  # what libsndfile takes anything for whose name ends with .au or .snd
+        file.close()
+        raise UnknownFormat("Format not recognised.")
+    if file.format == "MP3" and not counts_frames(path):
+        file.close()
+        raise UnknownFormat("the length is only guessed")
     clip = Clip(path, file.samplerate, file.channels, file.frames)
     check_limits(clip)
     if clip.declared and file.format in SEEKABLE:
@@ -118,7 +131,11 @@ def decode_with_pyav(path: str, complaint: str, channel: int | None) -> tuple[Cl
 
     def parts() -> Iterator[av.AudioFrame]:
         nonlocal promised_s
-        with open(path, "rb") as file, av.open(file, "r", metadata_errors="ignore") as container:
+        nameless = os.open(path, os.O_RDONLY)  # FFmpeg would take a file for what its name says
+        with (
+            open(nameless, "rb") as file,
+            av.open(file, "r", metadata_errors="ignore", options=ONLY_THE_FILE) as container,
+        ):
             to_float = av.AudioResampler(format="fltp")
             if not container.streams.audio:
                 raise AudioError("not-audio", f"{show(path)} has no audio track.")
@@ -129,8 +146,8 @@ def decode_with_pyav(path: str, complaint: str, channel: int | None) -> tuple[Cl
     stream = parts()
     try:
         first = next(stream, None)
-    except (av.FFmpegError, ValueError) as error:  # PyAV raises the latter where a track changes its shape
-        said = f"libsndfile: {complaint.rstrip('.')}; FFmpeg: {getattr(error, 'strerror', error)}"
+    except (av.FFmpegError, ValueError, OSError) as error:
+        said = f"libsndfile: {complaint.rstrip('.')}; FFmpeg: {explain(error)}"
         detail = f"{show(path)} is no audio that can be read ({said})."
         raise AudioError("not-audio", detail) from error
     if first is None:
@@ -142,12 +159,26 @@ def decode_with_pyav(path: str, complaint: str, channel: int | None) -> tuple[Cl
         try:
             for part in chain([first], stream):
                 yield mix_down(clip, part.to_ndarray().astype(np.float32, copy=False).T, channel)
-        except (av.FFmpegError, ValueError) as error:
-            end_at_damage(clip, str(getattr(error, "strerror", error)), error)
+        except (av.FFmpegError, ValueError, OSError) as error:
+            end_at_damage(clip, explain(error), error)
         if clip.duration_s < promised_s - PADDING_S:
             clip.flags.add("truncated")
 
     return clip, blocks()
+
+
+def explain(error: Exception) -> str:
+    """Return what FFmpeg says of a damaged file; what the system or the memory says of reading it is raised again.
+
+    PyAV raises ValueError where a track changes its shape, and OSError where FFmpeg seeks beyond what a file can be.
+    """
+    import av
+
+    if isinstance(error, MemoryError):
+        raise error
+    if isinstance(error, OSError) and not isinstance(error, av.FFmpegError) and error.errno != errno.EINVAL:
+        raise error
+    return str(getattr(error, "strerror", None) or error)
 
 
 def seconds_of(container: "InputContainer") -> float:

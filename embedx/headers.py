@@ -17,7 +17,7 @@ UNKNOWN_SIZE = 0x7FFF_E000  # from here up to 2**31 (and at the end of 32 bits):
 
 
 def is_truncated(path: str) -> bool:
-    """Tell whether a file ends before its header says. Formats that promise nothing (MP3, AAC, FLAC) never do."""
+    """Tell whether a file ends before its header says; what promises nothing (AAC, a pipe's WAV) never does."""
     size = os.stat(path).st_size
     with open(path, "rb") as file:
         head = file.read(12)
@@ -40,6 +40,8 @@ def promised_end(file: BinaryIO, head: bytes) -> int | None:
     if kind in (b".snd", b"dns."):
         order: Order = "big" if kind == b".snd" else "little"
         return end_of(int_at(head, 4, 4, order), int_at(head, 8, 4, order))
+    if kind[:3] == b"ID3" or is_frame(kind):
+        return end_of_mp3(file)[0]
     if head[4:8] == b"ftyp":
         return end_of_boxes(file)
     if kind == b"\x1a\x45\xdf\xa3":
@@ -93,6 +95,43 @@ def end_of(start: int, size: int, bits: int = 32) -> int | None:
     """
     streamed = size >> 63 if bits == 64 else size % 2**31 >= UNKNOWN_SIZE
     return None if size == 0 or streamed else start + size
+
+
+def counts_frames(path: str) -> bool:
+    """Tell whether an MP3 states its length (Xing, Info). Else libsndfile guesses one, and reads no further."""
+    with open(path, "rb") as file:
+        return end_of_mp3(file)[1]
+
+
+def end_of_mp3(file: BinaryIO) -> tuple[int | None, bool]:
+    """Return where an MP3 ends by the tag in its first frame, and whether that is a Xing or Info tag with a count."""
+    start = 0
+    for _ in range(MOST_CHUNKS):
+        file.seek(start)
+        head = file.read(10)
+        if head[:3] != b"ID3":
+            break
+        sizes = head[6:10]  # four times 7 bits
+        start += 10 + sum(bits << 7 * (len(sizes) - 1 - place) for place, bits in enumerate(sizes))
+    file.seek(start)
+    frame = file.read(64)
+    if not is_frame(frame[:4]):
+        return None, False
+    mono, first_version = frame[3] >> 6 == 3, bool(frame[1] & 8)
+    tag = 4 + ((17 if mono else 32) if first_version else (9 if mono else 17))  # behind the side information
+    if frame[tag : tag + 4] in (b"Xing", b"Info"):
+        present = int_at(frame, tag + 4, 4, "big")  # bit 0: a count of frames follows, bit 1: then one of bytes
+        counted = bool(present & 1)
+        size = int_at(frame, tag + 8 + 4 * counted, 4, "big") if present & 2 else 0
+        return end_of(start, size), counted
+    if frame[36:40] == b"VBRI":
+        return end_of(start, int_at(frame, 46, 4, "big")), False
+    return None, False
+
+
+def is_frame(head: bytes) -> bool:
+    """Tell whether four bytes are the header of a frame of MPEG audio, layer III."""
+    return len(head) == 4 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2 and head[1] & 0x18 != 0x08
 
 
 def end_of_boxes(file: BinaryIO) -> int | None:
