@@ -1,4 +1,4 @@
-"""Hostile files, made here: what a stranger, a full disk or a broken recorder may leave, and what is to come of each."""
+"""Hostile files, made here: what a stranger, a full disk or a broken recorder leaves, and what is to come of each."""
 
 import io
 import os
