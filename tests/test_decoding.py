@@ -348,3 +348,12 @@ def test_messages_go_round(write_wav: WriteWav) -> None:
 
 def test_died_is_an_audio_error() -> None:
     assert issubclass(DecoderDied, AudioError)  # so that a caller who knows of no child names the file all the same
+
+
+def test_signals_that_ask_to_end_are_for_the_parent(write_wav: WriteWav, decoder: Decoder) -> None:
+    windows = decoder.read(str(write_wav(seconds=600.0)), RECIPE)
+    next(windows)
+    assert decoder.process is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(decoder.process.pid, number)
+    assert len(list(windows)) == 59
