@@ -51,17 +51,18 @@ def intact(suffix: str, seconds: float = 0.5) -> bytes:
         return file.getvalue()
     name = {"m4a": "ipod", "mka": "matroska", "aac": "adts"}.get(suffix, suffix)
     options = {"movflags": "+faststart"} if suffix in ("m4a", "mp4") else {}
-    place = os.path.join(tempfile.mkdtemp(), suffix)  # the head is moved to the front in a file, not in memory
-    with av.open(place, "w", format=name, options=options) as container:
-        stream = container.add_stream(CONTAINERS[suffix], rate=RATE, layout="mono")
-        assert isinstance(stream, av.AudioStream)
-        pcm = (noise(seconds) * 32767).astype(np.int16)
-        for i in range(0, len(pcm), 800):
-            frame = av.AudioFrame.from_ndarray(pcm[None, i : i + 800], "s16", "mono")
-            frame.sample_rate, frame.pts, frame.time_base = RATE, i, Fraction(1, RATE)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return Path(place).read_bytes()
+    with tempfile.TemporaryDirectory() as folder:  # the head is moved to the front in a file, not in memory
+        place = os.path.join(folder, suffix)
+        with av.open(place, "w", format=name, options=options) as container:
+            stream = container.add_stream(CONTAINERS[suffix], rate=RATE, layout="mono")
+            assert isinstance(stream, av.AudioStream)
+            pcm = (noise(seconds) * 32767).astype(np.int16)
+            for i in range(0, len(pcm), 800):
+                frame = av.AudioFrame.from_ndarray(pcm[None, i : i + 800], "s16", "mono")
+                frame.sample_rate, frame.pts, frame.time_base = RATE, i, Fraction(1, RATE)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        return Path(place).read_bytes()
 
 
 def wav(
