@@ -217,7 +217,7 @@ def encoded() -> Iterator[tuple[str, bytes, Outcome]]:
     yield "unknown-length.flac", flac(noise(), total=0), "ok"
     yield "forged-length.flac", flac(noise(), total=2**36 - 1), "corrupt|ok:truncated|ok"
     yield "short-length.flac", flac(noise(), total=4_000), "ok|corrupt"
-    yield "expands.flac", flac(np.zeros(100 * 3_600, np.float32), rate=100), "ok:cut"
+    yield "expands.flac", flac(np.zeros(100 * 600, np.float32), rate=100), "ok:cut"
     yield "picture-forged.flac", b"fLaC" + intact("flac")[4:42] + b"\x06\xff\xff\xff" + bytes(99), "not-audio|empty"
     yield "no-frames.flac", intact("flac")[:42], "not-audio|empty|corrupt"
     yield "rate-zero.flac", patched(intact("flac"), b"fLaC", 18, b"\0\0\x02"), "not-audio|rate|corrupt|ok"
