@@ -6,7 +6,8 @@ kept in a store with its metadata, indexed, and searched. The file list reads as
     errors    what is raised, and the exit codes        recipe    everything that changes a vector
     corpus    folder, manifest or data set -> items     disk      writing files whole or not at all
     audio     path -> clip, decoded in blocks
-    windows   clip -> windows
+    headers   where a file ends by its header
+    windows   clip -> windows                            decoding  both in a process of their own
     extractors/  waves -> frames, one file per family
     pooling   frames -> vectors                          hear      the extractors as a HEAR module
     embedder  windows -> vectors: batches, device       (tensors end here, arrays begin)

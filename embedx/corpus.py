@@ -108,6 +108,10 @@ def read_source(source: Any, layout: str, label: str | None, group: str | None) 
         raise UsageError(f"There is no file or folder {show(name)}.")
     if name.lower().endswith(MANIFEST_SUFFIXES):
         path = os.path.abspath(name)
+        if not os.path.isfile(path):  # a FIFO would block for ever
+            raise UsageError(
+                f"{show(name)} is no regular file; a manifest from a pipe is read from standard input, as -."
+            )
         return read_rows(parse(Path(path).read_bytes(), show(name)), os.path.dirname(path), label, group)
     return name_columns([Item(os.path.abspath(name))], label, group, os.path.dirname(os.path.abspath(name)))
 

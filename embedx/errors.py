@@ -5,6 +5,7 @@
     EmbedxError               1    an internal error, when nothing below fits
     |- UsageError             2    an argument or option that cannot be meant
     |- AudioError             2    a recording that cannot be used (in `extract` it is one failed input: exit 3)
+    |  `- DecoderDied         2    decoding it ended the process that decodes, or put it to sleep
     |- LockedError            4    another process is writing the collection
     |- StoreError             5    the collection is damaged, or made by a newer embedx
     |- DiskError              6    the disk is full, or reading and writing failed
@@ -43,6 +44,10 @@ class AudioError(EmbedxError):
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+
+
+class DecoderDied(AudioError):
+    """The decoder's process crashed or hung over a recording; the next one gets a new process."""
 
 
 class LockedError(EmbedxError):

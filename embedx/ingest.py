@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedx.audio import hash_content, length_of, show
+from embedx.audio import show
 from embedx.collection import Collection
 from embedx.corpus import Item, read_corpus
-from embedx.errors import AudioError, Interrupted, UsageError
+from embedx.decoding import Decoder, borrow_decoder
+from embedx.errors import AudioError, DecoderDied, Interrupted, UsageError
 from embedx.recipe import Recipe
 from embedx.store import Recording, Row, Store, Vectors
-from embedx.windows import CHANNELS, TAILS, Window, count_windows, read_channels
+from embedx.windows import CHANNELS, TAILS, Window, count_windows
 
 if TYPE_CHECKING:
     from embedx.embedder import Embedder
@@ -135,8 +136,8 @@ def extract(
     )
     seconds = BATCH_SECONDS if batch_seconds is None else batch_seconds
     embedder = Embedder(extractor, recipe, device=device, precision=precision, batch_seconds=seconds)
-    with Store.create(out, recipe, extractor.dim, store_dtype) as store:
-        Run(store, embedder, items, on_progress or (lambda progress: None)).finish(interrupted)
+    with Store.create(out, recipe, extractor.dim, store_dtype) as store, borrow_decoder() as decoder:
+        Run(store, embedder, decoder, items, on_progress or (lambda progress: None), interrupted).finish()
     collection = Collection(out, model=model, allow_pickle=allow_pickle)
     if len(collection):
         collection.indexes.get(collection.recipe.default_view, compact=True)
@@ -163,11 +164,19 @@ class Run:
     """One run over a corpus: what is missing is read, embedded and committed every few seconds."""
 
     def __init__(
-        self, store: Store, embedder: "Embedder", items: Sequence[Item], on_progress: Callable[[Progress], None]
+        self,
+        store: Store,
+        embedder: "Embedder",
+        decoder: Decoder,
+        items: Sequence[Item],
+        on_progress: Callable[[Progress], None],
+        interrupted: Callable[[], int],
     ) -> None:
         self.store = store
         self.embedder = embedder
+        self.decoder = decoder
         self.on_progress = on_progress
+        self.interrupted = interrupted
         self.number = store.start_run(settings(embedder))
         self.next_id = store.next_id()
         self.finished: list[Pending] = []
@@ -177,12 +186,12 @@ class Run:
             by_path.setdefault(item.path, []).append(item)
         self.progress = Progress(total=len(by_path))
         self.todo = list(self._missing(by_path))
-        self.progress.expected_rows = expected_rows([one.recording.path for one in self.todo], embedder.recipe)
+        self.progress.expected_rows = expected_rows([one.recording.path for one in self.todo], embedder.recipe, decoder)
         width = embedder.extractor.dim * np.dtype(store.dtype).itemsize
         self.progress.expected_bytes = self.progress.expected_rows * len(embedder.recipe.views) * width
         update_labels(store, by_path)
 
-    def finish(self, interrupted: Callable[[], int]) -> None:
+    def finish(self) -> None:
         """Do all that is missing; see `extract`."""
         self.on_progress(self.progress)
         for (pending, row), vectors, flags in self.embedder.embed(self._read()):
@@ -195,13 +204,17 @@ class Run:
                 )
             pending.rows.append((replace(row, flags=flags), vectors))
             self._settle(pending)
-            signal_number = interrupted()
-            waited = time.monotonic() - self.committed
-            if signal_number or len(self.finished) >= COMMIT_CLIPS or waited > COMMIT_SECONDS:
-                self._commit()
-            if signal_number:
-                raise Interrupted("Stopped after a clean commit. The same command goes on from here.", signal_number)
+            self._pause()
         self._commit()
+
+    def _pause(self) -> None:
+        """Commit if it is time, and stop here if a signal asks for it."""
+        number = self.interrupted()
+        waited = time.monotonic() - self.committed
+        if number or len(self.finished) >= COMMIT_CLIPS or waited > COMMIT_SECONDS:
+            self._commit()
+        if number:
+            raise Interrupted("Stopped after a clean commit. The same command goes on from here.", number)
 
     def _missing(self, by_path: Mapping[str, Sequence[Item]]) -> Iterator[Pending]:
         """Yield what the store does not hold as it is asked for now, and count what it does."""
@@ -224,28 +237,50 @@ class Run:
     def _read(self) -> Iterator[tuple[tuple[Pending, Row], Window]]:
         """Yield every window of what is missing, each with the row that it will be."""
         for pending in self.todo:
+            first_id = self.next_id
             try:
-                for stretch, item in enumerate(pending.items):
-                    for channel, window in self._open(pending, item):
-                        meta = item.meta if channel is None else {**item.meta, "channel": channel}
-                        place = (self.next_id, item.path, window.start_s, window.end_s)
-                        row = Row(*place, item.label, item.group, item.split, window.flags, meta, stretch)
-                        self.next_id += 1
-                        pending.waiting += 1
-                        yield (pending, row), window
-                pending.recording = replace(pending.recording, content_hash=hash_content(pending.recording.path))
-            except AudioError as error:
-                pending.fail(error.reason, error.detail)
-            except OSError as error:
-                pending.fail("unreadable", f"{show(pending.recording.path)} cannot be read: {error}")
+                yield from self._read_one(pending)
+            except DecoderDied:  # once more: a machine short of memory kills processes too
+                self.next_id = first_id
+                pending = Pending(pending.recording, pending.items)  # nobody settles the old one: its rows are dropped
+                try:
+                    yield from self._read_one(pending)
+                except DecoderDied as error:
+                    pending.fail(error.reason, error.detail)
             pending.read = True
             self._settle(pending)
+            if pending.recording.reason:  # of which `finish` sees nothing
+                self._pause()
+
+    def _read_one(self, pending: Pending) -> Iterator[tuple[tuple[Pending, Row], Window]]:
+        """Yield the windows of one recording with their rows; what is wrong with it is noted.
+
+        Raises:
+            DecoderDied: the decoder's process did not live to the end of it.
+        """
+        try:
+            for stretch, item in enumerate(pending.items):
+                for channel, window in self._open(pending, item):
+                    meta = item.meta if channel is None else {**item.meta, "channel": channel}
+                    place = (self.next_id, item.path, window.start_s, window.end_s)
+                    row = Row(*place, item.label, item.group, item.split, window.flags, meta, stretch)
+                    self.next_id += 1
+                    pending.waiting += 1
+                    yield (pending, row), window
+            content_hash = self.decoder.hash_content(pending.recording.path, self._pause)
+            pending.recording = replace(pending.recording, content_hash=content_hash)
+        except DecoderDied:
+            raise
+        except AudioError as error:
+            pending.fail(error.reason, error.detail)
 
     def _open(self, pending: Pending, item: Item) -> Iterator[tuple[int | None, Window]]:
         """Yield (channel, window) of an item, and note what the decoder says of its recording."""
         if item.problem:
             raise AudioError("outside", item.problem)
-        for clip, channel, window in read_channels(item.path, self.embedder.recipe, item.start_s, item.end_s):
+        for clip, channel, window in self.decoder.read(
+            item.path, self.embedder.recipe, item.start_s, item.end_s, self._pause
+        ):
             yield channel, window
             heard = clip
         pending.recording = replace(
@@ -253,7 +288,7 @@ class Run:
             duration_s=heard.duration_s,
             rate=heard.rate,
             channels=heard.channels,
-            flags=tuple(sorted(heard.flags)),
+            flags=tuple(sorted({*pending.recording.flags, *heard.flags})),
         )
 
     def _settle(self, pending: Pending) -> None:
@@ -275,6 +310,7 @@ class Run:
                 self.progress.windows += len(one.rows)
                 self.progress.seconds += one.recording.duration_s or 0.0
                 self.progress.cut += "cut" in one.recording.flags
+            one.rows.clear()  # `todo` keeps every recording to the end of the run, but not its vectors
             self.on_progress(self.progress)
         self.finished.clear()
         self.committed = time.monotonic()
@@ -290,10 +326,10 @@ def describe(path: str, items: Sequence[Item]) -> Recording:
     return Recording(path, status.st_size, status.st_mtime_ns, stretches)
 
 
-def expected_rows(paths: Sequence[str], recipe: Recipe) -> int:
+def expected_rows(paths: Sequence[str], recipe: Recipe, decoder: Decoder) -> int:
     """Estimate how many rows recordings will make from the headers of up to 64 of them."""
     looked_at = paths[:: max(1, len(paths) // LOOKED_AT)][:LOOKED_AT]
-    lengths = [length for path in looked_at if os.path.isfile(path) and (length := length_of(path)) is not None]
+    lengths = [length for path in looked_at if (length := decoder.length_of(path)) is not None]
     if not lengths:
         return len(paths)
     return round(sum(count_windows(length, recipe) for length in lengths) / len(lengths) * len(paths))

@@ -113,6 +113,8 @@ def ask_vector(vector: Any, dim: int) -> Question:
         UsageError: it is no array of that dimension, or not finite.
     """
     if isinstance(vector, (str, os.PathLike)):
+        if not os.path.isfile(vector):  # a FIFO would block for ever
+            raise UsageError(f"There is no file {os.fspath(vector)}, or it is no regular one.")
         try:
             vector = np.load(vector, allow_pickle=False)
         except (OSError, ValueError) as error:

@@ -1,6 +1,9 @@
 import os
+import socket
+import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +16,7 @@ import soxr
 
 from embedx.audio import show
 from embedx.errors import AudioError
+from embedx.headers import is_truncated
 from embedx.windows import read_windows
 
 from .test_windows import RECIPE, read
@@ -185,3 +189,59 @@ def test_importing_audio_loads_no_decoder() -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
+
+
+def test_an_mp3_without_a_count_of_frames_is_read_to_its_end(tmp_path: Path) -> None:
+    """libsndfile guesses the length of such a one by its first frame, and stops there."""
+    path = tmp_path / "a.mp3"
+    loud_at_last = SINE * np.linspace(0, 1, len(SINE), dtype=np.float32) ** 4  # a variable bit rate, low at first
+    soundfile.write(path, loud_at_last, 48_000, format="MP3")
+    data = bytearray(path.read_bytes())
+    place, length = data.index(b"Xing"), len(data)
+    frames = int.from_bytes(data[place + 8 : place + 12], "big")
+    data[place : place + 120] = bytes(120)
+    path.write_bytes(data)
+    assert read(path)[0].end_s == pytest.approx(2.0, abs=0.12)  # with the padding that the tag tells to leave out
+    vbri = b"VBRI" + struct.pack(">HHHIIHHHH", 1, 0, 75, length, frames, 0, 1, 2, 1)
+    data[36 : 36 + len(vbri)] = vbri
+    for kept, flags in ((length, set[str]()), (length // 2, {"truncated"})):
+        path.write_bytes(data[:kept])
+        clip, windows = read_windows(str(path), RECIPE)
+        list(windows)
+        assert clip.flags == flags
+
+
+def test_a_file_that_names_an_address_opens_none(tmp_path: Path) -> None:
+    """FFmpeg would listen to the network for what a session description promises."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    path = tmp_path / "radio.wav"
+    path.write_text(f"v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=audio {port} RTP/AVP 0\n")
+    begun = time.monotonic()
+    with pytest.raises(AudioError, match="no audio"):
+        read(path)
+    assert time.monotonic() - begun < 5
+
+
+def test_truncated_and_intact_sizes_of_wav(write_wav: WriteWav) -> None:
+    path = write_wav()
+    data = path.read_bytes()
+    assert not is_truncated(str(path))
+    path.write_bytes(data[:-1])
+    assert is_truncated(str(path))
+    path.write_bytes(data + b"LIST")
+    assert not is_truncated(str(path))
+
+
+def test_a_stretch_carries_the_flags_and_the_length_of_its_recording(write_wav: WriteWav) -> None:
+    tone = np.clip(3 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000), -1, 1).astype(np.float32)
+    path = write_wav(samples=np.r_[tone, 0.1 * np.tile(tone, 29)])
+    clip, windows = read_windows(str(path), RECIPE)
+    list(windows)
+    assert clip.flags == {"clipped"}
+    path.write_bytes(path.read_bytes()[: 44 + 4 * 16_000 * 10])
+    clip, windows = read_windows(str(path), RECIPE, 5.0, 6.0)
+    list(windows)
+    assert "truncated" in clip.flags
+    assert clip.duration_s == pytest.approx(10, abs=0.01)  # not where decoding stopped

@@ -231,3 +231,9 @@ def test_bad_sources(tmp_path: Path) -> None:
         read_corpus(tmp_path, layout="esc50")
     with pytest.raises(UsageError, match="not int"):
         read_corpus(3)
+
+
+def test_a_manifest_that_would_block_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "list.csv")
+    with pytest.raises(UsageError, match="standard input"):
+        read_corpus(tmp_path / "list.csv")
