@@ -21,9 +21,9 @@ LEVELS = {  # a module imports only from lower levels; within a level modules do
     **dict.fromkeys(("audio", "pooling", "store", "index", "extractors"), 2),
     **dict.fromkeys(("corpus", "windows", "synth"), 3),  # corpus asks audio which files it takes
     **dict.fromkeys(("embedder", "hear"), 4),
-    **dict.fromkeys(("search", "probe", "indexing"), 5),
+    **dict.fromkeys(("search", "probe", "indexing", "interchange"), 5),
     "collection": 6,
-    "ingest": 7,
+    **dict.fromkeys(("ingest", "intake"), 7),
     "cli": 8,
     **dict.fromkeys(("demo", "__main__"), 9),
 }
@@ -37,6 +37,8 @@ HOMES = {
     "torch": {"extractors", "pooling", "embedder", "hear"},
     "sqlite3": {"store"},
     "faiss": {"index"},
+    "pyarrow": {"interchange"},
+    "datasets": {"interchange"},
     "sklearn": {"probe"},
     "click": {"cli"},
     "tqdm": {"cli"},

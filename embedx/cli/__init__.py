@@ -12,6 +12,7 @@ import click
 
 from embedx import __version__
 from embedx.cli.extract import extract
+from embedx.cli.interchange import export, import_
 from embedx.cli.probe import probe
 from embedx.cli.search import search
 from embedx.cli.status import completion, models, status
@@ -38,7 +39,7 @@ def cli() -> None:
     """
 
 
-for command in (extract, search, probe, status, models, completion):
+for command in (extract, search, probe, export, import_, status, models, completion):
     cli.add_command(command)
 
 
