@@ -491,7 +491,7 @@ def test_a_hostile_recipe_or_row_is_refused(odd: Path, tmp_path: Path) -> None:
         {"weights": 1},
     ):
         (tmp_path / "x/recipe.json").write_text(json.dumps(recipe | change))
-        with pytest.raises(UsageError, match="recipe"):
+        with pytest.raises(UsageError, match="The recipe in the file"):
             embedx.import_vectors(tmp_path / "x", out=tmp_path / "c")
     (tmp_path / "x/recipe.json").write_text(json.dumps(recipe))
     text = (tmp_path / "x/rows.csv").read_text()
