@@ -16,15 +16,28 @@ kept in a store with its metadata, indexed, and searched. The file list reads as
     ingest    corpus + embedder -> store                 search    file, id or vector -> hits
     probe     store -> leak-free report                  collection  all of it, opened
     upkeep    remove, label, compact, merge              checkup   what is damaged, and its repair
+    interchange/  store -> files of other tools, and back  intake    vectors from elsewhere -> store
     cli/      options in, results out                    synth     a labelled corpus made of nothing
 """
 
 from embedx.collection import Collection, open
 from embedx.errors import EmbedxError
 from embedx.ingest import Progress, extract
+from embedx.intake import import_vectors
 from embedx.recipe import Recipe
 from embedx.search import Hit, Hits
 from embedx.upkeep import merge
 
-__all__ = ["Collection", "EmbedxError", "Hit", "Hits", "Progress", "Recipe", "extract", "merge", "open"]
+__all__ = [
+    "Collection",
+    "EmbedxError",
+    "Hit",
+    "Hits",
+    "Progress",
+    "Recipe",
+    "extract",
+    "import_vectors",
+    "merge",
+    "open",
+]
 __version__ = "0.1.0"

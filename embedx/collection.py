@@ -182,6 +182,34 @@ class Collection:
         """Find what is damaged, and mend it if `repair` is set; see `embedx.checkup.check`."""
         return check(self.folder, repair=repair, model=self.model, allow_pickle=self.allow_pickle, wait=wait)
 
+    def export(
+        self,
+        out: str | os.PathLike[str],
+        *,
+        format: str | None = None,
+        view: str | None = None,
+        where: str | None = None,
+        overwrite: bool = False,
+    ) -> int:
+        """Write rows with their vectors and metadata to a file that other tools open, and return how many there are.
+
+        Args:
+            out: the file, or the folder for "npy" and "hf"; it appears whole or not at all.
+            format: "parquet", "npy", "csv", "jsonl", "faiss" or "hf"; told from the ending of `out` if not given.
+            view: which vectors; "all" writes every view where the format holds several (not csv and faiss).
+            where: an SQL condition on the rows; see `search`.
+            overwrite: replace an `out` that is there.
+
+        Raises:
+            UsageError: an argument cannot be meant, or `out` is there.
+            NothingToDo: no row meets the condition.
+            DiskError: the disk is full or refuses.
+        """
+        from embedx.interchange import export
+
+        views = self.views if view == "all" else {self._view(view): self.views[self._view(view)]}
+        return export(self.store, out, format=format, views=views, where=where, overwrite=overwrite)
+
     def failures(self) -> list[Recording]:
         """Return the recordings that could not be embedded, each with its reason and a detail."""
         return [recording for recording in self.store.recordings().values() if recording.reason]

@@ -59,9 +59,15 @@ class Embedder:
         """Load the extractor that a stored recipe names, or take it from `model` if it lies elsewhere now.
 
         Raises:
-            ModelError: it is not where it was, or is code from outside that `model` does not name.
+            ModelError: it is not where it was, is code from outside that `model` does not name, or the vectors were
+                imported from elsewhere.
             RecipeMismatch: it is there, but with other weights.
         """
+        if recipe.extractor == "imported":
+            raise ModelError(
+                f"The vectors of this collection were imported ({recipe.source}), so no model here makes one of a "
+                "recording. Search by row (--id, id=) or by vector (--vector, vector=)."
+            )
         if model is None and recipe.extractor == "plugin":
             raise ModelError(
                 f"This collection was made by code from outside, {recipe.source}, which is not run because a "

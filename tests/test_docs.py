@@ -64,7 +64,7 @@ def test_every_command_has_help_with_examples_that_parse(name: str) -> None:
     assert f"`embedx {name}" in README
 
 
-@pytest.mark.parametrize("name", ["extract", "search", "probe"])
+@pytest.mark.parametrize("name", ["extract", "search", "probe", "export", "import"])
 def test_options_of_a_command_are_keywords_of_the_api(name: str) -> None:
     import inspect
 
@@ -72,6 +72,8 @@ def test_options_of_a_command_are_keywords_of_the_api(name: str) -> None:
         "extract": embedx.extract,
         "search": embedx.Collection.search,
         "probe": embedx.Collection.probe,
+        "export": embedx.Collection.export,
+        "import": embedx.import_vectors,
     }
     opening = set(inspect.signature(embedx.open).parameters)
     keywords = set(inspect.signature(functions[name]).parameters) - {"self"}

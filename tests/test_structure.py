@@ -21,10 +21,10 @@ LEVELS = {  # a module imports only from lower levels; within a level modules do
     **dict.fromkeys(("audio", "pooling", "store", "index", "extractors"), 2),
     **dict.fromkeys(("corpus", "windows", "synth"), 3),  # corpus asks audio which files it takes
     **dict.fromkeys(("embedder", "decoding", "hear"), 4),
-    **dict.fromkeys(("search", "probe", "indexing"), 5),
+    **dict.fromkeys(("search", "probe", "indexing", "interchange"), 5),
     **dict.fromkeys(("checkup", "upkeep"), 6),
     "collection": 7,
-    "ingest": 8,
+    **dict.fromkeys(("ingest", "intake"), 8),
     "cli": 9,
     **dict.fromkeys(("demo", "__main__"), 10),
 }
@@ -38,6 +38,8 @@ HOMES = {
     "torch": {"extractors", "pooling", "embedder", "hear"},
     "sqlite3": {"store"},
     "faiss": {"index"},
+    "pyarrow": {"interchange"},
+    "datasets": {"interchange"},
     "sklearn": {"probe"},
     "click": {"cli"},
     "tqdm": {"cli"},

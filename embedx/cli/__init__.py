@@ -12,6 +12,7 @@ import click
 
 from embedx import __version__
 from embedx.cli.extract import extract
+from embedx.cli.interchange import export, import_
 from embedx.cli.output import print_json
 from embedx.cli.probe import probe
 from embedx.cli.search import search
@@ -40,7 +41,8 @@ def cli() -> None:
     """
 
 
-for command in (extract, search, probe, status, rm, label, compact, verify, merge, models, completion):
+COMMANDS = (extract, search, probe, status, rm, label, compact, verify, merge, export, import_, models, completion)
+for command in COMMANDS:
     cli.add_command(command)
 
 
