@@ -12,6 +12,7 @@ kept in a store with its metadata, indexed, and searched. The file list reads as
     pooling   frames -> vectors                          hear      the extractors as a HEAR module
     embedder  windows -> vectors: batches, device       (tensors end here, arrays begin)
     store/    rows, vectors, failures and recipe: the truth, one SQLite file
+    difference  what of a corpus a store lacks
     index/    nearest neighbours: derived, disposable    indexing  keeps them true to the store
     ingest    corpus + embedder -> store                 search    file, id or vector -> hits
     probe     store -> leak-free report                  collection  all of it, opened

@@ -1,7 +1,9 @@
 """Ingest: corpus + embedder -> store. Resumable at any point; failures are stored and counted, never raised."""
 
-import json
+import atexit
 import os
+import shutil
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,9 +17,10 @@ from embedx.audio import show
 from embedx.collection import Collection
 from embedx.corpus import Item, read_corpus
 from embedx.decoding import Decoder, borrow_decoder
+from embedx.difference import Difference, compare, name_sources, parse_shard
 from embedx.errors import AudioError, DecoderDied, Interrupted, UsageError
 from embedx.recipe import Recipe
-from embedx.store import Recording, Row, Store, Vectors
+from embedx.store import FILE_NAME, Recording, Row, Store, Vectors
 from embedx.windows import CHANNELS, TAILS, Window, count_windows
 
 if TYPE_CHECKING:
@@ -38,6 +41,12 @@ class Progress:
     present: int = 0  # embedded in an earlier run
     embedded: int = 0  # embedded and committed in this run
     failures: Counter[str] = field(default_factory=Counter)  # reason -> recordings, in this run and in earlier ones
+    new: int = 0  # recordings that this run has to embed because the collection did not know them,
+    edited: int = 0  # because they are not what they were,
+    retried: int = 0  # or because they failed before
+    moved: int = 0  # that were found under another name or time of change; counted as present
+    vanished: int = 0  # that the collection knows from the source, and that are not in it any more
+    pruned: int = 0  # of these, taken out
     windows: int = 0  # embedded in this run
     seconds: float = 0.0  # of audio embedded in this run
     expected_rows: int = 0  # that this run will add, by a look at some headers
@@ -70,11 +79,20 @@ def extract(
     batch_seconds: float | None = None,
     store_dtype: str = "float32",
     allow_pickle: bool = False,
+    shard: str | None = None,
+    checksum: bool = False,
+    retry_failed: bool = False,
+    prune: bool = False,
+    dry_run: bool = False,
+    wait: bool = False,
     out: str | os.PathLike[str],
     on_progress: Callable[[Progress], None] | None = None,
     interrupted: Callable[[], int] = lambda: 0,
 ) -> Collection:
     """Embed every recording of a source that the collection `out` does not hold yet, and return the collection.
+
+    Again on a source that grew, shrank or changed it does the difference: new files are embedded, edited ones replaced,
+    moved ones are known by their content, and what vanished is counted (and taken out with `prune`).
 
     Args:
         source: a folder, a file, a manifest, a pandas frame, or a list of these; see `embedx.corpus.read_corpus`.
@@ -94,6 +112,13 @@ def extract(
         batch_seconds: audio in one batch; it changes the speed, never the vectors.
         store_dtype: "float32", or "float16" for half the size.
         allow_pickle: read weights from a pickle (.bin, .pth) where there is no safetensors file.
+        shard: "i/n": embed the i-th of n parts only, for several machines or GPUs; `embedx.merge` joins them.
+        checksum: compare the content of files whose size and time of change are as stored.
+        retry_failed: try recordings again that failed before.
+        prune: take out the recordings that are not in the source any more.
+        dry_run: write nothing, and report through `on_progress` what would be done. If there is no collection yet, the
+            one returned is empty and lies in a temporary folder.
+        wait: wait while another process writes the collection, instead of giving up.
         out: the folder of the collection.
         on_progress: called after every recording.
         interrupted: asked after every window; the number of a signal ends the run after a commit.
@@ -108,6 +133,7 @@ def extract(
     check_choice("tail", tail, TAILS)
     check_choice("channels", channels, CHANNELS)
     check_choice("store_dtype", store_dtype, DTYPES)
+    part = parse_shard(shard)
     items = read_corpus(source, layout, label, group)
 
     from embedx import extractors
@@ -136,8 +162,27 @@ def extract(
     )
     seconds = BATCH_SECONDS if batch_seconds is None else batch_seconds
     embedder = Embedder(extractor, recipe, device=device, precision=precision, batch_seconds=seconds)
-    with Store.create(out, recipe, extractor.dim, store_dtype) as store, borrow_decoder() as decoder:
-        Run(store, embedder, decoder, items, on_progress or (lambda progress: None), interrupted).finish()
+    by_path: dict[str, list[Item]] = {}
+    for item in items:
+        by_path.setdefault(item.path, []).append(item)
+    report = on_progress or (lambda progress: None)
+    if dry_run:
+        out = out if os.path.isfile(os.path.join(out, FILE_NAME)) else empty_collection(recipe, extractor.dim)
+        opened = Store(out)
+        recipe.require_same(opened.recipe, os.fspath(out))
+    else:
+        opened = Store.create(out, recipe, extractor.dim, store_dtype, wait=wait)
+    with opened as store, borrow_decoder() as decoder:
+        sources = name_sources(source)
+        difference = compare(
+            store, by_path, sources, decoder.hash_content, shard=part, checksum=checksum, retry_failed=retry_failed
+        )
+        run = Run(store, embedder, decoder, difference, report, interrupted, sources)
+        if dry_run:
+            report(run.progress)
+            return Collection(out, model=model, allow_pickle=allow_pickle)
+        settle(store, difference, by_path, run.progress, prune)
+        run.finish()
     collection = Collection(out, model=model, allow_pickle=allow_pickle)
     if len(collection):
         collection.indexes.get(collection.recipe.default_view, compact=True)
@@ -168,28 +213,36 @@ class Run:
         store: Store,
         embedder: "Embedder",
         decoder: Decoder,
-        items: Sequence[Item],
+        difference: Difference,
         on_progress: Callable[[Progress], None],
         interrupted: Callable[[], int],
+        sources: Sequence[str],
     ) -> None:
         self.store = store
         self.embedder = embedder
         self.decoder = decoder
         self.on_progress = on_progress
         self.interrupted = interrupted
-        self.number = store.start_run(settings(embedder))
+        self.sources = sources
+        self.number = 0  # of the run in the store, once there is something to commit
         self.next_id = store.next_id()
         self.finished: list[Pending] = []
         self.committed = time.monotonic()
-        by_path: dict[str, list[Item]] = {}
-        for item in items:
-            by_path.setdefault(item.path, []).append(item)
-        self.progress = Progress(total=len(by_path))
-        self.todo = list(self._missing(by_path))
-        self.progress.expected_rows = expected_rows([one.recording.path for one in self.todo], embedder.recipe, decoder)
+        self.todo = [Pending(recording, items) for recording, items in difference.todo]
+        rows = expected_rows([one.recording.path for one in self.todo], embedder.recipe, decoder)
         width = embedder.extractor.dim * np.dtype(store.dtype).itemsize
-        self.progress.expected_bytes = self.progress.expected_rows * len(embedder.recipe.views) * width
-        update_labels(store, by_path)
+        self.progress = Progress(
+            total=len(self.todo) + difference.present + difference.failed.total(),
+            present=difference.present,
+            failures=Counter(difference.failed),
+            new=len(difference.new),
+            edited=len(difference.edited),
+            retried=len(difference.retried),
+            moved=len(difference.moved),
+            vanished=len(difference.vanished),
+            expected_rows=rows,
+            expected_bytes=rows * len(embedder.recipe.views) * width,
+        )
 
     def finish(self) -> None:
         """Do all that is missing; see `extract`."""
@@ -215,24 +268,6 @@ class Run:
             self._commit()
         if number:
             raise Interrupted("Stopped after a clean commit. The same command goes on from here.", number)
-
-    def _missing(self, by_path: Mapping[str, Sequence[Item]]) -> Iterator[Pending]:
-        """Yield what the store does not hold as it is asked for now, and count what it does."""
-        known = self.store.recordings()
-        for path, items in by_path.items():
-            wanted = describe(path, items)
-            there = known.get(path)
-            if there and (there.size, there.mtime_ns, there.stretches) == (
-                wanted.size,
-                wanted.mtime_ns,
-                wanted.stretches,
-            ):
-                if there.reason:
-                    self.progress.failures[there.reason] += 1
-                else:
-                    self.progress.present += 1
-            else:
-                yield Pending(wanted, items)
 
     def _read(self) -> Iterator[tuple[tuple[Pending, Row], Window]]:
         """Yield every window of what is missing, each with the row that it will be."""
@@ -301,6 +336,7 @@ class Run:
 
     def _commit(self) -> None:
         if self.finished:
+            self.number = self.number or self.store.start_run(settings(self.embedder, self.sources))
             self.store.add([(one.recording, one.rows) for one in self.finished], self.number)
         for one in self.finished:
             if one.recording.reason:
@@ -316,14 +352,24 @@ class Run:
         self.committed = time.monotonic()
 
 
-def describe(path: str, items: Sequence[Item]) -> Recording:
-    """Return what is known of a recording before it is opened."""
-    stretches = json.dumps([[item.start_s, item.end_s] for item in items])
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return Recording(path, -1, -1, stretches)  # reading it will say why
-    return Recording(path, status.st_size, status.st_mtime_ns, stretches)
+def settle(
+    store: Store, difference: Difference, by_path: Mapping[str, Sequence[Item]], progress: Progress, prune: bool
+) -> None:
+    """Write what costs no embedding: files that moved, labels that changed, and what vanished if it is to go."""
+    if difference.moved:
+        store.relink(difference.moved)
+    if prune and difference.vanished:
+        store.forget(difference.vanished)
+        progress.pruned = len(difference.vanished)
+    update_labels(store, by_path)
+
+
+def empty_collection(recipe: Recipe, dim: int) -> str:
+    """Make an empty collection in a temporary folder that is removed when the process ends."""
+    folder = tempfile.mkdtemp(prefix="embedx-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    Store.create(os.path.join(folder, "empty"), recipe, dim).close()
+    return os.path.join(folder, "empty")
 
 
 def expected_rows(paths: Sequence[str], recipe: Recipe, decoder: Decoder) -> int:
@@ -355,9 +401,10 @@ def update_labels(store: Store, by_path: Mapping[str, Sequence[Item]]) -> None:
         store.relabel(changed)
 
 
-def settings(embedder: "Embedder") -> dict[str, str]:
+def settings(embedder: "Embedder", sources: Sequence[str]) -> dict[str, Any]:
     """Return what is recorded of a run and is no part of the recipe."""
     return {
+        "sources": list(sources),
         "device": embedder.device,
         "precision": embedder.precision,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -121,6 +121,28 @@ def test_wrong_labels_are_refused(copy: embedx.Collection, options: dict[str, An
     assert not copy.verify().found
 
 
+def test_merged_shards_are_one_run(manifest: Path, tmp_path: Path) -> None:
+    corpus = manifest.parent
+    for number in range(1, 4):
+        embedx.extract(corpus, layout="folders", out=tmp_path / str(number), shard=f"{number}/3").close()
+    whole = embedx.extract(corpus, layout="folders", out=tmp_path / "whole")
+    assert 0 < len(embedx.open(tmp_path / "1")) < len(whole)
+    embedx.merge([tmp_path / "3", tmp_path / "1"], tmp_path / "merged")
+    added = embedx.merge([tmp_path / str(number) for number in (1, 2, 3)], tmp_path / "merged")
+    with embedx.open(tmp_path / "merged") as merged:
+        assert len(merged) == len(whole)
+        assert added == len(embedx.open(tmp_path / "2"))
+        one, other = (c.rows().sort_values("path").reset_index(drop=True) for c in (merged, whole))
+        pd.testing.assert_frame_equal(one, other)
+        order = [np.argsort(c.rows()["path"].to_numpy()) for c in (merged, whole)]
+        np.testing.assert_array_equal(merged.vectors()[order[0]], whole.vectors()[order[1]])
+        assert not merged.verify().found
+    embedx.merge([tmp_path / str(number) for number in (2, 3, 1)], tmp_path / "again")
+    with embedx.open(tmp_path / "again") as again:
+        pd.testing.assert_frame_equal(again.rows(), whole.rows())
+        np.testing.assert_array_equal(again.vectors(), whole.vectors())
+
+
 def test_a_success_wins_over_a_failure_in_a_merge(write_wav: WriteWav, tmp_path: Path) -> None:
     path = write_wav("in/a.wav")
     good = path.read_bytes()

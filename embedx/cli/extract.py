@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from embedx.collection import Collection
     from embedx.ingest import Progress
 
+CHANGES = ("new", "edited", "retried", "moved", "vanished", "pruned")
 NAMED_FAILURES = 5  # failed files that the summary names; `embedx status --failed` has them all
 
 
@@ -53,6 +55,12 @@ NAMED_FAILURES = 5  # failed files that the summary names; `embedx status --fail
 @click.option("--batch-seconds", type=float, metavar="S", help="Audio in one batch; changes speed, not vectors.")
 @click.option("--store-dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
 @click.option("--allow-pickle", is_flag=True, help="Read weights from a .bin or .pth if there is no safetensors.")
+@click.option("--shard", metavar="I/N", help="Embed the I-th of N parts alone; `embedx merge` joins them.")
+@click.option("--checksum", is_flag=True, help="Compare contents too, not only size and time of change.")
+@click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
+@click.option("--prune", is_flag=True, help="Take out what is not in the source any more.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--wait", is_flag=True, help="Wait while another process writes, instead of giving up.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def extract(source: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """Embed audio into a collection; run it again to go on or to add what is new.
@@ -69,6 +77,9 @@ def extract(source: tuple[str, ...], as_json: bool, **options: Any) -> int:
         collection = extract(list(source), on_progress=show_progress, interrupted=signals.received, **options)
     progress = show_progress.last
     assert progress is not None
+    if options["dry_run"]:
+        print_plan(progress, as_json)
+        return 0
     summary = summarise(collection, progress, time.monotonic() - begun)
     if not sys.stderr.isatty():
         emit("summary", summary)
@@ -188,6 +199,7 @@ def summarise(collection: "Collection", progress: "Progress", seconds: float) ->
         "audio_hours": round(progress.seconds / 3600, 4),
         "seconds": round(seconds, 1),
         "cut": progress.cut,
+        **{name: getattr(progress, name) for name in CHANGES},
         "failures": dict(progress.failures),
         "rows": len(collection),
         "views": collection.views,
@@ -203,6 +215,7 @@ def print_summary(collection: "Collection", summary: dict[str, Any]) -> None:
         f"already there, {failed} failed; {summary['windows']} windows, {summary['audio_hours']:.3g} h of audio in "
         f"{summary['seconds']:.1f} s"
     )
+    print_changes(summary)
     if summary["cut"]:
         click.echo(f"{summary['cut']} were too long to be taken whole, and were cut into windows (see --window)")
     if failed:
@@ -212,3 +225,37 @@ def print_summary(collection: "Collection", summary: dict[str, Any]) -> None:
         click.echo(f"  embedx status {summary['collection']} --failed lists them all")
     views = ", ".join(f"{view} ({dim})" for view, dim in summary["views"].items())
     click.echo(f"{summary['collection']}: {summary['rows']} rows, {size(summary['bytes'])}, views {views}")
+
+
+def print_changes(summary: Mapping[str, Any]) -> None:
+    """Say what of the source is not as it was in an earlier run."""
+    said = [f"{summary[name]} {name}" for name in ("edited", "retried", "moved") if summary[name]]
+    if said:
+        click.echo(f"of these: {', '.join(said)}")
+    if summary["pruned"]:
+        click.echo(f"{summary['pruned']} are not in the source any more, and were taken out")
+    elif summary["vanished"]:
+        click.echo(f"{summary['vanished']} in the collection are not in the source any more; --prune takes them out")
+
+
+def print_plan(progress: "Progress", as_json: bool) -> None:
+    """Say what a run would do."""
+    plan = {
+        "exit_code": 0,
+        "dry_run": True,
+        "recordings": progress.total,
+        "already_there": progress.present,
+        **{name: getattr(progress, name) for name in CHANGES},
+        "failures": dict(progress.failures),
+        "expected_rows": progress.expected_rows,
+        "expected_bytes": progress.expected_bytes,
+    }
+    if as_json:
+        print_json(plan)
+        return
+    todo = progress.new + progress.edited + progress.retried
+    click.echo(
+        f"{todo} of {progress.total} recordings would be embedded: about {progress.expected_rows} rows, "
+        f"{size(progress.expected_bytes)} of vectors"
+    )
+    print_changes(plan)

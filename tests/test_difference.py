@@ -1,0 +1,181 @@
+"""A second run on a source that changed does the difference, and nothing else."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import embedx
+from embedx.cli import run
+from embedx.errors import NothingToDo, UsageError
+from embedx.ingest import Progress
+
+WriteWav = Callable[..., Path]
+
+
+@pytest.fixture
+def again(write_wav: WriteWav, tmp_path: Path) -> Callable[..., tuple[Progress, dict[str, int]]]:
+    """Run extract on the folder `in`, and return its progress and path -> row id."""
+    for name in "abcd":
+        write_wav(f"in/{name}.wav", seconds=0.5 + 0.1 * ord(name) % 1)
+
+    def extract(**options: Any) -> tuple[Progress, dict[str, int]]:
+        seen: list[Progress] = []
+        with embedx.extract(tmp_path / "in", out=tmp_path / "out", on_progress=seen.append, **options) as collection:
+            rows = collection.rows()
+            assert not collection.verify().found
+            return seen[-1], {Path(path).name: number for number, path in rows["path"].items()}  # type: ignore[misc]
+
+    extract()
+    return extract
+
+
+Again = Callable[..., tuple[Progress, dict[str, int]]]
+
+
+def test_nothing_changed_nothing_is_written(again: Again, tmp_path: Path) -> None:
+    before = (tmp_path / "out/store.db").read_bytes()
+    progress, _ = again()
+    assert (progress.present, progress.embedded, progress.vanished) == (4, 0, 0)
+    assert (tmp_path / "out/store.db").read_bytes() == before
+
+
+def test_new_and_edited_files_are_embedded(again: Again, write_wav: WriteWav) -> None:
+    write_wav("in/e.wav"), write_wav("in/b.wav", seconds=2)
+    progress, ids = again()
+    assert (progress.new, progress.edited, progress.present, progress.embedded) == (1, 1, 3, 2)
+    assert sorted(ids) == ["a.wav", "b.wav", "c.wav", "d.wav", "e.wav"]
+    assert ids["a.wav"] == 1
+    assert ids["b.wav"] > 4, "an edited file gets new rows, with new ids"
+
+
+def test_a_moved_file_keeps_its_row(again: Again, tmp_path: Path) -> None:
+    (tmp_path / "in/sub").mkdir()
+    shutil.move(tmp_path / "in/b.wav", tmp_path / "in/sub/renamed.wav")
+    progress, ids = again()
+    assert (progress.moved, progress.embedded, progress.present, progress.vanished) == (1, 0, 4, 0)
+    assert ids["renamed.wav"] == 2
+
+
+def test_a_copy_is_no_move(again: Again, tmp_path: Path) -> None:
+    shutil.copy(tmp_path / "in/b.wav", tmp_path / "in/copy.wav")
+    progress, ids = again()
+    assert (progress.moved, progress.embedded) == (0, 1)
+    assert ids["b.wav"] == 2
+
+
+def test_a_touched_file_is_not_embedded_again(again: Again, tmp_path: Path) -> None:
+    os.utime(tmp_path / "in/b.wav", (1, 1))
+    progress, ids = again()
+    assert (progress.moved, progress.embedded, ids["b.wav"]) == (1, 0, 2)
+    assert again()[0].moved == 0
+
+
+def test_an_edit_that_kept_size_and_time_is_seen_by_its_content(again: Again, tmp_path: Path) -> None:
+    file = tmp_path / "in/b.wav"
+    status, data = file.stat(), bytearray(file.read_bytes())
+    data[-100:] = bytes(100)
+    file.write_bytes(data)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert again()[0].embedded == 0
+    progress, ids = again(checksum=True)
+    assert (progress.edited, progress.embedded) == (1, 1)
+    assert ids["b.wav"] == 5
+
+
+def test_what_vanished_is_counted_and_taken_out_when_asked(again: Again, tmp_path: Path) -> None:
+    (tmp_path / "in/b.wav").unlink()
+    progress, ids = again()
+    assert (progress.vanished, progress.pruned, len(ids)) == (1, 0, 4)
+    progress, ids = again(prune=True)
+    assert (progress.vanished, progress.pruned, sorted(ids)) == (1, 1, ["a.wav", "c.wav", "d.wav"])
+    assert again()[0].vanished == 0
+
+
+def test_what_came_from_another_source_has_not_vanished(again: Again, write_wav: WriteWav, tmp_path: Path) -> None:
+    write_wav("other/x.wav")
+    embedx.extract(tmp_path / "other", out=tmp_path / "out").close()
+    shutil.rmtree(tmp_path / "other")
+    progress, ids = again(prune=True)
+    assert (progress.vanished, len(ids)) == (0, 5)
+
+
+def test_a_line_taken_out_of_a_manifest_has_vanished(write_wav: WriteWav, tmp_path: Path) -> None:
+    write_wav("a.wav"), write_wav("b.wav")
+    table = tmp_path / "m.csv"
+    table.write_text("path\na.wav\nb.wav\n")
+    embedx.extract(table, out=tmp_path / "out").close()
+    table.write_text("path\na.wav\n")
+    with embedx.extract(table, out=tmp_path / "out", prune=True) as collection:
+        assert [Path(path).name for path in collection.rows()["path"]] == ["a.wav"]
+
+
+def test_a_source_that_is_empty_prunes_nothing(again: Again, tmp_path: Path) -> None:
+    for file in (tmp_path / "in").iterdir():
+        file.unlink()
+    with pytest.raises(NothingToDo):
+        again(prune=True)
+    assert len(embedx.open(tmp_path / "out")) == 4
+
+
+def test_a_shard_does_not_prune_the_others(again: Again) -> None:
+    progress, ids = again(shard="1/2", prune=True)
+    assert (progress.vanished, len(ids)) == (0, 4)
+
+
+def test_failures_are_tried_again_when_asked(again: Again, tmp_path: Path) -> None:
+    bad = tmp_path / "in/bad.wav"
+    bad.write_bytes(b"nothing")
+    assert again()[0].failures == {"not-audio": 1}
+    progress, _ = again()
+    assert (progress.failures, progress.retried) == ({"not-audio": 1}, 0)
+    progress, _ = again(retry_failed=True)
+    assert (progress.failures, progress.retried) == ({"not-audio": 1}, 1)
+
+
+def test_a_dry_run_tells_all_and_writes_nothing(again: Again, write_wav: WriteWav, tmp_path: Path) -> None:
+    write_wav("in/e.wav")
+    (tmp_path / "in/a.wav").unlink()
+    before = (tmp_path / "out/store.db").read_bytes()
+    progress, ids = again(dry_run=True)
+    assert (progress.new, progress.vanished, progress.present, progress.expected_rows) == (1, 1, 3, 1)
+    assert len(ids) == 4
+    assert (tmp_path / "out/store.db").read_bytes() == before
+    seen: list[Progress] = []
+    embedx.extract(tmp_path / "in", out=tmp_path / "none", dry_run=True, on_progress=seen.append).close()
+    assert seen[-1].new == 4
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "a/b", "1", "1/0"])
+def test_a_shard_that_is_none_is_refused(again: Again, shard: str) -> None:
+    with pytest.raises(UsageError, match="i-th of n"):
+        again(shard=shard)
+
+
+def test_the_command_says_what_changed(
+    again: Again, write_wav: WriteWav, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["extract", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    (tmp_path / "in/a.wav").unlink()
+    write_wav("in/b.wav", seconds=2)
+    assert run([*arguments, "--dry-run"]) == 0
+    assert "1 of 3 recordings would be embedded" in capsys.readouterr().out
+    assert run(arguments) == 0
+    said = capsys.readouterr().out
+    assert "1 edited" in said
+    assert "--prune" in said
+    assert run([*arguments, "--prune"]) == 0
+    assert "taken out" in capsys.readouterr().out
+
+
+def test_labels_come_with_a_second_run_and_rows_stay(again: Again, tmp_path: Path) -> None:
+    before = embedx.open(tmp_path / "out").vectors()
+    again(label=r"(\w)\.wav")
+    with embedx.open(tmp_path / "out") as collection:
+        assert collection.rows()["label"].tolist() == list("abcd")
+        np.testing.assert_array_equal(collection.vectors(), before)
