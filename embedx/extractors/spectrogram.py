@@ -167,6 +167,8 @@ class Clap(Spectrogram):
             tokenizer = AutoTokenizer.from_pretrained(self.place)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"{self.place} has no tokenizer that can be read, which text needs: {error}") from error
+        if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # what the library makes up where there is none
+            raise ModelError(f"{self.place} has no tokenizer (tokenizer.json, or vocab.json and merges.txt) for text.")
         tokens = tokenizer(texts, padding=True, return_tensors="pt")
         count, most = tokens["input_ids"].shape[1], self.model.config.text_config.max_position_embeddings - 2
         if count > most:  # RoBERTa begins to count positions at 2
