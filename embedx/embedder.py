@@ -122,6 +122,8 @@ class Embedder:
                         yield (number, order, (channel, window.start_s)), window
                 except AudioError as error:
                     failures[number] = error
+                except OSError as error:
+                    failures[number] = AudioError("unreadable", f"{show(path)} cannot be read: {error}")
 
         found: list[list[tuple[int, Place, Vectors]]] = [[] for _ in stretches]
         for (number, order, place), vectors, _ in self.embed(windows()):

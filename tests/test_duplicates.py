@@ -137,16 +137,38 @@ def test_windows_of_one_recording_are_no_duplicates(tmp_path: Path, write_wav: C
         assert {one.id for group in groups for one in group.members} == set(range(1, 8))
 
 
+def rewrite(folder: Path, vectors: dict[int, float]) -> None:
+    """Give rows vectors of one number."""
+    with embedx.store.Store(folder, write=True) as store:
+        dims = store.views
+        store.rewrite((row, {view: np.full(dim, value, np.float32) for view, dim in dims.items()})
+                      for row, value in vectors.items())  # fmt: skip
+
+
 def test_a_zero_vector_is_like_nothing(planted: Path, tmp_path: Path) -> None:
     shutil.copytree(planted, tmp_path / "c")
-    with embedx.store.Store(tmp_path / "c", write=True) as store:
-        rows = {row.id: row for row in store.rows()}
-        zero = {view: np.zeros(dim, np.float32) for view, dim in store.views.items()}
-        chosen = [number for number, row in rows.items() if "silent" not in row.flags][:3]
-        store.rewrite((number, zero) for number in chosen)
+    with embedx.open(planted) as collection:
+        rows = collection.rows("flags not like '%silent%'")
+    chosen = set(rows.index[~rows["path"].duplicated()][:4])
+    assert len(chosen) == 4
+    rewrite(tmp_path / "c", dict.fromkeys(chosen, 0.0))
     with embedx.open(tmp_path / "c") as collection:
         for group in collection.duplicates(threshold=0.01):
-            assert group.why == "same file" or not {one.id for one in group.members} & set(chosen)
+            assert group.why == "same file" or not {one.id for one in group.members} & chosen
+
+
+def test_equal_vectors_of_unequal_length_are_not_exact(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+    for name, seconds in (("a", 1.0), ("b", 1.0), ("c", 2.0)):
+        samples = np.random.default_rng(ord(name)).uniform(-0.5, 0.5, round(seconds * 16_000)).astype(np.float32)
+        write_wav(f"in/{name}.wav", samples=samples)
+    embedx.extract(tmp_path / "in", out=tmp_path / "c").close()
+    rewrite(tmp_path / "c", dict.fromkeys((1, 2, 3), 1.0))
+    with embedx.open(tmp_path / "c") as collection:
+        found = {group.why: {one.id for one in group.members} for group in collection.duplicates(where="id <> 2")}
+        assert found == {"near": {1, 3}}
+        found = {group.why: {one.id for one in group.members} for group in collection.duplicates()}
+        assert found["same vector"] == {1, 2}
+        assert found["near"] == {1, 2, 3}
 
 
 def test_exact_only_and_frames(planted: Path) -> None:

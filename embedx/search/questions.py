@@ -176,14 +176,14 @@ def parse_query(query: str) -> tuple[str, float, float | None]:
 
 
 def name_of(item: Item) -> str:
-    """Return the name of an item as a query: its path, or path#start-end with times to the millisecond.
+    """Return the name of an item as a query: its path, or path#start-end with times to the microsecond.
 
     >>> name_of(Item("a.wav", 1.5, 3.0)), name_of(Item("a.wav")), name_of(Item("a.wav", 2.0))
     ('a.wav#1.5-3', 'a.wav', 'a.wav#2-')
     """
     if not item.start_s and item.end_s is None:
         return item.path
-    start, end = (f"{time:.3f}".rstrip("0").rstrip(".") for time in (item.start_s, item.end_s or 0.0))
+    start, end = (f"{time:.6f}".rstrip("0").rstrip(".") for time in (item.start_s, item.end_s or 0.0))
     return f"{item.path}#{start}-{'' if item.end_s is None else end}"
 
 
