@@ -229,7 +229,9 @@ def test_search_by_examples(made: Path, query: str, capsys: Capture) -> None:
     assert {17, 30} & {hit["id"] for hit in hits} == set()
 
 
-def test_search_in_other_ways(made: Path, query: str, capsys: Capture) -> None:
+def test_search_in_other_ways(made: Path, query: str, tmp_path: Path, capsys: Capture) -> None:
+    made = shutil.copytree(made, tmp_path / "c")  # another metric leaves another index
+
     def ids(*options: str) -> list[int]:
         return [
             hit["id"]
