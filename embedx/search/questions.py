@@ -144,7 +144,7 @@ def read_vectors(vector: Any, dim: int) -> Floats:
     """
     if isinstance(vector, (str, os.PathLike)):
         if not os.path.isfile(vector):  # a FIFO would block for ever
-            raise UsageError(f"{show(os.fspath(vector))} is no .npy file: there is none of that name.")
+            raise UsageError(f"There is no .npy file {show(os.fspath(vector))}, or it is no regular file.")
         try:
             vector = np.load(vector, allow_pickle=False)
         except (OSError, ValueError) as error:
