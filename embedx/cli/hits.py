@@ -1,6 +1,5 @@
 """Hits as other programs read them: a table, JSON, CSV, Parquet, labels of Audacity, a selection table of Raven."""
 
-import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,24 +67,14 @@ class Lines:
         return as_table(shown, [*headings, *self.chosen])
 
     def _parquet(self) -> bytes:
-        import pyarrow as pa
-        import pyarrow.parquet
+        from embedx.interchange.arrow import parquet_of
 
-        kinds = {"id": pa.int64(), "query": pa.string(), "path": pa.string(), "label": pa.string()}
         lines = list(self)
-        columns = {}
-        for name in self.fixed:
-            columns[name] = pa.array([as_text(line[name]) for line in lines], kinds.get(name, pa.float64()))
+        columns = {name: [as_text(line[name]) for line in lines] for name in self.fixed}
         for name in dict.fromkeys(name for line in lines for name in line["meta"]):
-            values = [as_text(line["meta"].get(name)) for line in lines]
-            try:
-                column = pa.array(values)
-            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):  # of several types
-                column = pa.array([None if value is None else json.dumps(value) for value in values])
-            columns[f"{name}_" if name in columns else name] = column
-        file = io.BytesIO()
-        pyarrow.parquet.write_table(pa.table(columns), file)
-        return file.getvalue()
+            columns[f"{name}_" if name in columns else name] = [as_text(line["meta"].get(name)) for line in lines]
+        kinds = {name: "string" if name in ("query", "path", "label") else "double" for name in self.fixed}
+        return parquet_of(columns, kinds | {"id": "int64"})
 
     def _audacity(self) -> str:
         return "".join(f"{line['start_s']:.6f}\t{line['end_s']:.6f}\t{label_of(line)}\n" for line in self)
