@@ -14,10 +14,11 @@ kept in a store with its metadata, indexed, and searched. The file list reads as
     store/    rows, vectors, failures and recipe: the truth, one SQLite file
     difference  what of a corpus a store lacks
     index/    nearest neighbours: derived, disposable    indexing  keeps them true to the store
-    ingest    corpus + embedder -> store                 search    file, id or vector -> hits
-    probe     store -> leak-free report                  collection  all of it, opened
+    ingest    corpus + embedder -> store                 search/   file, row, vector, examples or text -> hits
+    probe     store -> leak-free report                  duplicates  what is there more than once
     upkeep    remove, label, compact, merge              checkup   what is damaged, and its repair
     interchange/  store -> files of other tools, and back  intake    vectors from elsewhere -> store
+    collection  all of it, opened
     cli/      options in, results out                    synth     a labelled corpus made of nothing
 """
 

@@ -5,6 +5,7 @@ The rate is always the decoder's own. soundfile decodes; PyAV takes what it cann
 
 import errno
 import hashlib
+import io
 import math
 import os
 import stat
@@ -45,6 +46,7 @@ FULL_SCALE = 1 - 2.0**-15  # the largest number of 16 bit
 # is flat for 2 sqrt(2 * 0.5 / 32767) / (2 pi 20) s = 88 us, that of a sine in float for less; a clipped tone of 1 kHz
 # that was 3 dB too loud for 250 us.
 FLAT_S, FLAT_SAMPLES = 125e-6, 4
+ALL = -1  # as a channel: every one of them, not mixed
 LEAD_S = 1  # decoded and dropped before a stretch, many times the length of the resampler's filter
 
 
@@ -206,8 +208,10 @@ def end_at_damage(clip: Clip, complaint: str, error: Exception) -> None:
 
 
 def mix_down(clip: Clip, block: NDArray[np.float32], channel: int | None) -> Samples:
-    """Count frames [n, channels] and return their mean over channels [n], or one channel."""
+    """Count frames [n, channels] and return their mean over channels [n], or one channel, or the frames for ALL."""
     clip.decoded += len(block)
+    if channel == ALL:
+        return block
     heard = block if channel is None else block[:, [channel]]
     if is_clipped(heard, clip.rate):
         clip.flags.add("clipped")
@@ -269,6 +273,35 @@ def length_of(path: str) -> float | None:
     except (soundfile.LibsndfileError, OSError):
         return None
     return float(info.duration) if 0 < info.frames <= MOST_FRAMES else None
+
+
+def read_stretch(path: str, start_s: float, end_s: float) -> tuple[NDArray[np.float32], int]:
+    """Return the frames [n, channels] between two times at the recording's own rate, and that rate in Hz.
+
+    Raises:
+        AudioError: it cannot be read, or ends before start_s.
+    """
+    clip, blocks = decode(path, start_s, ALL)
+    begin, end = round(start_s * clip.rate), round(end_s * clip.rate)
+    kept, place = [np.zeros((0, clip.channels), np.float32)], clip.first
+    for block in blocks:
+        kept.append(block[max(0, begin - place) : max(0, end - place)])
+        place += len(block)
+        if place >= end:
+            break
+    frames = np.concatenate(kept)
+    if not len(frames):
+        raise AudioError("outside", f"{show(path)} is {place / clip.rate:g} s long: it has nothing at {start_s:g} s.")
+    return frames, clip.rate
+
+
+def wav_of(frames: NDArray[np.float32], rate: int) -> bytes:
+    """Return frames [n, channels] as a WAV of float32, which loses nothing and clips nothing."""
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, frames, rate, subtype="FLOAT", format="WAV")
+    return file.getvalue()
 
 
 def hash_content(path: str) -> str:

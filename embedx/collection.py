@@ -1,25 +1,39 @@
 """Collection: a folder under indexes/, opened. The words of the command line as methods."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedx.checkup import Checkup, check
-from embedx.errors import UsageError
+from embedx.corpus import read_corpus
+from embedx.errors import AudioError, UsageError
 from embedx.index import VectorIndex
 from embedx.indexing import Indexes
 from embedx.recipe import Recipe
-from embedx.search import Hits, answer, ask_file, ask_id, ask_vector
+from embedx.search import (
+    Answers,
+    Choice,
+    Hits,
+    Question,
+    Questions,
+    answer,
+    answer_all,
+    check_column,
+    name_of,
+    read_vectors,
+)
+from embedx.search.choice import DEFAULT_K, Ways
 from embedx.store import Recording, Store
 from embedx.upkeep import Labelled, compact, label, remove
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from embedx.duplicates import Duplicates
     from embedx.embedder import Embedder
     from embedx.probe import Report
 
@@ -74,41 +88,157 @@ class Collection:
         *,
         id: int | None = None,
         vector: Any = None,
-        k: int = 10,
+        like: Sequence[str | os.PathLike[str] | int] = (),
+        unlike: Sequence[str | os.PathLike[str] | int] = (),
+        text: str | None = None,
+        k: int | None = None,
         where: str | None = None,
         view: str | None = None,
+        metric: str = "cosine",
+        exact: bool = False,
         exclude_self: bool | None = None,
+        radius: float | None = None,
+        score_band: tuple[float, float] | None = None,
+        group_by: str | None = None,
+        merge: bool = False,
+        diverse: float | None = None,
+        align: bool = False,
     ) -> Hits:
-        """Return the k rows that are most like a query, best first.
+        """Return the rows that are most like a query, best first; docs/search.md shows every way.
 
         Args:
             query: an audio file, or a stretch of it in seconds as "file#start-end".
             id: instead, a row of this collection.
             vector: instead, a vector [D] (or several [Q, D]), or a .npy file of it.
-            k: how many hits; fewer come back only where fewer rows exist.
+            like, unlike: instead, examples, each a file, a stretch or a row: near 2 mean(like) - mean(unlike).
+            text: instead, a sentence, in a collection that was made by CLAP.
+            k: how many hits; 10 if not given, or all within a radius. Fewer come back only where fewer rows exist.
             where: an SQL condition on the rows, applied before the search: "label = 'dog' and fold <> 1".
             view: which vectors are compared; the last layer with the first pooling if not given.
-            exclude_self: leave out the row itself, or the rows of the file that is the query; on with `id`.
+            metric: "cosine"; "ip", the inner product; or "l2", the Euclidean distance, with a minus sign as a score.
+            exact: never use an approximate index. All but the k nearest is exact anyway.
+            exclude_self: leave out the row itself, or the rows of the file that is the query; on for rows.
+            radius: all rows with a score of at least this, or for l2 at most at this distance.
+            score_band: rows with a score between two; if there are more than k, those nearest to its middle.
+            group_by: the best hit of every value of a column; "recording" is its path. What has no value is one group.
+            merge: hits of one recording that overlap or touch become one, with the best score and its row.
+            diverse: from 1 (likeness alone) to 0: hits that are also unlike each other (maximal marginal relevance).
+            align: lay the windows of the query on those of every recording, and return its best place in each.
 
         Raises:
-            UsageError: not exactly one of query, id and vector; an unknown view; a condition that is none.
+            UsageError: not exactly one of query, id, vector, like and text; options that do not go together (of
+                score_band, group_by, merge, diverse and align only one; a radius goes with group_by, merge and align);
+                an unknown view, column or metric; a condition that is none.
             AudioError: the query cannot be read.
-            ModelError: the model that made the collection is not there any more.
+            ModelError: the model that made the collection is not there any more, or makes no vectors of text.
             NothingToDo: the collection is empty.
         """
-        if (query is not None) + (id is not None) + (vector is not None) != 1:
-            raise UsageError("Give one of: an audio file as query, id=, or vector=.")
-        view = self._view(view)
-        if exclude_self is None:
-            exclude_self = id is not None
+        examples = len(like) + len(unlike) > 0
+        if (query is not None) + (id is not None) + (vector is not None) + (text is not None) + examples != 1:
+            raise UsageError("Give one of: an audio file as query, id=, vector=, like= (with unlike=), or text=.")
+        choice = Choice(k, metric, exact, radius, score_band, group_by, merge, diverse, align)
+        questions = self._questions(choice, view, exclude_self)
         keep = None if where is None else self.store.filter(where)
         if query is not None:
-            question = ask_file(self.store, self._load_embedder(), os.fspath(query), view, exclude_self)
+            question = questions.of_file(query)
         elif id is not None:
-            question = ask_id(self.store, id, view, exclude_self)
+            question = questions.of_row(id)
+        elif text is not None:
+            question = questions.of_text(text)
         else:
-            question = ask_vector(vector, self.views[view])
-        return self.indexes.ask(view, "cosine", lambda index: answer(self.store, index, question, k, keep))
+            question = questions.of_examples(like, unlike) if examples else questions.of_vector(vector)
+        return self.indexes.ask(questions.view, metric, lambda index: answer(self.store, index, question, choice, keep))
+
+    def search_many(
+        self,
+        source: Any,
+        *,
+        where: str | None = None,
+        view: str | None = None,
+        exclude_self: bool | None = None,
+        **ways: Unpack[Ways],
+    ) -> Answers:
+        """Put many queries at once, and return name -> hits, with what could not be used in `failures`.
+
+        Args:
+            source: a folder, a manifest, files or a frame, as `extract` takes them: its recordings and stretches are
+                the queries, and their names are the paths, or path#start-end. Or vectors [Q, D], named "0", "1" ...
+            where, view, exclude_self, ways: as in `search`: k, metric, exact, radius, ..., align.
+
+        Raises:
+            UsageError, ModelError, NothingToDo: as `search`, or there is no query. A bad query is no error.
+        """
+        choice = Choice(**ways)
+        questions = self._questions(choice, view, exclude_self)
+        keep = None if where is None else self.store.filter(where)
+        asked: dict[str, Question | AudioError]
+        if isinstance(source, np.ndarray):
+            vectors = read_vectors(source, self.views[questions.view])
+            asked = {str(number): questions.of_vector(vector) for number, vector in enumerate(vectors)}
+        else:
+            items = read_corpus(source)
+            asked = dict(zip(map(name_of, items), questions.of_files(items), strict=True))
+        good = {name: one for name, one in asked.items() if not isinstance(one, AudioError)}
+        hits = self.indexes.ask(
+            questions.view,
+            choice.metric,
+            lambda index: answer_all(self.store, index, list(good.values()), choice, keep),
+        )
+        answers = Answers(zip(good, hits, strict=True))
+        answers.failures = {name: one for name, one in asked.items() if isinstance(one, AudioError)}
+        return answers
+
+    def nearest(
+        self,
+        vectors: Any,
+        k: int = DEFAULT_K,
+        *,
+        where: str | None = None,
+        view: str | None = None,
+        metric: str = "cosine",
+        exact: bool = False,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return the scores [Q, K] and row ids [Q, K] of the k rows nearest to each of some vectors [Q, D], best first.
+
+        This is `search` without anything made of each hit, for many vectors; K is k or all rows there are, if fewer.
+
+        Raises:
+            UsageError: as `search`.
+            NothingToDo: the collection is empty.
+        """
+        view = self._view(view)
+        Choice(k, metric)
+        queries = read_vectors(vectors, self.views[view])
+        keep = None if where is None else self.store.filter(where)
+        return self.indexes.ask(view, metric, lambda index: index.search(queries, k, keep=keep, exact=exact))
+
+    def duplicates(
+        self,
+        *,
+        threshold: float = 0.99,
+        view: str | None = None,
+        where: str | None = None,
+        exact_only: bool = False,
+        within: bool = False,
+    ) -> "Duplicates":
+        """Return groups of rows that are the same sound: exact copies, and near ones by the cosine of their vectors.
+
+        Args:
+            threshold: the least cosine of a near pair; pairs that share a row are one group.
+            view, where: which vectors are compared, and of which rows; see `search`.
+            exact_only: only files with the same bytes, and vectors with the same bits.
+            within: also rows of one recording with each other, if they do not overlap in time.
+
+        Raises:
+            UsageError: the threshold is no cosine; see `search`.
+            NothingToDo: the collection is empty.
+        """
+        from embedx.duplicates import find_duplicates
+
+        view = self._view(view)
+        keep = None if where is None else self.store.filter(where)
+        options = (keep, threshold, exact_only, within)
+        return self.indexes.ask(view, "cosine", lambda index: find_duplicates(self.store, index, view, *options))
 
     def rows(self, where: str | None = None) -> "pd.DataFrame":
         """Return the rows as a pandas frame whose index is the row id, ascending.
@@ -222,6 +352,11 @@ class Collection:
             NothingToDo: the collection is empty.
         """
         return self.indexes.get(self._view(view), metric)
+
+    def _questions(self, choice: Choice, view: str | None, exclude_self: bool | None) -> Questions:
+        if choice.group_by is not None:
+            check_column(self.store, choice.group_by)
+        return Questions(self.store, self._load_embedder, self._view(view), choice.metric, exclude_self)
 
     def _view(self, view: str | None) -> str:
         view = self.recipe.default_view if view is None else view

@@ -3,7 +3,7 @@
 import contextlib
 import ctypes
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedx import extractors
+from embedx.audio import show
 from embedx.errors import AudioError, ModelError, RecipeMismatch, UsageError
 from embedx.extractors.base import Extractor
 from embedx.pooling import POOLINGS
@@ -19,11 +20,20 @@ from embedx.recipe import Recipe, view_name
 from embedx.windows import Window, read_channels
 
 Vectors = dict[str, NDArray[np.float32]]  # view -> vector [D]
+Place = tuple[int | None, float]  # channel, start_s
 Key = TypeVar("Key")
 
 BATCH_SECONDS = 30.0  # HuBERT-base: as fast as 60 on two cores, in 0.6 GB instead of 1.1; a GPU takes 600 and more
 POOL = 16  # batches' worth of audio that is sorted by length at a time: pads by under 10 % whatever the order
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The windows of a recording, channel after channel in the order of time: (channel, start_s), view -> [W, D]."""
+
+    places: list[Place]
+    vectors: Vectors
 
 
 class Embedder:
@@ -99,19 +109,56 @@ class Embedder:
                     yield key, {view: matrix[i] for view, matrix in vectors.items()}, window.flags + padded
             give_back_memory()
 
-    def embed_file(self, path: str, start_s: float = 0.0, end_s: float | None = None) -> dict[str, NDArray[np.float32]]:
-        """Return view -> vectors [windows, D] of a recording or a stretch of it, in the order of time.
+    def embed_files(self, stretches: Sequence[tuple[str, float, float | None]]) -> "list[Heard | AudioError]":
+        """Return for every (path, start_s, end_s) its windows, or why it cannot be used; batches go across files."""
+        tail = "keep" if self.recipe.tail == "drop" else self.recipe.tail  # a query may be shorter than a window
+        recipe = replace(self.recipe, tail=tail)
+        failures: dict[int, AudioError] = {}
+
+        def windows() -> Iterator[tuple[tuple[int, int, Place], Window]]:
+            for number, (path, start_s, end_s) in enumerate(stretches):
+                try:
+                    for order, (_, channel, window) in enumerate(read_channels(path, recipe, start_s, end_s)):
+                        yield (number, order, (channel, window.start_s)), window
+                except AudioError as error:
+                    failures[number] = error
+                except OSError as error:
+                    failures[number] = AudioError("unreadable", f"{show(path)} cannot be read: {error}")
+
+        found: list[list[tuple[int, Place, Vectors]]] = [[] for _ in stretches]
+        for (number, order, place), vectors, _ in self.embed(windows()):
+            found[number].append((order, place, vectors))
+        heard: list[Heard | AudioError] = []
+        for number, (path, *_) in enumerate(stretches):
+            ordered = sorted(found[number], key=lambda one: one[0])
+            heard.append(failures.get(number) or self._put_together(path, ordered))
+        return heard
+
+    def _put_together(self, path: str, found: Sequence[tuple[int, Place, Vectors]]) -> "Heard | AudioError":
+        stacked = {view: np.stack([vectors[view] for *_, vectors in found]) for view in self.recipe.views}
+        if not all(np.isfinite(matrix).all() for matrix in stacked.values()):
+            return AudioError("non-finite", f"The model makes no finite vector of {show(path)}.")
+        return Heard([place for _, place, _ in found], stacked)
+
+    @torch.inference_mode()
+    def embed_text(self, text: str, view: str) -> NDArray[np.float32]:
+        """Return the vector [1, D] of a sentence, to be compared with a view of the layer that text is embedded beside.
 
         Raises:
-            AudioError: it cannot be read.
+            ModelError: the model makes vectors of sound only.
+            UsageError: the view is of another layer.
         """
-        tail = "keep" if self.recipe.tail == "drop" else self.recipe.tail  # a query may be shorter than a window
-        windows = read_channels(path, replace(self.recipe, tail=tail), start_s, end_s)
-        found = sorted(self.embed(enumerate(window for _, _, window in windows)), key=lambda one: one[0])
-        vectors = {view: np.stack([vectors[view] for _, vectors, _ in found]) for view in self.recipe.views}
-        for matrix in vectors.values():
-            if not np.isfinite(matrix).all():
-                raise AudioError("non-finite", f"The model makes no finite vector of {path}.")
+        make = getattr(self.extractor, "embed_text", None)
+        if make is None:
+            raise ModelError(
+                f"{self.recipe.extractor} makes vectors of sound only. Text is for collections of a model that has one "
+                "space for both: `embedx extract --model` with a CLAP, such as laion/clap-htsat-unfused."
+            )
+        shared = [view_name(self.extractor.layers[-1], pooling) for pooling in POOLINGS]
+        if view not in shared:
+            raise UsageError(f"The view {view} lies in no space with text. Views that do: {', '.join(shared)}.")
+        with exact_or("float32", self.device):
+            vectors: NDArray[np.float32] = make([text]).float().cpu().numpy()
         return vectors
 
     def _length(self, window: Window) -> int:

@@ -15,12 +15,14 @@ import termios
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 
 import embedx
-from embedx.cli import run
+from embedx.cli import cli, run
 
 WriteWav = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
@@ -201,6 +203,173 @@ def test_names_that_are_no_utf8_go_all_the_way(tmp_path: Path, write_wav: WriteW
         assert collection.rows()["label"].tolist() == ["caf\\xe9", "other"]
 
 
+def test_search_help_has_headings_and_fits_a_screen(capsys: Capture) -> None:
+    text = outcome(capsys, "search", "--help")[1]
+    headings = re.findall(r"^(\w[^:]*):", text, re.MULTILINE)
+    assert [one.split(" (")[0] for one in headings] == [
+        "Usage",
+        "Instead of QUERY",
+        "Which rows",
+        "Chosen how",
+        "Output",
+        "Model",
+        "Other",
+    ]
+    options = {line.split()[0] for line in text.splitlines() if line.startswith("  -")}
+    for param in cli.commands["search"].params:
+        assert not isinstance(param, click.Option) or param.opts[0] in options
+
+
+def test_search_by_examples(made: Path, query: str, capsys: Capture) -> None:
+    common = ("search", str(made), "--format", "json", "-k", "40")
+    hits = json.loads(outcome(capsys, *common, "--like", query, "--like", "17", "--unlike", "30")[1])
+    with embedx.open(made) as collection:
+        expected = collection.search(like=[query, 17], unlike=[30], k=40)
+    assert [hit["id"] for hit in hits] == [hit.id for hit in expected]
+    assert {17, 30} & {hit["id"] for hit in hits} == set()
+
+
+def test_search_in_other_ways(made: Path, query: str, tmp_path: Path, capsys: Capture) -> None:
+    made = shutil.copytree(made, tmp_path / "c")  # another metric leaves another index
+
+    def ids(*options: str) -> list[int]:
+        return [
+            hit["id"]
+            for hit in json.loads(outcome(capsys, "search", str(made), query, "--format", "json", *options)[1])
+        ]
+
+    with embedx.open(made) as collection:
+        for options, ways in (
+            (["--radius", "0.9"], {"radius": 0.9}),
+            (["--score-band", "0.2", "0.9", "-k", "4"], {"score_band": (0.2, 0.9), "k": 4}),
+            (["--metric", "l2", "--score-band", "-90", "-20"], {"score_band": (-90, -20), "metric": "l2"}),
+            (["--group-by", "label"], {"group_by": "label"}),
+            (["--merge"], {"merge": True}),
+            (["--diverse", "0.4", "--exact"], {"diverse": 0.4}),
+            (["--align", "--include-self"], {"align": True}),
+        ):
+            found = ids(*options)
+            assert found == [hit.id for hit in collection.search(query, **ways)]
+            assert found
+    table = outcome(capsys, "search", str(made), query, "--align")[1].splitlines()
+    assert table[0].split() == ["id", "score", "file", "start", "end", "query_start", "label"]
+
+
+def test_many_queries(made: Path, query: str, tmp_path: Path, capsys: Capture) -> None:
+    manifest = tmp_path / "queries.csv"
+    (tmp_path / "text.wav").write_text("text")
+    manifest.write_text(f"path,start,end\n{query},,\n{query},0.5,1\n{tmp_path}/text.wav,,\n{tmp_path}/gone.wav,,\n")
+    code, text, log = outcome(capsys, "search", str(made), "--queries", str(manifest), "-k", "2", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert code == 3
+    assert list(rows[0]) == ["query", "id", "score", "path", "start_s", "end_s", "label"]
+    assert [row["query"] for row in rows] == [query, query, f"{query}#0.5-1", f"{query}#0.5-1"]
+    assert rows[0]["path"] == query
+    assert len(log.splitlines()) == 2
+    assert "text.wav is no audio" in log
+    assert "no file" in log
+    lines = outcome(capsys, "search", str(made), "--queries", str(manifest), "-k", "2", "--format", "jsonl")[
+        1
+    ].splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [int(row["id"]) for row in rows]
+    assert outcome(capsys, "search", str(made), "--queries", str(manifest))[1].startswith("query ")
+
+
+def test_hits_as_parquet(made: Path, tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "hits.parquet"
+    arguments = ("search", str(made), "--id", "5", "--format", "parquet", "--output", str(out))
+    assert outcome(capsys, *arguments) == (0, "", "")
+    with embedx.open(made) as collection:
+        pd.testing.assert_frame_equal(
+            pd.read_parquet(out), collection.search(id=5).to_pandas(), check_dtype=False, rtol=0, atol=0
+        )
+    assert outcome(capsys, *arguments, "--where", "id < 0") == (0, "", "")
+    assert list(pd.read_parquet(out).columns) == ["id", "score", "path", "start_s", "end_s", "label"]
+    assert os.listdir(tmp_path) == ["hits.parquet"]
+    piped = subprocess.run([*COMMAND, *arguments[:-2]], capture_output=True, check=True).stdout
+    assert len(pd.read_parquet(io.BytesIO(piped))) == 10
+    main, terminal = pty.openpty()
+    done = subprocess.run([*COMMAND, *arguments[:-2]], stdout=terminal, stderr=subprocess.PIPE, check=False)
+    os.close(terminal)
+    os.close(main)
+    assert done.returncode == 2
+    assert b"not for a terminal" in done.stderr
+
+
+def test_metadata_of_several_types_and_names_of_any_bytes_fit_into_parquet(
+    tmp_path: Path, write_wav: WriteWav, capsys: Capture
+) -> None:
+    paths = [str(write_wav(os.fsdecode(name))) for name in (b"0.wav", b"1.wav", b"\xff.wav")]
+    frame = pd.DataFrame({"path": pd.Series(paths, dtype=object), "score": [1, 2, 3], "mixed": [1, "a", None]})
+    frame["list"] = pd.Series([[1], [2, 3], None], dtype=object)
+    embedx.extract(frame, out=tmp_path / "c").close()
+    out = str(tmp_path / "hits.parquet")
+    assert (
+        outcome(
+            capsys, "search", str(tmp_path / "c"), "--id", "1", "--include-self", "--format", "parquet", "--output", out
+        )[0]
+        == 0
+    )
+    found = pd.read_parquet(out).set_index("id").sort_index()
+    assert found["score_"].tolist() == [1, 2, 3]
+    assert found["mixed"].tolist()[:2] == ["1", '"a"']
+    assert found["path"].iloc[2].endswith("\\xff.wav")
+
+
+def test_hits_as_labels_of_audacity(made: Path, query: str, tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "labels.txt"
+    outcome(capsys, "search", str(made), query, "-k", "3", "--format", "audacity", "--output", str(out))
+    with embedx.open(made) as collection:
+        hits = collection.search(query, k=3)
+    assert out.read_text().splitlines() == [
+        f"{hit.start_s:.6f}\t{hit.end_s:.6f}\t{hit.score:.4f} {hit.label} {os.path.basename(hit.path)}" for hit in hits
+    ]
+
+
+def test_hits_as_a_selection_table_of_raven(made: Path, query: str, capsys: Capture) -> None:
+    text = outcome(capsys, "search", str(made), query, "-k", "3", "--format", "raven")[1]
+    table = pd.read_csv(io.StringIO(text), sep="\t")
+    assert list(table.columns)[:9] == [
+        *("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)"),
+        *("Low Freq (Hz)", "High Freq (Hz)", "Begin Path", "File Offset (s)"),
+    ]
+    assert table["Selection"].tolist() == [1, 2, 3]
+    assert table["Channel"].tolist() == [1, 1, 1]
+    assert set(table["High Freq (Hz)"]) == {8000.0}
+    with embedx.open(made) as collection:
+        hits = collection.search(query, k=3).to_pandas()
+    assert table["id"].tolist() == hits["id"].tolist()
+    assert table["Begin Path"].tolist() == hits["path"].tolist()
+    np.testing.assert_allclose(table["File Offset (s)"], hits["start_s"], atol=1e-6)
+    np.testing.assert_allclose(table["End Time (s)"], hits["end_s"], atol=1e-6)
+
+
+def test_output_is_there_whole_or_not_at_all(made: Path, tmp_path: Path, capsys: Capture) -> None:
+    arguments = ("search", str(made), "--id", "5", "--output")
+    code, _, log = outcome(capsys, *arguments, str(tmp_path / "missing" / "hits.txt"))
+    assert code == 6
+    assert "missing" in log
+    assert outcome(capsys, *arguments, str(tmp_path))[0] == 6
+    assert outcome(capsys, *arguments, "/dev/null") == (0, "", "")
+    assert not Path("/dev/null").is_file()
+    assert os.listdir(tmp_path) == []
+
+
+def test_clips_are_saved_and_what_is_gone_is_named(tmp_path: Path, write_wav: WriteWav, capsys: Capture) -> None:
+    paths = [write_wav(f"in/{name}.wav") for name in "abc"]
+    collection, clips = str(tmp_path / "c"), tmp_path / "clips"
+    embedx.extract(tmp_path / "in", out=collection).close()
+    paths[1].unlink()
+    code, _, log = outcome(capsys, "search", collection, "--id", "1", "--include-self", "--save-clips", str(clips))
+    assert code == 3
+    assert "2 clips saved" in log
+    assert "b.wav" in log
+    assert sorted(one.name.split("_")[2] for one in clips.iterdir()) == ["a", "c"]
+    queries = ("--queries", str(tmp_path / "in"), "-k", "1", "--save-clips", str(tmp_path / "many"))
+    assert outcome(capsys, "search", collection, *queries)[0] == 0
+    assert sorted(one.name for one in (tmp_path / "many").iterdir()) == ["0001_a", "0002_c"]
+
+
 # -- the rest ------------------------------------------------------------------------------------------------------
 
 
@@ -312,6 +481,12 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["search", "MADE", "--id", "1", "--where", "nope = 1"], 2, "no such column: nope"),
     (["search", "MADE", "--id", "1", "--where", "DROP TABLE rows"], 2, "can only compare"),
     (["search", "MADE", "--id", "1", "--view", "L1.mean"], 2, "L0.mean, L0.max"),
+    (["search", "MADE", "--id", "1", "--merge", "--align"], 2, "merge and align do not go together"),
+    (["search", "MADE", "--id", "1", "--queries", "WAV"], 2, "two questions"),
+    (["search", "MADE", "--text", "dog"], 7, "sound only"),
+    (["search", "MADE", "--queries", "missing.csv"], 2, "no file or folder missing.csv"),
+    (["duplicates", "MADE", "--threshold", "0"], 2, "above 0"),
+    (["duplicates", "MADE", "--view", "L1.mean"], 2, "L0.mean, L0.max"),
     (["search", "MADE", "--id", "1", "--columns", "nope"], 2, "no column nope.*source"),
     (["search", "MADE", "--vector", "missing.npy"], 2, "missing.npy"),
     (["probe", "MADE", "--label", "species"], 2, "No row has a 'species'.*source"),

@@ -64,7 +64,7 @@ def test_every_command_has_help_with_examples_that_parse(name: str) -> None:
     assert f"`embedx {name}" in README
 
 
-@pytest.mark.parametrize("name", ["extract", "search", "probe", "export", "import"])
+@pytest.mark.parametrize("name", ["extract", "search", "probe", "duplicates", "export", "import"])
 def test_options_of_a_command_are_keywords_of_the_api(name: str) -> None:
     import inspect
 
@@ -74,12 +74,15 @@ def test_options_of_a_command_are_keywords_of_the_api(name: str) -> None:
         "probe": embedx.Collection.probe,
         "export": embedx.Collection.export,
         "import": embedx.import_vectors,
+        "duplicates": embedx.Collection.duplicates,
     }
     opening = set(inspect.signature(embedx.open).parameters)
     keywords = set(inspect.signature(functions[name]).parameters) - {"self"}
     options = {one.name for one in cli.commands[name].params}
     assert keywords - options <= {"on_progress", "interrupted"}
-    assert options - keywords <= {"collection", "form", "columns", "as_json"} | opening
+    assert (
+        options - keywords <= {"collection", "form", "columns", "as_json", "output", "queries", "save_clips"} | opening
+    )
 
 
 def test_exit_codes_in_the_readme_are_those_of_the_errors() -> None:

@@ -21,7 +21,7 @@ LEVELS = {  # a module imports only from lower levels; within a level modules do
     **dict.fromkeys(("audio", "pooling", "store", "index", "extractors"), 2),
     **dict.fromkeys(("corpus", "windows", "synth"), 3),  # corpus asks audio which files it takes
     **dict.fromkeys(("embedder", "decoding", "difference", "hear"), 4),
-    **dict.fromkeys(("search", "probe", "indexing", "interchange"), 5),
+    **dict.fromkeys(("search", "probe", "indexing", "duplicates", "interchange"), 5),
     **dict.fromkeys(("checkup", "upkeep"), 6),
     "collection": 7,
     **dict.fromkeys(("ingest", "intake"), 8),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from embedx import __version__
+from embedx.cli.duplicates import duplicates
 from embedx.cli.extract import extract
 from embedx.cli.interchange import export, import_
 from embedx.cli.output import print_json
@@ -41,7 +42,10 @@ def cli() -> None:
     """
 
 
-COMMANDS = (extract, search, probe, status, rm, label, compact, verify, merge, export, import_, models, completion)
+COMMANDS = (
+    *(extract, search, probe, duplicates, status, rm, label, compact, verify, merge),
+    *(export, import_, models, completion),
+)
 for command in COMMANDS:
     cli.add_command(command)
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from embedx.errors import ModelError
+from embedx.errors import ModelError, UsageError
 from embedx.extractors.base import Extractor, hash_weights
 from embedx.extractors.checkpoints import Checkpoint
 
@@ -155,10 +155,24 @@ class Clap(Spectrogram):
         yield 0, output.pooler_output[:, None], torch.ones_like(lengths)
 
     def embed_text(self, texts: list[str]) -> Tensor:
-        """Return the text embeddings [N, D] of sentences; the cosine to an audio embedding says how well they fit."""
+        """Return the text embeddings [N, D] of sentences; the cosine to an audio embedding says how well they fit.
+
+        Raises:
+            ModelError: the checkpoint has no tokenizer.
+            UsageError: a sentence is longer than the model reads.
+        """
         from transformers import AutoTokenizer
 
-        tokens = AutoTokenizer.from_pretrained(self.place)(texts, padding=True, return_tensors="pt")
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.place)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"{self.place} has no tokenizer that can be read, which text needs: {error}") from error
+        if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # what the library makes up where there is none
+            raise ModelError(f"{self.place} has no tokenizer (tokenizer.json, or vocab.json and merges.txt) for text.")
+        tokens = tokenizer(texts, padding=True, return_tensors="pt")
+        count, most = tokens["input_ids"].shape[1], self.model.config.text_config.max_position_embeddings - 2
+        if count > most:  # RoBERTa begins to count positions at 2
+            raise UsageError(f"The text has {count} tokens, and this model reads {most}: describe the sound shorter.")
         features: Tensor = self.model.get_text_features(**tokens.to(self.model.device)).pooler_output
         return features
 

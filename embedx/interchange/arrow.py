@@ -1,9 +1,10 @@
 """Arrow tables: a Parquet file, a folder of Hugging Face `datasets`; both ways."""
 
 import contextlib
+import io
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,22 @@ class Layout:
 
 
 # reading ----------------------------------------------------------------------------------------------------------
+
+
+def parquet_of(columns: Mapping[str, Sequence[Any]], kinds: Mapping[str, str]) -> bytes:
+    """Return columns as a Parquet file, of the kinds given; another of values that do not go together becomes JSON."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    arrays = {}
+    for name, values in columns.items():
+        try:
+            arrays[name] = pa.array(values, kinds.get(name))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+            arrays[name] = pa.array([None if value is None else json.dumps(value) for value in values])
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(pa.table(arrays), file)
+    return file.getvalue()
 
 
 def read_parquet(path: str, asked: Sequence[str]) -> Table:

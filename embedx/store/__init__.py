@@ -199,6 +199,11 @@ class Store:
         return {view: dims[view] for view in self.recipe.views if view in dims}
 
     @property
+    def columns(self) -> dict[str, str]:
+        """Every metadata column, and what it holds: "number" (numbers alone) or "text"."""
+        return dict(self._checked("columns", "ORDER BY name"))
+
+    @property
     def dtype(self) -> str:
         """How vectors are stored: "float32" or "float16"; they are read as float32."""
         return str(self._checked("views")[0][4])
@@ -313,12 +318,11 @@ class Store:
             UsageError: the condition is wrong, names an unknown column, or does more than compare.
             StoreError: a row is damaged.
         """
-        metadata = dict(self._checked("columns", "ORDER BY name"))
         if self._sound != (generation := self.generation):
             for _ in self._checked("rows"):
                 pass
             self._sound = generation
-        return filters.select(self.file, where, metadata)
+        return filters.select(self.file, where, self.columns)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
