@@ -319,7 +319,7 @@ class Store:
             StoreError: a row is damaged.
         """
         if self._sound != (generation := self.generation):
-            for _ in self._checked("rows"):
+            for _ in self._stream("rows"):
                 pass
             self._sound = generation
         return filters.select(self.file, where, self.columns)
@@ -527,15 +527,19 @@ class Store:
         Raises:
             StoreError: one differs; the message names it.
         """
+        return list(self._stream(table, which, values))
+
+    def _stream(self, table: str, which: str = "", values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+        """Yield what `_checked` returns, one by one."""
         _, columns = SUMMED[table]
-        found = self._query(f"SELECT checksum, {columns} FROM {table} {which}", values)
-        for stored, *rest in found:
-            if checksum(rest) != stored:
-                raise StoreError(
-                    f"{describe(table, rest)} in {self.file} is damaged (its checksum differs). `embedx verify "
-                    f"{self.folder}` says what else is."
-                )
-        return [tuple(rest) for _, *rest in found]
+        with explained(self.file):
+            for stored, *rest in self._db.execute(f"SELECT checksum, {columns} FROM {table} {which}", values):
+                if checksum(rest) != stored:
+                    raise StoreError(
+                        f"{describe(table, rest)} in {self.file} is damaged (its checksum differs). `embedx verify "
+                        f"{self.folder}` says what else is."
+                    )
+                yield tuple(rest)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
