@@ -33,7 +33,7 @@ EXIT_INTERRUPTED = 130
 )
 @click.version_option(__version__, prog_name="embedx")
 def cli() -> None:
-    r"""Turn audio into searchable, reusable embeddings.
+    """Turn audio into searchable, reusable embeddings.
 
     \b
     embedx extract recordings/ -o indexes/field     embed every file of a folder
