@@ -35,6 +35,7 @@ def import_vectors(
     label: str | None = None,
     group: str | None = None,
     store_dtype: str = "float32",
+    wait: bool = False,
 ) -> Collection:
     """Put vectors that were made elsewhere into the collection `out`, and return it.
 
@@ -53,6 +54,7 @@ def import_vectors(
         name: what made the vectors; imports can be mixed only where it agrees. If not given, the name of the file.
         label, group: the column that gives the label or the group.
         store_dtype: "float32", or "float16" for half the size.
+        wait: wait while another process writes the collection, instead of giving up.
 
     Raises:
         UsageError: the source cannot be read, a vector has another length or is not finite; nothing is stored then.
@@ -70,7 +72,7 @@ def import_vectors(
     if not arrivals.expected:
         raise NothingToDo(f"{show(table.place)} holds no rows.")
     recipe = table.recipe or imported_recipe(name or name_of(source))
-    with Store.create(out, recipe, next(iter(table.widths.values())), store_dtype) as store:
+    with Store.create(out, recipe, next(iter(table.widths.values())), store_dtype, wait=wait) as store:
         if store.views != dict(table.widths):
             raise UsageError(f"{out} holds {sizes(store.views)}, the source {sizes(table.widths)}: name another place.")
         arrivals.store_in(store)

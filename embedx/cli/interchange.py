@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from embedx.cli.output import size
+from embedx.cli.output import print_json, size
+from embedx.cli.upkeep import JSON, WAIT
 from embedx.ingest import DTYPES
 from embedx.interchange import FORMATS as NAMES
 
@@ -26,7 +27,8 @@ FORMATS = click.Choice(NAMES)
 @click.option("--view", help="Which vectors; all where the format holds several. [default: last layer, first pooling]")
 @click.option("--where", metavar="SQL", help="Write the rows that meet a condition.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
-def export(collection: str, out: str, **options: Any) -> None:
+@JSON
+def export(collection: str, out: str, as_json: bool, **options: Any) -> None:
     """Write rows of a COLLECTION, with vectors and metadata, for other tools.
 
     OUT appears whole or not at all. Parquet, npy and hf carry the recipe, so that `embedx import` restores the
@@ -36,7 +38,10 @@ def export(collection: str, out: str, **options: Any) -> None:
 
     with Collection(collection) as opened:
         rows = opened.export(out, **options)
-    click.echo(f"{out}: {rows} rows")
+    if as_json:
+        print_json({"exit_code": 0, "out": out, "rows": rows})
+    else:
+        click.echo(f"{out}: {rows} rows")
 
 
 @click.command(
@@ -57,7 +62,9 @@ def export(collection: str, out: str, **options: Any) -> None:
 @click.option("--label", metavar="COLUMN", help="The column with labels.")
 @click.option("--group", metavar="COLUMN", help="The column with groups that a probe never splits.")
 @click.option("--store-dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
-def import_(source: str, **options: Any) -> None:
+@WAIT
+@JSON
+def import_(source: str, as_json: bool, **options: Any) -> None:
     """Make a collection of vectors that were made elsewhere, or add them to one.
 
     FILE is Parquet, CSV, JSON lines, .npy, a flat FAISS index, or a folder that `embedx export` or `datasets` wrote.
@@ -66,5 +73,9 @@ def import_(source: str, **options: Any) -> None:
     from embedx.intake import import_vectors
 
     with import_vectors(source, **options) as collection:
+        if as_json:
+            facts = {"rows": len(collection), "views": collection.views, "bytes": collection.store.size()}
+            print_json({"exit_code": 0, "collection": str(collection.folder), **facts})
+            return
         views = ", ".join(f"{view} ({dim})" for view, dim in collection.views.items())
         click.echo(f"{collection.folder}: {len(collection)} rows, {size(collection.store.size())}, views {views}")
