@@ -215,6 +215,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         make_collection(Path(folder) / "c", 100_000)
         parts.append(cold_search(Path(folder) / "c"))
+    print("\n".join(parts), flush=True)
     parts += ["\n## Kinds\n", *every_kind(100_000, queries, list(KINDS), others=True)]
     if options.million:
         parts += ["", *every_kind(1_000_000, queries, ["flat", "ivf-rabitq"], others=False)]

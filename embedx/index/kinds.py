@@ -37,6 +37,7 @@ TRAIN_PER_LIST = 40  # vectors to find a list's centre from; faiss asks for 39
 TRAIN_MOST = 2**18  # vectors to train on at most: 800 MB of 768 float32
 CONSTRUCTION = 80  # neighbours that HNSW looks at for a new row; 40, its default, needs twice the breadth in a search
 MOST = 2048  # candidates of a query at most: 6 MB of 768 float32, which take 2 ms to re-rank
+ENOUGH = {"ivf-flat": 100, "ivf-sq8": 400}  # where the codes are so good that more candidates cannot help
 SEED = 0
 
 Faiss = Any  # an index of faiss: it has no types
@@ -76,6 +77,10 @@ class Structure:
 
         lists = int(faiss.extract_index_ivf(self._index).nlist)
         return [2**power for power in range(lists.bit_length())]
+
+    def most(self, breadth: int) -> int:
+        """Return how many candidates are worth asking for at a breadth."""
+        return min(MOST, breadth) if self.kind == "hnsw" else ENOUGH.get(self.kind, MOST)
 
     def cost(self, breadth: int, candidates: int, dim: int) -> float:
         """Return about how many bytes a query reads: what is scanned, and the exact vectors of the candidates."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from embedx.index.exact import nearest, score_proposed
-from embedx.index.kinds import FEWEST, MOST, Structure, cut, make_structure
+from embedx.index.kinds import FEWEST, Structure, cut, make_structure
 from embedx.index.matrix import Floats, Ids, Matrix
 
 TUNED = (10, 100)  # a search for k rows uses the setting of the first that is no smaller; beyond, it is exact
@@ -55,7 +55,7 @@ def tune(
     for breadth in structure.breadths():
         if all(structure.cost(breadth, k, matrix.dim) >= costs[k] for k in TUNED):
             break
-        most = min(MOST, breadth) if structure.kind == "hnsw" else MOST
+        most = structure.most(breadth)
         scores = score_proposed(matrix, queries, structure.propose(queries, breadth, most), metric)
         for k in TUNED:
             for candidates in (k * 2**n for n in range(12) if k * 2**n <= most):
