@@ -85,15 +85,32 @@ class Indexes:
     def settle(self, view: str) -> None:
         """Bring the index of a view, and all that `build` has made, up to the store: the end of a run."""
         for note in self._notes():
-            asked = note.get("asked")
-            if asked is None or note["view"] not in self.store.views:
-                continue
-            kind = pick_kind(asked["kind"], self.store.count(), note["dim"], read_size(asked["max_memory"]))
-            came, gone = self._changes(note)
-            if kind != "flat" and (came + gone > CHANGED_SHARE * note["rows"] or note["kind"] == "flat"):
-                log.warning("The index %s of %s is built anew: %d rows came or went.", kind, note["view"], came + gone)
-                self.build(note["view"], note["metric"], **asked)
+            if "asked" in note and note["view"] in self.store.views:
+                try:
+                    self._settle(note, **note["asked"])
+                except (UsageError, DiskError) as error:  # such as: it has outgrown its --max-memory
+                    log.warning("The index of %s is not built anew. %s", note["view"], error)
         self.get(view, compact=True)
+
+    def _settle(self, note: dict[str, Any], kind: str, recall: float, max_memory: str | int | None) -> None:
+        """Build an index anew as it was asked for if much has changed, or if it has lost its structure."""
+        chosen = pick_kind(kind, self.store.count(), note["dim"], read_size(max_memory))
+        changed = sum(self._changes(note))
+        lost = note["kind"] == "flat" and "remark" not in note
+        if chosen != "flat" and (lost or changed > CHANGED_SHARE * note["rows"]):
+            log.warning("The index %s of %s is built anew: %d rows came or went.", chosen, note["view"], changed)
+            self.build(note["view"], note["metric"], kind=kind, recall=recall, max_memory=max_memory)
+
+    def renew(self, name: str) -> None:
+        """Take away an index that cannot be used, by the name of its note, and build it anew if it was asked for."""
+        view, _, metric = name.rpartition(".")
+        asked = [
+            note["asked"] for note in self._notes() if name == f"{note['view']}.{note['metric']}" and "asked" in note
+        ]
+        (self.folder / f"{name}.json").unlink(missing_ok=True)
+        self._open.pop((view, metric), None)
+        if asked and view in self.store.views:
+            self.build(view, metric, **asked[0])
 
     def describe(self) -> list[dict[str, Any]]:
         """Return what there is on disk: one line of facts per index, from its note. Nothing is opened."""
@@ -141,7 +158,9 @@ class Indexes:
         if index is not None and (known == generation or self._catch_up(index, view, compact)):
             return index
         index = self._load(view, metric)
-        return index if index is not None and self._catch_up(index, view, compact) else None
+        if index is not None and (index.note["generation"] == generation or self._catch_up(index, view, compact)):
+            return index
+        return None
 
     def _load(self, view: str, metric: str) -> VectorIndex | None:
         try:
@@ -200,7 +219,7 @@ class Indexes:
         """Return how many rows came and went since an index was built."""
         try:
             built = np.load(self.folder / note["ids"])
-        except (OSError, ValueError):  # the next search finds that, and builds it anew
+        except (OSError, ValueError, EOFError):  # the next search finds that, and builds it anew
             built = np.zeros(0, np.int64)
         ids = self.store.ids()
         return len(np.setdiff1d(ids, built)), len(np.setdiff1d(built, ids))

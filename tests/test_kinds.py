@@ -358,6 +358,33 @@ def test_vectors_that_are_damaged_are_built_anew_and_the_wish_is_kept(stored: Pa
         assert collection.indexes.describe()[0]["kind"] == "ivf-sq8"
 
 
+def test_verify_finds_a_damaged_structure_and_mends_it_as_it_was_asked_for(stored: Path) -> None:
+    with embedx.open(stored) as collection:
+        collection.build_index(kind="ivf-sq8", recall=0.9)
+        assert not collection.verify().found
+    (file,) = (stored / "index").glob("*.faiss")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with embedx.open(stored) as collection:
+        assert [one.kind for one in collection.verify().found] == ["index"]
+        assert not collection.verify(repair=True).left
+        (shown,) = collection.indexes.describe()
+        assert (shown["kind"], shown["asked"]["recall"]) == ("ivf-sq8", 0.9)
+
+
+def test_an_index_that_has_outgrown_its_memory_does_not_fail_a_run(
+    stored: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with embedx.open(stored) as collection:
+        collection.build_index(kind="ivf-flat", max_memory=ROWS * 160)
+        write_rows(stored, clustered(2000), ROWS + 1)
+        with caplog.at_level(logging.WARNING, "embedx"):
+            collection.indexes.settle("L0.mean")
+        assert "max-memory" in caplog.text
+        assert collection.search(vector=VECTORS[7], k=1)[0].id == 8
+
+
 def test_refusals(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cases: list[tuple[list[str], str]] = [
         (["--recall", "1.5"], "1.5"),

@@ -109,7 +109,7 @@ class VectorIndex:
 
     def _search_structure(self, queries: Floats, k: int, drop: Ids | None) -> tuple[Floats, Ids] | None:
         """Search by what the structure proposes; None if it cannot answer as well as was promised."""
-        setting = next((self._settings[str(most)] for most in TUNED if k <= most and str(most) in self._settings), None)
+        setting = next((self._settings.get(str(most)) for most in TUNED if k <= most), None)
         without = self.gone
         if drop is not None and len(drop):
             without = np.union1d(without, self.matrix.ids[self.matrix.positions(drop)])
@@ -126,6 +126,16 @@ class VectorIndex:
             positions = None if drop is None else np.flatnonzero(~np.isin(self.tail.ids, drop))
             found.append(nearest(self.tail, queries, k, self.metric, positions))
         return merge(found, k) if len(found) > 1 else found[0]
+
+    def check(self) -> None:
+        """Compare all that was written with its checksums.
+
+        Raises:
+            Damaged: something differs.
+        """
+        self.matrix.all()
+        if self._folder is not None and "structure" in self.note:
+            read_structure(self._folder, self.note)
 
     def _read_structure(self) -> Structure | None:
         """Return the structure; one that is damaged is named and left alone, and every answer is exact."""
