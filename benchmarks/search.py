@@ -73,9 +73,9 @@ def flat_against_faiss(queries: Floats) -> Iterator[str]:
         order = (0, 1) if turn % 2 else (1, 0)
         taken = {which: timed(works[which]) for which in order}
         runs.append((taken[0], taken[1]))
-    theirs, mine = np.median(runs, axis=0)
+    theirs, mine = np.min(runs, axis=0)
     ratio = np.median([own / other for other, own in runs])
-    yield "| 1 000 queries over 100 000 x 768, k = 10, median of 11 turns | s | ratio |"
+    yield "| 1 000 queries over 100 000 x 768, k = 10 | s, least of 11 | ratio, median of 11 turns |"
     yield "|---|---|---|"
     yield f"| faiss IndexFlatIP | {theirs:.3f} | 1 |"
     yield f"| embedx, flat | {mine:.3f} | {ratio:.3f} |"
