@@ -23,6 +23,7 @@ check: $(READY)
 
 bench: $(READY)
 	$(RUN)/python benchmarks/extractors.py
+	$(RUN)/python benchmarks/search.py
 
 format: $(READY)
 	$(RUN)/ruff format

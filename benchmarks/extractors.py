@@ -1,4 +1,6 @@
-"""Measure what the extractors promise beyond the tests, and write BENCHMARKS.md. `make bench` runs it; 10 minutes.
+"""Measure what the extractors promise beyond the tests, and write their part of BENCHMARKS.md.
+
+`make bench` runs it; 10 minutes.
 
 Half precision: every family in its published shape (with random weights, YAMNet with real ones where they are), the
 mean-pooled last layer in bfloat16 and float16 against float32. Memory: one recording of 10 h. Accuracy: the linear
@@ -20,6 +22,7 @@ import numpy as np
 import soundfile
 import torch
 import transformers
+from page import write_part
 from safetensors.torch import save_file
 
 import embedx
@@ -178,14 +181,13 @@ def main() -> None:
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}"
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
     parts = [
-        "# Benchmarks\n",
         f"Made by `make bench` on {time.strftime('%Y-%m-%d')} at commit {commit.strip()}: {device}, {versions}.\n",
         section("Half precision: lowest cosine to float32 over six clips, mean of the last layer", half_precision),
         section("Memory of a long recording", long_recording(10)),
     ]
     if SHARED.is_dir():
         parts.append(section("ESC-10, five official folds", esc10))
-    (ROOT / "BENCHMARKS.md").write_text("\n".join(parts), encoding="utf-8")
+    write_part("Benchmarks", "\n".join(parts))
 
 
 if __name__ == "__main__":

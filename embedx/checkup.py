@@ -64,7 +64,7 @@ def examine_indexes(root: Path) -> list[Finding]:
                 try:
                     index = VectorIndex.load(root / FOLDER, file.stem, metric, indexes.identity(view))
                     if index is not None:
-                        index.matrix.all()
+                        index.check()
                         if index.note["token"] != store.token(index.note["generation"]):
                             raise Damaged("it was made of another store")
                 except (Damaged, KeyError) as error:
@@ -147,9 +147,9 @@ def windows_of(store: Store, recipe: Recipe, recording: Recording, rows: Sequenc
 
 def rebuild_indexes(root: Path) -> None:
     """Build anew what is damaged of the indexes, and those that the repair made stale."""
-    for one in examine_indexes(root):
-        if one.kind == "index":
-            Path(one.place).unlink(missing_ok=True)
+    damaged = [Path(one.place).stem for one in examine_indexes(root) if one.kind == "index"]
     with Store(root) as store, contextlib.suppress(NothingToDo):
         indexes = Indexes(store)
+        for name in damaged:
+            indexes.renew(name)
         indexes.get(store.recipe.default_view)

@@ -185,7 +185,7 @@ def extract(
         run.finish()
     collection = Collection(out, model=model, allow_pickle=allow_pickle)
     if len(collection):
-        collection.indexes.get(collection.recipe.default_view, compact=True)
+        collection.indexes.settle(collection.recipe.default_view)
     return collection
 
 

@@ -13,6 +13,7 @@ import click
 from embedx import __version__
 from embedx.cli.duplicates import duplicates
 from embedx.cli.extract import extract
+from embedx.cli.index import index
 from embedx.cli.interchange import export, import_
 from embedx.cli.output import print_json
 from embedx.cli.probe import probe
@@ -43,7 +44,7 @@ def cli() -> None:
 
 
 COMMANDS = (
-    *(extract, search, probe, duplicates, status, rm, label, compact, verify, merge),
+    *(extract, search, probe, duplicates, index, status, rm, label, compact, verify, merge),
     *(export, import_, models, completion),
 )
 for command in COMMANDS:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 import click
 from click.shell_completion import get_completion_class
 
+from embedx.cli.index import print_indexes
 from embedx.cli.output import FORMATS, print_json, print_rows, size
 
 
@@ -42,13 +43,17 @@ def status(collection: str, failed: bool, form: str) -> None:
             "fingerprint": recipe.fingerprint,
             "last_run": store.last_run(),
         }
+        indexes = opened.indexes.describe()
     if form == "json":
-        print_json(facts | {"recipe": asdict(recipe)})
+        print_json(facts | {"recipe": asdict(recipe), "indexes": indexes})
         return
     lines = [
         {"what": name, "value": ", ".join(words(value)) or "none"} for name, value in (facts | asdict(recipe)).items()
     ]
     print_rows(lines, ["what", "value"], form)
+    if form == "table" and indexes:
+        click.echo()
+        print_indexes(indexes)
 
 
 @click.command(

@@ -3,26 +3,49 @@
 An index is derived from the store and disposable. `<view>.<metric>.json` in its folder is a note that names its files
 and their checksums, the generation of the store that it was built from, and what was measured. The note is written
 last, by a rename: an index is there whole or not at all. What does not agree with it is not used.
+
+A structure of an approximate kind (`kinds`), with settings that reach the recall that was asked for (`tuning`), may lie
+beside the vectors. It serves searches for up to 100 rows without a filter; every other answer is exact.
 """
 
+import contextlib
+import fcntl
 import json
+import logging
 import secrets
 import time
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from embedx.disk import replace_file
 from embedx.errors import DiskError
-from embedx.index.exact import METRICS, merge, nearest, prepare, scores_of
+from embedx.index.exact import METRICS, merge, nearest, prepare, score_proposed, scores_of
+from embedx.index.kinds import KINDS, Structure, pick_kind, read_size, read_structure, write_structure
 from embedx.index.matrix import Damaged, Floats, Ids, Matrix, read_matrix, write_matrix
+from embedx.index.tuning import HELD, TUNED, Setting, build_structure, measure
 
-__all__ = ["METRICS", "Damaged", "Floats", "Ids", "VectorIndex", "write_index"]
+__all__ = [
+    "KINDS",
+    "METRICS",
+    "Damaged",
+    "Draft",
+    "Floats",
+    "Ids",
+    "VectorIndex",
+    "pick_kind",
+    "read_note",
+    "read_size",
+    "write_index",
+]
 
 BEING_WRITTEN_S = 60  # a file that was touched so recently may belong to a build in another process
+MOST_LEFT_OUT = 0.1  # of the rows of a structure may have gone; beyond, its recall was never measured: exact
+log = logging.getLogger("embedx")
 
 
 class VectorIndex:
@@ -32,10 +55,15 @@ class VectorIndex:
     what was built; since then rows may have `gone`, and others have come (`tail`): those are compared one by one.
     """
 
-    def __init__(self, matrix: Matrix, metric: str = "cosine", *, note: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, matrix: Matrix, metric: str = "cosine", *, note: dict[str, Any] | None = None, folder: Path | None = None
+    ) -> None:
         self.matrix = matrix
         self.metric = metric
         self.note = note or {"kind": "flat"}
+        self._folder = folder
+        self._structure: Structure | None = None  # read when it is first needed
+        self._settings: dict[str, Setting] = self.note.get("settings", {})
         self._keep_up(np.zeros(0, np.int64), Matrix(np.zeros(0, np.int64), np.zeros((0, matrix.dim), np.float32)))
 
     @classmethod
@@ -66,14 +94,63 @@ class VectorIndex:
         """Return scores [Q, K] and ids [Q, K] of the nearest vectors, best first; K is k or all there are, if fewer.
 
         `keep` restricts the search to some ids and `drop` takes some out, before anything is ranked. An answer within
-        `keep` is always exact.
+        `keep` is always exact; `exact` asks for that elsewhere. Scores are exact always.
 
         Raises:
             Damaged: a vector is not what was written.
         """
         queries = prepare(queries, self.metric)
+        if keep is None and not exact:
+            approximate = self._search_structure(queries, k, drop)
+            if approximate is not None:
+                return approximate
         found = [nearest(matrix, queries, k, self.metric, positions) for matrix, positions in self._parts(keep, drop)]
         return merge(found, k) if len(found) > 1 else found[0]
+
+    def _search_structure(self, queries: Floats, k: int, drop: Ids | None) -> tuple[Floats, Ids] | None:
+        """Search by what the structure proposes; None if it cannot answer as well as was promised."""
+        setting = next((self._settings.get(str(most)) for most in TUNED if k <= most), None)
+        without = self.gone
+        if drop is not None and len(drop):
+            without = np.union1d(without, self.matrix.ids[self.matrix.positions(drop)])
+        structure = self._read_structure() if setting else None
+        if setting is None or structure is None or k < 1 or len(without) > MOST_LEFT_OUT * len(self.matrix):
+            return None
+        proposed = structure.propose(queries, setting["breadth"], setting["candidates"], without)
+        there = min(k, len(self.matrix) - len(without))
+        if not len(queries) or (proposed >= 0).sum(axis=1).min() < there:
+            return None
+        scores = score_proposed(self.matrix, queries, proposed, self.metric)
+        found = [merge([(scores, proposed)], there)]
+        if len(self.tail):
+            positions = None if drop is None else np.flatnonzero(~np.isin(self.tail.ids, drop))
+            found.append(nearest(self.tail, queries, k, self.metric, positions))
+        return merge(found, k) if len(found) > 1 else found[0]
+
+    def check(self) -> None:
+        """Compare all that was written with its checksums.
+
+        Raises:
+            Damaged: something differs.
+        """
+        self.matrix.all()
+        if self._folder is not None and "structure" in self.note:
+            read_structure(self._folder, self.note)
+
+    def _read_structure(self) -> Structure | None:
+        """Return the structure; one that is damaged is named and left alone, and every answer is exact."""
+        if self._structure is None and self._folder is not None and "structure" in self.note:
+            try:
+                self._structure = read_structure(self._folder, self.note)
+            except Damaged as error:
+                log.warning(
+                    "The index of %s is damaged (%s): every vector is compared instead. `embedx index build` makes it "
+                    "anew.",
+                    self.note.get("view"),
+                    error,
+                )
+                self._settings = {}
+        return self._structure
 
     def scores(self, queries: Floats, *, keep: Ids | None = None, drop: Ids | None = None) -> tuple[Ids, Floats]:
         """Return ids [N], ascending, and the exact scores [Q, N] of all rows, or of those in `keep` without `drop`.
@@ -126,7 +203,91 @@ class VectorIndex:
         different = [key for key, value in identity.items() if note.get(key) != value]
         if different or note.get("metric") != metric:
             raise Damaged(f"it was made of something else ({', '.join(different) or 'metric'})")
-        return cls(read_matrix(folder, note), metric, note=note)
+        return cls(read_matrix(folder, note), metric, note=note, folder=folder)
+
+
+class Draft:
+    """An index while it is made; nobody sees it before `publish`, and the one that was there before serves until then.
+
+    First the vectors, then perhaps a structure over them::
+
+        with Draft(folder, "L0.mean.cosine", "cosine") as draft:
+            draft.add_matrix(identity, rows, dim, blocks)
+            draft.add_structure("ivf-rabitq", 0.99)
+            index = draft.publish()
+
+    Raises:
+        DiskError: the disk is full or refuses. The index that was there before stays.
+    """
+
+    def __init__(self, folder: Path, name: str, metric: str) -> None:
+        self.folder, self.name, self.metric = folder, name, metric
+        self.stem = folder / f"{name}-{secrets.token_hex(4)}"  # files of two builds never mix
+        self.note: dict[str, Any] = {}
+        self.begun = time.perf_counter()
+
+    def __enter__(self) -> "Draft":
+        try:
+            self.folder.mkdir(exist_ok=True)
+            self._replaced = files_of(self.folder, self.name)
+            self._hold = open(lock_of(self.stem), "wb")  # held until the draft is left
+            fcntl.flock(self._hold, fcntl.LOCK_EX)
+        except OSError as error:
+            raise DiskError(f"The folder {self.folder} cannot be written: {error.strerror}.") from error
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._hold.close()
+        lock_of(self.stem).unlink(missing_ok=True)
+        if error is not None:
+            for file in self.folder.glob(f"{self.stem.name}.*"):
+                file.unlink(missing_ok=True)
+
+    def add_matrix(self, identity: dict[str, Any], rows: int, dim: int, blocks: Iterable[tuple[Ids, Floats]]) -> None:
+        """Write vectors that come in blocks of (ids ascending, vectors [B, D]).
+
+        `identity` goes into the note: what `load` will be asked for.
+        """
+        prepared = ((ids, prepare(vectors, self.metric)) for ids, vectors in blocks)
+        self.note = identity | {"metric": self.metric, "kind": "flat"} | write_matrix(self.stem, rows, dim, prepared)
+        self.index = VectorIndex(read_matrix(self.folder, self.note), self.metric, note=self.note, folder=self.folder)
+
+    def add_structure(self, kind: str, recall: float) -> None:
+        """Write a structure of a kind, tuned to a recall, and measure the index; of a flat one there is nothing to add.
+
+        Where no setting reaches the recall nothing is written, and the note says why every search is exact.
+
+        Raises:
+            Damaged: a vector is not what was written a moment ago.
+        """
+        matrix = self.index.matrix
+        if kind != "flat":
+            structure, settings = build_structure(kind, matrix, self.metric, recall)
+            if structure is None or not settings:
+                why = (
+                    f"no setting of {kind} reached a recall of {recall:g}" if structure else "few rows have a direction"
+                )
+                self.note["remark"] = f"every search is exact: {why}"
+            else:
+                self.note |= {"kind": kind, "settings": settings, "structure_rows": len(structure)}
+                self.note |= write_structure(self.stem, structure)
+        self.index = VectorIndex(matrix, self.metric, note=self.note, folder=self.folder)
+        self.note["memory_bytes"] = self.note.get("structure_bytes", len(matrix) * matrix.dim * 4)
+        self.note["build_s"] = round(time.perf_counter() - self.begun, 2)
+        self.note["built"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        some = np.linspace(0, len(matrix) - 1, min(HELD, len(matrix))).astype(np.int64)
+        self.note |= measure(lambda queries: self.index.search(queries, TUNED[0]), matrix.take(some))
+
+    def publish(self) -> VectorIndex:
+        """Let the index take the place of the one before, and take away the files of old and of killed builds."""
+        write_note(self.folder, self.name, self.note)
+        kept = files_of(self.folder, self.name)
+        for file in self.folder.glob(f"{self.name}-*"):
+            old = file.name in self._replaced or time.time() - file.stat().st_mtime > BEING_WRITTEN_S
+            stem = self.name + file.name[len(self.name) :].split(".")[0]
+            if old and file.name not in kept and not is_held(self.folder / stem):
+                file.unlink(missing_ok=True)
+        return self.index
 
 
 def write_index(
@@ -138,29 +299,29 @@ def write_index(
     dim: int,
     blocks: Iterable[tuple[Ids, Floats]],
 ) -> VectorIndex:
-    """Write an index of vectors that come in blocks of (ids ascending, vectors [B, D]), and open it.
-
-    `identity` goes into the note: what `load` will be asked for.
+    """Write a flat index, and open it; see `Draft`.
 
     Raises:
         DiskError: the disk is full or refuses. The index that was there before stays.
     """
-    try:
-        folder.mkdir(exist_ok=True)
-        replaced = files_of(folder, name)
-    except OSError as error:
-        raise DiskError(f"The folder {folder} cannot be written: {error.strerror}.") from error
-    stem = folder / f"{name}-{secrets.token_hex(4)}"  # files of two builds never mix
-    prepared = ((ids, prepare(vectors, metric)) for ids, vectors in blocks)
-    note = identity | {"metric": metric, "kind": "flat"} | write_matrix(stem, rows, dim, prepared)
-    index = VectorIndex(read_matrix(folder, note), metric, note=note)
-    write_note(folder, name, note)
-    kept = files_of(folder, name)
-    for file in folder.glob(f"{name}-*"):
-        old = file.name in replaced or time.time() - file.stat().st_mtime > BEING_WRITTEN_S
-        if old and file.name not in kept:
-            file.unlink(missing_ok=True)
-    return index
+    with Draft(folder, name, metric) as draft:
+        draft.add_matrix(identity, rows, dim, blocks)
+        return draft.publish()
+
+
+def lock_of(stem: Path) -> Path:
+    """Return the file that a process holds while it makes an index of this name."""
+    return stem.with_name(stem.name + ".building")
+
+
+def is_held(stem: Path) -> bool:
+    """Tell whether a process is making an index of this name now."""
+    with contextlib.suppress(FileNotFoundError), open(lock_of(stem), "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def files_of(folder: Path, name: str) -> set[str]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from embedx.index.matrix import Floats, Ids, Matrix
+from embedx.index.matrix import Damaged, Floats, Ids, Matrix
 
 METRICS = ("cosine", "ip", "l2")
 FEW = 20  # queries; below this a product with numpy is faster than faiss, and nothing has to be imported
@@ -52,6 +52,27 @@ def nearest(matrix: Matrix, queries: Floats, k: int, metric: str, positions: Ids
         for some in (positions[start : start + CHUNK] for start in range(0, count, CHUNK))
     ]
     return merge(found, k)
+
+
+def score_proposed(matrix: Matrix, queries: Floats, proposed: Ids, metric: str) -> Floats:
+    """Return the exact scores [Q, M] of ids [Q, M] that were proposed for each query; of -1, no id, minus infinity.
+
+    Raises:
+        Damaged: an id is none of the matrix.
+    """
+    scores = np.full(proposed.shape, -np.inf, np.float32)
+    at_once = max(1, CHUNK // max(1, proposed.shape[1]))
+    for start in range(0, len(queries), at_once):
+        some = proposed[start : start + at_once]
+        valid = some >= 0
+        positions = matrix.positions(some[valid])
+        if len(positions) != valid.sum():
+            raise Damaged("a row is proposed that is not there")
+        ends = np.cumsum(valid.sum(axis=1))[:-1]
+        vectors = np.split(matrix.take(positions), ends)
+        pairs = zip(queries[start : start + at_once], vectors, strict=True)
+        scores[start : start + at_once][valid] = np.concatenate([score(q[None], near, metric)[0] for q, near in pairs])
+    return scores
 
 
 def knn(queries: Floats, vectors: Floats, ids: Ids, k: int, metric: str) -> tuple[Floats, Ids]:

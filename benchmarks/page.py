@@ -1,0 +1,24 @@
+"""The page BENCHMARKS.md: every script owns the part under its heading, and leaves the others alone."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "BENCHMARKS.md"
+
+
+def write_part(heading: str, text: str) -> None:
+    """Put a text under `# heading`, in the place of what was there."""
+    before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    PAGE.write_text(replace_part(before, heading, text), encoding="utf-8")
+
+
+def replace_part(page: str, heading: str, text: str) -> str:
+    r"""Return a page with one part replaced, or added at the end.
+
+    >>> replace_part("# A\n\nold\n\n# B\n\nkept\n", "A", "new")
+    '# A\n\nnew\n\n# B\n\nkept\n'
+    """
+    parts = {part.split("\n")[0]: part.strip() for part in re.split(r"^# ", page, flags=re.MULTILINE) if part.strip()}
+    parts[heading] = f"{heading}\n\n{text.strip()}"
+    return "\n\n".join(f"# {part}" for part in parts.values()) + "\n"
