@@ -47,7 +47,10 @@ def examine(folder: str | os.PathLike[str]) -> list[Finding]:
     found = [Finding("foreign", str(one), "It does not belong to a collection.") for one in strangers]
     found += inspect(root)
     if not found:  # an index is compared with its store
-        found += examine_indexes(root)
+        try:
+            found += examine_indexes(root)
+        except StoreError as error:  # its parts do not belong together
+            found.append(Finding("file", str(root / FILE_NAME), str(error)))
     return found
 
 
@@ -95,6 +98,8 @@ def check(
     if not repair or not result.found:
         return result
     root = Path(folder)
+    if not (root / FILE_NAME).is_file():
+        return result
     try:
         with Store(root, write=True, wait=wait) as store:
             result.removed = store.mend(result.found)
@@ -105,10 +110,11 @@ def check(
                 embedder = Embedder.from_recipe(store.recipe, model=model, allow_pickle=allow_pickle)
                 result.remade = remake(store, embedder, vectors)
             store.compact()  # writes every page anew, also those that nothing uses
-    except StoreError:
-        return result
-    rebuild_indexes(root)
-    result.left = examine(root)
+        rebuild_indexes(root)
+    except StoreError:  # there is more to it than can be mended
+        pass
+    lost = [one for one in result.found if one.kind == "log"]  # what was in it is gone for good
+    result.left = lost + examine(root)
     return result
 
 

@@ -125,6 +125,8 @@ def test_relabel(store: Store) -> None:
         "UPDATE vectors_L0_mean SET vector = substr(vector, 1, 12) WHERE id = 2",
         "UPDATE vectors_L0_mean SET (vector, checksum) = "
         "(SELECT vector, checksum FROM vectors_L0_mean WHERE id = 1) WHERE id = 2",
+        "UPDATE vectors_L0_mean SET (vector, checksum) = "
+        "(SELECT vector, checksum FROM vectors_L1_mean WHERE id = 2) WHERE id = 2",
     ],
 )
 def test_a_damaged_or_swapped_vector_is_never_served(store: Store, damage: str) -> None:

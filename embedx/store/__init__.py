@@ -10,9 +10,9 @@ import json
 import os
 import secrets
 import sqlite3
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from embedx.errors import StoreError, UsageError
 from embedx.recipe import Recipe
 from embedx.store import filters
 from embedx.store.inspection import Finding
-from embedx.store.lock import Lock
+from embedx.store.lock import Lock, Note, read_note
 from embedx.store.mending import column_kinds, mend
 from embedx.store.schema import (
     FILE_NAME,
@@ -35,6 +35,8 @@ from embedx.store.schema import (
     explained,
     fill_sums,
     migrate,
+    tally,
+    vector_sum,
     write_empty,
 )
 
@@ -93,9 +95,11 @@ class Store:
         if not self.file.is_file():
             raise UsageError(f"There is no collection in {self.folder} (no {FILE_NAME}). `embedx extract` makes one.")
         self._lock = Lock(self.folder, wait=wait) if write else None
-        self._sound = -1  # the generation in which all rows were compared with their checksums
+        self._searchable = -1  # the generation in which the tables were compared with their keys
+        self._sound = -1  # and that in which all rows were compared with their checksums
         try:
             with explained(self.file):
+                note = self._find_note()
                 self._db = connect(self.file, "rw" if write else "ro")
                 version = check_version(self._db, self.file)
                 if write:
@@ -104,6 +108,8 @@ class Store:
                     self._db.execute("PRAGMA foreign_keys = ON")
                 if version < len(MIGRATIONS):
                     self._update_format(version, wait)
+                elif note.state is not None:
+                    self._compare_with(note.state)
         except BaseException:
             self._unlock()
             raise
@@ -119,6 +125,39 @@ class Store:
                 "cannot be written. Copy the collection to a place where you may write."
             )
         Store(self.folder, write=True, wait=wait).close()
+
+    def _find_note(self) -> Note:
+        """Return what the last writer noted beside the store.
+
+        Raises:
+            StoreError: a log lies beside a store that was sealed without one: SQLite would believe it.
+        """
+        log = Path(f"{self.file}-wal")
+        try:
+            note = read_note(self.folder) if self._lock is None else self._lock.note
+            if note.seal is None or not log.is_file() or not log.stat().st_size:
+                return note
+            if self._lock is None and read_note(self.folder) != note:  # a writer has begun meanwhile
+                return Note()
+        except StoreError:  # a damaged lock is in nobody's way; `verify` finds it
+            return Note()
+        raise StoreError(f"{log} is no part of {self.file}, which was sealed without one. Move it away.")
+
+    def _compare_with(self, state: Mapping[str, Any]) -> None:
+        """Refuse an older copy of the file, or that of another collection, beside the lock of this one.
+
+        A store that has grown since it was in this state still knows the token of that generation.
+        """
+        try:
+            known = self.token(state["generation"]) == state["token"]
+            newer = int(self._get("labelled")) >= state["labelled"]
+        except StoreError:  # this very entry is damaged: what reads it will say so
+            return
+        if not (known and newer):
+            raise StoreError(
+                f"{self.file} is an older copy, or belongs to another collection: it is not what the last writer left "
+                f"(see {self.folder / 'lock'}). Put the right file back, or copy the whole folder."
+            )
 
     @classmethod
     def create(
@@ -154,14 +193,16 @@ class Store:
 
     def close(self) -> None:
         """Close the file and let go of the lock. A writer seals what it leaves, if no reader is in its way."""
-        settled = False
-        if self._lock is not None and self._lock.seal is None:
-            with contextlib.suppress(sqlite3.Error):
-                settled = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+        state: dict[str, Any] | None = None
+        if self._lock is not None and self._lock.note.seal is None:
+            with contextlib.suppress(sqlite3.Error, StoreError):
+                if self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0:
+                    generation, labelled = self.generation, int(self._get("labelled"))
+                    state = {"generation": generation, "token": self.token(generation), "labelled": labelled}
         self._db.close()
-        if settled and self._lock is not None:
+        if state is not None and self._lock is not None:
             with contextlib.suppress(OSError):
-                self._lock.set_seal(self.file)
+                self._lock.set_seal(self.file, state)
         self._unlock()
 
     def __enter__(self) -> "Store":
@@ -190,13 +231,15 @@ class Store:
     @property
     def rewritten(self) -> int:
         """The last generation in which vectors of rows that were there were replaced (0: never)."""
-        return int(self._get("rewritten", "0"))
+        return int(self._get("rewritten"))
 
     @property
     def views(self) -> dict[str, int]:
         """Name and dimension of every view, in the order of the recipe."""
         dims = {name: dim for name, _, _, dim, *_ in self._checked("views")}
-        return {view: dims[view] for view in self.recipe.views if view in dims}
+        if dims.keys() != set(self.recipe.views):
+            raise StoreError(f"{self.file} is damaged: its views are not those of its recipe.")
+        return {view: dims[view] for view in self.recipe.views}
 
     @property
     def columns(self) -> dict[str, str]:
@@ -206,15 +249,15 @@ class Store:
     @property
     def dtype(self) -> str:
         """How vectors are stored: "float32" or "float16"; they are read as float32."""
-        return str(self._checked("views")[0][4])
+        return str(self._table(self.recipe.default_view)[2].name)
 
     def count(self) -> int:
         """Return the number of rows."""
-        return int(self._query("SELECT count(*) FROM rows")[0][0])
+        return self._noted("rows")[0]
 
     def hours(self) -> float:
         """Return the length of all recordings in hours, without those that failed."""
-        return float(self._query("SELECT total(duration_s) FROM recordings WHERE status = 'ok'")[0][0]) / 3600
+        return sum(one.duration_s or 0.0 for one in self.recordings().values() if not one.reason) / 3600
 
     def recordings(self) -> dict[str, Recording]:
         """Return every recording that was asked for, failed ones too, by path."""
@@ -232,24 +275,35 @@ class Store:
     def sources(self) -> dict[str, tuple[str, ...]]:
         """Return path -> what the run was given that embedded it (folders, manifests)."""
         given = {number: tuple(json.loads(text).get("sources", ())) for number, text in self._checked("runs")}
-        found = self._query("SELECT path, run FROM recordings")
-        return {os.fsdecode(path): given.get(run, ()) for path, run in found}
+        return {os.fsdecode(path): given.get(run, ()) for _, path, *_, run in self._checked("recordings")}
 
     def ids(self) -> NDArray[np.int64]:
-        """Return the ids of all rows, ascending."""
-        return np.array([number for (number,) in self._query("SELECT id FROM rows ORDER BY id")], np.int64)
+        """Return the ids of all rows, ascending.
+
+        Raises:
+            StoreError: some are missing.
+        """
+        with self.snapshot():
+            found = [number for (number,) in self._query("SELECT id FROM rows ORDER BY id")]
+            self._require_all("rows", found)
+        return np.array(found, np.int64)
 
     def rows(self, ids: Sequence[int] | None = None, path: str | None = None) -> list[Row]:
         """Return rows in the order of their ids: all, those with these ids, or those of one recording.
 
         Raises:
-            StoreError: one is damaged.
+            StoreError: one is damaged, or missing.
         """
         which, values = "", ()  # type: str, tuple[Any, ...]
         if path is not None:
+            self._require_searchable()
             which, values = "WHERE recording = (SELECT id FROM recordings WHERE path = ?)", (os.fsencode(path),)
         elif ids is not None:
             which, values = f"WHERE id IN {LISTED}", (listed(ids),)
+        with self.snapshot():
+            found = self._checked("rows", f"{which} ORDER BY id", values)
+            if ids is not None:
+                self._require_those(ids, [number for number, *_ in found], "rows")
         return [
             Row(
                 number,
@@ -263,15 +317,14 @@ class Store:
                 json.loads(meta),
                 stretch,
             )
-            for number, name, stretch, start, end, label, group, split, flags, meta in self._checked(
-                "rows", f"{which} ORDER BY id", values
-            )
+            for number, name, stretch, start, end, label, group, split, flags, meta in found
         ]
 
     def paths_of(self, content_hash: str) -> list[str]:
         """Return the recordings with this content."""
-        rows = self._query("SELECT path FROM recordings WHERE content_hash = ?", (content_hash,))
-        return [os.fsdecode(path) for (path,) in rows]
+        self._require_searchable()
+        found = self._checked("recordings", "WHERE content_hash = ?", (content_hash,))
+        return [os.fsdecode(path) for _, path, *_ in found]
 
     def vectors(self, view: str, ids: Sequence[int] | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return ids [N] and vectors [N, D] of a view in the order of the ids; every checksum is verified.
@@ -292,21 +345,27 @@ class Store:
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Yield what `vectors` returns in blocks of up to 2048 rows, so that memory stays bounded."""
         table, dim, dtype = self._table(view)
-        query = f"SELECT id, checksum, vector FROM {table}"
-        with explained(self.file):
-            if ids is None:
-                found = self._db.execute(f"{query} ORDER BY id")
-            else:
-                found = self._db.execute(f"{query} WHERE id IN {LISTED} ORDER BY id", (listed(ids),))
+        which = "" if ids is None else f"WHERE id IN {LISTED}"
+        values = () if ids is None else (listed(ids),)
+        seen: list[int] = []
+        with self.snapshot():
+            found = self._db.execute(f"SELECT id, checksum, vector FROM {table} {which} ORDER BY id", values)
             while blobs := found.fetchmany(BLOCK):
                 for number, stored, blob in blobs:
-                    if len(blob) != dtype.itemsize * dim or zlib.crc32(blob, number) != stored:
+                    sound = isinstance(blob, bytes) and len(blob) == dtype.itemsize * dim
+                    if not sound or vector_sum(table, number, blob) != stored:
                         raise StoreError(
                             f"The vector {view} of row {number} in {self.file} is damaged (its checksum differs). "
                             f"`embedx verify {self.folder} --repair` makes it anew from its recording."
                         )
+                numbers = [number for number, *_ in blobs]
+                seen += numbers
                 matrix = np.frombuffer(b"".join(blob for *_, blob in blobs), dtype).reshape(len(blobs), dim)
-                yield np.array([number for number, *_ in blobs], np.int64), matrix.astype(np.float32, copy=False)
+                yield np.array(numbers, np.int64), matrix.astype(np.float32, copy=False)
+            if ids is None:
+                self._require_all("rows", seen)
+            else:
+                self._require_those(ids, seen, f"vectors {view}")
 
     def filter(self, where: str) -> NDArray[np.int64]:
         """Return the ids of the rows that meet an SQL condition over their columns and metadata, ascending.
@@ -318,6 +377,7 @@ class Store:
             UsageError: the condition is wrong, names an unknown column, or does more than compare.
             StoreError: a row is damaged.
         """
+        self._require_searchable()
         if self._sound != (generation := self.generation):
             for _ in self._stream("rows"):
                 pass
@@ -328,6 +388,9 @@ class Store:
     def snapshot(self) -> Iterator[None]:
         """Let everything that is read inside come from one state of the store, whatever is committed meanwhile."""
         with explained(self.file):
+            if self._db.in_transaction:
+                yield
+                return
             self._db.execute("BEGIN")
             try:
                 yield
@@ -379,7 +442,7 @@ class Store:
                     blobs = [(row.id, vectors[view].astype(kind).tobytes()) for row, vectors in rows]
                     self._db.executemany(
                         f"INSERT INTO {table} (id, checksum, vector) VALUES (?, ?, ?)",
-                        [(number, zlib.crc32(blob, number), blob) for number, blob in blobs],
+                        [(number, vector_sum(table, number, blob), blob) for number, blob in blobs],
                     )
                 self._note_columns(dict(row.meta) for row, _ in rows)
                 added += [row.id for row, _ in rows]
@@ -396,7 +459,7 @@ class Store:
             )
             fill_sums(self._db, "rows", f"WHERE id IN {LISTED}", (listed([row.id for row in rows]),))
             self._note_columns(dict(row.meta) for row in rows)
-            self._set("labelled", str(int(self._get("labelled", "0")) + 1))
+            self._set("labelled", str(int(self._get("labelled")) + 1))
 
     def delete(self, ids: Sequence[int]) -> None:
         """Take rows out, in one transaction; a recording goes with its last row. Their ids are never used again."""
@@ -431,7 +494,7 @@ class Store:
                     "WHERE recording = (SELECT id FROM recordings WHERE path = ?)",
                     (os.fsencode(new.path),),
                 )
-            self._set("labelled", str(int(self._get("labelled", "0")) + 1))
+            self._set("labelled", str(int(self._get("labelled")) + 1))
 
     def rewrite(self, rows: Iterable[tuple[int, Vectors]]) -> None:
         """Put vectors made anew in the place of damaged ones, in one transaction."""
@@ -442,7 +505,7 @@ class Store:
                     blob = vector.astype(kind).tobytes()
                     self._db.execute(
                         f"INSERT OR REPLACE INTO {table} (id, checksum, vector) VALUES (?, ?, ?)",
-                        (number, zlib.crc32(blob, number), blob),
+                        (number, vector_sum(table, number, blob), blob),
                     )
             self._grow()
             self._set("rewritten", str(self.generation))
@@ -505,11 +568,11 @@ class Store:
         self._db.execute("INSERT INTO history (generation, token) VALUES (?, ?)", (generation, secrets.token_hex(8)))
         fill_sums(self._db, "history", "WHERE generation = ?", (generation,))
 
-    def _get(self, key: str, default: str | None = None) -> str:
+    def _get(self, key: str) -> str:
         found = self._checked("collection", "WHERE key = ?", (key,))
-        if not found and default is None:
+        if not found:
             raise StoreError(f"{self.file} is damaged: it has no {key}.")
-        return str(found[0][1]) if found else str(default)
+        return str(found[0][1])
 
     def _set(self, key: str, value: str) -> None:
         self._db.execute(
@@ -532,14 +595,71 @@ class Store:
     def _stream(self, table: str, which: str = "", values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         """Yield what `_checked` returns, one by one."""
         _, columns = SUMMED[table]
-        with explained(self.file):
+        whole = table in ("rows", "recordings") and not which.startswith("WHERE")
+        keys: list[int] = []
+        with self.snapshot():
             for stored, *rest in self._db.execute(f"SELECT checksum, {columns} FROM {table} {which}", values):
                 if checksum(rest) != stored:
                     raise StoreError(
                         f"{describe(table, rest)} in {self.file} is damaged (its checksum differs). `embedx verify "
                         f"{self.folder}` says what else is."
                     )
+                if whole:
+                    keys.append(rest[0])
                 yield tuple(rest)
+            if whole:
+                self._require_all(table, keys)
+
+    def _note_tally(self, before: Mapping[str, tuple[int, int]]) -> None:
+        """Write what a transaction changed in number, and not what is there: what was lost before stays missed."""
+        for table, (count, total) in tally(self._db).items():
+            if (count, total) != before[table]:
+                noted = self._noted(table)
+                self._set(table, f"{noted[0] + count - before[table][0]} {noted[1] + total - before[table][1]}")
+
+    def _noted(self, table: str) -> tuple[int, int]:
+        """Return how many rows or recordings there are, and the sum of their ids, as it was written."""
+        count, total = map(int, self._get(table).split())
+        return count, total
+
+    def _require_all(self, table: str, ids: Sequence[int]) -> None:
+        """See that everything is there: a damaged page can hide rows without a word.
+
+        Raises:
+            StoreError: some are missing.
+        """
+        count, total = self._noted(table)
+        in_order = all(one < other for one, other in pairwise(ids))  # pages that changed places break it
+        if (len(ids), sum(ids)) != (count, total) or not in_order:
+            raise StoreError(
+                f"{self.file} is damaged: {len(ids)} {table} are there, {count} were written, or other ones. "
+                f"`embedx verify {self.folder}` says what else is."
+            )
+
+    def _require_those(self, asked: Sequence[int], found: Sequence[int], what: str) -> None:
+        """See that of the rows that were asked for only such are missing as are not there at all.
+
+        Raises:
+            StoreError: another one is.
+        """
+        missing = {int(number) for number in asked}.difference(found)
+        if missing and (lost := missing.intersection(self.ids().tolist())):
+            raise StoreError(f"{self.file} is damaged: the {what} of row {min(lost)} cannot be found.")
+
+    def _require_searchable(self) -> None:
+        """See that every row and recording is found by its keys, once for every generation.
+
+        Raises:
+            StoreError: one is not.
+        """
+        with self.snapshot():
+            if self._searchable == (generation := self.generation):
+                return
+            for table in ("rows", "recordings"):
+                [complaint] = self._query(f"PRAGMA integrity_check({table})")[0]
+                if complaint != "ok":
+                    raise StoreError(f"{self.file} is damaged: {complaint}.")
+            self._searchable = generation
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -548,7 +668,9 @@ class Store:
             self._lock.break_seal()
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                before = tally(self._db)
                 yield
+                self._note_tally(before)
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:

@@ -1,8 +1,8 @@
 """Lock: who writes a collection, and the seal that the last writer left.
 
-The file `lock` names the writer in its first line. A writer that closes properly adds a second one, the seal: the size
-and hash of the store as it left it. A store that is sealed and not as the seal says has been damaged; without a seal
-its last writer is at work, or was killed.
+The file `lock` names the writer in its first line. The second one says how far the store had come when a writer last
+closed it properly, and holds the seal until the next one changes it: size and hash. A store that is sealed and not as
+the seal says has been damaged; without a seal its last writer is at work, or was killed.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import socket
 import time
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,14 @@ from embedx.errors import LockedError, StoreError
 
 LOCK_NAME = "lock"
 POLL_S = 0.2  # between two looks at a lock that is waited for
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a writer that closed properly left."""
+
+    seal: dict[str, Any] | None = None  # size and sha256 of the store, until the next writer changes it
+    state: dict[str, Any] | None = None  # generation with its token, and the count of changes of labels
 
 
 class Lock:
@@ -41,9 +50,9 @@ class Lock:
                         f"{folder} is being written by {holder or 'another process'}. Wait for it (--wait), or stop it."
                     )
                 time.sleep(POLL_S)
-            self.seal: dict[str, Any] | None = None
+            self.note = Note()
             with contextlib.suppress(StoreError):
-                self.seal = read_seal(folder)
+                self.note = read_note(folder)
             self._write()
         except BaseException:
             os.close(self._handle)
@@ -51,14 +60,14 @@ class Lock:
 
     def break_seal(self) -> None:
         """Take the seal away, before the store is changed."""
-        if self.seal is not None:
-            self.seal = None
+        if self.note.seal is not None:
+            self.note = Note(None, self.note.state)
             self._write()
             os.fsync(self._handle)
 
-    def set_seal(self, file: Path) -> None:
-        """Seal a store that no one will change until the next writer comes."""
-        self.seal = {"size": file.stat().st_size, "sha256": hash_file(file)}
+    def set_seal(self, file: Path, state: dict[str, Any]) -> None:
+        """Seal a store that no one will change until the next writer comes; `state` says how far it has come."""
+        self.note = Note({"size": file.stat().st_size, "sha256": hash_file(file)}, state)
         self._write()
 
     def release(self) -> None:
@@ -73,30 +82,36 @@ class Lock:
 
     def _write(self) -> None:
         """Write in place, since a renamed file would be another lock. A kill leaves it empty: that is no seal."""
-        lines = f"process {os.getpid()} on {socket.gethostname()}\n"
-        if self.seal is not None:
-            lines += json.dumps(self.seal | {"sum": zlib.crc32(json.dumps([lines, self.seal]).encode())}) + "\n"
+        holder = f"process {os.getpid()} on {socket.gethostname()}"
+        second = [self.note.seal, self.note.state]
         os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, lines.encode(), 0)
+        os.pwrite(self._handle, f"{holder}\n{json.dumps([*second, sum_of(holder, second)])}\n".encode(), 0)
 
 
-def read_seal(folder: Path) -> dict[str, Any] | None:
-    """Return the seal of a folder; None where the last writer left none.
+def sum_of(holder: str, second: list[Any]) -> int:
+    """Return the checksum of what is in the file."""
+    return zlib.crc32(json.dumps([holder, *second]).encode())
+
+
+def read_note(folder: Path) -> Note:
+    """Return what the last writer noted; nothing where there was none yet.
 
     Raises:
         StoreError: the file is not what a writer writes.
     """
     try:
-        head, _, tail = (folder / LOCK_NAME).read_bytes().decode().partition("\n")
-        if not tail:
-            return None
-        seal: dict[str, Any] = json.loads(tail)
-        found = seal.pop("sum")
-        if zlib.crc32(json.dumps([head + "\n", seal]).encode()) == found:
-            return seal
+        text = (folder / LOCK_NAME).read_bytes().decode()
+        if not text:  # for an instant, while it is written
+            return Note()
+        holder, line, end = text.split("\n")
+        *second, found = json.loads(line)
+        if end == "" and sum_of(holder, second) == found:
+            return Note(*second)
     except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, AttributeError):
+        return Note()
+    except OSError as error:
+        raise StoreError(f"{folder / LOCK_NAME} cannot be read: {error.strerror}.") from error
+    except (ValueError, TypeError):
         pass
     raise StoreError(f"{folder / LOCK_NAME} is damaged.")
 

@@ -17,14 +17,15 @@ def mend(db: sqlite3.Connection, findings: Sequence[Finding]) -> list[str]:
     it back. What a run noted of itself is emptied, the kinds of the columns are found out anew, and a generation gets a
     new token, which makes its indexes stale.
     """
-    rows = [one.id for one in findings if one.kind == "row"]
+    rows = [one.id for one in findings if one.kind == "row" and not refer_again(db, one.id)]
     recordings = {one.id for one in findings if one.kind == "recording"}
     recordings |= {
         number for row in rows for (number,) in db.execute("SELECT recording FROM rows WHERE id = ?", (row,))
     }
     removed = []
     for number in sorted(recordings):
-        removed += [os.fsdecode(path) for (path,) in db.execute("SELECT path FROM recordings WHERE id = ?", (number,))]
+        found = db.execute("SELECT CAST(path AS BLOB) FROM recordings WHERE id = ?", (number,))
+        removed += [os.fsdecode(path) for (path,) in found]
         db.execute("DELETE FROM recordings WHERE id = ?", (number,))
     tables = {one.place.split(" ")[0] for one in findings if one.kind == "table"}
     for table in tables & {"runs", "history"}:
@@ -42,6 +43,17 @@ def mend(db: sqlite3.Connection, findings: Sequence[Finding]) -> list[str]:
         fill_sums(db, "columns")
     db.execute("REINDEX")
     return removed
+
+
+def refer_again(db: sqlite3.Connection, row: int) -> bool:
+    """Give a row back to its recording, if nothing but the reference to it is damaged; return whether that is so."""
+    _, columns = SUMMED["rows"]
+    for stored, number, _, *rest in db.execute(f"SELECT checksum, {columns} FROM rows WHERE id = ?", (row,)).fetchall():
+        for recording, path in db.execute("SELECT id, path FROM recordings").fetchall():
+            if checksum([number, path, *rest]) == stored:
+                db.execute("UPDATE rows SET recording = ? WHERE id = ?", (recording, row))
+                return True
+    return False
 
 
 def damaged(db: sqlite3.Connection, table: str) -> list[int]:

@@ -17,7 +17,7 @@ FILE_NAME = "store.db"
 APPLICATION_ID = 0x656D6278  # "embx" in the header of the file
 PAGE_SIZE = 32768  # several vectors of 768 float32 to a page
 
-MIGRATIONS = (  # user_version counts those that have been applied; fill_sums completes the second
+MIGRATIONS = (  # user_version counts those that have been applied; fill_sums completes all but the first
     """
     CREATE TABLE collection (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE runs (id INTEGER PRIMARY KEY, settings TEXT NOT NULL);
@@ -48,6 +48,12 @@ MIGRATIONS = (  # user_version counts those that have been applied; fill_sums co
     INSERT INTO history (generation, token)
         SELECT CAST(value AS INTEGER), lower(hex(randomblob(8))) FROM collection WHERE key = 'generation';
     """,
+    """
+    INSERT OR IGNORE INTO collection (key, value) VALUES ('labelled', '0'), ('rewritten', '0');
+    INSERT OR REPLACE INTO collection (key, value) SELECT 'rows', count(*) || ' ' || coalesce(sum(id), 0) FROM rows;
+    INSERT OR REPLACE INTO collection (key, value)
+        SELECT 'recordings', count(*) || ' ' || coalesce(sum(id), 0) FROM recordings;
+    """,
 )
 VECTORS = (
     "CREATE TABLE {} (id INTEGER PRIMARY KEY REFERENCES rows (id) ON DELETE CASCADE, "
@@ -77,6 +83,22 @@ def checksum(values: Sequence[Any]) -> int:
     return zlib.crc32("\x1f".join(map(str, values)).encode("utf-8", "surrogatepass"))
 
 
+def vector_sum(table: str, number: int, blob: bytes) -> int:
+    """Return the CRC-32 of a vector, begun with that of its table and row: none passes for that of another."""
+    return zlib.crc32(blob, zlib.crc32(f"{table} {number}".encode()))
+
+
+def renew_vector_sums(db: sqlite3.Connection) -> None:
+    """Bring the table into the checksums of vectors (since format 3). One that is damaged stays so."""
+
+    def renewed(table: str, number: int, stored: int, blob: bytes) -> int:
+        return vector_sum(table, number, blob) if zlib.crc32(blob, number) == stored else stored
+
+    db.create_function("renewed", 4, renewed)
+    for (table,) in db.execute("SELECT vectors FROM views").fetchall():
+        db.execute(f"UPDATE {table} SET checksum = renewed('{table}', id, checksum, vector)")
+
+
 def fill_sums(db: sqlite3.Connection, table: str, which: str = "", values: Sequence[Any] = ()) -> None:
     """Compute the checksums of rows of a table that have changed: all, or those that meet a condition."""
     key, columns = SUMMED[table]
@@ -89,7 +111,22 @@ def fill_sums(db: sqlite3.Connection, table: str, which: str = "", values: Seque
 def connect(file: Path, mode: str) -> sqlite3.Connection:
     """Open an existing SQLite file; one in a folder that cannot be written is taken to stand still."""
     still = "" if os.access(file.parent, os.W_OK) else "&immutable=1"
-    return sqlite3.connect(f"{file.absolute().as_uri()}?mode={mode}{still}", uri=True, isolation_level=None)
+    db = sqlite3.connect(f"{file.absolute().as_uri()}?mode={mode}{still}", uri=True, isolation_level=None)
+    db.text_factory = decode
+    return db
+
+
+def decode(text: bytes) -> str:
+    """Decode a text of the store. What is no UTF-8 is damaged: its checksum will differ, so that it can be named."""
+    return text.decode("utf-8", "surrogateescape")
+
+
+def tally(db: sqlite3.Connection) -> dict[str, tuple[int, int]]:
+    """Return the number and the sum of the ids of rows and of recordings: a page that is lost takes no trace along."""
+    return {
+        table: db.execute(f"SELECT count(*), coalesce(sum(id), 0) FROM {table}").fetchone()
+        for table in ("rows", "recordings")
+    }
 
 
 def check_version(db: sqlite3.Connection, file: Path) -> int:
@@ -111,6 +148,7 @@ def migrate(db: sqlite3.Connection, version: int) -> None:
                 db.execute(statement)
         for table in SUMMED:
             fill_sums(db, table)
+        renew_vector_sums(db)
         db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
         db.execute("COMMIT")
     except BaseException:
