@@ -92,7 +92,8 @@ class Store:
         self.file = self.folder / FILE_NAME
         if not self.file.is_file():
             raise UsageError(f"There is no collection in {self.folder} (no {FILE_NAME}). `embedx extract` makes one.")
-        self._lock = Lock(self.folder, wait=wait) if write else None
+        with explained(self.folder):
+            self._lock = Lock(self.folder, wait=wait) if write else None
         self._sound = -1  # the generation in which all rows were compared with their checksums
         try:
             with explained(self.file):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from embedx.disk import sync_folder
+from embedx.disk import make_folder, sync_folder
 from embedx.errors import DiskError, LockedError, StoreError, UsageError
 from embedx.recipe import Recipe, view_name
 from embedx.store.lock import LOCK_NAME, Lock
@@ -122,10 +122,11 @@ def migrate(db: sqlite3.Connection, version: int) -> None:
 def write_empty(folder: Path, recipe: Recipe, dim: int, dtype: str) -> None:
     """Make a folder with an empty store; the file appears whole, by a rename."""
     new = folder / f"{FILE_NAME}.new"
-    if folder.exists() and (not folder.is_dir() or {one.name for one in folder.iterdir()} - {new.name, LOCK_NAME}):
+    ours = {FILE_NAME, new.name, LOCK_NAME}
+    if folder.exists() and (not folder.is_dir() or {one.name for one in folder.iterdir()} - ours):
         raise UsageError(f"{folder} exists and is no collection. Name another place with -o (out).")
     with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         held = Lock(folder)
         try:
             if (folder / FILE_NAME).exists():  # another process was quicker
@@ -133,6 +134,7 @@ def write_empty(folder: Path, recipe: Recipe, dim: int, dtype: str) -> None:
             new.unlink(missing_ok=True)
             with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
                 db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+                db.execute("PRAGMA journal_mode = MEMORY")  # one on disk would outlive a crash, and is no use here
                 db.executescript(f"BEGIN; {MIGRATIONS[0]} PRAGMA user_version = 1; COMMIT")
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 db.executemany(

@@ -1,0 +1,69 @@
+"""Fixtures: a tiny corpus, the shim, and processes under it that run commands of embedx."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeVar
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.reliability.shim import Nursery, compile_shim
+
+Task = TypeVar("Task")
+AT_ONCE = 2  # nurseries: the cores of CI
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compile_shim(tmp_path_factory.mktemp("shim"))
+
+
+class Nurseries:
+    """Several of them, each working on a task at a time."""
+
+    def __init__(self, library: Path) -> None:
+        self.all = [Nursery(library) for _ in range(AT_ONCE)]
+        self.free: SimpleQueue[Nursery] = SimpleQueue()
+        for one in self.all:
+            self.free.put(one)
+
+    def __getitem__(self, number: int) -> Nursery:
+        return self.all[number]
+
+    def each(self, tasks: list[Task], work: Callable[[Nursery, Task], str]) -> list[str]:
+        """Do the work for every task, and return the complaints, each with its task."""
+
+        def do(task: Task) -> str:
+            nursery = self.free.get()
+            try:
+                complaint = work(nursery, task)
+            except Exception as error:  # one failure must not hide the others
+                complaint = f"{type(error).__name__}: {error}"
+            finally:
+                self.free.put(nursery)
+            return complaint and f"{task}: {complaint}"
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return [complaint for complaint in pool.map(do, tasks) if complaint]
+
+
+@pytest.fixture(scope="session")
+def nurseries(library: Path) -> Iterator[Nurseries]:
+    nurseries = Nurseries(library)
+    yield nurseries
+    for one in nurseries.all:
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six short recordings of one to four windows of half a second, in a folder per class."""
+    root = tmp_path_factory.mktemp("sounds")
+    for i in range(6):
+        (root / "ab"[i % 2]).mkdir(exist_ok=True)
+        noise = np.random.default_rng(i).uniform(-0.5, 0.5, 16_000 * (i + 2) // 4).astype(np.float32)
+        soundfile.write(root / "ab"[i % 2] / f"{i}.wav", noise, 16_000)
+    return root

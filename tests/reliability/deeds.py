@@ -1,0 +1,68 @@
+"""Commands that change a collection, each with a store to begin from; what can strike them is for the tests."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from embedx.cli import cli
+from tests.reliability.oracle import Contents, examine
+from tests.reliability.shim import Nursery
+
+OPTIONS = ("--window", 0.5)
+
+
+@dataclass(frozen=True)
+class Deed:
+    """A command, what it needs, and whether running it again after success finds nothing to do."""
+
+    name: str
+    arguments: Callable[[Path, Path], list[object]]  # corpus, collection -> arguments
+    begins: Callable[[Nursery, Path, Path], None] = lambda nursery, corpus, out: None  # makes what is there before
+
+
+def extracted(nursery: Nursery, corpus: Path, out: Path) -> None:
+    assert nursery.run("extract", corpus, "-o", out, *OPTIONS).code == 0
+
+
+DEEDS = {
+    deed.name: deed
+    for deed in (
+        Deed("extract", lambda corpus, out: ["extract", corpus, "-o", out, *OPTIONS]),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A deed with the store it begins from, and what the store holds before and after."""
+
+    deed: Deed
+    corpus: Path
+    start: Path  # a folder with the collection `c` in it, or without
+    before: Contents
+    after: Contents
+    calls: int  # that the deed takes when nothing strikes
+
+    def set_up(self, folder: Path) -> Path:
+        """Copy the beginning into a folder that is not there, and return the place of the collection in it."""
+        shutil.copytree(self.start, folder)
+        return folder / "c"
+
+    def arguments(self, collection: Path) -> list[object]:
+        return self.deed.arguments(self.corpus, collection)
+
+
+def stage(deed: Deed, nursery: Nursery, corpus: Path, folder: Path) -> Scene:
+    """Make the beginning, and run the deed once undisturbed."""
+    if deed.arguments(corpus, folder)[0] not in cli.commands:
+        pytest.skip(f"there is no `embedx {deed.name}`")
+    start, whole = folder / "start", folder / "whole"
+    start.mkdir(parents=True)
+    deed.begins(nursery, corpus, start / "c")
+    shutil.copytree(start, whole)
+    done = nursery.run(*deed.arguments(corpus, whole / "c"), root=whole)
+    assert done.code == 0, done.err
+    return Scene(deed, corpus, start, examine(start / "c"), examine(whole / "c"), done.calls)

@@ -1,0 +1,79 @@
+"""A process that has imported embedx once and forks a child for every command: hundreds of runs in seconds.
+
+Run as a script it reads orders from stdin, one line of JSON each, and answers on stdout. It runs under the shim of
+fault.c, which is armed in the child just before the command begins; everything from there on is the real command.
+"""
+
+import ctypes
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+MODULES = (
+    "embedx.cli embedx.ingest embedx.embedder embedx.extractors.logmel embedx.search embedx.collection "
+    "faiss pandas soundfile soxr sqlite3"
+)
+
+
+def serve() -> None:
+    """Answer orders until stdin ends."""
+    for name in MODULES.split():
+        importlib.import_module(name)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    print("{}", file=answers, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(carry_out(json.loads(line))), file=answers, flush=True)
+
+
+def carry_out(order: dict[str, Any]) -> dict[str, Any]:
+    """Run one command in a child; return its exit code (minus a signal) and how many calls the shim counted."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        os._exit(obey(order, writing))
+    os.close(writing)
+    killer = threading.Timer(order["kill_after"] or 1e6, os.kill, (child, signal.SIGKILL))
+    if order["kill_after"]:
+        killer.start()
+    with os.fdopen(reading) as pipe:
+        counted = pipe.read()
+    _, status = os.waitpid(child, 0)
+    killer.cancel()
+    return {"code": os.waitstatus_to_exitcode(status), "calls": int(counted or 0)}
+
+
+def obey(order: dict[str, Any], counter: int) -> int:
+    """Be the child: arm the shim, run the command, say how many calls it took."""
+    for number, name in enumerate(("/dev/null", order["out"], order["err"])):
+        handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(handle, number)
+        os.close(handle)
+    for name, value in order["settings"].items():
+        module, _, constant = name.rpartition(".")
+        assert hasattr(sys.modules[module], constant), name
+        setattr(sys.modules[module], constant, value)
+    from embedx.cli import run
+
+    shim = ctypes.CDLL(None)
+    fault = order["fault"]
+    shim.fault_arm(
+        os.fsencode(order["root"]),
+        ctypes.c_long(fault["first"]),
+        ctypes.c_long(fault["second"]),
+        fault["error"],
+        fault["lasting"],
+        os.fsencode(order["journal"]),
+    )
+    code = run(order["arguments"])
+    os.write(counter, str(ctypes.c_long(shim.fault_calls()).value).encode())
+    return code
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,58 @@
+"""R1, R2, R9: the disk fails at any one call, or is full from then on; nothing acknowledged is lost.
+
+Every command that changes a collection runs once for every call that it makes to change files, with that call failing.
+"""
+
+import errno
+import itertools
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.reliability.conftest import Nurseries
+from tests.reliability.deeds import DEEDS, Scene, stage
+from tests.reliability.oracle import complain, differ, examine, misled
+from tests.reliability.report import report
+from tests.reliability.shim import Fault, Nursery
+
+DISK = 6
+SLACK = 12  # calls beyond those of an undisturbed run: what is done about a failure can fail as well
+
+
+def strike(nursery: Nursery, scene: Scene, fault: Fault, folder: Path) -> str:
+    """Run a deed under a fault and once more without; return what is wrong with the outcome."""
+    collection = scene.set_up(folder)
+    done = nursery.run(*scene.arguments(collection), root=folder, fault=fault)
+    found = examine(collection)
+    wrong = complain(found, scene.before, scene.after)
+    if done.code not in (0, DISK) or "Traceback" in done.err:
+        wrong = f"exit code {done.code}: {done.err}"
+    elif done.code == 0 and differ(found, scene.after):
+        wrong = f"exit code 0, but {differ(found, scene.after)}"
+    elif done.acknowledged > len(found):
+        wrong = f"{done.acknowledged} recordings were acknowledged, {len(found)} are there"
+    if not wrong:
+        again = nursery.run(*scene.arguments(collection), root=folder)
+        final = examine(collection)
+        wrong = differ(final, scene.after) or misled(collection)
+        if again.code:
+            wrong = f"again: exit code {again.code}: {again.err}"
+    shutil.rmtree(folder)
+    return wrong
+
+
+@pytest.mark.parametrize("name", DEEDS)
+def test_any_call_may_fail(name: str, nurseries: Nurseries, corpus: Path, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    scene = stage(DEEDS[name], nurseries[0], corpus, tmp_path / "stage")
+    faults = [
+        Fault(number, 0, error, lasting)
+        for number in range(1, scene.calls + SLACK)
+        for error, lasting in ((errno.ENOSPC, False), (errno.EIO, False), (errno.ENOSPC, True))
+    ]
+    places = map(tmp_path.joinpath, map(str, itertools.count()))
+    failures = nurseries.each(faults, lambda nursery, fault: strike(nursery, scene, fault, next(places)))
+    report(f"faults: {name}, every call", len(faults), len(failures), begun)
+    assert not failures, "\n".join(failures)
