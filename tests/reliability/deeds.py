@@ -1,6 +1,7 @@
 """Commands that change a collection, each with a store to begin from; what can strike them is for the tests."""
 
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,17 @@ OPTIONS = ("--window", 0.5)
 
 @dataclass(frozen=True)
 class Deed:
-    """A command, what it needs, and whether running it again after success finds nothing to do."""
+    """A command, and what it needs."""
 
     name: str
     arguments: Callable[[Path, Path], list[object]]  # corpus, collection -> arguments
     begins: Callable[[Nursery, Path, Path], None] = lambda nursery, corpus, out: None  # makes what is there before
+    adds: bool = False  # rows, which then have ids that were never given
+
+    @property
+    def exists(self) -> bool:
+        """Whether this embedx has the command."""
+        return self.arguments(Path(), Path())[0] in cli.commands
 
 
 def extracted(nursery: Nursery, corpus: Path, out: Path) -> None:
@@ -30,7 +37,7 @@ def extracted(nursery: Nursery, corpus: Path, out: Path) -> None:
 DEEDS = {
     deed.name: deed
     for deed in (
-        Deed("extract", lambda corpus, out: ["extract", corpus, "-o", out, *OPTIONS]),
+        Deed("extract", lambda corpus, out: ["extract", corpus, "-o", out, *OPTIONS], adds=True),
     )
 }
 
@@ -45,6 +52,7 @@ class Scene:
     before: Contents
     after: Contents
     calls: int  # that the deed takes when nothing strikes
+    seconds: float
 
     def set_up(self, folder: Path) -> Path:
         """Copy the beginning into a folder that is not there, and return the place of the collection in it."""
@@ -57,12 +65,14 @@ class Scene:
 
 def stage(deed: Deed, nursery: Nursery, corpus: Path, folder: Path) -> Scene:
     """Make the beginning, and run the deed once undisturbed."""
-    if deed.arguments(corpus, folder)[0] not in cli.commands:
+    if not deed.exists:
         pytest.skip(f"there is no `embedx {deed.name}`")
     start, whole = folder / "start", folder / "whole"
     start.mkdir(parents=True)
     deed.begins(nursery, corpus, start / "c")
     shutil.copytree(start, whole)
+    begun = time.monotonic()
     done = nursery.run(*deed.arguments(corpus, whole / "c"), root=whole)
+    seconds = time.monotonic() - begun
     assert done.code == 0, done.err
-    return Scene(deed, corpus, start, examine(start / "c"), examine(whole / "c"), done.calls)
+    return Scene(deed, corpus, start, examine(start / "c"), examine(whole / "c"), done.calls, seconds)

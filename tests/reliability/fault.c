@@ -94,10 +94,11 @@ static ssize_t guarded_write(int fd, const void *data, size_t length, off_t offs
     __typeof__(&pwrite) write_at = REAL(pwrite);
     __typeof__(&write) write_on = REAL(write);
     int said = witness >= 0 && (fd == 1 || fd == 2);
-    if (!*root || (!said && !below(path_of(fd, path)))) return placed ? write_at(fd, data, length, offset) : write_on(fd, data, length);
+    if (!*root || (!said && !below(path_of(fd, path))))
+        return placed ? write_at(fd, data, length, offset) : write_on(fd, data, length);
     pthread_mutex_lock(&mutex);
     int refused = said ? 0 : verdict(1);
-    if (!placed) offset = said ? 0 : lseek(fd, 0, fcntl(fd, F_GETFL) & O_APPEND ? SEEK_END : SEEK_CUR);
+    if (!placed) offset = said ? fd : lseek(fd, 0, fcntl(fd, F_GETFL) & O_APPEND ? SEEK_END : SEEK_CUR);
     ssize_t result = -1;
     if (refused) errno = refused;
     else result = placed ? write_at(fd, data, length, offset) : write_on(fd, data, length);

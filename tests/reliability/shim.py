@@ -67,10 +67,9 @@ class Nursery:
     """Runs commands of embedx in forked children; see nursery.py."""
 
     def __init__(self, library: Path) -> None:
-        environment = os.environ | ONE_THREAD | {"LD_PRELOAD": str(library), "PYTHONPATH": package_root()}
         command = [sys.executable, "-P", str(HERE / "nursery.py")]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment() | {"LD_PRELOAD": str(library)}, text=True
         )
         self.folder = Path(tempfile.mkdtemp(prefix="nursery-"))
         self._hear()
@@ -117,8 +116,8 @@ class Nursery:
         return answer
 
 
-def package_root() -> str:
-    """Return the folder that holds the embedx which is imported here."""
+def environment() -> dict[str, str]:
+    """Return the variables under which a command runs the embedx that is imported here, on one thread."""
     import embedx
 
-    return str(Path(embedx.__file__).parents[1])
+    return os.environ | ONE_THREAD | {"PYTHONPATH": str(Path(embedx.__file__).parents[1])}
