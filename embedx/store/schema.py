@@ -122,8 +122,7 @@ def migrate(db: sqlite3.Connection, version: int) -> None:
 def write_empty(folder: Path, recipe: Recipe, dim: int, dtype: str) -> None:
     """Make a folder with an empty store; the file appears whole, by a rename."""
     new = folder / f"{FILE_NAME}.new"
-    ours = {FILE_NAME, new.name, LOCK_NAME}
-    if folder.exists() and (not folder.is_dir() or {one.name for one in folder.iterdir()} - ours):
+    if folder.exists() and (not folder.is_dir() or any(not is_ours(one.name) for one in folder.iterdir())):
         raise UsageError(f"{folder} exists and is no collection. Name another place with -o (out).")
     with explained(folder):
         make_folder(folder)
@@ -131,7 +130,8 @@ def write_empty(folder: Path, recipe: Recipe, dim: int, dtype: str) -> None:
         try:
             if (folder / FILE_NAME).exists():  # another process was quicker
                 return
-            new.unlink(missing_ok=True)
+            for left in folder.glob(f"{new.name}*"):  # by a process that was killed
+                left.unlink()
             with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
                 db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
                 db.execute("PRAGMA journal_mode = MEMORY")  # one on disk would outlive a crash, and is no use here
@@ -147,10 +147,17 @@ def write_empty(folder: Path, recipe: Recipe, dim: int, dtype: str) -> None:
                         view = (view_name(layer, pooling), layer, pooling, dim, dtype, table)
                         db.execute("INSERT INTO views VALUES (?, ?, ?, ?, ?, ?)", view)
                 migrate(db, 1)
+                # Before the file has its name: a kill during the switch leaves a journal that no reader may roll back.
+                db.execute("PRAGMA journal_mode = WAL")
             os.replace(new, folder / FILE_NAME)
             sync_folder(folder)
         finally:
             held.release()
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether a file may lie where a store is to be made: what a process left that was killed while it made one."""
+    return name in (FILE_NAME, LOCK_NAME) or name.startswith(f"{FILE_NAME}.new")
 
 
 @contextlib.contextmanager
