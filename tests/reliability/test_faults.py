@@ -10,10 +10,12 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from tests.reliability.conftest import Nurseries
-from tests.reliability.deeds import DEEDS, Scene, stage
+from tests.reliability.deeds import DEEDS, OPTIONS, Scene, stage
 from tests.reliability.oracle import complain, differ, examine, misled
 from tests.reliability.report import report
 from tests.reliability.shim import Fault, Nursery
@@ -59,3 +61,17 @@ def test_any_call_may_fail(name: str, nurseries: Nurseries, corpus: Path, tmp_pa
     failures = nurseries.each(faults, lambda nursery, fault: strike(nursery, scene, fault, next(places)))
     report(f"faults: {name}, every call", len(faults), len(failures), begun)
     assert not failures, "\n".join(failures)
+
+
+def test_an_index_of_another_store_is_not_believed(nurseries: Nurseries, corpus: Path, tmp_path: Path) -> None:
+    for name in "ab":  # as many rows each, by the same recipe
+        shutil.copytree(corpus, tmp_path / name)
+    for number, sound in enumerate(sorted((tmp_path / "b").rglob("*.wav"))):
+        samples, rate = soundfile.read(sound)
+        soundfile.write(sound, np.random.default_rng(number).permutation(samples) * (0.2 + 0.1 * number), rate)
+    for name in "ab":
+        assert nurseries[0].run("extract", tmp_path / name, "-o", tmp_path / f"{name}s", *OPTIONS).code == 0
+    shutil.rmtree(tmp_path / "bs" / "index")
+    shutil.copytree(tmp_path / "as" / "index", tmp_path / "bs" / "index")
+    assert misled(tmp_path / "bs") == ""
+    assert misled(tmp_path / "as") == ""
