@@ -156,7 +156,7 @@ def write_empty(folder: Path, recipe: Recipe, dim: int, dtype: str) -> None:
 
 
 def is_ours(name: str) -> bool:
-    """Tell whether a file may lie where a store is to be made: what a process left that was killed while it made one."""
+    """Tell whether a file may lie where a store is to be made: a process that was killed leaves some."""
     return name in (FILE_NAME, LOCK_NAME) or name.startswith(f"{FILE_NAME}.new")
 
 

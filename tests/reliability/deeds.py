@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from embedx.cli import cli
-from tests.reliability.oracle import Contents, examine
+from tests.reliability.oracle import Contents, alike, examine
 from tests.reliability.shim import Nursery
 
-OPTIONS = ("--window", 0.5)
+OPTIONS = ("--window", 0.5, "--layout", "files")
+HALF = "path GLOB '*/a/*'"  # of the corpus
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,25 @@ def extracted(nursery: Nursery, corpus: Path, out: Path) -> None:
     assert nursery.run("extract", corpus, "-o", out, *OPTIONS).code == 0
 
 
+def thinned(nursery: Nursery, corpus: Path, out: Path) -> None:
+    extracted(nursery, corpus, out)
+    assert nursery.run("rm", out, "--where", HALF).code == 0
+
+
+def in_parts(nursery: Nursery, corpus: Path, out: Path) -> None:
+    for part in "ab":
+        extracted(nursery, corpus / part, out.with_name(part))
+
+
 DEEDS = {
     deed.name: deed
     for deed in (
         Deed("extract", lambda corpus, out: ["extract", corpus, "-o", out, *OPTIONS], adds=True),
+        Deed("rm", lambda corpus, out: ["rm", out, "--where", HALF], extracted),
+        Deed("label", lambda corpus, out: ["label", out, "--set", "species=owl", "--where", HALF], extracted),
+        Deed("compact", lambda corpus, out: ["compact", out], thinned),
+        Deed("index", lambda corpus, out: ["index", "build", out], extracted),
+        Deed("merge", lambda corpus, out: ["merge", out.with_name("a"), out.with_name("b"), "-o", out], in_parts, True),
     )
 }
 
@@ -58,6 +74,11 @@ class Scene:
         """Copy the beginning into a folder that is not there, and return the place of the collection in it."""
         shutil.copytree(self.start, folder)
         return folder / "c"
+
+    @property
+    def changed(self) -> set[str]:
+        """The recordings that are there before, and are not to stay as they are."""
+        return {path for path, rows in self.before.items() if not alike(rows, self.after.get(path))}
 
     def arguments(self, collection: Path) -> list[object]:
         return self.deed.arguments(self.corpus, collection)

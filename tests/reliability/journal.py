@@ -120,9 +120,7 @@ class Disk:
         """Return the paths of files of which something written, or the name, would not survive."""
         there = {path: inode for path, inode in self.now.items() if inode and not path.endswith(UNSEEN)}
         return [
-            path
-            for path, inode in there.items()
-            if inode.pending or (inode.safe and self.safe.get(path) is not inode)
+            path for path, inode in there.items() if inode.pending or (inode.safe and self.safe.get(path) is not inode)
         ]
 
     def cut_power(self, folder: Path, dice: random.Random | None = None) -> None:

@@ -13,7 +13,13 @@ def seed(default: int = 0) -> int:
 def report(test: str, count: int, failures: int, begun: float, seed: int | None = None) -> None:
     """Append what a test did to the file that EMBEDX_REPORT names; `begun` is a reading of time.monotonic."""
     name = os.environ.get("EMBEDX_REPORT")
-    line = {"test": test, "count": count, "failures": failures, "seed": seed, "seconds": round(time.monotonic() - begun, 1)}
+    line = {
+        "test": test,
+        "count": count,
+        "failures": failures,
+        "seed": seed,
+        "seconds": round(time.monotonic() - begun, 1),
+    }
     print(json.dumps(line))
     if name:
         with open(name, "a", encoding="utf-8") as file:

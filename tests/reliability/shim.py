@@ -1,15 +1,12 @@
 """The shim of fault.c, compiled where there is a compiler, and the processes that run under it."""
 
-import contextlib
 import errno
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 # A commit after every third recording instead of every 256th, and a line of progress for each: the corpus is small.
 OFTEN = {"embedx.ingest.COMMIT_CLIPS": 3, "embedx.cli.extract.EMIT_SECONDS": 0.0}
 DIE = 0  # in place of an errno
@@ -49,7 +46,9 @@ class Outcome:
 
     def __post_init__(self) -> None:
         events = [json.loads(line) for line in self.err.splitlines() if line.startswith('{"event"')]
-        self.acknowledged = max((one["recordings"] for one in events if one["event"] in ("progress", "summary")), default=0)
+        self.acknowledged = max(
+            (one["recordings"] for one in events if one["event"] in ("progress", "summary")), default=0
+        )
 
 
 def compile_shim(folder: Path) -> Path:
@@ -69,7 +68,11 @@ class Nursery:
     def __init__(self, library: Path) -> None:
         command = [sys.executable, "-P", str(HERE / "nursery.py")]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment() | {"LD_PRELOAD": str(library)}, text=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment() | {"LD_PRELOAD": str(library)},
+            text=True,
         )
         self.folder = Path(tempfile.mkdtemp(prefix="nursery-"))
         self._hear()

@@ -5,6 +5,7 @@ a random part of the rest. Both must open as stores in which all that was acknow
 """
 
 import itertools
+import os
 import random
 import shutil
 import time
@@ -20,6 +21,7 @@ from tests.reliability.oracle import complain, differ, examine
 from tests.reliability.report import report, seed
 
 STDOUT = 1
+CUTS = int(os.environ.get("EMBEDX_CUTS", "1"))  # after each call, with a random part of what had not been flushed
 AGAIN = 8  # after every so many power cuts the command is run once more
 
 
@@ -30,9 +32,7 @@ def filmed(
     """A deed, the folder in which it was done, and its journal."""
     scene = stage(DEEDS[request.param], nurseries[0], corpus, tmp_path / "stage")
     collection = scene.set_up(tmp_path / "filmed")
-    done = nurseries[0].run(
-        *scene.arguments(collection), root=tmp_path / "filmed", journal=tmp_path / "journal"
-    )
+    done = nurseries[0].run(*scene.arguments(collection), root=tmp_path / "filmed", journal=tmp_path / "journal")
     assert done.code == 0, done.err
     return scene, tmp_path / "filmed", list(read_journal(tmp_path / "journal"))
 
@@ -66,7 +66,7 @@ def test_the_power_may_fail_after_any_call(
         disk.apply(call)
         promised = max(promised, acknowledged(call))
         printed = printed or (call.name == "say" and call.offset == STDOUT and bool(call.data.strip()))
-        for luck in (None, dice):
+        for luck in (None, *[dice] * CUTS):
             folder = tmp_path / f"cut{next(cuts)}"
             disk.cut_power(folder, luck)
             wrong = look(scene, folder / "c", promised, printed)

@@ -6,6 +6,7 @@ Every command that changes a collection runs once for every call that it makes t
 import errno
 import itertools
 import os
+import random
 import shutil
 import time
 from pathlib import Path
@@ -17,12 +18,14 @@ import soundfile
 from tests.reliability.conftest import Nurseries
 from tests.reliability.deeds import DEEDS, OPTIONS, Scene, stage
 from tests.reliability.oracle import complain, differ, examine, misled
-from tests.reliability.report import report
+from tests.reliability.report import report, seed
 from tests.reliability.shim import Fault, Nursery
 
 DISK = 6
 SLACK = 12  # calls beyond those of an undisturbed run: what is done about a failure can fail as well
 FULL_DISKS = int(os.environ.get("EMBEDX_FULL_DISKS", "4"))  # after every so many calls the disk is full for good
+
+PAIRS = int(os.environ.get("EMBEDX_PAIRS", "0"))  # of calls that fail in one run, by chance; 0: every pair
 
 
 def strike(nursery: Nursery, scene: Scene, fault: Fault, folder: Path) -> str:
@@ -57,10 +60,31 @@ def test_any_call_may_fail(name: str, nurseries: Nurseries, corpus: Path, tmp_pa
         for error, lasting in ((errno.ENOSPC, False), (errno.EIO, False), (errno.ENOSPC, True))
         if not lasting or number % FULL_DISKS == 0
     ]
-    places = map(tmp_path.joinpath, map(str, itertools.count()))
-    failures = nurseries.each(faults, lambda nursery, fault: strike(nursery, scene, fault, next(places)))
+    places = itertools.count()
+
+    def work(nursery: Nursery, fault: Fault) -> str:
+        return strike(nursery, scene, fault, tmp_path / str(next(places)))
+
+    failures = nurseries.each(faults, work)
     report(f"faults: {name}, every call", len(faults), len(failures), begun)
     assert not failures, "\n".join(failures)
+
+
+@pytest.mark.reliability
+@pytest.mark.parametrize("name", DEEDS)
+def test_any_two_calls_may_fail(name: str, nurseries: Nurseries, corpus: Path, tmp_path: Path) -> None:
+    begun, dice, places = time.monotonic(), random.Random(seed()), itertools.count()
+    scene = stage(DEEDS[name], nurseries[0], corpus, tmp_path / "stage")
+    pairs = list(itertools.combinations(range(1, scene.calls + SLACK), 2))
+    chosen = dice.sample(pairs, min(PAIRS, len(pairs)) if PAIRS else len(pairs))
+    faults = [Fault(*pair, dice.choice((errno.ENOSPC, errno.EIO))) for pair in chosen]
+
+    def work(nursery: Nursery, fault: Fault) -> str:
+        return strike(nursery, scene, fault, tmp_path / str(next(places)))
+
+    failures = nurseries.each(faults, work)
+    report(f"faults: {name}, pairs of {len(pairs)}", len(faults), len(failures), begun, seed())
+    assert not failures, f"seed {seed()}\n" + "\n".join(failures)
 
 
 def test_an_index_of_another_store_is_not_believed(nurseries: Nurseries, corpus: Path, tmp_path: Path) -> None:

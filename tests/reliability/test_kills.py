@@ -60,7 +60,7 @@ class Life:
         if len(found) < done.acknowledged:
             wrong = f"{done.acknowledged} recordings were acknowledged, {len(found)} are there"
         for path, rows in self.known.items():
-            if found.get(path) != rows and self.scene.before.get(path) == self.scene.after.get(path, rows):
+            if found.get(path) != rows and path not in self.scene.changed:
                 wrong = f"{path} was there before the kill, and is not as it was"
         new = {path: rows for path, rows in found.items() if path not in self.known}
         if self.scene.deed.adds and min(ids(new), default=self.highest + 1) <= self.highest:

@@ -16,6 +16,7 @@ from tests.reliability.shim import compile_shim, environment
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 2  # the cores of CI
+LOCK = "embedx/store/lock.py"
 STORE, INGEST, INDEXING = "embedx/store/__init__.py", "embedx/ingest.py", "embedx/indexing.py"
 FLUSHED = "tests/reliability/test_durability.py::test_what_is_acknowledged_has_been_flushed[extract]"
 POWER = "tests/reliability/test_durability.py::test_the_power_may_fail_after_any_call[extract]"
@@ -48,7 +49,7 @@ SABOTAGES = (
     Sabotage("folders are not flushed", "embedx/disk.py", "        os.fsync(handle)\n", "        pass\n", POWER),
     Sabotage("vectors are not checked", STORE, "zlib.crc32(blob, number) != stored", "False", DAMAGED),
     Sabotage(
-        "no lock", "embedx/store/lock.py", "fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", SECOND_WRITER
+        "no lock", LOCK, "fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", SECOND_WRITER
     ),
     Sabotage(
         "acknowledged before the commit",
@@ -76,7 +77,7 @@ SABOTAGES = (
              READER),
     Sabotage("a journal that outlives a crash", "embedx/store/schema.py", '"PRAGMA journal_mode = WAL"', '"SELECT 1"',
              KILLED),
-    Sabotage("what was done is not committed at a signal", INGEST, "        if self.finished:\n            self.store.add",
+    Sabotage("no commit at a signal", INGEST, "        if self.finished:\n            self.store.add",
              "        if False:\n            self.store.add", SIGNAL),
     Sabotage("a second signal is not heard", "embedx/cli/extract.py", "os._exit(128 + number)", "pass", SECOND_SIGNAL),
 )  # fmt: skip
