@@ -1,5 +1,6 @@
 """Fixtures: a tiny corpus, the shim, and processes under it that run commands of embedx."""
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ import soundfile
 from tests.reliability.shim import Nursery, compile_shim
 
 Task = TypeVar("Task")
-AT_ONCE = 2  # nurseries: the cores of CI
+AT_ONCE = int(os.environ.get("EMBEDX_NURSERIES", "2"))  # the cores of CI
 ENOUGH = 10  # complaints, after which the rest is not tried
 
 

@@ -42,7 +42,7 @@ def thinned(nursery: Nursery, corpus: Path, out: Path) -> None:
 
 def in_parts(nursery: Nursery, corpus: Path, out: Path) -> None:
     for part in "ab":
-        extracted(nursery, corpus / part, out.with_name(part))
+        extracted(nursery, corpus / part, out.parent / part)
 
 
 DEEDS = {
@@ -53,7 +53,7 @@ DEEDS = {
         Deed("label", lambda corpus, out: ["label", out, "--set", "species=owl", "--where", HALF], extracted),
         Deed("compact", lambda corpus, out: ["compact", out], thinned),
         Deed("index", lambda corpus, out: ["index", "build", out], extracted),
-        Deed("merge", lambda corpus, out: ["merge", out.with_name("a"), out.with_name("b"), "-o", out], in_parts, True),
+        Deed("merge", lambda corpus, out: ["merge", out.parent / "a", out.parent / "b", "-o", out], in_parts, True),
     )
 }
 

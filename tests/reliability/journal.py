@@ -118,10 +118,13 @@ class Disk:
 
     def unsafe(self) -> list[str]:
         """Return the paths of files of which something written, or the name, would not survive."""
-        there = {path: inode for path, inode in self.now.items() if inode and not path.endswith(UNSEEN)}
-        return [
-            path for path, inode in there.items() if inode.pending or (inode.safe and self.safe.get(path) is not inode)
-        ]
+        found = []
+        for path, inode in self.now.items():
+            written = inode and any(data is not None for _, data in inode.pending)
+            unnamed = inode and inode.safe and self.safe.get(path) is not inode
+            if (written or unnamed) and not path.endswith(UNSEEN):
+                found.append(path)
+        return found
 
     def cut_power(self, folder: Path, dice: random.Random | None = None) -> None:
         """Write what is left into a new folder: what is safe alone, or with dice some of the rest as well."""

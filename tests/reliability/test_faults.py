@@ -18,12 +18,11 @@ import soundfile
 from tests.reliability.conftest import Nurseries
 from tests.reliability.deeds import DEEDS, OPTIONS, Scene, stage
 from tests.reliability.oracle import complain, differ, examine, misled
-from tests.reliability.report import report, seed
+from tests.reliability.report import EVERY, report, seed
 from tests.reliability.shim import Fault, Nursery
 
 DISK = 6
 SLACK = 12  # calls beyond those of an undisturbed run: what is done about a failure can fail as well
-FULL_DISKS = int(os.environ.get("EMBEDX_FULL_DISKS", "4"))  # after every so many calls the disk is full for good
 
 PAIRS = int(os.environ.get("EMBEDX_PAIRS", "0"))  # of calls that fail in one run, by chance; 0: every pair
 
@@ -58,7 +57,7 @@ def test_any_call_may_fail(name: str, nurseries: Nurseries, corpus: Path, tmp_pa
         Fault(number, 0, error, lasting)
         for number in range(1, scene.calls + SLACK)
         for error, lasting in ((errno.ENOSPC, False), (errno.EIO, False), (errno.ENOSPC, True))
-        if not lasting or number % FULL_DISKS == 0
+        if not lasting or number % EVERY == 0
     ]
     places = itertools.count()
 

@@ -93,7 +93,7 @@ def notice(sabotage: Sabotage, folder: Path) -> str:
     if text.count(sabotage.line) != 1:
         return f"{sabotage.name}: {sabotage.line!r} stands {text.count(sabotage.line)} times in {sabotage.file}"
     file.write_text(text.replace(sabotage.line, sabotage.instead), encoding="utf-8")
-    variables = environment() | {"PYTHONPATH": str(folder)}
+    variables = environment() | {"PYTHONPATH": str(folder), "EMBEDX_NURSERIES": "1"}
     variables.pop("EMBEDX_REPORT", None)  # a failure that is wanted is none to count
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", sabotage.noticed_by]
     done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
