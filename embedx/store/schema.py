@@ -88,8 +88,31 @@ def fill_sums(db: sqlite3.Connection, table: str, which: str = "", values: Seque
 
 def connect(file: Path, mode: str) -> sqlite3.Connection:
     """Open an existing SQLite file; one in a folder that cannot be written is taken to stand still."""
+    place = file.absolute().as_uri()
     still = "" if os.access(file.parent, os.W_OK) else "&immutable=1"
-    return sqlite3.connect(f"{file.absolute().as_uri()}?mode={mode}{still}", uri=True, isolation_level=None)
+    db = sqlite3.connect(f"{place}?mode={mode}{still}", uri=True, isolation_level=None)
+    if mode == "ro" and not still:
+        try:
+            db.execute("SELECT 1 FROM sqlite_schema")
+        except sqlite3.Error as error:  # any other comes again with the first question
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+                db.close()
+                return connect_to_full_disk(file, place)
+    return db
+
+
+def connect_to_full_disk(file: Path, place: str) -> sqlite3.Connection:
+    """Open a store for reading where there is no room for the small files that readers make beside it.
+
+    Alone with the file, SQLite keeps what would be in them in memory; without a log nothing of the kind is needed.
+    """
+    log = Path(f"{file}-wal")
+    if not log.exists() or not log.stat().st_size:
+        return sqlite3.connect(f"{place}?mode=ro&immutable=1", uri=True, isolation_level=None)
+    db = sqlite3.connect(f"{place}?mode=rw", uri=True, isolation_level=None)
+    db.execute("PRAGMA locking_mode = EXCLUSIVE")
+    db.execute("PRAGMA query_only = ON")
+    return db
 
 
 def check_version(db: sqlite3.Connection, file: Path) -> int:

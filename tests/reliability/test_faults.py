@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import soundfile
 
+from embedx.store import FILE_NAME
 from tests.reliability.conftest import Nurseries
 from tests.reliability.deeds import DEEDS, OPTIONS, Scene, stage
 from tests.reliability.oracle import complain, differ, examine, misled
 from tests.reliability.report import EVERY, report, seed
 from tests.reliability.shim import Fault, Nursery
 
-DISK = 6
+USAGE, DISK = 2, 6
 SLACK = 12  # calls beyond those of an undisturbed run: what is done about a failure can fail as well
 
 PAIRS = int(os.environ.get("EMBEDX_PAIRS", "0"))  # of calls that fail in one run, by chance; 0: every pair
@@ -66,6 +67,27 @@ def test_any_call_may_fail(name: str, nurseries: Nurseries, corpus: Path, tmp_pa
 
     failures = nurseries.each(faults, work)
     report(f"faults: {name}, every call", len(faults), len(failures), begun)
+    assert not failures, "\n".join(failures)
+
+
+def test_a_disk_that_stays_full_can_be_read(nurseries: Nurseries, corpus: Path, tmp_path: Path) -> None:
+    scene = stage(DEEDS["extract"], nurseries[0], corpus, tmp_path / "stage")
+    full = Fault(1, lasting=True)
+
+    def read(nursery: Nursery, number: int) -> str:
+        folder = tmp_path / str(number)
+        collection = scene.set_up(folder)
+        nursery.run(*scene.arguments(collection), root=folder, fault=Fault(number, lasting=True))
+        if not (collection / FILE_NAME).exists():
+            return ""
+        status = nursery.run("status", collection, root=folder, fault=full)
+        search = nursery.run("search", collection, "--id", 1, root=folder, fault=full)
+        there = any(held.row.id == 1 for rows in examine(collection).values() for held in rows)
+        if status.code or search.code != (0 if there else USAGE):
+            return f"status {status.code}, search {search.code}: {status.err}{search.err}"
+        return ""
+
+    failures = nurseries.each(list(range(1, scene.calls + 1, EVERY)), read)
     assert not failures, "\n".join(failures)
 
 
