@@ -209,6 +209,7 @@ def test_a_second_writer_is_refused_at_once_and_a_dead_one_needs_no_unlocking(
     assert socket.gethostname() in second.err
     assert nurseries[0].run("status", tmp_path / "c").code == 0  # readers do not mind
     writer.kill()
+    writer.wait()  # the lock goes with the process, and that takes a moment
     assert nurseries[0].run("extract", many, "-o", tmp_path / "c").code == 0
     assert len(examine(tmp_path / "c")) == 700
 
