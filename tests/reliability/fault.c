@@ -4,7 +4,8 @@
  * creating open, write, pwrite, pwritev, fsync, fdatasync, rename, ftruncate, unlink, mkdir, rmdir. It numbers them
  * from 1. fault_arm makes some of them fail, or kill the process, and writes all of them to a log (journal.py reads
  * it), together with what the process says on stdout and stderr. It does nothing until it is armed. Memory maps pass unseen:
- * SQLite uses one for its -shm file, which it makes anew after a crash.
+ * SQLite uses one for its -shm file, which it makes anew after a crash. So does what libc writes by itself (fwrite,
+ * which numpy's tofile uses).
  */
 #define _GNU_SOURCE
 #undef _FILE_OFFSET_BITS

@@ -82,8 +82,7 @@ def obey(order: dict[str, Any], counter: int) -> int:
         module, _, constant = name.rpartition(".")
         assert hasattr(importlib.import_module(module), constant), name
         setattr(sys.modules[module], constant, value)
-    if "embedx.decoding" in sys.modules:
-        lend_decoder(counter)
+    lend_decoder(counter)
     from embedx.cli import run
 
     shim = ctypes.CDLL(None)

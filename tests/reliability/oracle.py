@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 import embedx
+from embedx import checkup
 from embedx.store import FILE_NAME, Row, Store
-from embedx.store.inspection import inspect
 from embedx.store.lock import LOCK_NAME
 
 
@@ -25,14 +25,14 @@ Contents = dict[str, list[Held]]  # path of a recording -> its rows; empty where
 
 
 def examine(folder: Path, *, torn: bool = False) -> Contents:
-    """Return everything that a store holds, after every check there is; nothing where there is no store yet.
+    """Return everything that a store holds, after all that `embedx verify` does; nothing where there is no store yet.
 
     `torn`: the power was cut. What had not been flushed may be there in part, which looks like damage in the log of
     SQLite, where it is harmless, and in the seal.
     """
     if not (folder / FILE_NAME).exists():
         return {}
-    findings = [one for one in inspect(folder) if not (torn and one.place.endswith(("-wal", LOCK_NAME)))]
+    findings = [one for one in checkup.examine(folder) if not (torn and one.place.endswith(("-wal", LOCK_NAME)))]
     assert not findings, findings
     with Store(folder) as store:
         recordings = store.recordings()
