@@ -70,15 +70,16 @@ SABOTAGES = (
     Sabotage(
         "an index is never brought up to date", INDEXING, "if changed or len(index) != len(ids):", "if False:", ADDED
     ),
-    Sabotage("resume forgets", INGEST, "there = known.get(path)", "there = None", AGAIN),
+    Sabotage("resume forgets", "embedx/difference.py", "wanted, there = describe(path, items), known.get(path)",
+             "wanted, there = describe(path, items), None", AGAIN),
     Sabotage("ids come back", STORE, "coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'rows'",
              "coalesce(max(id), 0) + 1 FROM rows", IDS),
     Sabotage("one commit at the end", INGEST, "len(self.finished) >= COMMIT_CLIPS or waited > COMMIT_SECONDS", "False",
              READER),
     Sabotage("a journal that outlives a crash", "embedx/store/schema.py", '"PRAGMA journal_mode = WAL"', '"SELECT 1"',
              KILLED),
-    Sabotage("no commit at a signal", INGEST, "        if self.finished:\n            self.store.add",
-             "        if False:\n            self.store.add", SIGNAL),
+    Sabotage("no commit at a signal", INGEST, "            self.store.add([(one.recording, one.rows)",
+             "            slice([(one.recording, one.rows)", SIGNAL),
     Sabotage("a second signal is not heard", "embedx/cli/extract.py", "os._exit(128 + number)", "pass", SECOND_SIGNAL),
 )  # fmt: skip
 
