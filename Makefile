@@ -2,7 +2,8 @@
 # make test   set up, and run the tests
 # make check  style, types, and the tests once more with doctests
 # make bench  measure, and write BENCHMARKS.md
-.PHONY: demo test check bench format clean
+# make reliability  attack it for hours, and write RELIABILITY.md (PARTS="kills faults" for some, SCALE=0.1 for less)
+.PHONY: demo test check bench reliability format clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -24,6 +25,9 @@ check: $(READY)
 bench: $(READY)
 	$(RUN)/python benchmarks/extractors.py
 	$(RUN)/python benchmarks/search.py
+
+reliability: $(READY)
+	$(RUN)/python benchmarks/reliability.py $(PARTS) $(if $(SCALE),--scale $(SCALE))
 
 format: $(READY)
 	$(RUN)/ruff format

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from embedx.ingest import Progress
 
 CHANGES = ("new", "edited", "retried", "moved", "vanished", "pruned")
+EMIT_SECONDS = 1.0  # between two lines of progress
 NAMED_FAILURES = 5  # failed files that the summary names; `embedx status --failed` has them all
 
 
@@ -142,7 +143,7 @@ class Shown:
         self.last = progress
         if sys.stderr.isatty():
             self._draw(progress)
-        elif time.monotonic() - self.emitted > 1:
+        elif time.monotonic() - self.emitted > EMIT_SECONDS:
             self._emit(progress)
 
     def _announce(self, progress: "Progress") -> None:

@@ -112,8 +112,10 @@ def write_matrix(stem: Path, rows: int, dim: int, blocks: Iterable[tuple[Ids, Fl
             os.fsync(file.fileno())
         every = np.concatenate(ids) if ids else np.zeros(0, np.int64)
         assert len(every) == rows
+        packed = io.BytesIO()  # np.save to a file writes past Python, which does not hear of a full disk
+        np.save(packed, every)
         with open(ids_file, "wb") as file:
-            np.save(file, every)
+            file.write(packed.getvalue())
             file.flush()
             os.fsync(file.fileno())
         sync_folder(stem.parent)
@@ -127,7 +129,7 @@ def write_matrix(stem: Path, rows: int, dim: int, blocks: Iterable[tuple[Ids, Fl
         "vectors": vectors_file.name,
         "sums": sums,
         "ids": ids_file.name,
-        "ids_sum": zlib.crc32(ids_file.read_bytes()),
+        "ids_sum": zlib.crc32(packed.getvalue()),
     }
 
 

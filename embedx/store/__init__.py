@@ -94,7 +94,8 @@ class Store:
         self.file = self.folder / FILE_NAME
         if not self.file.is_file():
             raise UsageError(f"There is no collection in {self.folder} (no {FILE_NAME}). `embedx extract` makes one.")
-        self._lock = Lock(self.folder, wait=wait) if write else None
+        with explained(self.folder):
+            self._lock = Lock(self.folder, wait=wait) if write else None
         self._searchable = -1  # the generation in which the tables were compared with their keys
         self._sound = -1  # and that in which all rows were compared with their checksums
         try:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from embedx.disk import sync_folder
+from embedx.disk import make_folder, sync_folder
 from embedx.errors import DiskError, LockedError, StoreError, UsageError
 from embedx.recipe import Recipe, view_name
 from embedx.store.lock import LOCK_NAME, Lock
@@ -110,8 +110,36 @@ def fill_sums(db: sqlite3.Connection, table: str, which: str = "", values: Seque
 
 def connect(file: Path, mode: str) -> sqlite3.Connection:
     """Open an existing SQLite file; one in a folder that cannot be written is taken to stand still."""
+    place = file.absolute().as_uri()
     still = "" if os.access(file.parent, os.W_OK) else "&immutable=1"
-    db = sqlite3.connect(f"{file.absolute().as_uri()}?mode={mode}{still}", uri=True, isolation_level=None)
+    db = plain(f"{place}?mode={mode}{still}")
+    if mode == "ro" and not still:
+        try:
+            db.execute("SELECT 1 FROM sqlite_schema")
+        except sqlite3.Error as error:  # any other comes again with the first question
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+                db.close()
+                return connect_to_full_disk(file, place)
+    return db
+
+
+def connect_to_full_disk(file: Path, place: str) -> sqlite3.Connection:
+    """Open a store for reading where there is no room for the small files that readers make beside it.
+
+    Alone with the file, SQLite keeps what would be in them in memory; without a log nothing of the kind is needed.
+    """
+    log = Path(f"{file}-wal")
+    if not log.exists() or not log.stat().st_size:
+        return plain(f"{place}?mode=ro&immutable=1")
+    db = plain(f"{place}?mode=rw")
+    db.execute("PRAGMA locking_mode = EXCLUSIVE")
+    db.execute("PRAGMA query_only = ON")
+    return db
+
+
+def plain(place: str) -> sqlite3.Connection:
+    """Connect to a file by its address; transactions are begun by hand."""
+    db = sqlite3.connect(place, uri=True, isolation_level=None)
     db.text_factory = decode
     return db
 
@@ -160,17 +188,19 @@ def migrate(db: sqlite3.Connection, version: int) -> None:
 def write_empty(folder: Path, recipe: Recipe, dim: int, dtype: str) -> None:
     """Make a folder with an empty store; the file appears whole, by a rename."""
     new = folder / f"{FILE_NAME}.new"
-    if folder.exists() and (not folder.is_dir() or {one.name for one in folder.iterdir()} - {new.name, LOCK_NAME}):
+    if folder.exists() and (not folder.is_dir() or any(not is_ours(one.name) for one in folder.iterdir())):
         raise UsageError(f"{folder} exists and is no collection. Name another place with -o (out).")
     with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         held = Lock(folder)
         try:
             if (folder / FILE_NAME).exists():  # another process was quicker
                 return
-            new.unlink(missing_ok=True)
+            for left in folder.glob(f"{new.name}*"):  # by a process that was killed
+                left.unlink()
             with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
                 db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+                db.execute("PRAGMA journal_mode = MEMORY")  # one on disk would outlive a crash, and is no use here
                 db.executescript(f"BEGIN; {MIGRATIONS[0]} PRAGMA user_version = 1; COMMIT")
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 db.executemany(
@@ -183,10 +213,17 @@ def write_empty(folder: Path, recipe: Recipe, dim: int, dtype: str) -> None:
                         view = (view_name(layer, pooling), layer, pooling, dim, dtype, table)
                         db.execute("INSERT INTO views VALUES (?, ?, ?, ?, ?, ?)", view)
                 migrate(db, 1)
+                # Before the file has its name: a kill during the switch leaves a journal that no reader may roll back.
+                db.execute("PRAGMA journal_mode = WAL")
             os.replace(new, folder / FILE_NAME)
             sync_folder(folder)
         finally:
             held.release()
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether a file may lie where a store is to be made: a process that was killed leaves some."""
+    return name in (FILE_NAME, LOCK_NAME) or name.startswith(f"{FILE_NAME}.new")
 
 
 @contextlib.contextmanager

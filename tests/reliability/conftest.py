@@ -1,0 +1,76 @@
+"""Fixtures: a tiny corpus, the shim, and processes under it that run commands of embedx."""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeVar
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.reliability.shim import Nursery, compile_shim
+
+Task = TypeVar("Task")
+AT_ONCE = int(os.environ.get("EMBEDX_NURSERIES", "2"))  # the cores of CI
+ENOUGH = 10  # complaints, after which the rest is not tried
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compile_shim(tmp_path_factory.mktemp("shim"))
+
+
+class Nurseries:
+    """Several of them, each working on a task at a time."""
+
+    def __init__(self, library: Path) -> None:
+        self.all = [Nursery(library) for _ in range(AT_ONCE)]
+        self.free: SimpleQueue[Nursery] = SimpleQueue()
+        for one in self.all:
+            self.free.put(one)
+
+    def __getitem__(self, number: int) -> Nursery:
+        return self.all[number]
+
+    def each(self, tasks: list[Task], work: Callable[[Nursery, Task], str]) -> list[str]:
+        """Do the work for every task, and return the complaints, each with its task."""
+        complaints: list[str] = []
+
+        def do(task: Task) -> None:
+            if len(complaints) >= ENOUGH:
+                return
+            nursery = self.free.get()
+            try:
+                complaint = work(nursery, task)
+            except Exception as error:  # one failure must not hide the others
+                complaint = f"{type(error).__name__}: {error}"
+            finally:
+                self.free.put(nursery)
+            if complaint:
+                complaints.append(f"{task}: {complaint}")
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(do, tasks))
+        return complaints
+
+
+@pytest.fixture(scope="session")
+def nurseries(library: Path) -> Iterator[Nurseries]:
+    nurseries = Nurseries(library)
+    yield nurseries
+    for one in nurseries.all:
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six short recordings of one to four windows of half a second, in a folder per class."""
+    root = tmp_path_factory.mktemp("sounds")
+    for i in range(6):
+        (root / "ab"[i % 2]).mkdir(exist_ok=True)
+        noise = np.random.default_rng(i).uniform(-0.5, 0.5, 16_000 * (i + 2) // 4).astype(np.float32)
+        soundfile.write(root / "ab"[i % 2] / f"{i}.wav", noise, 16_000)
+    return root

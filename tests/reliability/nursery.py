@@ -1,0 +1,149 @@
+"""A process that has imported embedx once and forks a child for every command: hundreds of runs in seconds.
+
+Run as a script it reads orders from stdin, one line of JSON each, and answers on stdout. It runs under the shim of
+fault.c, which is armed in the child just before the command begins; everything from there on is the real command.
+"""
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+import wave
+from typing import Any
+
+MODULES = (
+    "embedx.cli embedx.ingest embedx.embedder embedx.extractors.logmel embedx.search embedx.collection "
+    "faiss pandas soundfile soxr sqlite3"
+)
+
+
+def serve() -> None:
+    """Answer orders until stdin ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for name in MODULES.split():
+        importlib.import_module(name)
+    warm_up()
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy all that it shares with this process
+    print("{}", file=answers, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(carry_out(json.loads(line))), file=answers, flush=True)
+
+
+def warm_up() -> None:
+    """Extract a moment of silence, so that whatever is made at first use is there."""
+    import embedx
+
+    with tempfile.TemporaryDirectory() as folder, wave.open(f"{folder}/a.wav", "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(bytes(32_000))
+        file.close()
+        with embedx.extract(f"{folder}/a.wav", out=f"{folder}/c") as collection:
+            if len(collection):
+                collection.index()
+
+
+def carry_out(order: dict[str, Any]) -> dict[str, Any]:
+    """Run one command in a child; return its exit code (minus a signal) and how many calls the shim counted."""
+    for name in (order["out"], order["err"]):  # a child that is killed at once has said nothing
+        with open(name, "wb"):
+            pass
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        os._exit(obey(order, writing))
+    os.close(writing)
+    killer = threading.Timer(order["kill_after"] or 1e6, os.kill, (child, signal.SIGKILL))
+    if order["kill_after"]:
+        killer.start()
+    with os.fdopen(reading) as pipe:
+        counted = pipe.read()
+    _, status = os.waitpid(child, 0)
+    killer.cancel()
+    return {"code": os.waitstatus_to_exitcode(status), "calls": int(counted or 0)}
+
+
+def obey(order: dict[str, Any], counter: int) -> int:
+    """Be the child: arm the shim, run the command, say how many calls it took."""
+    for number, name in enumerate(("/dev/null", order["out"], order["err"])):
+        handle = os.open(name, os.O_RDWR)
+        os.dup2(handle, number)
+        os.close(handle)
+    for name, value in order["settings"].items():
+        module, _, constant = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), constant), name
+        setattr(sys.modules[module], constant, value)
+    lend_decoder(counter)
+    from embedx.cli import run
+
+    shim = ctypes.CDLL(None)
+    fault = order["fault"]
+    shim.fault_arm(
+        os.fsencode(order["root"]),
+        ctypes.c_long(fault["first"]),
+        ctypes.c_long(fault["second"]),
+        fault["error"],
+        fault["lasting"],
+        os.fsencode(order["journal"]),
+    )
+    code = run(order["arguments"])
+    os.write(counter, str(ctypes.c_long(shim.fault_calls()).value).encode())
+    return code
+
+
+def lend_decoder(counter: int) -> None:
+    """Give the child a process that decodes, forked with all modules where a new one takes 0.3 s to import them."""
+    decoding: Any = importlib.import_module("embedx.decoding")
+    mine, its = socket.socketpair()
+    child = os.fork()
+    if not child:
+        os.close(counter)
+        mine.close()
+        decoding.bound_memory = lambda: None  # torch is here, and has mapped more than a decoder may
+        decoding.serve(its.detach())
+        os._exit(0)
+    its.close()
+    mine.settimeout(decoding.TICK_S)
+    decoder = decoding.Decoder()
+    decoder.process, decoder.wire, decoder.owner = Forked(child), decoding.Wire(mine), os.getpid()
+    decoder.wire.receive(0, decoding.HANG_S)
+    decoding.IDLE[:] = [decoder]
+
+
+class Forked:
+    """A forked process with the methods of a Popen."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.code: int | None = None
+
+    def poll(self) -> int | None:
+        """Return how it ended, None while it runs."""
+        if self.code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.code = os.waitstatus_to_exitcode(status) if pid else None
+        return self.code
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end."""
+        while self.poll() is None:
+            time.sleep(0.001)
+        return self.poll() or 0
+
+    def kill(self) -> None:
+        """End it."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    serve()

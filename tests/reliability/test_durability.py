@@ -1,0 +1,96 @@
+"""R1: what is acknowledged survives a power cut. A journal of all calls says what was safe when it was printed.
+
+After every call the power is cut: the folder is made anew of what had been flushed by then, and once more of that with
+a random part of the rest. Both must open as stores in which all that was acknowledged is there.
+"""
+
+import itertools
+import os
+import random
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from embedx.store import FILE_NAME
+from tests.reliability.conftest import Nurseries
+from tests.reliability.deeds import DEEDS, Scene, stage
+from tests.reliability.journal import Call, Disk, acknowledged, read_journal
+from tests.reliability.oracle import complain, differ, examine
+from tests.reliability.report import report, seed
+
+STDOUT = 1
+CUTS = int(os.environ.get("EMBEDX_CUTS", "1"))  # after each call, with a random part of what had not been flushed
+AGAIN = 8  # after every so many power cuts the command is run once more
+
+
+@pytest.fixture(params=list(DEEDS))
+def filmed(
+    request: pytest.FixtureRequest, nurseries: Nurseries, corpus: Path, tmp_path: Path
+) -> tuple[Scene, Path, list[Call]]:
+    """A deed, the folder in which it was done, and its journal."""
+    scene = stage(DEEDS[request.param], nurseries[0], corpus, tmp_path / "stage")
+    collection = scene.set_up(tmp_path / "filmed")
+    done = nurseries[0].run(*scene.arguments(collection), root=tmp_path / "filmed", journal=tmp_path / "journal")
+    assert done.code == 0, done.err
+    return scene, tmp_path / "filmed", list(read_journal(tmp_path / "journal"))
+
+
+def test_what_is_acknowledged_has_been_flushed(filmed: tuple[Scene, Path, list[Call]]) -> None:
+    scene, root, calls = filmed
+    disk = Disk(root, scene.start)
+    said = 0
+    for call in calls:
+        if call.name == "rename":
+            moved = disk.now[call.path]
+            assert moved and not moved.pending, f"{call.path} is renamed before it is flushed"
+        disk.apply(call)
+        if acknowledged(call) or (call.name == "say" and call.data.strip() and call.offset == STDOUT):
+            said += 1
+            lost = [path for path in disk.unsafe() if Path(path).name.startswith(FILE_NAME)]
+            assert not lost, f"{call.data!r} was said before {lost} were flushed"
+    assert said
+    assert not [change for change in disk.pending if len(change) == 2], "a rename was never flushed"
+
+
+def test_the_power_may_fail_after_any_call(
+    filmed: tuple[Scene, Path, list[Call]], nurseries: Nurseries, tmp_path: Path
+) -> None:
+    scene, root, calls = filmed
+    begun, dice = time.monotonic(), random.Random(seed())
+    disk = Disk(root, scene.start)
+    promised, cuts, failures = 0, itertools.count(), []
+    printed = False
+    for number, call in enumerate(calls, start=1):
+        disk.apply(call)
+        promised = max(promised, acknowledged(call))
+        printed = printed or (call.name == "say" and call.offset == STDOUT and bool(call.data.strip()))
+        for luck in (None, *[dice] * CUTS):
+            folder = tmp_path / f"cut{next(cuts)}"
+            disk.cut_power(folder, luck)
+            wrong = look(scene, folder / "c", promised, printed)
+            if not wrong and number % AGAIN == 0:
+                wrong = finish(nurseries, scene, folder)
+            if wrong:
+                failures.append(f"call {number} ({call.name} {Path(call.path).name}), {luck and 'with luck'}: {wrong}")
+            shutil.rmtree(folder)
+    report(f"power cuts: {scene.deed.name}, after every call", next(cuts), len(failures), begun, seed())
+    assert not failures, f"seed {seed()}\n" + "\n".join(failures)
+
+
+def look(scene: Scene, collection: Path, promised: int, printed: bool) -> str:
+    """Return what is wrong with what a power cut left."""
+    try:
+        found = examine(collection, torn=True)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    if len(found) < promised:
+        return f"{promised} recordings were acknowledged, {len(found)} are there"
+    return differ(found, scene.after) if printed else complain(found, scene.before, scene.after)
+
+
+def finish(nurseries: Nurseries, scene: Scene, folder: Path) -> str:
+    """Run the command again on what is left; return what is wrong then."""
+    done = nurseries[0].run(*scene.arguments(folder / "c"), root=folder)
+    return done.err if done.code else differ(examine(folder / "c"), scene.after)

@@ -1,0 +1,267 @@
+"""R1, R2, R4, R5, R18: writers that are killed at any instant, that meet one another, and that are read meanwhile.
+
+The oracle is the log of the killed process: the lines of progress that it had printed. EMBEDX_KILLS says how often,
+EMBEDX_SEED where the dice begin.
+"""
+
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import embedx
+from tests.reliability.conftest import AT_ONCE, Nurseries
+from tests.reliability.deeds import DEEDS, Scene, stage
+from tests.reliability.oracle import Contents, complain, differ, examine, misled
+from tests.reliability.report import EVERY, report, seed
+from tests.reliability.shim import DIE, OFTEN, Fault, Nursery, Outcome, environment
+
+KILLS = int(os.environ.get("EMBEDX_KILLS", "100"))
+REAL_KILLS = max(4, KILLS // 20)  # by the command line as a user types it, which takes seconds to start
+ALWAYS = OFTEN | {"embedx.ingest.COMMIT_CLIPS": 1}
+LOCKED = 4
+
+
+@pytest.fixture(scope="module")
+def scenes(nurseries: Nurseries, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Scene]:
+    """Every deed that there is; extract thrice, for it is what takes hours."""
+    root = tmp_path_factory.mktemp("scenes")
+    staged = [stage(deed, nurseries[0], corpus, root / name) for name, deed in DEEDS.items() if deed.exists]
+    return [*staged, *[scene for scene in staged if scene.deed.name == "extract"] * 2]
+
+
+class Life:
+    """A collection through kills and new beginnings, and what it has been known to hold."""
+
+    def __init__(self, scene: Scene, folder: Path) -> None:
+        self.scene = scene
+        self.folder = folder
+        self.collection = scene.set_up(folder)
+        self.known = scene.before
+        self.highest = max(ids(scene.before), default=0)
+
+    def check(self, done: Outcome) -> str:
+        """Return what is wrong after a kill, and remember what is there."""
+        found = examine(self.collection)
+        wrong = complain(found, self.scene.before, self.scene.after)
+        if len(found) < done.acknowledged:
+            wrong = f"{done.acknowledged} recordings were acknowledged, {len(found)} are there"
+        for path, rows in self.known.items():
+            if found.get(path) != rows and path not in self.scene.changed:
+                wrong = f"{path} was there before the kill, and is not as it was"
+        new = {path: rows for path, rows in found.items() if path not in self.known}
+        if self.scene.deed.adds and min(ids(new), default=self.highest + 1) <= self.highest:
+            wrong = f"an id was given twice: {ids(new)}, {self.highest} had been given"
+        if done.code not in (0, -signal.SIGKILL):
+            wrong = f"exit code {done.code}: {done.err}"
+        self.known, self.highest = found, max(ids(found), default=self.highest)
+        return wrong
+
+    def finish(self, nursery: Nursery) -> str:
+        """Run the command to its end; return what is wrong then."""
+        done = nursery.run(*self.scene.arguments(self.collection), root=self.folder, settings=ALWAYS)
+        wrong = self.check(done)
+        if done.code:
+            wrong = f"after the kill: exit code {done.code}: {done.err}"
+        return wrong or differ(self.known, self.scene.after) or misled(self.collection)
+
+
+def ids(contents: Contents) -> list[int]:
+    return [held.row.id for rows in contents.values() for held in rows]
+
+
+@pytest.mark.parametrize("name", DEEDS)
+def test_killed_at_any_call(name: str, nurseries: Nurseries, corpus: Path, tmp_path: Path) -> None:
+    begun, places = time.monotonic(), itertools.count()
+    scene = stage(DEEDS[name], nurseries[0], corpus, tmp_path / "stage")
+
+    def kill(nursery: Nursery, number: int) -> str:
+        life = Life(scene, tmp_path / str(next(places)))
+        arguments = scene.arguments(life.collection)
+        done = nursery.run(*arguments, root=life.folder, fault=Fault(number, error=DIE))
+        wrong = life.check(done) or ("" if done.code == -signal.SIGKILL else f"it lived: {done.code}")
+        wrong = wrong or life.finish(nursery)
+        shutil.rmtree(life.folder)
+        return wrong
+
+    numbers = list(range(1 + seed() % EVERY, scene.calls + 1, EVERY))
+    failures = nurseries.each(numbers, kill)
+    report(f"kills: {name}, at calls", len(numbers), len(failures), begun, seed())
+    assert not failures, "\n".join(failures)
+
+
+def test_killed_at_random_instants(nurseries: Nurseries, scenes: list[Scene], tmp_path: Path) -> None:
+    begun, places = time.monotonic(), itertools.count()
+
+    def live(nursery: Nursery, number: int) -> str:
+        dice = random.Random(f"{seed()} {number}")
+        scene = scenes[number % len(scenes)]
+        life = Life(scene, tmp_path / str(next(places)))
+        arguments = scene.arguments(life.collection)
+        kills, wrong = 0, ""
+        while kills < dice.randint(1, 3) and not wrong:
+            instant = dice.uniform(0.001, scene.seconds)
+            done = nursery.run(*arguments, root=life.folder, kill_after=instant, settings=ALWAYS)
+            kills += done.code == -signal.SIGKILL
+            wrong = life.check(done)
+            if done.code == 0:
+                break
+        tally.append(kills)
+        wrong = wrong or life.finish(nursery)
+        shutil.rmtree(life.folder)
+        return wrong
+
+    tally: list[int] = []
+    failures: list[str] = []
+    numbers = itertools.count()
+    while sum(tally) < KILLS and not failures:
+        failures += nurseries.each(list(itertools.islice(numbers, 20 * AT_ONCE)), live)
+    report("kills: random instants", sum(tally), len(failures), begun, seed())
+    assert not failures, f"seed {seed()}\n" + "\n".join(failures)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven hundred clips of a tenth of a second: a few seconds of work, with commits by their number."""
+    root = tmp_path_factory.mktemp("many")
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (700, 1600)).astype(np.float32)
+    for number, samples in enumerate(noise):
+        soundfile.write(root / f"{number:03}.wav", samples, 16_000)
+    return root
+
+
+def command(source: Path, out: Path, *options: str) -> "subprocess.Popen[str]":
+    """Start the command as a user does, and wait until it has said what is ahead."""
+    arguments = [sys.executable, "-m", "embedx", "extract", str(source), "-o", str(out), *options]
+    process = subprocess.Popen(
+        arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment()
+    )
+    assert process.stderr is not None
+    first = process.stderr.readline()
+    assert json.loads(first)["event"] == "plan", first + process.communicate()[1]
+    return process
+
+
+def finished(process: "subprocess.Popen[str]") -> Outcome:
+    _, err = process.communicate(timeout=60)
+    return Outcome(process.returncode, 0, "", err)
+
+
+def test_the_real_command_is_killed(many: Path, nurseries: Nurseries, tmp_path: Path) -> None:
+    begun, dice = time.monotonic(), random.Random(seed())
+    settled = nurseries[0].run("extract", many, "-o", tmp_path / "whole", settings={})
+    assert settled.code == 0, settled.err
+    started = time.monotonic()
+    assert finished(command(many, tmp_path / "warm")).code == 0
+    whole = examine(tmp_path / "whole")
+    lasts = min(time.monotonic() - started, 4.0)
+    kills, known = 0, Contents()
+    out = tmp_path / "0"
+    for attempt in range(REAL_KILLS):
+        process = command(many, out)
+        time.sleep(dice.uniform(0, lasts / 2))
+        process.kill()
+        done = finished(process)
+        kills += done.code == -signal.SIGKILL
+        found = examine(out)
+        assert done.acknowledged <= len(found), f"seed {seed()}"
+        assert complain(found, {}, whole) == "", f"seed {seed()}"
+        assert known == {path: rows for path, rows in found.items() if path in known}, f"seed {seed()}"
+        known = found
+        if len(known) == len(whole) or attempt == REAL_KILLS - 1:
+            assert nurseries[0].run("extract", many, "-o", out, settings={}).code == 0
+            assert differ(examine(out), whole) == ""
+            out, known = tmp_path / str(attempt + 1), {}
+    report("kills: the real command", kills, 0, begun, seed())
+
+
+@pytest.fixture
+def writer(many: Path, nurseries: Nurseries, tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A command that is extracting into the collection `c`."""
+    process = command(many, tmp_path / "c", "--batch-seconds", "1")
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_writer_is_refused_at_once_and_a_dead_one_needs_no_unlocking(
+    writer: "subprocess.Popen[str]", many: Path, nurseries: Nurseries, tmp_path: Path
+) -> None:
+    begun = time.monotonic()
+    writer.send_signal(signal.SIGSTOP)  # it holds the lock for as long as we like
+    second = nurseries[0].run("extract", many, "-o", tmp_path / "c")
+    assert time.monotonic() - begun < 1
+    assert second.code == LOCKED, second.err
+    assert str(writer.pid) in second.err
+    assert socket.gethostname() in second.err
+    assert nurseries[0].run("status", tmp_path / "c").code == 0  # readers do not mind
+    writer.kill()
+    writer.wait()  # the lock goes with the process, and that takes a moment
+    assert nurseries[0].run("extract", many, "-o", tmp_path / "c").code == 0
+    assert len(examine(tmp_path / "c")) == 700
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_with_a_commit_within_ten_seconds(
+    writer: "subprocess.Popen[str]", number: signal.Signals, tmp_path: Path
+) -> None:
+    begun = time.monotonic()
+    writer.send_signal(number)
+    done = finished(writer)
+    assert time.monotonic() - begun < 10
+    assert done.code == 128 + number, done.err
+    assert done.acknowledged == len(examine(tmp_path / "c"))
+
+
+def test_a_second_signal_ends_at_once(nurseries: Nurseries, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 16_000 * 59).astype(np.float32)
+    for i in range(30):
+        soundfile.write(tmp_path / f"{i}.wav", noise, 16_000)
+    process = command(tmp_path, tmp_path / "c", "--batch-seconds", "2000")  # one batch, seconds long
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert finished(process).code == 128 + signal.SIGTERM
+    assert time.monotonic() - begun < 1
+    examine(tmp_path / "c")
+
+
+def test_a_reader_sees_whole_recordings_and_never_waits(nurseries: Nurseries, many: Path, tmp_path: Path) -> None:
+    options = ("--window", 0.05)  # two rows a recording
+    ready = nurseries[0].run("extract", many / "000.wav", "-o", tmp_path / "c", *options)
+    assert ready.code == 0, ready.err
+    outcomes: list[Outcome] = []
+
+    def write() -> None:
+        outcomes.append(nurseries[0].run("extract", many, "-o", tmp_path / "c", *options, settings=OFTEN))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    seen, longest = [], 0.0
+    with embedx.open(tmp_path / "c") as reader:
+        while thread.is_alive():
+            begun = time.monotonic()
+            with reader.store.snapshot():
+                rows, count, found = reader.store.rows(), len(reader), reader.store.recordings()
+            longest = max(longest, time.monotonic() - begun)
+            assert len(rows) == count == 2 * len(found), "half a recording"
+            seen.append(count)
+    thread.join()
+    assert outcomes[0].code == 0, outcomes[0].err
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 10, "it was to be read while it grew"
+    assert longest < 1, longest
