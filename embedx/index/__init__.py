@@ -240,8 +240,10 @@ class Draft:
         self._hold.close()
         lock_of(self.stem).unlink(missing_ok=True)
         if error is not None:
+            published = files_of(self.folder, self.name)  # it may fail after the note has its name
             for file in self.folder.glob(f"{self.stem.name}.*"):
-                file.unlink(missing_ok=True)
+                if file.name not in published:
+                    file.unlink(missing_ok=True)
 
     def add_matrix(self, identity: dict[str, Any], rows: int, dim: int, blocks: Iterable[tuple[Ids, Floats]]) -> None:
         """Write vectors that come in blocks of (ids ascending, vectors [B, D]).

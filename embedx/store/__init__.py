@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.disk import sync_folder
 from embedx.errors import StoreError, UsageError
 from embedx.recipe import Recipe
 from embedx.store import filters
@@ -203,6 +204,7 @@ class Store:
         self._db.close()
         if state is not None and self._lock is not None:
             with contextlib.suppress(OSError):
+                sync_log(self.file)
                 self._lock.set_seal(self.file, state)
         self._unlock()
 
@@ -700,6 +702,13 @@ def split_flags(flags: str) -> tuple[str, ...]:
     (('padded', 'silent'), ())
     """
     return tuple(flags.split(",")) if flags else ()
+
+
+def sync_log(file: Path) -> None:
+    """Make sure that the log of a store is empty or gone on the disk too, before a seal says so."""
+    with contextlib.suppress(FileNotFoundError), open(f"{file}-wal", "rb") as log:
+        os.fsync(log.fileno())
+    sync_folder(file.parent)
 
 
 def describe(table: str, values: Sequence[Any]) -> str:
