@@ -1,6 +1,6 @@
 # make demo   set up, and run the main job on a made corpus (or CORPUS=folder)
 # make test   set up, and run the tests
-# make check  style, types, and the tests once more with doctests
+# make check  style, types, and the examples in the docstrings
 # make bench  measure, and write BENCHMARKS.md
 # make reliability  attack it for hours, and write RELIABILITY.md (PARTS="kills faults" for some, SCALE=0.1 for less)
 .PHONY: demo test check bench reliability format clean
@@ -20,7 +20,7 @@ check: $(READY)
 	$(RUN)/ruff format --check
 	$(RUN)/ruff check
 	$(RUN)/mypy
-	$(RUN)/python -m pytest --doctest-modules embedx tests
+	$(RUN)/python -m pytest --doctest-modules embedx
 
 bench: $(READY)
 	$(RUN)/python benchmarks/extractors.py
