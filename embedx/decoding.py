@@ -283,7 +283,7 @@ def answers(job: Message) -> Iterator[tuple[Message, Samples]]:
         yield {"error": ["too-large", detail]}, NOTHING
     except OSError as error:
         yield {"error": ["unreadable", f"{shown} cannot be read: {error}"]}, NOTHING
-    except Exception as error:
+    except Exception as error:  # a fault of ours: the file is named by it, and the run goes on
         detail = f"{shown} meets a fault of embedx, please report it: {type(error).__name__}: {error}"
         yield {"error": ["internal", detail]}, NOTHING
     finally:
