@@ -30,9 +30,13 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class Heard:
-    """The windows of a recording, channel after channel in the order of time: (channel, start_s), view -> [W, D]."""
+    """The windows of a recording, channel after channel in the order of time.
+
+    places: (channel, start_s) of each. ends_s: where each ends. vectors: view -> [W, D].
+    """
 
     places: list[Place]
+    ends_s: list[float]
     vectors: Vectors
 
 
@@ -115,30 +119,30 @@ class Embedder:
         recipe = replace(self.recipe, tail=tail)
         failures: dict[int, AudioError] = {}
 
-        def windows() -> Iterator[tuple[tuple[int, int, Place], Window]]:
+        def windows() -> Iterator[tuple[tuple[int, int, Place, float], Window]]:
             for number, (path, start_s, end_s) in enumerate(stretches):
                 try:
                     for order, (_, channel, window) in enumerate(read_channels(path, recipe, start_s, end_s)):
-                        yield (number, order, (channel, window.start_s)), window
+                        yield (number, order, (channel, window.start_s), window.end_s), window
                 except AudioError as error:
                     failures[number] = error
                 except OSError as error:
                     failures[number] = AudioError("unreadable", f"{show(path)} cannot be read: {error}")
 
-        found: list[list[tuple[int, Place, Vectors]]] = [[] for _ in stretches]
-        for (number, order, place), vectors, _ in self.embed(windows()):
-            found[number].append((order, place, vectors))
+        found: list[list[tuple[int, Place, float, Vectors]]] = [[] for _ in stretches]
+        for (number, order, place, end), vectors, _ in self.embed(windows()):
+            found[number].append((order, place, end, vectors))
         heard: list[Heard | AudioError] = []
         for number, (path, *_) in enumerate(stretches):
             ordered = sorted(found[number], key=lambda one: one[0])
             heard.append(failures.get(number) or self._put_together(path, ordered))
         return heard
 
-    def _put_together(self, path: str, found: Sequence[tuple[int, Place, Vectors]]) -> "Heard | AudioError":
+    def _put_together(self, path: str, found: Sequence[tuple[int, Place, float, Vectors]]) -> "Heard | AudioError":
         stacked = {view: np.stack([vectors[view] for *_, vectors in found]) for view in self.recipe.views}
         if not all(np.isfinite(matrix).all() for matrix in stacked.values()):
             return AudioError("non-finite", f"The model makes no finite vector of {show(path)}.")
-        return Heard([place for _, place, _ in found], stacked)
+        return Heard([place for _, place, _, _ in found], [end for _, _, end, _ in found], stacked)
 
     @torch.inference_mode()
     def embed_text(self, text: str, view: str) -> NDArray[np.float32]:

@@ -1,229 +1,194 @@
-"""Probe: store -> a leak-free report of how well a linear classifier tells the labels apart.
+"""Probe: store -> a leak-free report of how well a head on the vectors tells the labels apart.
 
-Windows of one recording, and clips of one group, are never on both sides of a split.
+Windows of one recording, and clips of one group, are never on both sides of a split, unless that is asked for.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from embedx.errors import UsageError
-from embedx.index.exact import unit
-from embedx.store import Row, Store
-
-FOLDS = 5  # where the corpus brings none
-FOLD_COLUMN = "fold"  # what known data sets call theirs
+from embedx.evaluation import LEAKY, Held, Problem, cross_fit, fitter, pose, score
+from embedx.metrics import Figure, Metrics, retrieve
+from embedx.overlap import Overlap
+from embedx.store import Store
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One test part: its name, how many rows it has, and the share of them that is labelled right."""
+    """One test part: its name, how many rows it has, its score, and what was chosen inside its training rows."""
 
     name: str
     rows: int
-    accuracy: float
-    neighbour: float
+    score: float | None
+    chosen: float | None
 
 
 @dataclass(frozen=True)
 class Report:
-    """Accuracies over folds; every figure is a share of rows from 0 to 1.
+    """What a probe found; every score is from 0 to 1, of rows that were not learned from.
 
-    `accuracy` and `neighbour` (the label of the nearest training vector by cosine) are means over the folds.
-    `majority` is what always naming the commonest label gives, `chance` one over the number of classes.
+    metrics: everything about the head, with intervals and baselines. retrieval: how often the nearest vectors outside
+    the test part share the label ("p@1", "map", ...). overlap: near-duplicates across the split.
     """
 
     view: str
     label: str
+    kind: str
     split: str
-    classes: int
-    rows: int
+    leaky: bool
     unlabelled: int
-    accuracy: float
-    deviation: float
-    balanced_accuracy: float
-    neighbour: float
-    majority: float
-    chance: float
+    left_out: int
+    metrics: Metrics
+    retrieval: dict[str, Figure]
+    overlap: Overlap
     folds: tuple[Fold, ...]
+
+    @property
+    def rows(self) -> int:
+        """How many rows were tested."""
+        return self.metrics.rows
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.metrics.classes)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of rows that are labelled right (of several labels, with all of them right)."""
+        return self._value("exact_match" if self.metrics.multilabel else "accuracy")
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean recall of the classes; of several labels the mean area under the ROC curve."""
+        return self._value("macro_auc" if self.metrics.multilabel else "balanced_accuracy")
+
+    @property
+    def neighbour(self) -> float:
+        """The share of rows whose nearest vector outside of their test part has the same label (P@1)."""
+        return self.retrieval["p@1"].value if "p@1" in self.retrieval else 0.0
+
+    def _value(self, name: str) -> float:
+        figure = self.metrics.figures[name]
+        return float("nan") if figure is None else figure.value
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
-        return asdict(self)
+        names = ("view", "label", "kind", "split", "leaky", "rows", "classes", "unlabelled", "left_out")
+        return {name: getattr(self, name) for name in names} | {
+            "accuracy": self.accuracy,
+            "balanced_accuracy": self.balanced_accuracy,
+            "neighbour": self.neighbour,
+            "folds": [vars(fold) for fold in self.folds],
+            "metrics": self.metrics.to_dict(),
+            "retrieval": {name: figure._asdict() for name, figure in self.retrieval.items()},
+            "overlap": self.overlap.to_dict(),
+        }
 
     def __str__(self) -> str:
+        column = "exact match" if self.metrics.multilabel else "accuracy"
         lines = [
             f"{self.rows} rows, {self.classes} classes of {self.label!r}, view {self.view}; split by {self.split}",
+            *([LEAKY] if self.leaky else []),
             *([f"{self.unlabelled} rows without a label were left out"] if self.unlabelled else []),
+            *([f"{self.left_out} rows that the split does not name were left out"] if self.left_out else []),
             "",
-            "fold             rows  linear probe  nearest neighbour",
-            *(f"{one.name:<14} {one.rows:>6}  {one.accuracy:>12.4f}  {one.neighbour:>17.4f}" for one in self.folds),
-            f"{'mean':<14} {self.rows:>6}  {self.accuracy:>12.4f}  {self.neighbour:>17.4f}",
+            f"fold             rows  {self.kind + ' probe':>14}  {'chosen C' if self.kind == 'logistic' else '':>8}",
+            *(
+                f"{one.name:<14} {one.rows:>6}  {'-' if one.score is None else format(one.score, '.4f'):>14}"
+                f"  {'' if one.chosen is None else format(one.chosen, '.2g'):>8}"
+                for one in self.folds
+            ),
             "",
-            f"spread over folds {self.deviation:.4f}, balanced accuracy {self.balanced_accuracy:.4f}; "
-            f"majority label {self.majority:.4f}, chance {self.chance:.4f}",
+            f"{column} {self.accuracy:.4f}; nearest neighbour outside the fold {self.neighbour:.4f} (P@1)",
+            str(self.overlap),
+            "",
+            str(self.metrics),
         ]
         return "\n".join(lines)
 
 
 def probe(
     store: Store,
-    view: str,
+    views: Sequence[str],
+    label: str | Sequence[str] = "label",
     *,
-    label: str = "label",
-    folds: str | None = None,
-    group: str | None = None,
+    kind: str = "logistic",
     ids: Sequence[int] | None = None,
-    C: float = 0.1,
+    folds: str | None = None,
+    split: str | None = None,
+    group: str | None = None,
+    leaky: bool = False,
+    separator: str | None = None,
+    weak_negatives: float = 0.0,
+    seed: int = 0,
+    **settings: Any,
 ) -> Report:
-    """Train a logistic regression on standardised vectors of each training part, and score it on the test part.
+    """Fit a head on each training part, and score it on the test part.
 
     Args:
-        store, view: where the vectors are.
-        label: "label" or a metadata column.
-        folds: a column whose values are the test parts; "fold" where the corpus has it and no group is named.
-        group: without folds, the column whose values are never split; "group" where it is filled, else the recording.
+        store, views: where the vectors are.
+        label, separator, weak_negatives: what is learned; see `embedx.labels.read_targets`.
+        kind, settings: the head; see `embedx.heads.fit`. What it chooses, it chooses inside the training part.
         ids: the rows to use, all if not given.
-        C: inverse strength of the L2 penalty; 0.1 suits vectors of 100 to 2000 standardised dimensions.
+        folds, split, group, leaky: the split; see `embedx.splits.make_splits`.
+        seed: of made folds, and of the head.
 
     Raises:
         UsageError: no such column; fewer than two classes or groups; folds that would split a recording or a group.
     """
-    if not C > 0:
-        raise UsageError(f"C must be positive, not {C}.")
-    every = store.rows(ids)
-    labels = column(every, label)
-    rows = [row for row, value in zip(every, labels, strict=True) if value is not None]
-    y = np.array([value for value in labels if value is not None], dtype=str)
-    if len(set(y)) < 2:
-        raise UsageError(
-            f"A probe needs two classes or more; the column {label!r} has {len(set(y))} ({', '.join(set(y))})."
-        )
-    parts, split = split_rows(rows, y, folds, group)
-    x = store.vectors(view, [row.id for row in rows])[1]
-    predicted, results = np.empty_like(y), []
-    for name in sorted(set(parts), key=natural):
-        test = parts == name
-        if len(set(y[~test])) < 2:
-            raise UsageError(f"Outside fold {name} there are fewer than two classes, so nothing can be learned there.")
-        predicted[test] = fit_predict(x[~test], y[~test], x[test], C)
-        nearest = (unit(x[test]) @ unit(x[~test]).T).argmax(axis=1)
-        scores = share(predicted[test] == y[test]), share(y[~test][nearest] == y[test])
-        results.append(Fold(str(name), int(test.sum()), *scores))
-    accuracies = [one.accuracy for one in results]
+    problem = pose(
+        store, views, label, ids=ids, folds=folds, split=split, group=group, leaky=leaky,
+        separator=separator, weak_negatives=weak_negatives, seed=seed,
+    )  # fmt: skip
+    held = cross_fit(problem, fitter(problem, kind, seed, **settings))
+    return report_on(problem, held, kind)
+
+
+def report_on(problem: Problem, held: Held, kind: str) -> Report:
+    """Score what was said of rows that were held out."""
+    targets, splits = problem.targets, problem.splits
+    metrics = score(problem, held.positions, held.proba, held.parts)
+    name = "exact_match" if targets.multilabel else "accuracy"
+    folds = [
+        Fold(part.name, part.rows, part.figures[name], chosen_of(held, part.name))
+        for part in sorted(metrics.by_part, key=lambda one: [two.name for two in splits.parts].index(one.name))
+    ]
     return Report(
-        view=view,
-        label=label,
-        split=split,
-        classes=len(set(y)),
-        rows=len(rows),
-        unlabelled=len(every) - len(rows),
-        accuracy=float(np.mean(accuracies)),
-        deviation=float(np.std(accuracies)),
-        balanced_accuracy=float(np.mean([share(predicted[y == one] == one) for one in sorted(set(y))])),
-        neighbour=float(np.mean([one.neighbour for one in results])),
-        majority=max(share(y == one) for one in set(y)),
-        chance=1 / len(set(y)),
-        folds=tuple(results),
+        view=", ".join(problem.views),
+        label=problem.label,
+        kind=kind,
+        split=splits.how,
+        leaky=splits.leaky,
+        unlabelled=targets.unlabelled,
+        left_out=splits.left_out,
+        metrics=metrics,
+        retrieval=neighbours(problem),
+        overlap=problem.overlap,
+        folds=tuple(folds),
     )
 
 
-def fit_predict(x: NDArray[np.float32], y: NDArray[np.str_], test: NDArray[np.float32], C: float) -> NDArray[np.str_]:
-    """Fit standardisation and logistic regression on the training part alone, and label the test part."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=5000))
-    labels: NDArray[np.str_] = model.fit(x, y).predict(test)
-    return labels
+def chosen_of(held: Held, part: str) -> float | None:
+    """Return the C that was chosen for a part."""
+    place = list(dict.fromkeys(held.parts.tolist())).index(part)
+    C = held.heads[place].settings.get("C")
+    return float(C) if isinstance(C, (int, float)) else None
 
 
-def split_rows(
-    rows: Sequence[Row], y: NDArray[np.str_], folds: str | None, group: str | None
-) -> tuple[NDArray[np.str_], str]:
-    """Return the test part of each row [N], and how it was found.
-
-    Raises:
-        UsageError: the folds split a recording or a group, or there are too few groups.
-    """
-    if folds is None and group is None and all(FOLD_COLUMN in row.meta for row in rows):
-        folds = FOLD_COLUMN
-    grouped = group or ("group" if any(row.group is not None for row in rows) else None)
-    groups = [value or "" for value in column(rows, grouped)] if grouped else [""] * len(rows)
-    together = never_split([row.path for row in rows], groups)
-    if folds is not None:
-        parts = np.array(column(rows, folds), dtype=str)
-        for one in set(together):
-            inside = sorted(set(parts[together == one]))
-            if len(inside) > 1:
-                row = rows[int(np.argmax(together == one))]
-                raise UsageError(
-                    f"The folds of {folds!r} put one recording or group into several folds ({', '.join(inside[:4])}): "
-                    f"{row.path}. Scores would be too good. Name a group column instead of folds."
-                )
-        if len(set(parts)) < 2:
-            raise UsageError(f"The column {folds!r} has one value only; folds need two or more.")
-        return parts, f"the column {folds!r}"
-    number = min(FOLDS, len(set(together)))
-    if number < 2:
-        raise UsageError("All rows are of one recording or group, so they cannot be split for a probe.")
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    parts = np.zeros(len(rows), dtype="<U8")
-    for i, (_, test) in enumerate(StratifiedGroupKFold(number, shuffle=True, random_state=0).split(y, y, together)):
-        parts[test] = str(i + 1)
-    return parts, f"{grouped!r}, stratified" if grouped else "recording, stratified"
-
-
-def never_split(paths: Sequence[str], groups: Sequence[str]) -> NDArray[np.int64]:
-    """Number the rows [N] so that those of one recording, or of one named group, share a number.
-
-    >>> never_split(["a", "a", "b", "c"], ["x", "y", "y", ""]).tolist()
-    [0, 0, 0, 3]
-    """
-    parent = list(range(len(paths)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = i = parent[parent[i]]
-        return i
-
-    first: dict[tuple[str, str], int] = {}
-    for i, (path, group) in enumerate(zip(paths, groups, strict=True)):
-        for key in [("path", path), *([("group", group)] if group else [])]:
-            a, b = root(first.setdefault(key, i)), root(i)
-            parent[max(a, b)] = min(a, b)
-    return np.array([root(i) for i in range(len(paths))], np.int64)
-
-
-def column(rows: Sequence[Row], name: str) -> list[str | None]:
-    """Return a column as text.
-
-    Raises:
-        UsageError: no row has it.
-    """
-    if name in ("label", "group", "split", "path"):
-        values = [getattr(row, name) for row in rows]
-    else:
-        values = [row.meta.get(name) for row in rows]
-    if all(value is None for value in values):
-        names = sorted({key for row in rows for key in row.meta})
-        raise UsageError(
-            f"No row has a {name!r}. Columns: label, group, split{''.join(f', {key}' for key in names)}. "
-            "`embedx extract --label` says where labels come from."
-        )
-    return [None if value is None else str(value) for value in values]
-
-
-def natural(name: str) -> tuple[int, float, str]:
-    """Sort numbers as numbers and before text."""
-    return (0, float(name), "") if name.replace(".", "", 1).isdigit() else (1, 0.0, name)
-
-
-def share(right: NDArray[np.bool_]) -> float:
-    """Return the share of True."""
-    return float(right.mean())
+def neighbours(problem: Problem) -> dict[str, Figure]:
+    """Let every tested row look for its nearest vectors outside of its test part."""
+    tested = problem.splits.tested_in()
+    x = problem.x if problem.x.ndim == 2 else problem.x[:, -1]
+    used = np.zeros(len(tested), bool)
+    for part in problem.splits.parts:
+        used[np.concatenate([part.train, part.validation, part.test])] = True
+    return retrieve(
+        x[used],
+        problem.targets.y[used],
+        tested[used],
+        problem.splits.groups[used],
+        queries=tested[used] != "",
+    )
