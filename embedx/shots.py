@@ -60,7 +60,7 @@ class Pool:
         self.belongs = np.unique(belongs[self.rows], return_inverse=True)[1]  # groups of this class, numbered
 
     def draw(self, wanted: int, chosen: NDArray[np.bool_]) -> None:
-        """Mark one more of the rows [N], of a group that gave the fewest, if fewer than `wanted` of the class are marked."""
+        """Mark one more of the rows [N], of a group that gave the fewest, unless `wanted` of the class are marked."""
         taken = chosen[self.rows]
         if taken.sum() >= min(wanted, len(taken)):
             return

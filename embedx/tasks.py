@@ -118,7 +118,7 @@ TASKS = {
         ),
         Task(
             "minds14",
-            "Intents from a manifest, in folds stratified by class that split no recording: there is no official split.",
+            "Intents from a manifest, in folds stratified by class that split no recording; no split is official.",
             "Gerz et al. 2021, Multilingual and Cross-Lingual Intent Detection from Spoken Data",
             layout=MANIFEST,
             label="intent_class",
