@@ -4,8 +4,8 @@ A sound file is decoded to a clip, cut into windows, turned into frames by a fro
 kept in a store with its metadata, indexed, and searched. The file list reads as that sentence::
 
     errors    what is raised, and the exit codes        recipe    everything that changes a vector
-    corpus    folder, manifest or data set -> items     disk      writing files whole or not at all
-    audio     path -> clip, decoded in blocks
+    corpus/   folder, manifest or data set -> items     disk      writing files whole or not at all
+    audio     path -> clip, decoded in blocks            tasks    known data sets and their official protocols
     headers   where a file ends by its header
     windows   clip -> windows                            decoding  both in a process of their own
     extractors/  waves -> frames, one file per family
@@ -15,6 +15,7 @@ kept in a store with its metadata, indexed, and searched. The file list reads as
     difference  what of a corpus a store lacks
     index/    nearest neighbours: derived, disposable    indexing  keeps them true to the store
     ingest    corpus + embedder -> store                 search/   file, row, vector, examples or text -> hits
+    shots     a few training rows of every class
     probe     store -> leak-free report                  duplicates  what is there more than once
     upkeep    remove, label, compact, merge              checkup   what is damaged, and its repair
     interchange/  store -> files of other tools, and back  intake    vectors from elsewhere -> store

@@ -106,7 +106,8 @@ def extract(
         trim_silence: leave out what is 40 dB below the loudest moment at both ends.
         max_seconds: take so much of each recording at most, from its start.
         label, group: a column of the source, or a regular expression with one (group) searched in the path.
-        layout: "auto", "esc50", "urbansound8k", "folders" or "files".
+        layout: "auto", a known data set ("esc50", "urbansound8k", "speech-commands", "gtzan", "fsdd"), "folders" or
+            "files".
         device: "auto", "cpu" or "cuda".
         precision: "auto" (float32), "float32", "bfloat16" or "float16".
         batch_seconds: audio in one batch; it changes the speed, never the vectors.

@@ -18,9 +18,9 @@ PACKAGE = ROOT / "embedx"
 LEVELS = {  # a module imports only from lower levels; within a level modules do not know each other
     **dict.fromkeys(("errors",), 0),
     **dict.fromkeys(("recipe", "disk", "headers"), 1),
-    **dict.fromkeys(("audio", "pooling", "store", "index", "extractors"), 2),
+    **dict.fromkeys(("audio", "pooling", "store", "index", "extractors", "shots"), 2),
     **dict.fromkeys(("corpus", "windows", "synth"), 3),  # corpus asks audio which files it takes
-    **dict.fromkeys(("embedder", "decoding", "difference", "hear"), 4),
+    **dict.fromkeys(("embedder", "decoding", "difference", "hear", "tasks"), 4),
     **dict.fromkeys(("search", "probe", "indexing", "duplicates", "interchange"), 5),
     **dict.fromkeys(("checkup", "upkeep"), 6),
     "collection": 7,
@@ -33,7 +33,7 @@ HOMES = {
     "soxr": {"windows"},
     "av": {"audio"},
     "transformers": {"extractors"},
-    "torchaudio": {"extractors"},
+    "torchaudio": {"extractors", "corpus"},  # which asks it for the lists of a data set
     "torchvision": {"extractors"},
     "torch": {"extractors", "pooling", "embedder", "hear"},
     "sqlite3": {"store"},
