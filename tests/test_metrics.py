@@ -212,7 +212,7 @@ def test_a_seed_gives_the_same_intervals_and_another_gives_others() -> None:
     y, proba = one_label(200, 3)
     first, again, other = (evaluate(y, proba, names(3), seed=seed).to_dict() for seed in (0, 0, 1))
     assert first == again
-    assert first["figures"]["accuracy"]["low"] != other["figures"]["accuracy"]["low"]
+    assert first["figures"]["log_loss"]["low"] != other["figures"]["log_loss"]["low"]
 
 
 def test_the_interval_of_an_accuracy_is_that_of_the_binomial() -> None:
