@@ -15,10 +15,19 @@ kept in a store with its metadata, indexed, and searched. The file list reads as
     difference  what of a corpus a store lacks
     index/    nearest neighbours: derived, disposable    indexing  keeps them true to the store
     ingest    corpus + embedder -> store                 search/   file, row, vector, examples or text -> hits
-    shots     a few training rows of every class
-    probe     store -> leak-free report                  duplicates  what is there more than once
     upkeep    remove, label, compact, merge              checkup   what is damaged, and its repair
     interchange/  store -> files of other tools, and back  intake    vectors from elsewhere -> store
+    duplicates  what is there more than once
+
+    labels    rows -> classes                            splits    rows -> training and test parts that leak nothing
+    shots     a few training rows of every class         overlap   the same sound on both sides of a split
+    heads/    vectors -> classes: fit, predict, save; numpy alone predicts
+    metrics/  truth and probabilities -> figures with intervals, beside their baselines
+    evaluation  heads that are asked about rows they have not learned from
+    probe     how well vectors tell labels apart         training  a head, scored and saved
+    prediction  what rows and recordings are             suggest   which rows to label next
+    bench/    models x layers x heads x data sets -> a table and a report
+
     collection  all of it, opened
     cli/      options in, results out                    synth     a labelled corpus made of nothing
 """

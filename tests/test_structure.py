@@ -17,16 +17,19 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "embedx"
 LEVELS = {  # a module imports only from lower levels; within a level modules do not know each other
     **dict.fromkeys(("errors",), 0),
-    **dict.fromkeys(("recipe", "disk", "headers"), 1),
-    **dict.fromkeys(("audio", "pooling", "store", "index", "extractors", "shots"), 2),
-    **dict.fromkeys(("corpus", "windows", "synth"), 3),  # corpus asks audio which files it takes
-    **dict.fromkeys(("embedder", "decoding", "difference", "hear", "tasks"), 4),
-    **dict.fromkeys(("search", "probe", "indexing", "duplicates", "interchange"), 5),
-    **dict.fromkeys(("checkup", "upkeep"), 6),
-    "collection": 7,
-    **dict.fromkeys(("ingest", "intake"), 8),
-    "cli": 9,
-    **dict.fromkeys(("demo", "__main__"), 10),
+    **dict.fromkeys(("recipe", "disk", "headers", "metrics"), 1),
+    **dict.fromkeys(("audio", "pooling", "store", "index", "extractors", "heads", "shots"), 2),
+    **dict.fromkeys(("corpus", "windows", "synth", "labels"), 3),  # corpus asks audio which files it takes
+    **dict.fromkeys(("embedder", "decoding", "difference", "hear", "tasks", "splits"), 4),
+    **dict.fromkeys(("search", "indexing", "duplicates", "interchange"), 5),
+    **dict.fromkeys(("checkup", "upkeep", "overlap"), 6),
+    "evaluation": 7,
+    **dict.fromkeys(("probe", "training", "prediction", "suggest"), 8),
+    "collection": 9,
+    **dict.fromkeys(("ingest", "intake"), 10),
+    "bench": 11,
+    "cli": 12,
+    **dict.fromkeys(("demo", "__main__"), 13),
 }
 HOMES = {
     "soundfile": {"audio", "synth", "demo"},  # the last two write
@@ -40,7 +43,7 @@ HOMES = {
     "faiss": {"index"},
     "pyarrow": {"interchange"},
     "datasets": {"interchange"},
-    "sklearn": {"probe"},
+    "sklearn": {"heads", "splits"},
     "click": {"cli"},
     "tqdm": {"cli"},
 }
