@@ -81,7 +81,8 @@ def make_splits(
         leaky: instead, random folds of rows that may split recordings and groups: scores will be too good.
         seed: of the folds that are made here, stratified by class.
 
-    Without folds, split, group and leaky, a column "fold" or "split" is taken if every row has it.
+    Without folds, split, group and leaky, a column "fold" is taken if every row has it, else a column "split" that says
+    nothing but train, validation and test (rows without it are left out).
 
     Raises:
         UsageError: no such column; what belongs together would be on both sides; too few groups; nothing to learn.
@@ -108,8 +109,8 @@ def make_splits(
 
 
 def has_official(rows: Sequence[Row]) -> bool:
-    """Tell whether every row is of a training, validation or test part, and the first and the last have some."""
-    values = {row.split.lower() if row.split else "" for row in rows}
+    """Tell whether the column of splits names training, validation and test parts, and the first and the last exist."""
+    values = {row.split.lower() for row in rows if row.split}
     return values <= {*TRAIN, *VALIDATION, *TEST} and not values.isdisjoint(TRAIN) and not values.isdisjoint(TEST)
 
 
