@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 
     from embedx.duplicates import Duplicates
     from embedx.embedder import Embedder
+    from embedx.heads import Head
+    from embedx.prediction import Predictions
     from embedx.probe import Report
+    from embedx.suggest import Suggestions
+    from embedx.training import Trained
 
 
 class Collection:
@@ -465,7 +469,7 @@ class Collection:
             UsageError: an argument cannot be meant; there is no such head.
             NothingToDo: every row has a label.
         """
-        from embedx.suggest import suggest
+        from embedx.suggest import WITHOUT_HEAD, suggest
 
         given = by in WITHOUT_HEAD and head is None and len(self.heads()) != 1
         found = None if given else self.head(head) if head is None or isinstance(head, str) else head

@@ -119,7 +119,7 @@ def check_variety(targets: Targets, names: str) -> None:
     classes = targets.classes
     if not targets.multilabel and len(classes) < 2:
         raise UsageError(
-            f"There must be two classes or more to tell apart; the column {names!r} has {len(classes)} "
+            f"There must be two classes or more; the column {names!r} has {len(classes)} "
             f"({', '.join(classes)}). One class against rows without a label: weak negatives."
         )
     if targets.multilabel and (targets.y == targets.y[:1]).all():

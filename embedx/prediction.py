@@ -4,7 +4,7 @@ The vectors are those of stored rows, or are made of audio by the collection's r
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
@@ -187,7 +187,7 @@ def predict(
         raise UsageError(f"k must be 1 or more, not {k}.")
     if precision is not None and recall is not None:
         raise UsageError("Give the wanted precision or the wanted recall: one follows from the other.")
-    head.check_recipe(store.recipe.to_dict(), store.views)
+    head.check_recipe(asdict(store.recipe), list(store.views))
     wanted = precision is not None or recall is not None
     thresholds = head.thresholds(precision=precision, recall=recall) if wanted else None
     failures: list[AudioError] = []

@@ -17,11 +17,11 @@ from embedx.store import Store
 
 @dataclass(frozen=True)
 class Fold:
-    """One test part: its name, how many rows it has, its score, and what was chosen inside its training rows."""
+    """One test part: its name, how many rows it has, the share told right, and the C that its training rows chose."""
 
     name: str
     rows: int
-    score: float | None
+    accuracy: float | None
     chosen: float | None
 
 
@@ -70,6 +70,19 @@ class Report:
         """The share of rows whose nearest vector outside of their test part has the same label (P@1)."""
         return self.retrieval["p@1"].value if "p@1" in self.retrieval else 0.0
 
+    @property
+    def majority(self) -> float:
+        """The accuracy of always naming the commonest class (of several labels, of never naming one)."""
+        baselines = self.metrics.baselines
+        return (
+            baselines["all-negative"]["exact_match"] if self.metrics.multilabel else baselines["majority"]["accuracy"]
+        )
+
+    @property
+    def chance(self) -> float:
+        """The balanced accuracy of any constant answer; of several labels the area under the ROC curve, 0.5."""
+        return 0.5 if self.metrics.multilabel else 1 / self.classes
+
     def _value(self, name: str) -> float:
         figure = self.metrics.figures[name]
         return float("nan") if figure is None else figure.value
@@ -81,28 +94,25 @@ class Report:
             "accuracy": self.accuracy,
             "balanced_accuracy": self.balanced_accuracy,
             "neighbour": self.neighbour,
+            "majority": self.majority,
+            "chance": self.chance,
             "folds": [vars(fold) for fold in self.folds],
             "metrics": self.metrics.to_dict(),
-            "retrieval": {name: figure._asdict() for name, figure in self.retrieval.items()},
+            "retrieval": {name: figure.to_dict() for name, figure in self.retrieval.items()},
             "overlap": self.overlap.to_dict(),
         }
 
     def __str__(self) -> str:
-        column = "exact match" if self.metrics.multilabel else "accuracy"
+        name = "linear probe (logistic)" if self.kind == "logistic" else f"{self.kind} probe"
+        measure = "exact match" if self.metrics.multilabel else "accuracy"
+        chosen = [f"{one.chosen:.2g}" for one in self.folds if one.chosen is not None]
         lines = [
             f"{self.rows} rows, {self.classes} classes of {self.label!r}, view {self.view}; split by {self.split}",
             *([LEAKY] if self.leaky else []),
             *([f"{self.unlabelled} rows without a label were left out"] if self.unlabelled else []),
             *([f"{self.left_out} rows that the split does not name were left out"] if self.left_out else []),
-            "",
-            f"fold             rows  {self.kind + ' probe':>14}  {'chosen C' if self.kind == 'logistic' else '':>8}",
-            *(
-                f"{one.name:<14} {one.rows:>6}  {'-' if one.score is None else format(one.score, '.4f'):>14}"
-                f"  {'' if one.chosen is None else format(one.chosen, '.2g'):>8}"
-                for one in self.folds
-            ),
-            "",
-            f"{column} {self.accuracy:.4f}; nearest neighbour outside the fold {self.neighbour:.4f} (P@1)",
+            f"{name}: {measure} {self.accuracy:.4f}; nearest neighbour of another part: {self.neighbour:.4f} (P@1)",
+            *([f"C inside the training rows of each part: {', '.join(chosen)}"] if chosen else []),
             str(self.overlap),
             "",
             str(self.metrics),

@@ -20,6 +20,7 @@ from embedx.store import Row, Store
 By = Literal["margin", "uncertainty", "diverse", "band", "random"]
 WAYS: tuple[str, ...] = get_args(By)
 WITHOUT_HEAD = ("diverse", "random")
+PLACE, REMARKS = ("id", "path", "start_s", "end_s"), ("suggested", "probability", "value")
 
 Scores = NDArray[np.float64]
 
@@ -36,10 +37,19 @@ class Suggestion:
     probability: float | None
     value: float
 
-    def to_dict(self, label: str) -> dict[str, Any]:
-        """Return a line of a table that `embedx label` takes back: the column to fill, and remarks with a "_"."""
-        place = {"id": self.id, "path": self.path, "start_s": self.start_s, "end_s": self.end_s, label: None}
-        return place | {"_suggested": self.suggested, "_probability": self.probability, "_value": self.value}
+
+class Suggestions(list[Suggestion]):
+    """Suggestions, the most telling first, and the column to be filled in."""
+
+    def __init__(self, label: str, found: Sequence[Suggestion]) -> None:
+        super().__init__(found)
+        self.label = label
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Return name -> values of a table that `embedx label` takes back: an empty column, and remarks with a "_"."""
+        columns: dict[str, list[Any]] = {name: [getattr(one, name) for one in self] for name in PLACE}
+        columns[self.label] = [None] * len(self)
+        return columns | {f"_{name}": [getattr(one, name) for one in self] for name in REMARKS}
 
 
 def suggest(
@@ -49,13 +59,13 @@ def suggest(
     *,
     by: str = "margin",
     n: int = 20,
-    label: str = "label",
+    label: str | None = None,
     ids: Sequence[int] | None = None,
     of_class: str | None = None,
     score_band: tuple[float, float] | None = None,
     stratify: str | None = None,
     seed: int = 0,
-) -> list[Suggestion]:
+) -> Suggestions:
     """Choose rows without a label, the most telling first.
 
     Args:
@@ -66,7 +76,7 @@ def suggest(
             highest entropy. "diverse": each the farthest, by cosine, from all labelled rows and those chosen before.
             "band": the probability of a class is between two bounds, nearest to their middle first. "random".
         n: how many.
-        label: the column that is empty in the rows to choose from.
+        label: the column that is empty in the rows to choose from; that which the head learned, or "label".
         ids: choose from these rows only.
         of_class, score_band: for "band"; without a class the likeliest one's probability counts.
         stratify: a column; its values take turns, so that each has its share ("path": every recording).
@@ -77,6 +87,7 @@ def suggest(
         NothingToDo: every row has a label.
     """
     check(by, n, head, of_class, score_band)
+    label = learned_by(head) if label is None else label
     rows = store.rows(ids)
     known = column_or_empty(rows, label)
     candidates = [row for row, value in zip(rows, known, strict=True) if value is None]
@@ -105,7 +116,15 @@ def suggest(
         guess = None if head is None or best is None else head.classes[best]
         sure = None if proba is None or best is None else round(float(proba[place, best]), 6)
         found.append(Suggestion(row.id, row.path, row.start_s, row.end_s, guess, sure, round(float(values[place]), 6)))
-    return found
+    return Suggestions(label, found)
+
+
+def learned_by(head: Head | None) -> str:
+    """Return the column that a head was fitted on."""
+    learned = head.settings.get("training", {}).get("label", "label") if head else "label"
+    if not isinstance(learned, str):
+        raise UsageError(f"The head learned several columns ({', '.join(learned)}); say which is empty: label.")
+    return learned
 
 
 def check(by: str, n: int, head: Head | None, of_class: str | None, score_band: tuple[float, float] | None) -> None:
@@ -136,7 +155,7 @@ def score(by: str, proba: Scores, head: Head, of_class: str | None, score_band: 
         return np.where(inside, -np.abs(asked - sum(score_band) / 2), -np.inf)
     if by == "margin":
         if head.multilabel or proba.shape[1] == 1:
-            return -np.abs(proba - 0.5).min(axis=1)
+            return np.asarray(-np.abs(proba - 0.5).min(axis=1))
         second, first = np.sort(proba, axis=1)[:, -2:].T
         return np.asarray(second - first)
     both = np.stack([proba, 1 - proba], axis=-1) if head.multilabel else proba[..., None]
@@ -156,7 +175,8 @@ def farthest(
         distance = np.minimum(distance, 1 - (x @ known[start : start + 1024].T).max(axis=1))
     if not len(known):
         distance += random.random(len(x)) * 1e-6  # any row may be the first
-    values, left, order = distance.copy(), np.ones(len(x), bool), []
+    values, left = distance.copy(), np.ones(len(x), bool)
+    order: list[int] = []
     numbers = np.unique(np.array(turns), return_inverse=True)[1]
     used = np.zeros(numbers.max() + 1, np.int64)
     while len(order) < n and left.any():

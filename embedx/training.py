@@ -1,6 +1,8 @@
 """Training: stored vectors and labels -> a head that was evaluated on rows it had not seen, saved in heads/."""
 
+import os
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -134,7 +136,7 @@ def fit_head(
         "leaky": problem.splits.leaky,
         "rows": ranges([problem.rows[i].id for i in problem.development]),
     }
-    head = head.replace(recipe=store.recipe.to_dict(), settings={**head.settings, "training": training})
+    head = head.replace(recipe=asdict(store.recipe), settings={**head.settings, "training": training})
     metrics = gain = None
     if len(part.test):
         held = cross_fit(problem, fit, folds_within(problem, problem.development, seed) if alone else None)
@@ -237,7 +239,7 @@ def right(logits: NDArray[np.float64], y: NDArray[np.int64]) -> NDArray[np.float
     """
     if y.ndim == 2:
         return np.asarray(((logits >= 0) == (y == 1)).mean(axis=1))
-    return (logits.argmax(axis=1) == y).astype(np.float64)
+    return np.asarray(logits.argmax(axis=1) == y, np.float64)
 
 
 def paired_interval(
@@ -278,11 +280,39 @@ def within(ids: NDArray[np.int64], some: Sequence[Sequence[int]]) -> NDArray[np.
     return (place >= 0) & (ids <= lasts[place.clip(min=0)]) if len(firsts) else np.zeros(len(ids), bool)
 
 
+def load_head(folder: Path, name: str | None) -> Head:
+    """Return a saved head of a collection; without a name the only one.
+
+    Raises:
+        UsageError: there is none of that name, or several and none is named.
+    """
+    names = [place.parent.name for place in sorted((folder / HEADS).glob("*/head.json"))]
+    if name is None and len(names) == 1:
+        name = names[0]
+    if name not in names:
+        given = "no head" if name is None and not names else "several heads" if name is None else f"no head {name!r}"
+        raise UsageError(
+            f"There is {given} in {folder}. Heads: {', '.join(names) or 'none'}; `embedx train` makes one."
+        )
+    return Head.load(folder / HEADS / name)
+
+
+def remove_head(folder: Path, name: str) -> None:
+    """Delete a saved head.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    place = folder / HEADS / name
+    if os.sep in name or not (place / "head.json").exists():
+        raise UsageError(f"There is no head {name!r} in {folder}: `embedx heads list {folder}` names them.")
+    shutil.rmtree(place)
+
+
 def load_heads(folder: Path) -> dict[str, Head]:
     """Return name -> head of a collection, by name.
 
     Raises:
         StoreError: one is damaged.
     """
-    places = sorted((folder / HEADS).glob("*/")) if (folder / HEADS).is_dir() else []
-    return {place.name: Head.load(place) for place in places if (place / "head.json").exists()}
+    return {note.parent.name: Head.load(note.parent) for note in sorted((folder / HEADS).glob("*/head.json"))}

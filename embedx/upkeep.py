@@ -52,7 +52,8 @@ def label(
     Args:
         folder: the collection.
         table: a CSV, TSV, Parquet or JSON lines file, or a pandas frame, with a column `id` or `path` (and, for one
-            window of a recording, `start_s`); every other column is set. An empty cell leaves what was there.
+            window of a recording, `start_s`); every other column is set, but for remarks, whose name begins with "_".
+            An empty cell leaves what was there.
         set: instead, column -> value for all rows that are meant; None or "" takes a value away.
         where: the rows that `set` is for; all if it is not given. With a table: only these are changed.
         wait: wait for another writer instead of giving up.
@@ -89,7 +90,7 @@ def label(
 
 
 def read_table(table: Any) -> list[dict[str, Any]]:
-    """Read a table of labels, and see that it names rows."""
+    """Read a table of labels without its remarks, and see that it names rows."""
     if hasattr(table, "to_dict"):
         entries = records(table.reset_index() if table.index.name in KEYS else table)
     else:
@@ -97,6 +98,7 @@ def read_table(table: Any) -> list[dict[str, Any]]:
         if not os.path.isfile(name):
             raise UsageError(f"There is no file {show(name)}.")
         entries = parse(Path(name).read_bytes(), show(name))
+    entries = [{name: value for name, value in entry.items() if not name.startswith("_")} for entry in entries]
     columns = list(entries[0]) if entries else []
     key = next((name for name in KEYS if name in columns), None)
     if key is None:

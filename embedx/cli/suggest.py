@@ -41,12 +41,11 @@ def suggest(collection: str, form: str, output: str | None, **options: Any) -> N
     from embedx.collection import Collection
 
     with Collection(collection) as opened:
-        label, found = opened.suggest(**options)
-    lines = [one.to_dict(label) for one in found]
-    columns = list(lines[0]) if lines else ["id", "path", "start_s", "end_s", label]
+        columns = opened.suggest(**options).columns()
+    lines = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     if form == "json":
         deliver(as_json(lines) + "\n", output)
     elif form == "csv":
-        deliver(as_csv(lines, columns), output)
+        deliver(as_csv(lines, list(columns)), output)
     else:
-        deliver(as_table([line | {"path": short(line["path"])} for line in lines], columns), output)
+        deliver(as_table([line | {"path": short(line["path"])} for line in lines], list(columns)), output)

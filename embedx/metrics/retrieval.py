@@ -19,6 +19,7 @@ def retrieve(
     truth: ArrayLike,
     parts: ArrayLike | None = None,
     groups: ArrayLike | None = None,
+    queries: ArrayLike | None = None,
     *,
     ks: Sequence[int] = (1, 5, 10),
     samples: int = 1000,
@@ -35,6 +36,7 @@ def retrieve(
         parts: the fold of each row [N]; a row finds rows of other folds only.
         groups: what each row [N] belongs to. Without parts a row finds rows of other groups only; intervals are over
             groups. None: each row by itself.
+        queries: True [N] for rows that ask; all if not given. Every row may be found.
         ks: how many of the nearest rows are looked at for p@k, the share of them that is relevant.
         samples, seed: of the bootstrap.
 
@@ -56,11 +58,12 @@ def retrieve(
         raise UsageError(f"ks are numbers of neighbours, 1 or more, not {tuple(ks)}.")
     together = number_groups(groups, rows, "groups")
     measured = measure_queries(x, y, together if parts is None else number_groups(parts, rows, "parts"), ks)
-    asked = np.isfinite(measured[-1])  # a row without anything relevant has no average precision
+    wanted = np.ones(rows, bool) if queries is None else np.asarray(queries, bool)
+    asked = wanted & np.isfinite(measured[-1])  # a row without anything relevant has no average precision
     names = [*(f"p@{k}" for k in ks), "r_precision", "map"]
     means = average_queries(measured[:, asked], number_groups(together[asked], asked.sum(), "groups"), samples, seed)
     figures = {name: mean for name, mean in zip(names, means, strict=True) if mean is not None}
-    return figures | {"queries": Figure(int(asked.sum())), "left_out": Figure(int(rows - asked.sum()))}
+    return figures | {"queries": Figure(int(asked.sum())), "left_out": Figure(int(wanted.sum() - asked.sum()))}
 
 
 def average_queries(measured: Floats, groups: Ints, samples: int, seed: int) -> list[Figure | None]:
