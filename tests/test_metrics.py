@@ -378,10 +378,10 @@ def test_a_label_with_one_side_only_has_one_note_and_no_area() -> None:
     assert one.auc is not None
     assert value(metrics, "macro_auc") == one.auc.value
     assert [note for note in metrics.notes if "'x'" in note] == [
-        "'x' has no row outside of it, so no ROC AUC or average precision; the macro means leave it out."
+        "'x' has no row outside of it, so no ROC AUC or average precision, and the means of these leave it out."
     ]
     assert [note for note in metrics.notes if "'z'" in note] == [
-        "'z' has no row, so no recall, ROC AUC or average precision; the macro means leave it out."
+        "'z' has no row, so no recall, ROC AUC or average precision, and the means of these leave it out."
     ]
     rare = evaluate(np.zeros(5, int), np.eye(9)[[0] * 5], names(9))
     assert "'c1', 'c2', 'c3', 'c4', 'c5' and 3 more have no row" in rare.notes[0]
