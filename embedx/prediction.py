@@ -153,14 +153,14 @@ def decide(
 ) -> Iterator[Prediction]:
     """Fill in labels and the k likeliest classes.
 
-    Without thresholds [C] a row is of its likeliest class; of a head with several labels, of all from 0.5. With them,
+    Without thresholds [C] a row is of its likeliest class; of a head with several labels, of all above 0.5. With them,
     it is of the classes that reach theirs; where classes exclude each other, of the likeliest of these, or of none.
     """
     order = np.argsort(-proba, axis=1, kind="stable")
     if thresholds is not None:
         reached = proba >= thresholds
     else:
-        reached = proba >= 0.5 if head.multilabel else np.ones(proba.shape, bool)
+        reached = proba > 0.5 if head.multilabel else np.ones(proba.shape, bool)
     for one, scores, best, passed in zip(found, proba, order, reached, strict=True):
         labels = [head.classes[c] for c in best if passed[c]]
         top = tuple((head.classes[c], round(float(scores[c]), 6)) for c in best[:k])

@@ -171,9 +171,9 @@ def stratified(strata: NDArray[np.int64], together: Positions, how: str, seed: i
     """Make folds that keep what belongs together, with about the same share of every class in each."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    number = min(folds, len(set(together.tolist())))
+    number = min(folds, len(set(together.tolist())), int(np.bincount(strata).max()))
     if number < 2:
-        raise TooFew("All rows are of one recording or group, so they cannot be split.")
+        raise TooFew("All rows are of one recording or group, or each of another class, so they cannot be split.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class with fewer rows than folds is no fault of the user
         cuts = list(StratifiedGroupKFold(number, shuffle=True, random_state=seed).split(strata, strata, together))

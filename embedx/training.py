@@ -163,7 +163,7 @@ def scored(problem: Problem, head: Head, held: Held, method: str) -> tuple[Head,
     else:
         tested, parts, plain = held.positions, held.parts, held.proba
         put_right = cross_calibrated(head, held, y) if head.calibrated else plain
-    of_points = put_right if not alone else calibrated_of(head, held)
+    of_points = head.to_proba(held.logits, head.calibrated) if alone else put_right
     head = head.measure_points(of_points, y[held.positions])
     metrics = score(problem, tested, plain, parts)
     bars = {name: reliability(y[tested], some, multilabel=head.multilabel) for name, some in
@@ -177,11 +177,6 @@ def scored(problem: Problem, head: Head, held: Held, method: str) -> tuple[Head,
         after = score(problem, tested, put_right, parts)
         noted["calibration"] = {"method": method, "before": errors_of(metrics), "after": errors_of(after)}
     return head.replace(metrics=noted), metrics
-
-
-def calibrated_of(head: Head, held: Held) -> NDArray[np.float64]:
-    """Return what a head makes of logits that were held out."""
-    return head.to_proba(held.logits, calibrated=head.calibrated)
 
 
 def cross_calibrated(head: Head, held: Held, y: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -238,7 +233,7 @@ def right(logits: NDArray[np.float64], y: NDArray[np.int64]) -> NDArray[np.float
     [1.0, 0.5]
     """
     if y.ndim == 2:
-        return np.asarray(((logits >= 0) == (y == 1)).mean(axis=1))
+        return np.asarray(((logits > 0) == (y == 1)).mean(axis=1))
     return np.asarray(logits.argmax(axis=1) == y, np.float64)
 
 

@@ -8,7 +8,7 @@ from embedx.store import Row
 
 def rows(labels: list[str | None], **columns: list[object]) -> list[Row]:
     return [
-        Row(i + 1, f"/{i}.wav", 0.0, 1.0, label, None, None, (), {name: values[i] for name, values in columns.items()})  # type: ignore[misc]
+        Row(i + 1, f"/{i}.wav", 0.0, 1.0, label, None, None, (), {name: values[i] for name, values in columns.items()})
         for i, label in enumerate(labels)
     ]
 

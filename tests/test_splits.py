@@ -33,8 +33,8 @@ def test_made_folds_test_every_row_once_and_split_nothing(spec: list[tuple[int, 
     for part in splits.parts:
         assert not set(part.train) & set(part.test)
         assert sorted([*part.train, *part.test]) == list(range(len(rows)))
-        for of in (lambda one: one.path, lambda one: one.group):
-            assert not {of(rows[i]) for i in part.train} & {of(rows[i]) for i in part.test}
+        for name in ("path", "group"):
+            assert not {getattr(rows[i], name) for i in part.train} & {getattr(rows[i], name) for i in part.test}
 
 
 def test_classes_are_spread_over_made_folds() -> None:

@@ -29,7 +29,7 @@ def test_a_head_is_scikit_learn_fitted_on_all_rows_and_scored_on_folds(make: Mak
     report = collection.probe(C=0.1)
     assert trained.metrics is not None
     assert trained.metrics.figures["accuracy"] == report.metrics.figures["accuracy"]
-    assert trained.metrics.figures["accuracy"].value < np.mean(by_hand.predict(x) == y)  # held out, not fitted
+    assert report.accuracy < np.mean(by_hand.predict(x) == y)  # held out, not fitted
     again = collection.head("label-logistic")
     assert np.array_equal(again.predict_proba(x), trained.head.predict_proba(x))
     assert again.metrics["held_out"]["figures"]["accuracy"]["value"] == report.accuracy
@@ -74,12 +74,12 @@ def test_a_test_part_of_its_own_is_never_learned_from(make: Make) -> None:  # no
 
 
 def test_calibration_lowers_the_error_on_rows_it_was_not_made_of(make: Make) -> None:  # noqa: F811
-    x, labels = clusters(600, 4, spread=3.0)
+    x, labels = clusters(240, 4, spread=3.0)  # few rows and hardly a penalty: far too sure of itself
     for method in ("temperature", "isotonic"):
-        noted = make(x, labels).fit_head(C=100.0, calibration=method).head.metrics
+        noted = make(x, labels).fit_head(C=1000.0, calibration=method).head.metrics
         assert noted["calibration"]["after"]["ece"] < noted["calibration"]["before"]["ece"]
         assert noted["calibration"]["after"]["log_loss"] < noted["calibration"]["before"]["log_loss"]
-        assert sum(bar["rows"] for bar in noted["reliability"]["after"]) == 600
+        assert sum(bar["rows"] for bar in noted["reliability"]["after"]) == 240
     plain = make(x, labels).fit_head(calibration="none")
     assert not plain.head.calibrated
     with pytest.raises(UsageError, match="not calibrated"):
@@ -110,7 +110,7 @@ def test_one_example_of_each_class_is_enough_for_prototypes(make: Make) -> None:
 def test_a_head_is_refused_on_vectors_of_another_recipe(make: Make, collection: embedx.Collection) -> None:  # noqa: F811
     x, labels = clusters(60, 3, spread=0.5)
     head = make(x, labels).fit_head().head
-    with pytest.raises(RecipeMismatch, match="poolings|weights"):
+    with pytest.raises(RecipeMismatch, match="weights: the head's"):
         collection.predict(head=head)
 
 
@@ -127,7 +127,7 @@ def test_a_damaged_head_is_named(make: Make) -> None:  # noqa: F811
 
 def test_weighted_layers_take_every_layer_and_others_one(make: Make) -> None:  # noqa: F811
     x, labels = clusters(60, 3, spread=0.5)
-    with pytest.raises(UsageError, match="no view 'L7.mean'"):
+    with pytest.raises(UsageError, match=r"no view 'L7\.mean'"):
         make(x, labels).fit_head(view="L7.mean")
     with pytest.raises(UsageError, match="kind is one of"):
         make(x, labels).fit_head(kind="forest")
@@ -264,7 +264,7 @@ def test_suggestions_go_to_label_and_back_into_a_better_head(make: Make, tmp_pat
     table["label"] = [labels[i - 1] for i in table["id"]]
     table.to_csv(tmp_path / "next.csv", index=False)
     assert collection.label(tmp_path / "next.csv").rows == 100
-    assert not [name for name in collection.rows() if name.startswith("_")]
+    assert not [name for name in collection.store.columns if name.startswith("_")]
     gain = collection.fit_head(name="birds").gain
     assert gain is not None
     assert (gain.rows_before, gain.rows_after) == (30, 130)

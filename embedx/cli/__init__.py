@@ -16,9 +16,12 @@ from embedx.cli.extract import extract
 from embedx.cli.index import index
 from embedx.cli.interchange import export, import_
 from embedx.cli.output import print_json
+from embedx.cli.predict import predict
 from embedx.cli.probe import probe
 from embedx.cli.search import search
 from embedx.cli.status import completion, models, status
+from embedx.cli.suggest import suggest
+from embedx.cli.train import heads, train
 from embedx.cli.upkeep import compact, label, merge, rm, verify
 from embedx.errors import EmbedxError
 
@@ -44,7 +47,8 @@ def cli() -> None:
 
 
 COMMANDS = (
-    *(extract, search, probe, duplicates, index, status, rm, label, compact, verify, merge),
+    *(extract, search, probe, train, predict, suggest, heads, duplicates, index, status),
+    *(rm, label, compact, verify, merge),
     *(export, import_, models, completion),
 )
 for command in COMMANDS:

@@ -1,13 +1,16 @@
 """embedx train, heads: classifiers on stored vectors."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from embedx.cli.output import Heading, Sectioned, print_json, print_rows
 from embedx.cli.upkeep import JSON
 from embedx.errors import UsageError
+
+if TYPE_CHECKING:
+    from embedx.heads import Head
 
 KINDS = click.Choice(["logistic", "mlp", "knn", "prototype", "weighted-layers"])
 CALIBRATIONS = click.Choice(["temperature", "isotonic", "none"])
@@ -121,7 +124,7 @@ def train(
     if report is not None:
         from embedx.bench.figures import draw_reliability
 
-        draw_reliability(trained.head.metrics["reliability"], report)
+        draw_reliability(trained.head.metrics["reliability"]["after"], report)
     if as_json:
         print_json({"exit_code": 0, "collection": collection, **trained.to_dict()})
     else:
@@ -149,7 +152,7 @@ def list_(collection: str, form: str) -> None:
     from embedx.collection import Collection
 
     with Collection(collection) as opened:
-        lines = [head.summary(name) for name, head in opened.heads().items()]
+        lines = [summary(name, head) for name, head in opened.heads().items()]
     if lines or form == "json":
         print_rows(lines, list(lines[0]) if lines else [], form)
     else:
@@ -177,7 +180,7 @@ def export(collection: str, name: str, out: str, form: str | None) -> None:
     from embedx.collection import Collection
 
     with Collection(collection) as opened:
-        opened.head(name).export(out, format=form)
+        opened.head(name).export(out, format=form or ("torch" if out.endswith(".pt2") else "onnx"))
     click.echo(out)
 
 
@@ -190,3 +193,24 @@ def rm(collection: str, name: str) -> None:
 
     with Collection(collection) as opened:
         opened.remove_head(name)
+
+
+def summary(name: str, head: "Head") -> dict[str, Any]:
+    """Return a line of the list of heads."""
+    held_out = head.metrics.get("held_out") or {}
+    figures = held_out.get("figures") or {}
+    measure = "map" if head.multilabel else "balanced_accuracy"
+    figure = figures.get(measure) or {}
+    return {
+        "name": name,
+        "kind": head.kind,
+        "views": ", ".join(head.views),
+        "classes": len(head.classes),
+        "labels": "several" if head.multilabel else "one",
+        "figure": measure,
+        "value": figure.get("value"),
+        "low": figure.get("low"),
+        "high": figure.get("high"),
+        "tested": held_out.get("rows", 0),
+        "leaky": bool(head.settings.get("training", {}).get("leaky")),
+    }

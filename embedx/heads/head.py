@@ -29,6 +29,7 @@ MAY_DIFFER = (
     "layers",
     "poolings",
 )  # of two recipes: where the model lay; the views are compared by themselves
+NOTED = ("kind", "classes", "multilabel", "views", "recipe", "settings", "metrics")  # in JSON, beside the arrays
 log = logging.getLogger("embedx")
 
 
@@ -90,7 +91,10 @@ class Head:
         Raises:
             UsageError: as `logits`; or calibrated ones are asked for, and the head was never calibrated.
         """
-        logits = self.logits(x)
+        return self.to_proba(self.logits(x), calibrated)
+
+    def to_proba(self, logits: Array, calibrated: bool = False) -> Floats:
+        """Return probabilities [N, C] of logits [N, C], as `predict_proba` does."""
         if not calibrated:
             return to_probabilities(logits, self.multilabel)
         learned = self._some("calibration")
@@ -100,8 +104,13 @@ class Head:
             )
         return calibrate(logits, learned, self.multilabel)
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether the head knows how its probabilities are put right."""
+        return bool(self._some("calibration"))
+
     def predict(self, x: Array, *, calibrated: bool = False, thresholds: Array | None = None) -> list[Any]:
-        """Return the name of the likeliest class of each row, or with several labels a tuple of those from 0.5 on.
+        """Return the name of the likeliest class of each row, or with several labels a tuple of those above 0.5.
 
         With thresholds [C], as `thresholds` gives them, only classes that reach theirs are named: of one label the
         likeliest of those, or "" if there is none.
@@ -113,7 +122,7 @@ class Head:
         if thresholds is not None and np.shape(thresholds) != (len(self.classes),):
             raise UsageError(f"thresholds holds one number for each of {len(self.classes)} classes.")
         if self.multilabel:
-            reached = proba >= (0.5 if thresholds is None else thresholds)
+            reached = proba > 0.5 if thresholds is None else proba >= thresholds
             return [tuple(name for name, yes in zip(self.classes, row, strict=True) if yes) for row in reached]
         if thresholds is not None:
             proba = np.where(proba >= thresholds, proba, -1)
@@ -181,8 +190,7 @@ class Head:
             UsageError: the folder's name is no name for a head.
             DiskError: the disk is full, or refuses.
         """
-        names = ("kind", "classes", "multilabel", "views", "recipe", "settings", "metrics")
-        write_head(Path(folder), to_plain({name: getattr(self, name) for name in names}), self.arrays)
+        write_head(Path(folder), self.to_dict(), self.arrays)
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
@@ -192,6 +200,11 @@ class Head:
             StoreError: a file is missing, damaged, of a newer embedx, or of something else; the message names it.
         """
         return read_head(Path(folder), cls)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the arrays, ready for JSON."""
+        plain: dict[str, Any] = to_plain({name: getattr(self, name) for name in NOTED})
+        return plain
 
     def replace(self, **fields: Any) -> Self:
         """Return a copy with other fields."""
