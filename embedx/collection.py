@@ -284,12 +284,22 @@ class Collection:
         kind: str = "logistic",
         view: str | Sequence[str] | None = None,
         where: str | None = None,
-        **options: Any,
+        folds: str | None = None,
+        split: str | None = None,
+        group: str | None = None,
+        leaky: bool = False,
+        separator: str | None = None,
+        weak_negatives: float = 0.0,
+        class_weight: Any = None,
+        head_model: str = "",
+        seed: int = 0,
+        **settings: Any,
     ) -> "Report":
         """Measure how well a head on the vectors tells the labels apart, on rows that it has not learned from.
 
         Args:
-            label, kind, view, where, options: as in `fit_head`; nothing is calibrated or saved.
+            label, kind, view, where, folds, split, group, leaky, separator, weak_negatives, class_weight, head_model,
+                seed, settings: as in `fit_head`; nothing is calibrated or saved.
 
         Raises:
             UsageError: as `fit_head`; also where there is too little to be split.
@@ -298,7 +308,23 @@ class Collection:
         from embedx.probe import probe
 
         views = choose_views(self.views, view, self.recipe.default_view, several=kind == "weighted-layers")
-        return probe(self.store, views, label, kind=kind, ids=self._meant(where), **options)
+        return probe(
+            self.store,
+            views,
+            label,
+            kind=kind,
+            ids=self._meant(where),
+            folds=folds,
+            split=split,
+            group=group,
+            leaky=leaky,
+            separator=separator,
+            weak_negatives=weak_negatives,
+            class_weight=class_weight,
+            head_model=head_model,
+            seed=seed,
+            **settings,
+        )
 
     def fit_head(
         self,

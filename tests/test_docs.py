@@ -64,7 +64,9 @@ def test_every_command_has_help_with_examples_that_parse(name: str) -> None:
     assert f"`embedx {name}" in README
 
 
-@pytest.mark.parametrize("name", ["extract", "search", "probe", "duplicates", "export", "import"])
+@pytest.mark.parametrize(
+    "name", ["extract", "search", "probe", "train", "predict", "suggest", "duplicates", "export", "import"]
+)
 def test_options_of_a_command_are_keywords_of_the_api(name: str) -> None:
     import inspect
 
@@ -72,6 +74,9 @@ def test_options_of_a_command_are_keywords_of_the_api(name: str) -> None:
         "extract": embedx.extract,
         "search": embedx.Collection.search,
         "probe": embedx.Collection.probe,
+        "train": embedx.Collection.fit_head,
+        "predict": embedx.Collection.predict,
+        "suggest": embedx.Collection.suggest,
         "export": embedx.Collection.export,
         "import": embedx.import_vectors,
         "duplicates": embedx.Collection.duplicates,
@@ -81,7 +86,8 @@ def test_options_of_a_command_are_keywords_of_the_api(name: str) -> None:
     options = {one.name for one in cli.commands[name].params}
     assert keywords - options <= {"on_progress", "interrupted"}
     assert (
-        options - keywords <= {"collection", "form", "columns", "as_json", "output", "queries", "save_clips"} | opening
+        options - keywords
+        <= {"collection", "form", "columns", "as_json", "output", "queries", "save_clips", "report"} | opening
     )
 
 

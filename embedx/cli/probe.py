@@ -26,7 +26,7 @@ from embedx.cli.train import head_options, learned_label, read_settings, split_o
     "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True,
     cls=Heading, heading="Output", help="What is printed.",
 )  # fmt: skip
-def probe(collection: str, form: str, label: tuple[str, ...], setting: tuple[str, ...], **options: Any) -> None:
+def probe(collection: str, form: str, label: tuple[str, ...], settings: tuple[str, ...], **options: Any) -> None:
     """Score a head on the stored vectors of a COLLECTION over folds, a logistic regression unless --kind says else.
 
     The folds are those of the data set, or are made so that no recording and no group is on both sides. What has to be
@@ -36,7 +36,7 @@ def probe(collection: str, form: str, label: tuple[str, ...], setting: tuple[str
     from embedx.collection import Collection
 
     with Collection(collection) as opened:
-        report = opened.probe(learned_label(label), **options, **read_settings(setting))
+        report = opened.probe(learned_label(label), **options, **read_settings(settings))
     if form == "json":
         print_json(report.to_dict())
     else:

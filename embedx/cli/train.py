@@ -53,6 +53,7 @@ def head_options(command: Any) -> Any:
         click.option("--class-weight", type=click.Choice(["balanced"]), help="Weigh rare classes up."),
         click.option(
             "--setting",
+            "settings",
             multiple=True,
             metavar="NAME=VALUE",
             help="Of the kind: C=0.1, hidden=128, dropout=0.5, k=7.",
@@ -109,7 +110,12 @@ def learned_label(label: tuple[str, ...]) -> str | tuple[str, ...]:
 @click.option("--report", metavar="FILE.png", help="Draw the reliability diagram (needs embedx[bench]).")
 @JSON
 def train(
-    collection: str, label: tuple[str, ...], setting: tuple[str, ...], report: str | None, as_json: bool, **options: Any
+    collection: str,
+    label: tuple[str, ...],
+    settings: tuple[str, ...],
+    report: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Fit a head on the stored vectors of a COLLECTION, score it on rows it has not seen, and save it there.
 
@@ -120,7 +126,7 @@ def train(
     from embedx.collection import Collection
 
     with Collection(collection) as opened:
-        trained = opened.fit_head(learned_label(label), **options, **read_settings(setting))
+        trained = opened.fit_head(learned_label(label), **options, **read_settings(settings))
     if report is not None:
         from embedx.bench.figures import draw_reliability
 
