@@ -3,46 +3,26 @@
 import os
 import re
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.errors import StoreError, UsageError
-from embedx.evaluation import LEAKY, Fit, Held, Problem, choose_views, cross_fit, fitter, folds_within, pose, score
+from embedx.errors import UsageError
+from embedx.evaluation import LEAKY, Held, Problem, choose_views, cross_fit, fitter, folds_within, pose, score
+from embedx.gain import Gain, gain_since, ranges
 from embedx.heads import KINDS, METHODS, Head, check_name
 from embedx.metrics import Metrics, reliability
+from embedx.splits import Positions
 from embedx.store import Store
 
 HEADS = "heads"  # the folder in a collection
 CALIBRATIONS = (*METHODS, "none")
+CHOSEN = ("C", "temperature")  # settings that a head chooses inside its training rows
 NONE = np.empty(0, np.int64)
-
-
-@dataclass(frozen=True)
-class Gain:
-    """What more labels brought: two heads on the same tested rows, one fitted on the rows that the last head had.
-
-    figure: what is compared. low, high: 95 % interval of the difference, from the groups of the tested rows.
-    """
-
-    figure: str
-    before: float
-    after: float
-    low: float
-    high: float
-    rows_before: int
-    rows_after: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.rows_after - self.rows_before:+d} labelled rows since the last head of this name: {self.figure} "
-            f"{self.before:.4f} -> {self.after:.4f} "
-            f"({self.after - self.before:+.4f}, {self.low:+.4f} to {self.high:+.4f})"
-        )
 
 
 @dataclass(frozen=True)
@@ -82,7 +62,7 @@ class Trained:
         if "calibration" in metrics:
             before, after = metrics["calibration"]["before"], metrics["calibration"]["after"]
             lines.append(
-                f"calibration ({metrics['calibration']['method']}): ECE {before['ece']:.4f} -> {after['ece']:.4f}, "
+                f"calibration ({self.head.settings['calibration']}): ECE {before['ece']:.4f} -> {after['ece']:.4f}, "
                 f"log loss {before['log_loss']:.4f} -> {after['log_loss']:.4f}, on rows held out"
             )
         lines += [str(self.gain)] if self.gain else []
@@ -128,8 +108,9 @@ def fit_head(
     fit = fitter(problem, kind, seed, **settings)
     part, alone = problem.splits.parts[0], len(problem.splits.parts) == 1
     head = fit(part.train, part.validation) if alone else fit(problem.development, NONE)
+    columns = label if isinstance(label, str) else list(label)
     training = {
-        "label": label if isinstance(label, str) else list(label),
+        "label": columns,
         "separator": separator,
         "weak_negatives": weak_negatives,
         "split": problem.splits.how,
@@ -139,44 +120,54 @@ def fit_head(
     head = head.replace(recipe=asdict(store.recipe), settings={**head.settings, "training": training})
     metrics = gain = None
     if len(part.test):
-        held = cross_fit(problem, fit, folds_within(problem, problem.development, seed) if alone else None)
-        head, metrics = scored(problem, head, held, calibration)
-        gain = gain_since(problem, fit, folder, label, None if alone else held, head)
+        held = head_alone(problem, head) if alone else cross_fit(problem, fit)
+        head, right = put_right(problem, head, held, calibration, kind, seed, settings)
+        metrics = score(problem, held.positions, held.proba, held.parts)
+        head = head.replace(metrics=noted(problem, held, metrics, right))
+        gain = gain_since(problem, fit, folder, columns, held)
     head.save(folder)
     return Trained(head, name, folder, problem, metrics, gain)
 
 
-def scored(problem: Problem, head: Head, held: Held, method: str) -> tuple[Head, Metrics]:
-    """Return the head with calibration, thresholds and metrics, by rows that heads like it had not learned from.
+def head_alone(problem: Problem, head: Head) -> Held:
+    """Return what a head says of the one test part, which it has not learned from."""
+    part = problem.splits.parts[0]
+    logits = head.logits(problem.x[part.test])
+    return Held(part.test, np.full(len(part.test), part.name), logits, head.to_proba(logits), (head,))
 
-    With folds, the rows of each are calibrated by those of the others, so that the calibration is not judged by what it
-    was made of; with a test part, that is judged, by what was held out of the training part.
+
+def put_right(
+    problem: Problem, head: Head, held: Held, method: str, kind: str, seed: int, settings: Mapping[str, Any]
+) -> tuple[Head, NDArray[np.float64] | None]:
+    """Return the head with calibration and operating points, and what calibrated heads say of the tested rows [M, C].
+
+    The head of each part is calibrated on inner folds of the rows that it has learned from, by heads with the choices
+    that it made, such as its C: another C would give logits of another scale. So no tested row has a part in its own
+    calibration. None, and an uncalibrated head, if the method is "none" or there is too little for inner folds.
     """
-    y, test = problem.targets.y, problem.splits.parts[0].test
-    alone = len(problem.splits.parts) == 1
-    if method != "none":
-        head = head.calibrate(method, held.logits, y[held.positions])
-    if alone:
-        tested, parts = test, None
-        plain = head.predict_proba(problem.x[test])
-        put_right = head.predict_proba(problem.x[test], calibrated=True) if head.calibrated else plain
-    else:
-        tested, parts, plain = held.positions, held.parts, held.proba
-        put_right = cross_calibrated(head, held, y) if head.calibrated else plain
-    of_points = head.to_proba(held.logits, head.calibrated) if alone else put_right
-    head = head.measure_points(of_points, y[held.positions])
-    metrics = score(problem, tested, plain, parts)
-    bars = {name: reliability(y[tested], some, multilabel=head.multilabel) for name, some in
-            (("before", plain), ("after", put_right))}  # fmt: skip
-    noted: dict[str, Any] = {
-        "held_out": metrics.to_dict(),
-        "overlap": problem.overlap.to_dict(),
-        "reliability": {name: [asdict(bar) for bar in some] for name, some in bars.items()},
-    }
-    if head.calibrated:
-        after = score(problem, tested, put_right, parts)
-        noted["calibration"] = {"method": method, "before": errors_of(metrics), "after": errors_of(after)}
-    return head.replace(metrics=noted), metrics
+    y = problem.targets.y
+
+    def calibrate(one: Head, rows: Positions) -> tuple[Head, Held]:
+        chosen = {name: one.settings[name] for name in CHOSEN if name in one.settings}
+        inner = cross_fit(
+            problem, fitter(problem, kind, seed, **{**settings, **chosen}), folds_within(problem, rows, seed)
+        )
+        return (one if method == "none" else one.calibrate(method, inner.logits, y[inner.positions])), inner
+
+    try:
+        head, inner = calibrate(head, problem.development)
+        if method == "none":
+            return head.measure_points(inner.proba, y[inner.positions]), None
+        head = head.measure_points(cross_calibrated(head, inner, y), y[inner.positions])
+        proba = np.empty_like(held.proba)
+        for part, one in zip(problem.splits.parts, held.heads, strict=True):
+            mine = held.parts == part.name
+            rows = np.sort(np.concatenate([part.train, part.validation]))
+            right = head if len(held.heads) == 1 else calibrate(one, rows)[0]
+            proba[mine] = right.to_proba(held.logits[mine], calibrated=True)
+    except UsageError:  # an inner fold without two classes: too few rows
+        return head, None
+    return head, proba
 
 
 def cross_calibrated(head: Head, held: Held, y: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -189,90 +180,27 @@ def cross_calibrated(head: Head, held: Held, y: NDArray[np.int64]) -> NDArray[np
     return proba
 
 
+def noted(problem: Problem, held: Held, metrics: Metrics, right: NDArray[np.float64] | None) -> dict[str, Any]:
+    """Return what a head keeps of its evaluation, ready for JSON."""
+    several, truth = problem.targets.multilabel, problem.targets.y[held.positions]
+    bars = {"before": held.proba} | ({} if right is None else {"after": right})
+    kept: dict[str, Any] = {
+        "held_out": metrics.to_dict(),
+        "overlap": problem.overlap.to_dict(),
+        "reliability": {
+            name: [asdict(bar) for bar in reliability(truth, proba, multilabel=several)] for name, proba in bars.items()
+        },
+    }
+    if right is not None:
+        after = score(problem, held.positions, right, held.parts)
+        kept["calibration"] = {"before": errors_of(metrics), "after": errors_of(after)}
+    return kept
+
+
 def errors_of(metrics: Metrics) -> dict[str, float | None]:
     """Return what a calibration is to lower."""
     found = {name: metrics.figures[name] for name in ("ece", "log_loss")}
     return {name: figure.value if figure else None for name, figure in found.items()}
-
-
-def gain_since(problem: Problem, fit: Fit, folder: Path, label: Any, held: Held | None, head: Head) -> Gain | None:
-    """Compare with heads that learn from the rows of the last head of this name only, on the same tested rows.
-
-    None where there is no such head, or nothing was added since, or it could not learn from what it had.
-    """
-    try:
-        last = Head.load(folder).settings["training"]
-        before = within(np.array([row.id for row in problem.rows]), last["rows"])
-    except (StoreError, KeyError, TypeError):
-        return None
-    learned = np.zeros(len(problem.rows), bool)
-    learned[problem.development] = True
-    if last.get("label") != (label if isinstance(label, str) else list(label)) or not (learned & ~before).any():
-        return None
-    fewer = tuple(
-        replace(part, train=part.train[before[part.train]], validation=part.validation[before[part.validation]])
-        for part in problem.splits.parts
-    )
-    try:
-        old = cross_fit(problem, fit, replace(problem.splits, parts=fewer))
-    except UsageError:  # a fold without two classes among them
-        return None
-    y = problem.targets.y[old.positions]
-    new = head.logits(problem.x[old.positions]) if held is None else held.logits
-    rights = [right(logits, y) for logits in (old.logits, new)]
-    low, high = paired_interval(rights[1] - rights[0], problem.splits.groups[old.positions])
-    figure = "share of labels right" if problem.targets.multilabel else "accuracy"
-    counts = int((before & learned).sum()), int(learned.sum())
-    return Gain(figure, float(rights[0].mean()), float(rights[1].mean()), low, high, *counts)
-
-
-def right(logits: NDArray[np.float64], y: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return for each row [M] whether it is told right, or the share of its labels that are.
-
-    >>> right(np.array([[1.0, -1.0], [1.0, -1.0]]), np.array([[1, 0], [0, 0]])).tolist()
-    [1.0, 0.5]
-    """
-    if y.ndim == 2:
-        return np.asarray(((logits > 0) == (y == 1)).mean(axis=1))
-    return np.asarray(logits.argmax(axis=1) == y, np.float64)
-
-
-def paired_interval(
-    difference: NDArray[np.float64], groups: NDArray[np.int64], samples: int = 2000
-) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the mean of differences [M], with whole groups drawn."""
-    number = np.unique(groups, return_inverse=True)[1]
-    sums, sizes = np.bincount(number, difference), np.bincount(number)
-    drawn = np.random.default_rng(0).integers(len(sums), size=(samples, len(sums)))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def ranges(ids: Sequence[int]) -> list[list[int]]:
-    """Write ascending ids as first and last of every run.
-
-    >>> ranges([1, 2, 3, 7, 9, 10])
-    [[1, 3], [7, 7], [9, 10]]
-    """
-    found: list[list[int]] = []
-    for one in ids:
-        if found and one == found[-1][1] + 1:
-            found[-1][1] = one
-        else:
-            found.append([one, one])
-    return found
-
-
-def within(ids: NDArray[np.int64], some: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
-    """Tell which ids [N] are in ascending ranges.
-
-    >>> within(np.array([1, 4, 8]), [[1, 3], [8, 9]]).tolist()
-    [True, False, True]
-    """
-    firsts, lasts = np.array(some, np.int64).reshape(-1, 2).T
-    place = np.searchsorted(firsts, ids, side="right") - 1
-    return (place >= 0) & (ids <= lasts[place.clip(min=0)]) if len(firsts) else np.zeros(len(ids), bool)
 
 
 def load_head(folder: Path, name: str | None) -> Head:

@@ -24,12 +24,13 @@ LEVELS = {  # a module imports only from lower levels; within a level modules do
     **dict.fromkeys(("search", "indexing", "duplicates", "interchange"), 5),
     **dict.fromkeys(("checkup", "upkeep", "overlap"), 6),
     "evaluation": 7,
-    **dict.fromkeys(("probe", "training", "prediction", "suggest"), 8),
-    "collection": 9,
-    **dict.fromkeys(("ingest", "intake"), 10),
-    "bench": 11,
-    "cli": 12,
-    **dict.fromkeys(("demo", "__main__"), 13),
+    **dict.fromkeys(("probe", "gain", "prediction", "suggest"), 8),
+    "training": 9,
+    "collection": 10,
+    **dict.fromkeys(("ingest", "intake"), 11),
+    "bench": 12,
+    "cli": 13,
+    **dict.fromkeys(("demo", "__main__"), 14),
 }
 HOMES = {
     "soundfile": {"audio", "synth", "demo"},  # the last two write
