@@ -18,7 +18,7 @@ kept in a store with its metadata, indexed, and searched. The file list reads as
     probe     store -> leak-free report                  duplicates  what is there more than once
     upkeep    remove, label, compact, merge              checkup   what is damaged, and its repair
     interchange/  store -> files of other tools, and back  intake    vectors from elsewhere -> store
-    collection  all of it, opened
+    collection  all of it, opened                        bench/    results -> leaderboard, figures, report
     cli/      options in, results out                    synth     a labelled corpus made of nothing
 """
 

@@ -25,8 +25,9 @@ LEVELS = {  # a module imports only from lower levels; within a level modules do
     **dict.fromkeys(("checkup", "upkeep"), 6),
     "collection": 7,
     **dict.fromkeys(("ingest", "intake"), 8),
-    "cli": 9,
-    **dict.fromkeys(("demo", "__main__"), 10),
+    "bench": 9,
+    "cli": 10,
+    **dict.fromkeys(("demo", "__main__"), 11),
 }
 HOMES = {
     "soundfile": {"audio", "synth", "demo"},  # the last two write
@@ -41,6 +42,9 @@ HOMES = {
     "pyarrow": {"interchange"},
     "datasets": {"interchange"},
     "sklearn": {"probe"},
+    "scipy": {"bench"},
+    "matplotlib": {"bench"},
+    "umap": {"bench"},
     "click": {"cli"},
     "tqdm": {"cli"},
 }
@@ -97,7 +101,7 @@ def test_what_is_exposed_is_what_all_says() -> None:
 
 
 def loaded_by(code: str, *arguments: str) -> set[str]:
-    heavy = ("torch", "transformers", "sklearn", "pandas", "faiss", "torchaudio", "scipy")
+    heavy = ("torch", "transformers", "sklearn", "pandas", "faiss", "torchaudio", "scipy", "matplotlib")
     code += f"\nimport sys; print(*(name for name in {heavy} if name in sys.modules))"
     run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     return set(run.stdout.splitlines()[-1].split())
