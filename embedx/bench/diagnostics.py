@@ -89,7 +89,7 @@ def draw_classes(classes: Sequence[ClassMetrics], title: str = "") -> "Figure":
         axes.axvline(
             value.mean(), color=GREY, linestyle="--", linewidth=1.1, label=f"mean {value.mean():.3f}", zorder=4
         )
-        axes.legend(loc="lower right", frameon=True, framealpha=0.9, edgecolor="none")
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0)
         axes.set_yticks(y, names, fontsize=8 if many <= 30 else 6.5)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="y", visible=False)

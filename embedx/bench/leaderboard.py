@@ -17,6 +17,7 @@ METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "map", "d_p
 LOWER = ("log_loss", "ece")  # of these less is better
 UNBOUNDED = ("log_loss", "d_prime")  # the others lie between 0 and 1
 HEADLINES = ("accuracy", "map")  # what a board is sorted by if nothing is asked; the first that the task has
+UNEVEN = 1.5  # times its even share that the commonest class may have before accuracy alone misleads
 BEST, LIKE_BEST, WORSE, UNTESTED = "best", "≈", "", "?"
 
 Baseline = Literal["majority", "chance"]
@@ -86,6 +87,12 @@ class Board:
         """The first entry."""
         return self.entries[0]
 
+    @property
+    def pictured(self) -> list[str]:
+        """The metrics that are drawn: also balanced accuracy, where accuracy is high without listening."""
+        uneven = self.metric == "accuracy" and (self.majority or 0.0) > UNEVEN / self.classes
+        return [self.metric, *(["balanced_accuracy"] if uneven else [])]
+
     def baseline(self, name: Baseline, metric: str) -> float | None:
         """Return what a constant answer scores by a metric, None where that is not said."""
         if metric == "accuracy":
@@ -93,9 +100,9 @@ class Board:
         known = {"balanced_accuracy": self.chance, "map": self.chance, "macro_auc": 0.5, "d_prime": 0.0}
         return known.get(metric)
 
-    def baselines(self) -> dict[str, float]:
-        """Return what constant answers score by the metric of the board, where that is said."""
-        found = ((name, self.baseline(name, self.metric)) for name in BASELINES)
+    def baselines(self, metric: str) -> dict[str, float]:
+        """Return what constant answers score by a metric, where that is said."""
+        found = ((name, self.baseline(name, metric)) for name in BASELINES)
         return {name: value for name, value in found if value is not None}
 
 

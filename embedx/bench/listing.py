@@ -42,7 +42,7 @@ class Line:
 def lines(board: Board, top: int) -> tuple[list[str], list[Line]]:
     """Return the header and the lines of a board; the baselines stand where their score puts them."""
     shown = columns(board)
-    header = ["rank", "", "model", "vectors", "head", *(NAMES[name] for name in shown), f"{board.unit}s", "seeds"]
+    header = ["rank", "", "model", "vectors", "head", *(NAMES[name] for name in shown), *uneven(board)]
     found = [
         (goodness(entry.scores[board.metric].mean, board.metric), Line(entry_cells(board, entry, shown), entry))
         for entry in board.entries[:top]
@@ -50,25 +50,40 @@ def lines(board: Board, top: int) -> tuple[list[str], list[Line]]:
     for name in BASELINES:
         values = [board.baseline(name, metric) for metric in shown]
         if values[0] is not None:
-            cells = ["", "", f"({name})", "", "", *("" if v is None else f"{v:.3f}" for v in values), "", ""]
+            cells = ["", "", f"({name})", "", "", *("" if v is None else f"{v:.3f}" for v in values)]
+            cells += [""] * len(uneven(board))
             found.append((goodness(values[0], board.metric), Line(cells, None)))
     return header, [line for _, line in sorted(found, key=lambda one: one[0], reverse=True)]
 
 
 def entry_cells(board: Board, entry: Entry, shown: Sequence[str]) -> list[str]:
     """Return the cells of an entry."""
-    setup = entry.setup
-    units = len(entry.units)
     return [
         "" if entry.rank is None else str(entry.rank),
         entry.mark,
-        show(setup.model),
-        show(setup.view),
-        show(setup.head),
+        *map(show, (entry.setup.model, entry.setup.view, entry.setup.head)),
         *(figure(entry, name) for name in shown),
-        str(units) if units == len(board.units) else f"{units} of {len(board.units)}",
-        str(entry.seeds),
+        *(count(board, entry)[name] for name in uneven(board)),
     ]
+
+
+def count(board: Board, entry: Entry) -> dict[str, str]:
+    """Return what the means of an entry go over."""
+    units = {f"{board.unit}s": f"{len(entry.units)} of {len(board.units)}"}
+    return units | ({"seeds": str(entry.seeds)} if board.unit == "fold" else {})
+
+
+def uneven(board: Board) -> list[str]:
+    """Return the counts that differ between the entries of a board, and so need a column."""
+    return [name for name in count(board, board.best) if len({count(board, one)[name] for one in board.entries}) > 1]
+
+
+def count_runs(board: Board) -> str:
+    """Return over what a board has means."""
+    seeds = max(entry.seeds for entry in board.entries)
+    if board.unit == "seed":
+        return f"{seeds} seed{'s' * (seeds > 1)} on one test part"
+    return f"{len(board.units)} folds{f' and {seeds} seeds of each' if seeds > 1 else ''}"
 
 
 def figure(entry: Entry, metric: str) -> str:
@@ -85,7 +100,7 @@ def title(board: Board) -> str:
 def remarks(board: Board, top: int) -> list[str]:
     """Return what has to be said below a board, warnings first."""
     verdict = give_verdict(board)
-    said = []
+    said = [f"Means over {count_runs(board)} ± half of the 95 % interval."]
     if board.leaky:
         said.append("LEAKY: windows of one recording or group may be on both sides of the split. Do not quote this.")
     if board.duplicates:

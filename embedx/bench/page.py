@@ -12,6 +12,7 @@ from embedx.bench.significance import Score
 
 Content = str | Element
 
+WRAP = 26  # letters of a cell
 CSS = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #5b6470; --line: #d5dae0; --paper: #fff; --panel: #f5f7f9;
   --good: #0b6b4f; --warn: #a33f00; --accent: #0072b2; }
@@ -20,6 +21,7 @@ CSS = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 2.5rem 1.5rem 4rem; max-width: 62rem; color: var(--ink); background: var(--paper);
   font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
+a { color: var(--accent); }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .25rem; }
 h2 { font-size: 1.3rem; margin: 3rem 0 .5rem; padding-top: 1rem; border-top: 2px solid var(--ink); }
 h3 { font-size: 1.02rem; margin: 2rem 0 .5rem; }
@@ -34,8 +36,8 @@ table { border-collapse: collapse; margin: .75rem 0 1.25rem; font-size: .87rem; 
   border-bottom: 1.5px solid var(--ink); font-variant-numeric: tabular-nums; }
 caption { caption-side: top; text-align: left; padding-bottom: .4rem; max-width: 58rem; }
 th { text-align: left; border-bottom: 1px solid var(--ink); font-weight: 600; vertical-align: bottom; }
-th, td { padding: .22rem .7rem; } th:first-child, td:first-child { padding-left: .2rem; }
-th.n, td.n { text-align: right; white-space: nowrap; }
+th, td { padding: .22rem .55rem; } th:first-child, td:first-child { padding-left: .2rem; }
+.n { text-align: right; } td.n, td.t { white-space: nowrap; } td.w { min-width: 11rem; overflow-wrap: anywhere; }
 tr.best td { font-weight: 600; } tr.base td { color: var(--soft); font-style: italic; }
 tbody tr:hover { background: var(--panel); }
 svg { display: block; } svg .tie { stroke: var(--line); } svg .axis { stroke: var(--soft); stroke-dasharray: 2 2; }
@@ -44,8 +46,8 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; ma
 dt { color: var(--soft); } dd { margin: 0; }
 figure { margin: 1.2rem 0; break-inside: avoid; }
 figure img { display: block; max-width: 100%; height: auto; background: #fff; padding: .4rem; border-radius: 4px; }
-.pair { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-end; }
-.pair figure { flex: 1 1 22rem; } figcaption { margin-top: .4rem; max-width: 46rem; }
+.pair { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start; }
+.pair figure { flex: 1 1 22rem; } .pair .wide { flex-basis: 100%; } figcaption { margin-top: .4rem; max-width: 46rem; }
 pre { background: var(--panel); padding: .7rem .9rem; overflow-x: auto; font-size: .83rem; white-space: pre-wrap;
   overflow-wrap: anywhere; }
 summary { cursor: pointer; color: var(--soft); font-size: .87rem; }
@@ -76,16 +78,8 @@ def tag(name: str, /, *children: Content | None, **attributes: str) -> Element:
 def table(
     header: Sequence[str], rows: Sequence[Sequence[Content]], *, caption: str = "", kinds: Sequence[str] = ()
 ) -> Element:
-    """Return a table; columns of numbers, and of text that begins with one, stand to the right.
-
-    `kinds` are the classes of the rows.
-    """
-    numeric = [
-        any(row[i] for row in rows)
-        and all(isinstance(row[i], str) and (not row[i] or str(row[i])[0] in "0123456789-") for row in rows)
-        for i in range(len(header))
-    ]
-    sides = ["n" if one else "t" for one in numeric]
+    """Return a table; `kinds` are the classes of its rows."""
+    sides = [column_kind([row[i] for row in rows]) for i in range(len(header))]
     head = tag("tr", *(tag("th", name, kind=side) for name, side in zip(header, sides, strict=True)))
     body = [
         tag("tr", *(tag("td", cell, kind=side) for cell, side in zip(row, sides, strict=True)), kind=kind)
@@ -97,15 +91,28 @@ def table(
     )  # fmt: skip
 
 
-def picture(png: bytes, caption: str) -> Element:
-    """Return a figure with its picture inside."""
+def column_kind(cells: Sequence[Content]) -> str:
+    """Return the class of a column: "n" to the right for numbers, "w" for text long enough to be broken, else "t".
+
+    >>> column_kind(["0.5 ± 0.1", ""]), column_kind(["dog"]), column_kind(["one very long name of a model"])
+    ('n', 't', 'w')
+    """
+    texts = [cell for cell in cells if isinstance(cell, str) and cell]
+    if texts and all(text[0] in "0123456789-" for text in texts):
+        return "n"
+    return "w" if any(len(text) > WRAP for text in texts) else "t"
+
+
+def picture(png: bytes, caption: str, *, wide: bool = False) -> Element:
+    """Return a figure with its picture inside; a wide one has nothing beside it."""
     data = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    return tag("figure", tag("img", src=data, alt=show(caption)), tag("figcaption", caption))
+    image = tag("img", src=data, alt=show(caption))
+    return tag("figure", image, tag("figcaption", caption), kind="wide" if wide else "")
 
 
 def draw_interval(score: Score, low: float, high: float, marks: Sequence[float] = ()) -> Element:
     """Return a small drawing of a score with its interval, on a line from `low` to `high`; `marks` are baselines."""
-    width, height = 150.0, 14.0
+    width, height = 130.0, 14.0
 
     def place(value: float) -> str:
         return f"{4 + (width - 8) * min(max((value - low) / ((high - low) or 1), 0), 1):.1f}"

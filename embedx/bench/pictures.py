@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedx.bench.diagnostics import draw_classes, draw_confusion, draw_reliability
+from embedx.bench.diagnostics import COUNTED, draw_classes, draw_confusion, draw_reliability
 from embedx.bench.evidence import Map, Predictions, load_predictions
 from embedx.bench.figures import Curve, draw_layers, draw_shots, to_png
 from embedx.bench.leaderboard import Board, Entry, Setup
@@ -20,11 +20,12 @@ LINES = 6  # curves of a figure where there are fewer models than that
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure: a name for its file, the PNG, and its caption."""
+    """A figure: a name for its file, the PNG, its caption, and whether it needs the width of the page."""
 
     name: str
     png: bytes
     caption: str
+    wide: bool = True
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ class Close:
     metrics: Metrics
 
 
-def picture_layers(board: Board, colours: Mapping[str, str]) -> Picture | None:
-    """Draw the scores of a board over layers; None where no line has two."""
+def picture_layers(board: Board, metric: str, colours: Mapping[str, str]) -> Picture | None:
+    """Draw the scores of a board over layers, by the metric; None where no line has two."""
     lines: dict[tuple[str, str, str, bool], list[Entry]] = defaultdict(list)
     for entry in board.entries:  # best first, so lines come in the order of their best layer
-        if entry.rank is not None:
+        if entry.rank is not None and metric in entry.scores:
             model, layer, pooling, head = entry.setup
             lines[model, pooling, head, layer == EVERY_LAYER].append(entry)
     if all(len(entries) < 2 for entries in lines.values()):
@@ -52,17 +53,17 @@ def picture_layers(board: Board, colours: Mapping[str, str]) -> Picture | None:
     for (model, _, _, every), entries in lines.items():
         if drawn[model] < most:
             places: dict[float, Score] = {
-                beyond if every else entry.setup.layer: entry.scores[board.metric] for entry in entries
+                beyond if every else entry.setup.layer: entry.scores[metric] for entry in entries
             }
             curves.append(make_curve(name_line(board, entries[0].setup), model, places, drawn[model]))
             drawn[model] += 1
     has_all = any(line[3] for line in lines)
     figure = draw_layers(
-        curves, NAMES[board.metric], colours=colours, lines=board.baselines(), every=beyond if has_all else None,
+        curves, NAMES[metric], colours=colours, lines=board.baselines(metric), every=beyond if has_all else None,
         title=board.task,
     )  # fmt: skip
     left_out = f" {len(lines) - len(curves)} weaker lines are left out." if len(lines) > len(curves) else ""
-    caption = f"{capital(NAMES[board.metric])} over layers. {band(board)}{left_out}"
+    caption = f"{capital(NAMES[metric])} over layers. {band(board)}{left_out}"
     return Picture("layers", to_png(figure), caption)
 
 
@@ -87,7 +88,7 @@ def picture_shots(boards: Sequence[Board], colours: Mapping[str, str]) -> Pictur
     board = boards[0]
     figure = draw_shots(
         [make_curve(describe(setup), model, found[setup]) for model, setup in lines.items()],
-        NAMES[board.metric], colours=colours, lines=board.baselines(), title=board.task,
+        NAMES[board.metric], colours=colours, lines=board.baselines(board.metric), title=board.task,
         every=beyond if any(one.shots == "all" for one in boards) else None,
     )  # fmt: skip
     caption = f"{capital(NAMES[board.metric])} over training rows per class, each step twice as many. {band(board)}"
@@ -116,12 +117,13 @@ def picture_closely(close: Close) -> list[Picture]:
     bins = reliability(found.truth, found.proba, multilabel=found.multilabel)
     pictures = []
     if close.metrics.confusion is not None:
-        confusion = draw_confusion(close.metrics.confusion, found.classes, name)
-        pictures.append(Picture("confusion", to_png(confusion), f"What {name} confuses; numbers are test rows."))
-    pictures += [
-        Picture("reliability", to_png(draw_reliability(bins, name)), f"How far {name} can be believed."),
-        Picture("classes", to_png(draw_classes(close.metrics.per_class, name)), f"F1 by {name}. {BOOTSTRAP}"),
-    ]  # fmt: skip
+        png = to_png(draw_confusion(close.metrics.confusion, found.classes, name))
+        caption = f"Confusion of {name}; numbers are test rows."
+        pictures.append(Picture("confusion", png, caption, wide=len(found.classes) > COUNTED))
+    caption = f"Calibration of {name}; bars are 95 % intervals of a share."
+    pictures.append(Picture("reliability", to_png(draw_reliability(bins, name)), caption, wide=False))
+    caption = f"F1 by {name}. {BOOTSTRAP}"
+    pictures.append(Picture("classes", to_png(draw_classes(close.metrics.per_class, name)), caption))
     return pictures
 
 

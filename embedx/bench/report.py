@@ -11,12 +11,13 @@ from xml.etree.ElementTree import Element
 from embedx.bench.evidence import load_maps, read_about
 from embedx.bench.figures import colours_of
 from embedx.bench.leaderboard import EXPLANATION, UNBOUNDED, Board, boards
-from embedx.bench.listing import figure, lines
+from embedx.bench.listing import count_runs, figure, lines
 from embedx.bench.page import Content, draw_interval, picture, table, tag, write_page
 from embedx.bench.pictures import (
     BOOTSTRAP,
     Close,
     Picture,
+    capital,
     look_closely,
     picture_closely,
     picture_layers,
@@ -64,7 +65,7 @@ def write_report(
             board = same[0]
             close = look_closely(folder, rows, board)
             drawn = [
-                picture_layers(board, colours),
+                *(picture_layers(board, metric, colours) for metric in board.pictured),
                 picture_shots(same, colours),
                 *(picture_closely(close) if close else []),
                 *(picture_map(view, one) for (task, view), one in maps.items() if task == board.task),
@@ -89,7 +90,10 @@ def open_page(title: str, rows: Sequence[Result], tasks: Tasks) -> list[Element]
             describe(board.best.setup),
             NAMES[board.metric],
             figure(board.best, board.metric),
-            *(f"{board.baselines()[name]:.3f}" if name in board.baselines() else "" for name in ("majority", "chance")),
+            *(
+                f"{board.baselines(board.metric)[name]:.3f}" if name in board.baselines(board.metric) else ""
+                for name in ("majority", "chance")
+            ),
             badge(board),
         ]
         for i, (board, *_) in enumerate(tasks, start=1)
@@ -119,12 +123,13 @@ def describe_task(
     top: int,
 ) -> Element:
     """Return all of one task: warnings, verdict, leaderboard, figures, classes."""
-    board = same[0]
+    board, verdict = same[0], give_verdict(same[0])
+    nothing = verdict.learned is False
     shown: dict[str, list[Element]] = defaultdict(list)
     for one in pictures:
-        shown[one.name].append(picture(one.png, one.caption))
+        shown[one.name].append(picture(one.png, one.caption, wide=one.wide))
     parts: dict[str, Sequence[Element | None]] = {
-        "": [*warn(board, about), tag("p", give_verdict(board).text), list_facts(board, about)],
+        "": [*warn(board, about), tag("p", verdict.text, kind="warning" if nothing else ""), list_facts(board, about)],
         "Leaderboard": [rank_setups(board, top), rank_models(board)],
         "Layers": shown["layers"],
         "Few training rows": [list_shots(same), *shown["shots"]] if len(same) > 1 else [],
@@ -155,9 +160,6 @@ def warn(board: Board, about: dict[str, Any]) -> list[Element]:
         text = f" {board.duplicates} of {board.rows} test rows have a near-duplicate among the training rows"
         text += f": {'; '.join(named)}." if named else "."
         found.append(tag("p", tag("strong", "Near-duplicates across the split."), text, kind="warning"))
-    if give_verdict(board).learned is False:
-        text = " The interval includes chance, so ranks and figures below describe noise."
-        found.append(tag("p", tag("strong", "Nothing was learned."), text, kind="warning"))
     return found
 
 
@@ -177,7 +179,7 @@ def list_facts(board: Board, about: dict[str, Any]) -> Element:
 def rank_setups(board: Board, top: int) -> Element:
     """Return the leaderboard with a drawing of its intervals; the baselines stand where they belong."""
     header, found = lines(board, top)
-    marks = list(board.baselines().values())
+    marks = list(board.baselines(board.metric).values())
     scores = [line.entry.scores[board.metric] for line in found if line.entry]
     ends = [*marks, *(end for one in scores for end in (one.mean, one.low, one.high) if end is not None)]
     low, high = min(ends), max(ends)
@@ -189,10 +191,8 @@ def rank_setups(board: Board, top: int) -> Element:
     ]
     kinds = ["base" if not line.entry else "best" if line.entry is board.best else "" for line in found]
     more = f" {len(board.entries) - top} more are in {RESULTS}." if len(board.entries) > top else ""
-    caption = (
-        f"Means over {board.unit}s ± half of the 95 % interval; dashes are majority and chance.{more} {EXPLANATION}"
-    )
-    return table([*header, ""], rows, kinds=kinds, caption=caption)
+    means = f"Means over {count_runs(board)} ± half of the 95 % interval; dashes are majority and chance."
+    return table([*header, ""], rows, kinds=kinds, caption=f"{means}{more} {EXPLANATION}")
 
 
 def rank_models(board: Board) -> Element | None:
@@ -227,8 +227,8 @@ def list_shots(same: Sequence[Board]) -> Element:
     seeds = max(entry.seeds for board in boards for entry in board.entries)
     return table(
         ["model", *(str(board.shots) for board in boards)], rows,
-        caption=f"{NAMES[same[0].metric]} of the best setup of every model over training rows per class; up to "
-        f"{plural(seeds, 'seed')} per fold, averaged before the interval.",
+        caption=f"{capital(NAMES[same[0].metric])} of the best setup of every model over training rows per class; "
+        f"up to {plural(seeds, 'seed')} per fold, averaged before the interval.",
     )  # fmt: skip
 
 
@@ -263,6 +263,11 @@ def close_page(rows: Sequence[Result], about: dict[str, Any]) -> list[Element]:
     if recipes:
         section.append(table(["recipe", "what makes its vectors"], recipes))
     return [section]
+
+
+def number(value: float | None) -> str:
+    """Return a figure, or nothing."""
+    return "" if value is None else f"{value:.3f}"
 
 
 def slug(name: str) -> str:
