@@ -4,6 +4,7 @@ A sound file is decoded to a clip, cut into windows, turned into frames by a fro
 kept in a store with its metadata, indexed, and searched. The file list reads as that sentence::
 
     errors    what is raised, and the exit codes        recipe    everything that changes a vector
+    metrics/  truth and probabilities -> figures with intervals, beside their baselines
     corpus    folder, manifest or data set -> items     disk      writing files whole or not at all
     audio     path -> clip, decoded in blocks
     headers   where a file ends by its header

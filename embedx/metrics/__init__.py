@@ -1,0 +1,23 @@
+"""Metrics: truth and probabilities -> figures that carry their interval and stand beside their baselines.
+
+Every figure comes with a 95 % interval from resampling groups (rows of one recording, speaker or site move together),
+because rows of one group are wrong together, and an interval over rows would be too narrow. What cannot be computed is
+None and has a note; nothing here warns, and nothing knows a store, a head or a model: arrays go in.
+"""
+
+from embedx.metrics.bootstrap import Figure
+from embedx.metrics.calibration import Bin, reliability
+from embedx.metrics.evaluation import evaluate
+from embedx.metrics.report import ClassMetrics, Metrics, PartMetrics
+from embedx.metrics.retrieval import retrieve
+
+__all__ = [
+    "Bin",
+    "ClassMetrics",
+    "Figure",
+    "Metrics",
+    "PartMetrics",
+    "evaluate",
+    "reliability",
+    "retrieve",
+]

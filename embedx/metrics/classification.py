@@ -1,0 +1,194 @@
+"""Classification: truth and probabilities -> all figures for a block of weightings.
+
+Definitions are those of scikit-learn on the rows that a weighting counts. Means over classes leave out the classes for
+which a figure is undefined there: recall without a row of the class, F1 without a row or a prediction, area and average
+precision without rows on both sides.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedx.metrics.bootstrap import Counts, Floats, Ints, count_groups
+from embedx.metrics.calibration import BINS, find_bins
+from embedx.metrics.ranking import Ranking, d_prime
+from embedx.metrics.tally import Tally, divide, mean_defined
+
+THRESHOLD = 0.5  # a label is predicted above it, as by scikit-learn's logistic regression
+TOPS = (3, 5)
+CELLS = 2**22  # probabilities compared at a time for the ranks of labels within a row
+
+Probabilities = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Figures [B] by name, and figures of the classes [B, C] by name; nan where undefined."""
+
+    overall: dict[str, Floats]
+    by_class: dict[str, Floats]
+
+    @classmethod
+    def join(cls, blocks: Iterable[Self]) -> Self:
+        """Put blocks side by side."""
+        first, *rest = blocks
+        return cls(
+            {name: np.concatenate([one.overall[name] for one in (first, *rest)]) for name in first.overall},
+            {name: np.concatenate([one.by_class[name] for one in (first, *rest)]) for name in first.by_class},
+        )
+
+
+class OneLabel:
+    """Every row has one class: truth [N] of class numbers, probabilities [N, C], groups [N] numbered from 0."""
+
+    def __init__(self, truth: Ints, proba: Probabilities, groups: Ints) -> None:
+        rows, self.classes = proba.shape
+        each = np.arange(rows)
+        predicted = proba.argmax(axis=1)
+        mine = proba[each, truth][:, None]
+        ahead = (proba > mine).sum(axis=1) + ((proba == mine) & (np.arange(self.classes) < truth[:, None])).sum(axis=1)
+        right = ahead == 0  # of equal probabilities the first is the one that is predicted
+        confidence = proba[each, predicted]
+        nothing = np.zeros(rows, np.int64)
+        self.rows = Tally(nothing, groups, 1)
+        self.support = Tally(truth, groups, self.classes)
+        self.predicted = Tally(predicted, groups, self.classes)
+        self.right = Tally(truth[right], groups[right], self.classes)
+        self.gap = Tally(find_bins(confidence), groups, BINS, confidence.astype(np.float64) - right)
+        means = {"log_loss": -np.log(off_zero(proba)[each, truth])}
+        means |= {f"top{k}": (ahead < k).astype(np.float64) for k in TOPS if self.classes > k}
+        self.means = {name: Tally(nothing, groups, 1, values) for name, values in means.items()}
+        self.rankings = rank_classes(truth[:, None] == np.arange(self.classes), proba, groups)
+
+    def measure(self, counts: Counts) -> Scores:
+        """Return the figures for counts [B, groups]."""
+        rows = self.rows.sums(counts)[:, 0]
+        support, predicted, right = (each.sums(counts) for each in (self.support, self.predicted, self.right))
+        by_class = score_classes(support, predicted, right) | measure_rankings(self.rankings, counts, rows)
+        overall = {
+            "accuracy": divide(right.sum(axis=1), rows),
+            "balanced_accuracy": mean_defined(by_class["recall"]),
+            "macro_f1": mean_defined(by_class["f1"]),
+            "ece": divide(np.abs(self.gap.sums(counts)).sum(axis=1), rows),
+            **{name: divide(each.sums(counts)[:, 0], rows) for name, each in self.means.items()},
+        }
+        return Scores(overall | average_rankings(by_class), by_class)
+
+
+class ManyLabels:
+    """Every row has any number of labels: truth [N, C] of 0 and 1, probabilities [N, C], groups [N] numbered from 0."""
+
+    def __init__(self, truth: Ints, proba: Probabilities, groups: Ints) -> None:
+        rows, self.classes = proba.shape
+        positive, predicted, sure = truth == 1, proba > THRESHOLD, off_zero(proba)
+        nothing = np.zeros(rows, np.int64)
+        self.rows = Tally(nothing, groups, 1)
+        losses = -np.log(np.where(positive, sure, 1 - sure))
+        means = {
+            "exact_match": (positive == predicted).all(axis=1).astype(np.float64),
+            "lrap": rank_labels(positive, proba),
+            "log_loss": losses.mean(axis=1),
+        }
+        self.means = {name: Tally(nothing, groups, 1, values) for name, values in means.items()}
+        self.labels = [count_label(*columns, groups) for columns in zip(positive.T, proba.T, predicted.T, strict=True)]
+        self.rankings = rank_classes(positive, proba, groups)
+        flat = positive.ravel()
+        self.micro = Ranking(flat, proba.ravel(), np.repeat(groups, self.classes)) if flat.any() else None
+
+    def measure(self, counts: Counts) -> Scores:
+        """Return the figures for counts [B, groups]."""
+        rows = self.rows.sums(counts)[:, 0]
+        sums = np.stack([label.sums(counts) for label in self.labels], axis=1)  # [B, C, bins and three kinds of rows]
+        support, predicted, right = np.moveaxis(sums[:, :, BINS:], 2, 0)
+        by_class = score_classes(support, predicted, right) | measure_rankings(self.rankings, counts, rows)
+        micro = self.micro.measure(counts, rows * self.classes) if self.micro else (np.full_like(rows, np.nan),) * 2
+        overall = {
+            "macro_f1": mean_defined(by_class["f1"]),
+            "micro_f1": divide(2 * right.sum(axis=1), (support + predicted).sum(axis=1)),
+            "ece": divide(np.abs(sums[:, :, :BINS]).sum(axis=(1, 2)), rows * self.classes),
+            **{name: divide(each.sums(counts)[:, 0], rows) for name, each in self.means.items()},
+            **average_rankings(by_class),
+            "micro_auc": micro[0],
+            "micro_map": micro[1],
+        }
+        return Scores(overall, by_class)
+
+
+def score_resamples(
+    truth: Ints, proba: Probabilities, groups: Ints, samples: int, seed: int, multilabel: bool
+) -> Scores:
+    """Return the figures of these rows (the first of B), and of as many resamples of their groups [N], from 0."""
+    scorer = (ManyLabels if multilabel else OneLabel)(truth, proba, groups)
+    blocks = count_groups(int(groups.max(initial=-1)) + 1, len(proba), samples, seed)
+    return Scores.join([scorer.measure(counts) for counts in blocks])
+
+
+def score_whole(truth: Ints, proba: Probabilities, multilabel: bool) -> Scores:
+    """Return the figures of these rows (B = 1)."""
+    return score_resamples(truth, proba, np.zeros(len(proba), np.int64), 0, 0, multilabel)
+
+
+def count_label(positive: NDArray[np.bool_], proba: Probabilities, predicted: NDArray[np.bool_], groups: Ints) -> Tally:
+    """Tally one label: confidence beyond truth in each bin, then rows that have it, are said to, and both."""
+    kinds = (positive, predicted, positive & predicted)
+    keys = [find_bins(proba), *(np.full(kind.sum(), BINS + i) for i, kind in enumerate(kinds))]
+    values = [proba.astype(np.float64) - positive, *(np.ones(kind.sum()) for kind in kinds)]
+    places = [groups, *(groups[kind] for kind in kinds)]
+    return Tally(np.concatenate(keys), np.concatenate(places), BINS + len(kinds), np.concatenate(values))
+
+
+def score_classes(support: Floats, predicted: Floats, right: Floats) -> dict[str, Floats]:
+    """Return precision, recall and F1 [B, C]: precision is 0 for a class that has rows but is never predicted."""
+    precision = divide(right, predicted)
+    precision[(predicted == 0) & (support > 0)] = 0.0
+    return {"precision": precision, "recall": divide(right, support), "f1": divide(2 * right, support + predicted)}
+
+
+def rank_classes(positive: NDArray[np.bool_], proba: Probabilities, groups: Ints) -> list[Ranking | None]:
+    """Sort the rows by each class against the rest; None for a class that no row has."""
+    columns = zip(positive.T, proba.T, strict=True)
+    return [Ranking(truth, scores, groups) if truth.any() else None for truth, scores in columns]
+
+
+def measure_rankings(rankings: list[Ranking | None], counts: Counts, rows: Floats) -> dict[str, Floats]:
+    """Return areas, average precisions and d-primes [B, C]."""
+    nowhere = (np.full_like(rows, np.nan),) * 2
+    measured = [one.measure(counts, rows) if one else nowhere for one in rankings]
+    auc, precision = np.array(measured).transpose(1, 2, 0)
+    return {"auc": auc, "average_precision": precision, "d_prime": d_prime(auc)}
+
+
+def average_rankings(by_class: dict[str, Floats]) -> dict[str, Floats]:
+    """Return the means over classes; d-prime is that of the mean area, as in published AudioSet results."""
+    area = mean_defined(by_class["auc"])
+    return {"macro_auc": area, "map": mean_defined(by_class["average_precision"]), "d_prime": d_prime(area)}
+
+
+def rank_labels(positive: NDArray[np.bool_], proba: Probabilities) -> Floats:
+    """Return for each row [N] the mean precision at its labels when its classes are sorted by falling probability.
+
+    Equal probabilities share the worst place of theirs. Rows with no label or with all of them have 1.
+
+    >>> rank_labels(np.array([[True, False, True], [False, False, False]]), np.array([[0.9, 0.8, 0.1]] * 2)).round(3)
+    array([0.833, 1.   ])
+    """
+    rows, classes = np.nonzero(positive)
+    precision = np.zeros(len(rows))
+    step = max(1, CELLS // max(1, proba.shape[1]))
+    for at in range(0, len(rows), step):
+        row = rows[at : at + step]
+        before = proba[row] >= proba[row, classes[at : at + step]][:, None]
+        precision[at : at + step] = (before & positive[row]).sum(axis=1) / before.sum(axis=1)
+    labels = positive.sum(axis=1)
+    means = divide(np.bincount(rows, precision, len(proba)), labels)
+    means[(labels == 0) | (labels == proba.shape[1])] = 1.0
+    return means
+
+
+def off_zero(proba: Probabilities) -> Floats:
+    """Return probabilities kept off 0 and 1 by the precision of their type, so that no logarithm is infinite."""
+    least = float(np.finfo(proba.dtype).eps)
+    return np.clip(proba.astype(np.float64), least, 1 - least)

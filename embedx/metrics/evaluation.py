@@ -1,0 +1,216 @@
+"""Evaluation: truth and probabilities -> Metrics, with what was wrong with the input said in sentences."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from embedx.errors import UsageError
+from embedx.metrics.baselines import find_baselines
+from embedx.metrics.bootstrap import FEW_GROUPS, Figure, Ints, make_figures, number_groups
+from embedx.metrics.classification import Probabilities, Scores, score_resamples, score_whole
+from embedx.metrics.ranking import NEAREST_TO_ONE, d_prime
+from embedx.metrics.report import ClassMetrics, Metrics, PartMetrics, show
+
+EFFORT = 1.5e9  # probabilities times resamples: 5 to 12 s on one core
+FEWEST = 100  # resamples that an interval of 95 % can be read from
+SUM_SLACK = 1e-3  # by how much probabilities of a row may miss 1: the rounding of 1000 numbers in float16
+NAMED = 5  # classes in a note, before it says how many more
+
+
+def evaluate(
+    truth: ArrayLike,
+    proba: ArrayLike,
+    classes: Sequence[str],
+    *,
+    multilabel: bool = False,
+    groups: ArrayLike | None = None,
+    parts: ArrayLike | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+) -> Metrics:
+    """Score predictions, with 95 % percentile bootstrap intervals over groups.
+
+    Args:
+        truth: class numbers [N], or [N, C] of 0 and 1 if `multilabel`.
+        proba: probabilities [N, C]; those of a row sum to 1 unless `multilabel`.
+        classes: the names of the C classes.
+        multilabel: whether a row can have any number of labels; one is predicted where its probability is above 0.5.
+        groups: what each row [N] belongs to; rows of a group are resampled together. None: each row by itself.
+        parts: the test part (fold) [N] of each row, for figures by part and their spread.
+        samples: resamples behind the intervals; 0 for none. Very large inputs get fewer, and a note that says so.
+        seed: of the resampling; the same seed gives the same intervals.
+
+    Raises:
+        UsageError: shapes that do not fit, numbers that are no class, no truth or no probability.
+    """
+    y, probabilities = check(truth, proba, classes, multilabel)
+    rows = len(y)
+    numbers = number_groups(groups, rows, "groups")
+    together = len(np.unique(numbers))
+    if samples < 0:
+        raise UsageError(f"samples is a number of resamples, 0 or more, not {samples}.")
+    affordable = max(FEWEST, int(EFFORT / max(1, probabilities.size * (1 + multilabel))))  # labels are ranked twice
+    drawn = min(samples, affordable)
+    scores = score_resamples(y, probabilities, numbers, drawn, seed, multilabel)
+    figures = dict(zip(scores.overall, make_figures(np.stack(list(scores.overall.values()), axis=1)), strict=True))
+    by_part = [] if parts is None else score_parts(y, probabilities, parts, multilabel)
+    support = y.sum(axis=0) if multilabel else np.bincount(y, minlength=len(classes))
+    notes = note_classes(classes, support, rows) + note_resampling(rows, together, samples, drawn)
+    if (area := figures["macro_auc"]) and area.value > 1 - NEAREST_TO_ONE:
+        notes.append(f"d_prime is infinite at a ROC AUC of 1; it is given as {d_prime(np.ones(1))[0]:.2f}.")
+    return Metrics(
+        classes=tuple(classes),
+        multilabel=multilabel,
+        rows=rows,
+        groups=together,
+        samples=drawn if together > 1 else 0,
+        figures=figures,
+        per_class=tuple(describe_classes(classes, support, scores)),
+        confusion=None if multilabel else count_confusions(y, probabilities),
+        baselines=find_baselines(y, len(classes), multilabel),
+        better_than_chance=beats_chance(figures, support),
+        by_part=tuple(by_part),
+        spread=spread_over(by_part),
+        notes=tuple(notes),
+    )
+
+
+def check(truth: ArrayLike, proba: ArrayLike, classes: Sequence[str], multilabel: bool) -> tuple[Ints, Probabilities]:
+    """Return truth and probabilities as arrays that fit each other."""
+    y, probabilities = np.asarray(truth), np.asarray(proba)
+    if probabilities.dtype not in (np.float32, np.float64):
+        probabilities = probabilities.astype(np.float64)
+    if not len(classes):
+        raise UsageError("There are no classes; an evaluation needs one or more.")
+    shape = (len(y), len(classes))
+    if probabilities.shape != shape:
+        raise UsageError(
+            f"The probabilities have the shape {probabilities.shape}; "
+            f"with {shape[0]} rows of truth and {shape[1]} classes it must be {shape}."
+        )
+    if y.shape != (shape if multilabel else shape[:1]):
+        wanted = f"multi-label truth has the shape {shape}" if multilabel else f"truth has the shape {shape[:1]}"
+        raise UsageError(f"The truth has the shape {y.shape}; {wanted}. Is multilabel={multilabel} meant?")
+    if not y.size:
+        y = y.astype(np.int64)
+    highest = 1 if multilabel else len(classes) - 1
+    if y.dtype.kind not in "biu" or not ((y >= 0) & (y <= highest)).all():
+        raise UsageError(f"The truth must be whole numbers from 0 to {highest}; leave out rows without a label.")
+    bad = ~((probabilities >= 0) & (probabilities <= 1)).all(axis=1)  # nan is neither
+    if bad.any():
+        raise UsageError(
+            f"Row {bad.argmax()} has probabilities outside of 0 to 1: {show_some(probabilities[bad.argmax()])}. "
+            "Scores of another kind must be turned into probabilities first."
+        )
+    off = np.abs(probabilities.sum(axis=1) - 1) > SUM_SLACK
+    if not multilabel and off.any():
+        raise UsageError(
+            f"The probabilities of row {off.argmax()} sum to {probabilities[off.argmax()].sum():.4f}, not to 1. "
+            "Pass multilabel=True if a row can have several labels."
+        )
+    return y.astype(np.int64), probabilities
+
+
+def show_some(values: Probabilities) -> str:
+    """Return the first numbers of a row.
+
+    >>> show_some(np.array([1.5, -2, 0, 0]))
+    '1.5, -2, 0, ...'
+    """
+    return ", ".join(f"{value:.4g}" for value in values[:3].tolist()) + (", ..." if len(values) > 3 else "")
+
+
+def score_parts(truth: Ints, proba: Probabilities, parts: ArrayLike, multilabel: bool) -> list[PartMetrics]:
+    """Return the figures of each part by itself, numbers sorted as numbers and before text."""
+    number_groups(parts, len(truth), "parts")  # refuses what does not fit
+    names = np.asarray(parts).astype(str)
+    found = []
+    for name in sorted(set(names.tolist()), key=natural):
+        inside = names == name
+        scores = score_whole(truth[inside], proba[inside], multilabel).overall
+        figures = {key: float(one[0]) if np.isfinite(one[0]) else None for key, one in scores.items()}
+        found.append(PartMetrics(name, int(inside.sum()), figures))
+    return found
+
+
+def natural(name: str) -> tuple[bool, float, str]:
+    """Sort numbers as numbers and before text.
+
+    >>> sorted(["10", "9", "a"], key=natural)
+    ['9', '10', 'a']
+    """
+    number = name.replace(".", "", 1).isdecimal()
+    return not number, float(name) if number else 0.0, name
+
+
+def spread_over(parts: Sequence[PartMetrics]) -> dict[str, tuple[float, float | None]]:
+    """Return for each figure its mean over the parts where it is defined, and the standard deviation (ddof 1)."""
+    spread: dict[str, tuple[float, float | None]] = {}
+    for name in parts[0].figures if parts else ():
+        values = [value for part in parts if (value := part.figures[name]) is not None]
+        if values:
+            spread[name] = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return spread
+
+
+def describe_classes(classes: Sequence[str], support: Ints, scores: Scores) -> list[ClassMetrics]:
+    """Return the figures of each class."""
+    figures = {name: make_figures(values) for name, values in scores.by_class.items()}
+    return [
+        ClassMetrics(name, int(support[i]), **{key: values[i] for key, values in figures.items()})
+        for i, name in enumerate(classes)
+    ]
+
+
+def count_confusions(truth: Ints, proba: Probabilities) -> Ints:
+    """Count rows by truth (down) and prediction (across): [C, C].
+
+    >>> count_confusions(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])).tolist()
+    [[1, 0], [1, 1]]
+    """
+    classes = proba.shape[1]
+    return np.bincount(truth * classes + proba.argmax(axis=1), minlength=classes**2).reshape(classes, classes)
+
+
+def beats_chance(figures: Mapping[str, Figure | None], support: Ints) -> bool:
+    """Tell whether the interval of the balanced accuracy, or of the mean area for many labels, lies above chance.
+
+    Chance is one over the number of classes that occur, which is what naming one of them always reaches.
+    """
+    figure, chance = figures["macro_auc"], 0.5
+    if "balanced_accuracy" in figures:
+        figure, chance = figures["balanced_accuracy"], 1 / max(1, int(np.count_nonzero(support)))
+    return figure is not None and figure.low is not None and figure.low > chance
+
+
+def note_classes(classes: Sequence[str], support: Ints, rows: int) -> list[str]:
+    """Say which classes have no rows, or no others."""
+    if not rows:
+        return ["There are no rows, so there are no figures."]
+    notes = []
+    for count, lack, lost in (
+        (0, "no row", "recall, ROC AUC or average precision"),
+        (rows, "no row outside of it", "ROC AUC or average precision"),
+    ):
+        names = [f"'{show(name)}'" for name, known in zip(classes, support.tolist(), strict=True) if known == count]
+        if names:
+            has, it = ("has", "it") if len(names) == 1 else ("have", "them")
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            named = ", ".join(names[:NAMED]) + more
+            notes.append(f"{named} {has} {lack}, so no {lost}, and the means of these leave {it} out.")
+    return notes
+
+
+def note_resampling(rows: int, groups: int, samples: int, drawn: int) -> list[str]:
+    """Say what is wrong with the intervals."""
+    if not samples or not rows:
+        return []
+    if groups == 1:
+        return ["All rows are of one group, so there is nothing to resample and there are no intervals."]
+    notes = []
+    if groups < FEW_GROUPS:
+        notes.append(f"There are {groups} groups only: the intervals are rough, and rather too narrow.")
+    if drawn < samples:
+        notes.append(f"The intervals are of {drawn} resamples instead of {samples}, because there is so much to rank.")
+    return notes

@@ -1,0 +1,74 @@
+"""Ranking: area under the ROC curve, average precision and d-prime of one label, for many weightings at once.
+
+Rows are sorted by falling score once. Rows of equal score form a tie and pass the threshold together: a pair of a
+positive and a negative in one tie counts half in the area, as in scikit-learn. Only ties with a positive in them are
+looked at one by one; what lies between two of those is a single sum of weights.
+"""
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedx.metrics.bootstrap import ELEMENTS, Counts, Floats, Ints
+from embedx.metrics.tally import divide
+
+NEAREST_TO_ONE = 1e-6  # d-prime is infinite at an area of 1; it is given at 1 - 1e-6, where it is 6.72
+
+
+class Ranking:
+    """Truth [N] and scores [N] of one label, sorted; N >= 1 with a positive among them."""
+
+    def __init__(self, truth: NDArray[np.bool_], scores: NDArray[np.floating], groups: Ints) -> None:
+        order = np.argsort(-scores)
+        ordered, positive, groups = scores[order], truth[order], groups[order]
+        tie = np.concatenate([[0], np.cumsum(ordered[1:] != ordered[:-1])])
+        ends = np.append(np.flatnonzero(tie[1:] != tie[:-1]) + 1, len(tie))  # of every tie
+        wanted, hit_starts = np.unique(tie[positive], return_index=True)  # the ties with a positive
+        self.rows = groups[: ends[wanted[-1]]]  # below the last positive nothing changes any more
+        self.starts = np.append(0, ends[wanted[:-1]])
+        self.hits, self.hit_starts = groups[positive], hit_starts
+        equal = ~positive & np.isin(tie, wanted)  # negatives that share a score with a positive
+        mixed, self.equal_starts = np.unique(tie[equal], return_index=True)
+        self.equals, self.mixed = groups[equal], np.searchsorted(wanted, mixed)
+
+    def measure(self, counts: Counts, weight: Floats) -> tuple[Floats, Floats]:
+        """Return areas [B] and average precisions [B], nan where all rows or none are positive.
+
+        `counts` [B, groups] weighs the groups, `weight` [B] is the sum over all rows.
+        """
+        height = max(1, ELEMENTS // len(self.rows))
+        pieces = [slice(at, at + height) for at in range(0, len(counts), height)]
+        areas, precisions = zip(*(self._measure(counts[piece], weight[piece]) for piece in pieces), strict=True)
+        return np.concatenate(areas), np.concatenate(precisions)
+
+    def _measure(self, counts: Counts, weight: Floats) -> tuple[Floats, Floats]:
+        passed = np.add.reduceat(counts.take(self.rows, axis=1), self.starts, axis=1).cumsum(axis=1, dtype=np.float64)
+        hits = np.add.reduceat(counts.take(self.hits, axis=1), self.hit_starts, axis=1).astype(np.float64)
+        right = hits.cumsum(axis=1)
+        positives, negatives = right[:, -1], weight - right[:, -1]
+        precision = np.divide(right, passed, out=np.zeros_like(right), where=passed > 0)
+        average = divide((hits * precision).sum(axis=1), positives)
+        average[negatives == 0] = np.nan
+        below = negatives[:, None] - (passed - right)  # negatives that have a lower score
+        pairs = (hits * below).sum(axis=1)
+        if len(self.mixed):
+            equals = np.add.reduceat(counts.take(self.equals, axis=1), self.equal_starts, axis=1)
+            pairs += (hits[:, self.mixed] * equals).sum(axis=1) / 2
+        return divide(pairs, positives * negatives), average
+
+
+def d_prime(areas: Floats) -> Floats:
+    """Return the distance of two normal distributions with these areas, in standard deviations.
+
+    That is sqrt(2) times the normal quantile. It is infinite for areas of 0 and 1, so areas nearer to these than 1e-6
+    are taken to be that near.
+
+    >>> d_prime(np.array([0.5, 0.75, 1.0, np.nan])).round(4).tolist()
+    [0.0, 0.9539, 6.7224, nan]
+    """
+    quantile = NormalDist().inv_cdf
+    near = np.clip(areas, NEAREST_TO_ONE, 1 - NEAREST_TO_ONE).ravel().tolist()
+    quantiles = [quantile(area) if area == area else np.nan for area in near]
+    return np.array(quantiles, np.float64).reshape(areas.shape) * math.sqrt(2)

@@ -1,0 +1,109 @@
+"""Retrieval: how often the nearest vectors of a row share its label."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from embedx.errors import UsageError
+from embedx.metrics.bootstrap import Figure, Floats, Ints, count_groups, make_figures, number_groups
+from embedx.metrics.tally import Tally, divide
+
+SCORES = 2**22  # at a time: 16 MB of cosines, 32 MB of what is sorted
+
+Labels = NDArray[np.float32] | Ints
+
+
+def retrieve(
+    vectors: ArrayLike,
+    truth: ArrayLike,
+    parts: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    *,
+    ks: Sequence[int] = (1, 5, 10),
+    samples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Figure]:
+    """Let every row ask for its nearest rows by cosine, among the rows of other parts, else of other groups.
+
+    Of equally near rows the earlier one comes first. A row is relevant to another if it has the same class, or shares a
+    label.
+
+    Args:
+        vectors: [N, D].
+        truth: class numbers [N], or [N, C] of 0 and 1.
+        parts: the fold of each row [N]; a row finds rows of other folds only.
+        groups: what each row [N] belongs to. Without parts a row finds rows of other groups only; intervals are over
+            groups. None: each row by itself.
+        ks: how many of the nearest rows are looked at for p@k, the share of them that is relevant.
+        samples, seed: of the bootstrap.
+
+    Returns:
+        "p@k" for every k, "r_precision" (p@k with k the number of relevant rows) and "map" (mean average precision)
+        with 95 % intervals; "queries", the number of rows that these are means over, and "left_out", the number of rows
+        to which nothing relevant could be found. Without a query only these two numbers.
+
+    Raises:
+        UsageError: shapes that do not fit, a k below 1, or vectors that are no finite numbers.
+    """
+    x, y = np.asarray(vectors, np.float32), np.asarray(truth)
+    rows = len(x)
+    if x.ndim != 2 or not np.isfinite(x).all():
+        raise UsageError(f"Vectors must be finite numbers [N, D]; these have the shape {x.shape}.")
+    if len(y) != rows or y.ndim > 2:
+        raise UsageError(f"The truth has the shape {y.shape}; for {rows} vectors it must be ({rows},) or ({rows}, C).")
+    if not ks or min(ks) < 1:
+        raise UsageError(f"ks are numbers of neighbours, 1 or more, not {tuple(ks)}.")
+    together = number_groups(groups, rows, "groups")
+    measured = measure_queries(x, y, together if parts is None else number_groups(parts, rows, "parts"), ks)
+    asked = np.isfinite(measured[-1])  # a row without anything relevant has no average precision
+    names = [*(f"p@{k}" for k in ks), "r_precision", "map"]
+    means = average_queries(measured[:, asked], number_groups(together[asked], asked.sum(), "groups"), samples, seed)
+    figures = {name: mean for name, mean in zip(names, means, strict=True) if mean is not None}
+    return figures | {"queries": Figure(int(asked.sum())), "left_out": Figure(int(rows - asked.sum()))}
+
+
+def average_queries(measured: Floats, groups: Ints, samples: int, seed: int) -> list[Figure | None]:
+    """Return the means of measurements [M, Q] over the queries, whose groups [Q] are resampled."""
+    kinds, queries = measured.shape
+    which = np.repeat(np.arange(kinds), queries)
+    sums = Tally(which, np.tile(groups, kinds), kinds, measured.ravel())
+    number = Tally(np.zeros(queries, np.int64), groups, 1)
+    blocks = count_groups(int(groups.max(initial=-1)) + 1, queries, samples, seed)
+    return make_figures(np.concatenate([divide(sums.sums(counts), number.sums(counts)) for counts in blocks]))
+
+
+def measure_queries(x: NDArray[np.float32], y: Labels, apart: Ints, ks: Sequence[int]) -> Floats:
+    """Return p@k for every k, R-precision and average precision [len(ks) + 2, N]; nan where nothing is relevant.
+
+    Rows of one number in `apart` [N] do not find each other.
+    """
+    rows = len(x)
+    x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    labels = y.astype(np.float32) if y.ndim == 2 else y
+    places = np.arange(rows, dtype=np.uint64) << np.uint64(1)
+    measured = np.empty((len(ks) + 2, rows))
+    step = max(1, SCORES // max(1, rows))
+    for at in range(0, rows, step):
+        block = slice(at, at + step)
+        other = apart[block, None] != apart
+        relevant = share_label(labels[block], labels) & other
+        # A positive float32 sorts like its bits, so one sort of whole numbers orders by cosine, then by row, and brings
+        # the answer along in the last bit. 2 - cosine has steps of 2e-7, which is the error of the product anyway.
+        far = np.where(other, 2 - x[block] @ x.T, np.float32(np.inf))
+        keys = far.view(np.uint32).astype(np.uint64) << np.uint64(32) | places | relevant
+        keys.sort(axis=1)
+        query, place = np.nonzero(keys & np.uint64(1))
+        found = relevant.sum(axis=1)
+        nth = np.arange(1, len(query) + 1) - np.repeat(np.cumsum(found) - found, found)
+        asked = [(np.minimum(k, other.sum(axis=1)), place < k) for k in ks]
+        for line, (most, near) in zip(measured, [*asked, (found, place < found[query])], strict=False):
+            line[block] = divide(np.bincount(query, near, len(found)), np.where(found, most, 0.0))
+        measured[-1, block] = divide(np.bincount(query, nth / (place + 1), len(found)), found)
+    return measured
+
+
+def share_label(queries: Labels, labels: Labels) -> NDArray[np.bool_]:
+    """Tell which rows [B, N] have the class of a query, or a label of it."""
+    shared: NDArray[np.bool_] = queries @ labels.T > 0 if labels.ndim == 2 else queries[:, None] == labels
+    return shared

@@ -1,0 +1,493 @@
+"""Figures equal scikit-learn's, also where scores are tied, weighted or degenerate; intervals are those of groups."""
+
+import itertools
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn import metrics as reference
+
+from embedx.errors import UsageError
+from embedx.metrics import Figure, Metrics, evaluate, reliability
+from embedx.metrics.bootstrap import count_groups
+from embedx.metrics.classification import ManyLabels, OneLabel
+from embedx.metrics.ranking import Ranking
+from embedx.metrics.tally import Tally
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def value(metrics: Metrics, name: str) -> float:
+    figure = metrics.figures[name]
+    assert figure is not None
+    return figure.value
+
+
+def interval(metrics: Metrics, name: str) -> tuple[float, float]:
+    figure = metrics.figures[name]
+    assert figure is not None
+    assert figure.low is not None
+    assert figure.high is not None
+    return figure.low, figure.high
+
+
+def names(n: int) -> list[str]:
+    return [f"c{i}" for i in range(n)]
+
+
+def one_label(rows: int, classes: int, seed: int = 0, step: float | None = None) -> tuple[Ints, Floats]:
+    """Truth and probabilities that know something of it; multiples of `step` have many ties."""
+    random = np.random.default_rng(seed)
+    y = random.integers(classes, size=rows)
+    scores = random.standard_normal((rows, classes))
+    scores[np.arange(rows), y] += 1
+    if step:
+        scores = np.round(scores / step) * step
+    proba = np.exp(scores)
+    return y, proba / proba.sum(axis=1, keepdims=True)
+
+
+def many_labels(rows: int, classes: int, seed: int = 0, digits: int = 9) -> tuple[Ints, Floats]:
+    random = np.random.default_rng(seed)
+    y = (random.random((rows, classes)) < 0.3).astype(np.int64)
+    return y, np.round(1 / (1 + np.exp(-(random.standard_normal((rows, classes)) + 2 * y - 1))), digits)
+
+
+@pytest.mark.parametrize("step", [None, 2.0])
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_figures_of_one_label_equal_scikit_learn(classes: int, step: float | None) -> None:
+    y, proba = one_label(300, classes, step=step)
+    metrics = evaluate(y, proba, names(classes), samples=0)
+    predicted, hot = proba.argmax(axis=1), np.eye(classes)[y]
+    expected = {
+        "accuracy": reference.accuracy_score(y, predicted),
+        "balanced_accuracy": reference.balanced_accuracy_score(y, predicted),
+        "macro_f1": reference.f1_score(y, predicted, average="macro", zero_division=0),
+        "log_loss": reference.log_loss(y, proba),
+        "macro_auc": reference.roc_auc_score(hot, proba, average="macro"),
+        "map": reference.average_precision_score(hot, proba, average="macro"),
+    }
+    if step is None:  # scikit-learn lets the last of equal probabilities win, but argmax the first
+        expected |= {f"top{k}": reference.top_k_accuracy_score(y, proba, k=k) for k in (3, 5) if classes > k}
+    else:
+        order = np.argsort(-proba, axis=1, kind="stable")
+        expected |= {f"top{k}": (order[:, :k] == y[:, None]).any(axis=1).mean() for k in (3, 5) if classes > k}
+    found = {name: value(metrics, name) for name in metrics.figures}
+    assert found == pytest.approx(
+        {**expected, "ece": brute_ece(proba.max(axis=1), predicted == y), "d_prime": found["d_prime"]}, abs=1e-12
+    )
+    assert found["d_prime"] == pytest.approx(math.sqrt(2) * quantile(expected["macro_auc"]))
+    assert metrics.confusion is not None
+    assert metrics.confusion.tolist() == reference.confusion_matrix(y, predicted).tolist()
+    check_classes(metrics, hot, proba, np.eye(classes)[predicted])
+
+
+@pytest.mark.parametrize("digits", [9, 1])
+def test_figures_of_many_labels_equal_scikit_learn(digits: int) -> None:
+    y, proba = many_labels(300, 6, digits=digits)
+    metrics = evaluate(y, proba, names(6), multilabel=True, samples=0)
+    predicted, sure = (proba > 0.5).astype(int), np.clip(proba, 1e-15, 1 - 1e-15)
+    auc = reference.roc_auc_score(y, proba, average="macro")
+    expected = {
+        "macro_f1": reference.f1_score(y, predicted, average="macro"),
+        "micro_f1": reference.f1_score(y, predicted, average="micro"),
+        "macro_auc": auc,
+        "micro_auc": reference.roc_auc_score(y, proba, average="micro"),
+        "map": reference.average_precision_score(y, proba, average="macro"),
+        "micro_map": reference.average_precision_score(y, proba, average="micro"),
+        "exact_match": reference.accuracy_score(y, predicted),
+        "lrap": reference.label_ranking_average_precision_score(y, proba),
+        "d_prime": math.sqrt(2) * quantile(auc),
+        "ece": np.mean([brute_ece(proba[:, i], y[:, i]) for i in range(6)]),
+    }
+    found = {name: value(metrics, name) for name in metrics.figures}
+    if digits == 1:  # probabilities of 0 and 1 are there: how much they cost is a convention
+        expected["log_loss"] = found["log_loss"]
+    else:
+        expected["log_loss"] = np.mean(-y * np.log(sure) - (1 - y) * np.log(1 - sure))
+    assert found == pytest.approx(expected, abs=1e-12)
+    check_classes(metrics, y, proba, predicted)
+
+
+def check_classes(metrics: Metrics, hot: NDArray[np.number], proba: Floats, predicted: NDArray[np.number]) -> None:
+    scores = reference.precision_recall_fscore_support(hot, predicted, average=None, zero_division=0)
+    precision, recall, f1, rows = (each.tolist() for each in scores)
+    for i, one in enumerate(metrics.per_class):
+        expected = {
+            "class": f"c{i}",
+            "rows": rows[i],
+            "precision": precision[i],
+            "recall": recall[i],
+            "f1": f1[i],
+            "auc": reference.roc_auc_score(hot[:, i], proba[:, i]),
+            "average_precision": reference.average_precision_score(hot[:, i], proba[:, i]),
+        }
+        found = {key: each["value"] if isinstance(each, dict) else each for key, each in one.to_dict().items()}
+        assert found.pop("d_prime") == pytest.approx(math.sqrt(2) * quantile(found["auc"]))
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
+def quantile(share: float) -> float:
+    from scipy.stats import norm
+
+    return float(norm.ppf(share))
+
+
+def brute_ece(confidence: Floats, right: NDArray[np.generic]) -> float:
+    edges = np.linspace(0, 1, 16)
+    total = 0.0
+    for low, high in itertools.pairwise(edges):
+        inside = (confidence > low) & (confidence <= high) | (low == 0) & (confidence == 0)
+        if inside.any():
+            total += inside.mean() * abs(confidence[inside].mean() - right[inside].mean())
+    return total
+
+
+def test_every_resample_is_scored_as_scikit_learn_scores_weighted_rows() -> None:
+    random = np.random.default_rng(1)
+    y, proba = one_label(60, 4, step=1.0)
+    groups = random.integers(12, size=60)
+    counts = random.integers(0, 4, size=(30, 12)).astype(np.float32)
+    scores = OneLabel(y, proba, groups).measure(counts)
+    for i, weight in enumerate(counts[:, groups]):
+        keep = np.repeat(np.arange(60), weight.astype(int))
+        copied = evaluate(y[keep], proba[keep], names(4), samples=0)
+        for name, values in scores.overall.items():
+            assert values[i] == pytest.approx(value(copied, name), abs=1e-9), name
+        auc = [reference.roc_auc_score(y == c, proba[:, c], sample_weight=weight) for c in range(4)]
+        ap = [reference.average_precision_score(y == c, proba[:, c], sample_weight=weight) for c in range(4)]
+        assert scores.by_class["auc"][i] == pytest.approx(auc, abs=1e-9)
+        assert scores.by_class["average_precision"][i] == pytest.approx(ap, abs=1e-9)
+
+
+def test_resamples_of_many_labels_equal_copied_rows() -> None:
+    random = np.random.default_rng(2)
+    y, proba = many_labels(50, 4, digits=1)
+    groups = random.integers(10, size=50)
+    counts = random.integers(0, 4, size=(20, 10)).astype(np.float32)
+    scores = ManyLabels(y, proba, groups).measure(counts)
+    for i, weight in enumerate(counts[:, groups]):
+        keep = np.repeat(np.arange(50), weight.astype(int))
+        copied = evaluate(y[keep], proba[keep], names(4), multilabel=True, samples=0)
+        for name, values in scores.overall.items():
+            assert values[i] == pytest.approx(value(copied, name), abs=1e-9), name
+
+
+@pytest.mark.parametrize("levels", [1, 2, 5, 1000])
+def test_weighted_ranks_equal_scikit_learn_for_any_ties(levels: int) -> None:
+    random = np.random.default_rng(levels)
+    for _ in range(30):
+        rows = int(random.integers(2, 40))
+        truth, scores = random.random(rows) < random.random(), random.integers(levels, size=rows) / levels
+        groups, counts = np.arange(rows), random.integers(0, 3, size=(5, rows)).astype(np.float32)
+        if not truth.any():
+            continue
+        auc, ap = Ranking(truth, scores, groups).measure(counts, counts.sum(axis=1).astype(np.float64))
+        for i, weight in enumerate(counts):
+            if weight[truth].sum() and weight[~truth].sum():
+                assert auc[i] == pytest.approx(reference.roc_auc_score(truth, scores, sample_weight=weight))
+                assert ap[i] == pytest.approx(reference.average_precision_score(truth, scores, sample_weight=weight))
+            else:
+                assert np.isnan(auc[i])
+                assert np.isnan(ap[i])
+
+
+def test_sums_of_many_blocks_do_not_depend_on_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    y, proba = many_labels(80, 3)
+    whole = evaluate(y, proba, names(3), multilabel=True, samples=150).to_dict()
+    monkeypatch.setattr("embedx.metrics.ranking.ELEMENTS", 200)
+    monkeypatch.setattr("embedx.metrics.bootstrap.ELEMENTS", 800)
+    monkeypatch.setattr("embedx.metrics.classification.CELLS", 10)
+    pieces = evaluate(y, proba, names(3), multilabel=True, samples=150).to_dict()
+    assert json.dumps(whole) == json.dumps(pieces)
+
+
+def test_a_seed_gives_the_same_intervals_and_another_gives_others() -> None:
+    y, proba = one_label(200, 3)
+    first, again, other = (evaluate(y, proba, names(3), seed=seed).to_dict() for seed in (0, 0, 1))
+    assert first == again
+    assert first["figures"]["log_loss"]["low"] != other["figures"]["log_loss"]["low"]
+
+
+def test_the_interval_of_an_accuracy_is_that_of_the_binomial() -> None:
+    y, proba = one_label(800, 3)
+    metrics = evaluate(y, proba, names(3), samples=4000)
+    share = value(metrics, "accuracy")
+    half = 1.96 * math.sqrt(share * (1 - share) / 800)
+    assert interval(metrics, "accuracy") == pytest.approx((share - half, share + half), abs=0.004)
+    assert all(figure.low <= figure.value <= figure.high for figure in figures(metrics))  # type: ignore[operator]
+
+
+def figures(metrics: Metrics) -> list[Figure]:
+    return [figure for figure in metrics.figures.values() if figure is not None]
+
+
+def correlated(random: np.random.Generator, groups: int = 60, each: int = 10) -> tuple[Ints, Floats, Ints]:
+    """Two classes; a group is easy or hard as a whole, so its rows are right or wrong together: 0.75 are right."""
+    of = np.repeat(np.arange(groups), each)
+    skill = random.beta(1.5, 0.5, groups)
+    y = random.integers(2, size=groups * each)
+    right = random.random(groups * each) < skill[of]
+    proba = np.where(right[:, None] == np.eye(2, dtype=bool)[y], 0.8, 0.2)
+    return y, proba, of
+
+
+def test_intervals_over_groups_hold_the_truth_and_those_over_rows_do_not() -> None:
+    random = np.random.default_rng(0)
+    held = {"groups": 0, "rows": 0}
+    for _ in range(200):
+        y, proba, of = correlated(random)
+        for name, groups in (("groups", of), ("rows", None)):
+            low, high = interval(evaluate(y, proba, names(2), groups=groups, samples=200), "accuracy")
+            held[name] += low <= 0.75 <= high
+    assert held["groups"] / 200 > 0.89  # 0.95 is meant; 60 groups and 200 resamples give a little less
+    assert held["rows"] / 200 < 0.75
+
+
+def test_groups_are_counted_by_what_they_are_called() -> None:
+    y, proba, of = correlated(np.random.default_rng(3))
+    named = np.array([f"speaker {i}" for i in of], dtype=object)
+    assert evaluate(y, proba, names(2), groups=of).groups == 60
+    assert evaluate(y, proba, names(2), groups=named).groups == 60
+    blocks = np.concatenate(list(count_groups(5, rows=9, samples=300, seed=0)))
+    assert blocks[0].tolist() == [1] * 5
+    assert blocks.shape == (301, 5)
+    assert set(blocks.sum(axis=1).tolist()) == {5}
+    assert blocks[1:].mean(axis=0) == pytest.approx(np.ones(5), abs=0.2)
+
+
+def test_parts_are_scored_by_themselves_and_sorted_as_numbers() -> None:
+    y, proba = one_label(330, 4)
+    parts = np.array([str(i % 11) for i in range(330)])
+    metrics = evaluate(y, proba, names(4), parts=parts, samples=0)
+    assert [part.name for part in metrics.by_part] == [str(i) for i in range(11)]
+    for part in metrics.by_part:
+        alone = evaluate(y[parts == part.name], proba[parts == part.name], names(4), samples=0)
+        assert part.rows == 30
+        assert part.figures["macro_auc"] == pytest.approx(value(alone, "macro_auc"))
+    accuracies = [part.figures["accuracy"] for part in metrics.by_part]
+    mean, deviation = metrics.spread["accuracy"]
+    assert mean == pytest.approx(value(metrics, "accuracy"))
+    assert deviation == pytest.approx(np.std(np.array(accuracies, float), ddof=1))
+    single = evaluate(y, proba, names(4), parts=["x"] * 330, samples=0)
+    assert single.spread["accuracy"][0] == pytest.approx(mean)
+    assert single.spread["accuracy"][1] is None
+
+
+def test_majority_and_chance_stand_beside() -> None:
+    y = np.array([0] * 78 + [1] * 12 + [2] * 10)
+    proba = np.tile([0.6, 0.3, 0.1], (100, 1))
+    metrics = evaluate(y, proba, names(3))
+    shares = np.array([0.78, 0.12, 0.10])
+    majority, chance = metrics.baselines["majority"], metrics.baselines["chance"]
+    assert majority["accuracy"] == pytest.approx(0.78)
+    assert majority["balanced_accuracy"] == pytest.approx(1 / 3)
+    assert majority["macro_f1"] == pytest.approx(reference.f1_score(y, y * 0, average="macro", zero_division=0))
+    assert majority["log_loss"] == pytest.approx(-(shares * np.log(shares)).sum())
+    known = {"macro_auc": 0.5, "map": 1 / 3, "d_prime": 0}
+    blind = {"accuracy": 1 / 3, "balanced_accuracy": 1 / 3, "log_loss": math.log(3)}
+    assert chance == pytest.approx(known | blind)
+    assert set(majority) <= set(metrics.figures)
+    assert set(chance) <= set(metrics.figures)
+
+
+def test_an_accuracy_of_the_majority_is_not_better_than_chance() -> None:
+    random = np.random.default_rng(0)
+    y = (random.random(400) < 0.22).astype(int)
+    useless = np.tile([0.78, 0.22], (400, 1)) + random.uniform(-0.1, 0.1, (400, 1)) * [1, -1]
+    metrics = evaluate(y, useless, names(2))
+    assert value(metrics, "accuracy") > 0.74
+    assert not metrics.better_than_chance
+    assert "NOT shown to be better than chance" in str(metrics)
+    y, proba = one_label(400, 2)
+    assert evaluate(y, proba, names(2)).better_than_chance
+    assert not evaluate(y, proba, names(2), samples=0).better_than_chance  # without an interval nothing is shown
+    luck = np.repeat([0, 1], 20)
+    some = evaluate(luck, np.eye(2)[np.where(np.arange(40) % 20 < 11, luck, 1 - luck)], names(2))
+    assert value(some, "balanced_accuracy") == 0.55
+    assert not some.better_than_chance
+
+
+def test_baselines_of_many_labels() -> None:
+    y, proba = many_labels(200, 5)
+    metrics = evaluate(y, proba, names(5), multilabel=True)
+    share = y.mean(axis=0)
+    assert metrics.better_than_chance
+    assert metrics.baselines["prevalence"]["map"] == pytest.approx(share.mean())
+    assert metrics.baselines["prevalence"]["log_loss"] == pytest.approx(
+        np.mean(-share * np.log(share) - (1 - share) * np.log(1 - share))
+    )
+    assert metrics.baselines["all-negative"]["exact_match"] == pytest.approx((y.sum(axis=1) == 0).mean())
+    assert metrics.baselines["all-negative"]["macro_f1"] == 0
+    assert "log_loss" not in metrics.baselines["all-negative"]
+
+
+def degenerate() -> dict[str, Callable[[], Metrics]]:
+    y, proba = one_label(40, 3)
+    labels, chances = many_labels(40, 3)
+    empty, everywhere = labels.copy(), labels.copy()
+    empty[:, 1], everywhere[:, 2] = 0, 1
+    return {
+        "one class": lambda: evaluate(y * 0, np.ones((40, 1)), ["only"]),
+        "one row": lambda: evaluate(y[:1], proba[:1], names(3), parts=["a"], groups=["g"]),
+        "no rows": lambda: evaluate([], np.zeros((0, 3)), names(3), parts=[], groups=[]),
+        "no rows, many labels": lambda: evaluate(np.zeros((0, 3)), np.zeros((0, 3)), names(3), multilabel=True),
+        "one row, many labels": lambda: evaluate(labels[:1], chances[:1], names(3), multilabel=True),
+        "one label": lambda: evaluate(labels[:, :1], chances[:, :1], ["only"], multilabel=True),
+        "a class never in truth": lambda: evaluate(np.minimum(y, 1), proba, names(3), parts=y),
+        "all of one class": lambda: evaluate(y * 0, proba, names(3)),
+        "constant": lambda: evaluate(y, np.full((40, 3), 1 / 3), names(3)),
+        "certain and wrong": lambda: evaluate(y, np.eye(3)[(y + 1) % 3], names(3)),
+        "certain and right": lambda: evaluate(y, np.eye(3)[y], names(3)),
+        "one group": lambda: evaluate(y, proba, names(3), groups=[1] * 40),
+        "no samples": lambda: evaluate(y, proba, names(3), samples=0),
+        "nobody has a label": lambda: evaluate(labels * 0, chances, names(3), multilabel=True),
+        "everybody has all": lambda: evaluate(labels * 0 + 1, chances, names(3), multilabel=True),
+        "one label empty": lambda: evaluate(empty, chances, names(3), multilabel=True, parts=y),
+        "one label everywhere": lambda: evaluate(everywhere, chances, names(3), multilabel=True),
+        "float32": lambda: evaluate(y, proba.astype(np.float32), names(3)),
+    }
+
+
+@pytest.mark.parametrize("case", list(degenerate()))
+def test_degenerate_input_gives_a_report_without_nan_and_without_a_warning(case: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        metrics = degenerate()[case]()
+        text = json.dumps(metrics.to_dict(), allow_nan=False)
+        assert str(metrics)
+        assert "nan" not in str(metrics)
+    assert json.loads(text)["rows"] == metrics.rows
+    assert all(figure.low is None or figure.low <= figure.value <= (figure.high or 0) for figure in figures(metrics))
+
+
+def test_a_label_with_one_side_only_has_one_note_and_no_area() -> None:
+    y, proba = many_labels(60, 3)
+    y[:, 1], y[:, 2] = 1, 0
+    metrics = evaluate(y, proba, ["a", "x", "z"], multilabel=True)
+    one, only, never = metrics.per_class
+    assert only.auc is only.average_precision is only.d_prime is None
+    assert never.auc is never.average_precision is never.recall is None
+    assert only.recall is not None
+    assert one.auc is not None
+    assert value(metrics, "macro_auc") == one.auc.value
+    assert [note for note in metrics.notes if "'x'" in note] == [
+        "'x' has no row outside of it, so no ROC AUC or average precision, and the means of these leave it out."
+    ]
+    assert [note for note in metrics.notes if "'z'" in note] == [
+        "'z' has no row, so no recall, ROC AUC or average precision, and the means of these leave it out."
+    ]
+    rare = evaluate(np.zeros(5, int), np.eye(9)[[0] * 5], names(9))
+    assert "'c1', 'c2', 'c3', 'c4', 'c5' and 3 more have no row" in rare.notes[0]
+
+
+def test_means_over_classes_are_those_of_the_classes_that_occur() -> None:
+    y, proba = one_label(50, 4)
+    metrics = evaluate(np.minimum(y, 1), proba, names(4), samples=0)
+    predicted = proba.argmax(axis=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn warns of predictions that are not in the truth
+        assert value(metrics, "balanced_accuracy") == pytest.approx(
+            reference.balanced_accuracy_score(np.minimum(y, 1), predicted)
+        )
+    assert value(metrics, "macro_f1") == pytest.approx(
+        reference.f1_score(np.minimum(y, 1), predicted, average="macro", zero_division=0)
+    )
+
+
+def test_a_class_that_is_never_predicted_has_no_precision_only_if_it_never_occurs() -> None:
+    metrics = evaluate([0, 0, 1, 1], np.eye(4)[[0, 0, 0, 3]], names(4), samples=0)
+    found = [(one.precision, one.recall, one.f1) for one in metrics.per_class]
+    zero = Figure(0.0)
+    assert found[1:] == [(zero, zero, zero), (None, None, None), (zero, None, zero)]
+
+
+def test_what_is_rough_is_said() -> None:
+    y, proba = one_label(40, 3)
+    assert "nothing to resample" in evaluate(y, proba, names(3), groups=[0] * 40).notes[0]
+    assert "4 groups only" in evaluate(y, proba, names(3), groups=np.arange(40) % 4).notes[0]
+    assert "infinite" in evaluate(y, np.eye(3)[y], names(3)).notes[0]
+    assert evaluate(y, proba, names(3)).notes == ()
+
+
+def test_large_input_gets_fewer_resamples_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedx.metrics.evaluation.EFFORT", 500 * 3 * 150)
+    y, proba = one_label(500, 3)
+    metrics = evaluate(y, proba, names(3), samples=1000)
+    assert metrics.samples == 150
+    assert "150 resamples instead of 1000" in metrics.notes[0]
+
+
+def test_two_thousand_rows_of_fifty_classes_take_seconds() -> None:
+    y, proba = one_label(2000, 50)
+    begun = time.process_time()
+    evaluate(y, proba, names(50), groups=np.arange(2000) // 2, parts=np.arange(2000) % 5)
+    assert time.process_time() - begun < 5
+
+
+def test_reliability_adds_up_to_the_calibration_error() -> None:
+    y, proba = one_label(500, 4)
+    bars = reliability(y, proba)
+    assert sum(bar.rows for bar in bars) == 500
+    error = sum(bar.rows * abs((bar.confidence or 0) - (bar.accuracy or 0)) for bar in bars) / 500
+    assert error == pytest.approx(value(evaluate(y, proba, names(4), samples=0), "ece"))
+    assert [bar.confidence for bar in bars[:3]] == [None] * 3  # of four classes the surest has 1/4 or more
+    assert all(bar.low < bar.confidence <= bar.high for bar in bars if bar.confidence is not None)
+    labels, chances = many_labels(100, 3)
+    assert sum(bar.rows for bar in reliability(labels, chances, multilabel=True)) == 300
+    assert [bar.rows for bar in reliability([], np.zeros((0, 3)))] == [0] * 15
+    with pytest.raises(UsageError, match="a bin or more"):
+        reliability(y, proba, bins=0)
+
+
+def test_the_text_shows_figures_beside_baselines_and_the_worst_class_first() -> None:
+    y, proba = one_label(400, 6)
+    metrics = evaluate(y, proba, ["bad\x1b[2J", *names(5)], parts=y % 2)
+    text = str(metrics)
+    assert "\x1b" not in text
+    header = next(line for line in text.splitlines() if line.startswith("figure"))
+    assert header.split() == ["figure", "value", "low", "high", "majority", "chance"]
+    line = next(line for line in text.splitlines() if line.startswith("balanced_accuracy"))
+    assert float(line.split()[1]) == pytest.approx(value(metrics, "balanced_accuracy"), abs=1e-4)
+    worst = min(metrics.per_class, key=lambda one: one.f1.value if one.f1 else 0)
+    assert text.split("average_precision")[1].splitlines()[1].split()[0].startswith(worst.name[:2])
+
+
+def test_what_cannot_be_evaluated_says_why() -> None:
+    y, proba = one_label(20, 3)
+    bad, wrong = proba.copy(), proba.copy()
+    bad[4, 1], wrong[7] = np.nan, [0.9, 0.9, 0.9]
+    cases: list[tuple[Callable[[], object], str]] = [
+        (lambda: evaluate(y, proba, names(4)), r"must be \(20, 4\)"),
+        (lambda: evaluate(y[:9], proba, names(3)), "9 rows of truth"),
+        (lambda: evaluate(y + 1, proba, names(3)), "from 0 to 2"),
+        (lambda: evaluate(y - 1, proba, names(3)), "without a label"),
+        (lambda: evaluate(y / 2, proba, names(3)), "whole numbers"),
+        (lambda: evaluate(y.astype(str), proba, names(3)), "whole numbers"),
+        (lambda: evaluate(y, proba, names(3), multilabel=True), "multilabel=True"),
+        (lambda: evaluate(np.eye(3, dtype=int)[y], proba, names(3)), "multilabel=False"),
+        (lambda: evaluate(y, np.log(proba), names(3)), "outside of 0 to 1"),
+        (lambda: evaluate(y, bad, names(3)), "Row 4 has"),
+        (lambda: evaluate(y, wrong, names(3)), "row 7 sum to 2.7"),
+        (lambda: evaluate(y, proba, names(3), groups=[1, 2]), "groups has the shape"),
+        (lambda: evaluate(y, proba, names(3), parts=[1, 2]), "parts has the shape"),
+        (lambda: evaluate(y, proba, names(3), samples=-1), "samples"),
+        (lambda: evaluate([], np.zeros((0, 0)), []), "no classes"),
+    ]
+    for call, message in cases:
+        with pytest.raises(UsageError, match=message):
+            call()
+
+
+def test_entries_of_one_group_are_kept_once() -> None:
+    tally = Tally(np.array([1, 1, 0, 1]), np.array([3, 3, 3, 0]), 3, np.array([0.5, 0.25, 1.0, 2.0]))
+    assert len(tally.groups) == 3
+    assert tally.sums(np.array([[1, 0, 0, 2]], np.float32)).tolist() == [[2.0, 3.5, 0.0]]
+    nothing = np.zeros(0, np.int64)
+    assert Tally(nothing, nothing, 2).sums(np.ones((3, 0), np.float32)).tolist() == [[0.0, 0.0]] * 3
