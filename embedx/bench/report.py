@@ -26,7 +26,7 @@ from embedx.bench.pictures import (
 )
 from embedx.bench.table import FILE as RESULTS
 from embedx.bench.table import Result, read_table
-from embedx.bench.verdict import NAMES, choose_by_model, describe, give_verdict, judge, show_half
+from embedx.bench.verdict import NAMES, choose_by_model, describe, give_verdict, judge
 from embedx.disk import replace_file, whole_folder
 
 FILE = "report.html"
@@ -201,7 +201,7 @@ def rank_models(board: Board) -> Element | None:
     if len(chosen) in (0, len(board.entries)):
         return None
     rows = [
-        [model, show_half(one.score), show_half(one.judged), ", ".join(f"{s.view} {s.head}" for s in one.setups)]
+        [model, f"{one.score:.3f}", f"{one.judged:.3f}", ", ".join(f"{s.view} {s.head}" for s in one.setups)]
         for model, one in chosen.items()
     ]
     return table(
