@@ -46,6 +46,9 @@ HOMES = {
     "pyarrow": {"interchange"},
     "datasets": {"interchange"},
     "sklearn": {"heads", "splits"},
+    "scipy": {"bench"},
+    "matplotlib": {"bench"},
+    "umap": {"bench"},
     "click": {"cli"},
     "tqdm": {"cli"},
 }
