@@ -370,7 +370,7 @@ class Collection:
                 inside the training rows.
 
         Returns:
-            The head with its name, metrics and gain; `.head.predict_proba(x)` needs numpy alone.
+            The head, with its name, report and gain; `predict_proba(x)` needs numpy alone.
 
         Raises:
             UsageError: an argument cannot be meant; no such column; what belongs together would be on both sides.

@@ -127,13 +127,13 @@ def check_variety(targets: Targets, names: str) -> None:
 
 
 def column(rows: Sequence[Row], name: str) -> list[str | None]:
-    """Return a column as text.
+    """Return a column as text; "recording" is the path.
 
     Raises:
         UsageError: no row has it.
     """
-    if name in ("label", "group", "split", "path"):
-        values = [getattr(row, name) for row in rows]
+    if name in ("label", "group", "split", "path", "recording"):
+        values = [getattr(row, "path" if name == "recording" else name) for row in rows]
     else:
         values = [row.meta.get(name) for row in rows]
     if all(value is None for value in values):

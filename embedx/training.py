@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,48 +25,42 @@ CHOSEN = ("C", "temperature")  # settings that a head chooses inside its trainin
 NONE = np.empty(0, np.int64)
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A head, what it scores on rows it had not learned from, and what more labels have brought since the last one.
+@dataclass(frozen=True, eq=False)
+class Trained(Head):
+    """A head that was just fitted and saved: what it is called, how well it did, and what more labels have brought.
 
-    metrics is None where there was too little to be split.
+    report: the figures on rows that it had not learned from, None where there was too little to be split.
+    gain: since the last head of this name, None where there was none or nothing was added.
     """
 
-    head: Head
-    name: str
-    folder: Path
-    problem: Problem
-    metrics: Metrics | None
-    gain: Gain | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        gain = None if self.gain is None else asdict(self.gain)
-        return {"name": self.name, "folder": str(self.folder), "gain": gain, "head": self.head.to_dict()}
+    name: str = ""
+    folder: Path = Path()
+    report: Metrics | None = field(default=None, repr=False)
+    gain: Gain | None = None
+    problem: Problem | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
-        problem, metrics, targets = self.problem, self.head.metrics, self.problem.targets
+        assert self.problem is not None
+        problem, targets, splits = self.problem, self.problem.targets, self.problem.splits
         lines = [
-            f"{self.folder}: {self.head.kind} on {', '.join(self.head.views)}, {len(self.head.classes)} classes of "
-            f"{problem.label!r}, learned from {len(problem.development)} rows; split by {problem.splits.how}",
-            *([LEAKY] if problem.splits.leaky else []),
-            *(
-                [f"{problem.targets.unlabelled} rows without a label were left out"]
-                if problem.targets.unlabelled
-                else []
-            ),
+            f"{self.folder}: {self.kind} on {', '.join(self.views)}, {len(self.classes)} classes of "
+            f"{problem.label!r}, learned from {len(problem.development)} rows; split by {splits.how}",
+            *([LEAKY] if splits.leaky else []),
+            *([f"{targets.unlabelled} rows without a label were left out"] if targets.unlabelled else []),
             *([f"{targets.weak} rows without a label count as weak negatives"] if targets.weak else []),
+            *([f"{splits.left_out} rows that the split does not name were left out"] if splits.left_out else []),
+            *self.settings.get("notes", []),
         ]
-        if self.metrics is None:
+        if self.report is None:
             return "\n".join([*lines, "not scored: every class needs two recordings (or groups), one to be tested on"])
-        if "calibration" in metrics:
-            before, after = metrics["calibration"]["before"], metrics["calibration"]["after"]
+        if "calibration" in self.metrics:
+            before, after = self.metrics["calibration"]["before"], self.metrics["calibration"]["after"]
             lines.append(
-                f"calibration ({self.head.settings['calibration']}): ECE {before['ece']:.4f} -> {after['ece']:.4f}, "
+                f"calibration ({self.settings['calibration']}): ECE {before['ece']:.4f} -> {after['ece']:.4f}, "
                 f"log loss {before['log_loss']:.4f} -> {after['log_loss']:.4f}, on rows held out"
             )
         lines += [str(self.gain)] if self.gain else []
-        return "\n".join([*lines, str(problem.overlap), "", str(self.metrics)])
+        return "\n".join([*lines, str(problem.overlap), "", str(self.report)])
 
 
 def fit_head(
@@ -118,15 +112,16 @@ def fit_head(
         "rows": ranges([problem.rows[i].id for i in problem.development]),
     }
     head = head.replace(recipe=asdict(store.recipe), settings={**head.settings, "training": training})
-    metrics = gain = None
+    report = gain = None
     if len(part.test):
         held = head_alone(problem, head) if alone else cross_fit(problem, fit)
         head, right = put_right(problem, head, held, calibration, kind, seed, settings)
-        metrics = score(problem, held.positions, held.proba, held.parts)
-        head = head.replace(metrics=noted(problem, held, metrics, right))
+        report = score(problem, held.positions, held.proba, held.parts)
+        head = head.replace(metrics=noted(problem, held, report, right))
         gain = gain_since(problem, fit, folder, columns, held)
     head.save(folder)
-    return Trained(head, name, folder, problem, metrics, gain)
+    own = {one.name: getattr(head, one.name) for one in fields(Head)}
+    return Trained(**own, name=name, folder=folder, report=report, gain=gain, problem=problem)
 
 
 def head_alone(problem: Problem, head: Head) -> Held:

@@ -553,3 +553,92 @@ def test_a_full_disk_exits_with_6_and_loses_nothing(manifest: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     with embedx.open(out) as collection:
         assert len(collection) == 40
+
+
+# -- heads -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(made: Path, tmp_path: Path) -> Path:
+    """A copy of the made collection, to be changed."""
+    return Path(shutil.copytree(made, tmp_path / "own"))
+
+
+def test_train_predict_and_heads(own: Path, tmp_path: Path, capsys: Capture) -> None:
+    code, text, _ = outcome(capsys, "train", str(own), "--setting", "C=0.1", "--report", str(tmp_path / "r.png"))
+    assert code == 0
+    assert "calibration (temperature): ECE" in text
+    assert "no near-duplicates across the split" in text or "near-duplicates across the split:" in text
+    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+    said = json.loads(outcome(capsys, "train", str(own), "--kind", "knn", "--name", "near", "--json")[1])
+    assert (said["exit_code"], said["name"], said["head"]["kind"]) == (0, "near", "knn")
+    listed = json.loads(outcome(capsys, "heads", "list", str(own), "--format", "json")[1])
+    assert [one["name"] for one in listed] == ["label-logistic", "near"]
+    assert json.loads(outcome(capsys, "heads", "show", str(own), "near")[1])["settings"]["k"] == 5
+    audio = str(embedx.open(own).rows()["path"].iloc[0])
+    code, text, errors = outcome(capsys, "predict", str(own), audio)
+    assert (code, "several heads" in errors) == (2, True)
+    code, text, _ = outcome(capsys, "predict", str(own), audio, "--head", "near", "-k", "2", "--format", "jsonl")
+    assert code == 0
+    assert json.loads(text)["label"] == json.loads(text)["top1"]
+    for name in ("h.onnx", "h.pt2"):
+        assert outcome(capsys, "heads", "export", str(own), "near", "-o", str(tmp_path / name))[0] == 0
+        assert (tmp_path / name).stat().st_size > 1000
+    assert outcome(capsys, "heads", "rm", str(own), "near")[0] == 0
+    assert [one["name"] for one in json.loads(outcome(capsys, "heads", "list", str(own), "--format", "json")[1])] == [
+        "label-logistic"
+    ]
+
+
+def test_predictions_as_labels_of_audacity_for_each_recording(own: Path, tmp_path: Path, capsys: Capture) -> None:
+    outcome(capsys, "train", str(own), "--setting", "C=0.1")
+    (tmp_path / "bad.wav").write_bytes(b"x")
+    paths = [str(path) for path in embedx.open(own).rows()["path"].iloc[:2]]
+    code, _, errors = outcome(capsys, "predict", str(own), *paths, "--format", "audacity")
+    assert (code, "2: give --output FOLDER/" in errors) == (2, True)
+    out = tmp_path / "labels"
+    code, _, errors = outcome(
+        capsys, "predict", str(own), *paths, str(tmp_path / "bad.wav"), "--format", "audacity", "--output", f"{out}/"
+    )
+    assert (code, "bad.wav" in errors) == (3, True)
+    assert len(list(out.iterdir())) == 2
+    start, end, words = sorted(out.iterdir())[0].read_text().rstrip("\n").split("\t")
+    assert float(start) == 0 < float(end)
+    assert re.fullmatch(r"\w+ [01]\.\d{3}", words)
+
+
+def test_suggestions_as_a_table_to_fill_in(own: Path, tmp_path: Path, capsys: Capture) -> None:
+    outcome(capsys, "train", str(own), "--setting", "C=0.1", "--name", "h")
+    code, _, errors = outcome(capsys, "suggest", str(own))
+    assert (code, "Every row has a 'label'" in errors) == (8, True)
+    outcome(capsys, "label", str(own), "--set", "label=", "--where", "id % 2 = 0")
+    table = tmp_path / "next.csv"
+    assert outcome(capsys, "suggest", str(own), "-n", "5", "--format", "csv", "--output", str(table))[0] == 0
+    lines = table.read_text().splitlines()
+    assert lines[0] == "id,path,start_s,end_s,label,_suggested,_probability,_value"
+    assert len(lines) == 6
+    filled = [lines[0], *(line.replace(",,", ",bell,", 1) for line in lines[1:])]
+    table.write_text("\n".join(filled) + "\n")
+    code, text, _ = outcome(capsys, "label", str(own), str(table), "--json")
+    assert (code, json.loads(text)["changed"]) == (0, 5)
+
+
+@pytest.mark.parametrize(
+    "words, code, message",
+    [
+        (["train", "OWN", "--setting", "C"], 2, "NAME=VALUE"),
+        (["train", "OWN", "--setting", "trees=9"], 2, "no setting 'trees'. Its settings: C"),
+        (["train", "OWN", "--head-model", "PCA(x)"], 2, "is no step"),
+        (["train", "OWN", "--head-model", "PCA(9999)"], 2, "asks for 9999 directions"),
+        (["train", "OWN", "--leaky", "--folds", "source"], 2, "Give one of folds"),
+        (["predict", "OWN"], 2, "no head in"),
+        (["heads", "show", "OWN", "x"], 2, "no head 'x'"),
+        (["heads", "rm", "OWN", "../x"], 2, "no head"),
+        (["suggest", "OWN", "--by", "margin"], 2, "no head"),
+    ],
+)
+def test_wrong_input_to_heads(own: Path, capsys: Capture, words: list[str], code: int, message: str) -> None:
+    found, _, errors = outcome(capsys, *(str(own) if word == "OWN" else word for word in words))
+    assert found == code
+    assert message in errors
+    assert "Traceback" not in errors

@@ -39,14 +39,28 @@ def test_the_example_in_the_readme_runs(
     assert isinstance(scope["again"], embedx.Collection)
 
 
+def test_the_example_of_heads_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = blocks((ROOT / "docs/heads.md").read_text(encoding="utf-8"), "python")
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {}
+    exec(example, scope)
+    assert "Better than chance" in capsys.readouterr().out
+    assert scope["proba"].shape == (200, len(scope["trained"].classes))
+
+
 def commands(text: str) -> list[list[str]]:
     """Return the embedx commands in a text as words; what a shell adds behind them is cut off."""
     lines = re.findall(r"(?:^|\s|\| )(?:\$ )?(?:\w+=\S+ )?(embedx \w+ .*?)(?:  | >>|$)", text, re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines]
 
 
-@pytest.mark.parametrize("words", commands("\n".join(blocks(README, "console"))), ids=" ".join)
-def test_commands_in_the_readme_parse(words: list[str]) -> None:
+SHOWN = "\n".join(blocks(README + (ROOT / "docs/heads.md").read_text(encoding="utf-8"), "console"))
+
+
+@pytest.mark.parametrize("words", commands(SHOWN), ids=" ".join)
+def test_commands_in_the_readme_and_of_heads_parse(words: list[str]) -> None:
     command = cli.commands[words[1]]
     command.make_context(words[1], list(words[2:]))
 

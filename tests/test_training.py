@@ -24,14 +24,14 @@ def test_a_head_is_scikit_learn_fitted_on_all_rows_and_scored_on_folds(make: Mak
     trained = collection.fit_head(C=0.1)
     y = np.array(labels, dtype=str)
     by_hand = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=5000)).fit(x, y)
-    assert trained.head.classes == tuple(by_hand.classes_)
-    assert np.abs(trained.head.predict_proba(x) - by_hand.predict_proba(x)).max() < 1e-5
+    assert trained.classes == tuple(by_hand.classes_)
+    assert np.abs(trained.predict_proba(x) - by_hand.predict_proba(x)).max() < 1e-5
     report = collection.probe(C=0.1)
-    assert trained.metrics is not None
-    assert trained.metrics.figures["accuracy"] == report.metrics.figures["accuracy"]
+    assert trained.report is not None
+    assert trained.report.figures["accuracy"] == report.metrics.figures["accuracy"]
     assert report.accuracy < np.mean(by_hand.predict(x) == y)  # held out, not fitted
     again = collection.head("label-logistic")
-    assert np.array_equal(again.predict_proba(x), trained.head.predict_proba(x))
+    assert np.array_equal(again.predict_proba(x), trained.predict_proba(x))
     assert again.metrics["held_out"]["figures"]["accuracy"]["value"] == report.accuracy
     assert again.settings["training"]["rows"] == [[1, 300]]
 
@@ -57,7 +57,7 @@ np.save(sys.argv[3], head.predict_proba(np.load(sys.argv[2]), calibrated=True))
     subprocess.run(
         [sys.executable, "-c", code, str(trained.folder), str(tmp_path / "x.npy"), str(tmp_path / "p.npy")], check=True
     )
-    assert np.array_equal(np.load(tmp_path / "p.npy"), trained.head.predict_proba(x, calibrated=True))
+    assert np.array_equal(np.load(tmp_path / "p.npy"), trained.predict_proba(x, calibrated=True))
 
 
 def test_a_test_part_of_its_own_is_never_learned_from(make: Make) -> None:  # noqa: F811
@@ -66,24 +66,24 @@ def test_a_test_part_of_its_own_is_never_learned_from(make: Make) -> None:  # no
     first = make(x, labels, stage=list(parts)).fit_head(split="stage", C=1.0)
     x[140:] += 100.0  # the tested rows move; what was learned does not
     second = make(x, labels, stage=list(parts)).fit_head(split="stage", C=1.0)
-    assert first.head.settings["training"]["rows"] == [[1, 140]]
+    assert first.settings["training"]["rows"] == [[1, 140]]
     for name in ("weight", "bias", "calibration.temperature"):
-        assert np.array_equal(first.head.arrays[name], second.head.arrays[name])
-    assert first.metrics is not None
-    assert first.metrics.rows == 60
+        assert np.array_equal(first.arrays[name], second.arrays[name])
+    assert first.report is not None
+    assert first.report.rows == 60
 
 
 def test_calibration_lowers_the_error_on_rows_it_was_not_made_of(make: Make) -> None:  # noqa: F811
     x, labels = clusters(240, 4, spread=3.0)  # few rows and hardly a penalty: far too sure of itself
     for method in ("temperature", "isotonic"):
-        noted = make(x, labels).fit_head(C=1000.0, calibration=method).head.metrics
+        noted = make(x, labels).fit_head(C=1000.0, calibration=method).metrics
         assert noted["calibration"]["after"]["ece"] < noted["calibration"]["before"]["ece"]
         assert noted["calibration"]["after"]["log_loss"] < noted["calibration"]["before"]["log_loss"]
         assert sum(bar["rows"] for bar in noted["reliability"]["after"]) == 240
     plain = make(x, labels).fit_head(calibration="none")
-    assert not plain.head.calibrated
+    assert not plain.calibrated
     with pytest.raises(UsageError, match="not calibrated"):
-        plain.head.predict_proba(x, calibrated=True)
+        plain.predict_proba(x, calibrated=True)
 
 
 def test_what_more_labels_bring_is_said_of_the_same_tested_rows(make: Make) -> None:  # noqa: F811
@@ -102,14 +102,14 @@ def test_what_more_labels_bring_is_said_of_the_same_tested_rows(make: Make) -> N
 def test_one_example_of_each_class_is_enough_for_prototypes(make: Make) -> None:  # noqa: F811
     x, labels = clusters(3, 3, spread=0.1)
     trained = make(x, labels).fit_head(kind="prototype")
-    assert trained.metrics is None
+    assert trained.report is None
     assert "not scored" in str(trained)
-    assert trained.head.predict(x) == labels
+    assert trained.predict(x) == labels
 
 
 def test_a_head_is_refused_on_vectors_of_another_recipe(make: Make, collection: embedx.Collection) -> None:  # noqa: F811
     x, labels = clusters(60, 3, spread=0.5)
-    head = make(x, labels).fit_head().head
+    head = make(x, labels).fit_head()
     with pytest.raises(RecipeMismatch, match="weights: the head's"):
         collection.predict(head=head)
 
@@ -292,5 +292,5 @@ def test_json_of_a_head_is_json(make: Make) -> None:  # noqa: F811
     x, labels = clusters(60, 3, spread=0.5)
     trained = make(x, labels).fit_head()
     said = json.loads(json.dumps(trained.to_dict(), allow_nan=False))
-    assert said["head"]["classes"] == ["c0", "c1", "c2"]
-    assert isinstance(trained.head, Head)
+    assert said["classes"] == ["c0", "c1", "c2"]
+    assert isinstance(trained, Head)

@@ -1,16 +1,18 @@
 """embedx train, heads: classifiers on stored vectors."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from embedx.cli.output import Heading, Sectioned, print_json, print_rows
+from embedx.cli.output import Heading, Sectioned, deliver, print_json, print_rows
 from embedx.cli.upkeep import JSON
 from embedx.errors import UsageError
 
 if TYPE_CHECKING:
     from embedx.heads import Head
+    from embedx.training import Trained
 
 KINDS = click.Choice(["logistic", "mlp", "knn", "prototype", "weighted-layers"])
 CALIBRATIONS = click.Choice(["temperature", "isotonic", "none"])
@@ -128,11 +130,11 @@ def train(
     with Collection(collection) as opened:
         trained = opened.fit_head(learned_label(label), **options, **read_settings(settings))
     if report is not None:
-        from embedx.bench.figures import draw_reliability
-
-        draw_reliability(trained.head.metrics["reliability"]["after"], report)
+        write_diagram(trained, report)
     if as_json:
-        print_json({"exit_code": 0, "collection": collection, **trained.to_dict()})
+        gain = None if trained.gain is None else asdict(trained.gain)
+        said = {"name": trained.name, "folder": str(trained.folder), "gain": gain, "head": trained.to_dict()}
+        print_json({"exit_code": 0, "collection": collection, **said})
     else:
         click.echo(str(trained))
 
@@ -199,6 +201,18 @@ def rm(collection: str, name: str) -> None:
 
     with Collection(collection) as opened:
         opened.remove_head(name)
+
+
+def write_diagram(trained: "Trained", file: str) -> None:
+    """Draw how often the head is right that says it is so sure, by calibrated probabilities where it has them."""
+    from embedx.bench.diagnostics import draw_reliability
+    from embedx.bench.figures import to_png
+    from embedx.metrics import Bin
+
+    bars = trained.metrics.get("reliability")
+    if bars is None:
+        raise UsageError("The head was not scored, so there is no reliability to draw.")
+    deliver(to_png(draw_reliability([Bin(**bar) for bar in bars.get("after", bars["before"])], trained.name)), file)
 
 
 def summary(name: str, head: "Head") -> dict[str, Any]:
