@@ -33,7 +33,7 @@ FILE = "report.html"
 TITLE = "Linear probes"
 TOP = 15  # entries of a leaderboard
 PAIRS = 12  # near-duplicates that are named
-BADGES = {True: ("above chance", "good"), False: ("nothing learned", "bad"), None: ("one test part", "soft")}
+BADGES = {True: ("above chance", "good"), False: ("nothing learned", "bad"), None: ("not judged", "soft")}
 
 Tasks = list[list[Board]]  # the boards of each task, the one with all training rows first
 
@@ -108,7 +108,7 @@ def open_page(title: str, rows: Sequence[Result], tasks: Tasks) -> list[Element]
 def badge(board: Board) -> Element:
     """Return the verdict in two words."""
     learned = give_verdict(board).learned
-    word, kind = {True: ("above chance", "good"), False: ("nothing learned", "bad"), None: ("one test part", "soft")}[
+    word, kind = {True: ("above chance", "good"), False: ("nothing learned", "bad"), None: ("not judged", "soft")}[
         learned
     ]
     return tag("span", "leaky", kind="badge bad") if board.leaky else tag("span", word, kind=f"badge {kind}")
@@ -201,7 +201,7 @@ def rank_models(board: Board) -> Element | None:
     if len(chosen) in (0, len(board.entries)):
         return None
     rows = [
-        [model, f"{one.score:.3f}", f"{one.judged:.3f}", ", ".join(f"{s.view} {s.head}" for s in one.setups)]
+        [model, number(one.score), number(one.judged), ", ".join(f"{s.view} {s.head}" for s in one.setups)]
         for model, one in chosen.items()
     ]
     return table(
