@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FIRST = ("crackling fire", "$x_1$ and $y", "🦜 \x07 call", "a name that does not end", "dog")
+FIRST = ("crackling fire", "$^_$ is no formula", "🦜 \x07 call", "a name that does not end", "dog")
 SECOND = ("near", "far away from everything", "<b>", "\udcff", "at night", "raining", "x", "&amp;", "cat", "z")
 LONG = [f"{a} {b}" for a in FIRST for b in SECOND]
 
