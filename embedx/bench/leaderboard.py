@@ -162,7 +162,7 @@ def make_board(rows: Sequence[Result], metric: str) -> Board:
         reverse=True,
     )
     tests = {row.fold: row for row in rows}.values()
-    p = test(order, found, metric, overlap(rows)) if unit == "fold" else {}
+    p = compare_with_best(order, found, metric, overlap(rows)) if unit == "fold" else {}
     entries = []
     for i, setup in enumerate(order):
         mark = UNTESTED if setup not in p else LIKE_BEST if p[setup] >= LEVEL else WORSE
@@ -210,7 +210,9 @@ def average(rows: Sequence[Result], unit: str) -> dict[str, dict[str, float]]:
     return found
 
 
-def test(order: Sequence[Setup], found: Mapping[Setup, Values], metric: str, ratio: float) -> dict[Setup, float]:
+def compare_with_best(
+    order: Sequence[Setup], found: Mapping[Setup, Values], metric: str, ratio: float
+) -> dict[Setup, float]:
     """Return the corrected p-values of the differences from the first setup, for those with two folds in common."""
     best = found[order[0]][metric]
     raw = {}
