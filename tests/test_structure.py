@@ -38,7 +38,8 @@ HOMES = {
     "transformers": {"extractors"},
     "torchaudio": {"extractors", "corpus"},  # which asks it for the lists of a data set
     "torchvision": {"extractors"},
-    "torch": {"extractors", "pooling", "embedder", "hear"},
+    "torch": {"extractors", "pooling", "embedder", "hear", "heads"},
+    "onnx": {"heads"},
     "sqlite3": {"store"},
     "faiss": {"index"},
     "pyarrow": {"interchange"},

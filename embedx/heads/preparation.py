@@ -1,0 +1,131 @@
+"""Preparation: what is done to vectors before a head looks at them, learned on the training rows alone.
+
+A chain is written as text, as in `Unit()+PCA(128)`. Every step is kept as a few arrays, so that numpy repeats it.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedx.errors import UsageError
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
+
+STEPS = {
+    "Standardise()": "each dimension to mean 0 and deviation 1",
+    "Centre()": "each dimension to mean 0",
+    "Unit()": "each vector to length 1",
+    "PCA(n)": "the n directions of largest variance",
+    "PCA(n, whiten)": "the same, each to deviation 1",
+}
+PATTERN = re.compile(r"(Standardise|Centre|Unit)\(\)|PCA\(\s*([1-9]\d{0,6})\s*(,\s*whiten\s*)?\)")
+FLAT = 1e-7  # of the largest deviation: a direction with less has rounding errors only, and is not blown up to 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a chain; `dim` and `whiten` are those of a PCA."""
+
+    name: str
+    dim: int | None = None
+    whiten: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}({'' if self.dim is None else self.dim}{', whiten' if self.whiten else ''})"
+
+
+def read_chain(text: str) -> tuple[Step, ...]:
+    """Return the steps that a text names; an empty text names none.
+
+    >>> [str(step) for step in read_chain("Unit() + PCA(64,whiten)")]
+    ['Unit()', 'PCA(64, whiten)']
+
+    Raises:
+        UsageError: something in it is no step.
+    """
+    steps = []
+    for part in text.split("+") if text.strip() else []:
+        match = PATTERN.fullmatch(part.strip())
+        if match is None:
+            allowed = "; ".join(f"{name}: {meaning}" for name, meaning in STEPS.items())
+            raise UsageError(f"{part.strip()!r} in head_model is no step. Join steps by '+'. Steps: {allowed}.")
+        steps.append(Step(match[1]) if match[1] else Step("PCA", int(match[2]), bool(match[3])))
+    return tuple(steps)
+
+
+def fit_chain(chain: Sequence[Step], x: Array, clip: bool = False) -> tuple[dict[str, Array], NDArray[np.float64]]:
+    """Learn every step on the vectors [N, D] that the one before makes; return the arrays and the vectors [N, D'].
+
+    Of several layers [N, L, D] each is standardised or centred by itself. With `clip` a PCA takes what there is where
+    rows are too few, as in an inner fold of those that it was checked for.
+
+    Raises:
+        UsageError: a PCA asks for more directions than there are, or has several layers before it.
+    """
+    arrays: dict[str, Array] = {}
+    x = np.asarray(x, np.float64)
+    for place, step in enumerate(chain):
+        learned = fit_step(step, x, clip)
+        arrays |= {f"step{place}.{name}": array for name, array in learned.items()}
+        x = apply_step(learned, x)
+    return arrays, x
+
+
+def fit_step(step: Step, x: NDArray[np.float64], clip: bool) -> dict[str, Array]:
+    """Return arrays of a step: a `mean` to take away, `components` [D', D] to project on, a `scale` to divide by."""
+    if step.name == "Unit":
+        return {}
+    if step.name == "Centre":
+        return {"mean": x.mean(axis=0)}
+    if step.name == "Standardise":
+        from sklearn.preprocessing import StandardScaler
+
+        scaler = StandardScaler().fit(x.reshape(len(x), -1))  # a constant dimension gets the scale 1
+        return {"mean": scaler.mean_.reshape(x.shape[1:]), "scale": scaler.scale_.reshape(x.shape[1:])}
+    if x.ndim != 2:
+        raise UsageError(f"{step} in head_model works on one view; weighted-layers has several. Leave it out.")
+    most = min(x.shape)
+    if step.dim is None or (step.dim > most and not clip):
+        raise UsageError(
+            f"{step} in head_model asks for {step.dim} directions, but {len(x)} training rows of {x.shape[1]} "
+            f"dimensions have {most} at most. Give a smaller number."
+        )
+    from sklearn.decomposition import PCA
+
+    solver = "covariance_eigh" if x.shape[0] > x.shape[1] else "full"  # both exact; each the quicker where it is used
+    model = PCA(min(step.dim, most), svd_solver=solver).fit(x)
+    learned = {"mean": model.mean_, "components": model.components_}
+    if step.whiten:
+        scale = np.sqrt(model.explained_variance_)
+        learned["scale"] = np.where(scale > FLAT * scale.max(), scale, 1.0)
+    return learned
+
+
+def apply_chain(count: int, arrays: Arrays, x: Array) -> NDArray[np.float64]:
+    """Repeat `count` steps on vectors [N, D] or [N, L, D]."""
+    x = np.asarray(x, np.float64)
+    for place in range(count):
+        start = f"step{place}."
+        x = apply_step({name.removeprefix(start): arrays[name] for name in arrays if name.startswith(start)}, x)
+    return x
+
+
+def apply_step(learned: Arrays, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Repeat one step; one without arrays is `Unit`, which leaves a vector of zeros as it is.
+
+    >>> apply_step({}, np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[0.6, 0.8], [0.0, 0.0]]
+    """
+    if not learned:
+        lengths = np.linalg.norm(x, axis=-1, keepdims=True)
+        unit: NDArray[np.float64] = x / np.where(lengths == 0, 1, lengths)
+        return unit
+    x = x - learned["mean"]
+    if "components" in learned:
+        x = x @ learned["components"].T
+    return x / learned["scale"] if "scale" in learned else x
