@@ -308,6 +308,10 @@ def test_an_accuracy_of_the_majority_is_not_better_than_chance() -> None:
     y, proba = one_label(400, 2)
     assert evaluate(y, proba, names(2)).better_than_chance
     assert not evaluate(y, proba, names(2), samples=0).better_than_chance  # without an interval nothing is shown
+    luck = np.repeat([0, 1], 20)
+    some = evaluate(luck, np.eye(2)[np.where(np.arange(40) % 20 < 11, luck, 1 - luck)], names(2))
+    assert value(some, "balanced_accuracy") == 0.55
+    assert not some.better_than_chance
 
 
 def test_baselines_of_many_labels() -> None:
@@ -321,6 +325,7 @@ def test_baselines_of_many_labels() -> None:
     )
     assert metrics.baselines["all-negative"]["exact_match"] == pytest.approx((y.sum(axis=1) == 0).mean())
     assert metrics.baselines["all-negative"]["macro_f1"] == 0
+    assert "log_loss" not in metrics.baselines["all-negative"]
 
 
 def degenerate() -> dict[str, Callable[[], Metrics]]:
@@ -373,10 +378,10 @@ def test_a_label_with_one_side_only_has_one_note_and_no_area() -> None:
     assert one.auc is not None
     assert value(metrics, "macro_auc") == one.auc.value
     assert [note for note in metrics.notes if "'x'" in note] == [
-        "'x' has no row outside of it, so no ROC AUC or average precision; the macro means leave it out."
+        "'x' has no row outside of it, so no ROC AUC or average precision, and the means of these leave it out."
     ]
     assert [note for note in metrics.notes if "'z'" in note] == [
-        "'z' has no row, so no recall, ROC AUC or average precision; the macro means leave it out."
+        "'z' has no row, so no recall, ROC AUC or average precision, and the means of these leave it out."
     ]
     rare = evaluate(np.zeros(5, int), np.eye(9)[[0] * 5], names(9))
     assert "'c1', 'c2', 'c3', 'c4', 'c5' and 3 more have no row" in rare.notes[0]
@@ -394,6 +399,13 @@ def test_means_over_classes_are_those_of_the_classes_that_occur() -> None:
     assert value(metrics, "macro_f1") == pytest.approx(
         reference.f1_score(np.minimum(y, 1), predicted, average="macro", zero_division=0)
     )
+
+
+def test_a_class_that_is_never_predicted_has_no_precision_only_if_it_never_occurs() -> None:
+    metrics = evaluate([0, 0, 1, 1], np.eye(4)[[0, 0, 0, 3]], names(4), samples=0)
+    found = [(one.precision, one.recall, one.f1) for one in metrics.per_class]
+    zero = Figure(0.0)
+    assert found[1:] == [(zero, zero, zero), (None, None, None), (zero, None, zero)]
 
 
 def test_what_is_rough_is_said() -> None:

@@ -45,6 +45,9 @@ HOMES = {
     "pyarrow": {"interchange"},
     "datasets": {"interchange"},
     "sklearn": {"heads", "splits"},
+    "scipy": {"bench"},
+    "matplotlib": {"bench"},
+    "umap": {"bench"},
     "click": {"cli"},
     "tqdm": {"cli"},
 }
@@ -101,7 +104,7 @@ def test_what_is_exposed_is_what_all_says() -> None:
 
 
 def loaded_by(code: str, *arguments: str) -> set[str]:
-    heavy = ("torch", "transformers", "sklearn", "pandas", "faiss", "torchaudio", "scipy")
+    heavy = ("torch", "transformers", "sklearn", "pandas", "faiss", "torchaudio", "scipy", "matplotlib")
     code += f"\nimport sys; print(*(name for name in {heavy} if name in sys.modules))"
     run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     return set(run.stdout.splitlines()[-1].split())

@@ -198,7 +198,7 @@ def note_classes(classes: Sequence[str], support: Ints, rows: int) -> list[str]:
             has, it = ("has", "it") if len(names) == 1 else ("have", "them")
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
             named = ", ".join(names[:NAMED]) + more
-            notes.append(f"{named} {has} {lack}, so no {lost}; the macro means leave {it} out.")
+            notes.append(f"{named} {has} {lack}, so no {lost}, and the means of these leave {it} out.")
     return notes
 
 

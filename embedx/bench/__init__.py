@@ -1,0 +1,13 @@
+"""Bench: which model, layer, pooling and head to take, measured so that it can be believed.
+
+A run fills a folder, later runs extend it, and everything shown is made from what is in it alone::
+
+    results.csv    one row per fit (`table`)                 predictions/, maps/    what figures need (`evidence`)
+    about.json     commands, versions, protocols (`evidence`)
+    report.html    the report, with figures/*.png (`report`)
+
+    significance   intervals, paired tests           figures       layer and few-shot curves, and their style
+    leaderboard    results -> boards, ranks, marks   diagnostics   confusion, reliability, classes
+    verdict        what a board says, fairly         maps          vectors -> two dimensions, and their picture
+    listing        boards -> text of four kinds      page          the HTML around the report
+"""
