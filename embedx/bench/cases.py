@@ -122,9 +122,8 @@ def open_case(plan: Plan, data: Dataset, model: str | None, folder: str) -> Case
     with Store(Path(folder)) as store:
         recipe = store.recipe
         layers, poolings = pick_views(plan, recipe, folder)
-        rows = sorted(
-            store.rows(select_rows(store, data)), key=lambda row: (row.path, row.start_s, row.stretch, row.id)
-        )
+        found = store.rows(select_rows(store, data))
+        rows = sorted(found, key=lambda row: (row.path, row.start_s, row.stretch, row.id))
         preset = data.preset
         targets = read_targets(
             rows, data.label or "label", separator=data.separator, weak_negatives=data.weak_negatives
@@ -166,7 +165,7 @@ def select_rows(store: Store, data: Dataset) -> list[int] | None:
     conditions = [one for one in (data.preset.where if data.preset else None, data.where) if one]
     if not conditions:
         return None
-    ids = store.filter(" AND ".join(f"({one})" for one in conditions)).tolist()
+    ids: list[int] = store.filter(" AND ".join(f"({one})" for one in conditions)).tolist()
     if not ids:
         raise UsageError(f"No row of the task {data.name} meets the condition {' AND '.join(conditions)}.")
     return ids

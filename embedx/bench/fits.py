@@ -119,7 +119,7 @@ def make_result(job: Job, part: Split, learn: Positions, choose: Positions, fitt
     case, targets = job.case, job.case.targets
     truth = targets.y[part.test]
     found = evaluate(truth, fitted.proba, targets.classes, multilabel=targets.multilabel, samples=0).figures
-    figures = {name: None if (one := found.get(name)) is None else one.value for name in FIGURES}
+    figures: dict[str, Any] = {name: None if (one := found.get(name)) is None else one.value for name in FIGURES}
     return Result(
         **job.key(part.name)._asdict(),
         rows_train=len(learn) + len(choose),

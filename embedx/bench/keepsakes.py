@@ -8,7 +8,7 @@ import numpy as np
 
 from embedx.bench.cases import Case, load_vectors
 from embedx.bench.evidence import load_maps, map_file, predictions_file, save_map
-from embedx.bench.leaderboard import Board, boards
+from embedx.bench.leaderboard import Board, Setup, boards
 from embedx.bench.maps import How, project
 from embedx.bench.table import EVERY_LAYER, Result, key
 from embedx.recipe import view_name
@@ -20,16 +20,22 @@ POINTS = 5000  # of a map; more hide each other
 def keep_predictions(out: Path, table: Iterable[Result]) -> None:
     """Remove the predictions of all but the best setups."""
     rows = list(table)
-    wanted = set()
-    for board in boards(rows) if rows else []:
-        best = {entry.setup for entry in board.entries[:KEPT]}
-        for row in rows:
-            if (row.task, row.split, row.shots) == (board.task, board.split, board.shots):
-                if (row.model, row.layer, row.pooling, row.head) in best:
-                    wanted.add(predictions_file(out, key(row)))
+    best = {
+        (board.task, board.split, board.shots, entry.setup)
+        for board in (boards(rows) if rows else [])
+        for entry in board.entries[:KEPT]
+    }
+    wanted = {
+        predictions_file(out, key(row)) for row in rows if (row.task, row.split, row.shots, setup_of(row)) in best
+    }
     for file in out.glob("predictions/*.npz"):
         if file not in wanted:
             file.unlink()
+
+
+def setup_of(row: Result) -> Setup:
+    """Return what a result is of."""
+    return Setup(row.model, row.layer, row.pooling, row.head)
 
 
 def keep_maps(
@@ -62,10 +68,8 @@ def draw_best(out: Path, board: Board, cases: Sequence[Case], how: How) -> None:
     some = np.sort(np.random.default_rng(0).permutation(len(x))[:POINTS])
     classes = np.array(case.targets.classes)
     y = case.targets.y[some]
-    if case.targets.multilabel:
-        labels = np.array([", ".join(classes[row == 1]) or "none" for row in y])
-    else:
-        labels = classes[y]
+    several = case.targets.multilabel
+    labels = np.array([", ".join(classes[row == 1]) or "none" for row in y]) if several else classes[y]
     for task, old in load_maps(out):
         if task == board.task:
             os.unlink(map_file(out, task, old))

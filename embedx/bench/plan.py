@@ -132,9 +132,7 @@ def make_plan(*, base: str = "", **given: Any) -> Plan:
     check_names("task", [one.name for one in datasets])
     check_names("model", [one.name for one in models])
     if not models and not all(one.is_collection for one in datasets):
-        raise UsageError(
-            "Name a model, such as logmel or yamnet (`embedx models` lists them); only a collection has one."
-        )
+        raise UsageError("Name a model such as logmel or yamnet (see `embedx models`): only collections have one.")
     read = {key: READERS[key](key, value) for key, value in values.items() if key != "out"}
     return Plan(task=datasets, model=models, out=Path(base, text("out", values["out"])), **read)
 
@@ -150,9 +148,7 @@ def check_names(what: str, names: Sequence[str]) -> None:
     """See to it that rows of the table can be told apart."""
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise UsageError(
-            f"Two of {what} are called {twice[0]!r}. Give each a name of its own, as in NAME={what.upper()}."
-        )
+        raise UsageError(f"Two of {what} are called {twice[0]!r}. Give each a name of its own, as in NAME=PATH.")
 
 
 def read_dataset(given: Any, base: str = "") -> Dataset:
@@ -170,7 +166,7 @@ def read_dataset(given: Any, base: str = "") -> Dataset:
     data = os.path.join(base, text("data", values.pop("data")))
     if not os.path.exists(data):
         raise UsageError(f"There is no file or folder {show(data)}. A task is {MEANINGS['task']}.")
-    name = text("name", values.pop("name")) if "name" in values else None
+    name = text("name", values.pop("name")) if "name" in values else ""
     read = {key: OF_TASK[key](key, value) for key, value in values.items()}
     collected = os.path.isfile(os.path.join(data, FILE_NAME))
     known = name if name in TASKS else None if collected else detect_task(data)
