@@ -60,9 +60,9 @@ class Model:
 class Plan:
     """What a benchmark runs: every model, layer, pooling and head on every task, with so many shots and seeds.
 
-    layers, pooling, window, hop, device, precision: as `embedx.extract` takes them. jobs: processes that fit.
+    layers, pooling, window, hop, device, precision: as `embedx.extract` takes them.
     seeds: how often few rows are drawn, and how often a head that begins at random is fitted on all of them.
-    leaky: random folds of rows; the results carry it.
+    jobs: processes that fit heads, one if not given. leaky: random folds of rows; the results carry it.
     """
 
     task: tuple[Dataset, ...]
@@ -73,7 +73,7 @@ class Plan:
     head: tuple[HeadSpec, ...]
     shots: tuple[Shots, ...]
     seeds: int
-    jobs: int = 1
+    jobs: int | None = None
     leaky: bool = False
     window: float | None = None
     hop: float | None = None
@@ -101,10 +101,10 @@ def read_plan(file: str | os.PathLike[str], **given: Any) -> Plan:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{name} cannot be read as TOML: {error}.") from error
     base = os.path.dirname(os.path.abspath(file))
-    return make_plan(base=base, **values | {key: value for key, value in given.items() if value is not None})
+    return make_plan(base, **values | {key: value for key, value in given.items() if value is not None})
 
 
-def make_plan(*, base: str = "", **given: Any) -> Plan:
+def make_plan(base: str = "", **given: Any) -> Plan:
     """Return a plan.
 
     Args:

@@ -86,7 +86,7 @@ def run(
     progress = Progress("fit", "", total, present, present, failures)
     report(progress)
     with Writer(plan, table) as writer:
-        for results, failed in execute(jobs, plan.jobs, interrupted):
+        for results, failed in execute(jobs, plan.jobs or 1, interrupted):
             writer.add(results)
             failures += failed
             progress.done += len(results) + len(failed)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from embedx import __version__
+from embedx.cli.bench import bench
 from embedx.cli.duplicates import duplicates
 from embedx.cli.extract import extract
 from embedx.cli.index import index
@@ -44,7 +45,7 @@ def cli() -> None:
 
 
 COMMANDS = (
-    *(extract, search, probe, duplicates, index, status, rm, label, compact, verify, merge),
+    *(extract, search, probe, bench, duplicates, index, status, rm, label, compact, verify, merge),
     *(export, import_, models, completion),
 )
 for command in COMMANDS:
