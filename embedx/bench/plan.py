@@ -181,15 +181,17 @@ def read_dataset(given: Any, base: str = "") -> Dataset:
 
 
 def read_model(given: str, base: str = "") -> Model:
-    """Return a model from "MODEL" or "NAME=MODEL"; a folder is called as its last part is.
+    """Return a model from "MODEL" or "NAME=MODEL"; of a path, also behind "yamnet:", the last part is its name.
 
     >>> read_model("tuned=facebook/hubert-base-ls960")
     Model(name='tuned', model='facebook/hubert-base-ls960')
     """
     name, model = split_name(given, base)
-    inside = os.path.join(base, model)
+    family, colon, place = model.rpartition(":")
+    inside = os.path.join(base, place)
     if os.path.exists(inside):
-        return Model(name or os.path.basename(os.path.abspath(inside)), inside)
+        last = os.path.basename(os.path.abspath(inside))
+        return Model(name or family + colon + last, family + colon + inside)
     return Model(name or model, model)
 
 
