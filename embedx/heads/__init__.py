@@ -12,7 +12,8 @@ from embedx.errors import UsageError
 from embedx.heads.calibration import METHODS, fit_calibration
 from embedx.heads.examples import ClassWeight, Examples, make_examples
 from embedx.heads.head import Head
-from embedx.heads.logistic import CRITERIA, fit_logistic
+from embedx.heads.judging import CRITERIA
+from embedx.heads.logistic import fit_logistic
 from embedx.heads.neighbours import fit_knn, fit_prototype
 from embedx.heads.networks import fit_mlp, fit_weighted_layers
 from embedx.heads.preparation import STEPS, Array, read_chain
@@ -65,12 +66,17 @@ def or_none(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or check(value)
 
 
+CRITERION = Setting(None, or_none(lambda value: value in CRITERIA), f"{', '.join(CRITERIA)}, or None for the usual")
 DESCENT = {  # of every head that torch trains
     "learning_rate": Setting(1e-3, between(0, 1), "a number above 0, up to 1"),
-    "weight_decay": Setting(1e-2, between(-1e-9, 100), "a number from 0 on"),
+    "weight_decay": Setting(1.0, between(-1e-9, 100), "a number from 0 on"),
     "batch_size": Setting(64, whole(1), "a whole number from 1 on"),
     "max_epochs": Setting(200, whole(1), "a whole number from 1 on"),
     "patience": Setting(20, whole(1), "epochs without gain, from 1 on"),
+    "criterion": CRITERION,
+    "refit": Setting(
+        True, lambda value: isinstance(value, bool), "True or False: whether it is trained once more, on all rows"
+    ),
     "device": Setting("auto", lambda value: isinstance(value, str), "'auto', or a device of torch such as 'cpu'"),
 }
 
@@ -91,7 +97,7 @@ KINDS = {
         "Standardise()",
         {
             "C": Setting(None, or_none(between(0, float("inf"))), "a number above 0, or None: chosen in inner folds"),
-            "criterion": one_of(*CRITERIA),
+            "criterion": CRITERION,
             "inner_folds": Setting(5, whole(2), "a whole number from 2 on"),
             "max_iter": Setting(5000, whole(1), "a whole number from 1 on"),
         },
@@ -149,8 +155,8 @@ def fit(
             or none has is answered by its frequency. Either is said in `settings["notes"]`.
         multilabel: whether a row may have several labels.
         groups: what must not be split [N] when something is chosen inside; every row by itself if not given.
-        validation: True [N] for rows that serve choices and early stopping only. Logistic, knn and prototype are fitted
-            on all rows once the choice is made.
+        validation: True [N] for rows that choices and early stopping are judged by, in place of inner folds. Once all
+            is chosen, the head is fitted on all rows; with refit=False of the kinds that have it, on the others alone.
         sample_weight: of each row [N], such as little for rows that are only supposed to be negative.
         class_weight: None, "balanced", or weights for names of classes.
         head_model: steps that go before those of the kind, such as "PCA(128)" or "Unit()+PCA(64, whiten)"; see `STEPS`.

@@ -61,8 +61,32 @@ class Examples:
     def folds(self, number: int) -> list[tuple[Positions, Positions]]:
         """Return (training, held-out) positions: by the caller's validation rows, or stratified folds of whole groups.
 
-        There are none where all rows are of one group, or no class has two.
+        A fold counts where its training part can be learned from; of its held-out rows, those whose class is in the
+        training part, as of others no choice can know.
         """
+        found = []
+        for train, held in self._parts(number):
+            known = self.present(train)
+            held = held if self.multilabel else held[np.isin(self.y[held], known)]
+            if len(held) and len(known) >= (1 if self.multilabel else 2):
+                found.append((train, held))
+        return found
+
+    def hold_out(self) -> tuple[Positions, Positions]:
+        """Return training and held-out positions for early stopping; every class keeps examples in the training part.
+
+        The second is empty where nothing can be spared.
+        """
+        parts = self._parts(HELD_OUT)
+        train, held = parts[0] if parts else (np.arange(len(self)), np.zeros(0, np.int64))
+        if self.validation is None:
+            strata = self.strata()
+            lost = np.isin(strata[held], np.setdiff1d(strata[held], strata[train]))
+            back = np.isin(self.groups, self.groups[held[lost]])
+            train, held = np.union1d(train, np.flatnonzero(back)), held[~back[held]]
+        return train, held
+
+    def _parts(self, number: int) -> list[tuple[Positions, Positions]]:
         if self.validation is not None:
             return [(np.flatnonzero(~self.validation), np.flatnonzero(self.validation))]
         strata = self.strata()
@@ -76,20 +100,6 @@ class Examples:
             splitter = StratifiedGroupKFold(number, shuffle=True, random_state=self.seed % 2**32)
             parts = list(splitter.split(strata, strata, self.groups))
         return [(train, held) for train, held in parts if len(train) and len(held)]
-
-    def hold_out(self) -> tuple[Positions, Positions]:
-        """Return training and held-out positions for early stopping; every class keeps its examples in the training.
-
-        The second is empty where nothing can be spared.
-        """
-        folds = self.folds(HELD_OUT)
-        train, held = folds[0] if folds else (np.arange(len(self)), np.zeros(0, np.int64))
-        if self.validation is not None:
-            return train, held
-        strata = self.strata()
-        lost = np.setdiff1d(strata[held], strata[train])
-        back = np.isin(self.groups, self.groups[held][np.isin(strata[held], lost)])
-        return np.union1d(train, np.flatnonzero(back)), held[~back[held]]
 
     def prepare(self, rows: Positions | slice = slice(None), *, clip: bool = False) -> tuple[dict[str, Array], Array]:
         """Learn the chain of steps on some rows; return its arrays and those rows as it makes them."""

@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.heads.examples import Examples, Positions
-from embedx.heads.forward import Floats, to_probabilities
+from embedx.heads.forward import Floats
+from embedx.heads.judging import ABSENT, describe_absent, make_judge
 from embedx.heads.preparation import Array, apply_chain
 
 GRID = tuple(float(f"{C:.3g}") for C in np.logspace(-4, 2, 10))
 UNCHOSEN = 0.1  # where too few groups are there to choose
-ABSENT = -30.0  # the logit of a class without an example: a probability of 1e-13 beside a logit of 0
-CRITERIA = ("log_loss", "balanced_accuracy")
 Linear = tuple[Floats, Floats]  # weight [C, D], bias [C]
 
 
@@ -35,30 +34,26 @@ def fit_logistic(examples: Examples, settings: Mapping[str, Any]) -> tuple[dict[
 
 
 def choose_penalty(examples: Examples, settings: Mapping[str, Any]) -> tuple[float, dict[str, Any]]:
-    """Return the C of the best mean score over inner folds, of equal ones the smallest, and the scores of all.
-
-    A held-out row counts where its class has examples in the inner training part: of others no C can know.
-    """
+    """Return the C of the best mean score over inner folds, of equal ones the smallest, and the scores of all."""
+    judge = make_judge(examples, settings["criterion"])
     scores, sizes = [], []
     for train, held in examples.folds(settings["inner_folds"]):
-        known = examples.present(train)
-        if not examples.multilabel:
-            held = held[np.isin(examples.y[held], known)]
-        if not len(held) or len(known) < (1 if examples.multilabel else 2) or not examples.weights[held].any():
-            continue
         arrays, x = examples.prepare(train, clip=True)
         foreign = apply_chain(len(examples.chain), arrays, examples.x[held])
+        if len(x) < x.shape[1]:  # with an L2 penalty the solution lies in the span of the rows: fewer numbers, the same
+            basis = np.linalg.svd(x, full_matrices=False)[2]
+            x, foreign = x @ basis.T, foreign @ basis.T
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # one C of many that has not converged is scored as it is
             path = fit_path(examples, x, train, GRID, settings["max_iter"])
-            logits = [foreign @ weight.T + bias for weight, bias in path]
-        scores.append([rate(examples, held, known, one, settings["criterion"]) for one in logits])
+            scores.append([judge(train, held, foreign @ weight.T + bias) for weight, bias in path])
         sizes.append(len(held))
     if not scores:
         note = f"C was not chosen, as no class has examples in two groups: it is {UNCHOSEN}."
         return UNCHOSEN, {"notes": [note]}
-    means = np.average(scores, axis=0, weights=sizes)
-    return GRID[int(means.argmax())], {"inner_scores": {str(C): float(one) for C, one in zip(GRID, means, strict=True)}}
+    means = [tuple(one) for one in np.average(scores, axis=0, weights=sizes)]
+    best = max(range(len(GRID)), key=lambda one: means[one])
+    return GRID[best], {"inner_scores": {str(C): float(one[0]) for C, one in zip(GRID, means, strict=True)}}
 
 
 def fit_path(
@@ -111,46 +106,3 @@ def _constant(dim: int, y: NDArray[np.int64], weights: Floats) -> tuple[Floats, 
     """Return a classifier that always says how often a label was seen, by the rule of succession."""
     ayes = float(weights[y == 1].sum())
     return np.zeros(dim), float(np.log((ayes + 1) / (weights.sum() - ayes + 1)))
-
-
-def rate(examples: Examples, held: Positions, known: Positions, logits: Floats, criterion: str) -> float:
-    """Return how good logits [N, C] of held-out rows are; more is better.
-
-    Log loss is weighted as the training is, and turned round; balanced accuracy is the mean share of rows told right
-    over classes, or over those with and those without each label.
-    """
-    truth, weights = examples.one_hot()[held], examples.weights[held]
-    if examples.multilabel:
-        truth, weights, logits = truth[:, known], weights[:, known], logits[:, known]
-    if criterion == "log_loss":
-        return -log_loss(logits, truth, weights, examples.multilabel)
-    if examples.multilabel:
-        right = (logits >= 0) == (truth == 1)
-        shares = [right[truth[:, one] == side, one] for one in range(truth.shape[1]) for side in (0, 1)]
-    else:
-        right = logits.argmax(axis=1) == examples.y[held]
-        shares = [right[examples.y[held] == one] for one in np.unique(examples.y[held])]
-    return float(np.mean([share.mean() for share in shares if len(share)]))
-
-
-def log_loss(logits: Floats, truth: Floats, weights: Floats, multilabel: bool) -> float:
-    """Return the weighted mean of minus the logarithm of the probability of what is true [N, C] of 0 and 1.
-
-    >>> round(log_loss(np.zeros((2, 4)), np.eye(4)[:2], np.ones(2), False), 4)  # the logarithm of 4
-    1.3863
-    """
-    proba = np.clip(to_probabilities(logits, multilabel), 1e-15, 1 - 1e-15)
-    loss = -truth * np.log(proba)
-    loss = loss - (1 - truth) * np.log(1 - proba) if multilabel else loss.sum(axis=1)
-    return float((weights * loss).sum() / weights.sum())
-
-
-def describe_absent(examples: Examples) -> list[str]:
-    """Name the classes of which there is nothing to learn."""
-    absent = sorted(set(range(len(examples.classes))) - set(examples.present().tolist()))
-    if not absent:
-        return []
-    names = ", ".join(examples.classes[one] for one in absent)
-    if examples.multilabel:
-        return [f"Every training row has the same answer for {names}: the head always gives its frequency."]
-    return [f"No training row is of {names}: the head never names it."]

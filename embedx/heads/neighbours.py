@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from embedx.heads.calibration import fit_temperature
 from embedx.heads.examples import Examples, Positions
 from embedx.heads.forward import Floats
-from embedx.heads.logistic import ABSENT, describe_absent
+from embedx.heads.judging import ABSENT, describe_absent
 from embedx.heads.preparation import Array, apply_chain
 
 UNMEASURED = 0.1  # the temperature of cosines where no group can be held out
@@ -55,10 +55,6 @@ def choose_temperature(examples: Examples) -> tuple[float, list[str]]:
     logits, truth = [], []
     for train, held in examples.folds(INNER_FOLDS):
         known = examples.present(train)
-        if not examples.multilabel:
-            held = held[np.isin(examples.y[held], known)]
-        if not len(held) or len(known) < (1 if examples.multilabel else 2):
-            continue
         arrays, x = examples.prepare(train, clip=True)
         weight, bias = find_prototypes(examples, train, x)
         found = apply_chain(len(examples.chain), arrays, examples.x[held]) @ weight.T + bias
