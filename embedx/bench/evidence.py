@@ -119,7 +119,7 @@ def write_arrays(file: Path, header: Mapping[str, Any], arrays: Mapping[str, NDA
 def read_arrays(file: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] | None:
     """Return the header and the arrays of a file, None where it is missing."""
     try:
-        with np.load(file, allow_pickle=False) as opened:
+        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as opened:
             arrays = dict(opened)
         return json.loads(str(arrays.pop("header"))), arrays
     except FileNotFoundError:
@@ -160,7 +160,8 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     """
     empty: dict[str, Any] = {"commands": [], "versions": {}, "tasks": {}, "recipes": {}}
     try:
-        return empty | dict(json.loads(Path(folder, ABOUT).read_bytes()))
+        found: dict[str, Any] = json.loads(Path(folder, ABOUT).read_bytes())
+        return empty | found
     except FileNotFoundError:
         return empty
     except (ValueError, TypeError) as error:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from embedx.audio import show
 from embedx.bench.leaderboard import BASELINES, EXPLANATION, METRICS, Board, Entry, goodness
+from embedx.bench.table import write_cell
 from embedx.bench.verdict import NAMES, choose_by_model, give_verdict, show_half
-from embedx.interchange.layout import to_cell
 
 TOP = 20  # entries of a board that people are shown
 
@@ -178,7 +178,7 @@ def to_csv(boards: Sequence[Board], top: int) -> str:
     rows = records(boards)
     writer = csv.DictWriter(out, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: to_cell(value, text=True) for name, value in row.items()} for row in rows)
+    writer.writerows({name: write_cell(value) for name, value in row.items()} for row in rows)
     return out.getvalue()
 
 
@@ -188,7 +188,7 @@ def to_json(boards: Sequence[Board], top: int) -> str:
     for board in boards:
         verdict = give_verdict(board)
         chosen = [
-            {"model": model, "score": asdict(one.score), "setups": [setup._asdict() for setup in one.setups]}
+            {"model": model, "score": one.score, "setups": [setup._asdict() for setup in one.setups]}
             for model, one in choose_by_model(board).items()
         ]
         entries = [asdict(entry) | {"setup": entry.setup._asdict()} for entry in board.entries]

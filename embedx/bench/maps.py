@@ -30,10 +30,10 @@ def project(vectors: NDArray[np.float32], labels: NDArray[np.str_], how: How = "
     neighbours; its distances and the sizes of its clusters mean nothing.
 
     Raises:
-        UsageError: fewer than three vectors, an unknown way, or umap-learn is not installed.
+        UsageError: fewer than three vectors or two columns, an unknown way, or umap-learn is not installed.
     """
-    if len(vectors) < 3:
-        raise UsageError(f"A map needs three vectors or more, not {len(vectors)}.")
+    if len(vectors) < 3 or vectors.shape[1] < 2:
+        raise UsageError(f"A map needs three vectors or more with two columns or more, not {vectors.shape}.")
     if how not in ("pca", "umap"):
         raise UsageError(f"There is no map {how!r}. Choose pca or umap.")
     if how == "umap":

@@ -26,14 +26,14 @@ from embedx.bench.pictures import (
 )
 from embedx.bench.table import FILE as RESULTS
 from embedx.bench.table import Result, read_table
-from embedx.bench.verdict import NAMES, choose_by_model, describe, give_verdict, judge, show_half
+from embedx.bench.verdict import NAMES, choose_by_model, describe, give_verdict, judge
 from embedx.disk import replace_file, whole_folder
 
 FILE = "report.html"
 TITLE = "Linear probes"
 TOP = 15  # entries of a leaderboard
 PAIRS = 12  # near-duplicates that are named
-BADGES = {True: ("above chance", "good"), False: ("nothing learned", "bad"), None: ("one test part", "soft")}
+BADGES = {True: ("above chance", "good"), False: ("nothing learned", "bad"), None: ("not judged", "soft")}
 
 Tasks = list[list[Board]]  # the boards of each task, the one with all training rows first
 
@@ -108,7 +108,7 @@ def open_page(title: str, rows: Sequence[Result], tasks: Tasks) -> list[Element]
 def badge(board: Board) -> Element:
     """Return the verdict in two words."""
     learned = give_verdict(board).learned
-    word, kind = {True: ("above chance", "good"), False: ("nothing learned", "bad"), None: ("one test part", "soft")}[
+    word, kind = {True: ("above chance", "good"), False: ("nothing learned", "bad"), None: ("not judged", "soft")}[
         learned
     ]
     return tag("span", "leaky", kind="badge bad") if board.leaky else tag("span", word, kind=f"badge {kind}")
@@ -201,7 +201,7 @@ def rank_models(board: Board) -> Element | None:
     if len(chosen) in (0, len(board.entries)):
         return None
     rows = [
-        [model, show_half(one.score), show_half(one.judged), ", ".join(f"{s.view} {s.head}" for s in one.setups)]
+        [model, number(one.score), number(one.judged), ", ".join(f"{s.view} {s.head}" for s in one.setups)]
         for model, one in chosen.items()
     ]
     return table(

@@ -104,6 +104,15 @@ def to_figure(cell: str) -> float | None:
     return float(cell) if cell else None
 
 
+def write_cell(value: object) -> str:
+    """Return a value as a cell; text that a spreadsheet would run gets an apostrophe in front.
+
+    >>> write_cell("=1+1"), write_cell(0.5), write_cell(False), write_cell(None), write_cell("")
+    ("'=1+1", '0.5', 'false', '', '')
+    """
+    return "" if value in (None, "") else to_cell(value, text=True)
+
+
 def to_text(cell: str) -> str:
     """Read text; see `embedx.interchange.layout.to_cell`."""
     return from_cell(cell, text=True) or ""
@@ -202,6 +211,6 @@ def write_table(rows: Iterable[Result]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*COLUMNS, *unknown])
     for row in rows:
-        known = (to_cell(getattr(row, name), text=True) for name in COLUMNS)
+        known = (write_cell(getattr(row, name)) for name in COLUMNS)
         writer.writerow([*known, *(row.more.get(name, "") for name in unknown)])
     return out.getvalue()

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from embedx.bench.leaderboard import LIKE_BEST, UNBOUNDED, Board, Entry, Setup, goodness
-from embedx.bench.significance import Score, summarise
+from embedx.audio import show
+from embedx.bench.leaderboard import LIKE_BEST, UNBOUNDED, Board, Entry, Setup, goodness, mean_of
+from embedx.bench.significance import Score, set_bar
 
 NAMES = {
     "accuracy": "accuracy",
@@ -22,15 +23,15 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Choice:
-    """A score whose setup was chosen for each fold by the results on the other folds.
+    """A mean score whose setup was chosen for each fold by the results on the other folds.
 
-    The best of many setups on the test rows is too good by chance; this score is not. `judged` is the same choice
-    scored by what has a level of chance: balanced accuracy, or mAP where rows have several labels.
+    The best of many setups on the test rows is too good by chance; this mean is not. It has no interval: folds choose
+    with each other's help, so their spread says too little. `judged` is the same choice scored by `judge`.
     """
 
     setups: tuple[Setup, ...]
-    score: Score
-    judged: Score
+    score: float
+    judged: float | None
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,9 @@ def choose(board: Board, entries: Sequence[Entry]) -> Choice | None:
         return goodness(fmean(entry.values[board.metric][one] for one in board.units if one != fold), board.metric)
 
     picked = {fold: max(entries, key=lambda entry: elsewhere(entry, fold)) for fold in board.units}
-    score, judged = (
-        summarise([entry.values[metric][fold] for fold, entry in picked.items() if fold in entry.values[metric]])
-        for metric in (board.metric, judge(board))
-    )
-    return Choice(tuple(dict.fromkeys(entry.setup for entry in picked.values())), score, judged)
+    score = fmean(entry.values[board.metric][fold] for fold, entry in picked.items())
+    judged = [entry.values.get(judge(board), {}).get(fold) for fold, entry in picked.items()]
+    return Choice(tuple(dict.fromkeys(entry.setup for entry in picked.values())), score, mean_of(judged))
 
 
 def choose_by_model(board: Board) -> dict[str, Choice]:
@@ -68,7 +67,7 @@ def choose_by_model(board: Board) -> dict[str, Choice]:
         models[entry.setup.model].append(entry)
     found = {model: choose(board, entries) for model, entries in models.items()}
     made = {model: one for model, one in found.items() if one}
-    return dict(sorted(made.items(), key=lambda item: goodness(item[1].score.mean, board.metric), reverse=True))
+    return dict(sorted(made.items(), key=lambda item: goodness(item[1].score, board.metric), reverse=True))
 
 
 def judge(board: Board) -> str:
@@ -77,14 +76,9 @@ def judge(board: Board) -> str:
 
 
 def give_verdict(board: Board) -> Verdict:
-    """Say what was reached, how sure that is, and whether it is more than chance.
-
-    "Nothing was learned" means that the 95 % interval of the balanced accuracy (mAP with several labels per row)
-    includes chance, for a setup that the other folds chose: among a hundred setups one is above chance by chance.
-    """
-    best, chance, judged_by = board.best, board.chance, judge(board)
-    score = best.scores[board.metric]
-    text = [f"Best: {describe(best.setup)}, {NAMES[board.metric]} {span(score, board.metric)}."]
+    """Say what was reached, how sure that is, and whether it is more than chance; see `set_bar`."""
+    score = board.best.scores[board.metric]
+    text = [f"Best: {describe(board.best.setup)}, {NAMES[board.metric]} {span(score, board.metric)}."]
     alike = sum(entry.mark == LIKE_BEST for entry in board.entries)
     if alike:
         text.append(f"{alike} of {len(board.entries) - 1} other setups cannot be told from it.")
@@ -93,26 +87,37 @@ def give_verdict(board: Board) -> Verdict:
         text.append("There is one test part, so no interval says how much chance is in the choice of its rows.")
         return Verdict(None, " ".join(text))
     if len(board.entries) > 1:
-        text.append(f"When the other folds choose the setup: {span(choice.score, board.metric)}.")
-    learned = None if chance is None or choice.judged.low is None else choice.judged.low > chance
-    if learned is False:
-        text.insert(
-            0,
-            f"Nothing was learned that these folds can show: {NAMES[judged_by]} is {span(choice.judged, judged_by)}, "
-            f"and chance is {chance:.3f}.",
-        )
-    accuracy = best.scores.get("accuracy")
+        text.append(f"When the other folds choose the setup, the mean is {choice.score:.3f}.")
+    learned, nothing = judge_best(board)
+    accuracy = board.best.scores.get("accuracy")
     if accuracy and accuracy.low is not None and board.majority is not None and accuracy.low <= board.majority:
         text.append(
-            f"An accuracy of {accuracy.mean:.3f} is not more than always naming the commonest class gives "
+            f"An accuracy of {accuracy.mean:.3f} cannot be told from what always naming the commonest class gives "
             f"({board.majority:.3f}): look at the balanced accuracy."
         )
-    return Verdict(learned, " ".join(text))
+    return Verdict(learned, " ".join([*nothing, *text]))
+
+
+def judge_best(board: Board) -> tuple[bool | None, list[str]]:
+    """Return whether any setup is above chance, and the sentence that says that none is."""
+    metric = judge(board)
+    values = [list(entry.values.get(metric, {}).values()) for entry in board.entries]
+    complete = [some for some in values if len(some) == len(board.units)]
+    if board.chance is None or not complete:
+        return None, []
+    bar, highest = set_bar(board.chance, complete), max(map(fmean, complete))
+    if highest > bar:
+        return True, []
+    tried = f"the highest of {len(complete)} setups" if len(complete) > 1 else "it"
+    return False, [
+        f"Nothing was learned that these folds can show: chance is a {NAMES[metric]} of {board.chance:.3f}, {tried} "
+        f"reaches {highest:.3f}, and more than {bar:.3f} would be needed."
+    ]
 
 
 def describe(setup: Setup) -> str:
     """Return a setup in words."""
-    return f"{setup.model} {setup.view} with {setup.head}"
+    return show(f"{setup.model} {setup.view} with {setup.head}")
 
 
 def span(score: Score, metric: str) -> str:
