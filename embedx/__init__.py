@@ -15,6 +15,7 @@ kept in a store with its metadata, indexed, and searched. The file list reads as
     difference  what of a corpus a store lacks
     index/    nearest neighbours: derived, disposable    indexing  keeps them true to the store
     ingest    corpus + embedder -> store                 search/   file, row, vector, examples or text -> hits
+    heads/    light classifiers of vectors
     probe     store -> leak-free report                  duplicates  what is there more than once
     upkeep    remove, label, compact, merge              checkup   what is damaged, and its repair
     interchange/  store -> files of other tools, and back  intake    vectors from elsewhere -> store

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "embedx"
 LEVELS = {  # a module imports only from lower levels; within a level modules do not know each other
     **dict.fromkeys(("errors",), 0),
     **dict.fromkeys(("recipe", "disk", "headers"), 1),
-    **dict.fromkeys(("audio", "pooling", "store", "index", "extractors"), 2),
+    **dict.fromkeys(("audio", "pooling", "store", "index", "extractors", "heads"), 2),
     **dict.fromkeys(("corpus", "windows", "synth"), 3),  # corpus asks audio which files it takes
     **dict.fromkeys(("embedder", "decoding", "difference", "hear"), 4),
     **dict.fromkeys(("search", "probe", "indexing", "duplicates", "interchange"), 5),
@@ -35,12 +35,12 @@ HOMES = {
     "transformers": {"extractors"},
     "torchaudio": {"extractors"},
     "torchvision": {"extractors"},
-    "torch": {"extractors", "pooling", "embedder", "hear"},
+    "torch": {"extractors", "pooling", "embedder", "hear", "heads"},
     "sqlite3": {"store"},
     "faiss": {"index"},
     "pyarrow": {"interchange"},
     "datasets": {"interchange"},
-    "sklearn": {"probe"},
+    "sklearn": {"probe", "heads"},
     "click": {"cli"},
     "tqdm": {"cli"},
 }

@@ -1,0 +1,1 @@
+"""Heads: light classifiers on stored vectors."""
