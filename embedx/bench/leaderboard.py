@@ -64,7 +64,8 @@ class Board:
     """What was reached on one task, best first.
 
     unit: what a mean goes over, "fold"; with a single test part "seed", which leaves out the chance in the test rows.
-    rows: test rows of all folds. duplicates: those of them with a near-duplicate in training.
+    rows: test rows of all folds. duplicates: those of them with a near-duplicate in training, by the model that finds
+    fewest: copies are near for every model.
     """
 
     task: str
@@ -189,7 +190,7 @@ def make_board(rows: Sequence[Result], metric: str) -> Board:
         units=units,
         classes=max(row.classes for row in rows),
         rows=sum(row.rows_test for row in tests),
-        duplicates=sum(row.duplicates for row in tests),
+        duplicates=sum(min(row.duplicates for row in rows if row.fold == fold) for fold in folds),
         majority=mean_of([row.majority for row in tests]),
         chance=mean_of([row.chance for row in tests]),
         recipes=tuple(sorted({row.recipe for row in rows if row.recipe})),
