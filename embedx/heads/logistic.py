@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from embedx.heads.examples import Examples, Positions
 from embedx.heads.forward import Floats
-from embedx.heads.judging import ABSENT, describe_absent, make_judge
+from embedx.heads.judging import describe_absent, make_judge
 from embedx.heads.preparation import Array, apply_chain
 
 GRID = tuple(float(f"{C:.3g}") for C in np.logspace(-4, 2, 10))
@@ -38,7 +38,7 @@ def choose_penalty(examples: Examples, settings: Mapping[str, Any]) -> tuple[flo
     judge = make_judge(examples, settings["criterion"])
     scores, sizes = [], []
     for train, held in examples.folds(settings["inner_folds"]):
-        arrays, x = examples.prepare(train, clip=True)
+        arrays, x = examples.prepare(train)
         foreign = apply_chain(len(examples.chain), arrays, examples.x[held])
         if len(x) < x.shape[1]:  # with an L2 penalty the solution lies in the span of the rows: fewer numbers, the same
             basis = np.linalg.svd(x, full_matrices=False)[2]
@@ -59,36 +59,24 @@ def choose_penalty(examples: Examples, settings: Mapping[str, Any]) -> tuple[flo
 def fit_path(
     examples: Examples, x: Floats, rows: Positions | slice, penalties: Sequence[float], max_iter: int
 ) -> Iterator[Linear]:
-    """Yield the classifier for each C, ascending; each starts where the last one ended."""
-    y, weights = examples.y[rows], examples.weights[rows]
-    count = len(examples.classes)
+    """Yield the classifier for each C, ascending; each starts where the last one ended.
+
+    Of several labels, each has a regression of its own.
+    """
+    y, weights, present = examples.y[rows], examples.weights[rows], examples.present(rows)
+    tasks = [(present, y, weights)]
     if examples.multilabel:
-        known = set(examples.present(rows).tolist())
-        every = [
-            list(_fit_binary(x, y[:, one], weights[:, one], penalties, max_iter))
-            if one in known
-            else [_constant(x.shape[1], y[:, one], weights[:, one])] * len(penalties)
-            for one in range(count)
-        ]
-        for label in zip(*every, strict=True):
-            yield np.stack([coef for coef, _ in label]), np.array([bias for _, bias in label])
-        return
-    present = examples.present(rows)
-    kept = weights > 0
-    for coef, intercept in _fit_each(x[kept], y[kept], weights[kept], penalties, max_iter):
-        weight, bias = np.zeros((count, x.shape[1])), np.full(count, ABSENT)
-        if len(present) == 2:  # scikit-learn has one row for two classes: a sigmoid is a soft-max over (0, z)
-            coef, intercept = np.stack([0 * coef[0], coef[0]]), np.array([0, intercept[0]])
-        weight[present], bias[present] = coef, intercept
+        tasks = [(present[[place]], y[:, one], weights[:, one]) for place, one in enumerate(present)]
+    paths = [list(_fit_each(x[w > 0], truth[w > 0], w[w > 0], penalties, max_iter)) for _, truth, w in tasks]
+    for place in range(len(penalties)):
+        weight, bias = np.zeros((len(examples.classes), x.shape[1])), np.zeros(len(examples.classes))
+        for (classes, *_), path in zip(tasks, paths, strict=True):
+            coef, intercept = path[place]
+            if len(coef) < len(classes):  # scikit-learn has one row for two: a sigmoid is a soft-max over (0, z)
+                coef, intercept = np.concatenate([0 * coef, coef]), np.concatenate([0 * intercept, intercept])
+            weight[classes], bias[classes] = coef, intercept
+        examples.fill_absent(weight, bias, rows)
         yield weight, bias
-
-
-def _fit_binary(
-    x: Floats, y: NDArray[np.int64], weights: Floats, penalties: Sequence[float], max_iter: int
-) -> Iterator[tuple[Floats, float]]:
-    kept = weights > 0
-    for coef, intercept in _fit_each(x[kept], y[kept], weights[kept], penalties, max_iter):
-        yield coef[0], float(intercept[0])
 
 
 def _fit_each(
@@ -100,9 +88,3 @@ def _fit_each(
     for C in penalties:
         model.set_params(C=C).fit(x, y, sample_weight=weights)
         yield model.coef_, model.intercept_
-
-
-def _constant(dim: int, y: NDArray[np.int64], weights: Floats) -> tuple[Floats, float]:
-    """Return a classifier that always says how often a label was seen, by the rule of succession."""
-    ayes = float(weights[y == 1].sum())
-    return np.zeros(dim), float(np.log((ayes + 1) / (weights.sum() - ayes + 1)))
