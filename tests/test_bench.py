@@ -22,7 +22,8 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 import embedx
 from embedx.bench import Plan, Progress, make_plan, read_plan, run
 from embedx.bench.evidence import load_maps, load_predictions, read_about
-from embedx.bench.fits import Job, compute
+from embedx.bench.fits import compute
+from embedx.bench.jobs import Job
 from embedx.bench.leaderboard import boards
 from embedx.bench.setups import read_heads
 from embedx.bench.table import EVERY_LAYER, Result, key, read_table

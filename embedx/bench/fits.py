@@ -1,7 +1,8 @@
 """Fits: a case and a setup -> results, one for each test part. This is what the processes of a benchmark run."""
 
+import contextlib
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,49 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx import __version__, heads
-from embedx.bench.cases import Case, load_vectors
+from embedx.bench.cases import load_vectors
 from embedx.bench.evidence import Predictions, save_predictions
-from embedx.bench.setups import HeadSpec
-from embedx.bench.table import Key, Result, Shots
+from embedx.bench.jobs import Drawn, Fitted, Job, draw
+from embedx.bench.sweeping import fit_swept, sweeps
+from embedx.bench.table import Result
+from embedx.errors import UsageError
 from embedx.metrics import evaluate
-from embedx.shots import sample_shots
-from embedx.splits import Positions, Split
+from embedx.splits import Split
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "map", "log_loss", "ece", "d_prime")
-NONE = np.empty(0, np.int64)
 CAUGHT = (ValueError, ArithmeticError, MemoryError)  # of one fit; the others go on
-
-
-@dataclass(frozen=True)
-class Job:
-    """Fits of one setup with one number of shots and one seed, on some test parts.
-
-    out: where predictions are kept if all training rows are used.
-    """
-
-    case: Case
-    layer: int
-    pooling: str
-    head: HeadSpec
-    shots: Shots
-    seed: int
-    parts: tuple[str, ...]
-    out: str
-
-    def key(self, part: str) -> Key:
-        """Return what names the fit on a part."""
-        case = self.case
-        setup = (case.model, self.layer, self.pooling, str(self.head))
-        return Key(case.task, case.splits.how, *setup, self.shots, self.seed, part)
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What one fit made: probabilities [M, C] of the test rows, the C that was chosen if any, and how long it took."""
-
-    proba: NDArray[np.float64]
-    C: float | None
-    seconds: float
 
 
 def compute(job: Job) -> tuple[list[Result], list[str]]:
@@ -62,40 +31,34 @@ def compute(job: Job) -> tuple[list[Result], list[str]]:
     from threadpoolctl import threadpool_limits
 
     case = job.case
-    views = case.views(job.layer, job.pooling)
-    x = load_vectors(case.folder, views, case.ids.tobytes())
+    x = load_vectors(case.folder, case.views(job.layer, job.pooling), case.ids.tobytes())
+    drawn = [draw(job, part) for part in case.splits.parts if part.name in job.parts]
     results, scored, failures = [], [], []
     with threadpool_limits(1):
-        for part in case.splits.parts:
-            if part.name in job.parts:
-                learn, choose = draw(job, part)
-                try:
-                    fitted = fit(job, x, learn, choose, part.test)
-                    results.append(make_result(job, part, learn, choose, fitted))
-                    scored.append((part, fitted.proba))
-                except CAUGHT as error:
-                    name = f"{case.task}, {case.model} {', '.join(views)} with {job.head}, shots {job.shots}"
-                    failures.append(f"{name}, test part {part.name}: {error}")
+        for one, swept in zip(drawn, sweep_all(job, x, drawn), strict=True):
+            try:
+                fitted = swept or fit(job, x, one)
+                results.append(make_result(job, one, fitted))
+                scored.append((one.part, fitted.proba))
+            except CAUGHT as error:
+                failures.append(f"{job}, test part {one.part.name}: {error}")
     if job.shots == "all" and scored:
         keep(job, scored)
     return results, failures
 
 
-def draw(job: Job, part: Split) -> tuple[Positions, Positions]:
-    """Return the rows to learn from, and those to choose by.
-
-    With few shots there is nothing to choose by but the rows that were drawn: a validation part has many more.
-    """
-    if job.shots == "all":
-        return part.train, part.validation
-    drawn = sample_shots(job.case.targets.y[part.train], job.case.groups[part.train], job.shots, job.seed)
-    return part.train[drawn], NONE
+def sweep_all(job: Job, x: NDArray[np.float32], drawn: Sequence[Drawn]) -> Sequence[Fitted | None]:
+    """Return what a sweep makes of the fits of a job; None for what is to be fitted by itself."""
+    if sweeps(job):
+        with contextlib.suppress(UsageError):  # of one fit, which says so itself
+            return fit_swept(job, x, drawn)
+    return [None] * len(drawn)
 
 
-def fit(job: Job, x: NDArray[np.float32], learn: Positions, choose: Positions, test: Positions) -> Fitted:
+def fit(job: Job, x: NDArray[np.float32], drawn: Drawn) -> Fitted:
     """Fit a head on some rows, and ask it about others."""
     begun = time.perf_counter()
-    targets, of = job.case.targets, np.concatenate([learn, choose])
+    targets, of = job.case.targets, drawn.rows
     head = heads.fit(
         job.head.kind,
         x[of],
@@ -103,33 +66,33 @@ def fit(job: Job, x: NDArray[np.float32], learn: Positions, choose: Positions, t
         targets.classes,
         multilabel=targets.multilabel,
         groups=job.case.groups[of],
-        validation=np.arange(len(of)) >= len(learn) if len(choose) else None,
+        validation=drawn.validation,
         sample_weight=None if (targets.weights == 1).all() else targets.weights[of],
         head_model=job.head.steps,
         seed=job.seed,
         **job.head.settings,
     )
-    proba = head.predict_proba(x[test])
+    proba = head.predict_proba(x[drawn.part.test])
     C = head.settings.get("C")
     return Fitted(proba, None if C is None else float(C), time.perf_counter() - begun)
 
 
-def make_result(job: Job, part: Split, learn: Positions, choose: Positions, fitted: Fitted) -> Result:
+def make_result(job: Job, drawn: Drawn, fitted: Fitted) -> Result:
     """Score what was said of a test part."""
-    case, targets = job.case, job.case.targets
+    case, targets, part = job.case, job.case.targets, drawn.part
     truth = targets.y[part.test]
     found = evaluate(truth, fitted.proba, targets.classes, multilabel=targets.multilabel, samples=0).figures
     figures: dict[str, Any] = {name: None if (one := found.get(name)) is None else one.value for name in FIGURES}
     return Result(
         **job.key(part.name)._asdict(),
-        rows_train=len(learn) + len(choose),
+        rows_train=len(drawn.rows),
         rows_test=len(part.test),
         classes=len(targets.classes),
         leaky=case.splits.leaky,
         duplicates=case.duplicates[part.name],
         C=fitted.C,
         **figures,
-        **baselines(targets.y[np.concatenate([learn, choose])], truth),
+        **baselines(targets.y[drawn.rows], truth),
         seconds=round(fitted.seconds, 4),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         embedx=__version__,

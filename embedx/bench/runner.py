@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from multiprocessing import get_context
 
 from embedx import __version__
 from embedx.bench.cases import Case, collect, load_vectors, open_case
 from embedx.bench.evidence import note_run
-from embedx.bench.fits import Job, compute
+from embedx.bench.fits import compute
+from embedx.bench.jobs import Job
 from embedx.bench.keepsakes import keep_maps, keep_predictions
 from embedx.bench.plan import Plan
 from embedx.bench.table import EVERY_LAYER, Key, Result, extend_table, key, read_table
@@ -142,7 +143,7 @@ def what_is_missing(job: Job, table: dict[Key, Result]) -> Job:
     recipe = job.case.recipe_of(job.layer).fingerprint
     asked = {part: table.get(job.key(part)) for part in job.parts}
     missing = [part for part, row in asked.items() if row is None or (row.recipe, row.data) != (recipe, job.case.data)]
-    return Job(job.case, job.layer, job.pooling, job.head, job.shots, job.seed, tuple(missing), job.out)
+    return replace(job, parts=tuple(missing))
 
 
 class Writer:
