@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +122,29 @@ def test_numbers_are_those_of_scikit_learn_by_hand(manifest: Path, tmp_path: Pat
                 proba = model.predict_proba(x[test])
                 assert row.log_loss == pytest.approx(log_loss(y[test], proba, labels=model.classes_), abs=1e-4)
                 assert row.C == 0.1
+
+
+def test_swept_heads_are_those_of_scikit_learn_once_that_has_converged(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default it stops early (tol 1e-4), and what is told right then in inner folds can ask for another C."""
+    real = LogisticRegression.fit
+
+    def fit_to_the_end(model: Any, *given: Any, **more: Any) -> Any:
+        model.set_params(tol=1e-8, max_iter=100_000)
+        return real(model, *given, **more)
+
+    plan = make_plan(task=str(made), head="logistic(inner_folds=2)", shots="1,3,all", out=str(tmp_path))
+    swept = run(plan)
+    monkeypatch.setattr(LogisticRegression, "fit", fit_to_the_end)
+    monkeypatch.setattr("embedx.bench.fits.sweeps", lambda job: False)
+    shutil.rmtree(tmp_path)
+    one_by_one = run(plan)
+    assert len({row.C for row in swept}) > 1
+    for ours, theirs in zip(swept, one_by_one, strict=True):
+        assert key(ours) == key(theirs)
+        assert (ours.C, ours.accuracy, ours.macro_f1) == (theirs.C, theirs.accuracy, theirs.macro_f1)
+        assert ours.log_loss == pytest.approx(theirs.log_loss, abs=2e-3)
 
 
 def test_a_leak_cannot_help(manifest: Path, tmp_path: Path) -> None:
@@ -401,18 +425,23 @@ def test_the_command_prints_a_leaderboard_and_writes_a_report(
 ) -> None:
     out = tmp_path / "out"
     words = ["bench", "probe", "--task", f"sounds={made}", "--head", HEADS, "--jobs", "1", "-o", str(out)]
+    words += ["--shots", "1,all"]
     assert command([*words, "--format", "csv"]) == 0
     printed, told = capfd.readouterr()
     listed = list(csv.DictReader(printed.splitlines()))
-    assert {row["head"] for row in listed} == {"logistic(C=0.1)", "knn(k=3)", "prototype"}
+    assert {(row["head"], row["shots"]) for row in listed} == {
+        (head, shots) for head in ("logistic(C=0.1)", "knn(k=3)", "prototype") for shots in ("1", "all")
+    }
     rows = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
     assert rows[-1]["stage"] == "fit"
-    assert rows[-1]["done"] == rows[-1]["total"] == 15
+    assert rows[-1]["done"] == rows[-1]["total"] == 30
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "sounds" in page
     assert "embedx" in read_about(out)["commands"][0]
     assert command(["bench", "report", str(out), "--metric", "log_loss", "--format", "markdown"]) == 0
-    assert "log loss" in capfd.readouterr().out
+    printed = capfd.readouterr().out
+    assert printed.count("###") == 1
+    assert "Log loss over training rows per class" in printed
 
 
 def test_what_fails_is_counted_and_named_by_the_command(

@@ -158,11 +158,14 @@ def evaluate(problem: Problem, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     The derivative p - 1 of the true class is summed up from the other classes: it keeps its digits where p is nearly 1.
     """
-    logarithm = torch.log_softmax(z + problem.absent, 2)
-    p = logarithm.exp()
+    z = z + problem.absent
+    z = z - z.amax(2, keepdim=True)
+    powers = z.exp()
+    total = powers.sum(2, keepdim=True)
+    p = powers / total  # several times as quick as softmax for few classes
     others = p.scatter(2, problem.y, 0)
     residual = problem.weight * others.scatter(2, problem.y, -others.sum(2, keepdim=True))
-    loss = -(problem.weight * logarithm.gather(2, problem.y)).sum((1, 2), keepdim=True)
+    loss = dot(problem.weight, total.log() - z.gather(2, problem.y))
     return loss, p, residual
 
 
