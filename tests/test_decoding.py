@@ -192,7 +192,7 @@ def test_a_file_that_crashes_or_hangs_the_decoder_costs_itself_alone(
     finally:
         over.set()
         striker.join()
-    assert len(struck) == 2
+    assert len(struck) in (2, 3)  # each of two tries at reading it, and where the look at its header was met, that
     wait_until(lambda: not any(map(alive, struck)))
 
 

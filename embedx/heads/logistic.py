@@ -34,7 +34,7 @@ def fit_logistic(examples: Examples, settings: Mapping[str, Any]) -> tuple[dict[
 
 
 def choose_penalty(examples: Examples, settings: Mapping[str, Any]) -> tuple[float, dict[str, Any]]:
-    """Return the C of the best mean score over inner folds, of equal ones the smallest, and the scores of all."""
+    """Return the C of the best mean score over inner folds, of equal ones the smallest, and all scores."""
     judge = make_judge(examples, settings["criterion"])
     scores, sizes = [], []
     for train, held in examples.folds(settings["inner_folds"]):
