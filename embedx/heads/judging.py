@@ -9,8 +9,8 @@ from embedx.heads.examples import Examples, Positions
 from embedx.heads.forward import Floats, to_probabilities
 
 # The first is the default where a row has one label: by log loss, foreign groups ask for so strong a penalty that
-# little is told right any more (spoken digits of foreign speakers by YAMNet: 0.24 instead of 0.33), and probabilities are what
-# calibration is for. The second is that of several labels: a row has few of them, and a half is no border to judge by.
+# little is told right any more (spoken digits of foreign speakers by YAMNet: 0.24 instead of 0.33), and probabilities
+# are what calibration is for. The second is that of several labels: a row has few of them, and a half is no border.
 CRITERIA = ("balanced_accuracy", "log_loss")
 Score = tuple[float, ...]  # more is better, the first number first
 
