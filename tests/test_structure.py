@@ -41,6 +41,7 @@ HOMES = {
     "torchvision": {"extractors"},
     "torch": {"extractors", "pooling", "embedder", "hear", "heads"},
     "onnx": {"heads"},
+    "threadpoolctl": {"heads"},
     "sqlite3": {"store"},
     "faiss": {"index"},
     "pyarrow": {"interchange"},

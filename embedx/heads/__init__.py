@@ -66,7 +66,7 @@ def or_none(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or check(value)
 
 
-CRITERION = Setting(None, or_none(lambda value: value in CRITERIA), f"{', '.join(CRITERIA)}, or None for the usual")
+CRITERION = Setting(None, or_none(lambda value: value in CRITERIA), f"{', '.join(CRITERIA)}, or None: what suits y")
 DESCENT = {  # of every head that torch trains
     "learning_rate": Setting(1e-3, between(0, 1), "a number above 0, up to 1"),
     "weight_decay": Setting(1.0, between(-1e-9, 100), "a number from 0 on"),
@@ -170,6 +170,8 @@ def fit(
         raise UsageError(f"Unknown kind of head {kind!r}. Kinds: {', '.join(KINDS)}.")
     made = KINDS[kind]
     chosen = check_settings(kind, settings)
+    if "criterion" in chosen:
+        chosen["criterion"] = chosen["criterion"] or CRITERIA[multilabel]
     examples = make_examples(
         x,
         y,

@@ -24,11 +24,7 @@ from embedx.heads.thresholds import operating_points, pick_thresholds
 if TYPE_CHECKING:
     from torch import nn
 
-MAY_DIFFER = (
-    "source",
-    "layers",
-    "poolings",
-)  # of two recipes: where the model lay; the views are compared by themselves
+MAY_DIFFER = ("source", "layers", "poolings")  # where the model lay; and the views are compared by themselves
 NOTED = ("kind", "classes", "multilabel", "views", "recipe", "settings", "metrics")  # in JSON, beside the arrays
 log = logging.getLogger("embedx")
 

@@ -8,21 +8,19 @@ from numpy.typing import NDArray
 from embedx.heads.examples import Examples, Positions
 from embedx.heads.forward import Floats, to_probabilities
 
+# The first is the default where a row has one label: by log loss, foreign groups ask for so strong a penalty that
+# little is told right any more (spoken digits of foreign speakers by YAMNet: 0.24 instead of 0.33), and probabilities
+# are what calibration is for. The second is that of several labels: a row has few of them, and a half is no border.
 CRITERIA = ("balanced_accuracy", "log_loss")
 Score = tuple[float, ...]  # more is better, the first number first
 
 
-def make_judge(examples: Examples, criterion: str | None) -> Callable[[Positions, Positions, Floats], Score]:
+def make_judge(examples: Examples, criterion: str) -> Callable[[Positions, Positions, Floats], Score]:
     """Return what scores logits [N, C] of held-out rows, given the training rows, the held-out ones and the logits.
 
-    With one label the accuracy decides, and the log loss between equals: by log loss alone, foreign groups ask for so
-    strong a penalty that little is told right any more (spoken digits of foreign speakers by YAMNet: 0.24 instead of
-    0.33), and probabilities are what calibration is for. With several labels, most of which a row has not, a half is no
-    border to judge by, and the log loss decides.
-
-    A label counts where the training part has rows with it and rows without.
+    By balanced accuracy, log loss decides between equals. A label counts where the training
+    part has rows with it and rows without.
     """
-    by_loss = (criterion or CRITERIA[examples.multilabel]) == "log_loss"
 
     def judge(train: Positions, held: Positions, logits: Floats) -> Score:
         truth, weights = examples.one_hot()[held], examples.weights[held]
@@ -30,7 +28,7 @@ def make_judge(examples: Examples, criterion: str | None) -> Callable[[Positions
             known = examples.present(train)
             truth, weights, logits = truth[:, known], weights[:, known], logits[:, known]
         loss = log_loss(logits, truth, weights, examples.multilabel)
-        return (-loss,) if by_loss else (balanced_accuracy(logits, truth, examples.multilabel), -loss)
+        return (-loss,) if criterion == "log_loss" else (balanced_accuracy(logits, truth, examples.multilabel), -loss)
 
     return judge
 
