@@ -183,6 +183,20 @@ def test_what_is_chosen_is_chosen_by_training_rows(manifest: Path, tmp_path: Pat
     assert row.accuracy == pytest.approx((head.predict_proba(x[~learn]).argmax(axis=1) == y[~learn]).mean())
 
 
+def test_the_order_in_which_files_were_embedded_changes_nothing(manifest: Path, tmp_path: Path) -> None:
+    """A resumed extraction numbers its rows in another order; folds, draws and vectors follow the files."""
+    source = write_manifest(tmp_path, manifest)
+    header, *lines = source.read_text(encoding="utf-8").splitlines()
+    backwards = tmp_path / "backwards.csv"
+    backwards.write_text("\n".join([header, *lines[::-1]]), encoding="utf-8")
+    found = []
+    for number, one in enumerate((source, backwards)):
+        task = {"name": "sounds", "data": str(one), "group": "source"}
+        asked: dict[str, Any] = {"head": "logistic(C=1),knn", "shots": "2,all", "seeds": 2, "out": str(tmp_path / str(number))}
+        found.append(values(run(make_plan(task=task, model="logmel", **asked))))
+    assert found[0] == found[1]
+
+
 def test_several_labels_per_row(manifest: Path, tmp_path: Path) -> None:
     source = write_manifest(tmp_path, manifest, tags=lambda row: f"{row['label']};{'xy'[int(row['source'][-1]) % 2]}")
     task = {"data": str(source), "label": "tags", "separator": ";", "group": "source"}
@@ -324,6 +338,7 @@ def test_a_fit_that_fails_is_named_and_the_others_go_on(plan: Plan, made: Path) 
         ({"layers": "middle"}, "all, last, or whole numbers"),
         ({"layers": [1.5]}, "all, last, or whole numbers"),
         ({"leaky": "yes"}, "true or false"),
+        ({"map": "tsne"}, "pca or umap"),
         ({"protocol": "quick"}, "Protocols: full, few-shot, mteb"),
         ({"task": {"data": "MADE", "labels": "species"}}, "no 'labels'.*separator"),
         ({"task": {"name": "x"}}, "needs data"),
