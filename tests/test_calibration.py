@@ -164,6 +164,10 @@ def test_many_rows_are_kept_as_few_points() -> None:
     logits, y = draw(20_000, True, 1.0)
     arrays = operating_points(to_probabilities(logits, True), y, True)
     assert arrays["points"].shape[1] <= MOST
+    for points in arrays["points"]:
+        _, precisions, recalls = points[np.isfinite(points[:, 0])].T
+        assert (np.diff(precisions) < 0).all()
+        assert (np.diff(recalls) > 0).all()
     fine = to_probabilities(logits, True)
     for wanted in (0.7, 0.9):
         for one, level in enumerate(pick_thresholds(arrays, wanted, None)):

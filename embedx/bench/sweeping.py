@@ -12,11 +12,8 @@ from numpy.typing import NDArray
 from embedx.bench.jobs import Drawn, Fitted, Job
 from embedx.heads import check_settings
 from embedx.heads.examples import Examples, make_examples
-from embedx.heads.judging import make_judge
-from embedx.heads.logistic import GRID
-from embedx.splits import Positions
+from embedx.heads.logistic import GRID, choose_among, to_logits
 
-LEAST = 1e-13  # as the logit of a class without an example makes it in heads that are fitted one by one
 CHOICES = ("criterion", "inner_folds")  # settings that say how C is chosen
 
 
@@ -50,7 +47,8 @@ def fit_swept(job: Job, x: NDArray[np.float32], drawn: Sequence[Drawn]) -> list[
     found: list[Fitted | None] = []
     for one, folds in zip(examples, inner, strict=True):
         if folds:
-            best = choose(one, folds, [next(held_out) for _ in folds], settings["criterion"])
+            said = [[to_logits(proba) for proba in next(held_out)] for _ in folds]
+            best, _ = choose_among(one, folds, said, settings["criterion"])
             found.append(Fitted(next(tested)[best].astype(np.float64), GRID[best], 0.0))
         else:
             found.append(None)
@@ -65,22 +63,3 @@ def select_examples(job: Job, x: NDArray[np.float32], one: Drawn) -> Examples:
         groups=job.case.groups[one.rows], validation=one.validation, sample_weight=None, class_weight=None, chain=(),
         seed=job.seed,
     )  # fmt: skip
-
-
-def choose(
-    examples: Examples,
-    folds: Sequence[tuple[Positions, Positions]],
-    said: Sequence[NDArray[np.float32]],
-    criterion: str | None,
-) -> int:
-    """Return the place in `GRID` of the best mean score over inner folds, of equal ones the smallest.
-
-    said: probabilities [Cs, M, C] of the held-out rows of each fold.
-    """
-    judge = make_judge(examples, criterion)
-    scores = [
-        [judge(train, held, np.log(np.maximum(proba, LEAST).astype(np.float64))) for proba in of]
-        for (train, held), of in zip(folds, said, strict=True)
-    ]
-    means = [tuple(one) for one in np.average(scores, axis=0, weights=[len(held) for _, held in folds])]
-    return max(range(len(GRID)), key=lambda one: means[one])

@@ -24,7 +24,7 @@ STEPS = {
     "PCA(n, whiten)": "the same, each to deviation 1",
 }
 PATTERN = re.compile(r"(Standardise|Centre|Unit)\(\)|PCA\(\s*([1-9]\d{0,6})\s*(,\s*whiten\s*)?\)")
-FLAT = 1e-7  # of the largest deviation: a direction with less has rounding errors only, and is not blown up to 1
+FLAT = 1e-7  # of the largest deviation: a direction with less holds rounding errors, which must not be blown up to 1
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,10 @@ def fit_step(step: Step, x: NDArray[np.float64]) -> dict[str, Array]:
 
     solver = "covariance_eigh" if x.shape[0] > x.shape[1] else "full"  # both exact; each the quicker where it is used
     model = PCA(min(step.dim, *x.shape), svd_solver=solver).fit(x)
-    learned = {"mean": model.mean_, "components": model.components_}
-    if step.whiten:
-        scale = np.sqrt(model.explained_variance_)
-        learned["scale"] = np.where(scale > FLAT * scale.max(), scale, 1.0)
-    return learned
+    scale = np.sqrt(model.explained_variance_)
+    flat = scale <= FLAT * scale.max()
+    learned = {"mean": model.mean_, "components": np.where(flat[:, None], 0.0, model.components_)}
+    return learned | ({"scale": np.where(flat, 1.0, scale)} if step.whiten else {})
 
 
 def apply_chain(count: int, arrays: Arrays, x: Array) -> NDArray[np.float64]:
