@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -124,29 +123,6 @@ def test_numbers_are_those_of_scikit_learn_by_hand(manifest: Path, tmp_path: Pat
                 assert row.C == 0.1
 
 
-def test_swept_heads_are_those_of_scikit_learn_once_that_has_converged(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By default it stops early (tol 1e-4), and what is told right then in inner folds can ask for another C."""
-    real = LogisticRegression.fit
-
-    def fit_to_the_end(model: Any, *given: Any, **more: Any) -> Any:
-        model.set_params(tol=1e-8, max_iter=100_000)
-        return real(model, *given, **more)
-
-    plan = make_plan(task=str(made), head="logistic(inner_folds=2)", shots="1,3,all", out=str(tmp_path))
-    swept = run(plan)
-    monkeypatch.setattr(LogisticRegression, "fit", fit_to_the_end)
-    monkeypatch.setattr("embedx.bench.fits.sweeps", lambda job: False)
-    shutil.rmtree(tmp_path)
-    one_by_one = run(plan)
-    assert len({row.C for row in swept}) > 1
-    for ours, theirs in zip(swept, one_by_one, strict=True):
-        assert key(ours) == key(theirs)
-        assert (ours.C, ours.accuracy, ours.macro_f1) == (theirs.C, theirs.accuracy, theirs.macro_f1)
-        assert ours.log_loss == pytest.approx(theirs.log_loss, abs=2e-3)
-
-
 def test_a_leak_cannot_help(manifest: Path, tmp_path: Path) -> None:
     """Every source has a class that says nothing of its sound: takes of it on both sides would give it away."""
     drawn = np.random.default_rng(1).permutation(20) % 4
@@ -181,6 +157,25 @@ def test_what_is_chosen_is_chosen_by_training_rows(manifest: Path, tmp_path: Pat
     (row,) = [row for row in rows if row.shots == "all"]
     assert head.settings["C"] == row.C
     assert row.accuracy == pytest.approx((head.predict_proba(x[~learn]).argmax(axis=1) == y[~learn]).mean())
+
+
+def test_the_order_in_which_files_were_embedded_changes_nothing(manifest: Path, tmp_path: Path) -> None:
+    """A resumed extraction numbers its rows in another order; folds, draws and vectors follow the files."""
+    source = write_manifest(tmp_path, manifest)
+    header, *lines = source.read_text(encoding="utf-8").splitlines()
+    backwards = tmp_path / "backwards.csv"
+    backwards.write_text("\n".join([header, *lines[::-1]]), encoding="utf-8")
+    found = []
+    for number, one in enumerate((source, backwards)):
+        task = {"name": "sounds", "data": str(one), "group": "source"}
+        asked: dict[str, Any] = {
+            "head": "logistic(C=1),knn",
+            "shots": "2,all",
+            "seeds": 2,
+            "out": str(tmp_path / str(number)),
+        }
+        found.append(values(run(make_plan(task=task, model="logmel", **asked))))
+    assert found[0] == found[1]
 
 
 def test_several_labels_per_row(manifest: Path, tmp_path: Path) -> None:
@@ -324,6 +319,7 @@ def test_a_fit_that_fails_is_named_and_the_others_go_on(plan: Plan, made: Path) 
         ({"layers": "middle"}, "all, last, or whole numbers"),
         ({"layers": [1.5]}, "all, last, or whole numbers"),
         ({"leaky": "yes"}, "true or false"),
+        ({"map": "tsne"}, "pca or umap"),
         ({"protocol": "quick"}, "Protocols: full, few-shot, mteb"),
         ({"task": {"data": "MADE", "labels": "species"}}, "no 'labels'.*separator"),
         ({"task": {"name": "x"}}, "needs data"),

@@ -1,8 +1,6 @@
 """Fits: a case and a setup -> results, one for each test part. This is what the processes of a benchmark run."""
 
-import contextlib
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,9 +11,7 @@ from embedx import __version__, heads
 from embedx.bench.cases import load_vectors
 from embedx.bench.evidence import Predictions, save_predictions
 from embedx.bench.jobs import Drawn, Fitted, Job, draw
-from embedx.bench.sweeping import fit_swept, sweeps
 from embedx.bench.table import Result
-from embedx.errors import UsageError
 from embedx.metrics import evaluate
 from embedx.splits import Split
 
@@ -35,9 +31,9 @@ def compute(job: Job) -> tuple[list[Result], list[str]]:
     drawn = [draw(job, part) for part in case.splits.parts if part.name in job.parts]
     results, scored, failures = [], [], []
     with threadpool_limits(1):
-        for one, swept in zip(drawn, sweep_all(job, x, drawn), strict=True):
+        for one in drawn:
             try:
-                fitted = swept or fit(job, x, one)
+                fitted = fit(job, x, one)
                 results.append(make_result(job, one, fitted))
                 scored.append((one.part, fitted.proba))
             except CAUGHT as error:
@@ -45,14 +41,6 @@ def compute(job: Job) -> tuple[list[Result], list[str]]:
     if job.shots == "all" and scored:
         keep(job, scored)
     return results, failures
-
-
-def sweep_all(job: Job, x: NDArray[np.float32], drawn: Sequence[Drawn]) -> Sequence[Fitted | None]:
-    """Return what a sweep makes of the fits of a job; None for what is to be fitted by itself."""
-    if sweeps(job):
-        with contextlib.suppress(UsageError):  # of one fit, which says so itself
-            return fit_swept(job, x, drawn)
-    return [None] * len(drawn)
 
 
 def fit(job: Job, x: NDArray[np.float32], drawn: Drawn) -> Fitted:

@@ -1,13 +1,13 @@
 """Keepsakes: of all that was computed, what a report needs of the best setups."""
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from embedx.bench.cases import Case, load_vectors
-from embedx.bench.evidence import load_maps, map_file, predictions_file, save_map
+from embedx.bench.evidence import Map, load_maps, map_file, predictions_file, save_map
 from embedx.bench.leaderboard import Board, Setup, boards
 from embedx.bench.maps import How, project
 from embedx.bench.table import EVERY_LAYER, Result, key
@@ -38,21 +38,19 @@ def setup_of(row: Result) -> Setup:
     return Setup(row.model, row.layer, row.pooling, row.head)
 
 
-def keep_maps(
-    out: Path, table: Iterable[Result], cases: Sequence[Case], *, changed: Collection[str], how: How = "pca"
-) -> None:
+def keep_maps(out: Path, table: Iterable[Result], cases: Sequence[Case], *, changed: Collection[str], how: How) -> None:
     """Make a map of the best vectors of each task that has changed, or has no map; older ones go."""
     rows = list(table)
     maps = load_maps(out)
     for board in boards(rows) if rows else []:
         case = next((case for case in cases if (case.task, case.splits.how) == (board.task, board.split)), None)
-        if board.shots == "all" and case is not None and (board.task in changed or not has_map(maps, board)):
+        if board.shots == "all" and case is not None and (board.task in changed or not has_map(maps, board.task, how)):
             draw_best(out, board, cases, how)
 
 
-def has_map(maps: Iterable[tuple[str, str]], board: Board) -> bool:
-    """Tell whether there is a map of a task."""
-    return any(task == board.task for task, _ in maps)
+def has_map(maps: Mapping[tuple[str, str], Map], task: str, how: How) -> bool:
+    """Tell whether there is a map of a task, made in the way that is asked for."""
+    return any(named == task and one.axes[0].startswith("UMAP") == (how == "umap") for (named, _), one in maps.items())
 
 
 def draw_best(out: Path, board: Board, cases: Sequence[Case], how: How) -> None:

@@ -8,10 +8,12 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
 from embedx.audio import show
+from embedx.bench.maps import How
 from embedx.bench.setups import HeadSpec, read_heads
 from embedx.bench.table import Shots
 from embedx.errors import UsageError
@@ -63,6 +65,7 @@ class Plan:
     layers, pooling, window, hop, device, precision: as `embedx.extract` takes them.
     seeds: how often few rows are drawn, and how often a head that begins at random is fitted on all of them.
     jobs: processes that fit heads, one if not given. leaky: random folds of rows; the results carry it.
+    map: how the best vectors of each task are shown, "pca" or "umap".
     """
 
     task: tuple[Dataset, ...]
@@ -79,6 +82,7 @@ class Plan:
     hop: float | None = None
     device: str = "auto"
     precision: str = "auto"
+    map: How = "pca"
 
 
 KEYS = (*(one.name for one in fields(Plan)), "protocol")
@@ -283,6 +287,15 @@ def shots(key: str, value: Any) -> tuple[Shots, ...]:
     return tuple(sorted(found, key=lambda one: (one == "all", one)))
 
 
+def way(key: str, value: Any) -> str:
+    """Return how a map is made."""
+    if value not in get_args(How):
+        raise UsageError(f"{key} takes {' or '.join(get_args(How))}, not {value!r}.")
+    if value == "umap" and find_spec("umap") is None:
+        raise UsageError("A UMAP needs umap-learn: pip install umap-learn. A PCA needs nothing more.")
+    return str(value)
+
+
 MEANINGS = {
     "task": 'a folder, a manifest or a collection, "NAME=PATH" where NAME may be a known task '
     f"({', '.join(TASKS)}), or a table with data and any of {', '.join(OF_A_TASK)}",
@@ -291,6 +304,7 @@ MEANINGS = {
 READERS: dict[str, Callable[[str, Any], Any]] = {
     "layers": layers, "pooling": texts, "head": lambda key, value: read_heads(value), "shots": shots, "seeds": whole,
     "jobs": whole, "leaky": flag, "window": number, "hop": number, "device": text, "precision": text,
+    "map": way,
 }  # fmt: skip
 OF_TASK: dict[str, Callable[[str, Any], Any]] = {
     "label": one_or_more, "separator": text, "weak_negatives": number, "group": text, "folds": text, "split": text,

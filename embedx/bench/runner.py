@@ -94,7 +94,7 @@ def run(
             progress.what = describe(results[-1]) if results else progress.what
             report(progress)
     keep_predictions(plan.out, table.values())
-    keep_maps(plan.out, table.values(), cases, changed={job.case.task for job in jobs})
+    keep_maps(plan.out, table.values(), cases, changed={job.case.task for job in jobs}, how=plan.map)
     return [table[one] for job in wanted for part in job.parts if (one := job.key(part)) in table]
 
 
@@ -246,7 +246,7 @@ def note(plan: Plan, cases: list[Case], command: str) -> None:
     for case in cases:
         for layer in (case.layers[-1], EVERY_LAYER):
             recipe = case.recipe_of(layer)
-            recipes[recipe.fingerprint] = asdict(recipe)
+            recipes[recipe.fingerprint] = {name: value for name, value in asdict(recipe).items() if value != ()}
     note_run(
         plan.out,
         command=command,

@@ -92,6 +92,7 @@ def bench() -> None:
 @click.option(
     "-o", "--out", metavar="FOLDER", cls=Heading, heading="Output", help="Where results go; later runs extend them."
 )
+@click.option("--map", help="How the best vectors are shown: pca, or umap (needs umap-learn). [default: pca]")
 @METRIC
 @FORMAT
 @TOP
