@@ -51,7 +51,7 @@ def choose_among(
     examples: Examples,
     folds: Sequence[tuple[Positions, Positions]],
     said: Sequence[Sequence[Floats]],
-    criterion: str | None,
+    criterion: str,
 ) -> tuple[int, list[float]]:
     """Return the place in `GRID` of the best mean score over folds, of equal ones the smallest C, and all means.
 
