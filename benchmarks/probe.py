@@ -155,7 +155,8 @@ def race(vectors: Vectors, task: Task, rivals: Mapping[str, Work]) -> Iterator[s
         f"\nRatios are medians of {len(ours)} turns at a few layers each; the load of the machine was "
         f"{min(loads):.1f} to {max(loads):.1f}. The accuracy (mean over the parts, at the best C of each layer: "
         f"{mine.max(1).min():.1f} to {mine.max(1).max():.1f} %) differs from scikit-learn's by "
-        f"{np.abs(best).max():.2f} points at most, {np.abs(best).mean():.2f} on average and {abs(best.mean()):.2f} with its sign; over the grid "
+        f"{np.abs(best).max():.2f} points at most, {np.abs(best).mean():.2f} on average "
+        f"and {abs(best.mean()):.2f} with its sign; over the grid "
         f"by {grid[:, CS < 0.1].max():.2f} at most where C < 0.1, and by {grid.max():.2f} where it is greater."
     )
 

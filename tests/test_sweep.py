@@ -97,6 +97,7 @@ def test_weights_of_rows_and_classes_count_as_in_scikit_learn() -> None:
     compare(x, y, folds(y), 4, sample_weight=weight)
     compare(x, y, folds(y), 4, class_weight="balanced")
     compare(x, y, folds(y), 4, class_weight="balanced", sample_weight=weight)
+    compare(x, y, [(np.flatnonzero(y != 2), np.arange(50))], 4, class_weight="balanced")
     named = sweep({"a": x}, y, folds(y), CS, classes="wxyz", class_weight={"w": 5.0}, keep=["probabilities"])
     proba, _ = reference(x, y, folds(y)[1], 1.0, 4, class_weight={0: 5.0})
     assert np.abs(named.probabilities["a", 1][2] - proba).max() < 1e-3
@@ -184,16 +185,36 @@ def test_the_result_does_not_depend_on_order_company_or_batches(monkeypatch: pyt
             assert close.max() < 1e-3
 
 
+def test_a_part_that_has_converged_waits_unchanged_for_the_others() -> None:
+    import torch
+
+    x, y = mixture(200, 40, 5, 2.0)
+    rows = torch.as_tensor(StandardScaler().fit_transform(x)).expand(2, -1, -1)
+    truth = torch.as_tensor(np.stack([y > 2, y]).astype(np.int64))  # two classes are done before five
+    axes = newton.find_axes(rows[0])
+
+    def solve(count: int, tol: float) -> NDArray[np.float32]:
+        problem = newton.pose(rows[:count], truth[:count], torch.ones(count, 200), 5, axes)
+        return np.stack([W[0].numpy() for W, _ in newton.follow(problem, [1.0, 30.0], tol)])
+
+    for tol in np.logspace(-4, -1, 10):
+        assert np.abs(solve(2, tol) - solve(1, tol)).max() < 1e-5
+
+
 def test_threads_are_given_back() -> None:
     import torch
 
     before = torch.get_num_threads()
     x, y = mixture(60, 5, 2)
-    sweep({"a": x}, y, folds(y), [1.0])
-    assert torch.get_num_threads() == before
-    with pytest.raises(UsageError, match="'b'"):
-        sweep({"a": x, "b": x[:7]}, y, folds(y), [1.0])
-    assert torch.get_num_threads() == before
+    try:
+        torch.set_num_threads(3)
+        sweep({"a": x}, y, folds(y), [1.0])
+        assert torch.get_num_threads() == 3
+        with pytest.raises(UsageError, match="'b'"):
+            sweep({"a": x, "b": x[:7]}, y, folds(y), [1.0])
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_choice_is_made_without_the_rows_that_are_scored() -> None:
@@ -218,6 +239,12 @@ def test_a_choice_is_made_without_the_rows_that_are_scored() -> None:
     assert np.allclose(made.inner[0, 1], by_hand, atol=2e-3)
     assert made.chosen[0, 1] == by_hand.argmin()
     assert made.at_chosen(made.outer.accuracy)[0, 1] == made.outer.accuracy[0, 1, made.chosen[0, 1]]
+
+
+def test_rows_of_a_class_that_is_unknown_to_an_inner_part_do_not_count() -> None:
+    y, groups = np.array([0, 1] * 12 + [2] * 3), np.array([0, 0, 1, 1, 2, 2] * 4 + [3] * 3)
+    for train, held in divide(y, np.arange(27), groups, 3, 0):
+        assert set(y[held]) <= set(y[train]) and not np.isin(groups[train], groups[held]).any()
 
 
 def test_where_nothing_can_be_held_out_the_usual_penalty_is_taken() -> None:
