@@ -24,7 +24,7 @@ kept in a store with its metadata, indexed, and searched. The file list reads as
     heads/    vectors -> classes: fit, predict, save; numpy alone predicts
     metrics/  truth and probabilities -> figures with intervals, beside their baselines
     evaluation  heads that are asked about rows they have not learned from
-    gain      what more labels have brought
+    gain      what more labels have brought              layers    every view, fold and C of a probe at once
     probe     how well vectors tell labels apart         training  a head, scored and saved
     prediction  what rows and recordings are             suggest   which rows to label next
     bench/    models x layers x heads x data sets -> a table and a report

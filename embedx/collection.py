@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from embedx.duplicates import Duplicates
     from embedx.embedder import Embedder
     from embedx.heads import Head
+    from embedx.layers import ViewScores
     from embedx.prediction import Predictions
     from embedx.probe import Report
     from embedx.suggest import Suggestions
@@ -324,6 +325,52 @@ class Collection:
             head_model=head_model,
             seed=seed,
             **settings,
+        )
+
+    def sweep(
+        self,
+        label: str = "label",
+        *,
+        view: str | Sequence[str] = "*",
+        Cs: Sequence[float] | None = None,
+        where: str | None = None,
+        folds: str | None = None,
+        split: str | None = None,
+        group: str | None = None,
+        leaky: bool = False,
+        seed: int = 0,
+        device: str = "auto",
+    ) -> "ViewScores":
+        """Probe many views at once by logistic regressions, to see which layer and pooling tell the labels apart.
+
+        All views, training parts and Cs are solved together, several times faster than one after the other; C is chosen
+        inside the training rows.
+
+        Args:
+            label, where, folds, split, group, leaky, seed: as in `fit_head`.
+            view: names or patterns such as "L*.mean"; all views if not given.
+            Cs: inverse strengths of the penalty to choose from; ten from 0.0001 to 100 if not given.
+            device: "auto", "cpu" or "cuda".
+
+        Raises:
+            UsageError: as `probe`.
+        """
+        from embedx.evaluation import match_views
+        from embedx.heads.logistic import GRID
+        from embedx.layers import sweep_views
+
+        return sweep_views(
+            self.store,
+            match_views(self.views, view),
+            label,
+            Cs=GRID if Cs is None else Cs,
+            ids=self._meant(where),
+            folds=folds,
+            split=split,
+            group=group,
+            leaky=leaky,
+            seed=seed,
+            device=device,
         )
 
     def fit_head(

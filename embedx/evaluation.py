@@ -176,13 +176,7 @@ def choose_views(views: Mapping[str, int], view: str | Sequence[str] | None, def
     """
     if view is None:
         view = f"L*.{default.partition('.')[2]}" if several else default
-    patterns = [view] if isinstance(view, str) else list(view)
-    chosen = []
-    for pattern in patterns:
-        found = [name for name in views if name == pattern or fnmatchcase(name, pattern)]
-        if not found:
-            raise UsageError(f"There is no view {pattern!r}. Views of this collection: {', '.join(views)}.")
-        chosen += [name for name in found if name not in chosen]
+    chosen = match_views(views, view)
     if several and len(chosen) < 2:
         raise UsageError(
             f"Weighing layers needs two views or more, and {', '.join(chosen)} is one. `embedx extract --layers all` "
@@ -192,4 +186,22 @@ def choose_views(views: Mapping[str, int], view: str | Sequence[str] | None, def
         raise UsageError(f"One view is wanted, not {len(chosen)} ({', '.join(chosen)}).")
     if len({views[name] for name in chosen}) > 1:
         raise UsageError(f"Views that are weighed against each other have one dimension, not: {', '.join(chosen)}.")
+    return chosen
+
+
+def match_views(views: Mapping[str, int], view: str | Sequence[str]) -> list[str]:
+    """Return the views that names or patterns mean, each once.
+
+    Raises:
+        UsageError: one means none.
+
+    >>> match_views({"L0.mean": 4, "L1.mean": 4, "L1.max": 4}, ["L1.max", "*.mean"])
+    ['L1.max', 'L0.mean', 'L1.mean']
+    """
+    chosen: list[str] = []
+    for pattern in [view] if isinstance(view, str) else view:
+        found = [name for name in views if name == pattern or fnmatchcase(name, pattern)]
+        if not found:
+            raise UsageError(f"There is no view {pattern!r}. Views of this collection: {', '.join(views)}.")
+        chosen += [name for name in found if name not in chosen]
     return chosen

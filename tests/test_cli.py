@@ -642,3 +642,13 @@ def test_wrong_input_to_heads(own: Path, capsys: Capture, words: list[str], code
     assert found == code
     assert message in errors
     assert "Traceback" not in errors
+
+
+def test_a_sweep_prints_a_line_for_each_view(made: Path, capsys: Capture) -> None:
+    code, text, _ = outcome(capsys, "probe", str(made), "--sweep", "--group", "source")
+    assert code == 0
+    assert [line.split()[0] for line in text.splitlines() if line.startswith("L0.")] == ["L0.mean", "L0.max"]
+    said = json.loads(outcome(capsys, "probe", str(made), "--sweep", "--view", "*.max", "--format", "json")[1])
+    assert [one["view"] for one in said["views"]] == ["L0.max"]
+    code, _, errors = outcome(capsys, "probe", str(made), "--sweep", "--kind", "knn")
+    assert (code, "does not go with --kind" in errors) == (2, True)

@@ -100,10 +100,8 @@ def test_options_of_a_command_are_keywords_of_the_api(name: str) -> None:
     keywords = set(inspect.signature(functions[name]).parameters) - {"self"}
     options = {one.name for one in cli.commands[name].params}
     assert keywords - options <= {"on_progress", "interrupted"}
-    assert (
-        options - keywords
-        <= {"collection", "form", "columns", "as_json", "output", "queries", "save_clips", "report"} | opening
-    )
+    of_output = {"form", "columns", "as_json", "output", "save_clips", "report"}
+    assert options - keywords <= {"collection", "queries", "sweep"} | of_output | opening
 
 
 def test_exit_codes_in_the_readme_are_those_of_the_errors() -> None:

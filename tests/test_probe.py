@@ -217,3 +217,30 @@ def test_other_heads_are_probed_by_the_same_rows(make: Make, kind: str) -> None:
     report = make(x, labels).probe(kind=kind)
     assert report.kind == kind
     assert report.accuracy > 0.95
+
+
+def test_a_sweep_probes_every_view_as_a_probe_does(made_of_layers: embedx.Collection) -> None:
+    scores = made_of_layers.sweep(group="source", view=["L0.*", "L3.mean"])
+    assert [one.view for one in scores] == ["L0.mean", "L0.max", "L3.mean"]
+    for one in scores:
+        C = set(one.C)
+        if len(C) == 1:  # the same for every part: then one probe with that C says the same
+            probed = made_of_layers.probe(group="source", view=one.view, C=C.pop())
+            assert one.accuracy == pytest.approx(probed.metrics.spread["accuracy"][0], abs=0.02)
+    fixed = made_of_layers.sweep(group="source", view="L1.mean", Cs=[0.1])
+    probed = made_of_layers.probe(group="source", view="L1.mean", C=0.1)
+    assert fixed[0].C == (0.1,) * 5
+    assert fixed[0].accuracy == pytest.approx(probed.metrics.spread["accuracy"][0], abs=0.026)  # a row of 40
+    assert list(fixed.to_pandas()["view"]) == ["L1.mean"]
+    assert "L1.mean" in str(fixed)
+    with pytest.raises(UsageError, match=r"no view 'L9\.\*'"):
+        made_of_layers.sweep(view="L9.*")
+
+
+@pytest.fixture(scope="session")
+def made_of_layers(
+    manifest: Path, checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> embedx.Collection:
+    out = tmp_path_factory.mktemp("layers") / "c"
+    options: dict[str, object] = {"layers": "all", "pooling": ("mean", "max"), "group": "source"}
+    return embedx.extract(manifest, model=str(checkpoint("hubert")), out=out, **options)  # type: ignore[arg-type]
