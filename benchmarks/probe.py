@@ -194,7 +194,7 @@ def exactness(vectors: Vectors, task: Task) -> Iterator[str]:
     yield (
         "\np is the greatest difference of any probability of a test row from those of scikit-learn with tol=1e-8. "
         "With its default of 1e-4 scikit-learn stops where the mean gradient is small; for a large C that is long "
-        "before the penalty counts, so its accuracies there, and what they differ by above, are those of where it stopped."
+        "before the penalty counts, so its accuracies there, and what they differ by above, are of where it stopped."
     )
 
 
