@@ -26,7 +26,7 @@ from embedx.errors import UsageError
 
 PROMISED = (
     "task model layer pooling head shots seed fold rows_train rows_test classes split leaky duplicates C accuracy "
-    "balanced_accuracy macro_f1 macro_auc map log_loss ece d_prime majority chance seconds made embedx recipe"
+    "balanced_accuracy macro_f1 macro_auc map log_loss ece d_prime majority chance seconds made embedx recipe data"
 ).split()
 
 
