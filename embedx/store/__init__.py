@@ -31,6 +31,8 @@ from embedx.store.writing import Writer
 
 __all__ = ["FILE_NAME", "Recording", "Row", "Store", "Vectors"]
 
+CACHE_KIB = 16_384  # of pages that a commit changes: they go to the log once, not whenever SQLite's 2 MB are full
+
 
 class Store(Writer):
     """The open store of a collection. One process writes, which a lock sees to; any number read.
@@ -58,6 +60,7 @@ class Store(Writer):
                     self._db.execute("PRAGMA journal_mode = WAL")
                     self._db.execute("PRAGMA synchronous = FULL")
                     self._db.execute("PRAGMA foreign_keys = ON")
+                    self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
                     count_changes(self._db)
                 if version < len(MIGRATIONS):
                     self._update_format(version, wait)

@@ -42,10 +42,7 @@ class Reader(Checked):
     @property
     def views(self) -> dict[str, int]:
         """Name and dimension of every view, in the order of the recipe."""
-        dims = {name: dim for name, _, _, dim, *_ in self._checked("views")}
-        if dims.keys() != set(self.recipe.views):
-            raise StoreError(f"{self.file} is damaged: its views are not those of its recipe.")
-        return {view: dims[view] for view in self.recipe.views}
+        return {view: dim for view, (_, dim, _) in self._tables().items()}
 
     @property
     def columns(self) -> dict[str, str]:
@@ -188,12 +185,23 @@ class Reader(Checked):
         found = self._checked("runs", "ORDER BY id DESC LIMIT 1")
         return dict(json.loads(found[0][1])) if found else {}
 
+    def _tables(self) -> dict[str, tuple[str, int, np.dtype[Any]]]:
+        """Return view -> its table, its dimension and the type of its numbers, in the order of the recipe."""
+        views = self.recipe.views
+        found = {
+            name: (table, dim, np.dtype(dtype).newbyteorder("<"))
+            for name, _, _, dim, dtype, table in self._checked("views")
+        }
+        if found.keys() != set(views):
+            raise StoreError(f"{self.file} is damaged: its views are not those of its recipe.")
+        return {view: found[view] for view in views}
+
     def _table(self, view: str) -> tuple[str, int, np.dtype[Any]]:
-        """Return the table of a view, its dimension, and the type of its numbers."""
-        for name, _, _, dim, dtype, table in self._checked("views"):
-            if name == view:
-                return table, dim, np.dtype(dtype).newbyteorder("<")
-        raise UsageError(f"There is no view {view!r}. Views of this collection: {', '.join(self.views)}.")
+        """Return what `_tables` says of one view."""
+        tables = self._tables()
+        if view not in tables:
+            raise UsageError(f"There is no view {view!r}. Views of this collection: {', '.join(tables)}.")
+        return tables[view]
 
 
 def listed(ids: Sequence[int]) -> str:

@@ -36,8 +36,9 @@ class Writer(Reader):
     def add(self, batch: Iterable[tuple[Recording, Sequence[tuple[Row, Vectors]]]], run: int) -> None:
         """Store recordings with all their rows and vectors in one transaction; one that was there is replaced."""
         with self._transaction():
-            tables = [(view, self._table(view)) for view in self.views]
-            added: list[int] = []
+            tables = self._tables()
+            recordings: list[int] = []
+            added: list[Row] = []
             for recording, rows in batch:
                 self._db.execute("DELETE FROM recordings WHERE path = ?", (os.fsencode(recording.path),))
                 number = self._insert_recording(recording, run)
@@ -50,15 +51,17 @@ class Writer(Reader):
                         for row, _ in rows
                     ],
                 )  # fmt: skip
-                for view, (table, _, kind) in tables:
+                for view, (table, _, kind) in tables.items():
                     blobs = [(row.id, vectors[view].astype(kind).tobytes()) for row, vectors in rows]
                     self._db.executemany(
                         f"INSERT INTO {table} (id, checksum, vector) VALUES (?, ?, ?)",
-                        [(number, vector_sum(table, number, blob), blob) for number, blob in blobs],
+                        [(row_id, vector_sum(table, row_id, blob), blob) for row_id, blob in blobs],
                     )
-                self._note_columns(dict(row.meta) for row, _ in rows)
-                added += [row.id for row, _ in rows]
-            fill_sums(self._db, "rows", f"WHERE id IN {LISTED}", (listed(added),))
+                recordings.append(number)
+                added += [row for row, _ in rows]
+            fill_sums(self._db, "recordings", f"WHERE id IN {LISTED}", (listed(recordings),))
+            fill_sums(self._db, "rows", f"WHERE id IN {LISTED}", (listed([row.id for row in added]),))
+            self._note_columns(dict(row.meta) for row in added)
             self._grow()
 
     def relabel(self, rows: Iterable[Row]) -> None:
@@ -111,9 +114,10 @@ class Writer(Reader):
     def rewrite(self, rows: Iterable[tuple[int, Vectors]]) -> None:
         """Put vectors made anew in the place of damaged ones, in one transaction."""
         with self._transaction():
+            tables = self._tables()
             for number, vectors in rows:
                 for view, vector in vectors.items():
-                    table, _, kind = self._table(view)
+                    table, _, kind = tables[view]
                     blob = vector.astype(kind).tobytes()
                     self._db.execute(
                         f"INSERT OR REPLACE INTO {table} (id, checksum, vector) VALUES (?, ?, ?)",
@@ -142,6 +146,7 @@ class Writer(Reader):
             self._db.execute("VACUUM")
 
     def _insert_recording(self, one: Recording, run: int) -> int:
+        """Insert a recording, still without its checksum, and return its id."""
         values = (
             os.fsencode(one.path), one.size, one.mtime_ns, one.content_hash, one.duration_s, one.rate, one.channels,
             one.stretches, "failed" if one.reason else "ok", one.reason, one.detail, ",".join(one.flags), run,
@@ -151,9 +156,7 @@ class Writer(Reader):
             "status, reason, detail, flags, run) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             values,
         )
-        number = int(cursor.lastrowid or 0)
-        fill_sums(self._db, "recordings", "WHERE id = ?", (number,))
-        return number
+        return int(cursor.lastrowid or 0)
 
     def _note_columns(self, metas: Iterable[dict[str, Any]]) -> None:
         """Remember the metadata columns, and which of them hold numbers alone."""
