@@ -12,7 +12,7 @@ kept in a store with its metadata, indexed, and searched. The file list reads as
     pooling   frames -> vectors                          hear      the extractors as a HEAR module
     embedder  windows -> vectors: batches, device       (tensors end here, arrays begin)
     store/    rows, vectors, failures and recipe: the truth, one SQLite file
-    difference  what of a corpus a store lacks
+    difference  what of a corpus a store lacks           request  what a user asks of a model -> an embedder
     index/    nearest neighbours: derived, disposable    indexing  keeps them true to the store
     ingest    corpus + embedder -> store                 search/   file, row, vector, examples or text -> hits
     upkeep    remove, label, compact, merge              checkup   what is damaged, and its repair

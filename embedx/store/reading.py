@@ -86,31 +86,24 @@ class Reader(Checked):
         Raises:
             StoreError: one is damaged, or missing.
         """
-        which, values = "", ()  # type: str, tuple[Any, ...]
         if path is not None:
             self._require_searchable()
-            which, values = "WHERE recording = (SELECT id FROM recordings WHERE path = ?)", (os.fsencode(path),)
-        elif ids is not None:
-            which, values = f"WHERE id IN {LISTED}", (listed(ids),)
+            recording = "(SELECT id FROM recordings WHERE path = ?)"
+            return list(self.each_row(f"WHERE recording = {recording}", os.fsencode(path)))
+        if ids is None:
+            return list(self.each_row())
         with self.snapshot():
-            found = self._checked("rows", f"{which} ORDER BY id", values)
-            if ids is not None:
-                self._require_those(ids, [number for number, *_ in found], "rows")
-        return [
-            Row(
-                number,
-                os.fsdecode(name),
-                start,
-                end,
-                label,
-                group,
-                split,
-                split_flags(flags),
-                json.loads(meta),
-                stretch,
-            )
-            for number, name, stretch, start, end, label, group, split, flags, meta in found
-        ]
+            found = list(self.each_row(f"WHERE id IN {LISTED}", listed(ids)))
+            self._require_those(ids, [row.id for row in found], "rows")
+        return found
+
+    def each_row(self, which: str = "", *values: str | bytes) -> Iterator[Row]:
+        """Yield what `rows` returns one by one: all, or those that meet a condition of SQL with its values."""
+        for number, name, stretch, start, end, label, group, split, flags, meta in self._stream(
+            "rows", f"{which} ORDER BY id", values
+        ):
+            place = (number, os.fsdecode(name), start, end)
+            yield Row(*place, label, group, split, split_flags(flags), json.loads(meta), stretch)
 
     def paths_of(self, content_hash: str) -> list[str]:
         """Return the recordings with this content."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """A stored window, without its vectors."""
 
@@ -24,7 +24,7 @@ class Row:
     stretch: int = 0  # ordinal of its item among those of the recording
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recording:
     """A file that was asked for: what it was like then, and why it failed if it did."""
 
