@@ -59,6 +59,9 @@ def on_made_corpus(folder: Path) -> None:
     embedx("search", COLLECTION, str(query), "-k", "5", "--where", "label <> 'birdsong'")
     say("5. How well do the vectors tell the kinds apart, when a source is never on both sides of a split?")
     embedx("probe", COLLECTION)
+    say("6. Keep a classifier, and ask it about the clip.")
+    embedx("train", COLLECTION, "--kind", "prototype", "--name", "kinds")
+    embedx("predict", COLLECTION, str(query), "--head", "kinds", "-k", "3")
 
 
 def on_own_corpus(source: str) -> None:

@@ -168,7 +168,8 @@ def choose_views(views: Mapping[str, int], view: str | Sequence[str] | None, def
     Without a name, the default view; if `several` are wanted, every layer with the default's pooling.
 
     Raises:
-        UsageError: there is no such view; one is wanted and several are named; their dimensions differ.
+        UsageError: there is no such view; one is wanted and several are named, or the other way round; their dimensions
+            differ.
 
     >>> choose_views({"L0.mean": 4, "L1.mean": 4, "L1.max": 4}, None, "L1.mean", several=True)
     ['L0.mean', 'L1.mean']
@@ -182,6 +183,11 @@ def choose_views(views: Mapping[str, int], view: str | Sequence[str] | None, def
         if not found:
             raise UsageError(f"There is no view {pattern!r}. Views of this collection: {', '.join(views)}.")
         chosen += [name for name in found if name not in chosen]
+    if several and len(chosen) < 2:
+        raise UsageError(
+            f"Weighing layers needs two views or more, and {', '.join(chosen)} is one. `embedx extract --layers all` "
+            "stores every layer of a model that has several."
+        )
     if not several and len(chosen) > 1:
         raise UsageError(f"One view is wanted, not {len(chosen)} ({', '.join(chosen)}).")
     if len({views[name] for name in chosen}) > 1:

@@ -105,6 +105,7 @@ class Report:
     def __str__(self) -> str:
         name = "linear probe (logistic)" if self.kind == "logistic" else f"{self.kind} probe"
         measure = "exact match" if self.metrics.multilabel else "accuracy"
+        found = [f"{one} {figure}" for one, figure in self.retrieval.items() if figure.low is not None]
         chosen = [f"{one.chosen:.2g}" for one in self.folds if one.chosen is not None]
         lines = [
             f"{self.rows} rows, {self.classes} classes of {self.label!r}, view {self.view}; split by {self.split}",
@@ -112,6 +113,7 @@ class Report:
             *([f"{self.unlabelled} rows without a label were left out"] if self.unlabelled else []),
             *([f"{self.left_out} rows that the split does not name were left out"] if self.left_out else []),
             f"{name}: {measure} {self.accuracy:.4f}; nearest neighbour of another part: {self.neighbour:.4f} (P@1)",
+            *([f"retrieval from other parts: {', '.join(found)}"] if found else []),
             *([f"C inside the training rows of each part: {', '.join(chosen)}"] if chosen else []),
             str(self.overlap),
             "",

@@ -173,7 +173,10 @@ def stratified(strata: NDArray[np.int64], together: Positions, how: str, seed: i
 
     number = min(folds, len(set(together.tolist())), int(np.bincount(strata).max()))
     if number < 2:
-        raise TooFew("All rows are of one recording or group, or each of another class, so they cannot be split.")
+        raise TooFew(
+            "All rows are of one recording or group, or each of another class, so they cannot be split. A class needs "
+            "rows of two recordings (and groups) at least, one to learn from and one to be tested on."
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class with fewer rows than folds is no fault of the user
         cuts = list(StratifiedGroupKFold(number, shuffle=True, random_state=seed).split(strata, strata, together))

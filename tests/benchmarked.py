@@ -112,8 +112,6 @@ def make_benchmark(
         command=f"embedx bench probe --task {task} --model hubert-base --shots 1,2,4,8,all -o {folder.name}",
         versions={"embedx": "0.1.0", "scikit-learn": "1.9"},
         tasks={task: {"protocol": "Five folds; the four takes of a recording are never parted.", "source": "made"}},
-        recipes={
-            "ab12" + model[:4]: {"extractor": model, "poolings": ["mean"], "window_s": None} for model in STRENGTH
-        },
+        recipes={f"ab12{model[:4]}": {"extractor": model, "poolings": ["mean"]} for model in STRENGTH},
     )
     return extend_table(folder, rows)

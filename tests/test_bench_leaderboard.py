@@ -95,6 +95,14 @@ def test_seeds_are_averaged_before_folds(real: list[Result]) -> None:
         assert entry.scores["accuracy"].deviation == pytest.approx(np.std(per_fold, ddof=1))
 
 
+def test_with_few_shots_folds_share_what_the_rows_were_drawn_from(real: list[Result]) -> None:
+    board = boards(real)[1]
+    best, other, _ = board.entries
+    d = np.array([best.values["accuracy"][fold] - other.values["accuracy"][fold] for fold in board.units])
+    t = d.mean() / np.sqrt(d.var(ddof=1) * (1 / 5 + 48 / 192))
+    assert other.p == pytest.approx(max(2 * stats.t.sf(abs(t), df=4), board.entries[2].p or 0.0))
+
+
 def test_the_corrected_test_is_a_paired_t_test_with_a_wider_variance() -> None:
     d = [0.03, 0.01, 0.05, 0.02, 0.0]
     assert compare(d, 0.0) == pytest.approx(stats.ttest_1samp(d, 0).pvalue)

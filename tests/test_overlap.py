@@ -1,33 +1,45 @@
-"""The store's part (hashes of files) is met in test_probe.py with real files; here are the vectors."""
+"""The store's part (hashes of files) is met in test_probe.py; here are the vectors."""
 
 import numpy as np
 
 from embedx.index.exact import unit
-from embedx.overlap import pairs_between
+from embedx.overlap import Nearness, pairs_between
+
+
+def nearness(x: np.ndarray, threshold: float = 0.99) -> Nearness:
+    scaled = unit((x - x.mean(axis=0)) / x.std(axis=0))
+    return Nearness(unit(x), scaled, np.arange(len(x)), threshold)
 
 
 def test_copies_are_found_by_kind_and_the_nearest_is_named() -> None:
     random = np.random.default_rng(0)
-    x = random.standard_normal((8, 64)).astype(np.float32)
+    x = random.standard_normal((60, 64)).astype(np.float32)
     x[4] = x[0]  # the same bits
     x[5] = x[1] + 0.02 * random.standard_normal(64).astype(np.float32)  # nearly
     x[6] = x[2] * 1.1  # a little louder: the same direction
-    files = np.array([0, 1, 2, 3, 4, 5, 6, 3])  # 7 is the file 3 again
-    bits = np.array([0, 1, 2, 3, 0, 5, 6, 7])
-    raw, scaled = unit(x), unit((x - x.mean(axis=0)) / x.std(axis=0))
-    found = {
-        i: (j, why)
-        for i, j, why, _ in pairs_between(np.arange(4, 8), np.arange(4), files, bits, raw, scaled, threshold=0.99)
-    }
+    files, bits = np.arange(60), np.arange(60)
+    files[7] = 3  # the file 3 again
+    bits[4] = 0
+    found = {i: (j, why) for i, j, why, _ in pairs_between(np.arange(4, 60), np.arange(4), files, bits, nearness(x))}
     assert found == {4: (0, "same vector"), 5: (1, "near"), 6: (2, "near"), 7: (3, "same file")}
-    assert list(pairs_between(np.arange(4), np.empty(0, np.int64), files, bits, raw, scaled, 0.99)) == []
+    assert list(pairs_between(np.arange(4), np.empty(0, np.int64), files, bits, nearness(x))) == []
 
 
 def test_vectors_that_all_point_one_way_are_not_all_duplicates() -> None:
     """Mean-pooled frames of transformers have a mean cosine of 0.97: the raw cosine alone would name every row."""
     random = np.random.default_rng(0)
     x = (10 + random.standard_normal((60, 64))).astype(np.float32)
-    raw, scaled = unit(x), unit((x - x.mean(axis=0)) / x.std(axis=0))
-    assert (raw @ raw.T).min() > 0.97
+    x[40] = x[3] + 0.05 * random.standard_normal(64)  # the one copy
+    near = nearness(x, threshold=0.97)
+    assert (near.raw @ near.raw.T).min() > 0.97
     each = np.arange(60)
-    assert list(pairs_between(each[:30], each[30:], each, each, raw, scaled, threshold=0.97)) == []
+    assert [(i, j) for i, j, *_ in pairs_between(each[:30], each[30:], each, each, near)] == [(3, 40)]
+
+
+def test_a_sound_that_is_there_twenty_times_is_still_a_duplicate() -> None:
+    random = np.random.default_rng(0)
+    x = random.standard_normal((100, 64)).astype(np.float32)
+    x[:20] = x[0] + 0.01 * random.standard_normal((20, 64)).astype(np.float32)
+    each = np.arange(100)
+    found = pairs_between(each[:10], each[10:], each, each, nearness(x))
+    assert [i for i, *_ in found] == list(range(10))

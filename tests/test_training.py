@@ -129,6 +129,8 @@ def test_weighted_layers_take_every_layer_and_others_one(make: Make) -> None:  #
     x, labels = clusters(60, 3, spread=0.5)
     with pytest.raises(UsageError, match=r"no view 'L7\.mean'"):
         make(x, labels).fit_head(view="L7.mean")
+    with pytest.raises(UsageError, match="needs two views or more"):
+        make(x, labels).fit_head(kind="weighted-layers")
     with pytest.raises(UsageError, match="kind is one of"):
         make(x, labels).fit_head(kind="forest")
     with pytest.raises(UsageError, match="logistic has no setting 'hidden'"):

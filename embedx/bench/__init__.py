@@ -6,8 +6,16 @@ A run fills a folder, later runs extend it, and everything shown is made from wh
     about.json     commands, versions, protocols (`evidence`)
     report.html    the report, with figures/*.png (`report`)
 
+    plan           options or a file -> what to run      cases        data + model -> vectors and their split
+    setups         heads as text                         fits         one setup -> results
+    runner         all of a plan, in processes           keepsakes    what of it a report needs
     significance   intervals, paired tests           figures       layer and few-shot curves, and their style
     leaderboard    results -> boards, ranks, marks   diagnostics   confusion, reliability, classes
     verdict        what a board says, fairly         maps          vectors -> two dimensions, and their picture
     listing        boards -> text of four kinds      page          the HTML around the report
 """
+
+from embedx.bench.plan import Plan, make_plan, read_plan
+from embedx.bench.runner import Progress, run
+
+__all__ = ["Plan", "Progress", "make_plan", "read_plan", "run"]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 COUNTED = 20  # classes up to which the cells of a confusion matrix can hold a number
 Z = 1.96  # standard deviations to either side hold 95 % of a normal distribution
+LETTERS = 28  # that stand side by side below a confusion matrix of few classes
 NAMED = 60  # classes up to which every one gets its name
 
 
@@ -28,7 +29,8 @@ def draw_confusion(counts: NDArray[np.int64], classes: Sequence[str], title: str
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
         step = max(1, -(-many // NAMED))
         names = [shorten(name, 22) for name in classes][::step]
-        axes.set_xticks(range(0, many, step), names, rotation=90 if many > 4 else 0, fontsize=size)
+        upright = many > 4 or max(map(len, names)) > LETTERS // many
+        axes.set_xticks(range(0, many, step), names, rotation=90 if upright else 0, fontsize=size)
         axes.set_yticks(range(0, many, step), names, fontsize=size)
         axes.tick_params(length=0)
         axes.grid(False)

@@ -160,7 +160,8 @@ def read_about(folder: str | Path) -> dict[str, Any]:
     """
     empty: dict[str, Any] = {"commands": [], "versions": {}, "tasks": {}, "recipes": {}}
     try:
-        return empty | json.loads(Path(folder, ABOUT).read_bytes())
+        found: dict[str, Any] = json.loads(Path(folder, ABOUT).read_bytes())
+        return empty | found
     except FileNotFoundError:
         return empty
     except (ValueError, TypeError) as error:

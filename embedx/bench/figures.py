@@ -98,6 +98,15 @@ def colours_of(models: Sequence[str]) -> dict[str, str]:
     return {model: COLOURS[i % len(COLOURS)] for i, model in enumerate(sorted(set(models)))}
 
 
+def capital(text: str) -> str:
+    """Return text with a capital first letter; a name that has its own capitals stays.
+
+    >>> capital("macro F1"), capital("mAP")
+    ('Macro F1', 'mAP')
+    """
+    return text if text[1:2].isupper() else text[:1].upper() + text[1:]
+
+
 def shorten(text: str, most: int = 28) -> str:
     """Return text that fits beside a figure, its middle left out.
 
@@ -198,7 +207,7 @@ def draw_baselines(axes: "Axes", lines: Mapping[str, float]) -> None:
 def finish(axes: "Axes", x: str, y: str, title: str) -> None:
     """Name the axes; shares end at 0 and 1 however wide an interval is."""
     axes.set_xlabel(x)
-    axes.set_ylabel(y[:1].upper() + y[1:])
+    axes.set_ylabel(capital(y))
     axes.set_title(shorten(title, 70))
     if not y.startswith(("log loss", "d′")):
         low, high = axes.get_ylim()

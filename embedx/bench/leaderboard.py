@@ -64,7 +64,8 @@ class Board:
     """What was reached on one task, best first.
 
     unit: what a mean goes over, "fold"; with a single test part "seed", which leaves out the chance in the test rows.
-    rows: test rows of all folds. duplicates: those of them with a near-duplicate in training.
+    rows: test rows of all folds. duplicates: those of them with a near-duplicate in training, by the model that finds
+    fewest: copies are near for every model.
     """
 
     task: str
@@ -162,7 +163,7 @@ def make_board(rows: Sequence[Result], metric: str) -> Board:
         reverse=True,
     )
     tests = {row.fold: row for row in rows}.values()
-    p = test(order, found, metric, overlap(rows)) if unit == "fold" else {}
+    p = compare_with_best(order, found, metric, overlap(rows)) if unit == "fold" else {}
     entries = []
     for i, setup in enumerate(order):
         mark = UNTESTED if setup not in p else LIKE_BEST if p[setup] >= LEVEL else WORSE
@@ -189,7 +190,7 @@ def make_board(rows: Sequence[Result], metric: str) -> Board:
         units=units,
         classes=max(row.classes for row in rows),
         rows=sum(row.rows_test for row in tests),
-        duplicates=sum(row.duplicates for row in tests),
+        duplicates=sum(min(row.duplicates for row in rows if row.fold == fold) for fold in folds),
         majority=mean_of([row.majority for row in tests]),
         chance=mean_of([row.chance for row in tests]),
         recipes=tuple(sorted({row.recipe for row in rows if row.recipe})),
@@ -210,7 +211,9 @@ def average(rows: Sequence[Result], unit: str) -> dict[str, dict[str, float]]:
     return found
 
 
-def test(order: Sequence[Setup], found: Mapping[Setup, Values], metric: str, ratio: float) -> dict[Setup, float]:
+def compare_with_best(
+    order: Sequence[Setup], found: Mapping[Setup, Values], metric: str, ratio: float
+) -> dict[Setup, float]:
     """Return the corrected p-values of the differences from the first setup, for those with two folds in common."""
     best = found[order[0]][metric]
     raw = {}

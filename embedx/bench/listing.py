@@ -3,11 +3,13 @@
 import csv
 import io
 import json
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from embedx.audio import show
+from embedx.bench.figures import capital
 from embedx.bench.leaderboard import BASELINES, EXPLANATION, METRICS, Board, Entry, goodness
 from embedx.bench.table import write_cell
 from embedx.bench.verdict import NAMES, choose_by_model, give_verdict, show_half
@@ -114,33 +116,73 @@ def remarks(board: Board, top: int) -> list[str]:
     return said
 
 
-def to_table(boards: Sequence[Board], top: int) -> str:
-    """Return boards for a terminal."""
-    parts = []
+def by_task(boards: Sequence[Board]) -> list[list[Board]]:
+    """Return the boards that are alike but for their shots, by shots; the one with most training rows comes last."""
+    found: dict[tuple[str, str], list[Board]] = defaultdict(list)
     for board in boards:
+        found[board.task, board.split].append(board)
+    return [sorted(same, key=lambda one: (one.shots == "all", one.shots)) for same in found.values()]
+
+
+def grid(same: Sequence[Board], top: int) -> list[list[str]]:
+    """Return what the setups of the last board reach over shots, a header first; nothing for one board alone."""
+    if len(same) == 1:
+        return []
+    scores = [{entry.setup: figure(entry, board.metric) for entry in board.entries} for board in same]
+    rows = [
+        [*map(show, (setup.model, setup.view, setup.head)), *(of.get(setup, "") for of in scores)]
+        for setup in (entry.setup for entry in same[-1].entries[:top])
+    ]
+    return [["model", "vectors", "head", *(str(board.shots) for board in same)], *rows]
+
+
+def to_table(boards: Sequence[Board], top: int) -> str:
+    """Return boards for a terminal: of each task the one with most training rows, and a table over shots."""
+    parts = []
+    for same in by_task(boards):
+        board = same[-1]
         header, found = lines(board, top)
-        rows = [header, *(line.cells for line in found)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        texts = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        parts.append("\n".join([title(board), "", *texts, "", *remarks(board, top), ""]))
+        parts += [title(board), "", *align([header, *(line.cells for line in found)]), "", *remarks(board, top), ""]
+        if few := grid(same, top):
+            parts += [f"{show(board.task)}: {NAMES[board.metric]} over training rows per class", "", *align(few), ""]
     return "\n".join([*parts, EXPLANATION, ""])
 
 
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as lines with aligned columns.
+
+    >>> align([["a", "b"], ["long", "c"]])
+    ['a     b', 'long  c']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
 def to_markdown(boards: Sequence[Board], top: int) -> str:
-    """Return boards as Markdown, the best of each in bold."""
+    """Return boards as Markdown, the best of each in bold; of each task as `to_table` does it."""
     parts = []
-    for board in boards:
+    for same in by_task(boards):
+        board = same[-1]
         header, found = lines(board, top)
         texts = [
             f"| {' | '.join(f'**{cell}**' if cell and best else cell for cell in map(escape, line.cells))} |"
             for line in found
             for best in [line.entry is board.best]
         ]
-        rule = "|" + "---|" * len(header)
         said = [f"> **{one}**" if one.startswith("LEAKY") else escape(one) for one in remarks(board, top)]
-        head = "| " + " | ".join(header) + " |"
-        parts.append("\n\n".join([f"### {escape(title(board))}", "\n".join([head, rule, *texts]), *said]))
+        parts += [f"### {escape(title(board))}", "\n".join([*head_line(header), *texts]), *said]
+        if few := grid(same, top):
+            texts = [f"| {' | '.join(map(escape, row))} |" for row in few[1:]]
+            parts += [
+                f"{capital(NAMES[board.metric])} over training rows per class:",
+                "\n".join([*head_line(few[0]), *texts]),
+            ]
     return "\n\n".join([*parts, EXPLANATION]) + "\n"
+
+
+def head_line(header: Sequence[str]) -> list[str]:
+    """Return the header of a table in Markdown, with the rule below it."""
+    return ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
 
 
 def escape(text: str) -> str:

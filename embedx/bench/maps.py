@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NEIGHBOURS = 15  # of UMAP, its own default
-NUMBERED = 8  # from so many labels on, the middle of each gets its number, since colours come twice
+NUMBERED = 8  # from so many labels on, the middle of each gets its number, since colours come twice,
+BRIEF = 3  # or itself, where no label has more characters
 MOST = 64  # labels in the legend; the rarest of more are grey
 OTHERS = "#BDBDBD"
 SHOWN = 30_000  # points of a picture: more hide each other
@@ -30,10 +31,10 @@ def project(vectors: NDArray[np.float32], labels: NDArray[np.str_], how: How = "
     neighbours; its distances and the sizes of its clusters mean nothing.
 
     Raises:
-        UsageError: fewer than three vectors, an unknown way, or umap-learn is not installed.
+        UsageError: fewer than three vectors or two columns, an unknown way, or umap-learn is not installed.
     """
-    if len(vectors) < 3:
-        raise UsageError(f"A map needs three vectors or more, not {len(vectors)}.")
+    if len(vectors) < 3 or vectors.shape[1] < 2:
+        raise UsageError(f"A map needs three vectors or more with two columns or more, not {vectors.shape}.")
     if how not in ("pca", "umap"):
         raise UsageError(f"There is no map {how!r}. Choose pca or umap.")
     if how == "umap":
@@ -65,6 +66,7 @@ def draw_map(picture: Map, title: str = "", *, seed: int = 0) -> "Figure":
     drawn = np.random.default_rng(seed).permutation(len(picture.labels))[:SHOWN]  # no label lies on top of all others
     points, labels = picture.points[drawn], picture.labels[drawn]
     size = float(np.interp(len(points), [100, 1000, 10_000], [22, 11, 3]))
+    brief = max(map(len, named)) <= BRIEF
     columns = 1 + (len(named) > 25) + (len(named) > 50)
     with styled():
         figure, (axes,) = canvas(4.6, 5.4 + 1.4 * columns)
@@ -75,10 +77,11 @@ def draw_map(picture: Map, title: str = "", *, seed: int = 0) -> "Figure":
             axes.scatter(x, y, s=size * 0.6, color=OTHERS, linewidths=0, label=f"{len(rare)} rarer labels")
         for i, name in enumerate(named):
             x, y = points[labels == name].T
-            number = f"{i + 1}  " if len(named) >= NUMBERED else ""
+            number = f"{i + 1}  " if len(named) >= NUMBERED and not brief else ""
             axes.scatter(x, y, s=size, label=f"{number}{shorten(name, 24)}", **look(i))
         if len(named) >= NUMBERED:
-            number_labels(axes, {i + 1: points[labels == name] for i, name in enumerate(named)})
+            marks = [name if brief else str(i) for i, name in enumerate(named, start=1)]
+            mark_labels(axes, {mark: points[labels == name] for mark, name in zip(marks, named, strict=True)})
         axes.set(xlabel=picture.axes[0], ylabel=picture.axes[1])
         axes.set_title(shorten(title, 60))
         axes.legend(
@@ -97,13 +100,13 @@ def look(i: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def number_labels(axes: "Axes", spots: Mapping[int, NDArray[np.float32]]) -> None:
-    """Write the number of each label at the middle of its points."""
+def mark_labels(axes: "Axes", spots: Mapping[str, NDArray[np.float32]]) -> None:
+    """Write the mark of each label at the middle of its points."""
     from matplotlib.patheffects import withStroke
 
-    for number, points in spots.items():
+    for mark, points in spots.items():
         if len(points):
             axes.annotate(
-                str(number), np.median(points, axis=0).tolist(), ha="center", va="center", fontsize=7,
+                mark, np.median(points, axis=0).tolist(), ha="center", va="center", fontsize=7,
                 fontweight="bold", path_effects=[withStroke(linewidth=2.2, foreground="white")], zorder=5,
             )  # fmt: skip

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from embedx.bench.diagnostics import COUNTED, draw_classes, draw_confusion, draw_reliability
 from embedx.bench.evidence import Map, Predictions, load_predictions
-from embedx.bench.figures import Curve, draw_layers, draw_shots, to_png
-from embedx.bench.leaderboard import Board, Entry, Setup
+from embedx.bench.figures import Curve, capital, draw_layers, draw_shots, to_png
+from embedx.bench.leaderboard import Board, Entry, Setup, goodness
 from embedx.bench.maps import draw_map
 from embedx.bench.significance import Score
 from embedx.bench.table import EVERY_LAYER, Key, Result, key
 from embedx.bench.verdict import NAMES, describe
 from embedx.metrics import Metrics, evaluate, reliability
 
+BOOTSTRAP = "Bars are 95 % intervals from resampling recordings or groups."
 LINES = 6  # curves of a figure where there are fewer models than that
 
 
@@ -46,7 +47,8 @@ def picture_layers(board: Board, metric: str, colours: Mapping[str, str]) -> Pic
             lines[model, pooling, head, layer == EVERY_LAYER].append(entry)
     if all(len(entries) < 2 for entries in lines.values()):
         return None
-    beyond = max(entry.setup.layer for entry in board.entries) + 1
+    last = max(entry.setup.layer for entry in board.entries)
+    beyond = last + 1 + last // 12  # apart from the last tick
     most = max(1, LINES // len({line[0] for line in lines}))
     drawn: dict[str, int] = defaultdict(int)
     curves = []
@@ -81,7 +83,13 @@ def picture_shots(boards: Sequence[Board], colours: Mapping[str, str]) -> Pictur
             if entry.rank is not None:
                 found[entry.setup][place] = entry.scores[board.metric]
     lines: dict[str, Setup] = {}
-    for setup in sorted(found, key=lambda one: (len(found[one]), found[one][max(found[one])].mean), reverse=True):
+    metric = boards[0].metric
+
+    def worth(setup: Setup) -> tuple[int, float]:
+        places = found[setup]
+        return len(places), goodness(places[max(places)].mean, metric)
+
+    for setup in sorted(found, key=worth, reverse=True):
         lines.setdefault(setup.model, setup)
     if not shots or all(len(found[setup]) < 2 for setup in lines.values()):
         return None
@@ -127,9 +135,6 @@ def picture_closely(close: Close) -> list[Picture]:
     return pictures
 
 
-BOOTSTRAP = "Bars are 95 % intervals from resampling recordings or groups."
-
-
 def picture_map(view: str, one: Map) -> Picture:
     """Draw a map."""
     ways = "two principal components" if one.axes[0].startswith("PC") else "a UMAP, whose distances mean little"
@@ -155,8 +160,3 @@ def band(board: Board) -> str:
     if board.unit == "seed":
         return "Bands are 95 % intervals over the choice of training rows alone, since there is one test part."
     return "Bands are 95 % intervals over folds."
-
-
-def capital(text: str) -> str:
-    """Return text with a capital first letter, the others as they are."""
-    return text[:1].upper() + text[1:]

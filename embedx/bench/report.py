@@ -9,15 +9,14 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from embedx.bench.evidence import load_maps, read_about
-from embedx.bench.figures import colours_of
-from embedx.bench.leaderboard import EXPLANATION, UNBOUNDED, Board, boards
+from embedx.bench.figures import capital, colours_of
+from embedx.bench.leaderboard import BASELINES, EXPLANATION, UNBOUNDED, Board, boards
 from embedx.bench.listing import count_runs, figure, lines
 from embedx.bench.page import Content, draw_interval, picture, table, tag, write_page
 from embedx.bench.pictures import (
     BOOTSTRAP,
     Close,
     Picture,
-    capital,
     look_closely,
     picture_closely,
     picture_layers,
@@ -33,14 +32,12 @@ FILE = "report.html"
 TITLE = "Linear probes"
 TOP = 15  # entries of a leaderboard
 PAIRS = 12  # near-duplicates that are named
-BADGES = {True: ("above chance", "good"), False: ("nothing learned", "bad"), None: ("one test part", "soft")}
+BADGES = {True: ("above chance", "good"), False: ("nothing learned", "bad"), None: ("not judged", "soft")}
 
 Tasks = list[list[Board]]  # the boards of each task, the one with all training rows first
 
 
-def write_report(
-    folder: str | Path, *, metric: str | None = None, top: int = TOP, title: str = "Linear probes"
-) -> Path:
+def write_report(folder: str | Path, *, metric: str | None = None, top: int = TOP, title: str = TITLE) -> Path:
     """Write `report.html` and `figures/*.png` from what is in a folder, and return the path of the report.
 
     Args:
@@ -83,17 +80,14 @@ def open_page(title: str, rows: Sequence[Result], tasks: Tasks) -> list[Element]
     """Return the heading and the summary of all tasks."""
     counts = (plural(len(tasks), "task"), plural(len({row.model for row in rows}), "model"), plural(len(rows), "fit"))
     made = max(row.made for row in rows)[:10]
-    header = ["task", "best setup", "metric", "score", "majority", "chance", ""]
+    header = ["task", "best setup", "metric", "score", *BASELINES, ""]
     summary: list[list[Content]] = [
         [
             tag("a", board.task, href=f"#task-{i}"),
             describe(board.best.setup),
             NAMES[board.metric],
             figure(board.best, board.metric),
-            *(
-                f"{board.baselines(board.metric)[name]:.3f}" if name in board.baselines(board.metric) else ""
-                for name in ("majority", "chance")
-            ),
+            *(number(board.baseline(name, board.metric)) for name in BASELINES),
             badge(board),
         ]
         for i, (board, *_) in enumerate(tasks, start=1)
@@ -107,11 +101,10 @@ def open_page(title: str, rows: Sequence[Result], tasks: Tasks) -> list[Element]
 
 def badge(board: Board) -> Element:
     """Return the verdict in two words."""
-    learned = give_verdict(board).learned
-    word, kind = {True: ("above chance", "good"), False: ("nothing learned", "bad"), None: ("one test part", "soft")}[
-        learned
-    ]
-    return tag("span", "leaky", kind="badge bad") if board.leaky else tag("span", word, kind=f"badge {kind}")
+    if board.leaky:
+        return tag("span", "leaky", kind="badge bad")
+    word, kind = BADGES[give_verdict(board).learned]
+    return tag("span", word, kind=f"badge {kind}")
 
 
 def describe_task(
@@ -201,7 +194,7 @@ def rank_models(board: Board) -> Element | None:
     if len(chosen) in (0, len(board.entries)):
         return None
     rows = [
-        [model, f"{one.score:.3f}", f"{one.judged:.3f}", ", ".join(f"{s.view} {s.head}" for s in one.setups)]
+        [model, number(one.score), number(one.judged), ", ".join(f"{s.view} {s.head}" for s in one.setups)]
         for model, one in chosen.items()
     ]
     return table(

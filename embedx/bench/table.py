@@ -49,6 +49,7 @@ class Result:
     majority: the share of test rows right when the commonest training label is always named.
     chance: the balanced accuracy of any constant answer, 1 / classes; with several labels per row mean prevalence.
     seconds: to fit and predict. made: ISO 8601 with zone. embedx: its version. recipe: fingerprint of the vectors.
+    data: fingerprint of the rows, what they are and how they are split; wherever the files lie.
     """
 
     task: str
@@ -80,6 +81,7 @@ class Result:
     made: str = ""
     embedx: str = ""
     recipe: str = ""
+    data: str = ""
     more: Mapping[str, str] = field(default_factory=dict)  # columns that this version does not know, as they stand
 
 

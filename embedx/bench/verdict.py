@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from embedx.audio import show
-from embedx.bench.leaderboard import LIKE_BEST, UNBOUNDED, Board, Entry, Setup, goodness
+from embedx.bench.leaderboard import LIKE_BEST, UNBOUNDED, Board, Entry, Setup, goodness, mean_of
 from embedx.bench.significance import Score, set_bar
 
 NAMES = {
@@ -31,7 +31,7 @@ class Choice:
 
     setups: tuple[Setup, ...]
     score: float
-    judged: float
+    judged: float | None
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,9 @@ def choose(board: Board, entries: Sequence[Entry]) -> Choice | None:
         return goodness(fmean(entry.values[board.metric][one] for one in board.units if one != fold), board.metric)
 
     picked = {fold: max(entries, key=lambda entry: elsewhere(entry, fold)) for fold in board.units}
-    score, judged = (
-        fmean(entry.values[metric][fold] for fold, entry in picked.items()) for metric in (board.metric, judge(board))
-    )
-    return Choice(tuple(dict.fromkeys(entry.setup for entry in picked.values())), score, judged)
+    score = fmean(entry.values[board.metric][fold] for fold, entry in picked.items())
+    judged = [entry.values.get(judge(board), {}).get(fold) for fold, entry in picked.items()]
+    return Choice(tuple(dict.fromkeys(entry.setup for entry in picked.values())), score, mean_of(judged))
 
 
 def choose_by_model(board: Board) -> dict[str, Choice]:
@@ -102,7 +101,7 @@ def give_verdict(board: Board) -> Verdict:
 def judge_best(board: Board) -> tuple[bool | None, list[str]]:
     """Return whether any setup is above chance, and the sentence that says that none is."""
     metric = judge(board)
-    values = [list(entry.values[metric].values()) for entry in board.entries]
+    values = [list(entry.values.get(metric, {}).values()) for entry in board.entries]
     complete = [some for some in values if len(some) == len(board.units)]
     if board.chance is None or not complete:
         return None, []

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from embedx import __version__
+from embedx.cli.bench import bench
 from embedx.cli.duplicates import duplicates
 from embedx.cli.extract import extract
 from embedx.cli.index import index
@@ -47,7 +48,7 @@ def cli() -> None:
 
 
 COMMANDS = (
-    *(extract, search, probe, train, predict, suggest, heads, duplicates, index, status),
+    *(extract, search, probe, train, predict, suggest, heads, bench, duplicates, index, status),
     *(rm, label, compact, verify, merge),
     *(export, import_, models, completion),
 )

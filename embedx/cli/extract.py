@@ -92,9 +92,10 @@ def extract(source: tuple[str, ...], as_json: bool, **options: Any) -> int:
 
 
 class Signals:
-    """The first SIGINT or SIGTERM asks for a clean stop, the second ends the process at once."""
+    """The first SIGINT or SIGTERM asks for a clean stop after what is in hand, the second ends the process at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, in_hand: str = "the batch") -> None:
+        self.in_hand = in_hand
         self.number = 0
 
     def received(self) -> int:
@@ -113,7 +114,7 @@ class Signals:
         if self.number:
             os._exit(128 + number)
         self.number = number
-        click.echo("\nStopping after the batch in hand; once more stops at once.", err=True)
+        click.echo(f"\nStopping after {self.in_hand} in hand; once more stops at once.", err=True)
 
 
 class Shown:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(
     cls=Sectioned,
+    short_help="Say what rows or recordings are.",
     epilog="""\b
     Examples:
       embedx predict indexes/esc --head label-logistic

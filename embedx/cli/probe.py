@@ -10,6 +10,7 @@ from embedx.cli.train import head_options, learned_label, read_settings, split_o
 
 @click.command(
     cls=Sectioned,
+    short_help="Score how well vectors tell labels apart.",
     epilog="""\b
     Examples:
       embedx probe indexes/esc

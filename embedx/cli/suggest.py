@@ -10,6 +10,7 @@ WAYS = click.Choice(["margin", "uncertainty", "diverse", "band", "random"])
 
 
 @click.command(
+    short_help="Choose the rows to label next.",
     epilog="""\b
     Examples:
       embedx suggest indexes/field --by diverse -n 30 --format csv --output next.csv
@@ -17,7 +18,7 @@ WAYS = click.Choice(["margin", "uncertainty", "diverse", "band", "random"])
       embedx suggest indexes/field --head birds --by band --of-class owl --score-band 0.4 0.6
       embedx label indexes/field next.csv
       embedx train indexes/field --name birds
-    """
+    """,
 )
 @click.argument("collection", metavar="COLLECTION")
 @click.option("--head", metavar="NAME", help="Which head judges the rows. [default: the only one, if there is one]")

@@ -91,6 +91,7 @@ def learned_label(label: tuple[str, ...]) -> str | tuple[str, ...]:
 
 @click.command(
     cls=Sectioned,
+    short_help="Fit, score and save a classifier.",
     epilog="""\b
     Examples:
       embedx train indexes/esc

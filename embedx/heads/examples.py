@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.errors import UsageError
-from embedx.heads.preparation import Array, Step, fit_chain
+from embedx.heads.preparation import Array, Step, check_chain, fit_chain
 
 Positions = NDArray[np.int64]
 ClassWeight = str | Mapping[str, float] | None
+ABSENT = -30.0  # the logit of a class without an example: a probability of 1e-13 beside a logit of 0
 HELD_OUT = 5  # one in so many rows is held out for early stopping
 
 
@@ -45,6 +46,21 @@ class Examples:
         if not self.multilabel:
             return np.unique(y[counts])
         return np.flatnonzero(((y == 1) & counts).any(axis=0) & ((y == 0) & counts).any(axis=0))
+
+    def prior(self, rows: Positions | slice = slice(None)) -> NDArray[np.float64]:
+        """Return the logits [C] of how often classes or labels are seen among some rows, by the rule of succession."""
+        truth, weights = self.one_hot()[rows], self.weights[rows]
+        weights = weights if self.multilabel else weights[:, None]
+        ayes, noes = (weights * truth).sum(axis=0), (weights * (1 - truth)).sum(axis=0)
+        return np.asarray(np.log(ayes + 1) - (np.log(noes + 1) if self.multilabel else 0))
+
+    def fill_absent(self, weight: Array, bias: Array, rows: Positions | slice = slice(None)) -> None:
+        """Write into a linear classifier, weight [C, D] and bias [C], what is said of classes without an example.
+
+        Such a class is never named; a label that all rows have, or none has, is answered by how often that was seen.
+        """
+        absent = np.setdiff1d(np.arange(len(bias)), self.present(rows))
+        weight[absent], bias[absent] = 0, self.prior(rows)[absent] if self.multilabel else ABSENT
 
     def one_hot(self) -> NDArray[np.float64]:
         """Return y as [N, C] of 0 and 1."""
@@ -101,9 +117,9 @@ class Examples:
             parts = list(splitter.split(strata, strata, self.groups))
         return [(train, held) for train, held in parts if len(train) and len(held)]
 
-    def prepare(self, rows: Positions | slice = slice(None), *, clip: bool = False) -> tuple[dict[str, Array], Array]:
+    def prepare(self, rows: Positions | slice = slice(None)) -> tuple[dict[str, Array], Array]:
         """Learn the chain of steps on some rows; return its arrays and those rows as it makes them."""
-        return fit_chain(self.chain, self.x[rows], clip)
+        return fit_chain(self.chain, self.x[rows])
 
 
 def make_examples(
@@ -145,6 +161,7 @@ def make_examples(
     y = y.astype(np.int64)
     weights = weigh(y, base, classes, multilabel, class_weight)
     examples = Examples(x, y, weights, groups, validation, classes, multilabel, chain, seed)
+    check_chain(chain, x.shape)
     learned = slice(None) if validation is None else np.flatnonzero(~validation)
     if not multilabel and len(examples.present(learned)) < 2:
         names = ", ".join(classes[number] for number in examples.present(learned))

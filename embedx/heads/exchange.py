@@ -166,9 +166,9 @@ def write_votes(graph: Graph, value: str, head: Head, arrays: dict[str, Any]) ->
     def log_share(some: str, total: str) -> str:
         return str(graph.add("Log", graph.add("Max", graph.add("Div", some, total), least)))
 
-    ayes = count(arrays["for"])
+    ayes = count(arrays["ayes"])
     if not head.multilabel:
         return log_share(ayes, graph.add("ReduceSum", ayes, middle, keepdims=1))
-    noes = count(arrays["against"])
+    noes = count(arrays["noes"])
     total = graph.add("Add", ayes, noes)
     return str(graph.add("Sub", log_share(ayes, total), log_share(noes, total)))

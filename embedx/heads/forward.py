@@ -43,7 +43,7 @@ def score(x: Array, arrays: Arrays, settings: Mapping[str, Any], multilabel: boo
 def vote(x: Floats, arrays: Arrays, settings: Mapping[str, Any], multilabel: bool) -> Floats:
     """Return the logits [N, C] of what the k nearest of the kept rows vote, by cosine.
 
-    `for` [M, C] holds the votes of a kept row for every class, and in multi-label problems `against` those against it.
+    `ayes` [M, C] are the votes of a kept row for every class, and in multi-label problems `noes` those against it.
     """
     similarity = x.astype(np.float32) @ arrays["vectors"].T
     nearest = np.argsort(-similarity, axis=1, kind="stable")[
@@ -51,10 +51,10 @@ def vote(x: Floats, arrays: Arrays, settings: Mapping[str, Any], multilabel: boo
     ]  # stable: of equal ones the first, always
     near = np.take_along_axis(similarity, nearest, axis=1).astype(np.float64)
     weight = 1 / np.maximum(1 - near, NEAR) if settings["weights"] == "distance" else np.ones_like(near)
-    ayes = np.einsum("nk,nkc->nc", weight, arrays["for"][nearest])
+    ayes = np.einsum("nk,nkc->nc", weight, arrays["ayes"][nearest])
     if not multilabel:
         return np.asarray(np.log(np.maximum(ayes / ayes.sum(axis=1, keepdims=True), LEAST)))
-    noes = np.einsum("nk,nkc->nc", weight, arrays["against"][nearest])
+    noes = np.einsum("nk,nkc->nc", weight, arrays["noes"][nearest])
     total = ayes + noes
     logits: Floats = np.log(np.maximum(ayes / total, LEAST)) - np.log(np.maximum(noes / total, LEAST))
     return logits

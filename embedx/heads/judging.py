@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from embedx.heads.examples import Examples, Positions
 from embedx.heads.forward import Floats, to_probabilities
 
-ABSENT = -30.0  # the logit of a class without an example: a probability of 1e-13 beside a logit of 0
 CRITERIA = ("balanced_accuracy", "log_loss")
 Score = tuple[float, ...]  # more is better, the first number first
 

@@ -50,10 +50,10 @@ class HeadModule(nn.Module):
     def _vote(self, x: Tensor) -> Tensor:
         similarity, nearest = (x @ self._get("vectors").T).topk(self.k, dim=1)
         weight = 1 / (1 - similarity).clamp(min=NEAR) if self.by_distance else torch.ones_like(similarity)
-        ayes = torch.einsum("nk,nkc->nc", weight, self._get("for")[nearest])
+        ayes = torch.einsum("nk,nkc->nc", weight, self._get("ayes")[nearest])
         if not self.multilabel:
             return (ayes / ayes.sum(dim=1, keepdim=True)).clamp(min=LEAST).log()
-        noes = torch.einsum("nk,nkc->nc", weight, self._get("against")[nearest])
+        noes = torch.einsum("nk,nkc->nc", weight, self._get("noes")[nearest])
         total = ayes + noes
         return (ayes / total).clamp(min=LEAST).log() - (noes / total).clamp(min=LEAST).log()
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from embedx.heads.calibration import fit_temperature
 from embedx.heads.examples import Examples, Positions
 from embedx.heads.forward import Floats
-from embedx.heads.judging import ABSENT, describe_absent
+from embedx.heads.judging import describe_absent
 from embedx.heads.preparation import Array, apply_chain
 
 UNMEASURED = 0.1  # the temperature of cosines where no group can be held out
@@ -24,10 +24,10 @@ def fit_knn(examples: Examples, settings: Mapping[str, Any]) -> tuple[dict[str, 
     kept = weights.any(axis=1)
     arrays |= {
         "vectors": x[kept].astype(np.float32),
-        "for": (weights * truth)[kept].astype(np.float32),
+        "ayes": (weights * truth)[kept].astype(np.float32),
     }
     if examples.multilabel:
-        arrays["against"] = (weights * (1 - truth))[kept].astype(np.float32)
+        arrays["noes"] = (weights * (1 - truth))[kept].astype(np.float32)
     notes = describe_absent(examples)
     if kept.sum() < settings["k"]:
         notes.append(f"There are {kept.sum()} training rows, fewer than k: all of them vote.")
@@ -54,12 +54,11 @@ def choose_temperature(examples: Examples) -> tuple[float, list[str]]:
     """Return the temperature for cosines of rows that were held out, fold after fold."""
     logits, truth = [], []
     for train, held in examples.folds(INNER_FOLDS):
-        known = examples.present(train)
-        arrays, x = examples.prepare(train, clip=True)
+        arrays, x = examples.prepare(train)
         weight, bias = find_prototypes(examples, train, x)
         found = apply_chain(len(examples.chain), arrays, examples.x[held]) @ weight.T + bias
         if examples.multilabel:
-            found[:, np.setdiff1d(np.arange(found.shape[1]), known)] = 0  # a constant says nothing about a scale
+            found[:, ~weight.any(axis=1)] = 0  # a constant says nothing about a scale
         logits.append(found)
         truth.append(examples.y[held])
     if not logits:
@@ -70,17 +69,12 @@ def choose_temperature(examples: Examples) -> tuple[float, list[str]]:
 def find_prototypes(examples: Examples, rows: Positions | slice, x: Floats) -> tuple[Floats, NDArray[np.float64]]:
     """Return weight [C, D] and bias [C] at a temperature of 1."""
     y, weights = examples.one_hot()[rows], examples.weights[rows]
-    if not examples.multilabel:
-        weight = mean_direction(x, y * weights[:, None])
-        bias = np.full(len(weight), ABSENT)
-        bias[examples.present(rows)] = 0
-        return weight, bias
-    ayes, noes = weights * y, weights * (1 - y)
-    weight = mean_direction(x, ayes) - mean_direction(x, noes)
-    bias = np.log((ayes.sum(axis=0) + 1) / (noes.sum(axis=0) + 1))
-    known = examples.present(rows)
-    bias[known] = 0
-    weight[np.setdiff1d(np.arange(len(weight)), known)] = 0
+    if examples.multilabel:
+        weight = mean_direction(x, weights * y) - mean_direction(x, weights * (1 - y))
+    else:
+        weight = mean_direction(x, weights[:, None] * y)
+    bias = np.zeros(len(weight))
+    examples.fill_absent(weight, bias, rows)
     return weight, bias
 
 

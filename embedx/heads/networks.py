@@ -4,6 +4,7 @@ It is judged by rows of groups that are not trained on, and the best epoch count
 """
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,8 @@ from embedx.heads.preparation import Array, apply_chain
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-BLIND_EPOCHS = 30  # where no row can be held out; about where early stopping ends on small sets
-Build = Callable[[tuple[int, ...], int], "nn.Module"]  # shape of a row, number of classes
+BLIND_EPOCHS, BLIND_STEPS = 30, 200  # at least, where no row can be held out; early stopping ends about there
+Build = Callable[[tuple[int, ...], int], "nn.Sequential"]  # shape of a row, number of classes
 Learned = tuple[dict[str, Array], dict[str, Any]]
 
 
@@ -26,26 +27,29 @@ def fit_mlp(examples: Examples, settings: Mapping[str, Any]) -> Learned:
     """Return the arrays of a network with one hidden layer, and how its training went."""
     from torch import nn
 
-    def build(shape: tuple[int, ...], classes: int) -> "nn.Module":
+    def build(shape: tuple[int, ...], classes: int) -> "nn.Sequential":
         hidden, dropout = nn.Linear(shape[0], settings["hidden"]), nn.Dropout(settings["dropout"])
         return nn.Sequential(hidden, nn.ReLU(), dropout, nn.Linear(settings["hidden"], classes))
 
     names = {"0.weight": "hidden.weight", "0.bias": "hidden.bias", "3.weight": "weight", "3.bias": "bias"}
     arrays, state, learned = train_network(build, examples, settings)
-    return arrays | {names[name]: array for name, array in state.items()}, learned
+    arrays |= {names[name]: array for name, array in state.items()}
+    examples.fill_absent(arrays["weight"], arrays["bias"])
+    return arrays, learned
 
 
 def fit_weighted_layers(examples: Examples, settings: Mapping[str, Any]) -> Learned:
     """Return the arrays of a linear classifier on a weighted sum of layers; the weights are learned, and sum to 1."""
     from torch import nn
 
-    def build(shape: tuple[int, ...], classes: int) -> "nn.Module":
+    def build(shape: tuple[int, ...], classes: int) -> "nn.Sequential":
         return nn.Sequential(make_mixture(shape[0], settings["mixture_rate"]), nn.Linear(shape[1], classes))
 
     arrays, state, learned = train_network(build, examples, settings)
     powers = np.exp(settings["mixture_rate"] * state["0.strength"].astype(np.float64))
     mixture = powers / powers.sum()
     arrays |= {"mixture": mixture, "weight": state["1.weight"], "bias": state["1.bias"]}
+    examples.fill_absent(arrays["weight"], arrays["bias"])
     return arrays, {"layer_weights": mixture.tolist(), **learned}
 
 
@@ -77,6 +81,7 @@ def train_network(
     held out is much of what there is to learn (spoken digits of 3 speakers: 0.51 right instead of 0.41).
     """
     train, held = examples.hold_out()
+    blind = max(BLIND_EPOCHS, math.ceil(BLIND_STEPS / math.ceil(len(examples) / settings["batch_size"])))
     everything, nothing = np.arange(len(examples)), np.zeros(0, np.int64)
     notes = describe_absent(examples)
     if len(held):
@@ -84,8 +89,8 @@ def train_network(
         if settings["refit"]:
             arrays, state, _ = train_once(build, examples, everything, nothing, settings, history["best_epoch"])
     else:
-        arrays, state, history = train_once(build, examples, everything, nothing, settings, BLIND_EPOCHS)
-        notes.append(f"No group could be held out for early stopping: trained for {BLIND_EPOCHS} epochs.")
+        arrays, state, history = train_once(build, examples, everything, nothing, settings, blind)
+        notes.append(f"No group could be held out for early stopping: trained for {blind} epochs.")
     return arrays, state, history | {"held_out_rows": len(held), "notes": notes}
 
 
@@ -98,7 +103,7 @@ def train_once(
     """
     import torch
 
-    arrays, x = examples.prepare(train, clip=True)
+    arrays, x = examples.prepare(train)
     foreign = apply_chain(len(examples.chain), arrays, examples.x[held])
     chosen = settings["device"]
     try:
@@ -117,6 +122,8 @@ def train_once(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(examples.seed)
         network = build(x.shape[1:], len(examples.classes)).to(device)
+        prior = torch.tensor(examples.prior(train), dtype=torch.float32)
+        network[-1].bias.data = prior.to(device)  # rare labels would take most of the training to get there
         history = descend(network, given, truth, weights, score if len(held) else None, examples, settings, epochs)
     return arrays, {name: tensor.cpu().numpy() for name, tensor in network.state_dict().items()}, history
 

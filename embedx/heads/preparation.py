@@ -24,19 +24,19 @@ STEPS = {
     "PCA(n, whiten)": "the same, each to deviation 1",
 }
 PATTERN = re.compile(r"(Standardise|Centre|Unit)\(\)|PCA\(\s*([1-9]\d{0,6})\s*(,\s*whiten\s*)?\)")
-FLAT = 1e-7  # of the largest deviation: a direction with less has rounding errors only, and is not blown up to 1
+FLAT = 1e-7  # of the largest deviation: a direction with less holds rounding errors, which must not be blown up to 1
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a chain; `dim` and `whiten` are those of a PCA."""
+    """One step of a chain; `dim` and `whiten` are of a PCA, and 0 and False otherwise."""
 
     name: str
-    dim: int | None = None
+    dim: int = 0
     whiten: bool = False
 
     def __str__(self) -> str:
-        return f"{self.name}({'' if self.dim is None else self.dim}{', whiten' if self.whiten else ''})"
+        return f"{self.name}({self.dim or ''}{', whiten' if self.whiten else ''})"
 
 
 def read_chain(text: str) -> tuple[Step, ...]:
@@ -58,25 +58,42 @@ def read_chain(text: str) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def fit_chain(chain: Sequence[Step], x: Array, clip: bool = False) -> tuple[dict[str, Array], NDArray[np.float64]]:
-    """Learn every step on the vectors [N, D] that the one before makes; return the arrays and the vectors [N, D'].
-
-    Of several layers [N, L, D] each is standardised or centred by itself. With `clip` a PCA takes what there is where
-    rows are too few, as in an inner fold of those that it was checked for.
+def check_chain(chain: Sequence[Step], shape: tuple[int, ...]) -> None:
+    """Refuse steps that vectors of this shape, [N, D] or [N, L, D], cannot take.
 
     Raises:
         UsageError: a PCA asks for more directions than there are, or has several layers before it.
     """
+    rows, *rest = shape
+    for step in chain:
+        if not step.dim:
+            continue
+        if len(rest) > 1:
+            raise UsageError(f"{step} in head_model works on one view; weighted-layers has several. Leave it out.")
+        if step.dim > min(rows, *rest):
+            raise UsageError(
+                f"{step} in head_model asks for {step.dim} directions, but {rows} training rows of {rest[0]} "
+                f"dimensions have {min(rows, *rest)} at most. Give a smaller number."
+            )
+        rest = [step.dim]
+
+
+def fit_chain(chain: Sequence[Step], x: Array) -> tuple[dict[str, Array], NDArray[np.float64]]:
+    """Learn every step on the vectors [N, D] that the one before makes; return the arrays and the vectors [N, D'].
+
+    Of several layers [N, L, D] each is standardised or centred by itself. In an inner fold that has fewer rows than a
+    PCA wants directions it takes what there is.
+    """
     arrays: dict[str, Array] = {}
     x = np.asarray(x, np.float64)
     for place, step in enumerate(chain):
-        learned = fit_step(step, x, clip)
+        learned = fit_step(step, x)
         arrays |= {f"step{place}.{name}": array for name, array in learned.items()}
         x = apply_step(learned, x)
     return arrays, x
 
 
-def fit_step(step: Step, x: NDArray[np.float64], clip: bool) -> dict[str, Array]:
+def fit_step(step: Step, x: NDArray[np.float64]) -> dict[str, Array]:
     """Return arrays of a step: a `mean` to take away, `components` [D', D] to project on, a `scale` to divide by."""
     if step.name == "Unit":
         return {}
@@ -87,23 +104,14 @@ def fit_step(step: Step, x: NDArray[np.float64], clip: bool) -> dict[str, Array]
 
         scaler = StandardScaler().fit(x.reshape(len(x), -1))  # a constant dimension gets the scale 1
         return {"mean": scaler.mean_.reshape(x.shape[1:]), "scale": scaler.scale_.reshape(x.shape[1:])}
-    if x.ndim != 2:
-        raise UsageError(f"{step} in head_model works on one view; weighted-layers has several. Leave it out.")
-    most = min(x.shape)
-    if step.dim is None or (step.dim > most and not clip):
-        raise UsageError(
-            f"{step} in head_model asks for {step.dim} directions, but {len(x)} training rows of {x.shape[1]} "
-            f"dimensions have {most} at most. Give a smaller number."
-        )
     from sklearn.decomposition import PCA
 
     solver = "covariance_eigh" if x.shape[0] > x.shape[1] else "full"  # both exact; each the quicker where it is used
-    model = PCA(min(step.dim, most), svd_solver=solver).fit(x)
-    learned = {"mean": model.mean_, "components": model.components_}
-    if step.whiten:
-        scale = np.sqrt(model.explained_variance_)
-        learned["scale"] = np.where(scale > FLAT * scale.max(), scale, 1.0)
-    return learned
+    model = PCA(min(step.dim, *x.shape), svd_solver=solver).fit(x)
+    scale = np.sqrt(model.explained_variance_)
+    flat = scale <= FLAT * scale.max()
+    learned = {"mean": model.mean_, "components": np.where(flat[:, None], 0.0, model.components_)}
+    return learned | ({"scale": np.where(flat, 1.0, scale)} if step.whiten else {})
 
 
 def apply_chain(count: int, arrays: Arrays, x: Array) -> NDArray[np.float64]:
