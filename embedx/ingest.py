@@ -222,6 +222,7 @@ class Run:
         self.on_progress = on_progress
         self.interrupted = interrupted
         self.about = about
+        self.dtype = store.dtype
         self.number = 0  # of the run in the store, once there is something to commit
         self.next_id = store.next_id()
         self.finished: list[Pending] = []
@@ -233,7 +234,7 @@ class Run:
         for (pending, row), vectors, flags in self.embedder.embed(self._read()):
             pending.waiting -= 1
             with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
-                fits = all(np.isfinite(vector.astype(self.store.dtype)).all() for vector in vectors.values())
+                fits = all(np.isfinite(vector.astype(self.dtype)).all() for vector in vectors.values())
             if not fits:
                 pending.fail(
                     "non-finite", f"The model makes no finite vector of {show(row.path)} at {row.start_s:g} s."
