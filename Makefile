@@ -27,6 +27,7 @@ bench: $(READY)
 	$(RUN)/python benchmarks/search.py
 	$(RUN)/python benchmarks/probe.py
 	$(RUN)/python benchmarks/extraction.py
+	$(RUN)/python benchmarks/growth.py
 
 reliability: $(READY)
 	$(RUN)/python benchmarks/reliability.py $(PARTS) $(if $(SCALE),--scale $(SCALE))

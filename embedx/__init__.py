@@ -12,7 +12,7 @@ kept in a store with its metadata, indexed, and searched. The file list reads as
     pooling   frames -> vectors                          hear      the extractors as a HEAR module
     embedder  windows -> vectors: batches, device       (tensors end here, arrays begin)
     store/    rows, vectors, failures and recipe: the truth, one SQLite file
-    difference  what of a corpus a store lacks
+    difference  what of a corpus a store lacks           request  what a user asks of a model -> an embedder
     index/    nearest neighbours: derived, disposable    indexing  keeps them true to the store
     ingest    corpus + embedder -> store                 search/   file, row, vector, examples or text -> hits
     upkeep    remove, label, compact, merge              checkup   what is damaged, and its repair
@@ -33,13 +33,18 @@ kept in a store with its metadata, indexed, and searched. The file list reads as
     cli/      options in, results out                    synth     a labelled corpus made of nothing
 """
 
-from embedx.collection import Collection, open
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from embedx.errors import EmbedxError
-from embedx.ingest import Progress, extract
-from embedx.intake import import_vectors
 from embedx.recipe import Recipe
-from embedx.search import Hit, Hits
-from embedx.upkeep import merge
+
+if TYPE_CHECKING:
+    from embedx.collection import Collection, open
+    from embedx.ingest import Progress, extract
+    from embedx.intake import import_vectors
+    from embedx.search import Hit, Hits
+    from embedx.upkeep import merge
 
 __all__ = [
     "Collection",
@@ -54,3 +59,21 @@ __all__ = [
     "open",
 ]
 __version__ = "0.1.0"
+HOMES = {  # what is exposed -> where it lives: it is imported when it is asked for, so that `embedx --help` is quick
+    **dict.fromkeys(("Collection", "open"), "collection"),
+    **dict.fromkeys(("Progress", "extract"), "ingest"),
+    **dict.fromkeys(("Hit", "Hits"), "search"),
+    "import_vectors": "intake",
+    "merge": "upkeep",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module 'embedx' has no attribute {name!r}")
+    globals()[name] = found = getattr(import_module(f"embedx.{HOMES[name]}"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,6 +6,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from embedx.corpus import Item
@@ -71,12 +72,9 @@ def compare(
                 found.moved[path] = replace(there, mtime_ns=wanted.mtime_ns)
     lost = [one for path, one in known.items() if path not in by_path and not one.reason and not os.path.lexists(path)]
     find_moved(found, lost, hash_content)
-    origins = store.sources()
-    found.vanished = [
-        path
-        for path in known
-        if path not in by_path and path not in found.moved and belongs(path, origins.get(path, ()), sources)
-    ]
+    gone = [path for path in known if path not in by_path and path not in found.moved]
+    origins = store.sources() if gone else {}
+    found.vanished = [path for path in gone if belongs(path, origins.get(path, ()), sources)]
     return found
 
 
@@ -127,12 +125,22 @@ def belongs(path: str, origins: Sequence[str], sources: Sequence[str]) -> bool:
 
 def describe(path: str, items: Sequence[Item]) -> Recording:
     """Return what is known of a recording before it is opened."""
-    stretches = json.dumps([[item.start_s, item.end_s] for item in items])
+    stretches = write_stretches(tuple((item.start_s, item.end_s) for item in items))
     try:
         status = os.stat(path)
     except (OSError, ValueError):
         return Recording(path, -1, -1, stretches)  # reading it will say why
     return Recording(path, status.st_size, status.st_mtime_ns, stretches)
+
+
+@lru_cache(4096)  # most corpora know one only: every recording whole
+def write_stretches(stretches: tuple[tuple[float, float | None], ...]) -> str:
+    """Return the stretches of a recording as they are stored.
+
+    >>> write_stretches(((0.0, None),))
+    '[[0.0, null]]'
+    """
+    return json.dumps(stretches)
 
 
 def name_sources(source: Any) -> list[str]:

@@ -18,15 +18,15 @@ from embedx.collection import Collection
 from embedx.corpus import Item, read_corpus
 from embedx.decoding import Decoder, borrow_decoder
 from embedx.difference import Difference, compare, name_sources, parse_shard
-from embedx.errors import AudioError, DecoderDied, Interrupted, UsageError
+from embedx.errors import AudioError, DecoderDied, Interrupted
 from embedx.recipe import Recipe
+from embedx.request import Request, check_choice
 from embedx.store import FILE_NAME, Recording, Row, Store, Vectors
-from embedx.windows import CHANNELS, TAILS, Window, count_windows
+from embedx.windows import Window, count_windows
 
 if TYPE_CHECKING:
     from embedx.embedder import Embedder
 
-WHOLE_S = 60.0  # up to here a recording is one row when no window is asked for: attention is quadratic in time
 DTYPES = ("float32", "float16")
 LOOKED_AT = 64  # headers for an estimate of the size
 COMMIT_CLIPS = 256  # recordings, or
@@ -133,67 +133,62 @@ def extract(
         ModelError: the model cannot be loaded, or the collection was made by another recipe.
         LockedError, StoreError, DiskError: the collection cannot be written. What was committed stays.
     """
-    check_window(window, hop, max_seconds)
-    check_choice("tail", tail, TAILS)
-    check_choice("channels", channels, CHANNELS)
     check_choice("store_dtype", store_dtype, DTYPES)
+    how = (window, hop, tail, channels, trim_silence, max_seconds)
+    asked = Request(model, layers, pooling, *how, device, precision, backend, batch_seconds, allow_pickle)
     part = parse_shard(shard)
     items = read_corpus(source, layout, label, group)
-
-    from embedx import extractors
-    from embedx.embedder import BATCH_SECONDS, Embedder, pick_layers, pick_poolings
-
-    poolings = pick_poolings(pooling)
-    extractor = extractors.load(model, allow_pickle=allow_pickle, backend=backend)
-    whole_s = WHOLE_S if extractor.max_samples is None else min(WHOLE_S, extractor.max_samples / extractor.sample_rate)
-    if extractor.max_samples is not None and window is not None and window > whole_s:
-        raise UsageError(f"This model hears {whole_s:g} s at most, so a window cannot be {window:g} s long.")
-    family, place = extractors.resolve(model)
-    recipe = Recipe(
-        extractor=family,
-        source=place,
-        weights=extractor.weights,
-        sample_rate=extractor.sample_rate,
-        layers=pick_layers(layers, extractor.layers),
-        poolings=poolings,
-        window_s=window,
-        whole_s=whole_s,
-        hop_s=hop if hop is not None else window,
-        tail=tail,
-        channels=channels,
-        trim_silence=trim_silence,
-        max_seconds=max_seconds,
-    )
-    seconds = BATCH_SECONDS if batch_seconds is None else batch_seconds
-    embedder = Embedder(extractor, recipe, device=device, precision=precision, batch_seconds=seconds)
     by_path: dict[str, list[Item]] = {}
     for item in items:
         by_path.setdefault(item.path, []).append(item)
+    mark = asked.mark()
+    embedder: Embedder | None = None
+    known = remember(out, mark, wait)
+    if known is None:
+        embedder = asked.load()
+        known = embedder.recipe, embedder.extractor.dim
+    recipe, dim = known
     report = on_progress or (lambda progress: None)
     if dry_run:
-        out = out if os.path.isfile(os.path.join(out, FILE_NAME)) else empty_collection(recipe, extractor.dim)
+        out = out if os.path.isfile(os.path.join(out, FILE_NAME)) else empty_collection(recipe, dim)
         opened = Store(out)
         recipe.require_same(opened.recipe, os.fspath(out))
     else:
-        opened = Store.create(out, recipe, extractor.dim, store_dtype, wait=wait)
+        opened = Store.create(out, recipe, dim, store_dtype, wait=wait)
     with opened as store, borrow_decoder() as decoder:
         sources = name_sources(source)
         difference = compare(
             store, by_path, sources, decoder.hash_content, shard=part, checksum=checksum, retry_failed=retry_failed
         )
-        run = Run(store, embedder, decoder, difference, report, interrupted, sources)
+        progress = plan(store, difference, decoder)
         if dry_run:
-            report(run.progress)
+            report(progress)
             return Collection(out, model=model, allow_pickle=allow_pickle)
-        settle(store, difference, by_path, run.progress, prune)
-        run.finish()
+        if difference.todo and embedder is None:
+            embedder = asked.load()
+            embedder.recipe.require_same(store.recipe, os.fspath(out))
+        settle(store, difference, by_path, progress, prune)
+        report(progress)
+        if embedder is not None and difference.todo:
+            about = {"sources": sources, "request": mark}
+            Run(store, embedder, decoder, difference.todo, progress, report, interrupted, about).finish()
     collection = Collection(out, model=model, allow_pickle=allow_pickle)
     if len(collection):
         collection.indexes.settle(collection.recipe.default_view)
     return collection
 
 
-@dataclass
+def remember(folder: str | os.PathLike[str], mark: str | None, wait: bool) -> tuple[Recipe, int] | None:
+    """Return recipe and dimension of a collection whose last run was asked for the same, None if there is no such."""
+    if mark is None or not os.path.isfile(os.path.join(folder, FILE_NAME)):
+        return None
+    with Store(folder, wait=wait) as store:
+        if store.last_run().get("request") != mark:
+            return None
+        return store.recipe, next(iter(store.views.values()))
+
+
+@dataclass(slots=True)
 class Pending:
     """A recording on its way: its rows come in one by one, in the order of the embedder's batches."""
 
@@ -217,44 +212,32 @@ class Run:
         store: Store,
         embedder: "Embedder",
         decoder: Decoder,
-        difference: Difference,
+        todo: Sequence[tuple[Recording, Sequence[Item]]],
+        progress: Progress,
         on_progress: Callable[[Progress], None],
         interrupted: Callable[[], int],
-        sources: Sequence[str],
+        about: Mapping[str, Any],
     ) -> None:
         self.store = store
         self.embedder = embedder
         self.decoder = decoder
+        self.progress = progress
         self.on_progress = on_progress
         self.interrupted = interrupted
-        self.sources = sources
+        self.about = about
+        self.dtype = store.dtype
         self.number = 0  # of the run in the store, once there is something to commit
         self.next_id = store.next_id()
         self.finished: list[Pending] = []
         self.committed = time.monotonic()
-        self.todo = [Pending(recording, items) for recording, items in difference.todo]
-        rows = expected_rows([one.recording.path for one in self.todo], embedder.recipe, decoder)
-        width = embedder.extractor.dim * np.dtype(store.dtype).itemsize
-        self.progress = Progress(
-            total=len(self.todo) + difference.present + difference.failed.total(),
-            present=difference.present,
-            failures=Counter(difference.failed),
-            new=len(difference.new),
-            edited=len(difference.edited),
-            retried=len(difference.retried),
-            moved=len(difference.moved),
-            vanished=len(difference.vanished),
-            expected_rows=rows,
-            expected_bytes=rows * len(embedder.recipe.views) * width,
-        )
+        self.todo = [Pending(recording, items) for recording, items in todo]
 
     def finish(self) -> None:
         """Do all that is missing; see `extract`."""
-        self.on_progress(self.progress)
         for (pending, row), vectors, flags in self.embedder.embed(self._read()):
             pending.waiting -= 1
             with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
-                fits = all(np.isfinite(vector.astype(self.store.dtype)).all() for vector in vectors.values())
+                fits = all(np.isfinite(vector.astype(self.dtype)).all() for vector in vectors.values())
             if not fits:
                 pending.fail(
                     "non-finite", f"The model makes no finite vector of {show(row.path)} at {row.start_s:g} s."
@@ -340,7 +323,7 @@ class Run:
 
     def _commit(self) -> None:
         if self.finished:
-            self.number = self.number or self.store.start_run(settings(self.embedder, self.sources))
+            self.number = self.number or self.store.start_run(settings(self.embedder, self.about))
             self.store.add([(one.recording, one.rows) for one in self.finished], self.number)
         for one in self.finished:
             if one.recording.reason:
@@ -354,6 +337,25 @@ class Run:
             self.on_progress(self.progress)
         self.finished.clear()
         self.committed = time.monotonic()
+
+
+def plan(store: Store, difference: Difference, decoder: Decoder) -> Progress:
+    """Return where a run stands before it begins, and what is to be expected of it."""
+    todo, recipe = difference.todo, store.recipe
+    rows = expected_rows([recording.path for recording, _ in todo], recipe, decoder)
+    width = sum(store.views.values()) * np.dtype(store.dtype).itemsize
+    return Progress(
+        total=len(todo) + difference.present + difference.failed.total(),
+        present=difference.present,
+        failures=Counter(difference.failed),
+        new=len(difference.new),
+        edited=len(difference.edited),
+        retried=len(difference.retried),
+        moved=len(difference.moved),
+        vanished=len(difference.vanished),
+        expected_rows=rows,
+        expected_bytes=rows * width,
+    )
 
 
 def settle(
@@ -387,46 +389,28 @@ def expected_rows(paths: Sequence[str], recipe: Recipe, decoder: Decoder) -> int
 
 def update_labels(store: Store, by_path: Mapping[str, Sequence[Item]]) -> None:
     """Give the rows that are there the labels and metadata of their items. What an item does not say is kept."""
+    if not any(item.label or item.group or item.split or item.meta for items in by_path.values() for item in items):
+        return
     changed = []
-    for row in store.rows():
+    for row in store.each_row():
         items = by_path.get(row.path, ())
         if row.stretch < len(items):
             item = items[row.stretch]
-            new = replace(
-                row,
-                label=item.label or row.label,
-                group=item.group or row.group,
-                split=item.split or row.split,
-                meta={**row.meta, **item.meta},
-            )
-            if new != row:
-                changed.append(new)
+            label, group, split = item.label or row.label, item.group or row.group, item.split or row.split
+            meta = {**row.meta, **item.meta}
+            if (label, group, split, meta) != (row.label, row.group, row.split, row.meta):
+                changed.append(replace(row, label=label, group=group, split=split, meta=meta))
     if changed:
         store.relabel(changed)
 
 
-def settings(embedder: "Embedder", sources: Sequence[str]) -> dict[str, Any]:
+def settings(embedder: "Embedder", about: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is recorded of a run and is no part of the recipe."""
     return {
-        "sources": list(sources),
+        **about,
         "device": embedder.device,
         "precision": embedder.precision,
         "backend": embedder.backend,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **{name: version(name) for name in ("embedx", "torch", "transformers", "numpy", "soxr", "soundfile")},
     }
-
-
-def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
-    """Refuse a word that is none of those allowed."""
-    if value not in allowed:
-        raise UsageError(f"{name} is one of {', '.join(allowed)}, not {value!r}.")
-
-
-def check_window(window: float | None, hop: float | None, max_seconds: float | None) -> None:
-    """Refuse windows that cannot be cut."""
-    for name, value, most in (("window", window, 3600), ("hop", hop, 3600), ("max_seconds", max_seconds, 1e9)):
-        if value is not None and not 0.01 <= value <= most:
-            raise UsageError(f"{name} is in seconds, from 0.01 to {most:g}, not {value}.")
-    if hop is not None and window is None:
-        raise UsageError("hop says how far apart windows start: give a window too.")

@@ -22,7 +22,7 @@ import pytest
 import soundfile
 
 import embedx
-from embedx.cli import cli, run
+from embedx.cli import load_command, run
 
 WriteWav = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
@@ -216,7 +216,7 @@ def test_search_help_has_headings_and_fits_a_screen(capsys: Capture) -> None:
         "Other",
     ]
     options = {line.split()[0] for line in text.splitlines() if line.startswith("  -")}
-    for param in cli.commands["search"].params:
+    for param in load_command("search").params:
         assert not isinstance(param, click.Option) or param.opts[0] in options
 
 

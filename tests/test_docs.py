@@ -14,7 +14,7 @@ import pytest
 from nbclient import NotebookClient
 
 import embedx
-from embedx.cli import cli
+from embedx.cli import COMMANDS, load_command
 from embedx.errors import EmbedxError
 
 ROOT = Path(__file__).parents[1]
@@ -62,13 +62,13 @@ SHOWN = "\n".join(blocks(README + (ROOT / "docs/heads.md").read_text(encoding="u
 
 @pytest.mark.parametrize("words", commands(SHOWN), ids=" ".join)
 def test_commands_in_the_readme_and_of_heads_parse(words: list[str]) -> None:
-    command = cli.commands[words[1]]
+    command = load_command(words[1])
     command.make_context(words[1], list(words[2:]))
 
 
-@pytest.mark.parametrize("name", cli.commands)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_examples_that_parse(name: str) -> None:
-    command = cli.commands[name]
+    command = load_command(name)
     assert command.help
     assert command.epilog is not None
     assert "Example" in command.epilog
@@ -98,7 +98,7 @@ def test_options_of_a_command_are_keywords_of_the_api(name: str) -> None:
     }
     opening = set(inspect.signature(embedx.open).parameters)
     keywords = set(inspect.signature(functions[name]).parameters) - {"self"}
-    options = {one.name for one in cli.commands[name].params}
+    options = {one.name for one in load_command(name).params}
     assert keywords - options <= {"on_progress", "interrupted"}
     of_output = {"form", "columns", "as_json", "output", "save_clips", "report"}
     assert options - keywords <= {"collection", "queries", "sweep"} | of_output | opening

@@ -122,16 +122,18 @@ def read_folder(root: str, layout: str) -> list[Item]:
             )
         return items
     items = list(walk(root))
-    classes = [os.path.relpath(os.path.dirname(item.path), root).split(os.sep)[0] for item in items]
-    one_per_class = len(set(classes)) > 1 and os.curdir not in classes
+    below = len(os.path.join(root, ""))
+    classes = [item.path[below:].rpartition(os.sep)[0].partition(os.sep)[0] for item in items]  # empty: in the root
+    one_per_class = len(set(classes)) > 1 and "" not in classes
     if layout == "folders" or (layout == "auto" and one_per_class):
-        names = [None if name == os.curdir else text(name) for name in classes]
-        items = [replace(item, label=name) for item, name in zip(items, names, strict=True)]
+        items = [replace(item, label=text(name)) for item, name in zip(items, classes, strict=True)]
     return items
 
 
 def name_columns(items: Sequence[Item], label: str | None, group: str | None, root: str) -> list[Item]:
     """Fill label and group from the column, or by the regular expression, that the user named."""
+    if label is None and group is None:
+        return list(items)
     values: dict[str, list[str | None]] = {}
     for target, rule in (("label", label), ("group", group)):
         values[target] = [look_up(item, rule, root) if rule else getattr(item, target) for item in items]

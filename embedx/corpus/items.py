@@ -8,7 +8,7 @@ from typing import Any
 from embedx.audio import SUFFIXES, show
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """A recording, or a stretch of it in seconds, that is to be embedded."""
 

@@ -149,6 +149,35 @@ def decode(text: bytes) -> str:
     return text.decode("utf-8", "surrogateescape")
 
 
+COUNTERS = """
+    CREATE TEMP TABLE changed (name TEXT PRIMARY KEY, count INTEGER NOT NULL, total INTEGER NOT NULL) WITHOUT ROWID;
+    INSERT INTO changed VALUES ('rows', 0, 0), ('recordings', 0, 0);
+""" + "".join(
+    f"""
+    CREATE TEMP TRIGGER {table}_{event} AFTER {event} ON main.{table} BEGIN
+        UPDATE changed SET count = count {sign} 1, total = total {sign} {row}.id WHERE name = '{table}';
+    END;
+    """
+    for table in ("rows", "recordings")
+    for event, sign, row in (("INSERT", "+", "NEW"), ("DELETE", "-", "OLD"))
+)
+
+
+def count_changes(db: sqlite3.Connection) -> None:
+    """Let a connection count the rows and recordings that come and go, cascades too: a commit takes its own time only.
+
+    The counters are of the connection alone, so that nothing of them is in the file. See `changed`.
+    """
+    db.executescript(COUNTERS)
+
+
+def changed(db: sqlite3.Connection) -> dict[str, tuple[int, int]]:
+    """Return by how much the tally has changed since this was asked last, which is to be in the same transaction."""
+    found = db.execute("SELECT name, count, total FROM changed").fetchall()
+    db.execute("UPDATE changed SET count = 0, total = 0")
+    return {name: (count, total) for name, count, total in found}
+
+
 def tally(db: sqlite3.Connection) -> dict[str, tuple[int, int]]:
     """Return the number and the sum of the ids of rows and of recordings: a page that is lost takes no trace along."""
     return {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from embedx.cli import cli
+from embedx.cli import COMMANDS
 from tests.reliability.oracle import Contents, alike, examine
 from tests.reliability.shim import Nursery
 
@@ -28,7 +28,7 @@ class Deed:
     @property
     def exists(self) -> bool:
         """Whether this embedx has the command."""
-        return self.arguments(Path(), Path())[0] in cli.commands
+        return self.arguments(Path(), Path())[0] in COMMANDS
 
 
 def extracted(nursery: Nursery, corpus: Path, out: Path) -> None:

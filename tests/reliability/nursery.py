@@ -19,8 +19,8 @@ import wave
 from typing import Any
 
 MODULES = (
-    "embedx.cli embedx.ingest embedx.embedder embedx.extractors.logmel embedx.search embedx.collection "
-    "faiss pandas soundfile soxr sqlite3"
+    "embedx.cli.extract embedx.cli.upkeep embedx.ingest embedx.embedder embedx.extractors.logmel embedx.search "
+    "embedx.collection faiss pandas soundfile soxr sqlite3"
 )
 
 

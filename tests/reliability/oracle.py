@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +76,7 @@ def alike(some: list[Held] | None, others: list[Held] | None) -> bool:
     if some is None or others is None or len(some) != len(others):
         return some is others
     for one, other in zip(some, others, strict=True):
-        if {**vars(one.row), "id": 0} != {**vars(other.row), "id": 0} or one.vectors.keys() != other.vectors.keys():
+        if replace(one.row, id=0) != replace(other.row, id=0) or one.vectors.keys() != other.vectors.keys():
             return False
         for view in one.vectors:
             a, b = (np.frombuffer(held.vectors[view], np.float32) for held in (one, other))

@@ -17,7 +17,8 @@ from tests.reliability.shim import compile_shim, environment
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 2  # the cores of CI
 LOCK = "embedx/store/lock.py"
-STORE, INGEST, INDEXING = "embedx/store/__init__.py", "embedx/ingest.py", "embedx/indexing.py"
+STORE, READING, WRITING = "embedx/store/__init__.py", "embedx/store/reading.py", "embedx/store/writing.py"
+INGEST, INDEXING = "embedx/ingest.py", "embedx/indexing.py"
 FLUSHED = "tests/reliability/test_durability.py::test_what_is_acknowledged_has_been_flushed[extract]"
 POWER = "tests/reliability/test_durability.py::test_the_power_may_fail_after_any_call[extract]"
 KILLED = "tests/reliability/test_kills.py::test_killed_at_any_call[extract]"
@@ -47,7 +48,7 @@ SABOTAGES = (
     Sabotage("SQLite flushes nothing", STORE, "synchronous = FULL", "synchronous = OFF", FLUSHED),
     Sabotage("files are not flushed", "embedx/disk.py", "os.fsync(handle.fileno())", "pass", FLUSHED),
     Sabotage("folders are not flushed", "embedx/disk.py", "        os.fsync(handle)\n", "        pass\n", POWER),
-    Sabotage("vectors are not checked", STORE, "vector_sum(table, number, blob) != stored", "False", DAMAGED),
+    Sabotage("vectors are not checked", READING, "vector_sum(table, number, blob) != stored", "False", DAMAGED),
     Sabotage(
         "no lock", LOCK, "fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", SECOND_WRITER
     ),
@@ -61,7 +62,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "a recording comes before its rows",
-        STORE,
+        WRITING,
         "number = self._insert_recording(recording, run)\n",
         "number = self._insert_recording(recording, run); self._db.execute('COMMIT'); self._db.execute('BEGIN')\n",
         READER,
@@ -72,7 +73,7 @@ SABOTAGES = (
     ),
     Sabotage("resume forgets", "embedx/difference.py", "wanted, there = describe(path, items), known.get(path)",
              "wanted, there = describe(path, items), None", AGAIN),
-    Sabotage("ids come back", STORE, "coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'rows'",
+    Sabotage("ids come back", WRITING, "coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'rows'",
              "coalesce(max(id), 0) + 1 FROM rows", IDS),
     Sabotage("one commit at the end", INGEST, "len(self.finished) >= COMMIT_CLIPS or waited > COMMIT_SECONDS", "False",
              READER),

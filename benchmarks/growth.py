@@ -1,0 +1,190 @@
+"""Measure how a collection grows to 100 000 recordings, and write its part of BENCHMARKS.md.
+
+    python benchmarks/growth.py                        1 000, 10 000 and 100 000 files; half an hour, 1.5 GB of disk
+    python benchmarks/growth.py --files 200,2000       fewer
+    python benchmarks/growth.py --json                 print the figures, and leave BENCHMARKS.md alone
+
+The files are WAVs of 0.3 s at 8 kHz, so that what is not the model's work shows. Every run is a process of its own that
+has loaded the model before the clock starts. The smallest corpus is run anew before and after every other: on a busy
+machine only times of the same minutes compare.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+from page import ROOT, write_part
+
+Figures = dict[str, float]
+COMMANDS = {  # what is done again over a corpus that has not changed -> further arguments
+    "nothing to do": (),
+    "dry run": ("--dry-run",),
+    "nothing to do, with a manifest of labels": ("--label", "species"),
+}
+
+
+def main() -> None:
+    """Make the corpora, measure, and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--files", default="1000,10000,100000")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--child", nargs=2, metavar=("SOURCE", "OUT"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(extract(*options.child)))
+        return
+    sizes = [int(size) for size in options.files.split(",")]
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(Path(folder), sizes)
+    if options.json:
+        print(json.dumps(figures))
+    else:
+        write_part("Growth", describe(figures))
+
+
+def measure(folder: Path, sizes: list[int]) -> dict[str, Any]:
+    """Return what runs over corpora of these sizes took, and what doing it again takes at the largest."""
+    for size in sizes:
+        write_corpus(folder / str(size), size)
+    runs: list[Figures] = []
+    for size in [sizes[0], *(one for larger in sizes[1:] for one in (larger, sizes[0]))]:
+        out = folder / f"out-{len(runs)}"
+        done = run([__file__, "--child", str(folder / str(size)), str(out)])
+        runs.append({"files": size} | json.loads(done.stdout))
+        if size == sizes[-1]:
+            largest = out
+    source = str(folder / str(sizes[-1]))
+    again = {name: do_again(source, largest, name, more) for name, more in COMMANDS.items()}
+    return {"runs": runs, "again": again}
+
+
+def write_corpus(folder: Path, size: int) -> None:
+    """Write short WAVs of noise, 1 000 to a folder, and a manifest with a label and two more columns."""
+    random = np.random.default_rng(size)
+    lines = ["path,species,site,night"]
+    for number in range(size):
+        file = folder / f"night{number // 1000:03d}" / f"{number:06d}.wav"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with wave.open(str(file), "wb") as opened:
+            opened.setnchannels(1)
+            opened.setsampwidth(2)
+            opened.setframerate(8000)
+            opened.writeframes(random.integers(-9000, 9000, 2400, "<i2").tobytes())
+        lines.append(f"{file},{number % 10},{number % 7},{number // 1000}")
+    folder.with_suffix(".csv").write_text("\n".join(lines) + "\n")
+
+
+def extract(source: str, out: str) -> Figures:
+    """Extract a corpus in this process; return seconds, of which in commits, CPU seconds and peak memory in MB."""
+    import embedx
+    import embedx.embedder  # with torch, before the clock starts
+    from embedx.decoding import stop_idle
+    from embedx.store import Store
+
+    spent = [0.0]
+
+    def timed(work: Callable[..., Any]) -> Callable[..., Any]:
+        def measured(*given: Any) -> Any:
+            begun = time.perf_counter()
+            result = work(*given)
+            spent[0] += time.perf_counter() - begun
+            return result
+
+        return measured
+
+    Store.add = timed(Store.add)  # type: ignore[method-assign]
+    begun, worked = time.perf_counter(), time.process_time()
+    embedx.extract(source, out=out, layout="files").close()
+    seconds, cpu = time.perf_counter() - begun, time.process_time() - worked
+    stop_idle()
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "seconds": seconds,
+        "cpu_s": cpu + children.ru_utime + children.ru_stime,
+        "commit_s": spent[0],
+        "memory_mb": peak_memory(),
+    }
+
+
+def peak_memory() -> float:
+    """Return the most that this process has had in memory, in MB."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+
+
+def do_again(source: str, out: Path, name: str, more: tuple[str, ...]) -> Figures:
+    """Call the command over a corpus that is there already; return its seconds, and its CPU seconds."""
+    words = ["-m", "embedx", "extract", f"{source}.csv" if "label" in name else source, "-o", str(out), *more]
+    if "label" in name:
+        run(words)  # the first time it writes the labels
+    else:
+        words += ["--layout", "files"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begun = time.perf_counter()
+    run(words)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": time.perf_counter() - begun, "cpu_s": cpu}
+
+
+def run(words: list[str]) -> "subprocess.CompletedProcess[str]":
+    """Run Python in a process of its own."""
+    variables = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, *words], env=variables, stdout=subprocess.PIPE, text=True, check=True)
+
+
+def describe(figures: dict[str, Any]) -> str:
+    """Return the part of the page."""
+    runs = figures["runs"]
+    small = [one for one in runs if one["files"] == runs[0]["files"]]
+    lines = []
+    for place, one in enumerate(runs):
+        if place == 0 or one["files"] != runs[0]["files"]:
+            near = [runs[place - 1], runs[place + 1]] if place else small
+            same = small if place == 0 else [one]
+            shown = {name: mean(each[name] for each in same) for name in one}
+            ratio = per_thousand(shown, "cpu_s") / mean(per_thousand(each, "cpu_s") for each in near)
+            lines.append(
+                f"| {one['files']} | {per_thousand(shown, 'seconds'):.2f} | {per_thousand(shown, 'cpu_s'):.2f} | "
+                f"{ratio:.2f} | {shown['commit_s'] / shown['seconds']:.2%} | {shown['memory_mb']:.0f} |"
+            )
+    again = [f"| {name} | {one['seconds']:.1f} | {one['cpu_s']:.1f} |" for name, one in figures["again"].items()]
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    return "\n".join(
+        [
+            f"Made by `python benchmarks/growth.py` on {time.strftime('%Y-%m-%d')} at commit {commit.stdout.strip()}: "
+            f"{os.cpu_count()} cores, load {os.getloadavg()[1]:.1f} from all that ran on them, "
+            f"Python {platform.python_version()}. WAVs of 0.3 s at 8 kHz by logmel; the model is loaded before the "
+            "clock starts, the index is built before it stops.",
+            "",
+            f"| files | s per 1 000 | CPU s per 1 000 | CPU against {runs[0]['files']} files just before and after | "
+            "of the time in commits | peak memory, MB |",
+            "|---|---|---|---|---|---|",
+            *lines,
+            "",
+            f"| again over {runs[-2]['files']} files, the whole command | s | CPU s |",
+            "|---|---|---|",
+            *again,
+        ]
+    )
+
+
+def per_thousand(one: Figures, name: str) -> float:
+    """Return a figure for every 1 000 files."""
+    return one[name] / one["files"] * 1000
+
+
+if __name__ == "__main__":
+    main()
