@@ -19,8 +19,7 @@ import numpy as np
 import sklearn
 import torch
 from numpy.typing import NDArray
-from page import ROOT, write_part
-from search import processor
+from page import ROOT, processor, write_part
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
