@@ -57,6 +57,7 @@ class Embedder:
         self.device = pick_device(device)
         self.precision = pick_precision(precision)
         self.extractor = extractor.to(self.device)
+        self.backend: str = getattr(extractor, "backend", "reference")
         self.recipe = recipe
         self.budget = max(1, int(batch_seconds * extractor.sample_rate))  # samples in a batch, padding included
 

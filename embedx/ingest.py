@@ -76,6 +76,7 @@ def extract(
     layout: str = "auto",
     device: str = "auto",
     precision: str = "auto",
+    backend: str = "auto",
     batch_seconds: float | None = None,
     store_dtype: str = "float32",
     allow_pickle: bool = False,
@@ -110,6 +111,8 @@ def extract(
             "files".
         device: "auto", "cpu" or "cuda".
         precision: "auto" (float32), "float32", "bfloat16" or "float16".
+        backend: "fast" (our own forward, of Wav2Vec2, HuBERT and their like), "reference" (the library's), or "auto":
+            the fast one where there is one. It changes the speed, and vectors by less than 1e-5.
         batch_seconds: audio in one batch; it changes the speed, never the vectors.
         store_dtype: "float32", or "float16" for half the size.
         allow_pickle: read weights from a pickle (.bin, .pth) where there is no safetensors file.
@@ -141,7 +144,7 @@ def extract(
     from embedx.embedder import BATCH_SECONDS, Embedder, pick_layers, pick_poolings
 
     poolings = pick_poolings(pooling)
-    extractor = extractors.load(model, allow_pickle=allow_pickle)
+    extractor = extractors.load(model, allow_pickle=allow_pickle, backend=backend)
     whole_s = WHOLE_S if extractor.max_samples is None else min(WHOLE_S, extractor.max_samples / extractor.sample_rate)
     if extractor.max_samples is not None and window is not None and window > whole_s:
         raise UsageError(f"This model hears {whole_s:g} s at most, so a window cannot be {window:g} s long.")
@@ -408,6 +411,7 @@ def settings(embedder: "Embedder", sources: Sequence[str]) -> dict[str, Any]:
         "sources": list(sources),
         "device": embedder.device,
         "precision": embedder.precision,
+        "backend": embedder.backend,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **{name: version(name) for name in ("embedx", "torch", "transformers", "numpy", "soxr", "soundfile")},
     }

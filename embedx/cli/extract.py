@@ -14,6 +14,7 @@ import click
 from embedx.cli.output import print_json, size
 from embedx.corpus import LAYOUTS
 from embedx.errors import EXIT_SOME_FAILED
+from embedx.extractors import BACKENDS
 from embedx.ingest import DTYPES
 from embedx.windows import CHANNELS, TAILS
 
@@ -53,6 +54,13 @@ NAMED_FAILURES = 5  # failed files that the summary names; `embedx status --fail
 @click.option("--layout", type=click.Choice(LAYOUTS), default="auto", show_default=True, help="How a folder is read.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--precision", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
+@click.option(
+    "--backend",
+    type=click.Choice(BACKENDS),
+    default="auto",
+    show_default=True,
+    help="Whose forward; fast has few models.",
+)
 @click.option("--batch-seconds", type=float, metavar="S", help="Audio in one batch; changes speed, not vectors.")
 @click.option("--store-dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
 @click.option("--allow-pickle", is_flag=True, help="Read weights from a .bin or .pth if there is no safetensors.")

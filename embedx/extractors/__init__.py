@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedx.errors import ModelError
+from embedx.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from embedx.extractors.base import Extractor
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 NAMES = ("logmel", "mfcc", "yamnet", "vggish", "melspec-resnet18")  # families that are a model by themselves
 FAMILIES = (*NAMES, "huggingface", "torchaudio", "plugin")  # modules here (- becomes _), each with a function load
 VARIABLES = {"yamnet": "EMBEDX_YAMNET_WEIGHTS", "vggish": "EMBEDX_VGGISH_WEIGHTS"}  # each may name a weights file
+BACKENDS = ("auto", "fast", "reference")  # auto: the fast forward for models that it knows, the library's for others
 BUNDLES = ("WAV2VEC2_", "HUBERT_", "WAVLM_", "VOXPOPULI_", "XLSR_")  # how torchaudio's names of speech models begin
 
 
@@ -78,19 +79,27 @@ def guess_family(model: str) -> str:
     )
 
 
-def load(model: str, *, allow_pickle: bool = False) -> "Extractor":
+def load(model: str, *, allow_pickle: bool = False, backend: str = "auto") -> "Extractor":
     """Load an extractor by name, on the CPU, ready to run.
 
     Weights are read from safetensors; a pickle (.bin, .pth, .pt) only with `allow_pickle`, and even then by torch's
-    reader that takes nothing but tensors.
+    reader that takes nothing but tensors. `backend` is "fast" (`embedx.extractors.fast`), "reference" (the library's
+    own forward), or "auto": the fast one, where there is one for the model.
 
     Raises:
         ModelError: the name is unknown, or its weights are missing or wrong.
+        UsageError: the backend is unknown, or there is no fast one for the model.
     """
+    if backend not in BACKENDS:
+        raise UsageError(f"Unknown backend {backend!r}. Backends: {', '.join(BACKENDS)}.")
     family, source = resolve(model)
     module = importlib.import_module(f"embedx.extractors.{family.replace('-', '_')}")
     extractor: Extractor = module.load(source, allow_pickle=allow_pickle)
-    return extractor
+    if backend == "reference" or (backend == "auto" and family not in ("huggingface", "torchaudio")):
+        return extractor
+    from embedx.extractors.fast import hasten
+
+    return hasten(extractor, required=backend == "fast")
 
 
 def entry_point(name: str) -> EntryPoint | None:

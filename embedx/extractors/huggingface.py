@@ -36,6 +36,7 @@ class Transformer:
     """
 
     max_samples: int | None = None
+    epsilon = EPSILON
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         front_end = checkpoint.front_end

@@ -42,6 +42,7 @@ class BundleEncoder:
     """
 
     max_samples: int | None = None
+    epsilon = EPSILON
 
     def __init__(self, model: Any, normalise: bool, sample_rate: int, settings: dict[str, Any]) -> None:
         convolutions = model.feature_extractor.conv_layers
