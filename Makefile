@@ -26,6 +26,7 @@ bench: $(READY)
 	$(RUN)/python benchmarks/extractors.py
 	$(RUN)/python benchmarks/search.py
 	$(RUN)/python benchmarks/probe.py
+	$(RUN)/python benchmarks/extraction.py
 
 reliability: $(READY)
 	$(RUN)/python benchmarks/reliability.py $(PARTS) $(if $(SCALE),--scale $(SCALE))

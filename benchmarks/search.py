@@ -21,7 +21,7 @@ from typing import Any
 import faiss
 import numpy as np
 from numpy.typing import NDArray
-from page import ROOT, write_part
+from page import ROOT, processor, write_part
 
 from embedx.index import KINDS, Draft, VectorIndex
 from embedx.index.exact import unit
@@ -190,15 +190,6 @@ def faiss_ids(index: Any, queries: Floats) -> NDArray[np.int64]:
     """Search a faiss index that counts rows from 0 by itself."""
     found: NDArray[np.int64] = index.search(queries, 10)[1] + 1
     return found
-
-
-def processor() -> str:
-    """Return the name of the processor, where the system says it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(one.split(":")[1].strip() for one in lines if one.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def main() -> None:

@@ -1,0 +1,241 @@
+"""Measure extraction against what people write, and write its part of BENCHMARKS.md. `make bench` runs it; 10 minutes.
+
+The shape of HuBERT-base with random weights, made clips from a seed. Speeds are seconds of audio for a second of one
+core, by the processor time of a single thread, so that other work on the machine counts little; all take turns. From
+files to vectors is by the clock, with all threads.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+import torchaudio
+import transformers
+from numpy.typing import NDArray
+from page import ROOT, processor, write_part
+
+import embedx
+from embedx import extractors
+from embedx.embedder import Embedder
+from embedx.extractors import onednn
+from embedx.recipe import Recipe
+from embedx.windows import Window
+
+Floats = NDArray[np.float32]
+Way = Callable[[Sequence[Floats]], list[Floats]]  # clips at 16 kHz -> a vector of each
+SHARED = Path(os.environ.get("EMBEDX_SHARED") or ROOT.parent / "shared")
+RATE = 16_000
+BATCH = 8  # what tutorials take
+LAYERS, DIM, WIDE, CHANNELS = 12, 768, 3072, 512
+STRIDES = ((10, 5), *4 * ((3, 2),), *2 * ((2, 2),))
+POSITION = 128 * 48  # products that make one number of the positional convolution
+
+
+def operations(samples: int) -> float:
+    """Return the floating-point operations of the model on a clip: two for each product of weights or in attention."""
+    products, rows = 0, samples
+    for i, (kernel, stride) in enumerate(STRIDES):
+        rows = (rows - kernel) // stride + 1
+        products += rows * kernel * (CHANNELS if i else 1) * CHANNELS
+    linears = CHANNELS * DIM + POSITION * DIM + LAYERS * (4 * DIM * DIM + 2 * DIM * WIDE)
+    return 2.0 * (products + rows * linears + LAYERS * 2 * rows * rows * DIM)
+
+
+def peak(dtype: torch.dtype) -> float:
+    """Return the most operations a second that a linear reaches on one thread, by oneDNN or by what torch takes."""
+    x, weight = torch.randn(2048, 1024).to(dtype), torch.randn(1024, 1024).to(dtype)
+    ways = [lambda: torch.nn.functional.linear(x, weight)]
+    if onednn.is_fused(dtype):
+        fused = onednn.fused_linear(weight, None, gelu=False)
+        ways.append(lambda: fused(x))
+    return 2 * 2048 * 1024 * 1024 / min(timed(way) for way in ways for _ in range(20))
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Return the processor time of this thread for it, in seconds."""
+    begun = time.thread_time()
+    work()
+    return time.thread_time() - begun
+
+
+def plain_loop(model: Any) -> Way:
+    """Return what tutorials teach: batches as the clips come, padded to the longest, the mean over all frames."""
+    front_end = transformers.Wav2Vec2FeatureExtractor()
+
+    def embed(clips: Sequence[Floats]) -> list[Floats]:
+        vectors: list[Floats] = []
+        for start in range(0, len(clips), BATCH):
+            batch = list(clips[start : start + BATCH])
+            inputs = front_end(batch, sampling_rate=RATE, padding=True, return_tensors="pt")
+            with torch.no_grad():
+                vectors += [one.numpy() for one in model(inputs.input_values).last_hidden_state.mean(dim=1)]
+        return vectors
+
+    return embed
+
+
+def pipeline(model: Any) -> Way:
+    """Return transformers' feature extraction, which hears sound if the front end stands where it wants a tokenizer."""
+    front_end: Any = transformers.Wav2Vec2FeatureExtractor()
+    run: Any = transformers.FeatureExtractionPipeline(model=model, tokenizer=front_end, framework="pt")
+    return lambda clips: [run(clip, return_tensors=True)[0].mean(dim=0).numpy() for clip in clips]
+
+
+def bundle_loop(model: Any) -> Way:
+    """Return a loop over torchaudio's model, clip by clip."""
+    from torchaudio.models.wav2vec2.utils import import_huggingface_model
+
+    bundle = import_huggingface_model(model).eval()
+
+    def embed(clips: Sequence[Floats]) -> list[Floats]:
+        vectors = []
+        for clip in clips:
+            wave = torch.from_numpy(clip)[None]
+            with torch.inference_mode():
+                wave = torch.nn.functional.layer_norm(wave, wave.shape)
+                vectors.append(bundle.extract_features(wave)[0][-1][0].mean(dim=0).numpy())
+        return vectors
+
+    return embed
+
+
+def ours(folder: str, backend: str, precision: str = "float32") -> Way:
+    """Return embedx."""
+    extractor = extractors.load(folder, backend=backend)
+    recipe = Recipe("huggingface", folder, extractor.weights, RATE, extractor.layers[-1:], ("mean",))
+    embedder = Embedder(extractor, recipe, device="cpu", precision=precision)
+
+    def embed(clips: Sequence[Floats]) -> list[Floats]:
+        windows = ((i, Window(0.0, len(clip) / RATE, clip)) for i, clip in enumerate(clips))
+        found = {key: vectors[recipe.default_view] for key, vectors, _ in embedder.embed(windows)}
+        return [found[i] for i in range(len(clips))]
+
+    return embed
+
+
+def compare(title: str, ways: dict[str, Way], clips: Sequence[Floats], peaks: dict[str, float]) -> Iterator[str]:
+    """Yield a table of all ways over some clips; the first is what the others are compared with."""
+    seconds, work = sum(map(len, clips)) / RATE, sum(operations(len(clip)) for clip in clips)
+    alone = ways["embedx, reference, float32"]
+    truth = [alone([clip])[0] for clip in clips]
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(2):
+        for name in list(ways)[:: -1 if turn else 1]:
+            taken[name].append(timed(lambda: ways[name](clips)))  # noqa: B023  # called at once
+    yield f"### {title}\n"
+    yield "| | x real time, one core | x the plain loop | share of the matmul peak | median 1 - cos to the clip alone |"
+    yield "|---|---|---|---|---|"
+    base = min(next(iter(taken.values())))
+    for name, way in ways.items():
+        least, vectors = min(taken[name]), way(clips)
+        share = work / least / peaks["bfloat16" if "bfloat16" in name else "float32"]
+        wrong = np.median([1 - cosine(a, b) for a, b in zip(vectors, truth, strict=True)])
+        yield f"| {name} | {seconds / least:.1f} | {base / least:.2f} | {share:.0%} | {max(wrong, 0):.0e} |"
+
+
+def cosine(a: Floats, b: Floats) -> float:
+    """Return the cosine of two vectors, in float64."""
+    return float(np.dot(a, b.astype(np.float64)) / np.linalg.norm(a.astype(np.float64)) / np.linalg.norm(b))
+
+
+def from_files(folder: str, loop: Way, count: int) -> Iterator[str]:
+    """Yield a table of spoken digits, files to vectors by the clock, with all threads."""
+    paths = sorted((SHARED / "data/fsdd/recordings").glob("*.wav"))[:: 2000 // count][:count]
+
+    def plain() -> None:
+        clips = []
+        for path in paths:
+            samples, rate = soundfile.read(path, dtype="float32")
+            clips.append(soxr.resample(samples, rate, RATE).astype(np.float32))
+        loop(clips)
+
+    def extract(**options: str) -> None:
+        with tempfile.TemporaryDirectory() as out:
+            embedx.extract([str(path) for path in paths], model=folder, out=Path(out) / "c", **options).close()  # type: ignore[arg-type]
+
+    ways: dict[str, Callable[[], None]] = {
+        "plain loop (the model is loaded already)": plain,
+        "embedx.extract, reference": lambda: extract(backend="reference"),
+        "embedx.extract, fast, float32": extract,
+        "embedx.extract, fast, bfloat16": lambda: extract(precision="bfloat16"),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(2):
+        for name in list(ways)[:: -1 if turn else 1]:
+            begun = time.perf_counter()
+            ways[name]()
+            taken[name].append(time.perf_counter() - begun)
+    base = min(next(iter(taken.values())))
+    yield f"### {count} spoken digits (FSDD, 0.14 to 2.3 s), from files to a collection, by the clock\n"
+    yield "| | s | x the plain loop |"
+    yield "|---|---|---|"
+    for name, times in taken.items():
+        yield f"| {name} | {min(times):.1f} | {base / min(times):.2f} |"
+
+
+def main() -> None:
+    """Measure everything, and write the part."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=int, default=24, help="clips of the mixed corpus")
+    parser.add_argument("--files", type=int, default=400, help="spoken digits")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    threads = torch.get_num_threads()
+    random = np.random.default_rng(options.seed)
+    torch.manual_seed(options.seed)
+    mixed = [int(RATE * np.exp(random.uniform(np.log(0.3), np.log(30)))) for _ in range(options.clips)]
+    batches = [mixed[start : start + BATCH] for start in range(0, len(mixed), BATCH)]
+    padding = sum(max(batch) * len(batch) for batch in batches) / sum(mixed)
+    torch.set_num_threads(1)
+    peaks = {"float32": peak(torch.float32), "bfloat16": peak(torch.bfloat16)}
+    parts = [
+        f"Made by `python benchmarks/extraction.py` on {time.strftime('%Y-%m-%d')} at commit {commit.strip()}: "
+        f"{os.cpu_count()} cores of {processor()}, torch {torch.__version__}, transformers {transformers.__version__}, "
+        f"torchaudio {torchaudio.__version__}, Python {platform.python_version()}; load {os.getloadavg()[0]:.1f} at "
+        f"the start. HuBERT-base's shape, random weights. One thread reaches {peaks['float32'] / 1e9:.0f} GFLOP/s of "
+        f"matrix products in float32 and {peaks['bfloat16'] / 1e9:.0f} in bfloat16, oneDNN or MKL, whichever is "
+        f"quicker; 5 s of audio are {operations(5 * RATE) / 1e9:.0f} GFLOP.\n",
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        model = transformers.HubertModel(transformers.HubertConfig()).eval()
+        model.set_attn_implementation("eager")
+        model.save_pretrained(folder)
+        transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
+        ways = {
+            "plain loop, batches of 8, float32": plain_loop(model),
+            'transformers, pipeline("feature-extraction")': pipeline(model),
+            "torchaudio, clip by clip": bundle_loop(model),
+            "embedx, reference, float32": ours(folder, "reference"),
+            "embedx, fast, float32": ours(folder, "fast"),
+            "embedx, fast, bfloat16": ours(folder, "fast", "bfloat16"),
+        }
+        titles = {
+            f"{options.clips} clips of 0.3 to 30 s (log-uniform); the loop pads by {padding:.1f}": mixed,
+            "16 clips of 5 s": [5 * RATE] * 16,
+        }
+        for title, lengths in titles.items():
+            clips = [random.standard_normal(n, dtype=np.float32) * np.float32(0.1) for n in lengths]
+            parts += [*compare(title, ways, clips, peaks), ""]
+            print("\n".join(parts[-9:]), flush=True)
+        torch.set_num_threads(threads)
+        if (SHARED / "data/fsdd").is_dir():
+            parts += from_files(folder, ways["plain loop, batches of 8, float32"], options.files)
+    print("\n".join(parts))
+    write_part("Extraction", "\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
