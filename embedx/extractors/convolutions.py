@@ -18,6 +18,7 @@ from embedx.extractors.masking import MaskedGroupNorm, receptive_field
 from embedx.extractors.onednn import Layer, linear
 
 TILE = 64  # frames that go through all convolutions together; 8 MB of the first one's output in float32
+TILE_GPU = 4096  # there it is calls that cost, not memory: 512 MB
 Piece = tuple[int, int, int]  # clip, its first frame, frames
 
 
@@ -41,7 +42,7 @@ class Convolutions:
         kernel, stride = self.strides[0]
         waves = F.pad(waves, (0, self.spare * self.hop + kernel)).to(self.dtype)
         features = []
-        for tile in cut(counts, TILE):
+        for tile in cut(counts, TILE if waves.is_cpu else TILE_GPU):
             parts = []
             for clip, begin, frames in tile:
                 rows = (frames + self.spare) * self.hop // stride
