@@ -147,7 +147,8 @@ def compare(title: str, ways: dict[str, Way], clips: Sequence[Floats], peaks: di
 
 def cosine(a: Floats, b: Floats) -> float:
     """Return the cosine of two vectors, in float64."""
-    return float(np.dot(a, b.astype(np.float64)) / np.linalg.norm(a.astype(np.float64)) / np.linalg.norm(b))
+    one, two = a.astype(np.float64), b.astype(np.float64)
+    return float(one @ two / np.linalg.norm(one) / np.linalg.norm(two))
 
 
 def from_files(folder: str, loop: Way, count: int) -> Iterator[str]:

@@ -14,7 +14,6 @@ from typing import Any, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import pad_sequence
 
 from embedx.errors import UsageError
@@ -67,10 +66,8 @@ class Fast:
         self.layers, self.dim, self.weights = reference.layers, reference.dim, reference.weights
         self.min_samples, self.max_samples = reference.min_samples, reference.max_samples
         self.networks: dict[torch.dtype, Network] = {}
-        for module in reference.model.modules():
-            if parametrize.is_parametrized(module, "weight"):  # weight norm, which cannot be sent to another process
-                parametrize.remove_parametrizations(module, "weight")
-                module._load_state_dict_pre_hooks.clear()  # it leaves one
+        position = transformer_of(reference.model).pos_conv_embed
+        position.conv = resolve_weight_norm(position.conv)
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the asked hidden states, in float32; see `Extractor.frames`.
@@ -110,9 +107,8 @@ class Network:
     """The encoder for one type of numbers. Base models normalise behind each half of a block, large ones before it."""
 
     def __init__(self, model: Any, dtype: torch.dtype) -> None:
-        bundle = hasattr(model.encoder, "transformer")  # torchaudio's names are transformers', but for their places
-        transformer = model.encoder.transformer if bundle else model.encoder
-        blocks = transformer.layers
+        transformer = transformer_of(model)
+        bundle, blocks = transformer is not model.encoder, transformer.layers
         self.norm_first = blocks[0].layer_norm_first if bundle else model.config.do_stable_layer_norm
         self.convolutions = Convolutions(model.feature_extractor.conv_layers, dtype)
         self.projection = Projection((model.encoder if bundle else model).feature_projection, dtype)
@@ -200,6 +196,18 @@ class Block:
     def feed(self, x: Tensor) -> Tensor:
         """[N, D] -> [N, 4 D] -> [N, D]."""
         return self.narrow(self.widen(x.to(self.dtype)))
+
+
+def transformer_of(model: Any) -> Any:
+    """Return the module with the positional convolution and the blocks; torchaudio's lies one level further down."""
+    return getattr(model.encoder, "transformer", model.encoder)
+
+
+def resolve_weight_norm(conv: Any) -> nn.Conv1d:
+    """Return a convolution with the weights that a weight-normed one works with; that one could not be pickled."""
+    plain = nn.Conv1d(conv.in_channels, conv.out_channels, conv.kernel_size, padding=conv.padding, groups=conv.groups)
+    plain.load_state_dict({"weight": conv.weight, "bias": conv.bias})
+    return plain.requires_grad_(False)
 
 
 def dense(*modules: nn.Linear, dtype: torch.dtype, gelu: bool = False) -> Layer:
