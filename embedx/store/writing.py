@@ -12,7 +12,7 @@ from embedx.store.lock import Lock
 from embedx.store.mending import column_kinds, mend
 from embedx.store.reading import LISTED, Reader, listed
 from embedx.store.rows import Recording, Row, Vectors
-from embedx.store.schema import changed, checksum, explained, fill_sums, vector_sum
+from embedx.store.schema import changed, checksum, count_added, explained, fill_sums, vector_sum
 
 
 class Writer(Reader):
@@ -35,33 +35,31 @@ class Writer(Reader):
 
     def add(self, batch: Iterable[tuple[Recording, Sequence[tuple[Row, Vectors]]]], run: int) -> None:
         """Store recordings with all their rows and vectors in one transaction; one that was there is replaced."""
+        batch = list(batch)
+        ids = [row.id for _, rows in batch for row, _ in rows]
         with self._transaction():
             tables = self._tables()
-            recordings: list[int] = []
-            added: list[Row] = []
-            for recording, rows in batch:
-                self._db.execute("DELETE FROM recordings WHERE path = ?", (os.fsencode(recording.path),))
-                number = self._insert_recording(recording, run)
+            numbers = self._insert_recordings([recording for recording, _ in batch], run)
+            self._db.executemany(
+                'INSERT INTO rows (id, recording, stretch, start_s, end_s, label, "group", split, flags, meta) '
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    (row.id, number, row.stretch, row.start_s, row.end_s, row.label, row.group, row.split,
+                     ",".join(row.flags), json.dumps(dict(row.meta)))
+                    for number, (_, rows) in zip(numbers, batch, strict=True)
+                    for row, _ in rows
+                ),
+            )  # fmt: skip
+            for view, (table, _, kind) in tables.items():
+                blobs = ((row.id, vectors[view].astype(kind).tobytes()) for _, rows in batch for row, vectors in rows)
                 self._db.executemany(
-                    'INSERT INTO rows (id, recording, stretch, start_s, end_s, label, "group", split, flags, meta) '
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    [
-                        (row.id, number, row.stretch, row.start_s, row.end_s, row.label, row.group, row.split,
-                         ",".join(row.flags), json.dumps(dict(row.meta)))
-                        for row, _ in rows
-                    ],
-                )  # fmt: skip
-                for view, (table, _, kind) in tables.items():
-                    blobs = [(row.id, vectors[view].astype(kind).tobytes()) for row, vectors in rows]
-                    self._db.executemany(
-                        f"INSERT INTO {table} (id, checksum, vector) VALUES (?, ?, ?)",
-                        [(row_id, vector_sum(table, row_id, blob), blob) for row_id, blob in blobs],
-                    )
-                recordings.append(number)
-                added += [row for row, _ in rows]
-            fill_sums(self._db, "recordings", f"WHERE id IN {LISTED}", (listed(recordings),))
-            fill_sums(self._db, "rows", f"WHERE id IN {LISTED}", (listed([row.id for row in added]),))
-            self._note_columns(dict(row.meta) for row in added)
+                    f"INSERT INTO {table} (id, checksum, vector) VALUES (?, ?, ?)",
+                    ((number, vector_sum(table, number, blob), blob) for number, blob in blobs),
+                )
+            for name, added in (("recordings", numbers), ("rows", ids)):
+                fill_sums(self._db, name, f"WHERE id IN {LISTED}", (listed(added),))
+                count_added(self._db, name, added)
+            self._note_columns(dict(row.meta) for _, rows in batch for row, _ in rows)
             self._grow()
 
     def relabel(self, rows: Iterable[Row]) -> None:
@@ -145,18 +143,22 @@ class Writer(Reader):
         with explained(self.file):
             self._db.execute("VACUUM")
 
-    def _insert_recording(self, one: Recording, run: int) -> int:
-        """Insert a recording, still without its checksum, and return its id."""
-        values = (
-            os.fsencode(one.path), one.size, one.mtime_ns, one.content_hash, one.duration_s, one.rate, one.channels,
-            one.stretches, "failed" if one.reason else "ok", one.reason, one.detail, ",".join(one.flags), run,
+    def _insert_recordings(self, recordings: Sequence[Recording], run: int) -> range:
+        """Insert recordings in the place of what was there, still without checksums, and return their ids."""
+        self._db.executemany("DELETE FROM recordings WHERE path = ?", [(os.fsencode(one.path),) for one in recordings])
+        [(first,)] = self._query("SELECT coalesce(max(id), 0) + 1 FROM recordings")
+        numbers = range(first, first + len(recordings))
+        self._db.executemany(
+            "INSERT INTO recordings (id, path, size, mtime_ns, content_hash, duration_s, rate, channels, stretches, "
+            "status, reason, detail, flags, run) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (number, os.fsencode(one.path), one.size, one.mtime_ns, one.content_hash, one.duration_s, one.rate,
+                 one.channels, one.stretches, "failed" if one.reason else "ok", one.reason, one.detail,
+                 ",".join(one.flags), run)
+                for number, one in zip(numbers, recordings, strict=True)
+            ),
         )  # fmt: skip
-        cursor = self._db.execute(
-            "INSERT INTO recordings (path, size, mtime_ns, content_hash, duration_s, rate, channels, stretches, "
-            "status, reason, detail, flags, run) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            values,
-        )
-        return int(cursor.lastrowid or 0)
+        return numbers
 
     def _note_columns(self, metas: Iterable[dict[str, Any]]) -> None:
         """Remember the metadata columns, and which of them hold numbers alone."""
