@@ -9,6 +9,7 @@ kept in a store with its metadata, indexed, and searched. The file list reads as
     headers   where a file ends by its header
     windows   clip -> windows                            decoding  both in a process of their own
     extractors/  waves -> frames, one file per family
+    readers   several of these, ahead of the model
     pooling   frames -> vectors                          hear      the extractors as a HEAR module
     embedder  windows -> vectors: batches, device       (tensors end here, arrays begin)
     store/    rows, vectors, failures and recipe: the truth, one SQLite file

@@ -59,6 +59,7 @@ class Embedder:
         self.extractor = extractor.to(self.device)
         self.recipe = recipe
         self.budget = max(1, int(batch_seconds * extractor.sample_rate))  # samples in a batch, padding included
+        self.pool = POOL * self.budget  # samples that are sorted by length at a time
 
     @classmethod
     def from_recipe(
@@ -102,7 +103,7 @@ class Embedder:
         A window shorter than the extractor's shortest is padded with zeros and flagged.
         """
         stream = iter(windows)
-        while pool := list(take_seconds(stream, POOL * self.budget)):
+        while pool := list(take_seconds(stream, self.pool)):
             pool.sort(key=lambda pair: len(pair[1].samples), reverse=True)
             while pool:
                 size = max(1, self.budget // self._length(pool[0][1]))

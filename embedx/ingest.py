@@ -6,7 +6,8 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ from embedx.collection import Collection
 from embedx.corpus import Item, read_corpus
 from embedx.decoding import Decoder, borrow_decoder
 from embedx.difference import Difference, compare, name_sources, parse_shard
-from embedx.errors import AudioError, DecoderDied, Interrupted, UsageError
+from embedx.errors import Interrupted, UsageError
+from embedx.readers import Again, Event, Piece, count_workers, parse_workers, read_ahead
 from embedx.recipe import Recipe
 from embedx.store import FILE_NAME, Recording, Row, Store, Vectors
 from embedx.windows import CHANNELS, TAILS, Window, count_windows
@@ -77,6 +79,7 @@ def extract(
     device: str = "auto",
     precision: str = "auto",
     batch_seconds: float | None = None,
+    workers: int | str = "auto",
     store_dtype: str = "float32",
     allow_pickle: bool = False,
     shard: str | None = None,
@@ -111,6 +114,8 @@ def extract(
         device: "auto", "cpu" or "cuda".
         precision: "auto" (float32), "float32", "bfloat16" or "float16".
         batch_seconds: audio in one batch; it changes the speed, never the vectors.
+        workers: processes that decode ahead of the model: "auto" (up to one a core), a number, or 0 for one that
+            decodes what is needed when it is; it changes the speed, never what comes out.
         store_dtype: "float32", or "float16" for half the size.
         allow_pickle: read weights from a pickle (.bin, .pth) where there is no safetensors file.
         shard: "i/n": embed the i-th of n parts only, for several machines or GPUs; `embedx.merge` joins them.
@@ -134,7 +139,7 @@ def extract(
     check_choice("tail", tail, TAILS)
     check_choice("channels", channels, CHANNELS)
     check_choice("store_dtype", store_dtype, DTYPES)
-    part = parse_shard(shard)
+    part, decoders = parse_shard(shard), parse_workers(workers)
     items = read_corpus(source, layout, label, group)
 
     from embedx import extractors
@@ -173,12 +178,13 @@ def extract(
         recipe.require_same(opened.recipe, os.fspath(out))
     else:
         opened = Store.create(out, recipe, extractor.dim, store_dtype, wait=wait)
-    with opened as store, borrow_decoder() as decoder:
+    with opened as store:
         sources = name_sources(source)
-        difference = compare(
-            store, by_path, sources, decoder.hash_content, shard=part, checksum=checksum, retry_failed=retry_failed
-        )
-        run = Run(store, embedder, decoder, difference, report, interrupted, sources)
+        with borrow_decoder() as decoder:
+            difference = compare(
+                store, by_path, sources, decoder.hash_content, shard=part, checksum=checksum, retry_failed=retry_failed
+            )
+            run = Run(store, embedder, decoder, difference, report, interrupted, sources, decoders)
         if dry_run:
             report(run.progress)
             return Collection(out, model=model, allow_pickle=allow_pickle)
@@ -218,10 +224,10 @@ class Run:
         on_progress: Callable[[Progress], None],
         interrupted: Callable[[], int],
         sources: Sequence[str],
+        workers: int | None,
     ) -> None:
         self.store = store
         self.embedder = embedder
-        self.decoder = decoder
         self.on_progress = on_progress
         self.interrupted = interrupted
         self.sources = sources
@@ -230,6 +236,8 @@ class Run:
         self.finished: list[Pending] = []
         self.committed = time.monotonic()
         self.todo = [Pending(recording, items) for recording, items in difference.todo]
+        octets = sum(max(0, one.recording.size) for one in self.todo)
+        self.workers = count_workers(len(self.todo), octets) if workers is None else workers
         rows = expected_rows([one.recording.path for one in self.todo], embedder.recipe, decoder)
         width = embedder.extractor.dim * np.dtype(store.dtype).itemsize
         self.progress = Progress(
@@ -248,18 +256,21 @@ class Run:
     def finish(self) -> None:
         """Do all that is missing; see `extract`."""
         self.on_progress(self.progress)
-        for (pending, row), vectors, flags in self.embedder.embed(self._read()):
-            pending.waiting -= 1
-            with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
-                fits = all(np.isfinite(vector.astype(self.store.dtype)).all() for vector in vectors.values())
-            if not fits:
-                pending.fail(
-                    "non-finite", f"The model makes no finite vector of {show(row.path)} at {row.start_s:g} s."
-                )
-            pending.rows.append((replace(row, flags=flags), vectors))
-            self._settle(pending)
-            self._pause()
+        with closing(self._read()) as windows:  # whatever ends the run stops those who read ahead
+            for (pending, row), vectors, flags in self.embedder.embed(windows):
+                self._take(pending, row, vectors, flags)
+                self._pause()
         self._commit()
+
+    def _take(self, pending: Pending, row: Row, vectors: Vectors, flags: tuple[str, ...]) -> None:
+        """Give a row of a recording its vectors."""
+        pending.waiting -= 1
+        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
+            fits = all(np.isfinite(vector.astype(self.store.dtype)).all() for vector in vectors.values())
+        if not fits:
+            pending.fail("non-finite", f"The model makes no finite vector of {show(row.path)} at {row.start_s:g} s.")
+        pending.rows.append((replace(row, flags=flags), vectors))
+        self._settle(pending)
 
     def _pause(self) -> None:
         """Commit if it is time, and stop here if a signal asks for it."""
@@ -270,62 +281,37 @@ class Run:
         if number:
             raise Interrupted("Stopped after a clean commit. The same command goes on from here.", number)
 
-    def _read(self) -> Iterator[tuple[tuple[Pending, Row], Window]]:
+    def _read(self) -> Generator[tuple[tuple[Pending, Row], Window]]:
         """Yield every window of what is missing, each with the row that it will be."""
-        for pending in self.todo:
-            first_id = self.next_id
-            try:
-                yield from self._read_one(pending)
-            except DecoderDied:  # once more: a machine short of memory kills processes too
+        wanted = [pending.items for pending in self.todo]
+        recipe, ready = self.embedder.recipe, self.embedder.pool
+        with read_ahead(wanted, recipe, workers=self.workers, samples=ready, on_wait=self._pause) as recordings:
+            for pending, events in zip(self.todo, recordings, strict=True):
+                yield from self._follow(pending, events)
+
+    def _follow(self, pending: Pending, events: Iterator[Event]) -> Iterator[tuple[tuple[Pending, Row], Window]]:
+        """Yield the windows of one recording with their rows; what is wrong with it is noted."""
+        first_id = self.next_id
+        for event in events:
+            if isinstance(event, Piece):
+                item, window = pending.items[event.position], event.window
+                meta = item.meta if event.channel is None else {**item.meta, "channel": event.channel}
+                place = (self.next_id, item.path, window.start_s, window.end_s)
+                row = Row(*place, item.label, item.group, item.split, window.flags, meta, event.position)
+                self.next_id += 1
+                pending.waiting += 1
+                yield (pending, row), window
+            elif isinstance(event, Again):
                 self.next_id = first_id
                 pending = Pending(pending.recording, pending.items)  # nobody settles the old one: its rows are dropped
-                try:
-                    yield from self._read_one(pending)
-                except DecoderDied as error:
-                    pending.fail(error.reason, error.detail)
-            pending.read = True
-            self._settle(pending)
-            if pending.recording.reason:  # of which `finish` sees nothing
-                self._pause()
-
-    def _read_one(self, pending: Pending) -> Iterator[tuple[tuple[Pending, Row], Window]]:
-        """Yield the windows of one recording with their rows; what is wrong with it is noted.
-
-        Raises:
-            DecoderDied: the decoder's process did not live to the end of it.
-        """
-        try:
-            for stretch, item in enumerate(pending.items):
-                for channel, window in self._open(pending, item):
-                    meta = item.meta if channel is None else {**item.meta, "channel": channel}
-                    place = (self.next_id, item.path, window.start_s, window.end_s)
-                    row = Row(*place, item.label, item.group, item.split, window.flags, meta, stretch)
-                    self.next_id += 1
-                    pending.waiting += 1
-                    yield (pending, row), window
-            content_hash = self.decoder.hash_content(pending.recording.path, self._pause)
-            pending.recording = replace(pending.recording, content_hash=content_hash)
-        except DecoderDied:
-            raise
-        except AudioError as error:
-            pending.fail(error.reason, error.detail)
-
-    def _open(self, pending: Pending, item: Item) -> Iterator[tuple[int | None, Window]]:
-        """Yield (channel, window) of an item, and note what the decoder says of its recording."""
-        if item.problem:
-            raise AudioError("outside", item.problem)
-        for clip, channel, window in self.decoder.read(
-            item.path, self.embedder.recipe, item.start_s, item.end_s, self._pause
-        ):
-            yield channel, window
-            heard = clip
-        pending.recording = replace(
-            pending.recording,
-            duration_s=heard.duration_s,
-            rate=heard.rate,
-            channels=heard.channels,
-            flags=tuple(sorted({*pending.recording.flags, *heard.flags})),
-        )
+            else:
+                pending.recording = replace(pending.recording, **event.facts)
+                if event.failure is not None:
+                    pending.fail(event.failure.reason, event.failure.detail)
+        pending.read = True
+        self._settle(pending)
+        if pending.recording.reason:  # of which `finish` sees nothing
+            self._pause()
 
     def _settle(self, pending: Pending) -> None:
         """Move a recording of which nothing more will come to those that wait for a commit."""

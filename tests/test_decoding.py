@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import signal
@@ -49,10 +50,12 @@ def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
 
 
 def children(pid: int) -> list[int]:
-    try:
-        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
+    """Return the processes that any thread of a process has started."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # it has ended
+            found += map(int, task.read_text().split())
+    return found
 
 
 def open_files(pid: int) -> list[str]:

@@ -21,7 +21,7 @@ LEVELS = {  # a module imports only from lower levels; within a level modules do
     **dict.fromkeys(("audio", "pooling", "store", "index", "extractors", "heads", "shots"), 2),
     **dict.fromkeys(("corpus", "windows", "synth", "labels"), 3),  # corpus asks audio which files it takes
     **dict.fromkeys(("embedder", "decoding", "difference", "hear", "tasks", "splits"), 4),
-    **dict.fromkeys(("search", "indexing", "duplicates", "interchange"), 5),
+    **dict.fromkeys(("search", "indexing", "duplicates", "interchange", "readers"), 5),
     **dict.fromkeys(("checkup", "upkeep", "overlap"), 6),
     "evaluation": 7,
     **dict.fromkeys(("probe", "gain", "prediction", "suggest"), 8),

@@ -54,6 +54,7 @@ NAMED_FAILURES = 5  # failed files that the summary names; `embedx status --fail
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--precision", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
 @click.option("--batch-seconds", type=float, metavar="S", help="Audio in one batch; changes speed, not vectors.")
+@click.option("--workers", default="auto", show_default=True, help="Processes that decode ahead: auto, 0, 1, ...")
 @click.option("--store-dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
 @click.option("--allow-pickle", is_flag=True, help="Read weights from a .bin or .pth if there is no safetensors.")
 @click.option("--shard", metavar="I/N", help="Embed the I-th of N parts alone; `embedx merge` joins them.")
