@@ -20,7 +20,7 @@ from embedx.corpus import Item, read_corpus
 from embedx.decoding import Decoder, borrow_decoder
 from embedx.difference import Difference, compare, name_sources, parse_shard
 from embedx.errors import Interrupted, UsageError
-from embedx.readers import Again, Event, Piece, count_workers, parse_workers, read_ahead
+from embedx.readers import Again, Event, Piece, parse_workers, read_ahead, share_work
 from embedx.recipe import Recipe
 from embedx.store import FILE_NAME, Recording, Row, Store, Vectors
 from embedx.windows import CHANNELS, TAILS, Window, count_windows
@@ -236,8 +236,8 @@ class Run:
         self.finished: list[Pending] = []
         self.committed = time.monotonic()
         self.todo = [Pending(recording, items) for recording, items in difference.todo]
-        octets = sum(max(0, one.recording.size) for one in self.todo)
-        self.workers = count_workers(len(self.todo), octets) if workers is None else workers
+        self.threads = share_work(len(self.todo), sum(max(0, one.recording.size) for one in self.todo))
+        self.workers = min(self.threads, len(self.todo)) if workers is None else workers
         rows = expected_rows([one.recording.path for one in self.todo], embedder.recipe, decoder)
         width = embedder.extractor.dim * np.dtype(store.dtype).itemsize
         self.progress = Progress(
@@ -256,8 +256,8 @@ class Run:
     def finish(self) -> None:
         """Do all that is missing; see `extract`."""
         self.on_progress(self.progress)
-        with closing(self._read()) as windows:  # whatever ends the run stops those who read ahead
-            for (pending, row), vectors, flags in self.embedder.embed(windows):
+        with closing(self._read()) as windows, closing(self.embedder.embed(windows, self.threads)) as embedded:
+            for (pending, row), vectors, flags in embedded:  # whatever ends this stops those who read ahead
                 self._take(pending, row, vectors, flags)
                 self._pause()
         self._commit()

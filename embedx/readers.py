@@ -25,7 +25,6 @@ TICK_S = 1.0  # between two looks of the one who waits at the clock and at signa
 EVENT = 1000  # samples that one more thing that lies ready weighs, for it takes memory however little it holds
 # One more process takes 0.3 s to start. So long does one take to open a hundred small files, or to read 64 MB of FLAC.
 RECORDINGS_EACH, BYTES_EACH = 32, 64 << 20
-MOST_WORKERS = 64  # that "auto" starts: 0.04 GB each
 
 
 @dataclass(frozen=True)
@@ -236,7 +235,6 @@ def parse_workers(workers: int | str) -> int | None:
     return int(workers)
 
 
-def count_workers(recordings: int, octets: int) -> int:
-    """Return how many decoders "auto" means for so many recordings of so many bytes: one a core, with work for each."""
-    worth = 1 + recordings // RECORDINGS_EACH + octets // BYTES_EACH
-    return max(1, min(count_cores(), MOST_WORKERS, recordings, worth))
+def share_work(recordings: int, octets: int) -> int:
+    """Return how many processes, up to one a core, so many recordings of so many bytes are worth."""
+    return max(1, min(count_cores(), 1 + recordings // RECORDINGS_EACH + octets // BYTES_EACH))

@@ -170,7 +170,7 @@ def test_a_file_that_crashes_or_hangs_the_decoder_costs_itself_alone(
     """A real child gets the signal whenever it has bad.wav open, as if that file did it."""
     for name in ("a", "bad", "c"):
         write_wav(f"in/{name}.wav", seconds=300.0 if name == "bad" else 2.0, rate=48_000)
-    monkeypatch.setattr(decoding, "HANG_S", 1.0)
+    monkeypatch.setattr(decoding, "HANG_S", 2.0)
     monkeypatch.setattr(decoding, "SLOWEST", 1e12)
     over, struck = threading.Event(), set[int]()
 
