@@ -54,6 +54,7 @@ class Progress:
     expected_rows: int = 0  # that this run will add, by a look at some headers
     expected_bytes: int = 0  # that their vectors will take
     cut: int = 0  # recordings of this run that were too long to be taken whole
+    padding: float = 1.0  # samples that the model computed in this run for every one that there was
 
     @property
     def done(self) -> int:
@@ -111,7 +112,7 @@ def extract(
         label, group: a column of the source, or a regular expression with one (group) searched in the path.
         layout: "auto", a known data set ("esc50", "urbansound8k", "speech-commands", "gtzan", "fsdd"), "folders" or
             "files".
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda", or several GPUs: "cuda:0,cuda:1".
         precision: "auto" (float32), "float32", "bfloat16" or "float16".
         batch_seconds: audio in one batch; it changes the speed, never the vectors.
         workers: processes that decode ahead of the model: "auto" (up to one a core), a number, or 0 for one that
@@ -323,7 +324,7 @@ class Run:
 
     def _commit(self) -> None:
         if self.finished:
-            self.number = self.number or self.store.start_run(settings(self.embedder, self.sources))
+            self.number = self.number or self.store.start_run(settings(self.embedder, self.sources, self.workers))
             self.store.add([(one.recording, one.rows) for one in self.finished], self.number)
         for one in self.finished:
             if one.recording.reason:
@@ -333,6 +334,7 @@ class Run:
                 self.progress.windows += len(one.rows)
                 self.progress.seconds += one.recording.duration_s or 0.0
                 self.progress.cut += "cut" in one.recording.flags
+            self.progress.padding = self.embedder.padding
             one.rows.clear()  # `todo` keeps every recording to the end of the run, but not its vectors
             self.on_progress(self.progress)
         self.finished.clear()
@@ -388,11 +390,12 @@ def update_labels(store: Store, by_path: Mapping[str, Sequence[Item]]) -> None:
         store.relabel(changed)
 
 
-def settings(embedder: "Embedder", sources: Sequence[str]) -> dict[str, Any]:
+def settings(embedder: "Embedder", sources: Sequence[str], workers: int) -> dict[str, Any]:
     """Return what is recorded of a run and is no part of the recipe."""
     return {
         "sources": list(sources),
-        "device": embedder.device,
+        "device": ",".join(embedder.devices),
+        "workers": workers,
         "precision": embedder.precision,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **{name: version(name) for name in ("embedx", "torch", "transformers", "numpy", "soxr", "soundfile")},

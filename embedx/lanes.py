@@ -40,9 +40,12 @@ class Lane:
 
 
 def make_lanes(extractor: Extractor, devices: Sequence[str], threads: int) -> list[Lane]:
-    """Return the lanes of devices, the first of which the extractor is on; `threads` is how many a CPU gets at most."""
+    """Return the lanes of devices, the first of which the extractor is on.
+
+    A CPU gets `threads` of them, but no more than torch has threads.
+    """
     if devices[0] == "cpu":
-        return [Lane(extractor, "cpu")] * max(1, min(threads, MOST_LANES))
+        return [Lane(extractor, "cpu")] * max(1, min(threads, torch.get_num_threads(), MOST_LANES))
     copies = [extractor, *(copy.deepcopy(extractor).to(device) for device in devices[1:])]
     return [
         Lane(one, device, torch.cuda.Stream(device))  # type: ignore[no-untyped-call]

@@ -163,9 +163,11 @@ def test_killed_once_it_starts_again_and_nothing_is_twice_or_missing(write_wav: 
 
 
 @linux
-@pytest.mark.parametrize("number, reason", [(signal.SIGKILL, "decoder-crash"), (signal.SIGSTOP, "decoder-hang")])
+@pytest.mark.parametrize(
+    "number, reason, workers", [(signal.SIGKILL, "decoder-crash", 3), (signal.SIGSTOP, "decoder-hang", 1)]
+)
 def test_a_file_that_crashes_or_hangs_the_decoder_costs_itself_alone(
-    write_wav: WriteWav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, reason: str
+    write_wav: WriteWav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, reason: str, workers: int
 ) -> None:
     """A real child gets the signal whenever it has bad.wav open, as if that file did it."""
     for name in ("a", "bad", "c"):
@@ -185,7 +187,7 @@ def test_a_file_that_crashes_or_hangs_the_decoder_costs_itself_alone(
     striker = threading.Thread(target=strike)
     striker.start()
     try:
-        with embedx.extract(tmp_path / "in", window=1.0, out=tmp_path / "c") as collection:
+        with embedx.extract(tmp_path / "in", window=1.0, workers=workers, out=tmp_path / "c") as collection:
             (failure,) = collection.failures()
             assert (os.path.basename(failure.path), failure.reason) == ("bad.wav", reason)
             assert "bad.wav" in failure.detail
