@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,34 @@ def test_threads_do_not_see_one_another_s_batches(name: str, checkpoint: Callabl
             np.testing.assert_allclose(together[key][view], vector, atol=1e-5 * max(1.0, np.abs(vector).max()))
 
 
+@pytest.mark.parametrize("name", ["hubert", "data2vec", "conformer-rotary"])
+def test_two_passes_at_once_know_their_own_lengths(name: str, checkpoint: Callable[[str], Path]) -> None:
+    """Neither begins its convolutions before the other has said how long its clips are."""
+    extractor: Any = extractors.load(str(checkpoint(name)))
+    waves = torch.rand(2, 2, 16_000, generator=torch.Generator().manual_seed(0)) - 0.5
+    lengths = torch.tensor([[16_000, 9_000], [16_000, 3_000]])
+    meet = threading.Barrier(2, timeout=20)
+
+    @torch.inference_mode()
+    def last(number: int) -> torch.Tensor:
+        ((_, frames, _),) = extractor.frames(waves[number], lengths[number], extractor.layers[-1:])
+        return torch.cat([frames[0], frames[1, : lengths[number, 1] // 320 - 1]])
+
+    alone = [last(0), last(1)]
+    hook = extractor.model.feature_extractor.register_forward_pre_hook(lambda *_: [meet.wait(), None][1])
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(last, range(2)))
+    hook.remove()
+    for ours, expected in zip(together, alone, strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
+
+
 def piece(samples: int) -> Piece:
     return Piece(0, None, Window(0.0, samples / 16_000, np.zeros(samples, np.float32)))
+
+
+def give_up() -> None:
+    raise TimeoutError("nobody lays anything down, and nobody is to blame")
 
 
 def test_what_lies_ready_is_bounded_and_comes_in_order() -> None:
@@ -117,11 +144,11 @@ def test_what_lies_ready_is_bounded_and_comes_in_order() -> None:
                 desk.put(job[0], piece(length))
             desk.put(job[0], End({"flags": (str(job[0]),)}))
 
-    threads = [threading.Thread(target=read) for _ in range(8)]
+    threads = [threading.Thread(target=read, daemon=True) for _ in range(8)]
     for thread in threads:
         thread.start()
     for number, expected in enumerate(lengths):
-        events = list(desk.take(number, lambda: None))
+        events = list(desk.take(number, give_up))
         assert [len(event.window.samples) for event in events if isinstance(event, Piece)] == expected
         assert events[-1] == End({"flags": (str(number),)})
         time.sleep(0.001)
@@ -142,7 +169,7 @@ def test_failures_alone_fill_the_desk_too() -> None:
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     for number in range(1000):
-        assert list(desk.take(number, lambda: None)) == [End({})]
+        assert list(desk.take(number, give_up)) == [End({})]
     reader.join(10)
     assert desk.most <= 10 * readers.EVENT
 
@@ -298,6 +325,8 @@ def test_lanes_give_results_in_order_and_take_few_jobs_ahead(count: int) -> None
         assert len(taken) - done <= (1 if count == 1 else lanes.AHEAD * count)
     assert len(taken) == 50
     assert torch.get_num_threads() == threads
+    with ThreadPoolExecutor() as later:
+        assert later.submit(torch.get_num_threads).result() == threads
 
 
 def test_lanes_work_at_once_and_each_on_one_job() -> None:
