@@ -25,6 +25,7 @@ check: $(READY)
 bench: $(READY)
 	$(RUN)/python benchmarks/extractors.py
 	$(RUN)/python benchmarks/search.py
+	$(RUN)/python benchmarks/pipeline.py
 
 reliability: $(READY)
 	$(RUN)/python benchmarks/reliability.py $(PARTS) $(if $(SCALE),--scale $(SCALE))
