@@ -28,6 +28,7 @@ bench: $(READY)
 	$(RUN)/python benchmarks/probe.py
 	$(RUN)/python benchmarks/extraction.py
 	$(RUN)/python benchmarks/growth.py
+	$(RUN)/python benchmarks/pipeline.py
 
 reliability: $(READY)
 	$(RUN)/python benchmarks/reliability.py $(PARTS) $(if $(SCALE),--scale $(SCALE))

@@ -2,7 +2,8 @@
 
 import contextlib
 import ctypes
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
@@ -15,6 +16,7 @@ from embedx import extractors
 from embedx.audio import show
 from embedx.errors import AudioError, ModelError, RecipeMismatch, UsageError
 from embedx.extractors.base import Extractor
+from embedx.lanes import Lane, make_lanes, run_in_order
 from embedx.pooling import POOLINGS
 from embedx.recipe import Recipe, view_name
 from embedx.windows import Window, read_channels
@@ -54,12 +56,16 @@ class Embedder:
     ) -> None:
         if not batch_seconds > 0:
             raise UsageError(f"batch_seconds must be positive, not {batch_seconds}.")
-        self.device = pick_device(device)
+        self.devices = pick_devices(device)
+        self.device = self.devices[0]
         self.precision = pick_precision(precision)
         self.extractor = extractor.to(self.device)
         self.backend: str = getattr(extractor, "backend", "reference")
         self.recipe = recipe
         self.budget = max(1, int(batch_seconds * extractor.sample_rate))  # samples in a batch, padding included
+        self.pool = POOL * self.budget  # samples that are sorted by length at a time
+        self.heard = 0  # samples that went through the model,
+        self.padded = 0  # and with the padding of their batches
 
     @classmethod
     def from_recipe(
@@ -97,22 +103,43 @@ class Embedder:
             )
         return cls(extractor, recipe, device=device, precision=precision)
 
-    def embed(self, windows: Iterable[tuple[Key, Window]]) -> Iterator[tuple[Key, Vectors, tuple[str, ...]]]:
+    def embed(
+        self, windows: Iterable[tuple[Key, Window]], threads: int = 1
+    ) -> Generator[tuple[Key, Vectors, tuple[str, ...]]]:
         """Yield (key, vectors, flags) for every window, in the order in which batches are done.
 
-        A window shorter than the extractor's shortest is padded with zeros and flagged.
+        A window shorter than the extractor's shortest is padded with zeros and flagged. `threads` is how many batches
+        a CPU computes at a time; with one, each batch has all of torch's threads.
         """
-        stream = iter(windows)
-        while pool := list(take_seconds(stream, POOL * self.budget)):
+        if self.recipe.extractor == "plugin":  # whose code may keep a batch in places of its own
+            threads = 1
+        lanes = make_lanes(self.extractor, self.devices, threads)
+        exact = exact_or("float32", self.device) if self.precision == "float32" else contextlib.nullcontext()
+        with exact:  # lanes set this switch of the whole process too, and must not undo it for one another
+            batches = run_in_order(lanes, self._run_batch, self._batches(iter(windows)))
+            with contextlib.closing(batches):
+                for batch, vectors in batches:
+                    for i, (key, window) in enumerate(batch):
+                        padded = ("padded",) if len(window.samples) < self.extractor.min_samples else ()
+                        yield key, {view: matrix[i] for view, matrix in vectors.items()}, window.flags + padded
+
+    def _batches(self, stream: Iterator[tuple[Key, Window]]) -> Iterator[list[tuple[Key, Window]]]:
+        """Yield batches of windows of like length, from one pool after the other."""
+        while pool := list(take_seconds(stream, self.pool)):
             pool.sort(key=lambda pair: len(pair[1].samples), reverse=True)
             while pool:
-                size = max(1, self.budget // self._length(pool[0][1]))
+                longest = self._length(pool[0][1])
+                size = max(1, self.budget // longest)
                 batch, pool = pool[:size], pool[size:]
-                vectors = self._run([window.samples for _, window in batch])
-                for i, (key, window) in enumerate(batch):
-                    padded = ("padded",) if len(window.samples) < self.extractor.min_samples else ()
-                    yield key, {view: matrix[i] for view, matrix in vectors.items()}, window.flags + padded
+                self.heard += sum(self._length(window) for _, window in batch)
+                self.padded += longest * len(batch)
+                yield batch
             give_back_memory()
+
+    @property
+    def padding(self) -> float:
+        """Samples that were computed for every sample that was heard, 1 without padding."""
+        return self.padded / max(1, self.heard)
 
     def embed_files(self, stretches: Sequence[tuple[str, float, float | None]]) -> "list[Heard | AudioError]":
         """Return for every (path, start_s, end_s) its windows, or why it cannot be used; batches go across files."""
@@ -169,27 +196,32 @@ class Embedder:
     def _length(self, window: Window) -> int:
         return max(len(window.samples), self.extractor.min_samples)
 
-    def _run(self, clips: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    def _run_batch(self, lane: Lane, batch: Sequence[tuple[Key, Window]]) -> Vectors:
+        with lane.open():
+            return self._run(lane, [window.samples for _, window in batch])
+
+    def _run(self, lane: Lane, clips: Sequence[NDArray[np.float32]]) -> Vectors:
         """Map clips to view -> vectors [B, D]; a batch that does not fit into memory is halved, down to one clip."""
         try:
-            return self._forward(clips)
+            return self._forward(lane, clips)
         except torch.OutOfMemoryError:
             if len(clips) == 1:
                 raise
         half = len(clips) // 2
-        first, second = self._run(clips[:half]), self._run(clips[half:])
+        first, second = self._run(lane, clips[:half]), self._run(lane, clips[half:])
         return {view: np.concatenate([first[view], second[view]]) for view in first}
 
     @torch.inference_mode()
-    def _forward(self, clips: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    def _forward(self, lane: Lane, clips: Sequence[NDArray[np.float32]]) -> Vectors:
         lengths = torch.tensor([max(len(clip), self.extractor.min_samples) for clip in clips])
-        waves = torch.zeros(len(clips), int(lengths.max()))  # [B, S]
+        pinned = lane.device != "cpu"  # memory that a GPU copies from by itself
+        waves = torch.zeros(len(clips), int(lengths.max()), pin_memory=pinned)  # [B, S]
         for row, clip in zip(waves, clips, strict=True):
             row[: len(clip)] = torch.from_numpy(clip)
-        waves, lengths = waves.to(self.device), lengths.to(self.device)
+        waves, lengths = waves.to(lane.device, non_blocking=pinned), lengths.to(lane.device)
         vectors = {}
-        with exact_or(self.precision, self.device):
-            for layer, frames, counts in self.extractor.frames(waves, lengths, self.recipe.layers):
+        with exact_or(self.precision, lane.device):
+            for layer, frames, counts in lane.extractor.frames(waves, lengths, self.recipe.layers):
                 for pooling in self.recipe.poolings:
                     pooled = POOLINGS[pooling](frames, counts)  # [B, D]
                     vectors[view_name(layer, pooling)] = pooled.float().cpu().numpy()
@@ -218,19 +250,24 @@ def exact_or(precision: str, device: str) -> contextlib.AbstractContextManager[o
     return torch.autocast(device.split(":")[0], DTYPES[precision])
 
 
-def pick_device(device: str) -> str:
-    """Return the device that "auto" means here.
+def pick_devices(device: str) -> tuple[str, ...]:
+    """Return the devices that a name means: "auto", "cpu", "cuda", or several GPUs as "cuda:0,cuda:1".
 
     Raises:
-        UsageError: it is unknown, or there is no GPU.
+        UsageError: one is unknown, named twice, or not there.
     """
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.split(":")[0] not in ("cpu", "cuda"):
-        raise UsageError(f"Unknown device {device!r}. Devices: auto, cpu, cuda.")
-    if device.startswith("cuda") and not torch.cuda.is_available():
+        return ("cuda" if torch.cuda.is_available() else "cpu",)
+    devices = tuple(name.strip() for name in device.split(","))
+    gpus = [name for name in devices if re.fullmatch(r"cuda(:\d+)?", name)]
+    if len(set(devices)) < len(devices) or (devices != ("cpu",) and len(gpus) < len(devices)):
+        raise UsageError(f"Unknown device {device!r}. Devices: auto, cpu, cuda, or several such as cuda:0,cuda:1.")
+    if gpus and not torch.cuda.is_available():
         raise UsageError(f"Device {device!r} was asked for, but torch sees no GPU here. Use cpu or auto.")
-    return device
+    there = torch.cuda.device_count()
+    if any(int(name.partition(":")[2] or 0) >= there for name in gpus):
+        raise UsageError(f"Device {device!r} was asked for, but torch sees {there} GPUs here, from cuda:0 on.")
+    return devices
 
 
 def pick_precision(precision: str) -> str:

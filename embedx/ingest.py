@@ -6,7 +6,8 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ from embedx.collection import Collection
 from embedx.corpus import Item, read_corpus
 from embedx.decoding import Decoder, borrow_decoder
 from embedx.difference import Difference, compare, name_sources, parse_shard
-from embedx.errors import AudioError, DecoderDied, Interrupted
+from embedx.errors import Interrupted
+from embedx.readers import Again, Event, Piece, parse_workers, read_ahead, share_work
 from embedx.recipe import Recipe
 from embedx.request import Request, check_choice
 from embedx.store import FILE_NAME, Recording, Row, Store, Vectors
@@ -52,6 +54,7 @@ class Progress:
     expected_rows: int = 0  # that this run will add, by a look at some headers
     expected_bytes: int = 0  # that their vectors will take
     cut: int = 0  # recordings of this run that were too long to be taken whole
+    padding: float = 1.0  # samples that the model computed in this run for every one that there was
 
     @property
     def done(self) -> int:
@@ -78,6 +81,7 @@ def extract(
     precision: str = "auto",
     backend: str = "auto",
     batch_seconds: float | None = None,
+    workers: int | str = "auto",
     store_dtype: str = "float32",
     allow_pickle: bool = False,
     shard: str | None = None,
@@ -109,11 +113,13 @@ def extract(
         label, group: a column of the source, or a regular expression with one (group) searched in the path.
         layout: "auto", a known data set ("esc50", "urbansound8k", "speech-commands", "gtzan", "fsdd"), "folders" or
             "files".
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda", or several GPUs: "cuda:0,cuda:1".
         precision: "auto" (float32), "float32", "bfloat16" or "float16".
         backend: "fast" (our own forward, of Wav2Vec2, HuBERT and their like), "reference" (the library's), or "auto":
             the fast one where there is one. It changes the speed, and vectors by less than 1e-5.
         batch_seconds: audio in one batch; it changes the speed, never the vectors.
+        workers: processes that decode ahead of the model: "auto" (up to one a core), a number, or 0 for one that
+            decodes what is needed when it is; it changes the speed, never what comes out.
         store_dtype: "float32", or "float16" for half the size.
         allow_pickle: read weights from a pickle (.bin, .pth) where there is no safetensors file.
         shard: "i/n": embed the i-th of n parts only, for several machines or GPUs; `embedx.merge` joins them.
@@ -136,7 +142,7 @@ def extract(
     check_choice("store_dtype", store_dtype, DTYPES)
     how = (window, hop, tail, channels, trim_silence, max_seconds)
     asked = Request(model, layers, pooling, *how, device, precision, backend, batch_seconds, allow_pickle)
-    part = parse_shard(shard)
+    part, decoders = parse_shard(shard), parse_workers(workers)
     items = read_corpus(source, layout, label, group)
     by_path: dict[str, list[Item]] = {}
     for item in items:
@@ -155,12 +161,13 @@ def extract(
         recipe.require_same(opened.recipe, os.fspath(out))
     else:
         opened = Store.create(out, recipe, dim, store_dtype, wait=wait)
-    with opened as store, borrow_decoder() as decoder:
+    with opened as store:
         sources = name_sources(source)
-        difference = compare(
-            store, by_path, sources, decoder.hash_content, shard=part, checksum=checksum, retry_failed=retry_failed
-        )
-        progress = plan(store, difference, decoder)
+        with borrow_decoder() as decoder:
+            difference = compare(
+                store, by_path, sources, decoder.hash_content, shard=part, checksum=checksum, retry_failed=retry_failed
+            )
+            progress = plan(store, difference, decoder)
         if dry_run:
             report(progress)
             return Collection(out, model=model, allow_pickle=allow_pickle)
@@ -171,7 +178,7 @@ def extract(
         report(progress)
         if embedder is not None and difference.todo:
             about = {"sources": sources, "request": mark}
-            Run(store, embedder, decoder, difference.todo, progress, report, interrupted, about).finish()
+            Run(store, embedder, difference.todo, progress, report, interrupted, about, decoders).finish()
     collection = Collection(out, model=model, allow_pickle=allow_pickle)
     if len(collection):
         collection.indexes.settle(collection.recipe.default_view)
@@ -211,41 +218,45 @@ class Run:
         self,
         store: Store,
         embedder: "Embedder",
-        decoder: Decoder,
         todo: Sequence[tuple[Recording, Sequence[Item]]],
         progress: Progress,
         on_progress: Callable[[Progress], None],
         interrupted: Callable[[], int],
         about: Mapping[str, Any],
+        workers: int | None,
     ) -> None:
         self.store = store
         self.embedder = embedder
-        self.decoder = decoder
         self.progress = progress
         self.on_progress = on_progress
         self.interrupted = interrupted
-        self.about = about
         self.dtype = store.dtype
         self.number = 0  # of the run in the store, once there is something to commit
         self.next_id = store.next_id()
         self.finished: list[Pending] = []
         self.committed = time.monotonic()
         self.todo = [Pending(recording, items) for recording, items in todo]
+        self.threads = share_work(len(todo), sum(max(0, recording.size) for recording, _ in todo))
+        self.workers = min(self.threads, len(todo)) if workers is None else workers
+        self.about = {**about, "workers": self.workers}
 
     def finish(self) -> None:
         """Do all that is missing; see `extract`."""
-        for (pending, row), vectors, flags in self.embedder.embed(self._read()):
-            pending.waiting -= 1
-            with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
-                fits = all(np.isfinite(vector.astype(self.dtype)).all() for vector in vectors.values())
-            if not fits:
-                pending.fail(
-                    "non-finite", f"The model makes no finite vector of {show(row.path)} at {row.start_s:g} s."
-                )
-            pending.rows.append((replace(row, flags=flags), vectors))
-            self._settle(pending)
-            self._pause()
+        with closing(self._read()) as windows, closing(self.embedder.embed(windows, self.threads)) as embedded:
+            for (pending, row), vectors, flags in embedded:  # whatever ends this stops those who read ahead
+                self._take(pending, row, vectors, flags)
+                self._pause()
         self._commit()
+
+    def _take(self, pending: Pending, row: Row, vectors: Vectors, flags: tuple[str, ...]) -> None:
+        """Give a row of a recording its vectors."""
+        pending.waiting -= 1
+        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
+            fits = all(np.isfinite(vector.astype(self.dtype)).all() for vector in vectors.values())
+        if not fits:
+            pending.fail("non-finite", f"The model makes no finite vector of {show(row.path)} at {row.start_s:g} s.")
+        pending.rows.append((replace(row, flags=flags), vectors))
+        self._settle(pending)
 
     def _pause(self) -> None:
         """Commit if it is time, and stop here if a signal asks for it."""
@@ -256,62 +267,37 @@ class Run:
         if number:
             raise Interrupted("Stopped after a clean commit. The same command goes on from here.", number)
 
-    def _read(self) -> Iterator[tuple[tuple[Pending, Row], Window]]:
+    def _read(self) -> Generator[tuple[tuple[Pending, Row], Window]]:
         """Yield every window of what is missing, each with the row that it will be."""
-        for pending in self.todo:
-            first_id = self.next_id
-            try:
-                yield from self._read_one(pending)
-            except DecoderDied:  # once more: a machine short of memory kills processes too
+        wanted = [pending.items for pending in self.todo]
+        recipe, ready = self.embedder.recipe, self.embedder.pool
+        with read_ahead(wanted, recipe, workers=self.workers, samples=ready, on_wait=self._pause) as recordings:
+            for pending, events in zip(self.todo, recordings, strict=True):
+                yield from self._follow(pending, events)
+
+    def _follow(self, pending: Pending, events: Iterator[Event]) -> Iterator[tuple[tuple[Pending, Row], Window]]:
+        """Yield the windows of one recording with their rows; what is wrong with it is noted."""
+        first_id = self.next_id
+        for event in events:
+            if isinstance(event, Piece):
+                item, window = pending.items[event.position], event.window
+                meta = item.meta if event.channel is None else {**item.meta, "channel": event.channel}
+                place = (self.next_id, item.path, window.start_s, window.end_s)
+                row = Row(*place, item.label, item.group, item.split, window.flags, meta, event.position)
+                self.next_id += 1
+                pending.waiting += 1
+                yield (pending, row), window
+            elif isinstance(event, Again):
                 self.next_id = first_id
                 pending = Pending(pending.recording, pending.items)  # nobody settles the old one: its rows are dropped
-                try:
-                    yield from self._read_one(pending)
-                except DecoderDied as error:
-                    pending.fail(error.reason, error.detail)
-            pending.read = True
-            self._settle(pending)
-            if pending.recording.reason:  # of which `finish` sees nothing
-                self._pause()
-
-    def _read_one(self, pending: Pending) -> Iterator[tuple[tuple[Pending, Row], Window]]:
-        """Yield the windows of one recording with their rows; what is wrong with it is noted.
-
-        Raises:
-            DecoderDied: the decoder's process did not live to the end of it.
-        """
-        try:
-            for stretch, item in enumerate(pending.items):
-                for channel, window in self._open(pending, item):
-                    meta = item.meta if channel is None else {**item.meta, "channel": channel}
-                    place = (self.next_id, item.path, window.start_s, window.end_s)
-                    row = Row(*place, item.label, item.group, item.split, window.flags, meta, stretch)
-                    self.next_id += 1
-                    pending.waiting += 1
-                    yield (pending, row), window
-            content_hash = self.decoder.hash_content(pending.recording.path, self._pause)
-            pending.recording = replace(pending.recording, content_hash=content_hash)
-        except DecoderDied:
-            raise
-        except AudioError as error:
-            pending.fail(error.reason, error.detail)
-
-    def _open(self, pending: Pending, item: Item) -> Iterator[tuple[int | None, Window]]:
-        """Yield (channel, window) of an item, and note what the decoder says of its recording."""
-        if item.problem:
-            raise AudioError("outside", item.problem)
-        for clip, channel, window in self.decoder.read(
-            item.path, self.embedder.recipe, item.start_s, item.end_s, self._pause
-        ):
-            yield channel, window
-            heard = clip
-        pending.recording = replace(
-            pending.recording,
-            duration_s=heard.duration_s,
-            rate=heard.rate,
-            channels=heard.channels,
-            flags=tuple(sorted({*pending.recording.flags, *heard.flags})),
-        )
+            else:
+                pending.recording = replace(pending.recording, **event.facts)
+                if event.failure is not None:
+                    pending.fail(event.failure.reason, event.failure.detail)
+        pending.read = True
+        self._settle(pending)
+        if pending.recording.reason:  # of which `finish` sees nothing
+            self._pause()
 
     def _settle(self, pending: Pending) -> None:
         """Move a recording of which nothing more will come to those that wait for a commit."""
@@ -333,6 +319,7 @@ class Run:
                 self.progress.windows += len(one.rows)
                 self.progress.seconds += one.recording.duration_s or 0.0
                 self.progress.cut += "cut" in one.recording.flags
+            self.progress.padding = self.embedder.padding
             one.rows.clear()  # `todo` keeps every recording to the end of the run, but not its vectors
             self.on_progress(self.progress)
         self.finished.clear()
@@ -408,7 +395,7 @@ def settings(embedder: "Embedder", about: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is recorded of a run and is no part of the recipe."""
     return {
         **about,
-        "device": embedder.device,
+        "device": ",".join(embedder.devices),
         "precision": embedder.precision,
         "backend": embedder.backend,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

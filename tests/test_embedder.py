@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from embedx import extractors
-from embedx.embedder import DTYPES, Embedder, pick_device, pick_layers, pick_poolings, pick_precision
+from embedx.embedder import DTYPES, Embedder, pick_devices, pick_layers, pick_poolings, pick_precision
 from embedx.errors import RecipeMismatch, UsageError
 from embedx.extractors.base import Extractor
 from embedx.recipe import Recipe
@@ -148,11 +148,11 @@ def test_choices_are_checked() -> None:
         with pytest.raises(UsageError, match="mean, sum, max"):
             pick_poolings(pooling)
     with pytest.raises(UsageError, match="auto, cpu, cuda"):
-        pick_device("tpu")
+        pick_devices("tpu")
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="no GPU"):
-            pick_device("cuda")
-        assert pick_device("auto") == "cpu"
+            pick_devices("cuda")
+        assert pick_devices("auto") == ("cpu",)
     with pytest.raises(UsageError, match="bfloat16"):
         pick_precision("int8")
     assert pick_precision("auto") == "float32"

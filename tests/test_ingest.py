@@ -251,6 +251,8 @@ def test_nothing_is_made_when_an_argument_is_wrong(manifest: Path, tmp_path: Pat
         ({"channels": "left"}, UsageError),
         ({"store_dtype": "int8"}, UsageError),
         ({"max_seconds": 0.0}, UsageError),
+        ({"workers": "many"}, UsageError),
+        ({"workers": -1}, UsageError),
     ]
     for options, kind in cases:
         with pytest.raises(kind):

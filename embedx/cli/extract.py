@@ -52,7 +52,7 @@ NAMED_FAILURES = 5  # failed files that the summary names; `embedx status --fail
 @click.option("--label", metavar="COLUMN", help="The column with labels, or a regular expression with one (group).")
 @click.option("--group", metavar="COLUMN", help="The same for groups that a probe never splits.")
 @click.option("--layout", type=click.Choice(LAYOUTS), default="auto", show_default=True, help="How a folder is read.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or GPUs: cuda:0,cuda:1.")
 @click.option("--precision", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
 @click.option(
     "--backend",
@@ -62,6 +62,7 @@ NAMED_FAILURES = 5  # failed files that the summary names; `embedx status --fail
     help="Whose forward; fast has few models.",
 )
 @click.option("--batch-seconds", type=float, metavar="S", help="Audio in one batch; changes speed, not vectors.")
+@click.option("--workers", default="auto", show_default=True, help="Processes that decode ahead: auto, 0, 1, ...")
 @click.option("--store-dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
 @click.option("--allow-pickle", is_flag=True, help="Read weights from a .bin or .pth if there is no safetensors.")
 @click.option("--shard", metavar="I/N", help="Embed the I-th of N parts alone; `embedx merge` joins them.")
@@ -208,6 +209,7 @@ def summarise(collection: "Collection", progress: "Progress", seconds: float) ->
         "windows": progress.windows,
         "audio_hours": round(progress.seconds / 3600, 4),
         "seconds": round(seconds, 1),
+        "padding": round(progress.padding, 3),
         "cut": progress.cut,
         **{name: getattr(progress, name) for name in CHANGES},
         "failures": dict(progress.failures),

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from embedx.extractors import spectrogram
 from embedx.extractors.base import Extractor, hash_weights
 from embedx.extractors.checkpoints import Checkpoint, load_checkpoint
-from embedx.extractors.masking import count_frames, mask_group_norms, normalise, receptive_field
+from embedx.extractors.masking import BATCH, count_frames, mask_group_norms, normalise, receptive_field
 
 log = logging.getLogger(__name__)
 
 EPSILON = 1e-7  # added to the variance by transformers' Wav2Vec2FeatureExtractor
+MISMATCHED = "Support for mismatched key_padding_mask"  # torch warns of how WavLM's own forward calls it
 WAVEFORM_TYPES = (  # DistilHuBERT is a "hubert" with two layers; XLS-R and MMS are "wav2vec2"
     *("wav2vec2", "wav2vec2-conformer", "hubert", "wavlm"),
     *("data2vec-audio", "unispeech", "unispeech-sat"),
@@ -54,9 +55,8 @@ class Transformer:
         self.frame_rate = self.sample_rate / math.prod(stride for _, stride in self.strides)
         self.min_samples = receptive_field(self.strides)
         self.weights = hash_weights(self.model.state_dict(), checkpoint.settings | {"normalise": self.normalise})
-        self.norms = mask_group_norms(self.model.feature_extractor)
-        self.mask = FrameMask()
-        mask_inputs(self.model, self.mask)
+        mask_group_norms(self.model.feature_extractor)
+        mask_inputs(self.model)
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the asked hidden states; see `Extractor.frames`."""
@@ -65,13 +65,11 @@ class Transformer:
         if self.normalise:
             waves = normalise(waves, lengths, valid, EPSILON)
         counts = count_frames(lengths, self.strides)
-        self.mask.valid = (torch.arange(int(counts.max()), device=waves.device) < counts[:, None])[:, None]
-        for norm in self.norms:
-            norm.lengths = count_frames(lengths, self.strides[:1])
+        BATCH.valid = (torch.arange(int(counts.max()), device=waves.device) < counts[:, None])[:, None]
+        BATCH.lengths = count_frames(lengths, self.strides[:1])
         hidden = any(layer != self.layers[-1] for layer in layers)
-        with warnings.catch_warnings():  # WavLM's own forward calls torch in a way that torch warns of
-            warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
-            output = self.model(waves, attention_mask=valid.long(), output_hidden_states=hidden)
+        warnings.filterwarnings("ignore", MISMATCHED)  # for good: to undo it would undo it under other threads' feet
+        output = self.model(waves, attention_mask=valid.long(), output_hidden_states=hidden)
         for layer in layers:
             last = layer == self.layers[-1]
             yield layer, output.last_hidden_state if last else output.hidden_states[layer], counts
@@ -82,7 +80,7 @@ class Transformer:
         return self
 
 
-def mask_inputs(model: nn.Module, mask: "FrameMask") -> None:
+def mask_inputs(model: nn.Module) -> None:
     """Zero the padding in front of convolutions over time that upstream runs without a mask.
 
     They are the depthwise convolutions of conformers and the positional convolutions, where data2vec stacks several
@@ -90,17 +88,12 @@ def mask_inputs(model: nn.Module, mask: "FrameMask") -> None:
     """
     for name, module in model.named_modules():
         if name.endswith("depthwise_conv") or ("pos_conv_embed." in name and name.endswith(".conv")):
-            module.register_forward_pre_hook(mask)
+            module.register_forward_pre_hook(mask_input)
 
 
-class FrameMask:
-    """Multiplies the input [B, C, T] of a module with the mask [B, 1, T] of valid frames."""
-
-    valid: Tensor
-
-    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Be the hook."""
-        return (inputs[0] * self.valid, *inputs[1:])
+def mask_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Be the hook that multiplies the input [B, C, T] of a module with the mask `BATCH.valid` [B, 1, T]."""
+    return (inputs[0] * BATCH.valid, *inputs[1:])
 
 
 def load(source: str, *, allow_pickle: bool = False) -> Extractor:

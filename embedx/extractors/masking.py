@@ -1,16 +1,18 @@
 """What the speech transformers share: counting frames, and statistics over the valid part of each clip alone."""
 
+import threading
+
 import torch
 from torch import Tensor, nn
 
+BATCH = threading.local()  # what a forward pass knows of its batch: several run at once, on threads of their own
+
 
 class MaskedGroupNorm(nn.Module):
-    """GroupNorm over the valid frames of each clip alone: [B, C, T] -> [B, C, T], zero behind `lengths` [B].
+    """GroupNorm over the valid frames of each clip alone: [B, C, T] -> [B, C, T], zero behind `BATCH.lengths` [B].
 
     Each clip gets the library's own group_norm on its own slice, so its frames equal those of the clip run alone.
     """
-
-    lengths: Tensor
 
     def __init__(self, norm: nn.GroupNorm) -> None:
         super().__init__()
@@ -19,20 +21,17 @@ class MaskedGroupNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise clip by clip."""
         out = torch.zeros_like(x)
-        for clip, result, length in zip(x, out, self.lengths.tolist(), strict=True):
+        for clip, result, length in zip(x, out, BATCH.lengths.tolist(), strict=True):
             result[:, :length] = self.norm(clip[None, :, :length])[0]
         return out
 
 
-def mask_group_norms(feature_extractor: nn.Module) -> list[MaskedGroupNorm]:
-    """Replace every GroupNorm among the convolutions, and return the replacements (one, or none)."""
-    masked: list[MaskedGroupNorm] = []
+def mask_group_norms(feature_extractor: nn.Module) -> None:
+    """Replace every GroupNorm among the convolutions (there is one, or none)."""
     for layer in list(feature_extractor.modules()):
         norm = getattr(layer, "layer_norm", None)
         if isinstance(norm, nn.GroupNorm):
-            masked.append(MaskedGroupNorm(norm))
-            layer.layer_norm = masked[-1]
-    return masked
+            layer.layer_norm = MaskedGroupNorm(norm)
 
 
 def normalise(waves: Tensor, lengths: Tensor, valid: Tensor, epsilon: float) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor
 from embedx.errors import ModelError
 from embedx.extractors import BUNDLES, torch_cache
 from embedx.extractors.base import hash_weights
-from embedx.extractors.masking import count_frames, mask_group_norms, normalise, receptive_field
+from embedx.extractors.masking import BATCH, count_frames, mask_group_norms, normalise, receptive_field
 from embedx.extractors.weights import brief, read_weights
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class BundleEncoder:
         self.frame_rate = sample_rate / math.prod(stride for _, stride in self.strides)
         self.min_samples = receptive_field(self.strides)
         self.weights = hash_weights(model.state_dict(), settings | {"normalise": normalise})
-        self.norms = mask_group_norms(model.feature_extractor)
+        mask_group_norms(model.feature_extractor)
         self.biased = hasattr(model.encoder.transformer.layers[0].attention, "rel_attn_embed")  # WavLM
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -64,8 +64,7 @@ class BundleEncoder:
         if self.normalise:
             valid = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]  # [B, S]
             waves = normalise(waves, lengths, valid, EPSILON)
-        for norm in self.norms:
-            norm.lengths = count_frames(lengths, self.strides[:1])
+        BATCH.lengths = count_frames(lengths, self.strides[:1])
         x, _ = self.model.feature_extractor(waves, None)  # [B, T, C]
         counts = count_frames(lengths, self.strides)
         behind = torch.arange(x.shape[1], device=x.device) >= counts[:, None]  # [B, T]

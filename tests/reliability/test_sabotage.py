@@ -31,6 +31,9 @@ ADDED = "tests/test_collection.py::test_what_is_added_is_found_at_once_by_a_coll
 FOREIGN = "tests/reliability/test_faults.py::test_an_index_of_another_store_is_not_believed"
 AGAIN = "tests/test_ingest.py::test_again_does_nothing_and_new_or_edited_files_alone_are_done"
 IDS = "tests/test_store.py::test_replacing_a_recording_takes_its_old_rows_away_and_ids_never_come_back"
+LIES_READY = "tests/test_pipeline.py::test_what_lies_ready_is_bounded_and_comes_in_order"
+BREAKS = "tests/test_pipeline.py::test_a_model_that_breaks_stops_all_that_works_for_it"
+TWO_PASSES = "tests/test_pipeline.py::test_two_passes_at_once_know_their_own_lengths[hubert]"
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,12 @@ SABOTAGES = (
              KILLED),
     Sabotage("no commit at a signal", INGEST, "            self.store.add([(one.recording, one.rows)",
              "            slice([(one.recording, one.rows)", SIGNAL),
+    Sabotage("readers lay down without end", "embedx/readers.py", "self.held + size > self.budget and", "False and",
+             LIES_READY),
+    Sabotage("readers outlive their run", INGEST, "from contextlib import closing",
+             "from contextlib import nullcontext as closing", BREAKS),
+    Sabotage("threads see one another's batches", "embedx/extractors/masking.py", "BATCH = threading.local()",
+             "BATCH = nn.Module()", TWO_PASSES),
     Sabotage("a second signal is not heard", "embedx/cli/extract.py", "os._exit(128 + number)", "pass", SECOND_SIGNAL),
 )  # fmt: skip
 

@@ -1,0 +1,136 @@
+"""Measure what reading ahead and computing on several threads bring, and write their part of BENCHMARKS.md.
+
+`make bench` runs it; 5 minutes on two cores. Both ways run in turn in one process, several times: of times that vary
+with what else the machine does, the ratio within a turn is what holds.
+"""
+
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import soundfile
+import torch
+import transformers
+from page import ROOT, write_part
+
+import embedx
+from embedx import extractors
+from embedx.embedder import Embedder
+from embedx.readers import count_cores
+from embedx.recipe import Recipe
+from embedx.windows import Window
+
+SHARED = Path(os.environ.get("EMBEDX_SHARED") or ROOT.parent / "shared")
+TURNS = 3
+
+
+def models(folder: Path) -> Iterator[tuple[str, str, int]]:
+    """Yield (name, what --model takes, how many recordings of the corpus)."""
+    yield "logmel", "logmel", 400
+    if SHARED.is_dir():
+        yield "yamnet", f"yamnet:{SHARED / 'weights/yamnet'}", 400
+    transformers.HubertModel(transformers.HubertConfig()).save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
+    yield "hubert-base, random weights", str(folder), 40
+
+
+def corpus(folder: Path) -> tuple[str, list[str]]:
+    """Return a name and the files of ESC-10, or of as many seconds of made noise where that is not."""
+    if SHARED.is_dir():
+        return "ESC-10 (44.1 kHz OGG, 5 s each)", sorted(map(str, (SHARED / "data/esc10").rglob("*.ogg")))
+    for i in range(400):
+        noise = np.random.default_rng(i).uniform(-0.5, 0.5, 220_500)
+        soundfile.write(folder / f"{i:03}.flac", noise, 44_100)
+    return "noise (44.1 kHz FLAC, 5 s each)", sorted(map(str, folder.glob("*.flac")))
+
+
+def run(files: list[str], model: str, workers: int | str) -> tuple[float, float]:
+    """Extract into a new collection; return its wall time, and seconds of audio per second of it."""
+    seen: list[embedx.Progress] = []
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        embedx.extract(files, model=model, workers=workers, on_progress=seen.append, out=Path(folder) / "c").close()
+        seconds = time.perf_counter() - begun
+    assert seen[-1].embedded == len(files)
+    return seconds, seen[-1].seconds / seconds
+
+
+def in_turn(files: list[str], model: str) -> tuple[float, float]:
+    """Extract with one decoder that waits for the model, and a model that takes one batch after the other."""
+    with patch("embedx.ingest.share_work", lambda *_: 1):
+        return run(files, model, 0)
+
+
+def end_to_end(folder: Path) -> Iterator[str]:
+    """Yield a table: files to a finished collection, both ways."""
+    name, files = corpus(folder)
+    yield f"{name}, files to a finished collection with its index; median of {TURNS} turns, without imports.\n"
+    yield "| model | files | in turn, x real time | pipeline, x real time | ratio, median (least to most) |"
+    yield "|---|---|---|---|---|"
+    for model_name, model, count in models(folder / "model"):
+        run(files[:40], model, "auto")  # starts the processes, and fills the page cache
+        ways: tuple[Callable[[], tuple[float, float]], ...] = (
+            lambda: in_turn(files[:count], model),  # noqa: B023  # called at once
+            lambda: run(files[:count], model, "auto"),  # noqa: B023
+        )
+        turns = np.array([[way()[1] for way in ways] for _ in range(TURNS)])
+        ratios = turns[:, 1] / turns[:, 0]
+        speeds = " | ".join(f"{speed:.0f}" for speed in np.median(turns, axis=0))
+        spread = f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
+        yield f"| {model_name} | {min(count, len(files))} | {speeds} | {spread} |"
+        print(model_name, turns.tolist(), flush=True)
+
+
+def padding() -> Iterator[str]:
+    """Yield a table: samples computed for one that was heard, by the order of 8 000 recordings."""
+    yield "| lengths | any order | ascending | descending | short and long in turn |"
+    yield "|---|---|---|---|---|"
+    extractor = extractors.load("logmel")
+    recipe = Recipe("logmel", "", extractor.weights, extractor.sample_rate, extractor.layers, ("mean",))
+    for name, least, most in (("0.3 to 30 s, log-uniform", 0.3, 30.0), ("1 to 2.3 s, log-uniform", 1.0, 2.3)):
+        lengths = np.exp(np.random.default_rng(0).uniform(np.log(least), np.log(most), 8_000))
+        up = np.sort(lengths)
+        found = []
+        for order in (lengths, up, up[::-1], np.stack([up[:4000], up[:3999:-1]], axis=1).ravel()):
+            embedder = Embedder(extractor, recipe)
+            silence = (np.broadcast_to(np.float32(0), round(length * 16_000)) for length in order)
+            for _ in embedder._batches(iter([(None, Window(0.0, 0.0, one)) for one in silence])):
+                pass
+            found.append(f"{embedder.padding:.3f}")
+        yield f"| {name} | {' | '.join(found)} |"
+
+
+def priority() -> str:
+    """Say so if this process goes before the others, and their load does not matter (`chrt -r 1`)."""
+    ordinary = not hasattr(os, "sched_getscheduler") or os.sched_getscheduler(0) == os.SCHED_OTHER
+    return "" if ordinary else ", at real-time priority"
+
+
+def main() -> None:
+    """Measure everything and write the part."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}"
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "model").mkdir()
+        table = "\n".join(end_to_end(Path(folder)))
+    parts = [
+        f"Made by `benchmarks/pipeline.py` on {time.strftime('%Y-%m-%d')} at commit {commit.strip()}: {count_cores()} "
+        f"CPU cores (load {os.getloadavg()[0]:.1f}{priority()}), {torch.get_num_threads()} threads of torch, "
+        f"{versions}.\n",
+        "`In turn` is one decoder that waits for the model and a model that takes one batch after the other on all "
+        "cores; `pipeline` is `--workers auto`.\n",
+        table,
+        "\n## Padding: samples computed for one that was heard, batches of 30 s\n",
+        *padding(),
+    ]
+    write_part("Pipeline", "\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
