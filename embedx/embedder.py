@@ -19,6 +19,7 @@ from embedx.extractors.base import Extractor
 from embedx.lanes import Lane, make_lanes, run_in_order
 from embedx.pooling import POOLINGS
 from embedx.recipe import Recipe, view_name
+from embedx.stopwatch import timed, timed_each
 from embedx.windows import Window, read_channels
 
 Vectors = dict[str, NDArray[np.float32]]  # view -> vector [D]
@@ -213,18 +214,21 @@ class Embedder:
 
     @torch.inference_mode()
     def _forward(self, lane: Lane, clips: Sequence[NDArray[np.float32]]) -> Vectors:
-        lengths = torch.tensor([max(len(clip), self.extractor.min_samples) for clip in clips])
-        pinned = lane.device != "cpu"  # memory that a GPU copies from by itself
-        waves = torch.zeros(len(clips), int(lengths.max()), pin_memory=pinned)  # [B, S]
-        for row, clip in zip(waves, clips, strict=True):
-            row[: len(clip)] = torch.from_numpy(clip)
-        waves, lengths = waves.to(lane.device, non_blocking=pinned), lengths.to(lane.device)
+        with timed("copy", lane.finish):
+            lengths = torch.tensor([max(len(clip), self.extractor.min_samples) for clip in clips])
+            pinned = lane.device != "cpu"  # memory that a GPU copies from by itself
+            waves = torch.zeros(len(clips), int(lengths.max()), pin_memory=pinned)  # [B, S]
+            for row, clip in zip(waves, clips, strict=True):
+                row[: len(clip)] = torch.from_numpy(clip)
+            waves, lengths = waves.to(lane.device, non_blocking=pinned), lengths.to(lane.device)
         vectors = {}
         with exact_or(self.precision, lane.device):
-            for layer, frames, counts in lane.extractor.frames(waves, lengths, self.recipe.layers):
-                for pooling in self.recipe.poolings:
-                    pooled = POOLINGS[pooling](frames, counts)  # [B, D]
-                    vectors[view_name(layer, pooling)] = pooled.float().cpu().numpy()
+            states = lane.extractor.frames(waves, lengths, self.recipe.layers)
+            for layer, frames, counts in timed_each("model", states, lane.finish):
+                with timed("pooling", lane.finish):
+                    for pooling in self.recipe.poolings:
+                        pooled = POOLINGS[pooling](frames, counts)  # [B, D]
+                        vectors[view_name(layer, pooling)] = pooled.float().cpu().numpy()
         return vectors
 
 
