@@ -112,9 +112,7 @@ class Embedder:
         A window shorter than the extractor's shortest is padded with zeros and flagged. `threads` is how many batches
         a CPU computes at a time; with one, each batch has all of torch's threads.
         """
-        if self.recipe.extractor == "plugin":  # whose code may keep a batch in places of its own
-            threads = 1
-        lanes = make_lanes(self.extractor, self.devices, threads)
+        lanes = self.make_lanes(threads)
         exact = exact_or("float32", self.device) if self.precision == "float32" else contextlib.nullcontext()
         with exact:  # lanes set this switch of the whole process too, and must not undo it for one another
             batches = run_in_order(lanes, self._run_batch, self._batches(iter(windows)))
@@ -123,6 +121,11 @@ class Embedder:
                     for i, (key, window) in enumerate(batch):
                         padded = ("padded",) if len(window.samples) < self.extractor.min_samples else ()
                         yield key, {view: matrix[i] for view, matrix in vectors.items()}, window.flags + padded
+
+    def make_lanes(self, threads: int) -> list[Lane]:
+        """Return where so many threads compute batches; see `embedx.lanes.make_lanes`."""
+        alone = self.recipe.extractor == "plugin"  # whose code may keep a batch in places of its own
+        return make_lanes(self.extractor, self.devices, 1 if alone else threads)
 
     def _batches(self, stream: Iterator[tuple[Key, Window]]) -> Iterator[list[tuple[Key, Window]]]:
         """Yield batches of windows of like length, from one pool after the other."""
