@@ -8,6 +8,7 @@ if TYPE_CHECKING:
 GAIN = 1.10  # of a trial; less is noise
 WAITING, WRITING, PADDING = 0.10, 0.02, 1.10  # shares of the time, and samples for one: more than that is too much
 BUSY = 0.5  # decoders that decode and resample for less of their time are not what a model waits for
+HAD = 0.8  # of the processor, where a run has it for itself
 SHORT_S = 2.0  # of the clock: what is over sooner says little
 
 
@@ -29,7 +30,13 @@ def advise(speed: "Speed") -> list[str]:
     if speed.share_of("write") > WRITING:
         found.append(
             f"Writing takes {speed.share_of('write'):.1%} of the run. Fewer views (--layers, --pooling) and "
-            "`embedx extract --store-dtype float16` are less to write; a disk that is quicker to sync takes less for it."
+            "`embedx extract --store-dtype float16` are less to write; a quicker disk takes less for it."
+        )
+    busy = sum(speed.figures.seconds.get(stage, 0.0) for stage in ("copy", "model", "pooling"))
+    if speed.device == "cpu" and speed.figures.processor_s < HAD * busy:
+        found.append(
+            f"Its threads computed for {busy:.1f} s and had the processor for {speed.figures.processor_s:.1f} s of it: "
+            "other programs took the rest, and figures without them will be better."
         )
     if speed.figures.wall_s < SHORT_S:
         found.append(f"The run was over after {speed.figures.wall_s:.1f} s. More --seconds give steadier figures.")

@@ -24,7 +24,7 @@ HEAD: Line = ("stage", "runs in", "s per hour of audio", "share", "what it does"
 def as_text(speed: "Speed", form: str = "table") -> str:
     """Return the sheet, its table aligned or in Markdown."""
     figures, machine = speed.figures, speed.machine
-    title = f"{speed.times_real_time:.1f} hours of audio an hour ({speed.times_real_time:.1f} x real time)"
+    title = f"{figures.times_real_time:.1f} hours of audio an hour ({figures.times_real_time:.1f} x real time)"
     facts = {
         "measured": f"{figures.audio_s:.0f} s of audio in {figures.wall_s:.2f} s, "
         f"{figures.processor_s:.2f} s of processor time",

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 WARM_S = 30.0  # of audio for what happens once: processes, first calls, the page cache
 ENOUGH_S, AIM_S = 5.0, 10.0  # a run that takes less is done again with as much as may take this
+TRIED_S = 3.0  # what other ways are tried on takes this run so long at most
 MOST_S = 3600.0  # of audio that are taken if nobody says how many
 UNLIMITED = ("logmel", "mfcc")  # models that are hardly any products of matrices
 LANE, DECODER, WRITER = ("copy", "model", "pooling", "wait"), ("decode", "resample"), ("write",)
@@ -54,6 +56,11 @@ class Figures:
         """Seconds of audio in all windows."""
         return sum(self.lengths)
 
+    @property
+    def times_real_time(self) -> float:
+        """Seconds of audio in a second, which is hours of audio in an hour."""
+        return self.audio_s / self.wall_s
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -74,11 +81,6 @@ class Speed:
     operations: float | None  # floating-point operations of the model on what was measured; None: no limit is known
     peak: float | None  # of matrix products, in operations a second
     trials: list[Trial] = field(default_factory=list)
-
-    @property
-    def times_real_time(self) -> float:
-        """Seconds of audio in a second, which is hours of audio in an hour."""
-        return self.figures.audio_s / self.figures.wall_s
 
     @property
     def share_of_limit(self) -> float | None:
@@ -116,7 +118,7 @@ class Speed:
             **figures,
             "windows": len(windows),
             "audio_s": self.figures.audio_s,
-            "audio_hours_per_hour": self.times_real_time,
+            "audio_hours_per_hour": self.figures.times_real_time,
             "share_of_limit": self.share_of_limit,
             "stages": [
                 {
@@ -187,25 +189,15 @@ def measure_speed(
         embedder = asked.load()
         load_s = time.perf_counter() - begun
         decoders = sample.share if decoders is None else decoders
-        on_step("warming up")
-        audio_s = min(WARM_S, seconds or WARM_S)
-        taken = sample.take(audio_s)
-        figures = run_once(embedder, taken, folder, sample.share, decoders, check)
-        all_taken = enough = False
-        while not (enough or all_taken):
-            audio_s = seconds or min(MOST_S, audio_s * max(2.0, AIM_S / figures.wall_s))
-            before, taken = len(taken), sample.take(audio_s)
-            on_step(f"measuring on {audio_s:.0f} s of audio")
-            figures = run_once(embedder, taken, folder, sample.share, decoders, check)
-            all_taken = len(taken) == before
-            enough = seconds is not None or figures.wall_s >= ENOUGH_S or audio_s >= MOST_S
+        run = partial(run_once, embedder, folder=folder, threads=sample.share, decoders=decoders, check=check)
+        figures = run_long_enough(sample, run, seconds, on_step)
     lanes = embedder.make_lanes(sample.share)
     operations, peak, trials = None, None, []
     if embedder.recipe.extractor not in UNLIMITED:
         on_step("measuring the limit, and trying what may be faster")
         operations, peak = find_limit(embedder, figures.lengths, lanes)
         check()
-        trials = try_others(embedder, figures.lengths, sample.share, check)
+        trials = try_others(embedder, figures.lengths, TRIED_S * figures.times_real_time, sample.share, check)
     return Speed(
         machine=describe_machine(embedder.devices),
         model=model,
@@ -225,8 +217,25 @@ def measure_speed(
     )
 
 
+def run_long_enough(
+    sample: Sample, run: Callable[[Recordings], Figures], seconds: float | None, on_step: Callable[[str], None]
+) -> Figures:
+    """Run over a little for what happens once, then over so many seconds of audio, or more until it takes a while."""
+    on_step("warming up")
+    audio_s = min(WARM_S, seconds or WARM_S)
+    taken = sample.take(audio_s)
+    figures = run(taken)
+    while True:
+        audio_s = seconds or min(MOST_S, audio_s * max(2.0, AIM_S / figures.wall_s))
+        before, taken = len(taken), sample.take(audio_s)
+        on_step(f"measuring on up to {audio_s:.0f} s of audio")
+        figures = run(taken)
+        if seconds or figures.wall_s >= ENOUGH_S or audio_s >= MOST_S or len(taken) == before:
+            return figures
+
+
 def run_once(
-    embedder: "Embedder", recordings: Recordings, folder: str, threads: int, decoders: int, check: Callable[[], None]
+    embedder: "Embedder", recordings: Recordings, *, folder: str, threads: int, decoders: int, check: Callable[[], None]
 ) -> Figures:
     """Embed recordings into a new collection in a folder, remove it, and return what that took."""
 

@@ -30,14 +30,20 @@ class Trial:
     audio_s: float
 
 
-def try_others(embedder: "Embedder", lengths: Sequence[float], threads: int, check: Callable[[], None]) -> list[Trial]:
-    """Try what an embedder could do otherwise, in turn with what it does, on noise of these lengths in seconds."""
-    clips = make_clips(lengths, embedder.extractor.sample_rate, embedder.budget * len(embedder.make_lanes(threads)))
+def try_others(
+    embedder: "Embedder", lengths: Sequence[float], most_s: float, threads: int, check: Callable[[], None]
+) -> list[Trial]:
+    """Try what an embedder could do otherwise, in turn with what it does, on noise of these lengths in seconds.
+
+    A batch for each lane, or `most_s` of audio if that is less.
+    """
+    rate, lanes = embedder.extractor.sample_rate, len(embedder.make_lanes(threads))
+    clips = make_clips(lengths, rate, min(embedder.budget * lanes, round(most_s * rate)))
     ways = {"": embedder, **dict(others(embedder))}
     vectors: dict[str, NDArray[np.float32]] = {}
     taken: dict[str, list[float]] = {option: [] for option in ways}
     for way in ways.values():
-        embed(way, clips[-1:] * threads, threads)  # what happens once
+        embed(way, clips[-1:] * lanes, threads)  # what happens once
     for _ in range(2):
         for option, way in ways.items():
             begun = time.perf_counter()
@@ -46,7 +52,7 @@ def try_others(embedder: "Embedder", lengths: Sequence[float], threads: int, che
             check()
         if sum(map(sum, taken.values())) > LONG_S:
             break
-    audio_s = sum(map(len, clips)) / embedder.extractor.sample_rate
+    audio_s = sum(map(len, clips)) / rate
     return [
         Trial(option, min(taken[""]) / min(taken[option]), distance(vectors[""], vectors[option]), audio_s)
         for option in ways
