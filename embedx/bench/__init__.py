@@ -16,13 +16,14 @@ A run fills a folder, later runs extend it, and everything shown is made from wh
 
 and how fast a machine is with a model::
 
-    speed          a run over a sample -> figures    sample        part of a source, or made noise
-    trials         other ways, tried out             advice        figures -> what would help
-    sheet          all of it as text
+    speed          runs over a sample -> its pace    sample        part of a source, or made noise
+    pace           the figures of it                 trials        other ways, tried out
+    advice         a pace -> what would help         sheet         all of it as text
 """
 
+from embedx.bench.pace import Speed
 from embedx.bench.plan import Plan, make_plan, read_plan
 from embedx.bench.runner import Progress, run
-from embedx.bench.speed import Speed, measure_speed
+from embedx.bench.speed import measure_speed
 
 __all__ = ["Plan", "Progress", "Speed", "make_plan", "measure_speed", "read_plan", "run"]

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from embedx.bench.speed import Speed
+    from embedx.bench.pace import Speed
 
 GAIN = 1.10  # of a trial; less is noise
 WAITING, WRITING, PADDING = 0.10, 0.02, 1.10  # shares of the time, and samples for one: more than that is too much

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from embedx.bench.speed import Speed
+    from embedx.bench.pace import Speed
 
 STAGES = {  # stage -> what it is
     "decode": "files to samples at their own rate",
