@@ -157,7 +157,7 @@ def test_the_peak_is_what_a_plain_product_reaches_at_least() -> None:
     peak = measure_peak(make_lanes(extractor, ("cpu",), threads), torch.float32)
     reached = 2 * 2048 * 1024 * 1024 / min(plain() for _ in range(10))
     assert torch.get_num_threads() == threads
-    assert 0.4 * reached < peak < 10 * reached  # other work on the machine may take its part of either
+    assert 0.2 * reached < peak < 10 * reached  # other work on the machine may take its part of either
 
 
 # -- the sample ----------------------------------------------------------------------------------------------------
@@ -232,6 +232,7 @@ def test_figures_of_a_transformer_are_sound(hubert_speed: Speed) -> None:
     assert found.backend == "fast"
     assert found.load_s > 0
     assert found.share_of("model") > found.share_of("pooling") > 0
+    assert found.share_of(*LANE) > 0.6  # all lanes are at work, as they would be on more than this sample
     assert found.share_of("resample") == 0  # it is at the rate of the model already
     assert found.share_of("decode") > 0
     assert found.share_of_limit is not None
@@ -389,7 +390,7 @@ def test_the_best_trial_comes_first() -> None:
 
 def test_the_sheet_is_narrow_and_says_what_shares_are_of() -> None:
     text = as_text(changed(WAITS, failures={"not-audio": 2}))
-    assert max(map(len, text.splitlines())) <= 110
+    assert max(map(len, text.splitlines())) <= 100
     lines = {line.split()[0]: line.split() for line in text.splitlines() if line}
     assert lines["model"][1:5] == ["2", "lanes", "360.00", "50.0%"]
     assert lines["waiting"][4] == "40.0%"

@@ -50,7 +50,7 @@ def explain_waiting(speed: "Speed") -> str:
     if decode + resample < BUSY:
         return (
             f"The decoders are busy only {decode + resample:.0%} of theirs: it is the beginning, before the first "
-            "batches are full, or passing windows on. A model as light as this one gains nothing by more of them."
+            "batches are full, or passing windows on. More of them would bring nothing."
         )
     if speed.decoders < cores:
         return f"There are {speed.decoders} decoders and {cores} cores: --workers {cores} (or auto) decodes on all."

@@ -31,13 +31,13 @@ class Sample:
         self.folder = folder
         self.made = source is None
         self.by_path: dict[str, list[Item]] = {}
-        self.name = "made noise, 0.3 to 30 s (log-uniform), WAV of 16 kHz"
+        self.name = "made noise of 0.3 to 30 s (log-uniform), WAV of 16 kHz"
         self.share = count_cores()
         if self.made:
             return
         for item in read_corpus(source):
             self.by_path.setdefault(item.path, []).append(item)
-        self.name = f"{len(self.by_path)} recordings, of which some are taken"
+        self.name = f"a source of {len(self.by_path)} recordings"
         self.share = share_work(len(self.by_path), sum(size_of(path) for path in self.by_path))
 
     def take(self, seconds: float) -> Recordings:

@@ -30,7 +30,7 @@ def as_text(speed: "Speed", form: str = "table") -> str:
         f"{figures.processor_s:.2f} s of processor time",
         "model": f"{speed.model}, {speed.backend} backend, {speed.precision}, batches of {speed.batch_seconds:g} s, "
         f"padded by {figures.padding:.2f}",
-        "corpus": f"{speed.corpus}: {figures.recordings} recordings, {len(figures.lengths)} windows",
+        "corpus": f"{figures.recordings} recordings, {len(figures.lengths)} windows, of {speed.corpus}",
         "failed": ", ".join(f"{count} {reason}" for reason, count in sorted(figures.failures.items())) or "none",
         "machine": f"{machine['device']}, {machine['cores']} cores (load {machine['load']:.1f}), "
         f"torch {machine['versions']['torch']}",
@@ -39,7 +39,7 @@ def as_text(speed: "Speed", form: str = "table") -> str:
     }
     note = (
         f"Shares are of the time of all that a stage runs in: {speed.lanes} lanes of the model, {speed.decoders} "
-        "decoders, one writer.\nThey work at the same time, so shares of different ones do not add up; what is "
+        "decoders, one writer. They work at the same time, so shares of different ones do not add up; what is "
         "missing of a whole is idle."
     )
     table = in_columns(lines_of(speed)) if form == "table" else in_markdown(lines_of(speed))
@@ -51,7 +51,7 @@ def as_text(speed: "Speed", form: str = "table") -> str:
             for name, what in facts.items()
         )
     advice = "\n".join(textwrap.fill(f"- {one}", WIDTH, subsequent_indent="  ") for one in speed.advice)
-    return f"{title}\n\n{listed}\n\n{table}\n\n{note}\n\nWhat would help:\n\n{advice}\n"
+    return f"{title}\n\n{listed}\n\n{table}\n\n{textwrap.fill(note, WIDTH)}\n\nWhat would help:\n\n{advice}\n"
 
 
 def limit_of(speed: "Speed") -> str:
