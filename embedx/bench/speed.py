@@ -189,7 +189,7 @@ def describe_machine(devices: Sequence[str]) -> dict[str, Any]:
     return {
         "device": ", ".join(name_device(device) for device in devices),
         "cores": count_cores(),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "load": os.getloadavg()[0],
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in libraries},
