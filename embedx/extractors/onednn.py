@@ -28,10 +28,8 @@ def linear(weight: Tensor, bias: Tensor | None, *, gelu: bool = False, pieces: i
     >>> layer(torch.tensor([[3.0, 4.0]]))
     tensor([[11.5000]])
     """
-    known = (
-        weight.dtype == torch.float32 and is_intel()
-    )  # to MKL, which torch takes for float32 then: as fast, and nearer
-    if known or not (weight.is_cpu and is_fused(weight.dtype)):
+    mkl = weight.dtype == torch.float32 and is_intel()  # what torch takes there: as fast, and nearer
+    if mkl or not (weight.is_cpu and is_fused(weight.dtype)):
         return (lambda x: F.gelu(F.linear(x, weight, bias))) if gelu else (lambda x: F.linear(x, weight, bias))
     if pieces == 1 or weight.dtype != torch.float32:
         return fused_linear(weight, bias, gelu)

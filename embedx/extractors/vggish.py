@@ -35,6 +35,7 @@ from embedx.extractors.weights import read_weights
 
 OFFSET = 0.01
 DIM = 128
+AT_ONCE = 8  # patches in the convolutions: what lies between their layers stays in the cache of a CPU
 OPTIONS = ("", "?relu", "?pca")
 PCA = {"pca_eigen_vectors": (DIM, DIM), "pca_means": (DIM,)}
 PCA_FILES = ("vggish_pca_params.safetensors", "vggish_pca_params.npz")  # looked for beside the weights
@@ -62,7 +63,7 @@ class Network(nn.Module):
         channels = 1
         for widths in ((64,), (128,), (256, 256), (512, 512)):
             for width in widths:
-                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
                 channels = width
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
@@ -72,7 +73,9 @@ class Network(nn.Module):
 
     def forward(self, patch: Tensor) -> Tensor:
         """Map patches [P, 96, 64] to embeddings [P, 128]; TensorFlow flattens in the order height, width, channel."""
-        embeddings: Tensor = self.embeddings(self.features(patch[:, None]).permute(0, 2, 3, 1).flatten(1))
+        pieces = torch.split(patch[:, None], AT_ONCE if patch.is_cpu else len(patch))
+        features = torch.cat([self.features(piece) for piece in pieces])  # [P, 512, 6, 4]
+        embeddings: Tensor = self.embeddings(features.permute(0, 2, 3, 1).flatten(1))
         return embeddings
 
 
@@ -95,6 +98,7 @@ class VGGish:
             self.network = Network().eval()
         self.network.load_state_dict(arrange(weights, self.network.state_dict()), assign=True)
         self.network.requires_grad_(False)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.option = option
         self.pca = dict(pca or {})
         self.weights = hash_weights(self.network.state_dict() | self.pca, {"extractor": "vggish", "option": option})

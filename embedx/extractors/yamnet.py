@@ -41,7 +41,7 @@ class Network(nn.Module):
         x = patch[:, None]
         for convolution in list(self.children())[:-1]:
             assert isinstance(convolution, nn.Conv2d)
-            x = F.relu6(convolution(pad_same(x, convolution.kernel_size[0], convolution.stride[0])))
+            x = F.relu6(convolution(pad_same(x, convolution.kernel_size[0], convolution.stride[0])), inplace=True)
         return x.mean(dim=(2, 3))
 
 
@@ -69,6 +69,7 @@ class YAMNet:
         self.front_end = LogMel(OFFSET)
         self.network = Network().eval().requires_grad_(False)
         self.network.load_state_dict(weights)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth quicker on a CPU
         self.weights = hash_weights(weights, {"extractor": "yamnet"})
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:

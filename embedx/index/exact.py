@@ -21,7 +21,8 @@ def score(queries: Floats, vectors: Floats, metric: str) -> Floats:
     [[-5.0]]
     """
     if metric != "l2":
-        return queries @ vectors.T
+        with np.errstate(invalid="ignore"):  # OpenBLAS reads behind small matrices, and may meet a NaN that counts not
+            return queries @ vectors.T
     apart = [np.sqrt(np.square(vectors - query, dtype=np.float32).sum(axis=1)) for query in queries]
     return -np.array(apart, np.float32).reshape(len(queries), len(vectors))
 

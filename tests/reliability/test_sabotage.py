@@ -66,8 +66,9 @@ SABOTAGES = (
     Sabotage(
         "a recording comes before its rows",
         WRITING,
-        "number = self._insert_recording(recording, run)\n",
-        "number = self._insert_recording(recording, run); self._db.execute('COMMIT'); self._db.execute('BEGIN')\n",
+        "numbers = self._insert_recordings([recording for recording, _ in batch], run)\n",
+        "numbers = self._insert_recordings([recording for recording, _ in batch], run)\n"
+        "            self._db.execute('COMMIT'); self._db.execute('BEGIN')\n",
         READER,
     ),
     Sabotage("the index is the truth", INDEXING, 'if index.note["token"] != ', "if None and None != ", FOREIGN),
