@@ -6,12 +6,12 @@ kept in a store with its metadata, indexed, and searched. The file list reads as
     errors    what is raised, and the exit codes        recipe    everything that changes a vector
     corpus/   folder, manifest or data set -> items     disk      writing files whole or not at all
     audio     path -> clip, decoded in blocks            tasks    known data sets and their official protocols
-    headers   where a file ends by its header
+    headers   where a file ends by its header           stopwatch   how long each of these takes
     windows   clip -> windows                            decoding  both in a process of their own
     extractors/  waves -> frames, one file per family    readers   several of these, ahead of the model
     pooling   frames -> vectors                          hear      the extractors as a HEAR module
     embedder  windows -> vectors: batches, device       (tensors end here, arrays begin)
-                                                         lanes     several batches at a time
+    limit     the most that a device can compute         lanes     several batches at a time
     store/    rows, vectors, failures and recipe: the truth, one SQLite file
     difference  what of a corpus a store lacks           request  what a user asks of a model -> an embedder
     index/    nearest neighbours: derived, disposable    indexing  keeps them true to the store

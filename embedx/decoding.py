@@ -8,7 +8,8 @@ window.
     parent                                     child
     {"do": "read", "path": ..., ...}    -->
                                         <--    {"clip": ..., "window": ...} + samples, as often as there are windows
-                                        <--    {"clip": ..., "done": true}, or {"error": [reason, detail]}
+                                        <--    {"clip": ..., "done": true, "seconds": ...},
+                                               or {"error": [reason, detail]}
 """
 
 import atexit
@@ -28,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from embedx import stopwatch
 from embedx.audio import Clip, Samples, hash_content, length_of, require_regular, show
 from embedx.errors import AudioError, DecoderDied, EmbedxError
 from embedx.recipe import Recipe
@@ -96,6 +98,8 @@ class Decoder:
             if clip is None:
                 clip = Clip(**facts)
             vars(clip).update(facts)
+            for stage, seconds in answer.get("seconds", {}).items():
+                stopwatch.add(stage, seconds)
             if "window" in answer:
                 place = answer["window"]
                 yield clip, place["channel"], Window(place["start_s"], place["end_s"], samples, tuple(place["flags"]))
@@ -291,16 +295,18 @@ def answers(job: Message) -> Iterator[tuple[Message, Samples]]:
 
 
 def read(job: Message) -> Iterator[tuple[Message, Samples]]:
-    """Decode a recording: a message for each window, and one with what is known at the end."""
+    """Decode a recording: a message for each window, and one with what is known at the end, and the time it took."""
     flags: set[str] = set()
-    for clip, channel, window in read_channels(
-        job["path"], Recipe.from_json(job["recipe"]), job["start_s"], job["end_s"]
-    ):
-        place = {"channel": channel, "start_s": window.start_s, "end_s": window.end_s, "flags": window.flags}
-        yield {"clip": facts_of(clip), "window": place}, window.samples
-        last = clip
-        flags |= clip.flags  # each channel is heard by itself
-    yield {"clip": facts_of(replace(last, flags=flags | last.flags)), "done": True}, NOTHING
+    recipe, begun = Recipe.from_json(job["recipe"]), time.process_time()
+    with stopwatch.measure() as seconds:
+        for clip, channel, window in read_channels(job["path"], recipe, job["start_s"], job["end_s"]):
+            place = {"channel": channel, "start_s": window.start_s, "end_s": window.end_s, "flags": window.flags}
+            yield {"clip": facts_of(clip), "window": place}, window.samples
+            last = clip
+            flags |= clip.flags  # each channel is heard by itself
+    facts = facts_of(replace(last, flags=flags | last.flags))
+    seconds["decoder"] = time.process_time() - begun  # on the processor, with what sending took
+    yield {"clip": facts, "done": True, "seconds": seconds}, NOTHING
 
 
 def facts_of(clip: Clip) -> Message:

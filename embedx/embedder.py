@@ -19,6 +19,7 @@ from embedx.extractors.base import Extractor
 from embedx.lanes import Lane, make_lanes, run_in_order
 from embedx.pooling import POOLINGS
 from embedx.recipe import Recipe, view_name
+from embedx.stopwatch import timed, timed_each
 from embedx.windows import Window, read_channels
 
 Vectors = dict[str, NDArray[np.float32]]  # view -> vector [D]
@@ -111,9 +112,7 @@ class Embedder:
         A window shorter than the extractor's shortest is padded with zeros and flagged. `threads` is how many batches
         a CPU computes at a time; with one, each batch has all of torch's threads.
         """
-        if self.recipe.extractor == "plugin":  # whose code may keep a batch in places of its own
-            threads = 1
-        lanes = make_lanes(self.extractor, self.devices, threads)
+        lanes = self.make_lanes(threads)
         exact = exact_or("float32", self.device) if self.precision == "float32" else contextlib.nullcontext()
         with exact:  # lanes set this switch of the whole process too, and must not undo it for one another
             batches = run_in_order(lanes, self._run_batch, self._batches(iter(windows)))
@@ -122,6 +121,11 @@ class Embedder:
                     for i, (key, window) in enumerate(batch):
                         padded = ("padded",) if len(window.samples) < self.extractor.min_samples else ()
                         yield key, {view: matrix[i] for view, matrix in vectors.items()}, window.flags + padded
+
+    def make_lanes(self, threads: int) -> list[Lane]:
+        """Return where so many threads compute batches; see `embedx.lanes.make_lanes`."""
+        alone = self.recipe.extractor == "plugin"  # whose code may keep a batch in places of its own
+        return make_lanes(self.extractor, self.devices, 1 if alone else threads)
 
     def _batches(self, stream: Iterator[tuple[Key, Window]]) -> Iterator[list[tuple[Key, Window]]]:
         """Yield batches of windows of like length, from one pool after the other."""
@@ -213,18 +217,21 @@ class Embedder:
 
     @torch.inference_mode()
     def _forward(self, lane: Lane, clips: Sequence[NDArray[np.float32]]) -> Vectors:
-        lengths = torch.tensor([max(len(clip), self.extractor.min_samples) for clip in clips])
-        pinned = lane.device != "cpu"  # memory that a GPU copies from by itself
-        waves = torch.zeros(len(clips), int(lengths.max()), pin_memory=pinned)  # [B, S]
-        for row, clip in zip(waves, clips, strict=True):
-            row[: len(clip)] = torch.from_numpy(clip)
-        waves, lengths = waves.to(lane.device, non_blocking=pinned), lengths.to(lane.device)
+        with timed("copy", lane.finish):
+            lengths = torch.tensor([max(len(clip), self.extractor.min_samples) for clip in clips])
+            pinned = lane.device != "cpu"  # memory that a GPU copies from by itself
+            waves = torch.zeros(len(clips), int(lengths.max()), pin_memory=pinned)  # [B, S]
+            for row, clip in zip(waves, clips, strict=True):
+                row[: len(clip)] = torch.from_numpy(clip)
+            waves, lengths = waves.to(lane.device, non_blocking=pinned), lengths.to(lane.device)
         vectors = {}
         with exact_or(self.precision, lane.device):
-            for layer, frames, counts in lane.extractor.frames(waves, lengths, self.recipe.layers):
-                for pooling in self.recipe.poolings:
-                    pooled = POOLINGS[pooling](frames, counts)  # [B, D]
-                    vectors[view_name(layer, pooling)] = pooled.float().cpu().numpy()
+            states = lane.extractor.frames(waves, lengths, self.recipe.layers)
+            for layer, frames, counts in timed_each("model", states, lane.finish):
+                with timed("pooling", lane.finish):
+                    for pooling in self.recipe.poolings:
+                        pooled = POOLINGS[pooling](frames, counts)  # [B, D]
+                        vectors[view_name(layer, pooling)] = pooled.float().cpu().numpy()
         return vectors
 
 

@@ -23,6 +23,7 @@ from embedx.errors import Interrupted
 from embedx.readers import Again, Event, Piece, parse_workers, read_ahead, share_work
 from embedx.recipe import Recipe
 from embedx.request import Request, check_choice
+from embedx.stopwatch import timed
 from embedx.store import FILE_NAME, Recording, Row, Store, Vectors
 from embedx.windows import Window, count_windows
 
@@ -309,8 +310,9 @@ class Run:
 
     def _commit(self) -> None:
         if self.finished:
-            self.number = self.number or self.store.start_run(settings(self.embedder, self.about))
-            self.store.add([(one.recording, one.rows) for one in self.finished], self.number)
+            with timed("write"):
+                self.number = self.number or self.store.start_run(settings(self.embedder, self.about))
+                self.store.add([(one.recording, one.rows) for one in self.finished], self.number)
         for one in self.finished:
             if one.recording.reason:
                 self.progress.failures[one.recording.reason] += 1

@@ -7,6 +7,7 @@ core after every operation instead. A GPU gets two lanes with a stream each: one
 
 import contextlib
 import copy
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,7 @@ from typing import TypeVar
 
 import torch
 
+from embedx import stopwatch
 from embedx.extractors.base import Extractor
 
 Job = TypeVar("Job")
@@ -37,6 +39,11 @@ class Lane:
     def open(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which work is put on the stream."""
         return contextlib.nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
+
+    def finish(self) -> None:
+        """Wait until all is done that was put on the stream."""
+        if self.stream is not None:
+            self.stream.synchronize()
 
 
 def make_lanes(extractor: Extractor, devices: Sequence[str], threads: int) -> list[Lane]:
@@ -63,19 +70,20 @@ def run_in_order(
     lane computes with its share of torch's threads.
     """
     if len(lanes) == 1:
-        for job in jobs:
+        for job in stopwatch.timed_each("wait", jobs):
             yield job, work(lanes[0], job)
         return
-    free: SimpleQueue[Lane] = SimpleQueue()
+    free: SimpleQueue[tuple[Lane, float]] = SimpleQueue()  # and since when
     for lane in lanes:
-        free.put(lane)
+        free.put((lane, time.perf_counter()))
 
     def run(job: Job) -> Result:
-        lane = free.get()
+        lane, since = free.get()
+        stopwatch.add("wait", time.perf_counter() - since)
         try:
             return work(lane, job)
         finally:
-            free.put(lane)
+            free.put((lane, time.perf_counter()))
 
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(len(lanes), "lane", torch.set_num_threads, (max(1, threads // len(lanes)),))

@@ -20,6 +20,7 @@ Random = np.random.Generator
 RATES = (8_000, 16_000, 22_050, 44_100, 48_000)  # Hz
 SOURCES, TAKES = 5, 4  # 20 clips a class
 SHORTEST_S, LONGEST_S = 1.0, 3.5
+MIXED_S, MIXED_RATE = (0.3, 30.0), 16_000  # of a corpus to measure speed on, and Hz
 NOISE_DB = (-45.0, -25.0)  # background of every take, relative to full scale
 
 
@@ -141,6 +142,22 @@ def synthesise_clip(name: str, source: int, take: int) -> tuple[NDArray[np.float
     wave = wave / (np.abs(wave).max() + 1e-12) * float(random.uniform(0.2, 0.8))
     wave = wave + 10 ** (float(random.uniform(*NOISE_DB)) / 20) * random.standard_normal(len(t)) / 4
     return np.clip(wave, -1, 1).astype(np.float32), rate
+
+
+def synthesise_lengths(folder: str | os.PathLike[str], duration: float) -> list[Path]:
+    """Write `duration` seconds of noise as WAV of 16 kHz, each of 0.3 to 30 s (log-uniform), and return the paths.
+
+    A longer corpus begins with the files of a shorter one, but for the last of it.
+    """
+    random = np.random.default_rng(0)
+    paths: list[Path] = []
+    while duration > 0:
+        length = min(max(MIXED_S[0], duration), float(np.exp(random.uniform(*np.log(MIXED_S)))))
+        wave = random.standard_normal(round(length * MIXED_RATE), np.float32) / 10
+        paths.append(Path(folder) / f"{len(paths):06}.wav")
+        soundfile.write(paths[-1], wave, MIXED_RATE, subtype="PCM_16")
+        duration -= length
+    return paths
 
 
 def synthesise(folder: str | os.PathLike[str], takes: int = TAKES, classes: int = len(CLASSES)) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 from embedx.audio import Clip, Samples, decode, show
 from embedx.errors import AudioError
 from embedx.recipe import Recipe
+from embedx.stopwatch import timed, timed_each
 
 LONG_WINDOW_S = 10.0  # what is too long to be taken whole is cut into windows of this length
 TRIM_FRAME_S, TRIM_DB = 0.025, 40.0  # silence is what lies this far below the loudest frame of this length
@@ -49,7 +50,8 @@ def read_windows(
         channel = 0
     if recipe.trim_silence:
         start_s, end_s = loud_stretch(path, recipe.sample_rate, start_s, end_s, channel)
-    clip, blocks = decode(path, start_s, channel)
+    with timed("decode"):
+        clip, blocks = decode(path, start_s, channel)
     return clip, windows_of(clip, blocks, recipe, start_s, end_s)
 
 
@@ -117,7 +119,7 @@ def samples_of(
     """Resample the blocks of a clip, and take what lies between two times."""
     skip = round(start_s * rate) - clip.first // clip.rate * rate  # first lies on a whole second
     length = None if end_s is None else round(end_s * rate) - round(start_s * rate)
-    return take(resample(blocks, clip.rate, rate), skip, length)
+    return take(resample(timed_each("decode", blocks), clip.rate, rate), skip, length)
 
 
 def loud_stretch(
@@ -148,9 +150,10 @@ def resample(blocks: Iterable[Samples], rate: int, target: int) -> Iterator[Samp
     import soxr
 
     stream = soxr.ResampleStream(rate, target, 1, dtype="float32", quality="HQ")
-    for block in blocks:
-        yield stream.resample_chunk(block)
-    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+    for block in chain(blocks, [None]):
+        with timed("resample"):
+            piece = stream.resample_chunk(np.zeros(0, np.float32) if block is None else block, last=block is None)
+        yield piece
 
 
 def take(blocks: Iterable[Samples], skip: int, length: int | None) -> Iterator[Samples]:

@@ -17,10 +17,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "embedx"
 LEVELS = {  # a module imports only from lower levels; within a level modules do not know each other
     **dict.fromkeys(("errors",), 0),
-    **dict.fromkeys(("recipe", "disk", "headers", "metrics"), 1),
+    **dict.fromkeys(("recipe", "disk", "headers", "metrics", "stopwatch"), 1),
     **dict.fromkeys(("audio", "pooling", "store", "index", "extractors", "heads", "shots"), 2),
     **dict.fromkeys(("corpus", "windows", "synth", "labels", "lanes"), 3),  # corpus asks audio which files it takes
-    **dict.fromkeys(("embedder", "decoding", "difference", "hear", "tasks", "splits"), 4),
+    **dict.fromkeys(("embedder", "decoding", "difference", "hear", "tasks", "splits", "limit"), 4),
     **dict.fromkeys(("search", "indexing", "duplicates", "interchange", "request", "readers"), 5),
     **dict.fromkeys(("checkup", "upkeep", "overlap"), 6),
     "evaluation": 7,
@@ -39,7 +39,7 @@ HOMES = {
     "transformers": {"extractors"},
     "torchaudio": {"extractors", "corpus"},  # which asks it for the lists of a data set
     "torchvision": {"extractors"},
-    "torch": {"extractors", "pooling", "lanes", "embedder", "hear", "heads"},
+    "torch": {"extractors", "pooling", "lanes", "embedder", "hear", "heads", "limit"},
     "onnx": {"heads"},
     "threadpoolctl": {"heads", "bench"},
     "sqlite3": {"store"},

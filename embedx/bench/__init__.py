@@ -13,9 +13,17 @@ A run fills a folder, later runs extend it, and everything shown is made from wh
     leaderboard    results -> boards, ranks, marks   diagnostics   confusion, reliability, classes
     verdict        what a board says, fairly         maps          vectors -> two dimensions, and their picture
     listing        boards -> text of four kinds      page          the HTML around the report
+
+and how fast a machine is with a model::
+
+    speed          runs over a sample -> its pace    sample        part of a source, or made noise
+    pace           the figures of it                 trials        other ways, tried out
+    advice         a pace -> what would help         sheet         all of it as text
 """
 
+from embedx.bench.pace import Speed
 from embedx.bench.plan import Plan, make_plan, read_plan
 from embedx.bench.runner import Progress, run
+from embedx.bench.speed import measure_speed
 
-__all__ = ["Plan", "Progress", "make_plan", "read_plan", "run"]
+__all__ = ["Plan", "Progress", "Speed", "make_plan", "measure_speed", "read_plan", "run"]

@@ -14,6 +14,7 @@ import click
 
 from embedx.cli.extract import EMIT_SECONDS, Signals, emit
 from embedx.cli.output import Heading, Sectioned, deliver
+from embedx.cli.speed import speed
 from embedx.errors import EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
@@ -36,10 +37,14 @@ TOP = click.option("--top", type=int, default=20, show_default=True, help="Entri
       embedx bench probe --task esc50=data/ESC-50 --model yamnet --model logmel -o benchmarks/esc50
       embedx bench probe --config benchmark.toml --jobs 8
       embedx bench report benchmarks/esc50 --metric macro_f1
+      embedx bench speed recordings/ --model facebook/hubert-base-ls960
     """
 )
 def bench() -> None:
-    """Find out which model, layer, pooling and head to take, by results that can be believed."""
+    """Find out which model, layer, pooling and head to take, by results that can be believed; and how fast they are."""
+
+
+bench.add_command(speed)
 
 
 @bench.command(
