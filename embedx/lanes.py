@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from embedx.extractors.base import Extractor
 
@@ -37,6 +40,15 @@ class Lane:
     def open(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which work is put on the stream."""
         return contextlib.nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
+
+    def fetch(self, found: Tensor) -> NDArray[np.float32]:
+        """Return a result as an array, in one copy, for which the stream is waited; the other one goes on."""
+        if self.stream is None:
+            return found.cpu().numpy()
+        here = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
+        here.copy_(found, non_blocking=True)
+        self.stream.synchronize()
+        return here.numpy()
 
 
 def make_lanes(extractor: Extractor, devices: Sequence[str], threads: int) -> list[Lane]:

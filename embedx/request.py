@@ -77,7 +77,7 @@ class Request:
             UsageError: the model has no such layer or pooling, or cannot hear so long a window.
             ModelError: the model cannot be loaded.
         """
-        from embedx.embedder import BATCH_SECONDS, Embedder, pick_layers, pick_poolings
+        from embedx.embedder import Embedder, pick_layers, pick_poolings
 
         poolings = pick_poolings(self.pooling)
         extractor = extractors.load(self.model, allow_pickle=self.allow_pickle, backend=self.backend)
@@ -101,8 +101,8 @@ class Request:
             trim_silence=self.trim_silence,
             max_seconds=self.max_seconds,
         )
-        seconds = BATCH_SECONDS if self.batch_seconds is None else self.batch_seconds
-        return Embedder(extractor, recipe, device=self.device, precision=self.precision, batch_seconds=seconds)
+        how = {"device": self.device, "precision": self.precision}
+        return Embedder(extractor, recipe, **how, batch_seconds=self.batch_seconds)
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
