@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embedx import __version__
 from embedx.audio import show
 from embedx.collection import Collection
 from embedx.corpus import Item, read_corpus
@@ -400,5 +401,6 @@ def settings(embedder: "Embedder", about: Mapping[str, Any]) -> dict[str, Any]:
         "precision": embedder.precision,
         "backend": embedder.backend,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        **{name: version(name) for name in ("embedx", "torch", "transformers", "numpy", "soxr", "soundfile")},
+        "embedx": __version__,  # which may run from a checkout
+        **{name: version(name) for name in ("torch", "transformers", "numpy", "soxr", "soundfile")},
     }

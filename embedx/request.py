@@ -4,10 +4,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from embedx import extractors
+from embedx import __version__, extractors
 from embedx.errors import UsageError
 from embedx.extractors.stamp import stamp
 from embedx.recipe import Recipe
@@ -67,7 +66,7 @@ class Request:
         files = stamp(self.model)
         if files is None:
             return None
-        asked = json.dumps([asdict(self), files, version("embedx")], sort_keys=True, default=str)
+        asked = json.dumps([asdict(self), files, __version__], sort_keys=True, default=str)
         return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
     def load(self) -> "Embedder":
