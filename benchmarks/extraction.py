@@ -50,7 +50,7 @@ def operations(samples: int, shape: Any = BASE) -> float:
     position = shape.num_conv_pos_embeddings * dim // shape.num_conv_pos_embedding_groups  # for one number
     block = 4 * dim * dim + 2 * dim * shape.intermediate_size
     linears = channels * dim + position * dim + shape.num_hidden_layers * block
-    return 2.0 * (products + rows * linears + shape.num_hidden_layers * 2 * rows * rows * dim)
+    return float(2 * (products + rows * linears + shape.num_hidden_layers * 2 * rows * rows * dim))
 
 
 def peak(dtype: torch.dtype) -> float:
@@ -70,15 +70,15 @@ def timed(work: Callable[[], Any]) -> float:
     return time.thread_time() - begun
 
 
-def plain_loop(model: Any) -> Way:
+def plain_loop(model: Any, batch: int = BATCH) -> Way:
     """Return what tutorials teach: batches as the clips come, padded to the longest, the mean over all frames."""
     front_end = transformers.Wav2Vec2FeatureExtractor()
 
     def embed(clips: Sequence[Floats]) -> list[Floats]:
         vectors: list[Floats] = []
-        for start in range(0, len(clips), BATCH):
-            batch = list(clips[start : start + BATCH])
-            inputs = front_end(batch, sampling_rate=RATE, padding=True, return_tensors="pt")
+        for start in range(0, len(clips), batch):
+            some = list(clips[start : start + batch])
+            inputs = front_end(some, sampling_rate=RATE, padding=True, return_tensors="pt")
             with torch.no_grad():
                 states = model(inputs.input_values.to(model.device, model.dtype)).last_hidden_state
             vectors += list(states.mean(dim=1).float().cpu().numpy())
