@@ -115,9 +115,9 @@ class Embedder:
         A window shorter than the extractor's shortest is padded with zeros and flagged. `threads` is how many batches
         a CPU computes at a time; with one, each batch has all of torch's threads.
         """
-        if self.recipe.extractor == "plugin":  # whose code may keep a batch in places of its own
-            threads = 1
         lanes = make_lanes(self.extractor, self.devices, threads)
+        if self.recipe.extractor == "plugin":  # whose code may keep a batch in places of its own
+            lanes = lanes[: len(self.devices)]
         exact = exact_or("float32", self.device) if self.precision == "float32" else contextlib.nullcontext()
         with exact:  # lanes set this switch of the whole process too, and must not undo it for one another
             batches = run_in_order(lanes, self._run_batch, self._batches(iter(windows)))

@@ -51,6 +51,7 @@ class Batched(Packing):
         super().__init__(counts)
         self.device, self.longest, self.total = device, max(counts), sum(counts)
         self.bounds = send([0, *accumulate(counts)], device)  # [B + 1]: where each clip begins, and the end
+        self.short_bounds = self.bounds.int()
         self.sizes = self.bounds.diff()  # [B]
         self.clip, self.frame = self._number(self.sizes, self.total)  # [N]: of which clip each is, and which frame
         within = torch.arange(self.longest, device=device)
@@ -60,12 +61,12 @@ class Batched(Packing):
 
     def attend(self, x: Tensor, heads: int) -> Tensor:
         """Queries, keys and values [N, 3 D] -> [N, D], each frame from those of its clip."""
-        if self.flash and x.dtype != torch.float32:
+        if self.flash and x.dtype != torch.float32 and x.shape[1] // (3 * heads) in range(8, 257, 8):
             from torch.nn.attention.varlen import varlen_attn
 
             q, k, v = x.view(self.total, 3, heads, -1).unbind(1)  # each [N, H, D / H]
-            bounds = self.bounds.int()
-            heard = varlen_attn(q, k, v, bounds, bounds, self.longest, self.longest)  # [N, H, D / H]
+            ends, most = self.short_bounds, self.longest
+            heard = varlen_attn(q, k, v, ends, ends, most, most)  # [N, H, D / H]
             assert isinstance(heard, Tensor)
             return heard.flatten(1)
         padded = self.spread(x).view(len(self.counts), self.longest, 3, heads, -1)
