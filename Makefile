@@ -1,9 +1,9 @@
 # make demo   set up, and run the main job on a made corpus (or CORPUS=folder)
 # make test   set up, and run the tests
 # make check  style, types, and the examples in the docstrings
-# make bench  measure, and write BENCHMARKS.md
+# make bench  measure, and write BENCHMARKS.md; bench-gpu the part that needs a GPU
 # make reliability  attack it for hours, and write RELIABILITY.md (PARTS="kills faults" for some, SCALE=0.1 for less)
-.PHONY: demo test check bench reliability format clean
+.PHONY: demo test check bench bench-gpu reliability format clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -29,6 +29,9 @@ bench: $(READY)
 	$(RUN)/python benchmarks/extraction.py
 	$(RUN)/python benchmarks/growth.py
 	$(RUN)/python benchmarks/pipeline.py
+
+bench-gpu: $(READY)
+	$(RUN)/python benchmarks/gpu.py
 
 reliability: $(READY)
 	$(RUN)/python benchmarks/reliability.py $(PARTS) $(if $(SCALE),--scale $(SCALE))

@@ -9,7 +9,6 @@ import argparse
 import importlib.util
 import os
 import platform
-import subprocess
 import tempfile
 import time
 import warnings
@@ -25,12 +24,13 @@ import torch
 import torchaudio
 import transformers
 from numpy.typing import NDArray
-from page import ROOT, processor, write_part
+from page import ROOT, commit, processor, write_part
 
 import embedx
 from embedx import extractors
 from embedx.embedder import Embedder
 from embedx.extractors import onednn
+from embedx.extractors.base import Extractor
 from embedx.recipe import Recipe
 from embedx.windows import Window
 
@@ -39,19 +39,20 @@ Way = Callable[[Sequence[Floats]], list[Floats]]  # clips at 16 kHz -> a vector 
 SHARED = Path(os.environ.get("EMBEDX_SHARED") or ROOT.parent / "shared")
 RATE = 16_000
 BATCH = 8  # what tutorials take
-LAYERS, DIM, WIDE, CHANNELS = 12, 768, 3072, 512
-STRIDES = ((10, 5), *4 * ((3, 2),), *2 * ((2, 2),))
-POSITION = 128 * 48  # products that make one number of the positional convolution
+BASE = transformers.HubertConfig()
 
 
-def operations(samples: int) -> float:
-    """Return the floating-point operations of the model on a clip: two for each product of weights or in attention."""
-    products, rows = 0, samples
-    for i, (kernel, stride) in enumerate(STRIDES):
+def operations(samples: int, shape: Any = BASE) -> float:
+    """Return the floating-point operations of a model on a clip: two for each product of weights or in attention."""
+    dim, products, rows, channels = shape.hidden_size, 0, samples, 1
+    for kernel, stride, made in zip(shape.conv_kernel, shape.conv_stride, shape.conv_dim, strict=True):
         rows = (rows - kernel) // stride + 1
-        products += rows * kernel * (CHANNELS if i else 1) * CHANNELS
-    linears = CHANNELS * DIM + POSITION * DIM + LAYERS * (4 * DIM * DIM + 2 * DIM * WIDE)
-    return 2.0 * (products + rows * linears + LAYERS * 2 * rows * rows * DIM)
+        products += rows * kernel * channels * made
+        channels = made
+    position = shape.num_conv_pos_embeddings * dim // shape.num_conv_pos_embedding_groups  # for one number
+    block = 4 * dim * dim + 2 * dim * shape.intermediate_size
+    linears = channels * dim + position * dim + shape.num_hidden_layers * block
+    return float(2 * (products + rows * linears + shape.num_hidden_layers * 2 * rows * rows * dim))
 
 
 def peak(dtype: torch.dtype) -> float:
@@ -71,17 +72,18 @@ def timed(work: Callable[[], Any]) -> float:
     return time.thread_time() - begun
 
 
-def plain_loop(model: Any) -> Way:
+def plain_loop(model: Any, batch: int = BATCH) -> Way:
     """Return what tutorials teach: batches as the clips come, padded to the longest, the mean over all frames."""
     front_end = transformers.Wav2Vec2FeatureExtractor()
 
     def embed(clips: Sequence[Floats]) -> list[Floats]:
         vectors: list[Floats] = []
-        for start in range(0, len(clips), BATCH):
-            batch = list(clips[start : start + BATCH])
-            inputs = front_end(batch, sampling_rate=RATE, padding=True, return_tensors="pt")
+        for start in range(0, len(clips), batch):
+            some = list(clips[start : start + batch])
+            inputs = front_end(some, sampling_rate=RATE, padding=True, return_tensors="pt")
             with torch.no_grad():
-                vectors += [one.numpy() for one in model(inputs.input_values).last_hidden_state.mean(dim=1)]
+                states = model(inputs.input_values.to(model.device, model.dtype)).last_hidden_state
+            vectors += list(states.mean(dim=1).float().cpu().numpy())
         return vectors
 
     return embed
@@ -98,15 +100,15 @@ def bundle_loop(model: Any) -> Way:
     """Return a loop over torchaudio's model, clip by clip."""
     from torchaudio.models.wav2vec2.utils import import_huggingface_model
 
-    bundle = import_huggingface_model(model).eval()
+    bundle = import_huggingface_model(model).eval().to(model.device)
 
     def embed(clips: Sequence[Floats]) -> list[Floats]:
         vectors = []
         for clip in clips:
-            wave = torch.from_numpy(clip)[None]
+            wave = torch.from_numpy(clip)[None].to(model.device)
             with torch.inference_mode():
                 wave = torch.nn.functional.layer_norm(wave, wave.shape)
-                vectors.append(bundle.extract_features(wave)[0][-1][0].mean(dim=0).numpy())
+                vectors.append(bundle.extract_features(wave)[0][-1][0].mean(dim=0).cpu().numpy())
         return vectors
 
     return embed
@@ -144,16 +146,25 @@ def onnx_runtime(model: Any, folder: str) -> Way:
 
 
 def ours(folder: str, backend: str, precision: str = "float32") -> Way:
-    """Return embedx."""
-    extractor = extractors.load(folder, backend=backend)
-    recipe = Recipe("huggingface", folder, extractor.weights, RATE, extractor.layers[-1:], ("mean",))
-    embedder = Embedder(extractor, recipe, device="cpu", precision=precision)
+    """Return embedx on a CPU."""
+    return way_of(embedder_of(extractors.load(folder, backend=backend), precision=precision, device="cpu"))
+
+
+def embedder_of(extractor: Extractor, **options: Any) -> Embedder:
+    """Return an embedder for the mean of the last layer."""
+    return Embedder(
+        extractor, Recipe("huggingface", "", extractor.weights, RATE, extractor.layers[-1:], ("mean",)), **options
+    )
+
+
+def way_of(embedder: Embedder) -> Way:
+    """Return embedx as a way."""
+    view = embedder.recipe.default_view
 
     def embed(clips: Sequence[Floats]) -> list[Floats]:
         windows = ((i, Window(0.0, len(clip) / RATE, clip)) for i, clip in enumerate(clips))
-        found = {
-            key: vectors[recipe.default_view] for key, vectors, _ in embedder.embed(windows, torch.get_num_threads())
-        }
+        heard = embedder.embed(windows, threads=torch.get_num_threads())
+        found = {key: vectors[view] for key, vectors, _ in heard}
         return [found[i] for i in range(len(clips))]
 
     return embed
@@ -264,7 +275,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     threads = torch.get_num_threads()
     load = os.getloadavg()[0]
     random = np.random.default_rng(options.seed)
@@ -277,7 +287,7 @@ def main() -> None:
     patches = vggish(peaks["float32"])
     torch.set_num_threads(threads)
     parts = [
-        f"Made by `python benchmarks/extraction.py` on {time.strftime('%Y-%m-%d')} at commit {commit.strip()}: "
+        f"Made by `python benchmarks/extraction.py` on {time.strftime('%Y-%m-%d')} at commit {commit()}: "
         f"{os.cpu_count()} cores of {processor()}, torch {torch.__version__}, transformers {transformers.__version__}, "
         f"torchaudio {torchaudio.__version__}, Python {platform.python_version()}; load {load:.1f} at "
         f"the start. HuBERT-base's shape, random weights. One thread reaches {peaks['float32'] / 1e9:.0f} GFLOP/s of "

@@ -2,6 +2,7 @@
 
 import platform
 import re
+import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -32,3 +33,12 @@ def processor() -> str:
         return next(one.split(":")[1].strip() for one in lines if one.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """Return the commit of the checkout, marked where there is more than that, or "unknown"."""
+    try:
+        found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    except OSError:
+        return "unknown"
+    return found.stdout.strip() or "unknown"

@@ -26,7 +26,9 @@ Vectors = dict[str, NDArray[np.float32]]  # view -> vector [D]
 Place = tuple[int | None, float]  # channel, start_s
 Key = TypeVar("Key")
 
-BATCH_SECONDS = 30.0  # HuBERT-base: as fast as 60 on two cores, in 0.6 GB instead of 1.1; a GPU takes 600 and more
+# Audio in a batch. HuBERT-base on two cores: 30 s are as fast as 60, in 0.6 GB instead of 1.1. On a GPU what counts is
+# the number of calls; 600 s take some 5 GB in bfloat16 (counted, not measured), and what does not fit is halved.
+BATCH_SECONDS = {"cpu": 30.0, "cuda": 600.0}
 POOL = 16  # batches' worth of audio that is sorted by length at a time: pads by under 10 % whatever the order
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -53,12 +55,14 @@ class Embedder:
         *,
         device: str = "auto",
         precision: str = "auto",
-        batch_seconds: float = BATCH_SECONDS,
+        batch_seconds: float | None = None,
     ) -> None:
-        if not batch_seconds > 0:
+        if batch_seconds is not None and not batch_seconds > 0:
             raise UsageError(f"batch_seconds must be positive, not {batch_seconds}.")
         self.devices = pick_devices(device)
         self.device = self.devices[0]
+        if batch_seconds is None:
+            batch_seconds = BATCH_SECONDS[self.device.split(":")[0]]
         self.precision = pick_precision(precision)
         self.extractor = extractor.to(self.device)
         self.backend: str = getattr(extractor, "backend", "reference")
@@ -124,20 +128,26 @@ class Embedder:
 
     def make_lanes(self, threads: int) -> list[Lane]:
         """Return where so many threads compute batches; see `embedx.lanes.make_lanes`."""
-        alone = self.recipe.extractor == "plugin"  # whose code may keep a batch in places of its own
+        alone = self.recipe.extractor == "plugin"  # whose code may keep a batch where no other may run
         return make_lanes(self.extractor, self.devices, 1 if alone else threads)
 
     def _batches(self, stream: Iterator[tuple[Key, Window]]) -> Iterator[list[tuple[Key, Window]]]:
-        """Yield batches of windows of like length, from one pool after the other."""
-        while pool := list(take_seconds(stream, self.pool)):
-            pool.sort(key=lambda pair: len(pair[1].samples), reverse=True)
+        """Yield batches of windows of like length, from one pool after the other.
+
+        As much as leaves a pool is read for the next, so that nothing waits until all of that is there.
+        """
+        coming = list(take_seconds(stream, self.pool))
+        while coming:
+            pool, coming = sorted(coming, key=lambda pair: len(pair[1].samples), reverse=True), []
             while pool:
                 longest = self._length(pool[0][1])
                 size = max(1, self.budget // longest)
                 batch, pool = pool[:size], pool[size:]
-                self.heard += sum(self._length(window) for _, window in batch)
+                heard = sum(self._length(window) for _, window in batch)
+                self.heard += heard
                 self.padded += longest * len(batch)
                 yield batch
+                coming += take_seconds(stream, heard)
             give_back_memory()
 
     @property
@@ -205,12 +215,20 @@ class Embedder:
             return self._run(lane, [window.samples for _, window in batch])
 
     def _run(self, lane: Lane, clips: Sequence[NDArray[np.float32]]) -> Vectors:
-        """Map clips to view -> vectors [B, D]; a batch that does not fit into memory is halved, down to one clip."""
-        try:
-            return self._forward(lane, clips)
-        except torch.OutOfMemoryError:
-            if len(clips) == 1:
-                raise
+        """Map clips to view -> vectors [B, D]; a batch that does not fit into memory is halved, down to one clip.
+
+        What has not fitted once is not tried again: the budget is halved too, for those to come.
+        """
+        size = max(map(len, clips)) * len(clips)
+        if len(clips) == 1 or size <= self.budget:
+            try:
+                return self._forward(lane, clips)
+            except torch.OutOfMemoryError:
+                if len(clips) == 1:
+                    raise
+            self.budget = max(1, min(self.budget, size // 2))
+            if lane.stream is not None:
+                torch.cuda.empty_cache()  # of pieces that are too small
         half = len(clips) // 2
         first, second = self._run(lane, clips[:half]), self._run(lane, clips[half:])
         return {view: np.concatenate([first[view], second[view]]) for view in first}
@@ -219,20 +237,23 @@ class Embedder:
     def _forward(self, lane: Lane, clips: Sequence[NDArray[np.float32]]) -> Vectors:
         with timed("copy", lane.finish):
             lengths = torch.tensor([max(len(clip), self.extractor.min_samples) for clip in clips])
-            pinned = lane.device != "cpu"  # memory that a GPU copies from by itself
-            waves = torch.zeros(len(clips), int(lengths.max()), pin_memory=pinned)  # [B, S]
-            for row, clip in zip(waves, clips, strict=True):
-                row[: len(clip)] = torch.from_numpy(clip)
-            waves, lengths = waves.to(lane.device, non_blocking=pinned), lengths.to(lane.device)
-        vectors = {}
+            waves = torch.empty(len(clips), int(lengths.max()), pin_memory=lane.stream is not None)  # [B, S]
+            for row, clip in zip(waves.numpy(), clips, strict=True):
+                row[: len(clip)] = clip
+                row[len(clip) :] = 0.0
+            waves = waves.to(lane.device, non_blocking=True)
+            if self.backend != "fast":  # which plans its work from lengths that it need not wait for
+                lengths = lengths.to(lane.device)
+        views, pooled = [], []
         with exact_or(self.precision, lane.device):
             states = lane.extractor.frames(waves, lengths, self.recipe.layers)
             for layer, frames, counts in timed_each("model", states, lane.finish):
                 with timed("pooling", lane.finish):
                     for pooling in self.recipe.poolings:
-                        pooled = POOLINGS[pooling](frames, counts)  # [B, D]
-                        vectors[view_name(layer, pooling)] = pooled.float().cpu().numpy()
-        return vectors
+                        views.append(view_name(layer, pooling))
+                        pooled.append(POOLINGS[pooling](frames, counts).float())  # [B, D]
+        with timed("copy"):
+            return dict(zip(views, lane.fetch(torch.stack(pooled)), strict=True))
 
 
 def give_back_memory() -> None:
@@ -253,7 +274,7 @@ def take_seconds(windows: Iterator[tuple[Key, Window]], samples: int) -> Iterato
 def exact_or(precision: str, device: str) -> contextlib.AbstractContextManager[object]:
     """Return the context of a forward pass: true float32 (without TF32), or autocast to a narrower type."""
     if precision == "float32":
-        return torch.backends.cudnn.flags(allow_tf32=False)
+        return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # it is switched off unless that is said
     return torch.autocast(device.split(":")[0], DTYPES[precision])
 
 

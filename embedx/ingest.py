@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embedx import __version__
 from embedx.audio import show
 from embedx.collection import Collection
 from embedx.corpus import Item, read_corpus
@@ -118,7 +119,8 @@ def extract(
         precision: "auto" (float32), "float32", "bfloat16" or "float16".
         backend: "fast" (our own forward, of Wav2Vec2, HuBERT and their like), "reference" (the library's), or "auto":
             the fast one where there is one. It changes the speed, and vectors by less than 1e-5.
-        batch_seconds: audio in one batch; it changes the speed, never the vectors.
+        batch_seconds: audio in one batch, if not given 30 s on a CPU and 600 s on a GPU; it changes the speed, never
+            the vectors. A batch that a GPU has no memory for is halved.
         workers: processes that decode ahead of the model: "auto" (up to one a core), a number, or 0 for one that
             decodes what is needed when it is; it changes the speed, never what comes out.
         store_dtype: "float32", or "float16" for half the size.
@@ -401,5 +403,6 @@ def settings(embedder: "Embedder", about: Mapping[str, Any]) -> dict[str, Any]:
         "precision": embedder.precision,
         "backend": embedder.backend,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        **{name: version(name) for name in ("embedx", "torch", "transformers", "numpy", "soxr", "soundfile")},
+        "embedx": __version__,  # which may run from a checkout
+        **{name: version(name) for name in ("torch", "transformers", "numpy", "soxr", "soundfile")},
     }

@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from embedx import stopwatch
 from embedx.extractors.base import Extractor
@@ -45,20 +48,43 @@ class Lane:
         if self.stream is not None:
             self.stream.synchronize()
 
+    def fetch(self, found: Tensor) -> NDArray[np.float32]:
+        """Return a result as an array, in one copy, for which the stream is waited; the other one goes on."""
+        if self.stream is None:
+            return found.cpu().numpy()
+        here = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
+        here.copy_(found, non_blocking=True)
+        self.stream.synchronize()
+        return here.numpy()
+
 
 def make_lanes(extractor: Extractor, devices: Sequence[str], threads: int) -> list[Lane]:
     """Return the lanes of devices, the first of which the extractor is on.
 
-    A CPU gets `threads` of them, but no more than torch has threads.
+    A CPU gets `threads` of them, but no more than torch has threads, and a GPU two, if as many are asked for.
     """
     if devices[0] == "cpu":
-        return [Lane(extractor, "cpu")] * max(1, min(threads, torch.get_num_threads(), MOST_LANES))
+        return [Lane(one, "cpu") for one in twins(extractor, min(threads, torch.get_num_threads(), MOST_LANES))]
     copies = [extractor, *(copy.deepcopy(extractor).to(device) for device in devices[1:])]
     return [
         Lane(one, device, torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
-        for _ in range(LANES_PER_GPU)
-        for one, device in zip(copies, devices, strict=True)
+        for device, same in zip(devices, copies, strict=True)
+        for one in twins(same, min(threads, LANES_PER_GPU))
     ]
+
+
+def twins(extractor: Extractor, count: int) -> list[Extractor]:
+    """Return an extractor for each of so many threads: the same weights in modules of their own.
+
+    Some modules of transformers keep what they have computed for a batch, as the positions of a conformer, and another
+    thread would take it for its own. The fast backend keeps nothing.
+    """
+    others = range(1, count)
+    if getattr(extractor, "backend", "reference") == "fast":
+        return [extractor, *(extractor for _ in others)]
+    modules = [one for one in vars(extractor).values() if isinstance(one, torch.nn.Module)]
+    weights = {id(one): one for module in modules for one in (*module.parameters(), *module.buffers())}
+    return [extractor, *(copy.deepcopy(extractor, weights.copy()) for _ in others)]
 
 
 def run_in_order(

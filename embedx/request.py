@@ -4,10 +4,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from embedx import extractors
+from embedx import __version__, extractors
 from embedx.errors import UsageError
 from embedx.extractors.stamp import stamp
 from embedx.recipe import Recipe
@@ -67,7 +66,7 @@ class Request:
         files = stamp(self.model)
         if files is None:
             return None
-        asked = json.dumps([asdict(self), files, version("embedx")], sort_keys=True, default=str)
+        asked = json.dumps([asdict(self), files, __version__], sort_keys=True, default=str)
         return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
     def load(self) -> "Embedder":
@@ -77,7 +76,7 @@ class Request:
             UsageError: the model has no such layer or pooling, or cannot hear so long a window.
             ModelError: the model cannot be loaded.
         """
-        from embedx.embedder import BATCH_SECONDS, Embedder, pick_layers, pick_poolings
+        from embedx.embedder import Embedder, pick_layers, pick_poolings
 
         poolings = pick_poolings(self.pooling)
         extractor = extractors.load(self.model, allow_pickle=self.allow_pickle, backend=self.backend)
@@ -101,8 +100,8 @@ class Request:
             trim_silence=self.trim_silence,
             max_seconds=self.max_seconds,
         )
-        seconds = BATCH_SECONDS if self.batch_seconds is None else self.batch_seconds
-        return Embedder(extractor, recipe, device=self.device, precision=self.precision, batch_seconds=seconds)
+        how = {"device": self.device, "precision": self.precision}
+        return Embedder(extractor, recipe, **how, batch_seconds=self.batch_seconds)
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:

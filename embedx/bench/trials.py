@@ -74,7 +74,7 @@ def others(embedder: "Embedder") -> "Iterator[tuple[str, Embedder]]":
         )
     if (fast := hasten(extractor)) is not extractor:
         yield "--backend fast", Embedder(fast, recipe, device=device, precision=precision, batch_seconds=batch_s)
-    larger_s = BATCH_SECONDS if embedder.device == "cpu" else GPU_BATCHES * batch_s
+    larger_s = BATCH_SECONDS["cpu"] if embedder.device == "cpu" else GPU_BATCHES * batch_s
     if larger_s > batch_s:
         yield (
             f"--batch-seconds {larger_s:g}",

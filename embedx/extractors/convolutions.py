@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from embedx.extractors.masking import MaskedGroupNorm, receptive_field
 from embedx.extractors.onednn import Layer, linear
+from embedx.extractors.packing import Packing
 
 TILE = 64  # frames that go through all convolutions together; 8 MB of the first one's output in float32
-TILE_GPU = 4096  # there it is calls that cost, not memory: 512 MB
 Piece = tuple[int, int, int]  # clip, its first frame, frames
 
 
@@ -32,17 +32,17 @@ class Convolutions:
         self.spare = math.ceil(receptive_field(self.strides) / self.hop) - 1  # hops that a frame looks on
         self.rest = [self._layer(one.conv.weight, one.conv.bias, norm_of(one)) for one in layers[1:]]
 
-    def __call__(self, waves: Tensor, lengths: Sequence[int], counts: Sequence[int]) -> Tensor:
-        """Map waves [B, S], zero behind their lengths, to features [N, C]: `counts` frames of each, one behind another.
+    def __call__(self, waves: Tensor, lengths: Tensor, packing: Packing) -> Tensor:
+        """Map waves [B, S], zero behind their lengths [B], to features [N, C].
 
         A piece of F frames is given the samples of F + spare, so that at every convolution it takes as many rows as its
         hops, and pieces can lie one behind the other. The rows that see two pieces are left out at the end.
         """
-        firsts = [self._first(wave[None, :length]) for wave, length in zip(waves, lengths, strict=True)]
+        firsts = [self._first(wave[None, :length]) for wave, length in zip(waves, lengths.tolist(), strict=True)]
         kernel, stride = self.strides[0]
         waves = F.pad(waves, (0, self.spare * self.hop + kernel)).to(self.dtype)
         features = []
-        for tile in cut(counts, TILE if waves.is_cpu else TILE_GPU):
+        for tile in cut(packing.counts, TILE):
             parts = []
             for clip, begin, frames in tile:
                 rows = (frames + self.spare) * self.hop // stride
@@ -99,13 +99,18 @@ def fold(weight: Tensor, norm: nn.GroupNorm, views: Tensor) -> tuple[Tensor, Ten
     >>> (weight[0] @ views.T + bias[0]).tolist()
     [1.0, -1.0]
     """
-    views, weight = views.double(), weight.double()
+    views = views.double()
     mean = views.mean(dim=0)  # [kernel]
     centred = views - mean
-    covariance = centred.T @ centred / len(views)  # [kernel, kernel]
-    variance = ((weight @ covariance) * weight).sum(dim=1)  # [C]
+    return rescale(weight, norm, mean, centred.T @ centred / len(views))
+
+
+def rescale(weight: Tensor, norm: nn.GroupNorm, mean: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the weights and bias of `fold` from mean [B, kernel] and covariance [B, kernel, kernel] of any clips B."""
+    weight = weight.double()
+    variance = ((weight @ covariance) * weight).sum(dim=-1)  # [B, C]
     scale = norm.weight / torch.sqrt(variance + norm.eps)
-    return (scale[:, None] * weight).float(), (norm.bias - scale * (weight @ mean)).float()
+    return (scale[..., None] * weight).float(), (norm.bias - scale * (mean @ weight.T)).float()
 
 
 def slide(x: Tensor, kernel: int, stride: int, rows: int) -> Tensor:

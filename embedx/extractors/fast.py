@@ -7,21 +7,21 @@ positional convolution. And no numbers go through memory that can be finished wh
 Letters: B clips, S samples, T frames of a clip, N frames of all clips, C channels, D dim, H heads.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+import threading
+from collections.abc import Iterator
 from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from embedx.errors import UsageError
-from embedx.extractors import huggingface, torchaudio
+from embedx.extractors import batched, huggingface, torchaudio
 from embedx.extractors.base import Extractor
 from embedx.extractors.convolutions import Convolutions
 from embedx.extractors.masking import count_frames, normalise
 from embedx.extractors.onednn import Layer, convolution, linear
+from embedx.extractors.packing import Batched, Packing
 
 TYPES = ("wav2vec2", "hubert", "unispeech", "unispeech-sat")  # of transformers, built alike; DistilHuBERT is a hubert
 SUPPORTED = (
@@ -29,7 +29,7 @@ SUPPORTED = (
     "torchaudio but for WavLM"
 )
 STRETCH = 32  # frames that the positional convolution makes at a time; short clips fill few, long ones many
-Runs = Sequence[tuple[int, int]]  # neighbouring clips of equal length: (clips, frames of each)
+BUILDING = threading.Lock()  # a network is laid out once, however many threads want it
 
 
 def hasten(extractor: Extractor, *, required: bool = False) -> Extractor:
@@ -74,19 +74,31 @@ class Fast:
 
         Under autocast products are of its type; what is normalised or added up along the layers stays in float32.
         """
-        kind, reference = waves.device.type, self.reference
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
-        if dtype not in self.networks:
-            self.networks[dtype] = Network(reference.model, dtype)
-        valid = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]  # [B, S]
+        device, reference = waves.device, self.reference
+        dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
+        counts = count_frames(lengths, reference.strides)  # [B]
+        packing = Batched(counts.tolist(), device) if self.batched(device) else Packing(counts.tolist())
+        lengths, counts = lengths.to(device, non_blocking=True), counts.to(device, non_blocking=True)
+        valid = torch.arange(waves.shape[1], device=device) < lengths[:, None]  # [B, S]
         if reference.normalise:
             waves = normalise(waves, lengths, valid, reference.epsilon)
-        counts = count_frames(lengths, reference.strides)  # [B]
-        sizes = counts.tolist()
-        states = self.networks[dtype].states(waves.masked_fill(~valid, 0.0), lengths.tolist(), sizes)
+        states = self._network(dtype, device).states(waves.masked_fill(~valid, 0.0), lengths, packing)
         for layer, x in zip(range(layers[-1] + 1), states, strict=False):  # x [N, D]
             if layer in layers:
-                yield layer, pad_sequence(list(torch.split(x, sizes)), batch_first=True), counts  # [B, T, D]
+                yield layer, packing.spread(x), counts  # [B, T, D]
+
+    def batched(self, device: torch.device) -> bool:
+        """Tell whether a device wants all clips at once."""
+        return device.type != "cpu"
+
+    def _network(self, dtype: torch.dtype, device: torch.device) -> "Network":
+        """Return the network for a type of numbers, which is laid out when it is wanted first."""
+        with BUILDING:
+            if dtype not in self.networks:
+                self.networks[dtype] = Network(self.reference.model, dtype, self.batched(device))
+                if device.type == "cuda":  # other streams do not wait for the one that lays it out
+                    torch.cuda.synchronize(device)
+        return self.networks[dtype]
 
     def to(self, device: str) -> Self:
         """Move to a device and return self."""
@@ -106,25 +118,25 @@ class Fast:
 class Network:
     """The encoder for one type of numbers. Base models normalise behind each half of a block, large ones before it."""
 
-    def __init__(self, model: Any, dtype: torch.dtype) -> None:
+    def __init__(self, model: Any, dtype: torch.dtype, all_at_once: bool) -> None:
         transformer = transformer_of(model)
         bundle, blocks = transformer is not model.encoder, transformer.layers
         self.norm_first = blocks[0].layer_norm_first if bundle else model.config.do_stable_layer_norm
-        self.convolutions = Convolutions(model.feature_extractor.conv_layers, dtype)
+        layers, place = model.feature_extractor.conv_layers, transformer.pos_conv_embed
+        self.convolutions: Any = (batched.Convolutions if all_at_once else Convolutions)(layers, dtype)
+        self.position: Any = (batched.Position if all_at_once else Position)(place, dtype)
         self.projection = Projection((model.encoder if bundle else model).feature_projection, dtype)
-        self.position = Position(transformer.pos_conv_embed, dtype)
         self.norm = transformer.layer_norm
         self.blocks = [Block(block, dtype, self.norm_first) for block in blocks]
 
-    def states(self, waves: Tensor, lengths: Sequence[int], counts: Sequence[int]) -> Iterator[Tensor]:
-        """Yield the hidden states [N, D] of waves [B, S] that are zero behind their lengths, from layer 0 on."""
-        runs = [(len(list(same)), count) for count, same in groupby(counts)]
-        x = self.projection(self.convolutions(waves, lengths, counts))  # [N, C] -> [N, D]
-        x = x + self.position(x, counts)
+    def states(self, waves: Tensor, lengths: Tensor, packing: Packing) -> Iterator[Tensor]:
+        """Yield the hidden states [N, D] of waves [B, S] that are zero behind their lengths [B], from layer 0 on."""
+        x = self.projection(self.convolutions(waves, lengths, packing))  # [N, C] -> [N, D]
+        x = x + self.position(x, packing)
         yield (x := x if self.norm_first else self.norm(x))
         for block in self.blocks[:-1]:
-            yield (x := block(x, runs))
-        x = self.blocks[-1](x, runs)
+            yield (x := block(x, packing))
+        x = self.blocks[-1](x, packing)
         yield self.norm(x) if self.norm_first else x
 
 
@@ -151,10 +163,10 @@ class Position:
         self.convolution = convolution(conv.weight.to(dtype), conv.bias.to(dtype), conv.groups, STRETCH)
         self.dtype = dtype
 
-    def __call__(self, x: Tensor, counts: Sequence[int]) -> Tensor:
+    def __call__(self, x: Tensor, packing: Packing) -> Tensor:
         """Return what is added for the place, clip by clip and a stretch at a time."""
         before, out = self.kernel // 2, []
-        for clip in torch.split(self.norm(x).to(self.dtype), list(counts)):  # [T, D]
+        for clip in torch.split(self.norm(x).to(self.dtype), packing.counts):  # [T, D]
             parts = -(-len(clip) // STRETCH)
             padded = F.pad(clip, (0, 0, before, parts * STRETCH + self.kernel - 1 - before - len(clip)))
             seen = padded.unfold(0, STRETCH + self.kernel - 1, STRETCH).transpose(1, 2)  # [parts, STRETCH + K - 1, D]
@@ -175,23 +187,18 @@ class Block:
         self.norm, self.final_norm = block.layer_norm, block.final_layer_norm
         self.norm_first, self.dtype = norm_first, dtype
 
-    def __call__(self, x: Tensor, runs: Runs) -> Tensor:
+    def __call__(self, x: Tensor, packing: Packing) -> Tensor:
         """Return the next layer."""
         if self.norm_first:
-            x = x + self.attend(self.norm(x), runs)
+            x = x + self.attend(self.norm(x), packing)
             return x + self.feed(self.final_norm(x))
-        x = self.norm(x + self.attend(x, runs))
+        x = self.norm(x + self.attend(x, packing))
         normed: Tensor = self.final_norm(x + self.feed(x))
         return normed
 
-    def attend(self, x: Tensor, runs: Runs) -> Tensor:
+    def attend(self, x: Tensor, packing: Packing) -> Tensor:
         """[N, D] -> [N, D], each frame from those of its clip."""
-        out = []
-        for one in per_run(self.query_key_value(x.to(self.dtype)), runs):  # [b, T, 3 D]
-            q, k, v = one.view(*one.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each [b, H, T, D / H]
-            heard = F.scaled_dot_product_attention(q, k, v)  # [b, H, T, D / H]
-            out.append(heard.transpose(1, 2).flatten(2).flatten(0, 1))  # [b * T, D]
-        return self.out(torch.cat(out))
+        return self.out(packing.attend(self.query_key_value(x.to(self.dtype)), self.heads))
 
     def feed(self, x: Tensor) -> Tensor:
         """[N, D] -> [N, 4 D] -> [N, D]."""
@@ -216,10 +223,3 @@ def dense(*modules: nn.Linear, dtype: torch.dtype, gelu: bool = False) -> Layer:
         return linear(modules[0].weight.to(dtype), modules[0].bias.to(dtype), gelu=gelu)
     weight, bias = torch.cat([one.weight for one in modules]), torch.cat([one.bias for one in modules])
     return linear(weight.to(dtype), bias.to(dtype), gelu=gelu)
-
-
-def per_run(x: Tensor, runs: Runs) -> Iterator[Tensor]:
-    """Yield neighbouring clips of equal length as [b, T, D], views of x [N, D]."""
-    parts = torch.split(x, [clips * frames for clips, frames in runs])
-    for part, (clips, frames) in zip(parts, runs, strict=True):
-        yield part.view(clips, frames, -1)
