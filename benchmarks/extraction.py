@@ -24,13 +24,14 @@ import torch
 import torchaudio
 import transformers
 from numpy.typing import NDArray
-from page import ROOT, commit, processor, write_part
+from page import ROOT, commit, write_part
 
 import embedx
 from embedx import extractors
 from embedx.embedder import Embedder
 from embedx.extractors import onednn
 from embedx.extractors.base import Extractor
+from embedx.limit import name_device
 from embedx.recipe import Recipe
 from embedx.windows import Window
 
@@ -288,10 +289,10 @@ def main() -> None:
     torch.set_num_threads(threads)
     parts = [
         f"Made by `python benchmarks/extraction.py` on {time.strftime('%Y-%m-%d')} at commit {commit()}: "
-        f"{os.cpu_count()} cores of {processor()}, torch {torch.__version__}, transformers {transformers.__version__}, "
-        f"torchaudio {torchaudio.__version__}, Python {platform.python_version()}; load {load:.1f} at "
-        f"the start. HuBERT-base's shape, random weights. One thread reaches {peaks['float32'] / 1e9:.0f} GFLOP/s of "
-        f"matrix products in float32 and {peaks['bfloat16'] / 1e9:.0f} in bfloat16, oneDNN or MKL, whichever is "
+        f"{os.cpu_count()} cores of {name_device('cpu')}, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}, torchaudio {torchaudio.__version__}, "
+        f"Python {platform.python_version()}; load {load:.1f} at the start. HuBERT-base's shape, random weights. "
+        f"One thread reaches {peaks['float32'] / 1e9:.0f} GFLOP/s of matrix products in float32 and {peaks['bfloat16'] / 1e9:.0f} in bfloat16, oneDNN or MKL, whichever is "
         f"quicker; 5 s of audio are {operations(5 * RATE) / 1e9:.0f} GFLOP.\n",
     ]
     has_onnx = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))

@@ -22,7 +22,7 @@ import numpy as np
 import soundfile
 import torch
 import transformers
-from page import write_part
+from page import commit, write_part
 from safetensors.torch import save_file
 
 import embedx
@@ -177,11 +177,10 @@ def section(title: str, text: Callable[[], Iterator[str]] | str) -> str:
 
 def main() -> None:
     """Measure everything and write BENCHMARKS.md."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}"
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
     parts = [
-        f"Made by `make bench` on {time.strftime('%Y-%m-%d')} at commit {commit.strip()}: {device}, {versions}.\n",
+        f"Made by `make bench` on {time.strftime('%Y-%m-%d')} at commit {commit()}: {device}, {versions}.\n",
         section("Half precision: lowest cosine to float32 over six clips, mean of the last layer", half_precision),
         section("Memory of a long recording", long_recording(10)),
     ]

@@ -24,11 +24,12 @@ import torch
 import torchaudio
 import transformers
 from extraction import BATCH, RATE, Floats, Way, bundle_loop, cosine, embedder_of, operations, plain_loop, way_of
-from page import commit, processor, write_part
+from page import commit, write_part
 
 import embedx
 from embedx import extractors
 from embedx.extractors.base import Extractor
+from embedx.limit import name_device
 from embedx.readers import count_cores
 
 TARGETS = {"wav2vec2-large": 0.40, "wav2vec2-base": 0.30}  # share of the bfloat16 peak on equal clips of 10 s
@@ -362,7 +363,7 @@ def make(name: str, setting: Setting, folder: Path) -> Model:
 
 def describe(setting: Setting, peaks: dict[str, float]) -> str:
     """Return where this was measured, and by what."""
-    name = processor()
+    name = name_device("cpu")
     if setting.device == "cuda":
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]

@@ -26,7 +26,7 @@ from statistics import mean, median
 from typing import Any
 
 import numpy as np
-from page import ROOT, write_part
+from page import ROOT, commit, write_part
 
 Figures = dict[str, float]
 TURNS = 5
@@ -183,10 +183,9 @@ def describe(figures: dict[str, Any]) -> str:
                 f"{ratio:.2f} | {shown['commit_s'] / shown['cpu_s']:.2%} | {shown['memory_mb']:.0f} |"
             )
     again = [f"| {name} | {one['seconds']:.1f} | {one['cpu_s']:.1f} |" for name, one in figures["again"].items()]
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
     return "\n".join(
         [
-            f"Made by `python benchmarks/growth.py` on {time.strftime('%Y-%m-%d')} at commit {commit.stdout.strip()}: "
+            f"Made by `python benchmarks/growth.py` on {time.strftime('%Y-%m-%d')} at commit {commit()}: "
             f"{os.cpu_count()} cores, load {os.getloadavg()[1]:.1f} from all that ran on them, "
             f"Python {platform.python_version()}. WAVs of 0.3 s at 8 kHz by logmel; the model is loaded before the "
             "clock starts, the index is built before it stops.",

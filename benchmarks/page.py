@@ -1,6 +1,5 @@
 """The page BENCHMARKS.md: every script owns the part under its heading, and leaves the others alone."""
 
-import platform
 import re
 import subprocess
 from pathlib import Path
@@ -24,15 +23,6 @@ def replace_part(page: str, heading: str, text: str) -> str:
     parts = {part.split("\n")[0]: part.strip() for part in re.split(r"^# ", page, flags=re.MULTILINE) if part.strip()}
     parts[heading] = f"{heading}\n\n{text.strip()}"
     return "\n\n".join(f"# {part}" for part in parts.values()) + "\n"
-
-
-def processor() -> str:
-    """Return the name of the processor, where the system says it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(one.split(":")[1].strip() for one in lines if one.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def commit() -> str:

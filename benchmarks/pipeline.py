@@ -6,7 +6,6 @@ with what else the machine does, the ratio within a turn is what holds.
 
 import os
 import platform
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ import numpy as np
 import soundfile
 import torch
 import transformers
-from page import ROOT, write_part
+from page import ROOT, commit, write_part
 
 import embedx
 from embedx import extractors
@@ -114,13 +113,12 @@ def priority() -> str:
 
 def main() -> None:
     """Measure everything and write the part."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}"
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model").mkdir()
         table = "\n".join(end_to_end(Path(folder)))
     parts = [
-        f"Made by `benchmarks/pipeline.py` on {time.strftime('%Y-%m-%d')} at commit {commit.strip()}: {count_cores()} "
+        f"Made by `benchmarks/pipeline.py` on {time.strftime('%Y-%m-%d')} at commit {commit()}: {count_cores()} "
         f"CPU cores (load {os.getloadavg()[0]:.1f}{priority()}), {torch.get_num_threads()} threads of torch, "
         f"{versions}.\n",
         "`In turn` is one decoder that waits for the model and a model that takes one batch after the other on all "

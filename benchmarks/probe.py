@@ -9,7 +9,6 @@ import argparse
 import os
 import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 import sklearn
 import torch
 from numpy.typing import NDArray
-from page import ROOT, processor, write_part
+from page import ROOT, commit, write_part
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -27,6 +26,7 @@ from threadpoolctl import threadpool_limits
 
 import embedx
 from embedx.heads.sweep import Part, sweep
+from embedx.limit import name_device
 
 RECORDINGS = ROOT.parent / "shared" / "data" / "fsdd" / "recordings"
 BUILD = ROOT / "build"
@@ -222,14 +222,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--layers", type=int, default=13, help="how many layers to race over")
     options = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     vectors, names = make_vectors()
     vectors = {view: vectors[view] for view in list(vectors)[: options.layers]}
     cores = os.cpu_count() or 1
     rivals = {"embedx": ours, f"scikit-learn, LogisticRegressionCV(n_jobs={cores})": rival(cores)}
     parts = [
-        f"Made by `python benchmarks/probe.py` on {time.strftime('%Y-%m-%d')} at commit {commit.strip()}: {cores} "
-        f"cores of {processor()}, torch {torch.__version__}, scikit-learn {sklearn.__version__}, Python "
+        f"Made by `python benchmarks/probe.py` on {time.strftime('%Y-%m-%d')} at commit {commit()}: {cores} "
+        f"cores of {name_device('cpu')}, torch {torch.__version__}, scikit-learn {sklearn.__version__}, Python "
         f"{platform.python_version()}. scikit-learn is used as its users do, one layer after the other: "
         "`make_pipeline(StandardScaler(), LogisticRegressionCV(cv=parts, max_iter=1000))`, without the fit on all rows "
         "at the end; n_jobs=None, with threads within a product, is slower where other work shares the machine.\n",

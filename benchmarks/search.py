@@ -21,10 +21,11 @@ from typing import Any
 import faiss
 import numpy as np
 from numpy.typing import NDArray
-from page import ROOT, processor, write_part
+from page import commit, write_part
 
 from embedx.index import KINDS, Draft, VectorIndex
 from embedx.index.exact import unit
+from embedx.limit import name_device
 from embedx.recipe import Recipe
 from embedx.store import Recording, Row, Store
 
@@ -197,11 +198,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--million", action="store_true", help="also 1 000 000 rows, flat and ivf-rabitq")
     options = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     queries = np.concatenate(list(clustered(1000, 2)))
     parts = [
         f"Made by `python benchmarks/search.py{' --million' * options.million}` on {time.strftime('%Y-%m-%d')} at "
-        f"commit {commit.strip()}: {os.cpu_count()} cores of {processor()}, faiss {faiss.__version__}, Python "
+        f"commit {commit()}: {os.cpu_count()} cores of {name_device('cpu')}, faiss {faiss.__version__}, Python "
         f"{platform.python_version()}. Kinds are tuned to a recall of {RECALL:g}; recall is measured on 1 000 queries "
         "that are no rows. Memory is that of the structure: its candidates are re-ranked from the mapped vectors, "
         "which a flat search reads whole.\n",

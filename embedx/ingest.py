@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -236,7 +237,10 @@ class Run:
         self.dtype = store.dtype
         self.number = 0  # of the run in the store, once there is something to commit
         self.next_id = store.next_id()
-        self.finished: list[Pending] = []
+        self.finished: list[Pending] = []  # of which nothing more will come
+        self.written: list[Pending] = []  # which the writer has
+        self.writing: Future[None] | None = None
+        self.writer = ThreadPoolExecutor(1, "writer")
         self.committed = time.monotonic()
         self.todo = [Pending(recording, items) for recording, items in todo]
         self.threads = share_work(len(todo), sum(max(0, recording.size) for recording, _ in todo))
@@ -245,11 +249,13 @@ class Run:
 
     def finish(self) -> None:
         """Do all that is missing; see `extract`."""
-        with closing(self._read()) as windows, closing(self.embedder.embed(windows, self.threads)) as embedded:
-            for (pending, row), vectors, flags in embedded:  # whatever ends this stops those who read ahead
-                self._take(pending, row, vectors, flags)
-                self._pause()
-        self._commit()
+        with self.writer:
+            with closing(self._read()) as windows, closing(self.embedder.embed(windows, self.threads)) as embedded:
+                for (pending, row), vectors, flags in embedded:  # whatever ends this stops those who read ahead
+                    self._take(pending, row, vectors, flags)
+                    self._pause()
+            self._commit()
+            self._confirm()
 
     def _take(self, pending: Pending, row: Row, vectors: Vectors, flags: tuple[str, ...]) -> None:
         """Give a row of a recording its vectors."""
@@ -267,7 +273,10 @@ class Run:
         waited = time.monotonic() - self.committed
         if number or len(self.finished) >= COMMIT_CLIPS or waited > COMMIT_SECONDS:
             self._commit()
+        elif self.writing is not None and self.writing.done():
+            self._confirm()
         if number:
+            self._confirm()
             raise Interrupted("Stopped after a clean commit. The same command goes on from here.", number)
 
     def _read(self) -> Generator[tuple[tuple[Pending, Row], Window]]:
@@ -311,11 +320,25 @@ class Run:
             self.finished.append(pending)
 
     def _commit(self) -> None:
+        """Hand what is finished to the writer, which works while the next is read and embedded."""
+        self._confirm()
         if self.finished:
-            with timed("write"):
-                self.number = self.number or self.store.start_run(settings(self.embedder, self.about))
-                self.store.add([(one.recording, one.rows) for one in self.finished], self.number)
-        for one in self.finished:
+            self.written, self.finished = self.finished, []
+            self.writing = self.writer.submit(self._write, self.written)
+        self.committed = time.monotonic()
+
+    def _write(self, batch: Sequence[Pending]) -> None:
+        with timed("write"):
+            self.number = self.number or self.store.start_run(settings(self.embedder, self.about))
+            self.store.add([(one.recording, one.rows) for one in batch], self.number)
+
+    def _confirm(self) -> None:
+        """Wait for the writer, and report what is safe now. What it raised is raised here."""
+        if self.writing is None:
+            return
+        self.writing.result()
+        self.writing = None
+        for one in self.written:
             if one.recording.reason:
                 self.progress.failures[one.recording.reason] += 1
             else:
@@ -326,8 +349,6 @@ class Run:
             self.progress.padding = self.embedder.padding
             one.rows.clear()  # `todo` keeps every recording to the end of the run, but not its vectors
             self.on_progress(self.progress)
-        self.finished.clear()
-        self.committed = time.monotonic()
 
 
 def plan(store: Store, difference: Difference, decoder: Decoder) -> Progress:

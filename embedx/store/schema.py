@@ -138,8 +138,8 @@ def connect_to_full_disk(file: Path, place: str) -> sqlite3.Connection:
 
 
 def plain(place: str) -> sqlite3.Connection:
-    """Connect to a file by its address; transactions are begun by hand."""
-    db = sqlite3.connect(place, uri=True, isolation_level=None)
+    """Connect to a file by its address; transactions are begun by hand. One thread may use it after the other."""
+    db = sqlite3.connect(place, uri=True, isolation_level=None, check_same_thread=False)
     db.text_factory = decode
     return db
 
