@@ -292,8 +292,9 @@ def main() -> None:
         f"{os.cpu_count()} cores of {name_device('cpu')}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, torchaudio {torchaudio.__version__}, "
         f"Python {platform.python_version()}; load {load:.1f} at the start. HuBERT-base's shape, random weights. "
-        f"One thread reaches {peaks['float32'] / 1e9:.0f} GFLOP/s of matrix products in float32 and {peaks['bfloat16'] / 1e9:.0f} in bfloat16, oneDNN or MKL, whichever is "
-        f"quicker; 5 s of audio are {operations(5 * RATE) / 1e9:.0f} GFLOP.\n",
+        f"One thread reaches {peaks['float32'] / 1e9:.0f} GFLOP/s of matrix products in float32 and "
+        f"{peaks['bfloat16'] / 1e9:.0f} in bfloat16, oneDNN or MKL, whichever is quicker; 5 s of audio are "
+        f"{operations(5 * RATE) / 1e9:.0f} GFLOP.\n",
     ]
     has_onnx = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
