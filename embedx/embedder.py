@@ -29,7 +29,8 @@ Key = TypeVar("Key")
 # Audio in a batch. HuBERT-base on two cores: 30 s are as fast as 60, in 0.6 GB instead of 1.1. On a GPU what counts is
 # the number of calls; 600 s take some 5 GB in bfloat16 (counted, not measured), and what does not fit is halved.
 BATCH_SECONDS = {"cpu": 30.0, "cuda": 600.0}
-POOL = 16  # batches' worth of audio that is sorted by length at a time: pads by under 10 % whatever the order
+POOL = 16  # batches' worth of audio that is sorted by length at a time
+ALIKE = 0.85  # of the longest clip of a batch is the shortest at least: pads by under 10 % whatever the order
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -141,7 +142,8 @@ class Embedder:
             pool, coming = sorted(coming, key=lambda pair: len(pair[1].samples), reverse=True), []
             while pool:
                 longest = self._length(pool[0][1])
-                size = max(1, self.budget // longest)
+                most = max(1, self.budget // longest)
+                size = sum(self._length(window) >= ALIKE * longest for _, window in pool[:most])
                 batch, pool = pool[:size], pool[size:]
                 heard = sum(self._length(window) for _, window in batch)
                 self.heard += heard
