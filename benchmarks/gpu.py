@@ -29,6 +29,7 @@ from page import commit, processor, write_part
 import embedx
 from embedx import extractors
 from embedx.extractors.base import Extractor
+from embedx.extractors.norms import is_fused
 from embedx.readers import count_cores
 
 TARGETS = {"wav2vec2-large": 0.40, "wav2vec2-base": 0.30}  # share of the bfloat16 peak on equal clips of 10 s
@@ -363,6 +364,7 @@ def make(name: str, setting: Setting, folder: Path) -> Model:
 def describe(setting: Setting, peaks: dict[str, float]) -> str:
     """Return where this was measured, and by what."""
     name = processor()
+    fused = is_fused(torch.device(setting.device, 0), 1024, torch.bfloat16)
     if setting.device == "cuda":
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
@@ -376,7 +378,7 @@ def describe(setting: Setting, peaks: dict[str, float]) -> str:
         f"{count_cores()} cores; torch {torch.__version__}, transformers {transformers.__version__}, torchaudio "
         f"{torchaudio.__version__}, Python {platform.python_version()}. Random weights. TF32 is off throughout. Square "
         f"products reach {peaks['bfloat16'] / 1e12:.1f} TFLOP/s in bfloat16 (8192) and {peaks['float32'] / 1e12:.1f} "
-        "in float32 (4096): the peaks below.\n"
+        f"in float32 (4096): the peaks below. Norms are {'' if fused else 'not '}fused by Triton.\n"
     )
 
 
