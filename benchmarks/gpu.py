@@ -326,7 +326,7 @@ def halving(setting: Setting, model: Model) -> Iterator[str]:
         way_of(embedder_of(model.fast, batch_seconds=size, **how))(clips)
         most = torch.cuda.max_memory_allocated()
         torch.cuda.empty_cache()
-        limit = model_bytes + 0.4 * (most - model_bytes)
+        limit = torch.cuda.memory_reserved() + 0.4 * (most - model_bytes)
         torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.get_device_properties(0).total_memory)
         before = torch.cuda.memory_stats()["num_ooms"]
         embedder = embedder_of(model.fast, batch_seconds=size, **how)
@@ -395,10 +395,10 @@ def sections(setting: Setting, names: Sequence[str], folder: Path) -> Iterator[s
         if name in TARGETS:
             yield from mixed_lengths(setting, model)
             yield ""
-    yield from halving(setting, models[-1])
-    yield ""
     (folder / "wavs").mkdir()
     yield from from_files(setting, models[:2], folder / "wavs", peaks)
+    yield ""
+    yield from halving(setting, models[-1])
 
 
 def main() -> None:
