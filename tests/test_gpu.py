@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import transformers
 from numpy.typing import NDArray
 
 import embedx
@@ -42,9 +43,9 @@ def clips() -> list[NDArray[np.float32]]:
     return [random.uniform(-0.5, 0.5, n).astype(np.float32) for n in (*lengths, 400, 5)]
 
 
-def embed(model: str, backend: str = "fast", **options: Any) -> Vectors:
+def embed(model: str, backend: str = "fast", poolings: tuple[str, ...] = ("mean", "max"), **options: Any) -> Vectors:
     extractor = extractors.load(model, backend=backend)
-    return embed_by(Embedder(extractor, recipe_of(extractor, model), **options))
+    return embed_by(Embedder(extractor, recipe_of(extractor, model, poolings), **options))
 
 
 def embed_by(embedder: Embedder, times: int = 1) -> Vectors:
@@ -74,10 +75,15 @@ def test_float32_is_that_of_the_reference_on_a_cpu(model: str, backend: str) -> 
 
 @gpu
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_half_precision_is_near(model: str, precision: str) -> None:
-    expected = embed(model, "reference", device="cpu")
-    least = 1 - 1e-4 if "large" not in model else 1 - 1e-3  # 32 channels are too few for 8 bits
-    assert worst_cosine(embed(model, device="cuda", precision=precision), expected) > least
+def test_half_precision_is_near(precision: str, tmp_path: Path) -> None:
+    """At the width of HuBERT-base: in narrower ones the errors of 8 bits do not cancel out."""
+    model = str(tmp_path / "model")
+    torch.manual_seed(0)
+    transformers.HubertModel(transformers.HubertConfig(num_hidden_layers=3)).save_pretrained(model)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(model)
+    expected = embed(model, "reference", ("mean",), device="cuda")
+    found = embed(model, "fast", ("mean",), device="cuda", precision=precision)
+    assert worst_cosine(found, expected) > 1 - 1e-4
 
 
 @gpu
