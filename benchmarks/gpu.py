@@ -29,6 +29,7 @@ from page import commit, write_part
 import embedx
 from embedx import extractors
 from embedx.extractors.base import Extractor
+from embedx.extractors.norms import is_fused
 from embedx.limit import name_device
 from embedx.readers import count_cores
 
@@ -326,7 +327,7 @@ def halving(setting: Setting, model: Model) -> Iterator[str]:
         way_of(embedder_of(model.fast, batch_seconds=size, **how))(clips)
         most = torch.cuda.max_memory_allocated()
         torch.cuda.empty_cache()
-        limit = model_bytes + 0.4 * (most - model_bytes)
+        limit = torch.cuda.memory_reserved() + 0.4 * (most - model_bytes)
         torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.get_device_properties(0).total_memory)
         before = torch.cuda.memory_stats()["num_ooms"]
         embedder = embedder_of(model.fast, batch_seconds=size, **how)
@@ -364,6 +365,7 @@ def make(name: str, setting: Setting, folder: Path) -> Model:
 def describe(setting: Setting, peaks: dict[str, float]) -> str:
     """Return where this was measured, and by what."""
     name = name_device("cpu")
+    fused = is_fused(torch.device(setting.device, 0), 1024, torch.bfloat16)
     if setting.device == "cuda":
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
@@ -377,7 +379,7 @@ def describe(setting: Setting, peaks: dict[str, float]) -> str:
         f"{count_cores()} cores; torch {torch.__version__}, transformers {transformers.__version__}, torchaudio "
         f"{torchaudio.__version__}, Python {platform.python_version()}. Random weights. TF32 is off throughout. Square "
         f"products reach {peaks['bfloat16'] / 1e12:.1f} TFLOP/s in bfloat16 (8192) and {peaks['float32'] / 1e12:.1f} "
-        "in float32 (4096): the peaks below.\n"
+        f"in float32 (4096): the peaks below. Norms are {'' if fused else 'not '}fused by Triton.\n"
     )
 
 
@@ -394,10 +396,10 @@ def sections(setting: Setting, names: Sequence[str], folder: Path) -> Iterator[s
         if name in TARGETS:
             yield from mixed_lengths(setting, model)
             yield ""
-    yield from halving(setting, models[-1])
-    yield ""
     (folder / "wavs").mkdir()
     yield from from_files(setting, models[:2], folder / "wavs", peaks)
+    yield ""
+    yield from halving(setting, models[-1])
 
 
 def main() -> None:

@@ -1,6 +1,10 @@
 """The operations of the fast forward as a GPU runs them, here on a CPU: the same numbers as clip by clip."""
 
 import itertools
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -112,6 +116,27 @@ def test_windows_see_their_clip_alone(counts: list[int]) -> None:
     assert next(windows, None) is None
     middle = seen[:, 2:6].flatten()  # what the windows are made for
     assert torch.equal(middle[place], torch.arange(rest))
+
+
+KERNELS = """
+import itertools, torch
+from embedx.extractors.kernels import join
+from embedx.extractors import norms
+for dim, dtype in itertools.product((32, 768), (torch.bfloat16, torch.float32)):
+    assert norms.is_fused(torch.device("cpu"), dim, dtype)
+x, norm = torch.randn(3, 48) * 9 + 100, torch.nn.LayerNorm(48)
+with torch.inference_mode():
+    wide, narrow = join(x, None, norm, torch.float32, True)
+    torch.testing.assert_close(narrow, norm(x), atol=1e-5, rtol=0)
+assert wide is x
+"""
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="there is no Triton here")
+def test_kernels_give_what_torch_gives() -> None:
+    """Triton's interpreter runs them without a GPU."""
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    subprocess.run([sys.executable, "-c", KERNELS], env=environment, check=True)
 
 
 @pytest.mark.parametrize("counts", [[1], [5, 5, 5], [9, 8, 7, 1, 1], [1, 9, 1, 30, 2]])

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import transformers
 from numpy.typing import NDArray
 
 import embedx
@@ -42,13 +43,14 @@ def clips() -> list[NDArray[np.float32]]:
     return [random.uniform(-0.5, 0.5, n).astype(np.float32) for n in (*lengths, 400, 5)]
 
 
-def embed(model: str, backend: str = "fast", **options: Any) -> Vectors:
+def embed(model: str, backend: str = "fast", poolings: tuple[str, ...] = ("mean", "max"), **options: Any) -> Vectors:
     extractor = extractors.load(model, backend=backend)
-    return embed_by(Embedder(extractor, recipe_of(extractor, model), **options))
+    return embed_by(Embedder(extractor, recipe_of(extractor, model, poolings), **options))
 
 
-def embed_by(embedder: Embedder) -> Vectors:
-    windows = ((i, Window(0.0, len(clip) / 16_000, clip)) for i, clip in enumerate(clips()))
+def embed_by(embedder: Embedder, times: int = 1) -> Vectors:
+    """Embed the clips, several times over; the last of each counts."""
+    windows = ((i, Window(0.0, len(clip) / 16_000, clip)) for i, clip in [*enumerate(clips())] * times)
     return {key: np.concatenate(list(vectors.values())) for key, vectors, _ in embedder.embed(windows)}
 
 
@@ -73,10 +75,15 @@ def test_float32_is_that_of_the_reference_on_a_cpu(model: str, backend: str) -> 
 
 @gpu
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_half_precision_is_near(model: str, precision: str) -> None:
-    expected = embed(model, "reference", device="cpu")
-    least = 1 - 1e-4 if "large" not in model else 1 - 1e-3  # 32 channels are too few for 8 bits
-    assert worst_cosine(embed(model, device="cuda", precision=precision), expected) > least
+def test_half_precision_is_near(precision: str, tmp_path: Path) -> None:
+    """At the width of HuBERT-base: in narrower ones the errors of 8 bits do not cancel out."""
+    model = str(tmp_path / "model")
+    torch.manual_seed(0)
+    transformers.HubertModel(transformers.HubertConfig(num_hidden_layers=3)).save_pretrained(model)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(model)
+    expected = embed(model, "reference", ("mean",), device="cuda")
+    found = embed(model, "fast", ("mean",), device="cuda", precision=precision)
+    assert worst_cosine(found, expected) > 1 - 1e-4
 
 
 @gpu
@@ -98,16 +105,20 @@ def test_a_gpu_has_two_streams_and_large_batches(model: str) -> None:
 
 
 @gpu
-def test_a_batch_that_does_not_fit_is_halved_and_what_comes_then_is_smaller(model: str) -> None:
+def test_a_batch_that_does_not_fit_is_halved_and_what_comes_then_is_smaller(
+    checkpoint: Callable[[str], Path],
+) -> None:
+    """600 s of it take 270 MB and more behind the first convolution alone."""
+    model = str(checkpoint("hubert-wide"))
     expected = embed(model, device="cuda", batch_seconds=2.0)
     extractor = extractors.load(model)
     embedder = Embedder(extractor, recipe_of(extractor, model), device="cuda")
     torch.cuda.empty_cache()
-    room = torch.cuda.memory_reserved() + (96 << 20)
+    room = torch.cuda.memory_reserved() + (256 << 20)
     refused = torch.cuda.memory_stats()["num_ooms"]
     torch.cuda.set_per_process_memory_fraction(room / torch.cuda.get_device_properties(0).total_memory)
     try:
-        found = embed_by(embedder)
+        found = embed_by(embedder, times=8)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert torch.cuda.memory_stats()["num_ooms"] > refused

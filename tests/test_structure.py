@@ -39,6 +39,7 @@ HOMES = {
     "transformers": {"extractors"},
     "torchaudio": {"extractors", "corpus"},  # which asks it for the lists of a data set
     "torchvision": {"extractors"},
+    "triton": {"extractors"},
     "torch": {"extractors", "pooling", "lanes", "embedder", "hear", "heads", "limit"},
     "onnx": {"heads"},
     "threadpoolctl": {"heads", "bench"},

@@ -20,6 +20,7 @@ from embedx.extractors import batched, huggingface, torchaudio
 from embedx.extractors.base import Extractor
 from embedx.extractors.convolutions import Convolutions
 from embedx.extractors.masking import count_frames, normalise
+from embedx.extractors.norms import Join, pick_join
 from embedx.extractors.onednn import Layer, convolution, linear
 from embedx.extractors.packing import Batched, Packing
 
@@ -95,7 +96,8 @@ class Fast:
         """Return the network for a type of numbers, which is laid out when it is wanted first."""
         with BUILDING:
             if dtype not in self.networks:
-                self.networks[dtype] = Network(self.reference.model, dtype, self.batched(device))
+                join = pick_join(device, self.dim, dtype)
+                self.networks[dtype] = Network(self.reference.model, dtype, self.batched(device), join)
                 if device.type == "cuda":  # other streams do not wait for the one that lays it out
                     torch.cuda.synchronize(device)
         return self.networks[dtype]
@@ -118,7 +120,7 @@ class Fast:
 class Network:
     """The encoder for one type of numbers. Base models normalise behind each half of a block, large ones before it."""
 
-    def __init__(self, model: Any, dtype: torch.dtype, all_at_once: bool) -> None:
+    def __init__(self, model: Any, dtype: torch.dtype, all_at_once: bool, join: Join) -> None:
         transformer = transformer_of(model)
         bundle, blocks = transformer is not model.encoder, transformer.layers
         self.norm_first = blocks[0].layer_norm_first if bundle else model.config.do_stable_layer_norm
@@ -127,7 +129,7 @@ class Network:
         self.position: Any = (batched.Position if all_at_once else Position)(place, dtype)
         self.projection = Projection((model.encoder if bundle else model).feature_projection, dtype)
         self.norm = transformer.layer_norm
-        self.blocks = [Block(block, dtype, self.norm_first) for block in blocks]
+        self.blocks = [Block(block, dtype, self.norm_first, join) for block in blocks]
 
     def states(self, waves: Tensor, lengths: Tensor, packing: Packing) -> Iterator[Tensor]:
         """Yield the hidden states [N, D] of waves [B, S] that are zero behind their lengths [B], from layer 0 on."""
@@ -177,7 +179,7 @@ class Position:
 class Block:
     """A block of the transformer: [N, D] -> [N, D], attention within each clip and a network for each frame."""
 
-    def __init__(self, block: Any, dtype: torch.dtype, norm_first: bool) -> None:
+    def __init__(self, block: Any, dtype: torch.dtype, norm_first: bool, join: Join) -> None:
         attention, network = block.attention, block.feed_forward
         self.heads = attention.num_heads
         self.query_key_value = dense(attention.q_proj, attention.k_proj, attention.v_proj, dtype=dtype)
@@ -185,24 +187,24 @@ class Block:
         self.widen = dense(network.intermediate_dense, dtype=dtype, gelu=True)
         self.narrow = dense(network.output_dense, dtype=dtype)
         self.norm, self.final_norm = block.layer_norm, block.final_layer_norm
-        self.norm_first, self.dtype = norm_first, dtype
+        self.norm_first, self.dtype, self.join = norm_first, dtype, join
 
     def __call__(self, x: Tensor, packing: Packing) -> Tensor:
         """Return the next layer."""
         if self.norm_first:
-            x = x + self.attend(self.norm(x), packing)
-            return x + self.feed(self.final_norm(x))
-        x = self.norm(x + self.attend(x, packing))
-        normed: Tensor = self.final_norm(x + self.feed(x))
-        return normed
+            x, seen = self.join(x, None, self.norm, self.dtype, True)  # float32, and what products take
+            x, seen = self.join(x, self.attend(seen, packing), self.final_norm, self.dtype, True)
+            return x + self.feed(seen)
+        x, seen = self.join(x, self.attend(x.to(self.dtype), packing), self.norm, self.dtype, False)
+        return self.join(x, self.feed(seen), self.final_norm, self.dtype, False)[0]
 
     def attend(self, x: Tensor, packing: Packing) -> Tensor:
         """[N, D] -> [N, D], each frame from those of its clip."""
-        return self.out(packing.attend(self.query_key_value(x.to(self.dtype)), self.heads))
+        return self.out(packing.attend(self.query_key_value(x), self.heads))
 
     def feed(self, x: Tensor) -> Tensor:
         """[N, D] -> [N, 4 D] -> [N, D]."""
-        return self.narrow(self.widen(x.to(self.dtype)))
+        return self.narrow(self.widen(x))
 
 
 def transformer_of(model: Any) -> Any:
