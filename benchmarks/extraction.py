@@ -271,8 +271,8 @@ def from_files(folder: str, loop: Way, count: int) -> Iterator[str]:
 def main() -> None:
     """Measure everything, and write the part."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=int, default=24, help="clips of the mixed corpus")
-    parser.add_argument("--files", type=int, default=400, help="spoken digits")
+    parser.add_argument("--clips", type=int, default=16, help="clips of the mixed corpus")
+    parser.add_argument("--files", type=int, default=1000, help="spoken digits")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")

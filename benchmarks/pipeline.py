@@ -20,7 +20,7 @@ from page import ROOT, commit, write_part
 
 import embedx
 from embedx import extractors
-from embedx.embedder import Embedder
+from embedx.embedder import BATCH_SECONDS, Embedder
 from embedx.readers import count_cores
 from embedx.recipe import Recipe
 from embedx.windows import Window
@@ -124,7 +124,7 @@ def main() -> None:
         "`In turn` is one decoder that waits for the model and a model that takes one batch after the other on all "
         "cores; `pipeline` is `--workers auto`.\n",
         table,
-        "\n## Padding: samples computed for one that was heard, batches of 30 s\n",
+        f"\n## Padding: samples computed for one that was heard, batches of {BATCH_SECONDS['cpu']:g} s\n",
         *padding(),
     ]
     write_part("Pipeline", "\n".join(parts))

@@ -120,7 +120,7 @@ def extract(
         precision: "auto" (float32), "float32", "bfloat16" or "float16".
         backend: "fast" (our own forward, of Wav2Vec2, HuBERT and their like), "reference" (the library's), or "auto":
             the fast one where there is one. It changes the speed, and vectors by less than 1e-5.
-        batch_seconds: audio in one batch, if not given 30 s on a CPU and 600 s on a GPU; it changes the speed, never
+        batch_seconds: audio in one batch, if not given 15 s on a CPU and 600 s on a GPU; it changes the speed, never
             the vectors. A batch that a GPU has no memory for is halved.
         workers: processes that decode ahead of the model: "auto" (up to one a core), a number, or 0 for one that
             decodes what is needed when it is; it changes the speed, never what comes out.

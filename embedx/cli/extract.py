@@ -65,7 +65,7 @@ NAMED_FAILURES = 5  # failed files that the summary names; `embedx status --fail
     "--batch-seconds",
     type=float,
     metavar="S",
-    help="Audio in one batch; changes speed, not vectors. [default: 30 on a CPU, 600 on a GPU]",
+    help="Audio in one batch; changes speed, not vectors. [default: 15 on a CPU, 600 on a GPU]",
 )
 @click.option("--workers", default="auto", show_default=True, help="Processes that decode ahead: auto, 0, 1, ...")
 @click.option("--store-dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
