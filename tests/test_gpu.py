@@ -171,7 +171,7 @@ def test_what_did_not_fit_is_not_tried_again(model: str) -> None:
     """Also of the batches that were made before that was known."""
     expected = embed(model, device="cpu", batch_seconds=2.0)
     narrow = Narrow(extractors.load(model), 7 * 16_000)
-    embedder = Embedder(narrow, recipe_of(narrow, model), device="cpu")
+    embedder = Embedder(narrow, recipe_of(narrow, model, ("mean", "max")), device="cpu")
     assert_near(embed_by(embedder), expected, 1e-5)
     refused = [size for size in narrow.sizes if size > narrow.room]
     assert refused

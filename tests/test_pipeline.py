@@ -276,9 +276,12 @@ ORDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("least, most", [(0.3, 30.0), (0.98, 2.3)])
-def test_batches_pad_by_a_tenth_at_most_whatever_the_order(order: str, least: float, most: float) -> None:
+@pytest.mark.parametrize("batch_seconds", [None, 600.0])
+def test_batches_pad_by_a_tenth_at_most_whatever_the_order(
+    order: str, least: float, most: float, batch_seconds: float | None
+) -> None:
     extractor = extractors.load("logmel")
-    embedder = Embedder(extractor, recipe_of(extractor, "logmel"))
+    embedder = Embedder(extractor, recipe_of(extractor, "logmel"), batch_seconds=batch_seconds)
     seconds = np.exp(np.random.default_rng(0).uniform(np.log(least), np.log(most), 3_000))
     windows = [
         (i, Window(0.0, 0.0, np.broadcast_to(np.float32(0), round(length * 16_000))))
@@ -296,11 +299,11 @@ def test_batches_pad_by_a_tenth_at_most_whatever_the_order(order: str, least: fl
 
 
 def test_the_padding_of_a_run_is_reported(write_wav: WriteWav, tmp_path: Path) -> None:
-    for i, seconds in enumerate((20.0, 10.0, 4.0, 4.0, 2.0)):  # 20 alone, 10 + 4 + 4 as 3 x 10, 2 alone
+    for i, seconds in enumerate((10.0, 4.0, 3.5, 2.0)):  # 10 alone, 4 + 3.5 as 2 x 4, 2 alone
         write_wav(f"in/{i}.wav", seconds=seconds)
     seen: list[embedx.Progress] = []
     embedx.extract(tmp_path / "in", out=tmp_path / "c", on_progress=seen.append).close()
-    assert seen[-1].padding == pytest.approx((20 + 3 * 10 + 2) / 40)
+    assert seen[-1].padding == pytest.approx((10 + 2 * 4 + 2) / 19.5)
 
 
 def lanes_of(count: int) -> list[Lane]:
