@@ -269,11 +269,11 @@ def test_the_reference_backend_is_told_of_the_fast_one(checkpoint: Checkpoint) -
     assert {trial.option for trial in found.trials} == {
         "--precision bfloat16",
         "--backend fast",
-        "--batch-seconds 30",
+        "--batch-seconds 15",
     }
     distances = {trial.option: trial.distance for trial in found.trials}
     assert distances["--backend fast"] < 1e-8  # the same numbers
-    assert distances["--batch-seconds 30"] < 1e-8
+    assert distances["--batch-seconds 15"] < 1e-8
 
 
 # -- what goes wrong -----------------------------------------------------------------------------------------------
