@@ -359,7 +359,7 @@ RULES: list[tuple[Speed, str]] = [
     (changed(WAITS | {"decode": 8.0}, decoders=1), r"1 decoder.*2 cores: --workers 2"),
     (changed(WAITS), r"busy only 5% of theirs"),
     (changed(backend="reference", padding=1.3), r"padded by 1\.30"),
-    (changed({"write": 0.5}), r"Writing takes 5\.0%"),
+    (changed({"write": 6.0}), r"Writing takes 60\.0%"),
     (changed(processor_s=9.0), r"for 18\.2 s and had the processor for 9\.0 s"),
     (changed(wall_s=1.0, seconds={"wait": 0.1, "model": 1.7, "write": 0.01}), r"over after 1\.0 s"),
 ]

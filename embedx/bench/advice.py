@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from embedx.bench.pace import Speed
 
 GAIN = 1.10  # of a trial; less is noise
-WAITING, WRITING, PADDING = 0.10, 0.02, 1.10  # shares of the time, and samples for one: more than that is too much
+WAITING, WRITING, PADDING = 0.10, 0.50, 1.10  # shares of the time, and samples for one: more than that is too much
 BUSY = 0.5  # decoders that decode and resample for less of their time are not what a model waits for
 HAD = 0.8  # of the processor, where a run has it for itself
 SHORT_S = 2.0  # of the clock: what is over sooner says little
