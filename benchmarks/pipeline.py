@@ -62,7 +62,7 @@ def run(files: list[str], model: str, workers: int | str) -> tuple[float, float]
 
 def in_turn(files: list[str], model: str) -> tuple[float, float]:
     """Extract with one decoder that waits for the model, and a model that takes one batch after the other."""
-    with patch("embedx.ingest.share_work", lambda *_: 1):
+    with patch("embedx.run.share_work", lambda *_: 1):
         return run(files, model, 0)
 
 

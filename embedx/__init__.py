@@ -15,8 +15,9 @@ kept in a store with its metadata, indexed, and searched. The file list reads as
     store/    rows, vectors, failures and recipe: the truth, one SQLite file
     difference  what of a corpus a store lacks           request  what a user asks of a model -> an embedder
     index/    nearest neighbours: derived, disposable    indexing  keeps them true to the store
-    ingest    corpus + embedder -> store                 search/   file, row, vector, examples or text -> hits
+    ingest    corpus + model -> collection               run       what a store lacks is read, embedded, committed
     upkeep    remove, label, compact, merge              checkup   what is damaged, and its repair
+    search/   file, row, vector, examples or text -> hits
     interchange/  store -> files of other tools, and back  intake    vectors from elsewhere -> store
     duplicates  what is there more than once
 
@@ -42,8 +43,9 @@ from embedx.recipe import Recipe
 
 if TYPE_CHECKING:
     from embedx.collection import Collection, open
-    from embedx.ingest import Progress, extract
+    from embedx.ingest import extract
     from embedx.intake import import_vectors
+    from embedx.run import Progress
     from embedx.search import Hit, Hits
     from embedx.upkeep import merge
 
@@ -62,7 +64,8 @@ __all__ = [
 __version__ = "0.1.0"
 HOMES = {  # what is exposed -> where it lives: it is imported when it is asked for, so that `embedx --help` is quick
     **dict.fromkeys(("Collection", "open"), "collection"),
-    **dict.fromkeys(("Progress", "extract"), "ingest"),
+    "extract": "ingest",
+    "Progress": "run",
     **dict.fromkeys(("Hit", "Hits"), "search"),
     "import_vectors": "intake",
     "merge": "upkeep",

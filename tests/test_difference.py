@@ -12,7 +12,7 @@ import pytest
 import embedx
 from embedx.cli import run
 from embedx.errors import NothingToDo, UsageError
-from embedx.ingest import Progress
+from embedx.run import Progress
 
 WriteWav = Callable[..., Path]
 

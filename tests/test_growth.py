@@ -21,8 +21,8 @@ import embedx
 from embedx.checkup import examine
 from embedx.errors import RecipeMismatch
 from embedx.extractors.stamp import stamp
-from embedx.ingest import Progress
 from embedx.recipe import Recipe
+from embedx.run import Progress
 from embedx.store import FILE_NAME, Recording, Row, Store, Vectors
 
 ROOT = Path(__file__).parents[1]

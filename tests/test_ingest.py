@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import embedx
 from embedx.errors import Interrupted, ModelError, NothingToDo, RecipeMismatch, UsageError
-from embedx.ingest import Progress
+from embedx.run import Progress
 
 WriteWav = Callable[..., Path]
 

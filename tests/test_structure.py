@@ -22,6 +22,7 @@ LEVELS = {  # a module imports only from lower levels; within a level modules do
     **dict.fromkeys(("corpus", "windows", "synth", "labels", "lanes"), 3),  # corpus asks audio which files it takes
     **dict.fromkeys(("embedder", "decoding", "difference", "hear", "tasks", "splits", "limit"), 4),
     **dict.fromkeys(("search", "indexing", "duplicates", "interchange", "request", "readers"), 5),
+    "run": 6,
     **dict.fromkeys(("checkup", "upkeep", "overlap"), 6),
     "evaluation": 7,
     **dict.fromkeys(("probe", "layers", "gain", "prediction", "suggest"), 8),

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from embedx.bench.plan import Dataset, Model, Plan
 from embedx.bench.table import EVERY_LAYER
 from embedx.errors import UsageError
-from embedx.ingest import Progress, extract
+from embedx.ingest import extract
 from embedx.labels import Targets, read_targets
 from embedx.overlap import Overlap, find_overlap
 from embedx.recipe import Recipe, view_name
+from embedx.run import Progress
 from embedx.splits import Splits, make_splits
 from embedx.store import Store
 

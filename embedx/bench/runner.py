@@ -22,7 +22,7 @@ from embedx.bench.plan import Plan
 from embedx.bench.table import EVERY_LAYER, Key, Result, extend_table, key, read_table
 from embedx.disk import make_folder
 from embedx.errors import EmbedxError, Interrupted
-from embedx.ingest import Progress as Extraction
+from embedx.run import Progress as Extraction
 
 WRITE_SECONDS = 3.0  # between two writings of the table, or
 WRITE_SHARE = 10  # so many times what the last one took, where the table is long

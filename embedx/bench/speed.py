@@ -21,9 +21,10 @@ from embedx.bench.trials import try_others
 from embedx.decoding import borrow_decoder
 from embedx.difference import compare
 from embedx.errors import Interrupted, NothingToDo, UsageError
-from embedx.ingest import Run, plan
+from embedx.ingest import plan
 from embedx.readers import count_cores, parse_workers
 from embedx.request import Request
+from embedx.run import Run
 from embedx.store import Store
 
 if TYPE_CHECKING:

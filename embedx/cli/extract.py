@@ -20,7 +20,7 @@ from embedx.windows import CHANNELS, TAILS
 
 if TYPE_CHECKING:
     from embedx.collection import Collection
-    from embedx.ingest import Progress
+    from embedx.run import Progress
 
 CHANGES = ("new", "edited", "retried", "moved", "vanished", "pruned")
 EMIT_SECONDS = 1.0  # between two lines of progress

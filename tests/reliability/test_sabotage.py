@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 AT_ONCE = 2  # the cores of CI
 LOCK = "embedx/store/lock.py"
 STORE, READING, WRITING = "embedx/store/__init__.py", "embedx/store/reading.py", "embedx/store/writing.py"
-INGEST, INDEXING = "embedx/ingest.py", "embedx/indexing.py"
+RUN, INDEXING = "embedx/run.py", "embedx/indexing.py"
 FLUSHED = "tests/reliability/test_durability.py::test_what_is_acknowledged_has_been_flushed[extract]"
 POWER = "tests/reliability/test_durability.py::test_the_power_may_fail_after_any_call[extract]"
 KILLED = "tests/reliability/test_kills.py::test_killed_at_any_call[extract]"
@@ -57,7 +57,7 @@ SABOTAGES = (
     ),
     Sabotage(
         "acknowledged before the commit",
-        INGEST,
+        RUN,
         "            self.finished.append(pending)\n",
         "            self.finished.append(pending)\n"
         "            self.on_progress(replace(self.progress, embedded=self.progress.embedded + len(self.finished)))\n",
@@ -79,15 +79,15 @@ SABOTAGES = (
              "wanted, there = describe(path, items), None", AGAIN),
     Sabotage("ids come back", WRITING, "coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'rows'",
              "coalesce(max(id), 0) + 1 FROM rows", IDS),
-    Sabotage("one commit at the end", INGEST, "len(self.finished) >= COMMIT_CLIPS or waited > COMMIT_SECONDS", "False",
+    Sabotage("one commit at the end", RUN, "len(self.finished) >= COMMIT_CLIPS or waited > COMMIT_SECONDS", "False",
              READER),
     Sabotage("a journal that outlives a crash", "embedx/store/schema.py", '"PRAGMA journal_mode = WAL"', '"SELECT 1"',
              KILLED),
-    Sabotage("no commit at a signal", INGEST, "            self.store.add([(one.recording, one.rows)",
+    Sabotage("no commit at a signal", RUN, "            self.store.add([(one.recording, one.rows)",
              "            slice([(one.recording, one.rows)", SIGNAL),
     Sabotage("readers lay down without end", "embedx/readers.py", "self.held + size > self.budget and", "False and",
              LIES_READY),
-    Sabotage("readers outlive their run", INGEST, "from contextlib import closing",
+    Sabotage("readers outlive their run", RUN, "from contextlib import closing",
              "from contextlib import nullcontext as closing", BREAKS),
     Sabotage("threads see one another's batches", "embedx/extractors/masking.py", "BATCH = threading.local()",
              "BATCH = nn.Module()", TWO_PASSES),
