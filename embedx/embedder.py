@@ -137,7 +137,7 @@ class Embedder:
 
         As much as leaves a pool is read for the next, so that nothing waits until all of that is there.
         """
-        coming = list(take_seconds(stream, self.pool))
+        coming, freed = list(take_seconds(stream, self.pool)), 0
         while coming:
             pool, coming = sorted(coming, key=lambda pair: len(pair[1].samples), reverse=True), []
             while pool:
@@ -145,11 +145,12 @@ class Embedder:
                 most = max(1, self.budget // longest)
                 size = sum(self._length(window) >= ALIKE * longest for _, window in pool[:most])
                 batch, pool = pool[:size], pool[size:]
-                heard = sum(self._length(window) for _, window in batch)
-                self.heard += heard
+                self.heard += sum(self._length(window) for _, window in batch)
                 self.padded += longest * len(batch)
                 yield batch
-                coming += take_seconds(stream, heard)
+                freed += count_samples(batch)
+                more = list(take_seconds(stream, freed))
+                coming, freed = coming + more, freed - count_samples(more)
             give_back_memory()
 
     @property
@@ -263,6 +264,11 @@ def give_back_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def count_samples(windows: Iterable[tuple[Key, Window]]) -> int:
+    """Return how many samples windows hold."""
+    return sum(len(window.samples) for _, window in windows)
 
 
 def take_seconds(windows: Iterator[tuple[Key, Window]], samples: int) -> Iterator[tuple[Key, Window]]:

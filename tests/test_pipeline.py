@@ -298,6 +298,28 @@ def test_batches_pad_by_a_tenth_at_most_whatever_the_order(
     assert 1 <= embedder.padding <= 1.10
 
 
+@pytest.mark.parametrize("seconds", [0.05, 0.3, 7.0])
+def test_what_is_sorted_stays_within_its_bounds(seconds: float) -> None:
+    """However long the corpus is, and if clips are shorter than the shortest that the model takes."""
+    extractor = extractors.load("logmel")
+    extractor.min_samples = 16_000
+    embedder = Embedder(extractor, recipe_of(extractor, "logmel"), batch_seconds=2.0)
+    clip = Window(0.0, seconds, np.zeros(round(seconds * 16_000), np.float32))
+    held = most = 0
+
+    def stream() -> Iterator[tuple[int, Window]]:
+        nonlocal held, most
+        for key in range(int(2_000 / seconds)):
+            held += len(clip.samples)
+            most = max(most, held)
+            yield key, clip
+
+    for batch in embedder._batches(stream()):
+        held -= len(batch) * len(clip.samples)
+    assert held == 0
+    assert most <= embedder.pool + embedder.budget + len(clip.samples)
+
+
 def test_the_padding_of_a_run_is_reported(write_wav: WriteWav, tmp_path: Path) -> None:
     for i, seconds in enumerate((10.0, 4.0, 3.5, 2.0)):  # 10 alone, 4 + 3.5 as 2 x 4, 2 alone
         write_wav(f"in/{i}.wav", seconds=seconds)
