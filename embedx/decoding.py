@@ -39,7 +39,7 @@ HANG_S = 60.0  # of silence are a hang: some 10 h of audio are decoded in it, an
 SLOWEST = 1_000_000  # bytes that a slow disk and decoder take in a second: what is long may be silent for longer
 # A window is 1 h at 48 kHz at most, 0.7 GB as float32, and cutting it holds it three times; libraries map 0.5 GB more.
 MEMORY = 4 << 30
-TICK_S = 1.0  # between looks at the clock while nothing comes: a signal has to end the run within 10 s
+TICK_S = 0.1  # between looks at the clock while nothing comes: a signal has to end the run within 10 s
 MOST_TEXT = 1 << 20  # bytes of a message: a path has up to 4096, its detail a few times as many
 HEAD = struct.Struct("<II")  # bytes of JSON, number of samples
 NOTHING = np.zeros(0, np.float32)
@@ -84,7 +84,7 @@ class Decoder:
         end_s: float | None = None,
         on_wait: Callable[[], None] = lambda: None,
     ) -> Iterator[tuple[Clip, int | None, Window]]:
-        """Do what `embedx.windows.read_channels` does, in the child. `on_wait` is called every second without a window.
+        """Do what `embedx.windows.read_channels` does, in the child. `on_wait` is called while there is no window.
 
         Raises:
             AudioError: as `read_channels`, or "too-large" for what needs more memory than a decoder may have.

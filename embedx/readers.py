@@ -21,7 +21,7 @@ from embedx.errors import AudioError, DecoderDied, UsageError
 from embedx.recipe import Recipe
 from embedx.windows import Window
 
-TICK_S = 1.0  # between two looks of the one who waits at the clock and at signals
+TICK_S = 0.1  # between two looks of the one who waits at the clock and at signals
 EVENT = 1000  # samples that one more thing that lies ready weighs, for it takes memory however little it holds
 # One more process takes 0.3 s to start. So long does one take to open a hundred small files, or to read 64 MB of FLAC.
 RECORDINGS_EACH, BYTES_EACH = 32, 64 << 20
@@ -102,7 +102,7 @@ def read_ahead(
         recordings: the items of each.
         workers: so many decoders; 0 reads nothing ahead.
         samples: of audio that may lie ready.
-        on_wait: called every second while nothing comes; what it raises ends the reading.
+        on_wait: called while nothing comes; what it raises ends the reading.
     """
     with contextlib.ExitStack() as stack:
         decoders = [stack.enter_context(borrow_decoder()) for _ in range(max(1, workers))]
