@@ -14,7 +14,7 @@ demo: $(READY)
 	@$(RUN)/python -m embedx.demo $(if $(CORPUS),"$(CORPUS)")
 
 test: $(READY)
-	$(RUN)/python -m pytest
+	$(RUN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY)
 	$(RUN)/ruff format --check
