@@ -79,12 +79,11 @@ def twins(extractor: Extractor, count: int) -> list[Extractor]:
     Some modules of transformers keep what they have computed for a batch, as the positions of a conformer, and another
     thread would take it for its own. The fast backend keeps nothing.
     """
-    others = range(1, count)
     if getattr(extractor, "backend", "reference") == "fast":
-        return [extractor, *(extractor for _ in others)]
+        return [extractor] * count
     modules = [one for one in vars(extractor).values() if isinstance(one, torch.nn.Module)]
     weights = {id(one): one for module in modules for one in (*module.parameters(), *module.buffers())}
-    return [extractor, *(copy.deepcopy(extractor, weights.copy()) for _ in others)]
+    return [extractor, *(copy.deepcopy(extractor, weights.copy()) for _ in range(1, count))]
 
 
 def run_in_order(

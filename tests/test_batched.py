@@ -1,6 +1,5 @@
 """The operations of the fast forward as a GPU runs them, here on a CPU: the same numbers as clip by clip."""
 
-import itertools
 import os
 import subprocess
 import sys
@@ -8,7 +7,6 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-import torch.nn.functional as F
 import transformers
 from torch import nn
 
@@ -16,10 +14,8 @@ from embedx import extractors
 from embedx.extractors import batched
 from embedx.extractors.base import Extractor
 from embedx.extractors.batched import alike, statistics
-from embedx.extractors.checkpoints import Checkpoint as Loaded
 from embedx.extractors.convolutions import fold, rescale
 from embedx.extractors.fast import Fast
-from embedx.extractors.huggingface import Transformer
 from embedx.extractors.packing import Batched
 
 from .test_extractors import (  # noqa: F401  the suite runs here again, over the batched operations
@@ -31,7 +27,7 @@ from .test_extractors import (  # noqa: F401  the suite runs here again, over th
     test_only_asked_layers_come,
     test_the_shortest_clip_gives_a_frame_and_silence_is_finite,
 )
-from .test_fast import CLIPS, EXACT, NAMES, by_hand, clips_of, expected
+from .test_fast import CLIPS, EXACT, NAMES, assert_both_precisions, expected
 
 pytestmark = pytest.mark.usefixtures("all_at_once")
 
@@ -63,20 +59,7 @@ def test_every_layer_equals_transformers_run_by_hand_on_one_clip(
 
 
 def test_the_width_of_hubert_base_in_both_precisions() -> None:
-    torch.manual_seed(0)
-    shape = transformers.HubertConfig(num_hidden_layers=2)
-    model = transformers.HubertModel(shape).eval().requires_grad_(False)
-    clips = clips_of(24_000, 400, 5_000)
-    states = [by_hand(model, clip, True) for clip in clips]
-    extractor = Fast(Transformer(Loaded("here", model, {}, {})))
-    exact = run(extractor, clips)
-    with torch.autocast("cpu", torch.bfloat16):
-        half = run(extractor, clips)
-    for i, layer in itertools.product(range(len(clips)), extractor.layers):
-        true = states[i][layer]
-        assert (exact[layer][i] - true).abs().max() < EXACT, (layer, i)
-        cosine = F.cosine_similarity(half[layer][i].double().mean(0), true.double().mean(0), dim=0)
-        assert 1 - cosine < 1e-4, (layer, i)
+    assert_both_precisions(transformers.HubertConfig(num_hidden_layers=2))
 
 
 def test_statistics_of_many_clips_are_those_of_each() -> None:

@@ -118,10 +118,10 @@ def test_every_layer_equals_torchaudio_run_by_hand_on_one_clip(mode: str, first:
         torch.testing.assert_close(found[layer][i], states[i][layer][0], atol=EXACT, rtol=0)
 
 
-def test_the_shape_of_hubert_base_in_both_precisions() -> None:
-    """Random weights; the frames of every layer, and in bfloat16 their mean, against the library on the clip alone."""
+def assert_both_precisions(config: transformers.HubertConfig) -> None:
+    """Compare the frames of every layer, and in bfloat16 their mean, with the library on the clip alone."""
     torch.manual_seed(0)
-    model = transformers.HubertModel(transformers.HubertConfig()).eval().requires_grad_(False)
+    model = transformers.HubertModel(config).eval().requires_grad_(False)
     clips = clips_of(24_000, 400, 5_000)
     states = [by_hand(model, clip, True) for clip in clips]
     extractor = Fast(Transformer(Loaded("here", model, {}, {})))
@@ -133,6 +133,10 @@ def test_the_shape_of_hubert_base_in_both_precisions() -> None:
         assert (exact[layer][i] - true).abs().max() < EXACT, (layer, i)
         cosine = F.cosine_similarity(half[layer][i].double().mean(0), true.double().mean(0), dim=0)
         assert 1 - cosine < 1e-4, (layer, i)
+
+
+def test_the_shape_of_hubert_base_in_both_precisions() -> None:
+    assert_both_precisions(transformers.HubertConfig())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
