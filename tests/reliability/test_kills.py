@@ -215,22 +215,33 @@ def test_a_second_writer_is_refused_at_once_and_a_dead_one_needs_no_unlocking(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_with_a_commit_within_ten_seconds(
-    writer: "subprocess.Popen[str]", number: signal.Signals, tmp_path: Path
-) -> None:
+def test_a_signal_ends_with_a_commit_within_ten_seconds(number: signal.Signals, tmp_path: Path) -> None:
+    process = command(minutes(tmp_path, 300), tmp_path / "c")  # half a minute of work, with a commit every two seconds
+    assert process.stderr is not None
+    while not json.loads(process.stderr.readline())["recordings"]:
+        pass  # nothing is embedded yet
     begun = time.monotonic()
-    writer.send_signal(number)
-    done = finished(writer)
+    process.send_signal(number)
+    done = finished(process)
     assert time.monotonic() - begun < 10
     assert done.code == 128 + number, done.err
+    assert 0 < done.acknowledged < 300
     assert done.acknowledged == len(examine(tmp_path / "c"))
 
 
-def test_a_second_signal_ends_at_once(nurseries: Nurseries, tmp_path: Path) -> None:
+def minutes(folder: Path, count: int) -> Path:
+    """Return a folder of so many names of one recording, of a minute less a second."""
+    source = folder / "minutes"
+    source.mkdir()
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 16_000 * 59).astype(np.float32)
-    for i in range(30):
-        soundfile.write(tmp_path / f"{i}.wav", noise, 16_000)
-    process = command(tmp_path, tmp_path / "c", "--batch-seconds", "2000")  # one batch, seconds long
+    soundfile.write(source / "000.wav", noise, 16_000)
+    for i in range(1, count):
+        os.link(source / "000.wav", source / f"{i:03}.wav")
+    return source
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    process = command(minutes(tmp_path, 30), tmp_path / "c", "--batch-seconds", "2000")  # one batch, seconds long
     process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
     begun = time.monotonic()
