@@ -7,11 +7,13 @@ kept in a store with its metadata, indexed, and searched. The file list reads as
     corpus/   folder, manifest or data set -> items     disk      writing files whole or not at all
     audio     path -> clip, decoded in blocks            tasks    known data sets and their official protocols
     headers   where a file ends by its header           stopwatch   how long each of these takes
+    collector  imports that are not held up              child     processes of our own
     windows   clip -> windows                            decoding  both in a process of their own
     extractors/  waves -> frames, one file per family    readers   several of these, ahead of the model
     pooling   frames -> vectors                          hear      the extractors as a HEAR module
-    embedder  windows -> vectors: batches, device       (tensors end here, arrays begin)
-    limit     the most that a device can compute         lanes     several batches at a time
+    lanes/    batches -> vectors, several at a time      (tensors end here, arrays begin)
+    embedder  windows -> batches of like length -> vectors
+    limit     the most that a device can compute
     store/    rows, vectors, failures and recipe: the truth, one SQLite file
     difference  what of a corpus a store lacks           request  what a user asks of a model -> an embedder
     index/    nearest neighbours: derived, disposable    indexing  keeps them true to the store

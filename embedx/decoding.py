@@ -21,7 +21,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -29,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from embedx import stopwatch
+from embedx import child, stopwatch
 from embedx.audio import Clip, Samples, hash_content, length_of, require_regular, show
 from embedx.errors import AudioError, DecoderDied, EmbedxError
 from embedx.recipe import Recipe
@@ -150,7 +149,8 @@ class Decoder:
             assert self.process is not None
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(TICK_S)
-            detail = f"{show(job['path'])} makes the decoder crash ({describe_end(self.process.poll())}), each time."
+            end = child.describe_end(self.process.poll())
+            detail = f"{show(job['path'])} makes the decoder crash ({end}), each time."
             raise DecoderDied("decoder-crash", detail) from error
         finally:
             if not at_end:
@@ -168,15 +168,7 @@ class Decoder:
         mine, its = socket.socketpair()
         with its:
             try:
-                self.process = subprocess.Popen(  # -P: a file in the current folder is no module
-                    [sys.executable, "-P", "-c", f"from embedx.decoding import serve; serve({its.fileno()})"],
-                    pass_fds=[its.fileno()],  # and no other: not the lock of a store
-                    env=environment(),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=None if os.environ.get("EMBEDX_DEBUG") else subprocess.DEVNULL,  # mpg123 complains aloud
-                    process_group=0,  # Ctrl-C is for the parent, which decides
-                )
+                self.process = child.start("embedx.decoding", [its.fileno()])
             except OSError as error:
                 mine.close()
                 raise EmbedxError(f"The process that decodes audio cannot be started: {error}") from error
@@ -185,7 +177,7 @@ class Decoder:
         try:
             self.wire.receive(0, HANG_S)
         except (EOFError, OSError) as error:
-            end = describe_end(self.process.poll())
+            end = child.describe_end(self.process.poll())
             self.stop()
             raise EmbedxError(
                 f"The process that decodes audio does not start ({end}). EMBEDX_DEBUG=1 shows what it says."
@@ -250,8 +242,7 @@ class Wire:
 
 def serve(number: int) -> None:
     """Be the child: do one job after the other that comes over the socket of this number, until it is closed."""
-    for ignored in (signal.SIGINT, signal.SIGTERM):  # the parent decides; its end is ours
-        signal.signal(ignored, signal.SIG_IGN)
+    child.ignore_signals()
     bound_memory()
     wire = Wire(socket.socket(fileno=number))
     with contextlib.suppress(EOFError, ConnectionError):
@@ -328,25 +319,3 @@ def patience_for(path: str) -> float:
         return HANG_S + os.stat(path).st_size / SLOWEST
     except (OSError, ValueError):
         return HANG_S
-
-
-def environment() -> dict[str, str]:
-    """Return the environment of the child: modules from where this process has them, and no threads of BLAS."""
-    places = [*filter(None, sys.path), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(places), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-
-
-def describe_end(code: int | None) -> str:
-    """Say how a process ended.
-
-    >>> describe_end(-11), describe_end(3), describe_end(None)
-    ('killed by SIGSEGV', 'exit code 3', 'no end yet')
-    """
-    if code is None:
-        return "no end yet"
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"

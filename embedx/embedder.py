@@ -1,4 +1,4 @@
-"""Embedder: windows -> vectors. Batches by length, device, precision; the only place where tensors become arrays."""
+"""Embedder: windows -> vectors, in batches of like length. `lanes` compute them."""
 
 import contextlib
 import ctypes
@@ -16,13 +16,13 @@ from embedx import extractors
 from embedx.audio import show
 from embedx.errors import AudioError, ModelError, RecipeMismatch, UsageError
 from embedx.extractors.base import Extractor
-from embedx.lanes import Lane, make_lanes, run_in_order
+from embedx.lanes import LANES_PER_GPU, Lane, make_lanes, run_in_order
+from embedx.lanes.forward import DTYPES, Forward, Vectors, backend_of, exact_for_all, exact_or
+from embedx.lanes.process import Distant, Model, Process
 from embedx.pooling import POOLINGS
 from embedx.recipe import Recipe, view_name
-from embedx.stopwatch import timed, timed_each
 from embedx.windows import Window, read_channels
 
-Vectors = dict[str, NDArray[np.float32]]  # view -> vector [D]
 Place = tuple[int | None, float]  # channel, start_s
 Key = TypeVar("Key")
 
@@ -31,7 +31,6 @@ Key = TypeVar("Key")
 BATCH_SECONDS = {"cpu": 15.0, "cuda": 600.0}
 POOL = 16  # batches' worth of audio that is sorted by length at a time
 ALIKE = 0.85  # of the longest clip of a batch is the shortest at least: pads by under 10 % whatever the order
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,13 @@ class Embedder:
         device: str = "auto",
         precision: str = "auto",
         batch_seconds: float | None = None,
+        model: str | None = None,
+        allow_pickle: bool = False,
     ) -> None:
+        """Take an extractor; `model` is what it was loaded by if not by the recipe, and the same with `allow_pickle`.
+
+        Several GPUs load it once more, each in its process.
+        """
         if batch_seconds is not None and not batch_seconds > 0:
             raise UsageError(f"batch_seconds must be positive, not {batch_seconds}.")
         self.devices = pick_devices(device)
@@ -66,10 +71,13 @@ class Embedder:
             batch_seconds = BATCH_SECONDS[self.device.split(":")[0]]
         self.precision = pick_precision(precision)
         self.extractor = extractor.to(self.device)
-        self.backend: str = getattr(extractor, "backend", "reference")
+        self.backend = backend_of(extractor)
         self.recipe = recipe
-        self.budget = max(1, int(batch_seconds * extractor.sample_rate))  # samples in a batch, padding included
-        self.pool = POOL * self.budget  # samples that are sorted by length at a time
+        self.model = Model(model or recipe.model, allow_pickle, self.backend, extractor.weights)
+        budget = max(1, int(batch_seconds * extractor.sample_rate))
+        self.forward = Forward(recipe.layers, recipe.poolings, self.precision, budget)
+        self.pool = POOL * budget  # samples that are sorted by length at a time
+        self.processes: list[Process] = []  # of several GPUs, once there is enough to do
         self.heard = 0  # samples that went through the model,
         self.padded = 0  # and with the padding of their batches
 
@@ -100,14 +108,14 @@ class Embedder:
                 f"This collection was made by code from outside, {recipe.source}, which is not run because a "
                 f"collection names it. If you trust it, say so: --model {recipe.source} (model=)."
             )
-        extractor = extractors.load(model or f"{recipe.extractor}:{recipe.source}", allow_pickle=allow_pickle)
+        extractor = extractors.load(model or recipe.model, allow_pickle=allow_pickle)
         if extractor.weights != recipe.weights:
             raise RecipeMismatch(
                 f"The weights of {recipe.extractor} {model or recipe.source} are not those the collection was made "
                 f"with (weights: stored {recipe.weights[:12]}, found {extractor.weights[:12]}). Put the old ones back, "
                 "or extract anew."
             )
-        return cls(extractor, recipe, device=device, precision=precision)
+        return cls(extractor, recipe, device=device, precision=precision, model=model, allow_pickle=allow_pickle)
 
     def embed(
         self, windows: Iterable[tuple[Key, Window]], threads: int = 1
@@ -118,8 +126,7 @@ class Embedder:
         a CPU computes at a time; with one, each batch has all of torch's threads.
         """
         lanes = self.make_lanes(threads)
-        exact = exact_or("float32", self.device) if self.precision == "float32" else contextlib.nullcontext()
-        with exact:  # lanes set this switch of the whole process too, and must not undo it for one another
+        with exact_for_all(self.precision):
             batches = run_in_order(lanes, self._run_batch, self._batches(iter(windows)))
             with contextlib.closing(batches):
                 for batch, vectors in batches:
@@ -127,10 +134,26 @@ class Embedder:
                         padded = ("padded",) if len(window.samples) < self.extractor.min_samples else ()
                         yield key, {view: matrix[i] for view, matrix in vectors.items()}, window.flags + padded
 
-    def make_lanes(self, threads: int) -> list[Lane]:
-        """Return where so many threads compute batches; see `embedx.lanes.make_lanes`."""
-        alone = self.recipe.extractor == "plugin"  # whose code may keep a batch where no other may run
-        return make_lanes(self.extractor, self.devices, 1 if alone else threads)
+    def make_lanes(self, threads: int) -> Sequence[Lane | Distant]:
+        """Return where so many threads compute batches; see `embedx.lanes.make_lanes`.
+
+        Several GPUs have a process each, if there is so much to do that it is worth its start.
+        """
+        each = 1 if self.recipe.extractor == "plugin" else threads  # its code may keep a batch where no other may run
+        if len(self.devices) == 1 or threads == 1:
+            return make_lanes(self.extractor, self.device, each)
+        if not self.processes:
+            count = min(each, LANES_PER_GPU)
+            self.processes = [Process(device, self.model, self.forward, count) for device in self.devices]
+        return [lane for process in self.processes for lane in process.lanes]
+
+    @property
+    def budget(self) -> int:
+        """Samples in a batch, padding included."""
+        return self.forward.budget
+
+    def _run_batch(self, lane: Lane | Distant, batch: Sequence[tuple[Key, Window]]) -> Vectors:
+        return lane.run(self.forward, [window.samples for _, window in batch])
 
     def _batches(self, stream: Iterator[tuple[Key, Window]]) -> Iterator[list[tuple[Key, Window]]]:
         """Yield batches of windows of like length, from one pool after the other.
@@ -213,51 +236,6 @@ class Embedder:
     def _length(self, window: Window) -> int:
         return max(len(window.samples), self.extractor.min_samples)
 
-    def _run_batch(self, lane: Lane, batch: Sequence[tuple[Key, Window]]) -> Vectors:
-        with lane.open():
-            return self._run(lane, [window.samples for _, window in batch])
-
-    def _run(self, lane: Lane, clips: Sequence[NDArray[np.float32]]) -> Vectors:
-        """Map clips to view -> vectors [B, D]; a batch that does not fit into memory is halved, down to one clip.
-
-        What has not fitted once is not tried again: the budget is halved too, for those to come.
-        """
-        size = max(map(len, clips)) * len(clips)
-        if len(clips) == 1 or size <= self.budget:
-            try:
-                return self._forward(lane, clips)
-            except torch.OutOfMemoryError:
-                if len(clips) == 1:
-                    raise
-            self.budget = max(1, min(self.budget, size // 2))
-            if lane.stream is not None:
-                torch.cuda.empty_cache()  # of pieces that are too small
-        half = len(clips) // 2
-        first, second = self._run(lane, clips[:half]), self._run(lane, clips[half:])
-        return {view: np.concatenate([first[view], second[view]]) for view in first}
-
-    @torch.inference_mode()
-    def _forward(self, lane: Lane, clips: Sequence[NDArray[np.float32]]) -> Vectors:
-        with timed("copy", lane.finish):
-            lengths = torch.tensor([max(len(clip), self.extractor.min_samples) for clip in clips])
-            waves = torch.empty(len(clips), int(lengths.max()), pin_memory=lane.stream is not None)  # [B, S]
-            for row, clip in zip(waves.numpy(), clips, strict=True):
-                row[: len(clip)] = clip
-                row[len(clip) :] = 0.0
-            waves = waves.to(lane.device, non_blocking=True)
-            if self.backend != "fast":  # which plans its work from lengths that it need not wait for
-                lengths = lengths.to(lane.device)
-        views, pooled = [], []
-        with exact_or(self.precision, lane.device):
-            states = lane.extractor.frames(waves, lengths, self.recipe.layers)
-            for layer, frames, counts in timed_each("model", states, lane.finish):
-                with timed("pooling", lane.finish):
-                    for pooling in self.recipe.poolings:
-                        views.append(view_name(layer, pooling))
-                        pooled.append(POOLINGS[pooling](frames, counts).float())  # [B, D]
-        with timed("copy"):
-            return dict(zip(views, lane.fetch(torch.stack(pooled)), strict=True))
-
 
 def give_back_memory() -> None:
     """Return freed memory to the system, where that is glibc's; small blocks between large ones keep it otherwise."""
@@ -277,13 +255,6 @@ def take_seconds(windows: Iterator[tuple[Key, Window]], samples: int) -> Iterato
     while taken < samples and (one := list(islice(windows, 1))):
         taken += len(one[0][1].samples)
         yield one[0]
-
-
-def exact_or(precision: str, device: str) -> contextlib.AbstractContextManager[object]:
-    """Return the context of a forward pass: true float32 (without TF32), or autocast to a narrower type."""
-    if precision == "float32":
-        return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # it is switched off unless that is said
-    return torch.autocast(device.split(":")[0], DTYPES[precision])
 
 
 def pick_devices(device: str) -> tuple[str, ...]:

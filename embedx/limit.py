@@ -62,14 +62,14 @@ def name_device(device: str) -> str:
 
 
 def measure_peak(lanes: Sequence[Lane], dtype: torch.dtype) -> float:
-    """Return the operations a second that matrix products of a type reach, all lanes at work at a time.
+    """Return the operations a second that matrix products of a type reach, all lanes of a device at work at a time.
 
     On a CPU the better of torch's own product and oneDNN's, as the fast backend takes either.
     """
     rows, inner, columns = SHAPES["cpu" if lanes[0].device == "cpu" else "cuda"]
     random = torch.Generator().manual_seed(0)
     x, weight = (torch.randn(shape, generator=random).to(dtype) for shape in ((rows, inner), (columns, inner)))
-    pairs = {device: (x.to(device), weight.to(device)) for device in {lane.device for lane in lanes}}
+    x, weight = x.to(lanes[0].device), weight.to(lanes[0].device)
     ways: list[Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = [functional.linear]
     if lanes[0].device == "cpu" and onednn.is_fused(dtype):
         fused = onednn.fused_linear(weight, None, gelu=False)
@@ -79,7 +79,7 @@ def measure_peak(lanes: Sequence[Lane], dtype: torch.dtype) -> float:
     def work(lane: Lane, way: int) -> None:
         with lane.open():
             for _ in range(EACH):
-                ways[way](*pairs[lane.device])
+                ways[way](x, weight)
         lane.finish()
 
     best = float("inf")

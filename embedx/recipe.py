@@ -44,6 +44,15 @@ class Recipe:
         return tuple(view_name(layer, pooling) for layer in self.layers for pooling in self.poolings)
 
     @property
+    def model(self) -> str:
+        """The name that `embedx.extractors.load` knows the extractor by, if it lies where it was.
+
+        >>> Recipe("yamnet", "weights/yamnet", "", 16000, (0,), ("mean",)).model
+        'yamnet:weights/yamnet'
+        """
+        return f"{self.extractor}:{self.source}"
+
+    @property
     def default_view(self) -> str:
         """The view that search and probe take when none is named: last layer, first pooling."""
         return view_name(self.layers[-1], self.poolings[0])

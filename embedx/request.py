@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from embedx import __version__, extractors
+from embedx.collector import uncollected
 from embedx.errors import UsageError
 from embedx.extractors.stamp import stamp
 from embedx.recipe import Recipe
@@ -69,6 +70,7 @@ class Request:
         asked = json.dumps([asdict(self), files, __version__], sort_keys=True, default=str)
         return hashlib.sha256(asked.encode()).hexdigest()[:16]
 
+    @uncollected()
     def load(self) -> "Embedder":
         """Load the model, and return an embedder with the recipe that was asked for.
 
@@ -100,8 +102,15 @@ class Request:
             trim_silence=self.trim_silence,
             max_seconds=self.max_seconds,
         )
-        how = {"device": self.device, "precision": self.precision}
-        return Embedder(extractor, recipe, **how, batch_seconds=self.batch_seconds)
+        return Embedder(
+            extractor,
+            recipe,
+            device=self.device,
+            precision=self.precision,
+            batch_seconds=self.batch_seconds,
+            model=self.model,
+            allow_pickle=self.allow_pickle,
+        )
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:

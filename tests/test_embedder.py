@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from embedx import extractors
-from embedx.embedder import DTYPES, Embedder, pick_devices, pick_layers, pick_poolings, pick_precision
+from embedx.embedder import Embedder, pick_devices, pick_layers, pick_poolings, pick_precision
 from embedx.errors import RecipeMismatch, UsageError
 from embedx.extractors.base import Extractor
+from embedx.lanes.forward import DTYPES
 from embedx.recipe import Recipe
 from embedx.windows import Window
 

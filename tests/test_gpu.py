@@ -51,7 +51,7 @@ def embed(model: str, backend: str = "fast", poolings: tuple[str, ...] = ("mean"
 def embed_by(embedder: Embedder, times: int = 1) -> Vectors:
     """Embed the clips, several times over; the last of each counts."""
     windows = ((i, Window(0.0, len(clip) / 16_000, clip)) for i, clip in [*enumerate(clips())] * times)
-    return {key: np.concatenate(list(vectors.values())) for key, vectors, _ in embedder.embed(windows)}
+    return {key: np.concatenate(list(vectors.values())) for key, vectors, _ in embedder.embed(windows, threads=2)}
 
 
 def assert_near(found: Vectors, expected: Vectors, most: float) -> None:
@@ -100,7 +100,7 @@ def test_a_gpu_has_two_streams_and_large_batches(model: str) -> None:
     extractor = extractors.load(model)
     embedder = Embedder(extractor, recipe_of(extractor, model), device="cuda")
     assert embedder.budget == BATCH_SECONDS["cuda"] * 16_000
-    lanes = make_lanes(extractor, embedder.devices, 1)
+    lanes = make_lanes(extractor, "cuda", 2)
     assert len({lane.stream for lane in lanes}) == LANES_PER_GPU == 2
 
 
@@ -130,6 +130,11 @@ def test_a_batch_that_does_not_fit_is_halved_and_what_comes_then_is_smaller(
 def test_several_gpus_give_what_one_gives(model: str) -> None:
     expected = embed(model, device="cuda:0", batch_seconds=5.0)
     assert_near(embed(model, device="cuda:0,cuda:1", batch_seconds=5.0), expected, 1e-5)
+
+
+@gpu
+def test_a_front_end_gives_what_it_gives_on_a_cpu() -> None:
+    assert_near(embed("logmel", "reference", device="cuda"), embed("logmel", "reference", device="cpu"), 1e-4)
 
 
 @gpu

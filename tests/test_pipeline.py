@@ -24,7 +24,7 @@ from embedx import decoding, extractors, lanes, readers
 from embedx.embedder import Embedder
 from embedx.extractors import logmel
 from embedx.extractors.logmel import LogMelStatistics
-from embedx.lanes import Lane, make_lanes, run_in_order
+from embedx.lanes import Lane, run_in_order
 from embedx.readers import Desk, End, Piece, Stopped, share_work
 from embedx.windows import Window
 
@@ -385,22 +385,6 @@ def test_a_copy_for_another_device_gives_the_same(name: str, checkpoint: Callabl
             strict=True,
         ):  # fmt: skip
             assert torch.equal(ours, its)
-
-
-@pytest.mark.skipif(torch.cuda.device_count() < 1, reason="needs a GPU")
-def test_a_gpu_gives_what_a_cpu_gives() -> None:
-    devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    windows = [
-        (i, Window(0.0, 2.0, np.random.default_rng(i).uniform(-1, 1, 32_000).astype(np.float32))) for i in range(99)
-    ]
-    found = []
-    for device in ("cpu", ",".join(devices)):
-        extractor = extractors.load("logmel")
-        embedder = Embedder(extractor, recipe_of(extractor, "logmel"), device=device, batch_seconds=10.0)
-        found.append({key: vectors["L0.mean"] for key, vectors, _ in embedder.embed(windows)})
-    assert len(make_lanes(extractor, devices, 1)) == lanes.LANES_PER_GPU * len(devices)
-    for key, vector in found[0].items():
-        np.testing.assert_allclose(found[1][key], vector, atol=1e-4)
 
 
 def test_work_is_shared_only_where_there_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,7 +154,7 @@ def test_the_peak_is_what_a_plain_product_reaches_at_least() -> None:
         torch.nn.functional.linear(x, weight)
         return time.perf_counter() - begun
 
-    peak = measure_peak(make_lanes(extractor, ("cpu",), threads), torch.float32)
+    peak = measure_peak(make_lanes(extractor, "cpu", threads), torch.float32)
     reached = 2 * 2048 * 1024 * 1024 / min(plain() for _ in range(10))
     assert torch.get_num_threads() == threads
     assert 0.2 * reached < peak < 10 * reached  # other work on the machine may take its part of either

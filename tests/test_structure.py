@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "embedx"
 LEVELS = {  # a module imports only from lower levels; within a level modules do not know each other
     **dict.fromkeys(("errors",), 0),
-    **dict.fromkeys(("recipe", "disk", "headers", "metrics", "stopwatch"), 1),
+    **dict.fromkeys(("recipe", "disk", "headers", "metrics", "stopwatch", "collector", "child"), 1),
     **dict.fromkeys(("audio", "pooling", "store", "index", "extractors", "heads", "shots"), 2),
     **dict.fromkeys(("corpus", "windows", "synth", "labels", "lanes"), 3),  # corpus asks audio which files it takes
     **dict.fromkeys(("embedder", "decoding", "difference", "hear", "tasks", "splits", "limit"), 4),

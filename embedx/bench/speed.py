@@ -29,7 +29,6 @@ from embedx.store import Store
 
 if TYPE_CHECKING:
     from embedx.embedder import Embedder
-    from embedx.lanes import Lane
 
 WARM_S = 30.0  # of audio for what happens once: processes, first calls, the page cache
 ENOUGH_S, AIM_S = 5.0, 10.0  # a run that takes less is done again with as much as may take this
@@ -90,11 +89,10 @@ def measure_speed(
         decoders = sample.share if decoders is None else decoders
         run = partial(run_once, embedder, folder=folder, threads=sample.share, decoders=decoders, check=check)
         figures = run_long_enough(sample, run, seconds, on_step)
-    lanes = embedder.make_lanes(sample.share)
     operations, peak, trials = None, None, []
     if embedder.recipe.extractor not in UNLIMITED:
         on_step("measuring the limit, and trying what may be faster")
-        operations, peak = find_limit(embedder, figures.lengths, lanes)
+        operations, peak = find_limit(embedder, figures.lengths, sample.share)
         check()
         trials = try_others(embedder, figures.lengths, TRIED_S * figures.times_real_time, sample.share, check)
     return Speed(
@@ -107,7 +105,7 @@ def measure_speed(
         batch_seconds=embedder.budget / embedder.extractor.sample_rate,
         sample_rate=embedder.extractor.sample_rate,
         load_s=load_s,
-        lanes=len(lanes),
+        lanes=len(embedder.make_lanes(sample.share)),
         decoders=max(1, decoders),
         figures=figures,
         operations=operations,
@@ -171,15 +169,17 @@ def run_once(
     )
 
 
-def find_limit(
-    embedder: "Embedder", lengths: Sequence[float], lanes: "Sequence[Lane]"
-) -> tuple[float | None, float | None]:
+def find_limit(embedder: "Embedder", lengths: Sequence[float], threads: int) -> tuple[float | None, float | None]:
     """Return the operations of the model on windows of these lengths, and the peak; None where that is no limit."""
-    from embedx.embedder import DTYPES
+    from embedx.lanes import make_lanes
+    from embedx.lanes.forward import DTYPES
     from embedx.limit import count_operations, measure_peak
 
     operations = count_operations(embedder.extractor, lengths, embedder.device)
-    return (operations, measure_peak(lanes, DTYPES[embedder.precision])) if operations else (None, None)
+    if not operations:
+        return None, None
+    lanes = make_lanes(embedder.extractor, embedder.device, threads)
+    return operations, len(embedder.devices) * measure_peak(lanes, DTYPES[embedder.precision])
 
 
 def describe_machine(devices: Sequence[str]) -> dict[str, Any]:

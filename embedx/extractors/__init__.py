@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embedx.collector import uncollected
 from embedx.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def guess_family(model: str) -> str:
     )
 
 
+@uncollected()
 def load(model: str, *, allow_pickle: bool = False, backend: str = "auto") -> "Extractor":
     """Load an extractor by name, on the CPU, ready to run.
 

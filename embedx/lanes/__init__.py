@@ -2,7 +2,8 @@
 
 On a CPU a lane is a thread with a core of its own: torch leaves Python's lock while it computes, so that lanes keep
 every core busy from one process, share the weights and start at no cost. One batch on all cores waits for the slowest
-core after every operation instead. A GPU gets two lanes with a stream each: one copies while the other computes.
+core after every operation instead. A GPU gets two lanes with a stream each: one copies while the other computes. Of
+several GPUs each has a process of its own (`process`), and two threads here that give it batches.
 """
 
 import contextlib
@@ -22,7 +23,9 @@ from torch import Tensor
 
 from embedx import stopwatch
 from embedx.extractors.base import Extractor
+from embedx.lanes.forward import Forward, Samples, Vectors
 
+AnyLane = TypeVar("AnyLane")  # here, or in another process
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -38,6 +41,11 @@ class Lane:
     extractor: Extractor
     device: str
     stream: torch.cuda.Stream | None = None
+
+    def run(self, forward: Forward, clips: Sequence[Samples]) -> Vectors:
+        """Map clips to view -> vectors [B, D]."""
+        with self.open():
+            return forward.run(self, clips)
 
     def open(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which work is put on the stream."""
@@ -58,18 +66,16 @@ class Lane:
         return here.numpy()
 
 
-def make_lanes(extractor: Extractor, devices: Sequence[str], threads: int) -> list[Lane]:
-    """Return the lanes of devices, the first of which the extractor is on.
+def make_lanes(extractor: Extractor, device: str, threads: int) -> list[Lane]:
+    """Return the lanes of the device that the extractor is on.
 
     A CPU gets `threads` of them, but no more than torch has threads, and a GPU two, if as many are asked for.
     """
-    if devices[0] == "cpu":
+    if device == "cpu":
         return [Lane(one, "cpu") for one in twins(extractor, min(threads, torch.get_num_threads(), MOST_LANES))]
-    copies = [extractor, *(copy.deepcopy(extractor).to(device) for device in devices[1:])]
     return [
         Lane(one, device, torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
-        for device, same in zip(devices, copies, strict=True)
-        for one in twins(same, min(threads, LANES_PER_GPU))
+        for one in twins(extractor, min(threads, LANES_PER_GPU))
     ]
 
 
@@ -87,7 +93,7 @@ def twins(extractor: Extractor, count: int) -> list[Extractor]:
 
 
 def run_in_order(
-    lanes: Sequence[Lane], work: Callable[[Lane, Job], Result], jobs: Iterable[Job]
+    lanes: Sequence[AnyLane], work: Callable[[AnyLane, Job], Result], jobs: Iterable[Job]
 ) -> Generator[tuple[Job, Result]]:
     """Yield every job with its result, in order. What the work raises is raised where its result would come.
 
@@ -98,7 +104,7 @@ def run_in_order(
         for job in stopwatch.timed_each("wait", jobs):
             yield job, work(lanes[0], job)
         return
-    free: SimpleQueue[tuple[Lane, float]] = SimpleQueue()  # and since when
+    free: SimpleQueue[tuple[AnyLane, float]] = SimpleQueue()  # and since when
     for lane in lanes:
         free.put((lane, time.perf_counter()))
 

@@ -1,0 +1,203 @@
+"""Process: each of several GPUs computes in a process of its own, which loads the model by its name.
+
+What tells a GPU what to do is Python, one call after the other, and one process has one Python for all its GPUs.
+
+    parent                                              process of a GPU
+    {"model": ..., "lanes": ...}                -->     on the first line
+                                                <--     {"ready": true}, or {"error": ...}, on every line
+    {} + the clips of a batch                   -->     on the line of a lane
+                                                <--     {"views": [...]} + their vectors [B, D], or {"error": ...}
+"""
+
+import contextlib
+import json
+import mmap
+import os
+import socket
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embedx import child, extractors
+from embedx.errors import EmbedxError, RecipeMismatch
+from embedx.lanes import Lane, make_lanes
+from embedx.lanes.forward import Forward, Samples, Vectors, exact_for_all
+from embedx.stopwatch import timed
+
+END_S = 1.0  # for a process whose line is closed to be gone
+ITEM = np.dtype(np.float32).itemsize
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a process loads: the arguments of `embedx.extractors.load`, and the hash of the weights that are meant."""
+
+    name: str
+    allow_pickle: bool
+    backend: str
+    weights: str
+
+
+class Line:
+    """One end of a line between two processes that speak in turn: text through a socket, numbers through memory."""
+
+    def __init__(self, sock: int, memory: int) -> None:
+        self.wire, self.memory = Connection(sock), memory
+        self.map = mmap.mmap(memory, mmap.PAGESIZE)
+
+    def send(self, message: dict[str, Any], arrays: Sequence[NDArray[np.float32]] = ()) -> None:
+        """Send a message with arrays."""
+        sizes = [array.size for array in arrays]
+        place = self._place(sum(sizes))
+        for array, part in zip(arrays, np.split(place, np.cumsum(sizes)), strict=False):
+            part[:] = array.ravel()
+        self.wire.send_bytes(json.dumps(message | {"shapes": [array.shape for array in arrays]}).encode())
+
+    def receive(self) -> tuple[dict[str, Any], list[NDArray[np.float32]]]:
+        """Wait for a message; its arrays are views, and good until the next one is sent.
+
+        Raises:
+            EOFError, OSError: the other end is gone.
+        """
+        message: dict[str, Any] = json.loads(self.wire.recv_bytes())
+        shapes = message.pop("shapes")
+        sizes = [int(np.prod(shape)) for shape in shapes]
+        parts = np.split(self._place(sum(sizes)), np.cumsum(sizes))
+        return message, [part.reshape(shape) for part, shape in zip(parts, shapes, strict=False)]
+
+    def _place(self, count: int) -> NDArray[np.float32]:
+        """Return the memory of so many numbers."""
+        if count * ITEM > len(self.map):
+            if count * ITEM > os.fstat(self.memory).st_size:
+                os.ftruncate(self.memory, count * ITEM)
+            self.map = mmap.mmap(self.memory, count * ITEM)  # the old one goes with the last view of it
+        return np.frombuffer(self.map, np.float32, count)
+
+
+class Process:
+    """The process of a GPU, as its parent has it."""
+
+    def __init__(self, device: str, model: Model, forward: Forward, count: int) -> None:
+        lines, theirs = [], []
+        for number in range(count):
+            mine, its = socket.socketpair()
+            memory = os.memfd_create(f"embedx-{device}-{number}")
+            os.ftruncate(memory, mmap.PAGESIZE)
+            lines.append(Line(mine.detach(), memory))
+            theirs += [its.detach(), memory]
+        try:
+            self.process = child.start("embedx.lanes.process", theirs)
+        except OSError as error:
+            raise EmbedxError(f"The process that computes on {device} cannot be started: {error}") from error
+        finally:
+            for handle in theirs[::2]:
+                os.close(handle)
+        job = {"model": asdict(model), "forward": asdict(forward), "device": device}
+        self.lanes = [Distant(self, line, device) for line in lines]
+        with contextlib.suppress(OSError):  # whoever asks it for something hears that it is gone
+            lines[0].send(job)
+        weakref.finalize(self, end, self.process, lines)
+
+
+class Distant:
+    """A lane of a process, which takes one batch at a time; the same as a `Lane` to those who give it batches."""
+
+    def __init__(self, process: Process, line: Line, device: str) -> None:
+        self.process, self.line, self.device = process, line, device
+        self.is_ready = False
+        self.in_use = threading.Lock()
+
+    def run(self, forward: Forward, clips: Sequence[Samples]) -> Vectors:
+        """Map clips to view -> vectors [B, D], by the forward that the process was given.
+
+        Raises:
+            RuntimeError: what was raised there.
+            EmbedxError: the process is gone.
+        """
+        with self.in_use:
+            try:
+                if not self.is_ready:
+                    self._answer()
+                    self.is_ready = True
+                with timed("copy"):
+                    self.line.send({}, clips)
+                with timed("model"):
+                    message, arrays = self._answer()
+                return {view: array.copy() for view, array in zip(message["views"], arrays, strict=True)}
+            except (EOFError, OSError) as error:
+                with contextlib.suppress(Exception):
+                    self.process.process.wait(END_S)
+                how = child.describe_end(self.process.process.poll())
+                raise EmbedxError(
+                    f"The process that computes on {self.device} is gone ({how}). EMBEDX_DEBUG=1 shows what it says. "
+                    "What was committed is safe; the same command goes on from there."
+                ) from error
+
+    def _answer(self) -> tuple[dict[str, Any], list[NDArray[np.float32]]]:
+        message, arrays = self.line.receive()
+        if "error" in message:
+            kind = EmbedxError if message["known"] else RuntimeError
+            raise kind(f"On {self.device}: {message['error']}")
+        return message, arrays
+
+
+def end(process: Any, lines: Sequence[Line]) -> None:
+    """End a process, whatever it is doing."""
+    for line in lines:
+        line.wire.close()
+        os.close(line.memory)
+    process.kill()
+    process.wait()
+
+
+def serve(*handles: int) -> None:
+    """Be the process: load the model, and compute what comes over the lines, each a socket and its memory."""
+    child.ignore_signals()
+    lines = [Line(sock, memory) for sock, memory in zip(handles[::2], handles[1::2], strict=True)]
+    job, _ = lines[0].receive()
+    torch.set_num_threads(len(lines))
+    try:
+        model, forward = Model(**job["model"]), Forward(**job["forward"])
+        extractor = extractors.load(model.name, allow_pickle=model.allow_pickle, backend=model.backend)
+        if extractor.weights != model.weights:
+            raise RecipeMismatch(f"The weights of {model.name} are not what they were a moment ago.")
+        lanes = make_lanes(extractor.to(job["device"]), job["device"], len(lines))
+    except Exception as error:
+        for line in lines:
+            line.send(complaint(error))
+        return
+    with exact_for_all(forward.precision):
+        threads = [
+            threading.Thread(target=work, args=(lane, line, forward)) for lane, line in zip(lanes, lines, strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def work(lane: Lane, line: Line, forward: Forward) -> None:
+    """Compute batch after batch, until the line is closed."""
+    with contextlib.suppress(EOFError, OSError):
+        line.send({"ready": True})
+        while True:
+            _, clips = line.receive()
+            try:
+                vectors = lane.run(forward, clips)
+            except Exception as error:
+                line.send(complaint(error))
+            else:
+                line.send({"views": list(vectors)}, list(vectors.values()))
+
+
+def complaint(error: Exception) -> dict[str, Any]:
+    """Return the message that says what went wrong."""
+    known = isinstance(error, EmbedxError)
+    return {"error": str(error) if known else f"{type(error).__name__}: {error}", "known": known}
