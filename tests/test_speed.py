@@ -88,7 +88,7 @@ def test_the_stopwatch_adds_up_what_several_threads_do() -> None:
 
 def test_stages_of_the_embedder_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that sleeps is the model, a pooling that sleeps is the pooling, however many lanes there are."""
-    from embedx import embedder as module
+    from embedx.lanes import forward as module
     from embedx.pooling import POOLINGS
 
     extractor = extractors.load("logmel")
