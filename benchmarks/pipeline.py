@@ -8,7 +8,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
@@ -16,17 +16,30 @@ import numpy as np
 import soundfile
 import torch
 import transformers
+from numpy.typing import NDArray
 from page import ROOT, commit, write_part
 
 import embedx
 from embedx import extractors
 from embedx.embedder import BATCH_SECONDS, Embedder
+from embedx.lanes import Lane, make_lanes, run_in_order
+from embedx.lanes.forward import Forward
+from embedx.lanes.process import Distant, Process
 from embedx.readers import count_cores
 from embedx.recipe import Recipe
 from embedx.windows import Window
 
 SHARED = Path(os.environ.get("EMBEDX_SHARED") or ROOT.parent / "shared")
 TURNS = 3
+RATE = 16_000
+PARALLEL = [  # backend, precision, and how many clips of which lengths
+    ("fast", "float32", 5.0, 5.0, 24),
+    ("fast", "bfloat16", 5.0, 5.0, 60),
+    ("fast", "float32", 0.2, 0.8, 200),
+    ("fast", "bfloat16", 0.2, 0.8, 600),
+    ("reference", "float32", 1.0, 9.0, 24),
+]
+PARALLEL_TURNS = 5
 
 
 def models(folder: Path) -> Iterator[tuple[str, str, int]]:
@@ -86,6 +99,47 @@ def end_to_end(folder: Path) -> Iterator[str]:
         print(model_name, turns.tolist(), flush=True)
 
 
+def threads_or_processes(folder: Path) -> Iterator[str]:
+    """Yield a table: a thread for each core, as embedx has it on a CPU, and a process for each, over the same batches.
+
+    The processes are those of several GPUs.
+    """
+    yield "| model | clips | threads, x real time | processes, x real time | time of threads to that of processes |"
+    yield "|---|---|---|---|---|"
+    cores, dice = count_cores(), np.random.default_rng(0)
+    for backend, precision, least, most, count in PARALLEL:
+        extractor = extractors.load(str(folder), backend=backend)
+        recipe = Recipe("huggingface", str(folder), extractor.weights, RATE, extractor.layers[-1:], ("mean",))
+        embedder = Embedder(extractor, recipe, device="cpu", precision=precision)
+        forward = embedder.forward
+        clips = [dice.uniform(-0.5, 0.5, int(n * RATE)).astype(np.float32) for n in dice.uniform(least, most, count)]
+        pairs = [(None, Window(0.0, 0.0, clip)) for clip in clips]
+        batches = [[window.samples for _, window in batch] for batch in embedder._batches(iter(pairs))]
+        processes = [Process("cpu", embedder.model, forward, 1) for _ in range(cores)]
+        ways: tuple[Sequence[Lane | Distant], ...] = (
+            make_lanes(extractor, "cpu", cores),
+            [process.lanes[0] for process in processes],
+        )
+        taken = np.array([[clocked(lanes, forward, batches) for lanes in ways] for _ in range(1 + PARALLEL_TURNS)])[1:]
+        del processes, ways
+        ratios, seconds = taken[:, 0] / taken[:, 1], sum(map(len, clips)) / RATE
+        speeds = " | ".join(f"{seconds / best:.1f}" for best in np.median(taken, axis=0))
+        spread = f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
+        name = f"hubert-base, {backend}, {precision}"
+        lengths = f"{least:g} s" if least == most else f"{least:g} to {most:g} s"
+        yield f"| {name} | {count} of {lengths} | {speeds} | {spread} |"
+
+
+def clocked(
+    lanes: Sequence[Lane | Distant], forward: Forward, batches: Sequence[Sequence[NDArray[np.float32]]]
+) -> float:
+    """Return the seconds that lanes take for all batches."""
+    begun = time.perf_counter()
+    for _ in run_in_order(lanes, lambda lane, clips: lane.run(forward, clips), batches):
+        pass
+    return time.perf_counter() - begun
+
+
 def padding() -> Iterator[str]:
     """Yield a table: samples computed for one that was heard, by the order of 8 000 recordings."""
     yield "| lengths | any order | ascending | descending | short and long in turn |"
@@ -117,6 +171,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model").mkdir()
         table = "\n".join(end_to_end(Path(folder)))
+        parallel = "\n".join(threads_or_processes(Path(folder) / "model"))
     parts = [
         f"Made by `benchmarks/pipeline.py` on {time.strftime('%Y-%m-%d')} at commit {commit()}: {count_cores()} "
         f"CPU cores (load {os.getloadavg()[0]:.1f}{priority()}), {torch.get_num_threads()} threads of torch, "
@@ -124,6 +179,9 @@ def main() -> None:
         "`In turn` is one decoder that waits for the model and a model that takes one batch after the other on all "
         "cores; `pipeline` is `--workers auto`.\n",
         table,
+        "\n## A thread for each core, or a process for each\n",
+        f"Both compute the same batches, in turn; medians of {PARALLEL_TURNS} turns (least to most).\n",
+        parallel,
         f"\n## Padding: samples computed for one that was heard, batches of {BATCH_SECONDS['cpu']:g} s\n",
         *padding(),
     ]
