@@ -29,6 +29,7 @@ bench: $(READY)
 	$(RUN)/python benchmarks/extraction.py
 	$(RUN)/python benchmarks/growth.py
 	$(RUN)/python benchmarks/pipeline.py
+	$(RUN)/python benchmarks/startup.py
 
 bench-gpu: $(READY)
 	$(RUN)/python benchmarks/gpu.py
