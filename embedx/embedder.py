@@ -30,7 +30,7 @@ Key = TypeVar("Key")
 # the number of calls; 600 s take some 5 GB in bfloat16 (counted, not measured), and what does not fit is halved.
 BATCH_SECONDS = {"cpu": 15.0, "cuda": 600.0}
 POOL = 16  # batches' worth of audio that is sorted by length at a time
-ALIKE = 0.85  # of the longest clip of a batch is the shortest at least: pads by under 10 % whatever the order
+ALIKE = 0.91  # of the longest clip of a batch is the shortest at least: no batch pads by more than a tenth
 
 
 @dataclass(frozen=True)

@@ -293,9 +293,9 @@ def test_batches_pad_by_a_tenth_at_most_whatever_the_order(
     for batch in batches:
         lengths = [max(extractor.min_samples, len(window.samples)) for _, window in batch]
         assert len(batch) == 1 or len(batch) * max(lengths) <= embedder.budget
+        assert len(batch) * max(lengths) <= 1.10 * sum(lengths)
         computed, heard = computed + len(lengths) * max(lengths), heard + sum(lengths)
     assert embedder.padding == pytest.approx(computed / heard)
-    assert 1 <= embedder.padding <= 1.10
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.3, 7.0])
@@ -321,11 +321,11 @@ def test_what_is_sorted_stays_within_its_bounds(seconds: float) -> None:
 
 
 def test_the_padding_of_a_run_is_reported(write_wav: WriteWav, tmp_path: Path) -> None:
-    for i, seconds in enumerate((10.0, 4.0, 3.5, 2.0)):  # 10 alone, 4 + 3.5 as 2 x 4, 2 alone
+    for i, seconds in enumerate((10.0, 4.0, 3.7, 2.0)):  # 10 alone, 4 + 3.7 as 2 x 4, 2 alone
         write_wav(f"in/{i}.wav", seconds=seconds)
     seen: list[embedx.Progress] = []
     embedx.extract(tmp_path / "in", out=tmp_path / "c", on_progress=seen.append).close()
-    assert seen[-1].padding == pytest.approx((10 + 2 * 4 + 2) / 19.5)
+    assert seen[-1].padding == pytest.approx((10 + 2 * 4 + 2) / 19.7)
 
 
 def lanes_of(count: int) -> list[Lane]:
