@@ -1,6 +1,5 @@
 """Several devices, a process each: the same vectors, errors by name, and nobody left behind. Here a device is a CPU."""
 
-import gc
 import os
 import signal
 import subprocess
@@ -65,7 +64,7 @@ def test_two_processes_give_what_one_gives(model: Model, forward: Forward, two: 
 
     def work(distant: Distant, clips: Clips) -> dict[str, NDArray[np.float32]]:
         found = distant.run(forward, clips)
-        answered.add(distant.process.process.pid)
+        answered.add(distant.process.pid)
         return found
 
     jobs = batches()
@@ -101,20 +100,21 @@ def test_a_process_that_is_killed_is_named_and_nobody_waits_for_it(forward: Forw
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "message", "code"),
     [
-        ({"name": "logmell"}, "On cpu: Unknown model 'logmell'. Did you mean 'logmel'"),
-        ({"weights": "others"}, "are not what they were a moment ago"),
-        ({"backend": "quick"}, "Unknown backend 'quick'"),
+        ({"name": "logmell"}, "On cpu: Unknown model 'logmell'. Did you mean 'logmel'", 7),
+        ({"weights": "others"}, "are not what they were a moment ago", 7),
+        ({"backend": "quick"}, "Unknown backend 'quick'", 2),
     ],
 )
 def test_a_model_that_cannot_be_loaded_there_is_an_error_here(
-    change: dict[str, Any], message: str, model: Model, forward: Forward
+    change: dict[str, Any], message: str, code: int, model: Model, forward: Forward
 ) -> None:
     process = Process("cpu", replace(model, **change), forward, 2)
     for lane in process.lanes:
-        with pytest.raises(EmbedxError, match=message):
+        with pytest.raises(EmbedxError, match=message) as raised:
             lane.run(forward, batches(1)[0])
+        assert raised.value.exit_code == code
     assert process.process.wait(20) == 0
 
 
@@ -137,7 +137,6 @@ def test_an_embedder_of_several_devices_has_processes_where_they_are_worth_it(mo
     np.testing.assert_allclose(embed(embedder, 2), expected, atol=2e-6)
     assert [process.process for process in embedder.processes] == started, "they are kept"
     del embedder
-    gc.collect()
     assert [process.wait(20) for process in started] == [-signal.SIGKILL] * 2
 
 

@@ -14,6 +14,7 @@ import json
 import mmap
 import os
 import socket
+import subprocess
 import threading
 import weakref
 from collections.abc import Sequence
@@ -82,7 +83,7 @@ class Line:
 
 
 class Process:
-    """The process of a GPU, as its parent has it."""
+    """The process of a GPU, as its parent has it; it ends when nobody knows this object any more."""
 
     def __init__(self, device: str, model: Model, forward: Forward, count: int) -> None:
         lines, theirs = [], []
@@ -100,7 +101,7 @@ class Process:
             for handle in theirs[::2]:
                 os.close(handle)
         job = {"model": asdict(model), "forward": asdict(forward), "device": device}
-        self.lanes = [Distant(self, line, device) for line in lines]
+        self.lanes = [Distant(self.process, line, device) for line in lines]
         with contextlib.suppress(OSError):  # whoever asks it for something hears that it is gone
             lines[0].send(job)
         weakref.finalize(self, end, self.process, lines)
@@ -109,7 +110,7 @@ class Process:
 class Distant:
     """A lane of a process, which takes one batch at a time; the same as a `Lane` to those who give it batches."""
 
-    def __init__(self, process: Process, line: Line, device: str) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", line: Line, device: str) -> None:
         self.process, self.line, self.device = process, line, device
         self.is_ready = False
         self.in_use = threading.Lock()
@@ -132,9 +133,9 @@ class Distant:
                     message, arrays = self._answer()
                 return {view: array.copy() for view, array in zip(message["views"], arrays, strict=True)}
             except (EOFError, OSError) as error:
-                with contextlib.suppress(Exception):
-                    self.process.process.wait(END_S)
-                how = child.describe_end(self.process.process.poll())
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(END_S)
+                how = child.describe_end(self.process.poll())
                 raise EmbedxError(
                     f"The process that computes on {self.device} is gone ({how}). EMBEDX_DEBUG=1 shows what it says. "
                     "What was committed is safe; the same command goes on from there."
@@ -143,12 +144,11 @@ class Distant:
     def _answer(self) -> tuple[dict[str, Any], list[NDArray[np.float32]]]:
         message, arrays = self.line.receive()
         if "error" in message:
-            kind = EmbedxError if message["known"] else RuntimeError
-            raise kind(f"On {self.device}: {message['error']}")
+            raise understood(message, self.device)
         return message, arrays
 
 
-def end(process: Any, lines: Sequence[Line]) -> None:
+def end(process: "subprocess.Popen[bytes]", lines: Sequence[Line]) -> None:
     """End a process, whatever it is doing."""
     for line in lines:
         line.wire.close()
@@ -199,5 +199,16 @@ def work(lane: Lane, line: Line, forward: Forward) -> None:
 
 def complaint(error: Exception) -> dict[str, Any]:
     """Return the message that says what went wrong."""
-    known = isinstance(error, EmbedxError)
-    return {"error": str(error) if known else f"{type(error).__name__}: {error}", "known": known}
+    if isinstance(error, EmbedxError):
+        return {"error": str(error), "code": error.exit_code}
+    return {"error": f"{type(error).__name__}: {error}"}
+
+
+def understood(message: dict[str, Any], device: str) -> Exception:
+    """Return what is raised for a complaint."""
+    text = f"On {device}: {message['error']}"
+    if "code" not in message:
+        return RuntimeError(text)
+    error = EmbedxError(text)
+    error.exit_code = message["code"]
+    return error
