@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,18 +68,19 @@ def others(embedder: "Embedder") -> "Iterator[tuple[str, Embedder]]":
 
     extractor, recipe, device = embedder.extractor, embedder.recipe, ",".join(embedder.devices)
     precision, batch_s = embedder.precision, embedder.budget / extractor.sample_rate
+    again = partial(Embedder, model=embedder.model.name, allow_pickle=embedder.model.allow_pickle)
     if precision == "float32":
         yield (
             "--precision bfloat16",
-            Embedder(extractor, recipe, device=device, precision="bfloat16", batch_seconds=batch_s),
+            again(extractor, recipe, device=device, precision="bfloat16", batch_seconds=batch_s),
         )
     if (fast := hasten(extractor)) is not extractor:
-        yield "--backend fast", Embedder(fast, recipe, device=device, precision=precision, batch_seconds=batch_s)
+        yield "--backend fast", again(fast, recipe, device=device, precision=precision, batch_seconds=batch_s)
     larger_s = BATCH_SECONDS["cpu"] if embedder.device == "cpu" else GPU_BATCHES * batch_s
     if larger_s > batch_s:
         yield (
             f"--batch-seconds {larger_s:g}",
-            Embedder(extractor, recipe, device=device, precision=precision, batch_seconds=larger_s),
+            again(extractor, recipe, device=device, precision=precision, batch_seconds=larger_s),
         )
 
 

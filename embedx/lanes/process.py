@@ -3,7 +3,7 @@
 What tells a GPU what to do is Python, one call after the other, and one process has one Python for all its GPUs.
 
     parent                                              process of a GPU
-    {"model": ..., "lanes": ...}                -->     on the first line
+    {"model": ..., "device": ..., ...}          -->     on the first line
                                                 <--     {"ready": true}, or {"error": ...}, on every line
     {} + the clips of a batch                   -->     on the line of a lane
                                                 <--     {"views": [...]} + their vectors [B, D], or {"error": ...}
