@@ -1,9 +1,12 @@
 """Several devices, a process each: the same vectors, errors by name, and nobody left behind. Here a device is a CPU."""
 
+import mmap
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,7 +22,7 @@ from embedx.embedder import Embedder
 from embedx.errors import EmbedxError
 from embedx.lanes import make_lanes, run_in_order
 from embedx.lanes.forward import Forward
-from embedx.lanes.process import Distant, Model, Process
+from embedx.lanes.process import Distant, Line, Model, Process, work
 from embedx.windows import Window
 
 from .test_embedder import recipe_of
@@ -97,6 +100,24 @@ def test_a_process_that_is_killed_is_named_and_nobody_waits_for_it(forward: Forw
         for _ in results:
             pass
     two[0].lanes[0].run(forward, batches(1)[0])
+
+
+def test_a_lane_that_cannot_answer_is_heard_of(forward: Forward, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the process lives on: no memory for what it has to say is no reason to wait for it."""
+    mine, its = socket.socketpair()
+    memory = os.memfd_create("both")
+    os.ftruncate(memory, mmap.PAGESIZE)
+    here, there = Line(mine.detach(), memory), Line(its.detach(), memory)
+    lane = make_lanes(extractors.load("logmel"), "cpu", 1)[0]
+    thread = threading.Thread(target=work, args=(lane, there, replace(forward, layers=(0,))))
+    thread.start()
+    assert here.receive()[0] == {"ready": True}
+    monkeypatch.setattr(there, "send", lambda *_: os.ftruncate(memory, -1))
+    here.send({}, batches(1)[0])
+    with pytest.raises(EOFError):
+        here.receive()
+    thread.join(20)
+    assert not thread.is_alive()
 
 
 @pytest.mark.parametrize(

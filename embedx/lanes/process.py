@@ -169,7 +169,7 @@ def serve(*handles: int) -> None:
         if extractor.weights != model.weights:
             raise RecipeMismatch(f"The weights of {model.name} are not what they were a moment ago.")
         lanes = make_lanes(extractor.to(job["device"]), job["device"], len(lines))
-    except Exception as error:
+    except Exception as error:  # whatever it is, it is raised in the parent
         for line in lines:
             line.send(complaint(error))
         return
@@ -185,13 +185,13 @@ def serve(*handles: int) -> None:
 
 def work(lane: Lane, line: Line, forward: Forward) -> None:
     """Compute batch after batch, until the line is closed."""
-    with contextlib.suppress(EOFError, OSError):
+    with contextlib.suppress(EOFError, OSError), contextlib.closing(line.wire):  # or the parent would wait for ever
         line.send({"ready": True})
         while True:
             _, clips = line.receive()
             try:
                 vectors = lane.run(forward, clips)
-            except Exception as error:
+            except Exception as error:  # as above
                 line.send(complaint(error))
             else:
                 line.send({"views": list(vectors)}, list(vectors.values()))
