@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin
 
 demo: $(READY)
-	@$(RUN)/python -m embedx.demo $(if $(CORPUS),"$(CORPUS)")
+	@$(RUN)/python -m embedx.cli.demo $(if $(CORPUS),"$(CORPUS)")
 
 test: $(READY)
 	$(RUN)/python -m pytest -n 2 --dist loadfile

@@ -28,12 +28,12 @@ from page import ROOT, commit, write_part
 
 import embedx
 from embedx import extractors
-from embedx.embedder import Embedder
-from embedx.extractors import onednn
+from embedx.audio.windows import Window
+from embedx.bench.speed.roofline import name_device
+from embedx.embedding.embedder import Embedder
 from embedx.extractors.base import Extractor
-from embedx.limit import name_device
+from embedx.extractors.fast import onednn
 from embedx.recipe import Recipe
-from embedx.windows import Window
 
 Floats = NDArray[np.float32]
 Way = Callable[[Sequence[Floats]], list[Floats]]  # clips at 16 kHz -> a vector of each

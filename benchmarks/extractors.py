@@ -27,11 +27,11 @@ from safetensors.torch import save_file
 
 import embedx
 from embedx import extractors
-from embedx.embedder import Embedder
+from embedx.audio.windows import Window
+from embedx.datasets.synthetic import CLASSES, synthesise_clip
+from embedx.embedding.embedder import Embedder
 from embedx.extractors.vggish import Network as VGGish
 from embedx.recipe import Recipe
-from embedx.synth import CLASSES, synthesise_clip
-from embedx.windows import Window
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("EMBEDX_SHARED") or ROOT.parent / "shared")

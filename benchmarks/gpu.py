@@ -28,10 +28,10 @@ from page import commit, write_part
 
 import embedx
 from embedx import extractors
+from embedx.bench.speed.roofline import name_device
 from embedx.extractors.base import Extractor
-from embedx.extractors.norms import is_fused
-from embedx.limit import name_device
-from embedx.readers import count_cores
+from embedx.extractors.fast.norms import is_fused
+from embedx.processes.cores import count_cores
 
 TARGETS = {"wav2vec2-large": 0.40, "wav2vec2-base": 0.30}  # share of the bfloat16 peak on equal clips of 10 s
 TIMES, BUSY = 10.0, 0.90  # the plain loop on mixed lengths; of the time from files to a collection

@@ -110,10 +110,11 @@ def extract(source: str, out: str, forget: bool) -> Figures:
         source, out: the corpus and the collection.
         forget: commit nothing.
     """
-    import embedx
     import embedx.embedder  # with torch, before the clock starts
-    from embedx.decoding import stop_idle
-    from embedx.store import Store
+
+    import embedx
+    from embedx.audio.decoder_process import stop_idle
+    from embedx.store.store import Store
 
     spent = [0.0]
 

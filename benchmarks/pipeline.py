@@ -21,13 +21,13 @@ from page import ROOT, commit, write_part
 
 import embedx
 from embedx import extractors
-from embedx.embedder import BATCH_SECONDS, Embedder
-from embedx.lanes import Lane, make_lanes, run_in_order
-from embedx.lanes.forward import Forward
-from embedx.lanes.process import Distant, Process
-from embedx.readers import count_cores
+from embedx.audio.windows import Window
+from embedx.embedding.embedder import BATCH_SECONDS, Embedder
+from embedx.embedding.forward import Forward
+from embedx.embedding.gpu_process import GpuProcess, RemoteWorker
+from embedx.embedding.workers import Worker, make_workers, run_in_order
+from embedx.processes.cores import count_cores
 from embedx.recipe import Recipe
-from embedx.windows import Window
 
 SHARED = Path(os.environ.get("EMBEDX_SHARED") or ROOT.parent / "shared")
 TURNS = 3
@@ -75,7 +75,7 @@ def run(files: list[str], model: str, workers: int | str) -> tuple[float, float]
 
 def in_turn(files: list[str], model: str) -> tuple[float, float]:
     """Extract with one decoder that waits for the model, and a model that takes one batch after the other."""
-    with patch("embedx.run.share_work", lambda *_: 1):
+    with patch("embedx.ingest.prefetch.share_work", lambda *_: 1):
         return run(files, model, 0)
 
 
@@ -115,9 +115,9 @@ def threads_or_processes(folder: Path) -> Iterator[str]:
         clips = [dice.uniform(-0.5, 0.5, int(n * RATE)).astype(np.float32) for n in dice.uniform(least, most, count)]
         pairs = [(None, Window(0.0, 0.0, clip)) for clip in clips]
         batches = [[window.samples for _, window in batch] for batch in embedder._batches(iter(pairs))]
-        processes = [Process("cpu", embedder.model, forward, 1) for _ in range(cores)]
-        ways: tuple[Sequence[Lane | Distant], ...] = (
-            make_lanes(extractor, "cpu", cores),
+        processes = [GpuProcess("cpu", embedder.model, forward, 1) for _ in range(cores)]
+        ways: tuple[Sequence[Worker | RemoteWorker], ...] = (
+            make_workers(extractor, "cpu", cores),
             [process.lanes[0] for process in processes],
         )
         taken = np.array([[clocked(lanes, forward, batches) for lanes in ways] for _ in range(1 + PARALLEL_TURNS)])[1:]
@@ -131,7 +131,7 @@ def threads_or_processes(folder: Path) -> Iterator[str]:
 
 
 def clocked(
-    lanes: Sequence[Lane | Distant], forward: Forward, batches: Sequence[Sequence[NDArray[np.float32]]]
+    lanes: Sequence[Worker | RemoteWorker], forward: Forward, batches: Sequence[Sequence[NDArray[np.float32]]]
 ) -> float:
     """Return the seconds that lanes take for all batches."""
     begun = time.perf_counter()

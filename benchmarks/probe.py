@@ -25,8 +25,8 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 import embedx
-from embedx.heads.sweep import Part, sweep
-from embedx.limit import name_device
+from embedx.bench.speed.roofline import name_device
+from embedx.heads.batched_logistic.sweep import Part, sweep
 
 RECORDINGS = ROOT.parent / "shared" / "data" / "fsdd" / "recordings"
 BUILD = ROOT / "build"

@@ -23,11 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 from page import commit, write_part
 
-from embedx.index import KINDS, Draft, VectorIndex
-from embedx.index.exact import unit
-from embedx.limit import name_device
+from embedx.bench.speed.roofline import name_device
+from embedx.index.approximate import KINDS
+from embedx.index.builder import IndexBuilder
+from embedx.index.vector_index import VectorIndex
+from embedx.index.vectors import unit
 from embedx.recipe import Recipe
-from embedx.store import Recording, Row, Store
+from embedx.store.records import Recording, Row
+from embedx.store.store import Store
 
 Floats = NDArray[np.float32]
 DIM = 768
@@ -143,7 +146,7 @@ def every_kind(rows: int, queries: Floats, kinds: list[str], others: bool) -> It
     yield "|---|---|---|---|---|---|"
     with tempfile.TemporaryDirectory() as folder:
         for kind in kinds:
-            with Draft(Path(folder), "view.cosine", "cosine") as draft:
+            with IndexBuilder(Path(folder), "view.cosine", "cosine") as draft:
                 draft.add_matrix({}, rows, DIM, pairs(rows))
                 draft.add_structure(kind, RECALL)
                 index = draft.publish()

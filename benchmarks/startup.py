@@ -18,8 +18,8 @@ import torch
 import transformers
 from page import ROOT, commit, write_part
 
-from embedx.limit import name_device
-from embedx.readers import count_cores
+from embedx.bench.speed.roofline import name_device
+from embedx.processes.cores import count_cores
 
 TURNS = 5
 

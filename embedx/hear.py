@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from embedx import extractors
-from embedx.pooling import mean_pool
+from embedx.embedding.pooling import mean_pool
 
 
 class Model(torch.nn.Module):

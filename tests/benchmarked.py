@@ -12,9 +12,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from embedx.bench.evidence import Predictions, note_run, save_map, save_predictions
-from embedx.bench.maps import project
-from embedx.bench.table import Result, Shots, extend_table, key
+from embedx.bench.artifacts import Predictions, note_run, save_map, save_predictions
+from embedx.bench.report.projections import project
+from embedx.bench.results import Result, Shots, extend_table, key
 
 DIM, FOLDS, TAKES, SHOTS = 12, 5, 4, (1, 4)  # TAKES rows of one recording
 STRENGTH = {"hubert-base": (0.5, 0.9, 1.4, 1.1), "wav2vec2-base": (0.4, 0.8, 1.0, 0.7), "yamnet": (1.3,)}  # per layer

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 import embedx
-from embedx.synth import synthesise
+from embedx.datasets.synthetic import synthesise
 
 SHARED = Path(os.environ.get("EMBEDX_SHARED") or Path(__file__).parents[2] / "shared")
 

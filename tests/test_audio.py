@@ -14,10 +14,10 @@ import pytest
 import soundfile
 import soxr
 
-from embedx.audio import show
+from embedx.audio.truncation import is_truncated
+from embedx.audio.windows import read_windows
 from embedx.errors import AudioError
-from embedx.headers import is_truncated
-from embedx.windows import read_windows
+from embedx.filesystem.paths import display_path
 
 from .test_windows import RECIPE, read
 
@@ -180,12 +180,14 @@ def test_rates_that_no_recorder_has_are_refused(write_wav: WriteWav, rate: int) 
 def test_names_of_any_bytes_are_read_and_safe_to_print(write_wav: WriteWav) -> None:
     path = write_wav(os.fsdecode(b"caf\xe9 \xff.wav"))
     assert len(read(path)) == 1
-    assert show(str(path)).isprintable()
-    assert show("a\x1b[31m.wav") == "a\\x1b[31m.wav"
+    assert display_path(str(path)).isprintable()
+    assert display_path("a\x1b[31m.wav") == "a\\x1b[31m.wav"
 
 
 def test_importing_audio_loads_no_decoder() -> None:
-    code = "import sys, embedx.audio; print([m for m in ('soundfile', 'av', 'soxr', 'torch') if m in sys.modules])"
+    code = (
+        "import sys, embedx.audio.decode; print([m for m in ('soundfile', 'av', 'soxr', 'torch') if m in sys.modules])"
+    )
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )

@@ -11,12 +11,12 @@ import transformers
 from torch import nn
 
 from embedx import extractors
-from embedx.extractors import batched
 from embedx.extractors.base import Extractor
-from embedx.extractors.batched import alike, statistics
-from embedx.extractors.convolutions import fold, rescale
-from embedx.extractors.fast import Fast
-from embedx.extractors.packing import Batched
+from embedx.extractors.fast import gpu
+from embedx.extractors.fast.convolutions import fold, rescale
+from embedx.extractors.fast.encoder import FastEncoder
+from embedx.extractors.fast.gpu import alike, statistics
+from embedx.extractors.fast.packing import Batched
 
 from .test_extractors import (  # noqa: F401  the suite runs here again, over the batched operations
     Checkpoint,
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("all_at_once")
 
 @pytest.fixture(autouse=True)
 def all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Fast, "batched", lambda self, device: True)
+    monkeypatch.setattr(FastEncoder, "batched", lambda self, device: True)
 
 
 @pytest.fixture(scope="module", params=["hubert-batch-norm", "wav2vec2-large"])
@@ -42,16 +42,16 @@ def extractor(request: pytest.FixtureRequest, checkpoint: Checkpoint) -> Extract
     return extractors.load(str(checkpoint(request.param)), backend="fast")
 
 
-@pytest.mark.parametrize("tile", [7, batched.TILE])
+@pytest.mark.parametrize("tile", [7, gpu.TILE])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_layer_equals_transformers_run_by_hand_on_one_clip(
     name: str, tile: int, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a clip is longer than a tile, and where the windows of the positional convolution are too many."""
-    monkeypatch.setattr(batched, "TILE", tile)
-    monkeypatch.setattr(batched, "WINDOWS", tile)
+    monkeypatch.setattr(gpu, "TILE", tile)
+    monkeypatch.setattr(gpu, "WINDOWS", tile)
     extractor = extractors.load(str(checkpoint(name)), backend="fast")
-    assert isinstance(extractor, Fast)
+    assert isinstance(extractor, FastEncoder)
     found = run(extractor, CLIPS, pad=1_000, rubbish=100.0)
     for i, states in enumerate(expected(checkpoint(name), extractor.reference.normalise)):
         for layer, true in enumerate(states):

@@ -20,16 +20,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
 import embedx
-from embedx.bench import Plan, Progress, make_plan, read_plan, run
-from embedx.bench.evidence import load_maps, load_predictions, read_about
-from embedx.bench.fits import compute
-from embedx.bench.jobs import Job
+from embedx.bench.artifacts import load_maps, load_predictions, read_about
+from embedx.bench.config import Plan, make_plan, read_plan
+from embedx.bench.fits import FitJob, compute
+from embedx.bench.head_spec import read_heads
 from embedx.bench.leaderboard import boards
-from embedx.bench.setups import read_heads
-from embedx.bench.table import EVERY_LAYER, Result, key, read_table
+from embedx.bench.results import EVERY_LAYER, Result, key, read_table
+from embedx.bench.runner import Progress, run
 from embedx.cli import run as command
 from embedx.errors import Interrupted, UsageError
-from embedx.heads import fit
+from embedx.heads.fit import fit
 
 HEADS = "logistic(C=0.1),knn(k=3),prototype"
 SAME = [name for name in Result.__dataclass_fields__ if name not in ("seconds", "made")]
@@ -70,7 +70,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many fits each computed job had."""
     seen: list[int] = []
 
-    def counting(job: Job) -> Any:
+    def counting(job: FitJob) -> Any:
         seen.append(len(job.parts))
         return compute(job)
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embedx.bench.diagnostics import draw_classes, draw_confusion, draw_reliability
-from embedx.bench.figures import COLOURS, DPI, Curve, colours_of, draw_layers, draw_shots, shorten, styled, to_png
-from embedx.bench.maps import draw_map, project
+from embedx.bench.report.diagnostics import draw_classes, draw_confusion, draw_reliability
+from embedx.bench.report.plots import COLOURS, DPI, Curve, colours_of, draw_layers, draw_shots, shorten, styled, to_png
+from embedx.bench.report.projections import draw_map, project
 from embedx.errors import UsageError
-from embedx.metrics import evaluate, reliability
+from embedx.metrics.calibration import reliability
+from embedx.metrics.evaluate import evaluate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,10 +9,10 @@ import pytest
 from scipy import stats
 
 from embedx.bench.leaderboard import LIKE_BEST, UNTESTED, WORSE, Board, boards
-from embedx.bench.listing import Form, list_boards
+from embedx.bench.report.conclusions import choose, choose_by_model, give_verdict
+from embedx.bench.report.tables import Form, list_boards
+from embedx.bench.results import Result
 from embedx.bench.significance import adjust, compare, summarise
-from embedx.bench.table import Result
-from embedx.bench.verdict import choose, choose_by_model, give_verdict
 from embedx.errors import UsageError
 from tests.benchmarked import Corpus, make_benchmark
 from tests.test_bench_table import result

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from embedx.bench.evidence import Predictions, note_run, save_predictions
+from embedx.bench.artifacts import Predictions, note_run, save_predictions
 from embedx.bench.leaderboard import boards
-from embedx.bench.report import write_report
-from embedx.bench.table import EVERY_LAYER, FILE, Result, extend_table, key, read_table
+from embedx.bench.report.build import write_report
+from embedx.bench.results import EVERY_LAYER, FILE, Result, extend_table, key, read_table
 from embedx.errors import UsageError
 from tests.benchmarked import Corpus, make_benchmark
 from tests.test_bench_table import result
@@ -189,7 +189,7 @@ def test_what_cannot_be_reported_says_why_and_leaves_no_folder(tmp_path: Path) -
 def test_a_report_needs_no_display_and_no_pyplot(tmp_path: Path) -> None:
     rows: list[Result] = [result(fold, layer=layer) for fold in "12" for layer in (0, 1)]
     extend_table(tmp_path, rows)
-    code = "import sys; from embedx.bench.report import write_report; write_report(sys.argv[1]); "
+    code = "import sys; from embedx.bench.report.build import write_report; write_report(sys.argv[1]); "
     code += "print([name for name in ('matplotlib.pyplot', 'torch', 'sklearn', 'pandas') if name in sys.modules])"
     env = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "MPLBACKEND")}
     done = subprocess.run(

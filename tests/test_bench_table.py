@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embedx.bench.evidence import (
+from embedx.bench.artifacts import (
     Map,
     Predictions,
     load_maps,
@@ -21,7 +21,7 @@ from embedx.bench.evidence import (
     save_map,
     save_predictions,
 )
-from embedx.bench.table import COLUMNS, EVERY_LAYER, FILE, Result, done, extend_table, key, read_table
+from embedx.bench.results import COLUMNS, EVERY_LAYER, FILE, Result, done, extend_table, key, read_table
 from embedx.errors import UsageError
 
 PROMISED = (
@@ -130,7 +130,7 @@ def test_a_failed_write_leaves_the_older_table(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("embedx.disk.os.replace", full)
+        patch.setattr("embedx.filesystem.atomic.os.replace", full)
         with pytest.raises(OSError, match="No space"):
             extend_table(tmp_path, [result("2")])
     assert read_table(tmp_path) == [result()]

@@ -12,10 +12,10 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import log_loss, precision_score, recall_score
 
 from embedx.errors import UsageError
-from embedx.heads import METHODS, Head, fit_calibration, operating_points
-from embedx.heads.calibration import calibrate
-from embedx.heads.forward import to_probabilities
-from embedx.heads.thresholds import MOST, pick_thresholds
+from embedx.heads.calibration import METHODS, calibrate, fit_calibration
+from embedx.heads.head import Head
+from embedx.heads.inference import to_probabilities
+from embedx.heads.thresholds import MOST, operating_points, pick_thresholds
 from tests.test_heads import CLASSES, MANY, NEW, NEW_Y, X, Y, fit
 
 Array = NDArray[Any]

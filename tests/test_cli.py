@@ -22,7 +22,7 @@ import pytest
 import soundfile
 
 import embedx
-from embedx.cli import load_command, run
+from embedx.cli.app import load_command, run
 
 WriteWav = Callable[..., Path]
 Capture = pytest.CaptureFixture[str]
@@ -526,7 +526,7 @@ def test_an_error_is_json_too_where_json_is_asked_for(tmp_path: Path, capsys: Ca
 
 
 def test_a_second_writer_exits_with_4(made: Path, tmp_path: Path, write_wav: WriteWav, capsys: Capture) -> None:
-    from embedx.store import Store
+    from embedx.store.store import Store
 
     embedx.extract(write_wav(), out=tmp_path / "c").close()
     with Store(tmp_path / "c", write=True):

@@ -9,7 +9,7 @@ import soundfile
 
 import embedx
 from embedx.errors import AudioError, UsageError
-from embedx.search import parse_query
+from embedx.search.queries import parse_query
 
 VIEW = "L0.mean"
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from embedx.corpus import LAYOUTS, Item, read_corpus
+from embedx.datasets.items import Item
+from embedx.datasets.sources import LAYOUTS, read_corpus
 from embedx.errors import NothingToDo, UsageError
 
 ROWS = [

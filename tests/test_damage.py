@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 
 import embedx
-from embedx.checkup import check, examine
 from embedx.cli import run
+from embedx.collection.merge import copy_into
+from embedx.collection.verify import check, examine
+from embedx.datasets.synthetic import synthesise
 from embedx.errors import EmbedxError
-from embedx.store import FILE_NAME, Store
-from embedx.synth import synthesise
-from embedx.upkeep import copy_into
+from embedx.store.schema import FILE_NAME
+from embedx.store.store import Store
 from tests import damages
 from tests.damages import Damage, Victim
 from tests.reliability.report import report, seed

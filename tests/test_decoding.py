@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 
 import embedx
-from embedx import decoding
-from embedx.decoding import Decoder, Wire, borrow_decoder
+from embedx.audio import decoder_process
+from embedx.audio.decoder_process import Decoder, borrow_decoder
+from embedx.audio.windows import read_channels
 from embedx.errors import AudioError, DecoderDied, EmbedxError
-from embedx.windows import read_channels
+from embedx.processes import channels
+from embedx.processes.channels import Wire
 
 from .test_ingest import assert_same
 from .test_windows import RECIPE
@@ -108,9 +110,9 @@ def test_what_is_wrong_with_a_file_arrives_as_it_is(tmp_path: Path, decoder: Dec
 def test_one_process_serves_run_after_run_and_is_light(write_wav: WriteWav, tmp_path: Path) -> None:
     wav = write_wav()
     embedx.extract(wav, out=tmp_path / "a").close()
-    found = [one.process and one.process.pid for one in decoding.IDLE]
+    found = [one.process and one.process.pid for one in decoder_process.IDLE]
     embedx.extract(wav, out=tmp_path / "b").close()
-    assert [one.process and one.process.pid for one in decoding.IDLE] == found
+    assert [one.process and one.process.pid for one in decoder_process.IDLE] == found
     with borrow_decoder() as one, borrow_decoder() as other:
         assert list(one.read(str(wav), RECIPE)) and list(other.read(str(wav), RECIPE))
         assert one.process is not None and other.process is not None
@@ -129,8 +131,8 @@ def test_the_child_has_no_file_of_the_store(write_wav: WriteWav, tmp_path: Path)
         for child in children(os.getpid()):
             seen.extend(open_files(child))
 
-    while decoding.IDLE:
-        decoding.IDLE.pop().stop()
+    while decoder_process.IDLE:
+        decoder_process.IDLE.pop().stop()
     embedx.extract(wav, window=1.0, batch_seconds=0.1, out=tmp_path / "c", on_progress=look).close()
     assert any("socket" in one for one in seen)
     assert not any(str(tmp_path / "c") in one for one in seen)
@@ -151,7 +153,7 @@ def test_killed_once_it_starts_again_and_nothing_is_twice_or_missing(write_wav: 
     busy: list[Decoder] = []
     with borrow_decoder() as decoder:
         busy.append(decoder)
-    assert decoding.IDLE[-1] is decoder  # the run takes this one
+    assert decoder_process.IDLE[-1] is decoder  # the run takes this one
     options: dict[str, Any] = {"window": 1.0, "batch_seconds": 0.1}
     with embedx.extract(tmp_path / "in", out=tmp_path / "killed", interrupted=kill, **options) as collection:
         assert collection.failures() == []
@@ -172,8 +174,8 @@ def test_a_file_that_crashes_or_hangs_the_decoder_costs_itself_alone(
     """A real child gets the signal whenever it has bad.wav open, as if that file did it."""
     for name in ("a", "bad", "c"):
         write_wav(f"in/{name}.wav", seconds=300.0 if name == "bad" else 2.0, rate=48_000)
-    monkeypatch.setattr(decoding, "HANG_S", 2.0)
-    monkeypatch.setattr(decoding, "SLOWEST", 1e12)
+    monkeypatch.setattr(decoder_process, "HANG_S", 2.0)
+    monkeypatch.setattr(decoder_process, "SLOWEST", 1e12)
     over, struck = threading.Event(), set[int]()
 
     def strike() -> None:
@@ -325,9 +327,9 @@ def test_a_child_that_cannot_start_blames_no_recording(
     [
         b"",
         b"\1",
-        decoding.HEAD.pack(2**32 - 1, 0),
-        decoding.HEAD.pack(2, 2**31) + b"{}",
-        decoding.HEAD.pack(2, 0) + b"{]",
+        channels.HEAD.pack(2**32 - 1, 0),
+        channels.HEAD.pack(2, 2**31) + b"{}",
+        channels.HEAD.pack(2, 0) + b"{]",
     ],
 )
 def test_what_is_no_message_is_the_end_of_the_other_side(data: bytes) -> None:

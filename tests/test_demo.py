@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embedx.synth import CLASSES, synthesise, synthesise_clip
+from embedx.datasets.synthetic import CLASSES, synthesise, synthesise_clip
 
 
 def test_the_corpus_is_the_same_every_time_and_varied(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_the_corpus_is_the_same_every_time_and_varied(tmp_path: Path) -> None:
 
 
 def test_the_demo_shows_every_command_and_its_output(tmp_path: Path) -> None:
-    demo = [sys.executable, "-m", "embedx.demo"]
+    demo = [sys.executable, "-m", "embedx.cli.demo"]
     done = subprocess.run(demo, cwd=tmp_path, capture_output=True, text=True, check=True)
     for shown in (
         "$ embedx extract build/demo/corpus/manifest.csv -o indexes/demo --group source",

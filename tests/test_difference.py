@@ -12,7 +12,7 @@ import pytest
 import embedx
 from embedx.cli import run
 from embedx.errors import NothingToDo, UsageError
-from embedx.run import Progress
+from embedx.ingest.pipeline import Progress
 
 WriteWav = Callable[..., Path]
 

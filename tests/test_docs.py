@@ -14,7 +14,7 @@ import pytest
 from nbclient import NotebookClient
 
 import embedx
-from embedx.cli import COMMANDS, load_command
+from embedx.cli.app import COMMANDS, load_command
 from embedx.errors import EmbedxError
 
 ROOT = Path(__file__).parents[1]

@@ -12,9 +12,9 @@ import pytest
 import soundfile
 
 import embedx
-from embedx import duplicates
 from embedx.cli import run
 from embedx.errors import UsageError
+from embedx.search import duplicates
 
 
 @pytest.fixture(scope="module")

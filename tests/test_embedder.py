@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from embedx import extractors
-from embedx.embedder import Embedder, pick_devices, pick_layers, pick_poolings, pick_precision
+from embedx.audio.windows import Window
+from embedx.embedding.embedder import Embedder, pick_devices, pick_layers, pick_poolings, pick_precision
+from embedx.embedding.forward import DTYPES
 from embedx.errors import RecipeMismatch, UsageError
 from embedx.extractors.base import Extractor
-from embedx.lanes.forward import DTYPES
 from embedx.recipe import Recipe
-from embedx.windows import Window
 
 SECONDS = (0.14, 3.0, 0.5, 1.0, 7.0, 0.01, 2.0, 1.5)
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 import embedx
 from embedx import extractors
 from embedx.errors import UsageError
-from embedx.extractors import onednn
 from embedx.extractors.base import Extractor
 from embedx.extractors.checkpoints import Checkpoint as Loaded
-from embedx.extractors.convolutions import cut, fold
-from embedx.extractors.fast import Fast
+from embedx.extractors.fast import onednn
+from embedx.extractors.fast.convolutions import cut, fold
+from embedx.extractors.fast.encoder import FastEncoder
 from embedx.extractors.huggingface import Transformer
 from embedx.extractors.torchaudio import BundleEncoder
 
@@ -85,7 +85,7 @@ def expected(folder: Path, normalise: bool) -> list[list[Tensor]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_layer_equals_transformers_run_by_hand_on_one_clip(name: str, way: str, checkpoint: Checkpoint) -> None:
     extractor = extractors.load(str(checkpoint(name)), backend="fast")
-    assert isinstance(extractor, Fast)
+    assert isinstance(extractor, FastEncoder)
     found = run(extractor, CLIPS, pad=1_000, rubbish=100.0)
     for i, states in enumerate(expected(checkpoint(name), extractor.reference.normalise)):
         for layer, true in enumerate(states):
@@ -112,7 +112,7 @@ def test_every_layer_equals_torchaudio_run_by_hand_on_one_clip(mode: str, first:
             start = model.encoder.transformer._preprocess(model.encoder.feature_projection(heard))
             inside = model.extract_features(clip[None])[0]
             states.append([start, *inside[:-1], model.encoder(heard)])
-    extractor = Fast(BundleEncoder(model, False, 16_000, {}))
+    extractor = FastEncoder(BundleEncoder(model, False, 16_000, {}))
     found = run(extractor, clips, pad=500, rubbish=9.0)
     for i, layer in itertools.product(range(len(clips)), extractor.layers):
         torch.testing.assert_close(found[layer][i], states[i][layer][0], atol=EXACT, rtol=0)
@@ -124,7 +124,7 @@ def assert_both_precisions(config: transformers.HubertConfig) -> None:
     model = transformers.HubertModel(config).eval().requires_grad_(False)
     clips = clips_of(24_000, 400, 5_000)
     states = [by_hand(model, clip, True) for clip in clips]
-    extractor = Fast(Transformer(Loaded("here", model, {}, {})))
+    extractor = FastEncoder(Transformer(Loaded("here", model, {}, {})))
     exact = run(extractor, clips)
     with torch.autocast("cpu", torch.bfloat16):
         half = run(extractor, clips)
@@ -161,9 +161,9 @@ def test_half_precision_is_near_and_independent_of_the_batch(
 def test_the_fast_backend_is_taken_where_there_is_one(name: str, checkpoint: Checkpoint) -> None:
     folder = str(checkpoint(name))
     reference = extractors.load(folder, backend="reference")
-    assert not isinstance(reference, Fast)
+    assert not isinstance(reference, FastEncoder)
     auto = extractors.load(folder)
-    assert isinstance(auto, Fast) == (name in NAMES)
+    assert isinstance(auto, FastEncoder) == (name in NAMES)
     assert (auto.weights, auto.layers, auto.dim) == (reference.weights, reference.layers, reference.dim)
     if name not in NAMES:
         with pytest.raises(UsageError, match=r"no fast backend for this model.*HuBERT.*auto or reference"):
@@ -176,11 +176,11 @@ def test_a_model_that_is_built_otherwise_is_left_to_the_library(options: dict[st
 
     config: Any = transformers.Wav2Vec2Config
     transformers.Wav2Vec2Model(config(**SMALL, **options)).save_pretrained(tmp_path / "model")
-    assert not isinstance(extractors.load(str(tmp_path / "model")), Fast)
+    assert not isinstance(extractors.load(str(tmp_path / "model")), FastEncoder)
 
 
 def test_other_families_have_no_fast_backend() -> None:
-    assert not isinstance(extractors.load("logmel", backend="auto"), Fast)
+    assert not isinstance(extractors.load("logmel", backend="auto"), FastEncoder)
     with pytest.raises(UsageError, match="no fast backend"):
         extractors.load("logmel", backend="fast")
     with pytest.raises(UsageError, match="auto, fast, reference"):
@@ -204,13 +204,13 @@ def test_a_run_records_its_backend_and_any_backend_continues_it(
 
 def receive(extractor: Extractor, clip: Tensor) -> tuple[bool, Tensor]:
     """Run in another process."""
-    assert isinstance(extractor, Fast)
+    assert isinstance(extractor, FastEncoder)
     return extractor.reference.model.encoder.layer_norm.weight.is_shared(), run(extractor, [clip])[3][0]
 
 
 def test_another_process_uses_the_same_weights(checkpoint: Checkpoint) -> None:
     extractor = extractors.load(str(checkpoint("hubert")))
-    assert isinstance(extractor, Fast)
+    assert isinstance(extractor, FastEncoder)
     (clip,) = clips_of(8_000)
     expected = run(extractor, [clip])[3][0]  # there is something laid out already, which is not sent
     with torch.multiprocessing.get_context("spawn").Pool(1) as pool:

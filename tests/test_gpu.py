@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 import embedx
 from embedx import extractors
-from embedx.embedder import BATCH_SECONDS, Embedder
+from embedx.audio.windows import Window
+from embedx.embedding.embedder import BATCH_SECONDS, Embedder
+from embedx.embedding.workers import LANES_PER_GPU, make_workers
 from embedx.extractors.base import Extractor
-from embedx.lanes import LANES_PER_GPU, make_lanes
-from embedx.windows import Window
 
 from .test_embedder import recipe_of
 
@@ -100,7 +100,7 @@ def test_a_gpu_has_two_streams_and_large_batches(model: str) -> None:
     extractor = extractors.load(model)
     embedder = Embedder(extractor, recipe_of(extractor, model), device="cuda")
     assert embedder.budget == BATCH_SECONDS["cuda"] * 16_000
-    lanes = make_lanes(extractor, "cuda", 2)
+    lanes = make_workers(extractor, "cuda", 2)
     assert len({lane.stream for lane in lanes}) == LANES_PER_GPU == 2
 
 

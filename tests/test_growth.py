@@ -18,12 +18,14 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import embedx
-from embedx.checkup import examine
+from embedx.collection.verify import examine
 from embedx.errors import RecipeMismatch
-from embedx.extractors.stamp import stamp
+from embedx.extractors.fingerprint import stamp
+from embedx.ingest.pipeline import Progress
 from embedx.recipe import Recipe
-from embedx.run import Progress
-from embedx.store import FILE_NAME, Recording, Row, Store, Vectors
+from embedx.store.records import Recording, Row, Vectors
+from embedx.store.schema import FILE_NAME
+from embedx.store.store import Store
 
 ROOT = Path(__file__).parents[1]
 RECIPE = Recipe("logmel", "", "00", 16_000, (0,), ("mean",))

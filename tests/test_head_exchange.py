@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from embedx.errors import DiskError, ModelError, UsageError
-from embedx.heads import KINDS, Head
+from embedx.heads.head import Head
+from embedx.heads.kinds import KINDS
 from tests.test_heads import CLASSES, GROUPS, MANY, NEW, NEW_Y, X, Y, fit, shaped
 
 CASES = [(kind, several, "") for kind in KINDS for several in (False, True)] + [

@@ -12,8 +12,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from embedx.errors import DiskError, RecipeMismatch, StoreError, UsageError
-from embedx.heads import KINDS, Head, check_name
-from embedx.heads.tensors import Unreadable, read_tensors, write_tensors
+from embedx.heads.files import check_name
+from embedx.heads.head import Head
+from embedx.heads.kinds import KINDS
+from embedx.heads.safetensors import Unreadable, read_tensors, write_tensors
 from embedx.recipe import Recipe
 from tests.test_heads import CLASSES, GROUPS, MANY, NEW, NEW_Y, X, Y, fit, shaped
 
@@ -96,7 +98,7 @@ def test_a_save_that_fails_leaves_the_old_head(head: Head, tmp_path: Path, monke
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("embedx.disk.sync_folder", full)
+    monkeypatch.setattr("embedx.filesystem.atomic.sync_folder", full)
     with pytest.raises(DiskError, match="No space left"):
         head.replace(metrics={}).save(tmp_path / "mine")
     monkeypatch.undo()

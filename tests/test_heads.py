@@ -16,10 +16,11 @@ from threadpoolctl import threadpool_limits
 
 from embedx import heads
 from embedx.errors import UsageError
-from embedx.heads import KINDS, Head
-from embedx.heads.examples import make_examples
-from embedx.heads.forward import NEAR
+from embedx.heads.head import Head
+from embedx.heads.inference import NEAR
+from embedx.heads.kinds import KINDS
 from embedx.heads.logistic import GRID
+from embedx.heads.training_data import make_examples
 
 DIM, CLASSES = 24, ("cat", "dog", "owl", "rain")
 QUICK: dict[str, dict[str, Any]] = {"mlp": {"max_epochs": 15, "hidden": 16}, "weighted-layers": {"max_epochs": 40}}
@@ -453,6 +454,6 @@ def test_a_row_is_answered_as_it_is_alone(kind: str, monkeypatch: pytest.MonkeyP
     head = fit(kind, X, Y)
     new = shaped(kind, NEW)
     together = head.predict_proba(new)
-    monkeypatch.setattr("embedx.heads.forward.CHUNK", 7)
+    monkeypatch.setattr("embedx.heads.inference.CHUNK", 7)
     np.testing.assert_allclose(head.predict_proba(new), together, atol=1e-6)
     np.testing.assert_allclose(head.predict_proba(new[3:4]), together[3:4], atol=1e-6)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from embedx.errors import DiskError
-from embedx.index import METRICS, Damaged, Ids, VectorIndex, write_index
-from embedx.index.matrix import BLOCK
+from embedx.index.builder import write_index
+from embedx.index.exact import METRICS
+from embedx.index.matrix import BLOCK, CorruptIndex, Ids
+from embedx.index.vector_index import VectorIndex
 
 RANDOM = np.random.default_rng(0)
 VECTORS = RANDOM.standard_normal((500, 16)).astype(np.float32)
@@ -139,7 +141,7 @@ def test_damage_is_noticed_before_it_is_served(tmp_path: Path, damage: str, suff
     write(tmp_path)
     (file,) = tmp_path.glob(f"*{suffix}")
     file.write_bytes(DAMAGE[damage](file.read_bytes()))
-    with pytest.raises(Damaged):
+    with pytest.raises(CorruptIndex):
         index = VectorIndex.load(tmp_path, "L0.mean.cosine", "cosine", NOTE)
         assert index is not None
         index.search(QUERIES, 5)
@@ -154,7 +156,7 @@ def test_blocks_that_changed_places_are_noticed(tmp_path: Path) -> None:
     file.write_bytes(data[:head] + rest[: len(rest)] + data[head : head + block])
     index = VectorIndex.load(tmp_path, "L0.mean.cosine", "cosine", NOTE)
     assert index is not None
-    with pytest.raises(Damaged):
+    with pytest.raises(CorruptIndex):
         index.vectors(IDS[:1])
 
 
@@ -162,9 +164,9 @@ def test_a_foreign_index_is_refused_and_a_missing_one_is_none(tmp_path: Path) ->
     assert VectorIndex.load(tmp_path, "L0.mean.cosine", "cosine", NOTE) is None
     write(tmp_path)
     for key, value in {"view": "L1.mean", "fingerprint": "cd"}.items():
-        with pytest.raises(Damaged, match=key):
+        with pytest.raises(CorruptIndex, match=key):
             VectorIndex.load(tmp_path, "L0.mean.cosine", "cosine", NOTE | {key: value})
-    with pytest.raises(Damaged, match="metric"):
+    with pytest.raises(CorruptIndex, match="metric"):
         VectorIndex.load(tmp_path, "L0.mean.cosine", "l2", NOTE)
 
 

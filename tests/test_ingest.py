@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import embedx
 from embedx.errors import Interrupted, ModelError, NothingToDo, RecipeMismatch, UsageError
-from embedx.run import Progress
+from embedx.ingest.pipeline import Progress
 
 WriteWav = Callable[..., Path]
 

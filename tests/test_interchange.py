@@ -23,10 +23,11 @@ from hypothesis import strategies as st
 import embedx
 from embedx.cli import run
 from embedx.errors import EmbedxError, ModelError, NothingToDo, RecipeMismatch, UsageError
-from embedx.interchange import FORMATS
-from embedx.interchange.layout import escaped, from_cell, to_cell, unescaped
+from embedx.formats.columns import escaped, from_cell, to_cell, unescaped
+from embedx.formats.exporting import FORMATS
 from embedx.recipe import Recipe
-from embedx.store import Recording, Row, Store
+from embedx.store.records import Recording, Row
+from embedx.store.store import Store
 
 Capture = pytest.CaptureFixture[str]
 OTHERS = ("parquet", "npy", "jsonl", "hf")  # formats that hold several views
@@ -158,7 +159,7 @@ def test_where_and_view_choose(odd: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", OTHERS)
 def test_a_large_collection_is_read_in_pieces(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedx.interchange.selection.PIECE_ROWS", 7)
+    monkeypatch.setattr("embedx.formats.selection.PIECE_ROWS", 7)
     folder = fill(tmp_path / "c", [f"/{i}.wav" for i in range(50)], [{"n": i} for i in range(50)])
     with embedx.open(folder) as collection:
         collection.export(tmp_path / "x", format=form, view="all")
@@ -601,7 +602,7 @@ def test_a_full_disk_leaves_nothing_and_the_old_export_as_it_was(form: str, tmp_
 
 def test_a_killed_export_leaves_no_half_file(odd: Path, tmp_path: Path) -> None:
     code = (
-        "import os, sys, embedx, embedx.interchange.selection as s; read = s.Selection.read\n"
+        "import os, sys, embedx, embedx.formats.selection as s; read = s.Selection.read\n"
         "def dying(self):\n"
         "    yield from read(self)\n"
         "    os.kill(os.getpid(), 9)\n"
@@ -619,8 +620,8 @@ def test_a_killed_export_leaves_no_half_file(odd: Path, tmp_path: Path) -> None:
 
 
 def test_an_export_is_of_one_moment(odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedx.interchange.selection.PIECE_ROWS", 2)
-    from embedx.interchange.selection import Selection
+    monkeypatch.setattr("embedx.formats.selection.PIECE_ROWS", 2)
+    from embedx.formats.selection import Selection
 
     read = Selection.read
 

@@ -19,10 +19,14 @@ import pytest
 import embedx
 from embedx.cli import run
 from embedx.errors import UsageError
-from embedx.index import KINDS, METRICS, Damaged, Draft, Floats, Ids, VectorIndex
-from embedx.index.kinds import FEWEST, footprint, pick_kind, read_size, read_structure, row_bytes
+from embedx.index.approximate import FEWEST, KINDS, footprint, pick_kind, read_size, read_structure, row_bytes
+from embedx.index.builder import IndexBuilder
+from embedx.index.exact import METRICS
+from embedx.index.matrix import CorruptIndex, Floats, Ids
+from embedx.index.vector_index import VectorIndex
 from embedx.recipe import Recipe
-from embedx.store import Recording, Row, Store
+from embedx.store.records import Recording, Row
+from embedx.store.store import Store
 
 APPROXIMATE = KINDS[1:]
 RANDOM = np.random.default_rng(0)
@@ -44,7 +48,7 @@ QUERIES = clustered(200)  # neither rows nor held out
 
 
 def build(folder: Path, kind: str, metric: str = "cosine", vectors: Floats = VECTORS, ids: Ids = IDS) -> VectorIndex:
-    with Draft(folder, f"L0.mean.{metric}", metric) as draft:
+    with IndexBuilder(folder, f"L0.mean.{metric}", metric) as draft:
         draft.add_matrix(NOTE, len(ids), vectors.shape[1], [(ids, vectors)])
         draft.add_structure(kind, RECALL)
         return draft.publish()
@@ -182,7 +186,7 @@ def test_a_tiny_collection_is_searched_exactly(kind: str, rows: int, tmp_path: P
 def test_a_recall_that_nothing_reaches_ends_in_an_exact_search(tmp_path: Path) -> None:
     noise = np.random.default_rng(1).standard_normal((3000, 30))  # no clusters: nothing to gain
     vectors = (noise * np.geomspace(1, 1e4, 3000)[:, None]).astype(np.float32)
-    with Draft(tmp_path, "L0.mean.ip", "ip") as draft:
+    with IndexBuilder(tmp_path, "L0.mean.ip", "ip") as draft:
         draft.add_matrix(NOTE, 3000, 30, [(np.arange(3000, dtype=np.int64), vectors)])
         draft.add_structure("hnsw", 1.0)
         index = draft.publish()
@@ -215,14 +219,14 @@ def test_any_damage_to_the_structure_is_noticed(kind: str, built: Callable[[str]
         changed = bytearray(data)
         changed[place] ^= 1 << place % 8
         file.write_bytes(changed)
-        with pytest.raises(Damaged):
+        with pytest.raises(CorruptIndex):
             read_structure(folder, note)
     for other in (data[:-1], data + b"\0", b"", data[: len(data) // 2]):
         file.write_bytes(other)
-        with pytest.raises(Damaged):
+        with pytest.raises(CorruptIndex):
             read_structure(folder, note)
     file.unlink()
-    with pytest.raises(Damaged):
+    with pytest.raises(CorruptIndex):
         read_structure(folder, note)
 
 
@@ -251,7 +255,7 @@ def test_a_structure_that_claims_to_be_larger_than_its_file_is_refused(
     data[place : place + 8] = (2**36).to_bytes(8, "little")
     file.write_bytes(data)
     before = faiss.get_deserialization_vector_byte_limit()
-    with pytest.raises(Damaged, match="limit"):
+    with pytest.raises(CorruptIndex, match="limit"):
         read_structure(folder, note | {"structure_sum": zlib.crc32(data)})
     assert faiss.get_deserialization_vector_byte_limit() == before
 
@@ -326,7 +330,7 @@ def test_an_index_is_built_used_shown_and_kept(stored: Path, capsys: pytest.Capt
     assert (shown["kind"], shown["rows"], shown["tail"], shown["gone"]) == ("hnsw", ROWS, 1500, 0)
     assert shown["recall_at_10"] >= 0.9
     with embedx.open(stored) as collection:
-        collection.indexes.settle("L0.mean")
+        collection.indexes.refresh("L0.mean")
         (shown,) = collection.indexes.describe()
         assert (shown["kind"], shown["rows"], shown["tail"]) == ("hnsw", ROWS + 1500, 0)
         assert shown["asked"] == {"kind": "hnsw", "recall": 0.9, "max_memory": None}
@@ -339,7 +343,7 @@ def test_a_few_new_rows_leave_the_structure_as_it_is_at_the_end_of_a_run(stored:
         collection.build_index(kind="ivf-flat")
         write_rows(stored, clustered(100), ROWS + 1)
         files = set((stored / "index").iterdir())
-        collection.indexes.settle("L0.mean")
+        collection.indexes.refresh("L0.mean")
         assert set((stored / "index").iterdir()) == files
         assert collection.indexes.describe()[0]["tail"] == 100
 
@@ -354,7 +358,7 @@ def test_vectors_that_are_damaged_are_built_anew_and_the_wish_is_kept(stored: Pa
     with embedx.open(stored) as collection:
         assert collection.search(vector=VECTORS[0], k=1)[0].id == 1
         assert collection.indexes.describe()[0]["kind"] == "flat"
-        collection.indexes.settle("L0.mean")
+        collection.indexes.refresh("L0.mean")
         assert collection.indexes.describe()[0]["kind"] == "ivf-sq8"
 
 
@@ -380,7 +384,7 @@ def test_an_index_that_has_outgrown_its_memory_does_not_fail_a_run(
         collection.build_index(kind="ivf-flat", max_memory=ROWS * 160)
         write_rows(stored, clustered(2000), ROWS + 1)
         with caplog.at_level(logging.WARNING, "embedx"):
-            collection.indexes.settle("L0.mean")
+            collection.indexes.refresh("L0.mean")
         assert "max-memory" in caplog.text
         assert collection.search(vector=VECTORS[7], k=1)[0].id == 8
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from embedx.errors import UsageError
-from embedx.labels import read_targets
-from embedx.store import Row
+from embedx.evaluation.targets import read_targets
+from embedx.store.records import Row
 
 
 def rows(labels: list[str | None], **columns: list[object]) -> list[Row]:

@@ -26,10 +26,11 @@ from hypothesis.stateful import (
 )
 from numpy.typing import NDArray
 
-from embedx.checkup import examine
-from embedx.indexing import Indexes
+from embedx.collection.verify import examine
+from embedx.index.manager import Indexes
 from embedx.recipe import Recipe
-from embedx.store import Recording, Row, Store, Vectors
+from embedx.store.records import Recording, Row, Vectors
+from embedx.store.store import Store
 from tests.reliability.report import report, seed
 
 DIM = 5

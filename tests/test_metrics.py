@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from sklearn import metrics as reference
 
 from embedx.errors import UsageError
-from embedx.metrics import Figure, Metrics, evaluate, reliability
-from embedx.metrics.bootstrap import count_groups
+from embedx.metrics.bootstrap import Figure, count_groups
+from embedx.metrics.calibration import reliability
 from embedx.metrics.classification import ManyLabels, OneLabel
+from embedx.metrics.evaluate import evaluate
 from embedx.metrics.ranking import Ranking
-from embedx.metrics.tally import Tally
+from embedx.metrics.report import Metrics
+from embedx.metrics.weighted_sums import Tally
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -417,7 +419,7 @@ def test_what_is_rough_is_said() -> None:
 
 
 def test_large_input_gets_fewer_resamples_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedx.metrics.evaluation.EFFORT", 500 * 3 * 150)
+    monkeypatch.setattr("embedx.metrics.evaluate.EFFORT", 500 * 3 * 150)
     y, proba = one_label(500, 3)
     metrics = evaluate(y, proba, names(3), samples=1000)
     assert metrics.samples == 150

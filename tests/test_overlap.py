@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from embedx.index.exact import unit
-from embedx.overlap import Nearness, pairs_between
+from embedx.evaluation.leakage import Nearness, pairs_between
+from embedx.index.vectors import unit
 
 
 def nearness(x: np.ndarray, threshold: float = 0.99) -> Nearness:

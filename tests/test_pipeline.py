@@ -20,13 +20,15 @@ import pytest
 import torch
 
 import embedx
-from embedx import decoding, extractors, lanes, readers
-from embedx.embedder import Embedder
+from embedx import embedding, extractors
+from embedx.audio import decoder_process
+from embedx.audio.windows import Window
+from embedx.embedding.embedder import Embedder
+from embedx.embedding.workers import Worker, run_in_order
 from embedx.extractors import logmel
 from embedx.extractors.logmel import LogMelStatistics
-from embedx.lanes import Lane, run_in_order
-from embedx.readers import Desk, End, Piece, Stopped, share_work
-from embedx.windows import Window
+from embedx.ingest import prefetch
+from embedx.ingest.prefetch import PrefetchBuffer, RecordingDone, Stopped, WindowRead, share_work
 
 from .test_decoding import alive, children, linux, wait_until
 from .test_embedder import recipe_of
@@ -39,8 +41,8 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let "auto" find four cores, and work for each of them in a few recordings."""
-    monkeypatch.setattr(readers, "count_cores", lambda: 4)
-    monkeypatch.setattr(readers, "RECORDINGS_EACH", 1)
+    monkeypatch.setattr(prefetch, "count_cores", lambda: 4)
+    monkeypatch.setattr(prefetch, "RECORDINGS_EACH", 1)
     threads = torch.get_num_threads()
     torch.set_num_threads(4)
     yield
@@ -124,8 +126,8 @@ def test_two_passes_at_once_know_their_own_lengths(name: str, checkpoint: Callab
         torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
 
 
-def piece(samples: int) -> Piece:
-    return Piece(0, None, Window(0.0, samples / 16_000, np.zeros(samples, np.float32)))
+def piece(samples: int) -> WindowRead:
+    return WindowRead(0, None, Window(0.0, samples / 16_000, np.zeros(samples, np.float32)))
 
 
 def give_up() -> None:
@@ -136,49 +138,49 @@ def test_what_lies_ready_is_bounded_and_comes_in_order() -> None:
     """Eight readers that are much faster than who asks; some windows are longer than the budget."""
     budget, dice = 40_000, random.Random(0)
     lengths = [[dice.choice((10, 3_000, 30_000, 60_000)) for _ in range(dice.randint(0, 6))] for _ in range(80)]
-    desk, jobs = Desk(budget), iter(enumerate(lengths))
+    desk, jobs = PrefetchBuffer(budget), iter(enumerate(lengths))
 
     def read() -> None:
         while (job := desk.next(jobs)) is not None:
             for length in job[1]:
                 desk.put(job[0], piece(length))
-            desk.put(job[0], End({"flags": (str(job[0]),)}))
+            desk.put(job[0], RecordingDone({"flags": (str(job[0]),)}))
 
     threads = [threading.Thread(target=read, daemon=True) for _ in range(8)]
     for thread in threads:
         thread.start()
     for number, expected in enumerate(lengths):
         events = list(desk.take(number, give_up))
-        assert [len(event.window.samples) for event in events if isinstance(event, Piece)] == expected
-        assert events[-1] == End({"flags": (str(number),)})
+        assert [len(event.window.samples) for event in events if isinstance(event, WindowRead)] == expected
+        assert events[-1] == RecordingDone({"flags": (str(number),)})
         time.sleep(0.001)
     for thread in threads:
         thread.join(10)
         assert not thread.is_alive()
     assert desk.held == 0
-    assert 0.5 * budget < desk.most <= budget + 60_000 + readers.EVENT
+    assert 0.5 * budget < desk.most <= budget + 60_000 + prefetch.EVENT
 
 
 def test_failures_alone_fill_the_desk_too() -> None:
-    desk = Desk(10 * readers.EVENT)
+    desk = PrefetchBuffer(10 * prefetch.EVENT)
 
     def read() -> None:
         for number in range(1000):
-            desk.put(number, End({}))
+            desk.put(number, RecordingDone({}))
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     for number in range(1000):
-        assert list(desk.take(number, give_up)) == [End({})]
+        assert list(desk.take(number, give_up)) == [RecordingDone({})]
     reader.join(10)
-    assert desk.most <= 10 * readers.EVENT
+    assert desk.most <= 10 * prefetch.EVENT
 
 
 def test_who_asks_is_told_while_nothing_comes_and_readers_are_told_when_nobody_asks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(readers, "TICK_S", 0.01)
-    desk, waited = Desk(1000), list[int]()
+    monkeypatch.setattr(prefetch, "TICK_S", 0.01)
+    desk, waited = PrefetchBuffer(1000), list[int]()
 
     def lose_patience() -> None:
         waited.append(1)
@@ -227,7 +229,7 @@ def test_a_model_that_breaks_stops_all_that_works_for_it(
             embedx.extract(sounds, **options)
     assert threading.active_count() == before
     assert torch.get_num_threads() == 4
-    for decoder in decoding.IDLE:  # each waits for its next recording, or was ended
+    for decoder in decoder_process.IDLE:  # each waits for its next recording, or was ended
         assert decoder.length_of(str(sounds / "01.wav")) == 4.0
     embedx.extract(sounds, **options).close()
     embedx.extract(sounds, workers=0, window=1.0, out=tmp_path / "whole").close()
@@ -328,8 +330,8 @@ def test_the_padding_of_a_run_is_reported(write_wav: WriteWav, tmp_path: Path) -
     assert seen[-1].padding == pytest.approx((10 + 2 * 4 + 2) / 19.7)
 
 
-def lanes_of(count: int) -> list[Lane]:
-    return [Lane(extractors.load("logmel"), "cpu")] * count
+def lanes_of(count: int) -> list[Worker]:
+    return [Worker(extractors.load("logmel"), "cpu")] * count
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -341,13 +343,13 @@ def test_lanes_give_results_in_order_and_take_few_jobs_ahead(count: int) -> None
             taken.append(job)
             yield job
 
-    def work(lane: Lane, job: int) -> int:
+    def work(lane: Worker, job: int) -> int:
         time.sleep(dice.uniform(0, 0.002))
         return job * job
 
     for done, (job, result) in enumerate(run_in_order(lanes_of(count), work, jobs())):
         assert (job, result) == (done, done * done)
-        assert len(taken) - done <= (1 if count == 1 else lanes.AHEAD * count)
+        assert len(taken) - done <= (1 if count == 1 else embedding.workers.AHEAD * count)
     assert len(taken) == 50
     assert torch.get_num_threads() == threads
     with ThreadPoolExecutor() as later:
@@ -363,7 +365,7 @@ def test_lanes_work_at_once_and_each_on_one_job() -> None:
 def test_what_the_work_raises_comes_in_its_place_and_the_rest_is_dropped() -> None:
     started: list[int] = []
 
-    def work(lane: Lane, job: int) -> int:
+    def work(lane: Worker, job: int) -> int:
         started.append(job)
         return 1 // (job - 7)
 
@@ -371,7 +373,7 @@ def test_what_the_work_raises_comes_in_its_place_and_the_rest_is_dropped() -> No
     assert [job for job, _ in islice(results, 7)] == list(range(7))
     with pytest.raises(ZeroDivisionError):
         next(results)
-    assert len(started) <= 8 + lanes.AHEAD * 2
+    assert len(started) <= 8 + embedding.workers.AHEAD * 2
 
 
 @pytest.mark.parametrize("name", ["hubert", "wavlm", "hubert-batch-norm", "whisper"])
@@ -388,6 +390,6 @@ def test_a_copy_for_another_device_gives_the_same(name: str, checkpoint: Callabl
 
 
 def test_work_is_shared_only_where_there_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "count_cores", lambda: 16)
+    monkeypatch.setattr(prefetch, "count_cores", lambda: 16)
     assert [share_work(recordings, 0) for recordings in (0, 1, 31, 32, 100, 10_000)] == [1, 1, 1, 2, 4, 16]
     assert [share_work(1, octets) for octets in (10**6, 10**8, 10**12)] == [1, 2, 16]

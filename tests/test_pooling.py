@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from embedx.pooling import POOLINGS
+from embedx.embedding.pooling import POOLINGS
 
 NUMPY: dict[str, Callable[..., Any]] = {"mean": np.mean, "sum": np.sum, "max": np.max}
 

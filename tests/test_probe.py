@@ -7,7 +7,8 @@ import pytest
 import embedx
 from embedx.errors import UsageError
 from embedx.recipe import Recipe
-from embedx.store import Recording, Row, Store
+from embedx.store.records import Recording, Row
+from embedx.store.store import Store
 
 DIM = 20
 Make = Callable[..., embedx.Collection]

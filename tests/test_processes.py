@@ -18,12 +18,13 @@ import pytest
 from numpy.typing import NDArray
 
 from embedx import extractors
-from embedx.embedder import Embedder
+from embedx.audio.windows import Window
+from embedx.embedding.embedder import Embedder
+from embedx.embedding.forward import Forward
+from embedx.embedding.gpu_process import GpuProcess, Model, RemoteWorker, work
+from embedx.embedding.workers import make_workers, run_in_order
 from embedx.errors import EmbedxError
-from embedx.lanes import make_lanes, run_in_order
-from embedx.lanes.forward import Forward
-from embedx.lanes.process import Distant, Line, Model, Process, work
-from embedx.windows import Window
+from embedx.processes.channels import Line
 
 from .test_embedder import recipe_of
 
@@ -42,8 +43,8 @@ def forward() -> Forward:
 
 
 @pytest.fixture
-def two(model: Model, forward: Forward) -> Iterator[list[Process]]:
-    processes = [Process("cpu", model, forward, 2) for _ in range(2)]
+def two(model: Model, forward: Forward) -> Iterator[list[GpuProcess]]:
+    processes = [GpuProcess("cpu", model, forward, 2) for _ in range(2)]
     yield processes
     for process in processes:
         process.process.kill()
@@ -57,15 +58,15 @@ def batches(count: int = 40) -> list[Clips]:
     return [[random.uniform(-0.5, 0.5, n).astype(np.float32) for n in some] for some in lengths]
 
 
-def lanes_of(processes: list[Process]) -> list[Distant]:
+def lanes_of(processes: list[GpuProcess]) -> list[RemoteWorker]:
     return [lane for process in processes for lane in process.lanes]
 
 
-def test_two_processes_give_what_one_gives(model: Model, forward: Forward, two: list[Process]) -> None:
-    lane = make_lanes(extractors.load(model.name, backend=model.backend), "cpu", 1)[0]
+def test_two_processes_give_what_one_gives(model: Model, forward: Forward, two: list[GpuProcess]) -> None:
+    lane = make_workers(extractors.load(model.name, backend=model.backend), "cpu", 1)[0]
     answered: set[int] = set()
 
-    def work(distant: Distant, clips: Clips) -> dict[str, NDArray[np.float32]]:
+    def work(distant: RemoteWorker, clips: Clips) -> dict[str, NDArray[np.float32]]:
         found = distant.run(forward, clips)
         answered.add(distant.process.pid)
         return found
@@ -80,7 +81,7 @@ def test_two_processes_give_what_one_gives(model: Model, forward: Forward, two: 
     assert answered == {process.process.pid for process in two}
 
 
-def test_what_is_raised_there_is_raised_here_and_the_process_goes_on(forward: Forward, two: list[Process]) -> None:
+def test_what_is_raised_there_is_raised_here_and_the_process_goes_on(forward: Forward, two: list[GpuProcess]) -> None:
     lane, clips = two[0].lanes[0], batches(1)[0]
     before = lane.run(forward, clips)
     with pytest.raises(RuntimeError, match=r"On cpu: ValueError: max\(\)"):
@@ -89,8 +90,8 @@ def test_what_is_raised_there_is_raised_here_and_the_process_goes_on(forward: Fo
     assert all(np.array_equal(before[view], after[view]) for view in before)
 
 
-def test_a_process_that_is_killed_is_named_and_nobody_waits_for_it(forward: Forward, two: list[Process]) -> None:
-    def work(lane: Distant, clips: Clips) -> None:
+def test_a_process_that_is_killed_is_named_and_nobody_waits_for_it(forward: Forward, two: list[GpuProcess]) -> None:
+    def work(lane: RemoteWorker, clips: Clips) -> None:
         lane.run(forward, clips)
 
     results = run_in_order(lanes_of(two), work, batches())
@@ -108,7 +109,7 @@ def test_a_lane_that_cannot_answer_is_heard_of(forward: Forward, monkeypatch: py
     memory = os.memfd_create("both")
     os.ftruncate(memory, mmap.PAGESIZE)
     here, there = Line(mine.detach(), memory), Line(its.detach(), memory)
-    lane = make_lanes(extractors.load("logmel"), "cpu", 1)[0]
+    lane = make_workers(extractors.load("logmel"), "cpu", 1)[0]
     thread = threading.Thread(target=work, args=(lane, there, replace(forward, layers=(0,))))
     thread.start()
     assert here.receive()[0] == {"ready": True}
@@ -131,7 +132,7 @@ def test_a_lane_that_cannot_answer_is_heard_of(forward: Forward, monkeypatch: py
 def test_a_model_that_cannot_be_loaded_there_is_an_error_here(
     change: dict[str, Any], message: str, code: int, model: Model, forward: Forward
 ) -> None:
-    process = Process("cpu", replace(model, **change), forward, 2)
+    process = GpuProcess("cpu", replace(model, **change), forward, 2)
     for lane in process.lanes:
         with pytest.raises(EmbedxError, match=message) as raised:
             lane.run(forward, batches(1)[0])
@@ -165,9 +166,9 @@ def test_a_process_ends_with_its_parent(model: Model, tmp_path: Path) -> None:
     script = f"""
 import os, signal
 from embedx.lanes.forward import Forward
-from embedx.lanes.process import Model, Process
+from embedx.lanes.process import Model, GpuProcess
 forward = Forward((0,), ("mean",), "float32", 16_000)
-process = Process("cpu", Model({model.name!r}, False, "fast", {model.weights!r}), forward, 2)
+process = GpuProcess("cpu", Model({model.name!r}, False, "fast", {model.weights!r}), forward, 2)
 import numpy as np
 process.lanes[0].run(forward, [np.zeros(16_000, np.float32)])
 print(process.process.pid, flush=True)

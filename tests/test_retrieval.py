@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from embedx.errors import UsageError
-from embedx.metrics import retrieve
+from embedx.metrics.retrieval import retrieve
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

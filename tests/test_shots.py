@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from embedx.errors import UsageError
-from embedx.shots import sample_shots
+from embedx.evaluation.few_shot import sample_shots
 
 random = np.random.default_rng(0)
 Y = np.repeat(np.arange(5), (40, 25, 9, 3, 1))

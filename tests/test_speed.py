@@ -19,20 +19,20 @@ import pytest
 import soundfile
 import torch
 
-from embedx import extractors, stopwatch
-from embedx.bench import measure_speed
-from embedx.bench.advice import advise
-from embedx.bench.pace import DECODER, LANE, Figures, Speed
-from embedx.bench.sample import Sample
-from embedx.bench.sheet import as_text
-from embedx.bench.trials import Trial
-from embedx.cli import load_command, run
+from embedx import extractors, timing
+from embedx.bench.speed.advice import advise
+from embedx.bench.speed.measure import measure_speed
+from embedx.bench.speed.result import DECODER, LANE, Figures, Speed
+from embedx.bench.speed.roofline import count_operations, measure_peak
+from embedx.bench.speed.sample import Sample
+from embedx.bench.speed.text import as_text
+from embedx.bench.speed.trials import Trial
+from embedx.cli.app import load_command, run
 from embedx.cli.speed import speed as command
-from embedx.embedder import Embedder
+from embedx.datasets.synthetic import synthesise_lengths
+from embedx.embedding.embedder import Embedder
+from embedx.embedding.workers import make_workers
 from embedx.errors import ModelError, NothingToDo, UsageError
-from embedx.lanes import make_lanes
-from embedx.limit import count_operations, measure_peak
-from embedx.synth import synthesise_lengths
 
 from .test_embedder import recipe_of, windows
 
@@ -57,29 +57,29 @@ def test_the_stopwatch_records_nothing_while_it_is_off() -> None:
     def never() -> None:
         raise AssertionError("nobody is to wait for a device that is not measured")
 
-    assert stopwatch.timed("a", never) is stopwatch.timed("b")
-    with stopwatch.timed("a", never):
-        stopwatch.add("a", 1.0)
-    with stopwatch.measure() as seconds:
+    assert timing.timed("a", never) is timing.timed("b")
+    with timing.timed("a", never):
+        timing.add("a", 1.0)
+    with timing.measure() as seconds:
         pass
-    stopwatch.add("a", 1.0)
+    timing.add("a", 1.0)
     assert seconds == {}
-    assert stopwatch.running is None
+    assert timing.running is None
 
 
 def test_the_stopwatch_adds_up_what_several_threads_do() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     def work(_: int) -> None:
-        with stopwatch.timed("sleep"):
+        with timing.timed("sleep"):
             time.sleep(0.02)
 
     finished: list[int] = []
-    with stopwatch.measure() as seconds:
+    with timing.measure() as seconds:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(work, range(8)))
-        assert list(stopwatch.timed_each("each", (time.sleep(0.01) or i for i in range(3)))) == [0, 1, 2]  # type: ignore[func-returns-value]
-        with stopwatch.timed("device", lambda: finished.append(1)):
+        assert list(timing.timed_each("each", (time.sleep(0.01) or i for i in range(3)))) == [0, 1, 2]  # type: ignore[func-returns-value]
+        with timing.timed("device", lambda: finished.append(1)):
             pass
     assert seconds["sleep"] >= 8 * 0.02
     assert 0.03 <= seconds["each"] < 0.3
@@ -88,8 +88,8 @@ def test_the_stopwatch_adds_up_what_several_threads_do() -> None:
 
 def test_stages_of_the_embedder_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that sleeps is the model, a pooling that sleeps is the pooling, however many lanes there are."""
-    from embedx.lanes import forward as module
-    from embedx.pooling import POOLINGS
+    from embedx.embedding import forward as module
+    from embedx.embedding.pooling import POOLINGS
 
     extractor = extractors.load("logmel")
     frames = extractor.frames
@@ -107,7 +107,7 @@ def test_stages_of_the_embedder_are_told_apart(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "POOLINGS", {**POOLINGS, "mean": slow_mean})
     embedder = Embedder(extractor, recipe_of(extractor, "logmel", ("mean",)), batch_seconds=2.0)
     for threads in (1, 2):
-        with stopwatch.measure() as seconds:
+        with timing.measure() as seconds:
             list(embedder.embed(windows(), threads))
         assert seconds["model"] > 2 * seconds["pooling"] > 0
         assert seconds["pooling"] >= 5 * 0.02
@@ -154,7 +154,7 @@ def test_the_peak_is_what_a_plain_product_reaches_at_least() -> None:
         torch.nn.functional.linear(x, weight)
         return time.perf_counter() - begun
 
-    peak = measure_peak(make_lanes(extractor, "cpu", threads), torch.float32)
+    peak = measure_peak(make_workers(extractor, "cpu", threads), torch.float32)
     reached = 2 * 2048 * 1024 * 1024 / min(plain() for _ in range(10))
     assert torch.get_num_threads() == threads
     assert 0.2 * reached < peak < 10 * reached  # other work on the machine may take its part of either

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedx.errors import UsageError
-from embedx.labels import Targets, read_targets
-from embedx.splits import Splits, make_splits, never_split
-from embedx.store import Row
+from embedx.evaluation.splits import Splits, make_splits, never_split
+from embedx.evaluation.targets import Targets, read_targets
+from embedx.store.records import Row
 
 
 def row(i: int, path: str, label: str = "a", group: str | None = None, split: str | None = None, **meta: str) -> Row:

@@ -15,7 +15,9 @@ import pytest
 
 from embedx.errors import DiskError, LockedError, RecipeMismatch, StoreError, UsageError
 from embedx.recipe import Recipe
-from embedx.store import FILE_NAME, Recording, Row, Store, Vectors
+from embedx.store.records import Recording, Row, Vectors
+from embedx.store.schema import FILE_NAME
+from embedx.store.store import Store
 
 RECIPE = Recipe("logmel", "", "00", 16_000, (0, 1), ("mean",))
 DIM = 4

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,94 +16,112 @@ import embedx
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "embedx"
-LEVELS = {  # a module imports only from lower levels; within a level modules do not know each other
-    **dict.fromkeys(("errors",), 0),
-    **dict.fromkeys(("recipe", "disk", "headers", "metrics", "stopwatch", "collector", "child"), 1),
-    **dict.fromkeys(("audio", "pooling", "store", "index", "extractors", "heads", "shots"), 2),
-    **dict.fromkeys(("corpus", "windows", "synth", "labels", "lanes"), 3),  # corpus asks audio which files it takes
-    **dict.fromkeys(("embedder", "decoding", "difference", "hear", "tasks", "splits", "limit"), 4),
-    **dict.fromkeys(("search", "indexing", "duplicates", "interchange", "request", "readers"), 5),
-    "run": 6,
-    **dict.fromkeys(("checkup", "upkeep", "overlap"), 6),
-    "evaluation": 7,
-    **dict.fromkeys(("probe", "layers", "gain", "prediction", "suggest"), 8),
-    "training": 9,
-    "collection": 10,
-    **dict.fromkeys(("ingest", "intake"), 11),
-    "bench": 12,
-    "cli": 13,
-    **dict.fromkeys(("demo", "__main__"), 14),
+LEVELS = {  # a package imports only from lower levels; packages of one level do not import each other
+    **dict.fromkeys(("errors", "_version", "timing"), 0),
+    **dict.fromkeys(("filesystem", "processes"), 1),
+    **dict.fromkeys(("extractors", "metrics", "recipe"), 2),
+    **dict.fromkeys(("audio", "store", "heads"), 3),
+    **dict.fromkeys(("datasets", "embedding", "index"), 4),
+    **dict.fromkeys(("ingest", "search", "evaluation", "formats", "hear"), 5),
+    **dict.fromkeys(("training", "finetune"), 6),
+    "collection": 7,
+    **dict.fromkeys(("server", "bench", "engines", ""), 8),  # "" is embedx/__init__.py
+    "cli": 9,
+    "__main__": 10,
 }
-HOMES = {
-    "soundfile": {"audio", "synth", "demo"},  # the last two write
-    "soxr": {"windows"},
+HOMES = {  # foreign library -> the packages that may import it
+    "soundfile": {"audio", "datasets", "cli"},  # datasets writes the synthetic corpus, cli a clip of the demo
+    "soxr": {"audio"},
     "av": {"audio"},
     "transformers": {"extractors"},
-    "torchaudio": {"extractors", "corpus"},  # which asks it for the lists of a data set
+    "torchaudio": {"extractors", "datasets"},  # datasets asks it for the lists of a data set
     "torchvision": {"extractors"},
     "triton": {"extractors"},
-    "torch": {"extractors", "pooling", "lanes", "embedder", "hear", "heads", "limit"},
+    "torch": {"extractors", "embedding", "hear", "heads", "bench"},  # bench measures the peak of a device
     "onnx": {"heads"},
     "threadpoolctl": {"heads", "bench"},
     "sqlite3": {"store"},
     "faiss": {"index"},
-    "pyarrow": {"interchange"},
-    "datasets": {"interchange"},
-    "sklearn": {"heads", "splits"},
+    "pyarrow": {"formats"},
+    "datasets": {"formats"},
+    "sklearn": {"heads", "evaluation", "metrics"},
     "scipy": {"bench"},
     "matplotlib": {"bench"},
     "umap": {"bench"},
     "click": {"cli"},
     "tqdm": {"cli"},
 }
+FILES = sorted(PACKAGE.rglob("*.py"))
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
+parametrize_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 
 
-def room(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def package_of(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "" if first == "__init__" else first
 
 
 def imports(path: Path) -> set[tuple[str, ...]]:
-    """Return every import of a module as the parts of its name, those for type checking only left out."""
+    """Return every import of a file as the parts of its name, also those inside functions, not those for types only."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             node.body = []
-    found: set[tuple[str, ...]] = set()
+    names: set[tuple[str, ...]] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {tuple(alias.name.split(".")) for alias in node.names}
+            names |= {tuple(alias.name.split(".")) for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {(*node.module.split("."), alias.name) for alias in node.names}
-    return found
+            names |= {(*node.module.split("."), alias.name) for alias in node.names}
+    return names
 
 
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+def imported_files(path: Path) -> set[Path]:
+    """Return the files of embedx that a file imports."""
+    names = {".".join(parts) for parts in imports(path) if parts[0] == "embedx"}
+    modules = (name if name in MODULES else name.rpartition(".")[0] for name in names)
+    return {MODULES[name] for name in modules if name in MODULES} - {path}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_imports_only_from_below(path: Path) -> None:
-    mine = room(path)
+@parametrize_file
+def test_file_imports_only_from_lower_levels(path: Path) -> None:
+    mine = package_of(path)
+    assert mine in LEVELS, f"{mine} has no level"
+    for other in map(package_of, imported_files(path)):
+        assert other == mine or LEVELS[other] < LEVELS[mine], f"{mine} imports {other}"
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph = {path: imported_files(path) for path in FILES}
+    TopologicalSorter(graph).prepare()  # raises CycleError with the circle
+
+
+@parametrize_file
+def test_foreign_library_is_imported_in_its_home(path: Path) -> None:
     for name in imports(path):
-        if name[0] == "embedx" and len(name) > 1 and name[1] in LEVELS and name[1] != mine:
-            assert LEVELS[name[1]] < LEVELS[mine], f"{mine} imports {name[1]}"
+        assert package_of(path) in HOMES.get(name[0], {package_of(path)}), f"{name[0]} in {path}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_foreign_library_has_one_home(path: Path) -> None:
-    for name in imports(path):
-        assert room(path) in HOMES.get(name[0], {room(path)}), f"{name[0]} in {room(path)}"
+@pytest.mark.parametrize("path", [path for path in FILES if path.name == "__init__.py" and path.parent != PACKAGE])
+def test_init_of_a_package_defines_nothing_but_re_exports(path: Path) -> None:
+    docstring, *others = ast.parse(path.read_text(encoding="utf-8")).body
+    assert isinstance(docstring, ast.Expr)
+    for node in others:
+        is_all = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        assert isinstance(node, ast.ImportFrom) or is_all, ast.unparse(node)
 
 
-def test_every_module_is_on_the_map() -> None:
-    rooms = {room(path) for path in MODULES} - {"__main__", "demo"}
+def test_every_package_is_on_the_map() -> None:
+    names = {package_of(path) for path in FILES} - {"", "__main__", "_version"}
     assert embedx.__doc__ is not None
-    for name in rooms:
-        assert re.search(rf"\b{name}/? ", embedx.__doc__), f"{name} is not in the docstring of embedx"
+    for name in names:
+        assert re.search(rf"^    {name}/? ", embedx.__doc__, re.MULTILINE), f"{name} is not in the docstring of embedx"
 
 
 def test_what_is_exposed_is_what_all_says() -> None:
     assert sorted(embedx.__all__) == embedx.__all__
-    for name in embedx.__all__:
+    assert dir(embedx) == embedx.__all__
+    for name in set(embedx.__all__) - {"__version__"}:
         assert getattr(embedx, name).__module__.startswith("embedx.")
     assert embedx.__version__ == importlib.metadata.version("embedx")
 

@@ -13,8 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from embedx.errors import UsageError
-from embedx.heads import newton, plan
-from embedx.heads.sweep import Part, divide, select, sweep
+from embedx.heads.batched_logistic import batches, newton
+from embedx.heads.batched_logistic.sweep import Part, divide, select, sweep
 
 Array = NDArray[Any]
 CS = (0.001, 0.03, 1.0, 30.0)
@@ -176,7 +176,7 @@ def test_the_result_does_not_depend_on_order_company_or_batches(monkeypatch: pyt
     assert made.views == ("a", "b", "c") and made.accuracy.shape == (3, 5, 4)
     assert np.isnan(made.accuracy[:, 4]).all() and np.isnan(made.log_loss[:, 4]).all()
     assert (made.accuracy[:, :4, 0] == made.accuracy[:, :4, 2]).all()
-    monkeypatch.setitem(plan.BATCH, "cpu", 0)
+    monkeypatch.setitem(batches.BATCH, "cpu", 0)
     for v, (name, vectors) in enumerate(views.items()):
         for p in (3, 1):
             alone = sweep({name: vectors}, y, [parts[p]], [0.01, 1.0, 30.0], tol=1e-8, keep=["probabilities"])
@@ -194,7 +194,7 @@ def test_a_part_that_has_converged_waits_unchanged_for_the_others() -> None:
     axes = newton.find_axes(rows[0])
 
     def solve(count: int, tol: float) -> NDArray[np.float32]:
-        problem = newton.pose(rows[:count], truth[:count], torch.ones(count, 200), 5, axes)
+        problem = newton.build(rows[:count], truth[:count], torch.ones(count, 200), 5, axes)
         return np.stack([W[0].numpy() for W, _ in newton.follow(problem, [1.0, 30.0], tol)])
 
     for tol in np.logspace(-4, -1, 10):

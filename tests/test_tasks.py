@@ -11,9 +11,11 @@ import pytest
 import soundfile
 
 import embedx
-from embedx.corpus import LAYOUTS, Item, read_corpus
+from embedx.bench.protocols import PROTOCOLS
+from embedx.datasets.items import Item
+from embedx.datasets.sources import LAYOUTS, read_corpus
+from embedx.datasets.tasks import MANIFEST, TASKS, detect_task, read_task
 from embedx.errors import NothingToDo, UsageError
-from embedx.tasks import MANIFEST, PROTOCOLS, TASKS, detect_task, read_task
 
 ANN, BOB, EVE = "00f0204f", "0a7c2a8d", "ffffffff"  # speakers are the first 8 hex digits of a name
 

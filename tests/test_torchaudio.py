@@ -20,6 +20,7 @@ from embedx import extractors
 from embedx.errors import ModelError
 from embedx.extractors.base import Extractor
 from embedx.extractors.catalogue import CATALOGUE
+from embedx.extractors.weight_files import torch_cache
 
 from .test_extractors import (  # noqa: F401  the suite runs here again, over the bundles
     EXACT,
@@ -252,7 +253,7 @@ def test_a_broken_file_in_the_cache_is_named(cache: Path) -> None:
 
 
 def test_the_catalogue_looks_where_torch_does(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert extractors.torch_cache() == cache == Path(torch.hub.get_dir(), "checkpoints")
+    assert torch_cache() == cache == Path(torch.hub.get_dir(), "checkpoints")
     entries = {one.name: one for one in CATALOGUE if one.source == "torchaudio"}
     for name, entry in entries.items():
         bundle = getattr(pipelines, name)
@@ -264,7 +265,7 @@ def test_the_catalogue_looks_where_torch_does(cache: Path, monkeypatch: pytest.M
     assert entries["HUBERT_BASE"].weights() == "here"
     monkeypatch.delenv("TORCH_HOME")
     monkeypatch.setenv("XDG_CACHE_HOME", "~/elsewhere")
-    assert extractors.torch_cache() == Path(torch.hub.get_dir(), "checkpoints")
+    assert torch_cache() == Path(torch.hub.get_dir(), "checkpoints")
 
 
 # -- weights from a file -------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 import embedx
 from embedx.errors import RecipeMismatch, StoreError, UsageError
-from embedx.heads import Head
+from embedx.heads.head import Head
 from tests.test_probe import DIM, Make, clusters, make  # noqa: F401  (make is a fixture)
 
 
@@ -170,12 +170,12 @@ def test_windows_come_together_per_recording(make: Make) -> None:  # noqa: F811
     collection = make(x, labels, paths)
     collection.fit_head()
     windows = collection.predict()
-    for aggregate, together in (("mean", np.mean), ("max", np.max)):
+    for aggregate, combine in (("mean", np.mean), ("max", np.max)):
         merged = collection.predict(per="recording", aggregate=aggregate)
         assert [one.path for one in merged] == list(dict.fromkeys(paths))
         for one, scores in zip(merged, merged.proba, strict=True):
             mine = [i for i, window in enumerate(windows) if window.path == one.path]
-            assert scores == pytest.approx(together(windows.proba[mine], axis=0))
+            assert scores == pytest.approx(combine(windows.proba[mine], axis=0))
 
 
 def test_thresholds_for_a_wanted_precision_hold_on_new_rows(make: Make) -> None:  # noqa: F811

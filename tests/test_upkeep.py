@@ -13,7 +13,8 @@ import pytest
 import embedx
 from embedx.cli import run
 from embedx.errors import LockedError, NothingToDo, RecipeMismatch, UsageError
-from embedx.store import FILE_NAME, Store
+from embedx.store.schema import FILE_NAME
+from embedx.store.store import Store
 
 WriteWav = Callable[..., Path]
 

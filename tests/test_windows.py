@@ -9,9 +9,9 @@ import pytest
 import soundfile
 import soxr
 
+from embedx.audio.windows import LONG_WINDOW_S, Window, count_windows, cut, read_channels, read_windows
 from embedx.errors import AudioError
 from embedx.recipe import Recipe
-from embedx.windows import LONG_WINDOW_S, Window, count_windows, cut, read_channels, read_windows
 
 WriteWav = Callable[..., Path]
 RECIPE = Recipe("logmel", "", "", 16_000, (0,), ("mean",))

@@ -21,9 +21,9 @@ and how fast a machine is with a model::
     advice         a pace -> what would help         sheet         all of it as text
 """
 
-from embedx.bench.pace import Speed
-from embedx.bench.plan import Plan, make_plan, read_plan
+from embedx.bench.config import Plan, make_plan, read_plan
 from embedx.bench.runner import Progress, run
-from embedx.bench.speed import measure_speed
+from embedx.bench.speed.measure import measure_speed
+from embedx.bench.speed.result import Speed
 
 __all__ = ["Plan", "Progress", "Speed", "make_plan", "measure_speed", "read_plan", "run"]

@@ -12,22 +12,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.bench.plan import Dataset, Model, Plan
-from embedx.bench.table import EVERY_LAYER
+from embedx.bench.config import Dataset, Model, Plan
+from embedx.bench.results import EVERY_LAYER
+from embedx.collection.create import extract
 from embedx.errors import UsageError
-from embedx.ingest import extract
-from embedx.labels import Targets, read_targets
-from embedx.overlap import Overlap, find_overlap
+from embedx.evaluation.leakage import Overlap, find_overlap
+from embedx.evaluation.splits import Splits, make_splits
+from embedx.evaluation.targets import Targets, read_targets
+from embedx.ingest.pipeline import Progress
 from embedx.recipe import Recipe, view_name
-from embedx.run import Progress
-from embedx.splits import Splits, make_splits
-from embedx.store import Store
+from embedx.store.store import Store
 
 COLLECTIONS = "collections"
 
 
 @dataclass(frozen=True)
-class Case:
+class BenchCase:
     """A task with the vectors of one model.
 
     ids: rows of the collection [N], in an order of their own that no interrupted extraction changes.
@@ -114,7 +114,7 @@ def name_model(recipe: Recipe) -> str:
     return os.path.basename(recipe.source) if os.path.isabs(recipe.source) else recipe.source or recipe.extractor
 
 
-def open_case(plan: Plan, data: Dataset, model: str | None, folder: str) -> Case:
+def open_case(plan: Plan, data: Dataset, model: str | None, folder: str) -> BenchCase:
     """Read a collection as a task.
 
     Raises:
@@ -145,7 +145,7 @@ def open_case(plan: Plan, data: Dataset, model: str | None, folder: str) -> Case
             part.name: find_overlap(store, kept, x, targets, replace(splits, parts=(part,))) for part in splits.parts
         }
         contents = {path: one.content_hash for path, one in store.recordings().items()}
-    return Case(
+    return BenchCase(
         task=data.name,
         model=model or name_model(recipe),
         folder=folder,
@@ -178,7 +178,7 @@ def pick_views(plan: Plan, recipe: Recipe, folder: str) -> tuple[tuple[int, ...]
     Raises:
         UsageError: they are not in it.
     """
-    from embedx.embedder import pick_layers
+    from embedx.embedding.embedder import pick_layers
 
     missing = [one for one in plan.pooling if one not in recipe.poolings]
     if missing:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal, NamedTuple, get_args
 
+from embedx.bench.results import EVERY_LAYER, Result, Shots
 from embedx.bench.significance import LEVEL, Score, adjust, compare, summarise
-from embedx.bench.table import EVERY_LAYER, Result, Shots
 from embedx.errors import UsageError
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "map", "d_prime", "log_loss", "ece")

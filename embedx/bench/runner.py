@@ -12,17 +12,16 @@ from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from multiprocessing import get_context
 
-from embedx import __version__
-from embedx.bench.cases import Case, collect, load_vectors, open_case
-from embedx.bench.evidence import note_run
-from embedx.bench.fits import compute
-from embedx.bench.jobs import Job
-from embedx.bench.keepsakes import keep_maps, keep_predictions
-from embedx.bench.plan import Plan
-from embedx.bench.table import EVERY_LAYER, Key, Result, extend_table, key, read_table
-from embedx.disk import make_folder
+from embedx._version import __version__
+from embedx.bench.artifacts import note_run
+from embedx.bench.cases import BenchCase, collect, load_vectors, open_case
+from embedx.bench.config import Plan
+from embedx.bench.fits import FitJob, compute
+from embedx.bench.keep_best import keep_maps, keep_predictions
+from embedx.bench.results import EVERY_LAYER, Key, Result, extend_table, key, read_table
 from embedx.errors import EmbedxError, Interrupted
-from embedx.run import Progress as Extraction
+from embedx.filesystem.atomic import make_folder
+from embedx.ingest.pipeline import Progress as Extraction
 
 WRITE_SECONDS = 3.0  # between two writings of the table, or
 WRITE_SHARE = 10  # so many times what the last one took, where the table is long
@@ -62,7 +61,7 @@ def run(
     """Run a benchmark, and return the results that the plan asks for, whether made now or before.
 
     Args:
-        plan: see `embedx.bench.plan.make_plan`. With more than one job in a script of your own, call this under
+        plan: see `embedx.bench.config.make_plan`. With more than one job in a script of your own, call this under
             `if __name__ == "__main__":`, as processes of Python need it.
         on_progress: called whenever something is done.
         interrupted: asked now and then; the number of a signal ends the run once the fits in hand are written.
@@ -98,7 +97,7 @@ def run(
     return [table[one] for job in wanted for part in job.parts if (one := job.key(part)) in table]
 
 
-def open_cases(plan: Plan, report: Report, failures: list[str], interrupted: Callable[[], int]) -> Iterator[Case]:
+def open_cases(plan: Plan, report: Report, failures: list[str], interrupted: Callable[[], int]) -> Iterator[BenchCase]:
     """Yield every task with the vectors of every model, embedded where they are not there yet.
 
     Raises:
@@ -120,7 +119,7 @@ def open_cases(plan: Plan, report: Report, failures: list[str], interrupted: Cal
             yield open_case(plan, data, model.name if model else None, folder)
 
 
-def list_jobs(plan: Plan, cases: Iterable[Case]) -> Iterator[Job]:
+def list_jobs(plan: Plan, cases: Iterable[BenchCase]) -> Iterator[FitJob]:
     """Yield every job of a plan; those that read the same vectors follow each other.
 
     A head that reads all layers is left out where there is one layer. All rows are drawn in one way only, so seeds
@@ -135,10 +134,10 @@ def list_jobs(plan: Plan, cases: Iterable[Case]) -> Iterator[Job]:
                         continue
                     for shots in plan.shots:
                         for seed in range(plan.seeds if shots != "all" or head.random else 1):
-                            yield Job(case, layer, pooling, head, shots, seed, parts, os.fspath(plan.out))
+                            yield FitJob(case, layer, pooling, head, shots, seed, parts, os.fspath(plan.out))
 
 
-def what_is_missing(job: Job, table: dict[Key, Result]) -> Job:
+def what_is_missing(job: FitJob, table: dict[Key, Result]) -> FitJob:
     """Return a job without the parts that the table has, made of the same vectors, rows, labels and splits."""
     recipe = job.case.recipe_of(job.layer).fingerprint
     asked = {part: table.get(job.key(part)) for part in job.parts}
@@ -177,7 +176,7 @@ class Writer:
 
 
 def execute(
-    jobs: list[Job], processes: int, interrupted: Callable[[], int]
+    jobs: list[FitJob], processes: int, interrupted: Callable[[], int]
 ) -> Iterator[tuple[list[Result], list[str]]]:
     """Yield what the jobs make, in the order in which they are done.
 
@@ -190,7 +189,7 @@ def execute(
             stop(interrupted())
             yield compute(job)
         return
-    with one_thread_each(), ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn"), deaf) as pool:
+    with one_thread_each(), ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn"), ignore_sigint) as pool:
         left = {pool.submit(compute, job) for job in jobs}
         try:
             while left:
@@ -215,7 +214,7 @@ def stop(number: int) -> None:
         raise Interrupted("Stopped; what was fitted is in the table. The same command goes on from here.", number)
 
 
-def deaf() -> None:
+def ignore_sigint() -> None:
     """Leave Ctrl-C, which the terminal sends to every process, to the one that writes the table."""
     import signal
 
@@ -236,7 +235,7 @@ def one_thread_each() -> Iterator[None]:
             os.environ["OMP_NUM_THREADS"] = old
 
 
-def note(plan: Plan, cases: list[Case], command: str) -> None:
+def note(plan: Plan, cases: list[BenchCase], command: str) -> None:
     """Say beside the table how it was made."""
     pairs: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for case in cases:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embedx.cli.extract import EMIT_SECONDS, Signals, emit
 from embedx.cli.output import Heading, Sectioned, deliver
+from embedx.cli.progress import EMIT_SECONDS, Signals, emit
 from embedx.cli.speed import speed
 from embedx.errors import EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
-    from embedx.bench import Progress
+    from embedx.bench.runner import Progress
 
 NAMED_FAILURES = 5  # that the end of a run names
 FORMATS = click.Choice(["table", "markdown", "csv", "json"])
@@ -109,8 +109,9 @@ def probe(config: str | None, metric: str | None, form: str, top: int, no_report
     made inside the training rows. Results are added to FOLDER/results.csv, and what is there already is not done
     again: the same command goes on after a stop. Leaderboards go to stdout, a report to FOLDER/report.html.
     """
-    from embedx.bench import make_plan, read_plan, run
-    from embedx.bench.table import read_table
+    from embedx.bench.config import make_plan, read_plan
+    from embedx.bench.results import read_table
+    from embedx.bench.runner import run
 
     given: dict[str, Any] = {
         name: list(value) if isinstance(value, tuple) else value for name, value in options.items()
@@ -150,9 +151,9 @@ def report(folder: str, metric: str | None, form: str, top: int) -> None:
 def show_results(folder: Path, metric: str | None, form: str, top: int, page: bool) -> None:
     """Print the leaderboards of a folder, and write its report where matplotlib is there."""
     from embedx.bench.leaderboard import boards
-    from embedx.bench.listing import list_boards
-    from embedx.bench.report import write_report
-    from embedx.bench.table import read_table
+    from embedx.bench.report.build import write_report
+    from embedx.bench.report.tables import list_boards
+    from embedx.bench.results import read_table
 
     deliver(list_boards(boards(read_table(folder), metric), form, top=top), None)  # type: ignore[arg-type]
     if page and importlib.util.find_spec("matplotlib") is None:

@@ -29,7 +29,7 @@ def duplicates(collection: str, form: str, output: str | None, **options: Any) -
     A group is what hangs together by pairs: with members, and the lowest and highest cosine inside. Silence is left
     out, and so are, without --within, the windows of one recording among each other.
     """
-    from embedx.collection import Collection
+    from embedx.collection.collection import Collection
 
     with Collection(collection) as opened:
         found = opened.duplicates(**options)

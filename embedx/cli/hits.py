@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embedx.audio import show
 from embedx.cli.output import as_csv, as_json, as_table, short
+from embedx.filesystem.paths import display_path
 
 if TYPE_CHECKING:
-    from embedx.search import Hits
+    from embedx.search.hits import Hits
 
 FORMATS = click.Choice(["table", "json", "jsonl", "csv", "parquet", "audacity", "raven"])
 RAVEN = (  # Begin Path and File Offset let Raven find and open the recordings of a table by itself
@@ -67,7 +67,7 @@ class Lines:
         return as_table(shown, [*headings, *self.chosen])
 
     def _parquet(self) -> bytes:
-        from embedx.interchange.arrow import parquet_of
+        from embedx.formats.arrow import parquet_of
 
         lines = list(self)
         columns = {name: [as_text(line[name]) for line in lines] for name in self.fixed}
@@ -85,9 +85,10 @@ class Lines:
         for number, line in enumerate(self, start=1):
             channel = line["meta"].get("channel")
             cells = (number, "Spectrogram 1", channel + 1 if isinstance(channel, int) else 1,
-                     f"{line['start_s']:.6f}", f"{line['end_s']:.6f}", "0.0", f"{self.band_hz:.1f}", show(line["path"]),
-                     f"{line['start_s']:.6f}", f"{line['score']:.6f}", show(line["label"] or ""), line["id"],
-                     *(show(line[name]) for name in several))  # fmt: skip
+                     f"{line['start_s']:.6f}", f"{line['end_s']:.6f}", "0.0", f"{self.band_hz:.1f}",
+                     display_path(line["path"]),
+                     f"{line['start_s']:.6f}", f"{line['score']:.6f}", display_path(line["label"] or ""), line["id"],
+                     *(display_path(line[name]) for name in several))  # fmt: skip
             text.append("\t".join(map(str, cells)))
         return "\n".join(text) + "\n"
 
@@ -99,7 +100,7 @@ def label_of(line: Mapping[str, Any]) -> str:
     '0.9877 dog b.wav'
     """
     words = [f"{line['score']:.4f}", line["label"] or "", os.path.basename(line["path"])]
-    return show(" ".join(filter(None, words)))
+    return display_path(" ".join(filter(None, words)))
 
 
 def as_text(value: Any) -> Any:

@@ -50,7 +50,7 @@ def build(collection: str, as_json: bool, **options: Any) -> None:
     Scores are exact with every kind, and so are filtered searches and those for more than 100 rows. Searches by other
     processes go on meanwhile, with the index that was there before.
     """
-    from embedx.collection import Collection
+    from embedx.collection.collection import Collection
 
     with Collection(collection) as opened:
         found = opened.build_index(**options)

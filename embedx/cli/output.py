@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from embedx.audio import show
-from embedx.disk import replace_file
 from embedx.errors import UsageError
+from embedx.filesystem.atomic import replace_file
+from embedx.filesystem.paths import display_path
 
 FORMATS = click.Choice(["table", "json", "csv"])
 
@@ -93,7 +93,7 @@ def defused(cell: Any) -> Any:
     """
     if not isinstance(cell, str):
         return "" if cell is None else cell
-    text = show(cell)
+    text = display_path(cell)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
@@ -132,7 +132,7 @@ def cell(value: Any) -> str:
     """
     if value is None:
         return "-"
-    return f"{value:.4f}" if isinstance(value, float) else show(str(value))
+    return f"{value:.4f}" if isinstance(value, float) else display_path(str(value))
 
 
 def short(path: str) -> str:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embedx.audio import show
 from embedx.cli.output import Heading, Sectioned, as_csv, as_json, as_table, deliver, short
 from embedx.errors import EXIT_SOME_FAILED, UsageError
+from embedx.filesystem.paths import display_path
 
 if TYPE_CHECKING:
-    from embedx.prediction import Prediction, Predictions
+    from embedx.training.predict import Prediction, Predictions
 
 
 @click.command(
@@ -59,7 +59,7 @@ def predict(
     --precision and --recall set a threshold for each class from rows that were held out in training. What cannot be
     read is named, and never stops the rest; the exit code is then 3.
     """
-    from embedx.collection import Collection
+    from embedx.collection.collection import Collection
 
     with Collection(collection, model=model, allow_pickle=allow_pickle) as opened:
         predictions = opened.predict(list(source) or None, **options)
@@ -108,5 +108,5 @@ def audacity(some: "list[Prediction]") -> str:
         sure = dict(one.top)
         words = [f"{name} {sure[name]:.3f}" if name in sure else name for name in one.labels]
         if words:
-            lines.append(f"{one.start_s:.6f}\t{one.end_s:.6f}\t{show('; '.join(words))}\n")
+            lines.append(f"{one.start_s:.6f}\t{one.end_s:.6f}\t{display_path('; '.join(words))}\n")
     return "".join(lines)

@@ -9,8 +9,8 @@ from embedx.cli.train import head_options, learned_label, read_settings, split_o
 from embedx.errors import UsageError
 
 if TYPE_CHECKING:
-    from embedx.layers import ViewScores
-    from embedx.probe import Report
+    from embedx.evaluation.layer_sweep import ViewScores
+    from embedx.evaluation.probe import Report
 
 SWEPT = ("where", "folds", "split", "group", "leaky", "seed")  # options that a sweep takes beside the views
 
@@ -45,7 +45,7 @@ def probe(
     chosen (C, when to stop) is chosen inside the training rows of each fold. Figures come with 95 % intervals over
     groups, beside the majority class and chance.
     """
-    from embedx.collection import Collection
+    from embedx.collection.collection import Collection
 
     report: Report | ViewScores
     with Collection(collection) as opened:

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embedx.audio import show
 from embedx.cli.hits import FORMATS, Lines
 from embedx.cli.output import Heading, Sectioned, deliver
 from embedx.errors import EXIT_SOME_FAILED, AudioError, UsageError
+from embedx.filesystem.paths import display_path
 
 if TYPE_CHECKING:
-    from embedx.collection import Collection
-    from embedx.search import Answers, Hits
+    from embedx.collection.collection import Collection
+    from embedx.search.answers import Answers
+    from embedx.search.hits import Hits
 
 METRICS = click.Choice(["cosine", "ip", "l2"])
 ASKING = ("query", "id", "vector", "like", "unlike", "text")  # what --queries takes the place of
@@ -87,7 +88,7 @@ def search(
 
     What could not be read or cut is named, and never stops the rest; the exit code is then 3.
     """
-    from embedx.collection import Collection
+    from embedx.collection.collection import Collection
 
     with Collection(collection, model=model, allow_pickle=allow_pickle) as opened:
         if queries is None:
@@ -142,5 +143,5 @@ def save(answers: "Mapping[str | None, Hits]", folder: str) -> list[AudioError]:
         place = folder if query is None else os.path.join(folder, f"{number:04d}_{safe_stem(query)}")
         failures += hits.save_clips(place)
     count = sum(map(len, answers.values())) - len(failures)
-    click.echo(f"{count} clips saved in {show(folder)}", err=True)
+    click.echo(f"{count} clips saved in {display_path(folder)}", err=True)
     return failures

@@ -4,10 +4,10 @@ from typing import Any
 
 import click
 
-from embedx.cli.extract import Signals
 from embedx.cli.output import Heading, Sectioned, as_json, deliver
+from embedx.cli.progress import Signals
 from embedx.errors import EXIT_SOME_FAILED
-from embedx.extractors import BACKENDS
+from embedx.extractors.loading import BACKENDS
 
 
 @click.command(
@@ -52,8 +52,8 @@ def speed(source: tuple[str, ...], form: str, **options: Any) -> int:
     SOURCE is what `embedx extract` takes; recordings are taken evenly over it. Without it, noise of mixed lengths is
     made. The collection is written into a temporary folder (TMPDIR) and deleted.
     """
-    from embedx.bench.sheet import as_text
-    from embedx.bench.speed import measure_speed
+    from embedx.bench.speed.measure import measure_speed
+    from embedx.bench.speed.text import as_text
 
     with Signals("the batch") as signals:
         found = measure_speed(

@@ -22,7 +22,7 @@ from embedx.cli.output import FORMATS, print_json, print_rows, size
 @click.option("--format", "form", type=FORMATS, default="table", show_default=True)
 def status(collection: str, failed: bool, form: str) -> None:
     """Say what a COLLECTION holds, how it was made, and what failed."""
-    from embedx.collection import Collection
+    from embedx.collection.collection import Collection
 
     with Collection(collection) as opened:
         failures = opened.failures()

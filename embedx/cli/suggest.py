@@ -39,7 +39,7 @@ def suggest(collection: str, form: str, output: str | None, **options: Any) -> N
     Fill in the label column of the CSV and give it to `embedx label`; columns that begin with "_" are remarks. The
     next `embedx train` of the same name says what was gained.
     """
-    from embedx.collection import Collection
+    from embedx.collection.collection import Collection
 
     with Collection(collection) as opened:
         columns = opened.suggest(**options).columns()

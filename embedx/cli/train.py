@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from embedx.cli.maintenance import JSON
 from embedx.cli.output import Heading, Sectioned, deliver, print_json, print_rows
-from embedx.cli.upkeep import JSON
 from embedx.errors import UsageError
 
 if TYPE_CHECKING:
-    from embedx.heads import Head
-    from embedx.training import Trained
+    from embedx.heads.head import Head
+    from embedx.training.fit_head import Trained
 
 KINDS = click.Choice(["logistic", "mlp", "knn", "prototype", "weighted-layers"])
 CALIBRATIONS = click.Choice(["temperature", "isotonic", "none"])
@@ -126,7 +126,7 @@ def train(
     split; every choice (C, when to stop) is made inside the rows that are learned from. A head of the same name is
     replaced, and what the labels since then have brought is said.
     """
-    from embedx.collection import Collection
+    from embedx.collection.collection import Collection
 
     with Collection(collection) as opened:
         trained = opened.fit_head(learned_label(label), **options, **read_settings(settings))
@@ -158,7 +158,7 @@ def heads() -> None:
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
 def list_(collection: str, form: str) -> None:
     """List the heads of a COLLECTION, with how well they did on rows they had not seen."""
-    from embedx.collection import Collection
+    from embedx.collection.collection import Collection
 
     with Collection(collection) as opened:
         lines = [summary(name, head) for name, head in opened.heads().items()]
@@ -173,7 +173,7 @@ def list_(collection: str, form: str) -> None:
 @click.argument("name")
 def show(collection: str, name: str) -> None:
     """Print everything a head says of itself, as JSON."""
-    from embedx.collection import Collection
+    from embedx.collection.collection import Collection
 
     with Collection(collection) as opened:
         print_json(opened.head(name).to_dict())
@@ -186,7 +186,7 @@ def show(collection: str, name: str) -> None:
 @click.option("--format", "form", type=click.Choice(["onnx", "torch"]), help="[default: told from the ending]")
 def export(collection: str, name: str, out: str, form: str | None) -> None:
     """Write a head for ONNX Runtime (needs embedx[onnx]) or torch.export: vectors in, probabilities out."""
-    from embedx.collection import Collection
+    from embedx.collection.collection import Collection
 
     with Collection(collection) as opened:
         opened.head(name).export(out, format=form or ("torch" if out.endswith(".pt2") else "onnx"))
@@ -198,7 +198,7 @@ def export(collection: str, name: str, out: str, form: str | None) -> None:
 @click.argument("name")
 def rm(collection: str, name: str) -> None:
     """Delete a head; the vectors stay."""
-    from embedx.collection import Collection
+    from embedx.collection.collection import Collection
 
     with Collection(collection) as opened:
         opened.remove_head(name)
@@ -206,9 +206,9 @@ def rm(collection: str, name: str) -> None:
 
 def write_diagram(trained: "Trained", file: str) -> None:
     """Draw how often the head is right that says it is so sure, by calibrated probabilities where it has them."""
-    from embedx.bench.diagnostics import draw_reliability
-    from embedx.bench.figures import to_png
-    from embedx.metrics import Bin
+    from embedx.bench.report.diagnostics import draw_reliability
+    from embedx.bench.report.plots import to_png
+    from embedx.metrics.calibration import Bin
 
     bars = trained.metrics.get("reliability")
     if bars is None:

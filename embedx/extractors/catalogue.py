@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from embedx.extractors import VARIABLES, find_weights, torch_cache
+from embedx.extractors.names import VARIABLES
+from embedx.extractors.weight_files import find_weights, torch_cache
 
 
 @dataclass(frozen=True)

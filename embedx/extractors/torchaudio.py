@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from embedx.errors import ModelError
-from embedx.extractors import BUNDLES, torch_cache
 from embedx.extractors.base import hash_weights
 from embedx.extractors.masking import BATCH, count_frames, mask_group_norms, normalise, receptive_field
+from embedx.extractors.names import BUNDLES
+from embedx.extractors.weight_files import torch_cache
 from embedx.extractors.weights import brief, read_weights
 
 log = logging.getLogger(__name__)

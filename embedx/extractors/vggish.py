@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from embedx.errors import ModelError
-from embedx.extractors import find_weights, missing_weights, split_option
 from embedx.extractors.base import hash_weights
 from embedx.extractors.melspec import (
     FRAME_RATE,
@@ -31,6 +30,8 @@ from embedx.extractors.melspec import (
     patches,
     run_valid,
 )
+from embedx.extractors.names import split_option
+from embedx.extractors.weight_files import find_weights, missing_weights
 from embedx.extractors.weights import read_weights
 
 OFFSET = 0.01

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embedx.errors import ModelError
-from embedx.extractors import find_weights, missing_weights
 from embedx.extractors.base import hash_weights
 from embedx.extractors.melspec import FRAME_RATE, PATCH_SAMPLES, SAMPLE_RATE, LogMel, count_patches, patches, run_valid
+from embedx.extractors.weight_files import find_weights, missing_weights
 
 HOP = 48  # frames between patches
 OFFSET = 0.001

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.errors import UsageError
-from embedx.heads.forward import Floats, to_probabilities
-from embedx.heads.preparation import Array, Arrays
+from embedx.heads.inference import Floats, to_probabilities
+from embedx.heads.preprocessing import Array, Arrays
 
 METHODS = ("temperature", "isotonic")
 COLDEST, HOTTEST = 1e-3, 1e3  # temperatures: cosines of prototypes need about 0.05, an overfitted network 10

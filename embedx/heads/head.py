@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from embedx.errors import RecipeMismatch, UsageError
 from embedx.heads.calibration import calibrate, fit_calibration
-from embedx.heads.forward import Floats, make_logits, to_probabilities
-from embedx.heads.preparation import Array, Arrays
-from embedx.heads.saving import read_head, write_head
+from embedx.heads.files import read_head, write_head
+from embedx.heads.fitted import FittedHead, to_plain
+from embedx.heads.inference import Floats, make_logits, to_probabilities
+from embedx.heads.preprocessing import Array, Arrays
 from embedx.heads.thresholds import operating_points, pick_thresholds
 
 if TYPE_CHECKING:
@@ -30,36 +31,8 @@ log = logging.getLogger("embedx")
 
 
 @dataclass(frozen=True, eq=False)
-class Head:
-    """A fitted classifier.
-
-    Args:
-        kind: one of `embedx.heads.KINDS`.
-        classes: their names, in the order of the columns of probabilities.
-        multilabel: whether a row may have several labels, or none.
-        views: the views that it was fitted on: one, or those of weighted-layers in their order.
-        recipe: how its vectors were made, `Recipe` as a dictionary; None if that is not known.
-        arrays: the numbers of the steps ("step0.mean", ...) and of the classifier ("weight" [C, D], "bias" [C], ...).
-        settings: what it was fitted with and what was chosen; "input" is the shape of a row, "steps" their number.
-        metrics: how well it did, as the caller measured it.
-
-    Mappings are kept as JSON keeps them: tuples become lists, and a number that is not finite becomes None.
-    """
-
-    kind: str
-    classes: tuple[str, ...]
-    multilabel: bool
-    views: tuple[str, ...] = ()
-    recipe: Mapping[str, Any] | None = None
-    arrays: Arrays = field(default_factory=dict, repr=False)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    def __post_init__(self) -> None:
-        for name in ("classes", "views"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("recipe", "settings", "metrics"):
-            object.__setattr__(self, name, to_plain(getattr(self, name)))
+class Head(FittedHead):
+    """A fitted classifier: predicts, saves and exports itself; see `FittedHead` for its attributes."""
 
     # -- predicting ----------------------------------------------------------------------------------------------------
 
@@ -212,7 +185,7 @@ class Head:
         Raises:
             UsageError: the calibration that is asked for is missing, or is isotonic, which no module has.
         """
-        from embedx.heads.module import HeadModule
+        from embedx.heads.torch_module import HeadModule
 
         return HeadModule(self, calibrated)
 
@@ -224,7 +197,7 @@ class Head:
             ModelError: the package onnx is not installed.
             DiskError: the file cannot be written.
         """
-        from embedx.heads.exchange import write_exchange
+        from embedx.heads.export import write_exchange
 
         write_exchange(self, Path(path), format, calibrated)
 
@@ -237,25 +210,3 @@ class Head:
         """Return all arrays, those of one part in place of the old ones."""
         others = {name: array for name, array in self.arrays.items() if not name.startswith(part + ".")}
         return others | {f"{part}.{name}": array for name, array in learned.items()}
-
-
-def to_plain(value: Any) -> Any:
-    """Return a value as JSON keeps it.
-
-    >>> to_plain({"a": (1, np.float32(0.5)), "b": float("nan"), "c": np.arange(2)})
-    {'a': [1, 0.5], 'b': None, 'c': [0, 1]}
-
-    Raises:
-        UsageError: it has no form in JSON.
-    """
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain(one) for one in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    raise UsageError(f"A head keeps what JSON can hold, and not {value!r}.")

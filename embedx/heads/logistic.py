@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.heads.examples import ABSENT, Examples, Positions
-from embedx.heads.forward import Floats
-from embedx.heads.judging import describe_absent, make_judge
-from embedx.heads.preparation import Array, apply_chain, read_chain
+from embedx.heads.criteria import describe_absent, make_judge
+from embedx.heads.inference import Floats
+from embedx.heads.preprocessing import Array, apply_chain, read_chain
+from embedx.heads.training_data import ABSENT, Examples, Positions
 
 GRID = tuple(float(f"{C:.3g}") for C in np.logspace(-4, 2, 10))
 UNCHOSEN = 0.1  # where too few groups are there to choose
@@ -65,7 +65,7 @@ def choose_among(
 
 def sweep_path(examples: Examples, folds: Sequence[tuple[Positions, Positions]]) -> list[list[Floats]]:
     """Return logits [M, C] of the held-out rows of each fold for each C: scikit-learn's in a fraction of its time."""
-    from embedx.heads.sweep import sweep
+    from embedx.heads.batched_logistic.sweep import sweep
 
     made = sweep(
         {"": examples.x}, examples.y, folds, GRID, classes=examples.classes, sample_weight=examples.weights,

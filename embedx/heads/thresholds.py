@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.errors import UsageError
-from embedx.heads.forward import Floats
-from embedx.heads.preparation import Array, Arrays
+from embedx.heads.inference import Floats
+from embedx.heads.preprocessing import Array, Arrays
 
 MOST = 200  # points of a class; more would tell apart recalls that differ by less than 0.005
 

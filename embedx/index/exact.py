@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from embedx.index.matrix import Damaged, Floats, Ids, Matrix
+from embedx.index.matrix import CorruptIndex, Floats, Ids, Matrix
+from embedx.index.vectors import unit
 
 METRICS = ("cosine", "ip", "l2")
 FEW = 20  # queries; below this a product with numpy is faster than faiss, and nothing has to be imported
@@ -59,7 +60,7 @@ def score_proposed(matrix: Matrix, queries: Floats, proposed: Ids, metric: str) 
     """Return the exact scores [Q, M] of ids [Q, M] that were proposed for each query; of -1, no id, minus infinity.
 
     Raises:
-        Damaged: an id is none of the matrix.
+        CorruptIndex: an id is none of the matrix.
     """
     scores = np.full(proposed.shape, -np.inf, np.float32)
     at_once = max(1, CHUNK // max(1, proposed.shape[1]))
@@ -68,7 +69,7 @@ def score_proposed(matrix: Matrix, queries: Floats, proposed: Ids, metric: str) 
         valid = some >= 0
         positions = matrix.positions(some[valid])
         if len(positions) != valid.sum():
-            raise Damaged("a row is proposed that is not there")
+            raise CorruptIndex("a row is proposed that is not there")
         ends = np.cumsum(valid.sum(axis=1))[:-1]
         vectors = np.split(matrix.take(positions), ends)
         pairs = zip(queries[start : start + at_once], vectors, strict=True)
@@ -114,13 +115,3 @@ def merge(found: list[tuple[Floats, Ids]], k: int) -> tuple[Floats, Ids]:
     ids = np.concatenate([ids for _, ids in found], axis=1)
     order = np.lexsort((ids, -scores), axis=1)[:, :k]
     return np.take_along_axis(scores, order, 1), np.take_along_axis(ids, order, 1)
-
-
-def unit(vectors: Floats) -> Floats:
-    """Scale vectors [N, D] to length 1; a zero vector stays zero, and is like nothing.
-
-    >>> unit(np.array([[3.0, 4.0], [0.0, 0.0]], np.float32)).tolist()
-    [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
-    """
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.ascontiguousarray(vectors / np.where(lengths == 0, 1, lengths), np.float32)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.disk import sync_folder
 from embedx.errors import DiskError
+from embedx.filesystem.atomic import sync_folder
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -23,7 +23,7 @@ Floats = NDArray[np.float32]
 BLOCK = 256  # rows to a checksum: 0.8 MB of 768 float32, what the re-ranking of one candidate reads at worst
 
 
-class Damaged(Exception):
+class CorruptIndex(Exception):
     """A derived file is not what was written; it is to be built anew."""
 
 
@@ -73,7 +73,7 @@ class Matrix:
         """Compare blocks with their checksums.
 
         Raises:
-            Damaged: one differs.
+            CorruptIndex: one differs.
         """
         if self._sums is None or not len(blocks):
             return
@@ -88,7 +88,7 @@ class Matrix:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 good = all(pool.map(sound, blocks.tolist()))
         if not good:
-            raise Damaged("the checksum of a block differs")
+            raise CorruptIndex("the checksum of a block differs")
         self._unchecked[blocks] = False
 
 
@@ -137,7 +137,7 @@ def read_matrix(folder: Path, note: dict[str, Any]) -> Matrix:
     """Map what `write_matrix` wrote.
 
     Raises:
-        Damaged: a file is missing, or is not what the note says.
+        CorruptIndex: a file is missing, or is not what the note says.
     """
     try:
         head = npy_header(note["rows"], note["dim"])
@@ -146,10 +146,10 @@ def read_matrix(folder: Path, note: dict[str, Any]) -> Matrix:
             sound = file.read(len(head)) == head and os.fstat(file.fileno()).st_size == len(head) + vectors.nbytes
         stored = (folder / note["ids"]).read_bytes()
         if not sound or zlib.crc32(stored) != note["ids_sum"]:
-            raise Damaged("a file is not what was written")
+            raise CorruptIndex("a file is not what was written")
         return Matrix(np.load(io.BytesIO(stored)), vectors.view(np.ndarray), np.array(note["sums"], np.uint32))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Damaged(str(error)) from error
+        raise CorruptIndex(str(error)) from error
 
 
 def npy_header(rows: int, dim: int) -> bytes:

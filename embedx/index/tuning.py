@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from embedx.index.approximate import FEWEST, AnnIndex, cut, make_structure
 from embedx.index.exact import nearest, score_proposed
-from embedx.index.kinds import FEWEST, Structure, cut, make_structure
 from embedx.index.matrix import Floats, Ids, Matrix
 
 TUNED = (10, 100)  # a search for k rows uses the setting of the first that is no smaller; beyond, it is exact
@@ -25,7 +25,7 @@ Setting = dict[str, Any]  # breadth, candidates, recall
 
 def build_structure(
     kind: str, matrix: Matrix, metric: str, recall: float
-) -> tuple[Structure | None, dict[str, Setting]]:
+) -> tuple[AnnIndex | None, dict[str, Setting]]:
     """Make a structure over a matrix, and return it with its setting for every k (as text) that reaches the recall.
 
     None comes back in its place if too few rows have a direction at all.
@@ -44,7 +44,7 @@ def build_structure(
 
 
 def tune(
-    structure: Structure, matrix: Matrix, metric: str, queries: Floats, truth: Floats, recall: float
+    structure: AnnIndex, matrix: Matrix, metric: str, queries: Floats, truth: Floats, recall: float
 ) -> dict[str, Setting]:
     """Return the cheapest setting that reaches the recall, for every k where there is one.
 

@@ -7,7 +7,7 @@ None and has a note; nothing here warns, and nothing knows a store, a head or a 
 
 from embedx.metrics.bootstrap import Figure
 from embedx.metrics.calibration import Bin, reliability
-from embedx.metrics.evaluation import evaluate
+from embedx.metrics.evaluate import evaluate
 from embedx.metrics.report import ClassMetrics, Metrics, PartMetrics
 from embedx.metrics.retrieval import retrieve
 

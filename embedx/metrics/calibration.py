@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from embedx.errors import UsageError
 from embedx.metrics.bootstrap import Ints
-from embedx.metrics.tally import divide
+from embedx.metrics.weighted_sums import divide
 
 BINS = 15  # as in most published tables
 

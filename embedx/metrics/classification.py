@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from embedx.metrics.bootstrap import Counts, Floats, Ints, count_groups
 from embedx.metrics.calibration import BINS, find_bins
 from embedx.metrics.ranking import Ranking, d_prime
-from embedx.metrics.tally import Tally, divide, mean_defined
+from embedx.metrics.weighted_sums import Tally, divide, mean_defined
 
 THRESHOLD = 0.5  # a label is predicted above it, as by scikit-learn's logistic regression
 TOPS = (3, 5)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.metrics.bootstrap import ELEMENTS, Counts, Floats, Ints
-from embedx.metrics.tally import divide
+from embedx.metrics.weighted_sums import divide
 
 NEAREST_TO_ONE = 1e-6  # d-prime is infinite at an area of 1; it is given at 1 - 1e-6, where it is 6.72
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from embedx.errors import UsageError
 from embedx.metrics.bootstrap import Figure, Floats, Ints, count_groups, make_figures, number_groups
-from embedx.metrics.tally import Tally, divide
+from embedx.metrics.weighted_sums import Tally, divide
 
 SCORES = 2**22  # at a time: 16 MB of cosines, 32 MB of what is sorted
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedx.index import Floats, Ids, VectorIndex
-from embedx.search.questions import Question
-from embedx.store import Store
+from embedx.index.matrix import Floats, Ids
+from embedx.index.vector_index import VectorIndex
+from embedx.search.queries import Query
+from embedx.store.store import Store
 
 MOST_SCORES = 1 << 23  # scores of windows that are held at a time: 32 MB of float32
 PAGE = 10_000  # rows that are read from the store at a time
@@ -35,13 +36,13 @@ class Alignment:
     query_start_s: float
 
 
-def align(store: Store, index: VectorIndex, question: Question, keep: Ids | None) -> list[Alignment]:
+def align(store: Store, index: VectorIndex, question: Query, keep: Ids | None) -> list[Alignment]:
     """Return for every recording the offset at which the windows of a query fit best, best recordings first.
 
     The shorter of query and recording lies wholly inside the longer, window on window in the order of time; the score
     is the mean over these pairs. The first and last windows of a file may overlap more than others (tail "keep").
     """
-    voices = voices_of(question)
+    voices = channels_of(question)
     allowed = index.ids if keep is None else np.intersect1d(index.ids, keep)
     tracks = tracks_of(store, np.setdiff1d(allowed, question.drop))
     best: dict[str, Alignment] = {}
@@ -50,13 +51,15 @@ def align(store: Store, index: VectorIndex, question: Question, keep: Ids | None
         for track in some:
             places = np.searchsorted(ids, track.ids)
             for voice in voices:
-                found = lay(scores[np.ix_(np.array(voice), places)], track, [question.places[i][1] for i in voice])
+                found = best_alignment(
+                    scores[np.ix_(np.array(voice), places)], track, [question.places[i][1] for i in voice]
+                )
                 if track.path not in best or found.score > best[track.path].score:
                     best[track.path] = found
     return sorted(best.values(), key=lambda one: (-one.score, one.id))
 
 
-def lay(scores: Floats, track: Track, query_starts_s: Sequence[float]) -> Alignment:
+def best_alignment(scores: Floats, track: Track, query_starts_s: Sequence[float]) -> Alignment:
     """Lay a query of windows [W] on a track [R] by the scores [W, R] of all pairs."""
     mean, window, row = best_diagonal(scores)
     last = row + min(scores.shape) - 1
@@ -84,7 +87,7 @@ def best_diagonal(scores: Floats) -> tuple[float, int, int]:
     return float(means[first]), 0, first
 
 
-def voices_of(question: Question) -> list[list[int]]:
+def channels_of(question: Query) -> list[list[int]]:
     """Return the places of the query's windows, channel by channel, in the order of time."""
     voices: dict[int | None, list[int]] = {}
     for place, (channel, _) in sorted(enumerate(question.places), key=lambda one: one[1][1]):

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from embedx.audio import read_stretch, show, wav_of
-from embedx.disk import replace_file
+from embedx.audio.excerpts import read_stretch, wav_of
 from embedx.errors import AudioError, DiskError
-from embedx.store import Row
+from embedx.filesystem.atomic import replace_file
+from embedx.filesystem.paths import display_path
+from embedx.store.records import Row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +102,9 @@ class Hits(Sequence[Hit]):
         except OSError as error:
             if isinstance(error, DiskError):
                 raise
-            raise DiskError(f"Clips cannot be written to {show(os.fspath(folder))}: {error.strerror}.") from error
+            raise DiskError(
+                f"Clips cannot be written to {display_path(os.fspath(folder))}: {error.strerror}."
+            ) from error
         return failures
 
 
@@ -125,5 +128,5 @@ def safe_stem(path: str) -> str:
     >>> safe_stem("/a/b c: d.wav")
     'b c_ d'
     """
-    stem = re.sub(r"[^\w .+-]", "_", show(os.path.splitext(os.path.basename(path))[0]))
+    stem = re.sub(r"[^\w .+-]", "_", display_path(os.path.splitext(os.path.basename(path))[0]))
     return stem.encode()[:LONGEST_STEM].decode("utf-8", "ignore")

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from embedx.errors import StoreError, UsageError
 from embedx.recipe import Recipe
 from embedx.store import filters
-from embedx.store.checking import Checked
-from embedx.store.rows import Recording, Row
+from embedx.store.checksums import Checked
+from embedx.store.records import Recording, Row
 from embedx.store.schema import FILE_NAME, vector_sum
 
 BLOCK = 2048  # rows that are read at a time: 6 MB of 768 float32

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from embedx.disk import make_folder, sync_folder
 from embedx.errors import DiskError, LockedError, StoreError, UsageError
+from embedx.filesystem.atomic import make_folder, sync_folder
 from embedx.recipe import Recipe, view_name
 from embedx.store.lock import LOCK_NAME, Lock
 

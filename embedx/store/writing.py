@@ -7,11 +7,11 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from embedx.store.inspection import Finding
+from embedx.store.integrity import Issue
 from embedx.store.lock import Lock
-from embedx.store.mending import column_kinds, mend
 from embedx.store.reading import LISTED, Reader, listed
-from embedx.store.rows import Recording, Row, Vectors
+from embedx.store.records import Recording, Row, Vectors
+from embedx.store.repair import column_kinds, mend
 from embedx.store.schema import changed, checksum, count_added, explained, fill_sums, vector_sum
 
 
@@ -124,7 +124,7 @@ class Writer(Reader):
             self._grow()
             self._set("rewritten", str(self.generation))
 
-    def mend(self, findings: Sequence[Finding]) -> list[str]:
+    def mend(self, findings: Sequence[Issue]) -> list[str]:
         """Set right what can be without the recordings; return those that had to be taken out. See `mending`."""
         with self._transaction():
             removed = mend(self._db, findings)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from embedx.cli import COMMANDS
+from embedx.cli.app import COMMANDS
 from tests.reliability.oracle import Contents, alike, examine
 from tests.reliability.shim import Nursery
 

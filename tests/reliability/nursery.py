@@ -19,8 +19,9 @@ import wave
 from typing import Any
 
 MODULES = (
-    "embedx.cli.extract embedx.cli.upkeep embedx.ingest embedx.embedder embedx.extractors.logmel embedx.search "
-    "embedx.collection faiss pandas soundfile soxr sqlite3"
+    "embedx.cli.extract embedx.cli.maintenance embedx.ingest.extract embedx.embedding.embedder "
+    "embedx.extractors.logmel embedx.search "
+    "embedx.collection.collection faiss pandas soundfile soxr sqlite3"
 )
 
 
@@ -102,7 +103,8 @@ def obey(order: dict[str, Any], counter: int) -> int:
 
 def lend_decoder(counter: int) -> None:
     """Give the child a process that decodes, forked with all modules where a new one takes 0.3 s to import them."""
-    decoding: Any = importlib.import_module("embedx.decoding")
+    decoding: Any = importlib.import_module("embedx.audio.decoder_process")
+    channels: Any = importlib.import_module("embedx.processes.channels")
     mine, its = socket.socketpair()
     child = os.fork()
     if not child:
@@ -114,7 +116,7 @@ def lend_decoder(counter: int) -> None:
     its.close()
     mine.settimeout(decoding.TICK_S)
     decoder = decoding.Decoder()
-    decoder.process, decoder.wire, decoder.owner = Forked(child), decoding.Wire(mine), os.getpid()
+    decoder.process, decoder.wire, decoder.owner = Forked(child), channels.Wire(mine), os.getpid()
     decoder.wire.receive(0, decoding.HANG_S)
     decoding.IDLE[:] = [decoder]
 

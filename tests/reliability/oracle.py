@@ -8,20 +8,22 @@ from pathlib import Path
 import numpy as np
 
 import embedx
-from embedx import checkup
-from embedx.store import FILE_NAME, Row, Store
+from embedx.collection import verify
 from embedx.store.lock import LOCK_NAME
+from embedx.store.records import Row
+from embedx.store.schema import FILE_NAME
+from embedx.store.store import Store
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOutPredictions:
     """A row with its vectors, as bytes of float32."""
 
     row: Row
     vectors: Mapping[str, bytes]  # view -> vector
 
 
-Contents = dict[str, list[Held]]  # path of a recording -> its rows; empty where it failed
+Contents = dict[str, list[HeldOutPredictions]]  # path of a recording -> its rows; empty where it failed
 
 
 def examine(folder: Path, *, torn: bool = False) -> Contents:
@@ -32,7 +34,7 @@ def examine(folder: Path, *, torn: bool = False) -> Contents:
     """
     if not (folder / FILE_NAME).exists():
         return {}
-    findings = [one for one in checkup.examine(folder) if not (torn and one.place.endswith(("-wal", LOCK_NAME)))]
+    findings = [one for one in verify.examine(folder) if not (torn and one.place.endswith(("-wal", LOCK_NAME)))]
     assert not findings, findings
     with Store(folder) as store:
         recordings = store.recordings()
@@ -45,7 +47,7 @@ def examine(folder: Path, *, torn: bool = False) -> Contents:
                 vectors[number][view] = vector.tobytes()
     contents: Contents = {path: [] for path in recordings}
     for row in rows:
-        contents[row.path].append(Held(row, vectors[row.id]))
+        contents[row.path].append(HeldOutPredictions(row, vectors[row.id]))
     for path, recording in recordings.items():
         assert bool(recording.reason) != bool(contents[path]), f"{path}: neither failed nor embedded"
     return contents
@@ -71,7 +73,7 @@ def differ(found: Contents, after: Contents) -> str:
     return ""
 
 
-def alike(some: list[Held] | None, others: list[Held] | None) -> bool:
+def alike(some: list[HeldOutPredictions] | None, others: list[HeldOutPredictions] | None) -> bool:
     """Tell whether rows of a recording are the same but for their ids, and the vectors within 1e-6."""
     if some is None or others is None or len(some) != len(others):
         return some is others

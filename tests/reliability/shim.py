@@ -17,9 +17,9 @@ HERE = Path(__file__).parent
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 # A commit after every third recording instead of every 256th, and a line of progress for each: the corpus is small.
 OFTEN = {
-    "embedx.run.COMMIT_CLIPS": 3,
-    "embedx.upkeep.COMMIT_RECORDINGS": 3,
-    "embedx.cli.extract.EMIT_SECONDS": 0.0,
+    "embedx.ingest.pipeline.COMMIT_CLIPS": 3,
+    "embedx.collection.merge.COMMIT_RECORDINGS": 3,
+    "embedx.cli.progress.EMIT_SECONDS": 0.0,
 }
 DIE = 0  # in place of an errno
 

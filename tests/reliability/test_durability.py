@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from embedx.store import FILE_NAME
+from embedx.store.schema import FILE_NAME
 from tests.reliability.conftest import Nurseries
 from tests.reliability.deeds import DEEDS, Scene, stage
 from tests.reliability.journal import Call, Disk, acknowledged, read_journal

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from embedx.store import FILE_NAME
+from embedx.store.schema import FILE_NAME
 from tests.reliability.conftest import Nurseries
 from tests.reliability.deeds import DEEDS, OPTIONS, Scene, stage
 from tests.reliability.oracle import complain, differ, examine, misled

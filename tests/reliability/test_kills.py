@@ -31,7 +31,7 @@ from tests.reliability.shim import DIE, OFTEN, Fault, Nursery, Outcome, environm
 
 KILLS = int(os.environ.get("EMBEDX_KILLS", "100"))
 REAL_KILLS = max(4, KILLS // 20)  # by the command line as a user types it, which takes seconds to start
-ALWAYS = OFTEN | {"embedx.run.COMMIT_CLIPS": 1}
+ALWAYS = OFTEN | {"embedx.ingest.pipeline.COMMIT_CLIPS": 1}
 LOCKED = 4
 
 

@@ -1,0 +1,233 @@
+"""Windows: a clip -> resampled, cut into slices of mono float32 at the extractor's rate.
+
+Everything runs on streams, so the memory that a recording takes is bounded by its window, not by its length.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from embedx.audio.decode import Clip, Samples, decode
+from embedx.errors import AudioError
+from embedx.filesystem.paths import display_path
+from embedx.recipe import Recipe
+from embedx.timing import timed, timed_each
+
+LONG_WINDOW_S = 10.0  # what is too long to be taken whole is cut into windows of this length
+TRIM_FRAME_S, TRIM_DB = 0.025, 40.0  # silence is what lies this far below the loudest frame of this length
+TAILS, CHANNELS = ("keep", "pad", "drop"), ("mean", "first", "each")
+SILENT = 2.0**-15  # below one step of 16 bit everywhere
+
+
+@dataclass(frozen=True)
+class Window:
+    """A slice of a clip: samples [S] at the asked rate, its place in the recording in seconds, and flags."""
+
+    start_s: float
+    end_s: float
+    samples: Samples
+    flags: tuple[str, ...] = ()
+
+
+def read_windows(
+    path: str, recipe: Recipe, start_s: float = 0.0, end_s: float | None = None, channel: int | None = None
+) -> tuple[Clip, Iterator[Window]]:
+    """Open a recording and return it with an iterator over its windows, or those of the stretch start_s to end_s.
+
+    Windows start every `hop_s` seconds of the recipe. `tail` says what becomes of the rest behind the last whole one:
+    by default a window that ends where the audio ends. Without `window_s` the stretch is one window up to `whole_s`,
+    else windows of 10 s. What is shorter than a window is one window of its own length ("pad": filled up with zeros).
+    `channel` takes one channel instead of what the recipe says.
+
+    Raises:
+        AudioError: the file is missing, no regular file, not audio, empty or broken (also while iterating).
+    """
+    if recipe.max_seconds is not None:
+        end_s = start_s + recipe.max_seconds if end_s is None else min(end_s, start_s + recipe.max_seconds)
+    if channel is None and recipe.channels == "first":
+        channel = 0
+    if recipe.trim_silence:
+        start_s, end_s = loud_stretch(path, recipe.sample_rate, start_s, end_s, channel)
+    with timed("decode"):
+        clip, blocks = decode(path, start_s, channel)
+    return clip, windows_of(clip, blocks, recipe, start_s, end_s)
+
+
+def read_channels(
+    path: str, recipe: Recipe, start_s: float = 0.0, end_s: float | None = None
+) -> Iterator[tuple[Clip, int | None, Window]]:
+    """Yield (clip, channel, window), channel after channel where the recipe asks for each; else the channel is None."""
+    clip, windows = read_windows(path, recipe, start_s, end_s, channel=0 if recipe.channels == "each" else None)
+    if recipe.channels != "each":
+        yield from ((clip, None, window) for window in windows)
+        return
+    yield from ((clip, 0, window) for window in windows)
+    for channel in range(1, clip.channels):
+        clip, windows = read_windows(path, recipe, start_s, end_s, channel)
+        yield from ((clip, channel, window) for window in windows)
+
+
+def windows_of(
+    clip: Clip, blocks: Iterator[Samples], recipe: Recipe, start_s: float, end_s: float | None
+) -> Iterator[Window]:
+    """Resample, take the stretch, cut, and name each window by its place; see `read_windows`."""
+    rate, found = recipe.sample_rate, False
+    for start, samples in pieces_of(clip, samples_of(clip, blocks, rate, start_s, end_s), recipe):
+        found = True
+        if not np.isfinite(samples).all():
+            raise AudioError(
+                "non-finite", f"{display_path(clip.path)} holds samples that are not numbers (NaN or infinity)."
+            )
+        flags = ["silent"] if float(np.abs(samples).max()) < SILENT else []
+        begin = round(start_s * rate) + start
+        end = begin + len(samples)
+        if recipe.tail == "pad" and recipe.window_s and len(samples) < round(recipe.window_s * rate):
+            samples = np.pad(samples, (0, round(recipe.window_s * rate) - len(samples)))
+            flags.append("padded")
+        yield Window(begin / rate, end / rate, samples, tuple(flags))
+    if found:
+        return
+    if not clip.duration_s:
+        raise AudioError("empty", f"{display_path(clip.path)} holds no samples.")
+    if start_s >= clip.duration_s:
+        raise AudioError(
+            "outside", f"{display_path(clip.path)} is {clip.duration_s:g} s long: it has nothing at {start_s:g} s."
+        )
+    raise AudioError(
+        "too-short",
+        f"{display_path(clip.path)} is shorter than a window of {recipe.window_s:g} s, and the tail is dropped.",
+    )
+
+
+def pieces_of(clip: Clip, stretch: Iterator[Samples], recipe: Recipe) -> Iterator[tuple[int, Samples]]:
+    """Cut a stretch as the recipe says, and flag a clip that was too long to be taken whole."""
+    rate = recipe.sample_rate
+    if recipe.window_s is not None:
+        window = max(1, round(recipe.window_s * rate))
+        hop = window if recipe.hop_s is None else max(1, round(recipe.hop_s * rate))
+        yield from cut(stretch, window, hop, recipe.tail)
+        return
+    long_window = min(LONG_WINDOW_S, recipe.whole_s)
+    for start, samples in cut_if_long(stretch, round(recipe.whole_s * rate), round(long_window * rate)):
+        if start:
+            clip.flags.add("cut")
+        yield start, samples
+
+
+def samples_of(
+    clip: Clip, blocks: Iterator[Samples], rate: int, start_s: float, end_s: float | None
+) -> Iterator[Samples]:
+    """Resample the blocks of a clip, and take what lies between two times."""
+    skip = round(start_s * rate) - clip.first // clip.rate * rate  # first lies on a whole second
+    length = None if end_s is None else round(end_s * rate) - round(start_s * rate)
+    return take(resample(timed_each("decode", blocks), clip.rate, rate), skip, length)
+
+
+def loud_stretch(
+    path: str, rate: int, start_s: float, end_s: float | None, channel: int | None
+) -> tuple[float, float | None]:
+    """Return the stretch between the first and the last frame that are louder than 40 dB below the loudest.
+
+    Frames are 25 ms long. Where all is silent, the stretch stays as it is.
+    """
+    clip, blocks = decode(path, start_s, channel)
+    frame = max(1, round(TRIM_FRAME_S * rate))
+    levels = [
+        float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+        for _, samples in cut(samples_of(clip, blocks, rate, start_s, end_s), frame, frame, "pad")
+    ]
+    loud = np.flatnonzero(np.array(levels) > max(levels, default=0.0) * 10 ** (-TRIM_DB / 20))
+    if not len(loud):
+        return start_s, end_s
+    last = start_s + (int(loud[-1]) + 1) * frame / rate
+    return start_s + int(loud[0]) * frame / rate, last if end_s is None else min(last, end_s)
+
+
+def resample(blocks: Iterable[Samples], rate: int, target: int) -> Iterator[Samples]:
+    """Resample a stream with soxr HQ; the sum of the blocks equals resampling all at once."""
+    if rate == target:
+        yield from blocks
+        return
+    import soxr
+
+    stream = soxr.ResampleStream(rate, target, 1, dtype="float32", quality="HQ")
+    for block in chain(blocks, [None]):
+        with timed("resample"):
+            piece = stream.resample_chunk(np.zeros(0, np.float32) if block is None else block, last=block is None)
+        yield piece
+
+
+def take(blocks: Iterable[Samples], skip: int, length: int | None) -> Iterator[Samples]:
+    """Drop `skip` samples from a stream, then pass on `length` (None: all that follow).
+
+    >>> [block.tolist() for block in take([np.arange(4), np.arange(4, 8)], skip=3, length=3)]
+    [[3], [4, 5]]
+    """
+    for block in blocks:
+        kept = block[skip:]
+        skip = max(0, skip - len(block))
+        if length is not None:
+            kept = kept[:length]
+            length -= len(kept)
+        if len(kept):
+            yield kept
+        if length == 0:
+            return
+
+
+def cut(blocks: Iterable[Samples], window: int, hop: int, tail: str = "keep") -> Iterator[tuple[int, Samples]]:
+    """Cut a stream into (start, samples [window]) every `hop` samples.
+
+    What is left behind the last whole window becomes, by `tail`: "keep", a window that ends where the stream ends;
+    "pad", a shorter one (the caller pads it); "drop", nothing.
+
+    >>> [(start, w.tolist()) for start, w in cut([np.arange(3), np.arange(3, 8)], window=3, hop=3)]
+    [(0, [0.0, 1.0, 2.0]), (3, [3.0, 4.0, 5.0]), (5, [5.0, 6.0, 7.0])]
+    """
+    held, origin, start, covered = np.zeros(0, np.float32), 0, 0, 0
+    for block in blocks:
+        held = np.concatenate([held, block])
+        end = origin + len(held)
+        while start + window <= end:
+            yield start, held[start - origin : start - origin + window].copy()
+            covered = start + window
+            start += hop
+        needed = min(start, max(origin, end - window))  # the next window, and the last one that might end here
+        held, origin = held[needed - origin :], needed
+    end = origin + len(held)
+    if start < end and covered < end and tail != "drop":
+        last = max(0, end - window) if tail == "keep" else start
+        yield last, held[last - origin :].copy()
+
+
+def cut_if_long(blocks: Iterator[Samples], limit: int, window: int) -> Iterator[tuple[int, Samples]]:
+    """Yield a stream of up to `limit` samples whole, a longer one cut into windows."""
+    head: list[Samples] = []
+    while sum(map(len, head)) <= limit:
+        block = next(blocks, None)
+        if block is None:
+            whole = np.concatenate(head) if head else np.zeros(0, np.float32)
+            if len(whole):
+                yield 0, whole
+            return
+        head.append(block)
+    yield from cut(chain(head, blocks), window, window)
+
+
+def count_windows(duration_s: float, recipe: Recipe) -> int:
+    """Return how many windows a recording of this length has, for one channel and before any trimming.
+
+    >>> count_windows(25.0, Recipe("logmel", "", "", 16_000, (0,), ("mean",), window_s=10.0, hop_s=5.0))
+    4
+    """
+    duration_s = min(duration_s, recipe.max_seconds or duration_s)
+    if recipe.window_s is None and duration_s <= recipe.whole_s:
+        return 1
+    window = recipe.window_s or min(LONG_WINDOW_S, recipe.whole_s)
+    hop = recipe.hop_s or window
+    whole = max(0, math.floor((duration_s - window) / hop + 1e-9) + 1)
+    rest = recipe.tail != "drop" and (whole == 0 or (whole - 1) * hop + window < duration_s - 1e-9)
+    return whole + (rest and whole * hop < duration_s)

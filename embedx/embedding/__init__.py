@@ -1,0 +1,1 @@
+"""Embedding: windows -> batches of similar length -> vectors, on one or several devices."""

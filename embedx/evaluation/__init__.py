@@ -1,0 +1,1 @@
+"""Evaluation: labels, splits that leak nothing, cross-validation, probes and layer sweeps."""

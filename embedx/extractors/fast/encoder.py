@@ -1,0 +1,228 @@
+"""fast: Wav2Vec2, HuBERT and their like in a forward pass of our own; the same numbers, several times as fast.
+
+The weights are those of a loaded reference extractor, transformers' or torchaudio's; what is left out is work. Nothing
+is computed on padding: the frames of all clips lie one behind the other, [N, D], for everything but attention and the
+positional convolution. And no numbers go through memory that can be finished while they are at hand (`onednn`).
+
+Letters: B clips, S samples, T frames of a clip, N frames of all clips, C channels, D dim, H heads.
+"""
+
+import threading
+from collections.abc import Iterator
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from embedx.errors import UsageError
+from embedx.extractors import huggingface, torchaudio
+from embedx.extractors.base import Extractor
+from embedx.extractors.fast import gpu
+from embedx.extractors.fast.convolutions import Convolutions
+from embedx.extractors.fast.norms import Join, pick_join
+from embedx.extractors.fast.onednn import Layer, convolution, linear
+from embedx.extractors.fast.packing import Batched, Packing
+from embedx.extractors.masking import count_frames, normalise
+
+TYPES = ("wav2vec2", "hubert", "unispeech", "unispeech-sat")  # of transformers, built alike; DistilHuBERT is a hubert
+SUPPORTED = (
+    "Wav2Vec2 (with XLS-R), HuBERT, DistilHuBERT, UniSpeech and UniSpeech-SAT of transformers, and the bundles of "
+    "torchaudio but for WavLM"
+)
+STRETCH = 32  # frames that the positional convolution makes at a time; short clips fill few, long ones many
+BUILDING = threading.Lock()  # a network is laid out once, however many threads want it
+
+
+def accelerate(extractor: Extractor, *, required: bool = False) -> Extractor:
+    """Return the fast extractor with the weights of another, or the other itself where there is no fast one for it.
+
+    Raises:
+        UsageError: there is none, and it is required.
+    """
+    if isinstance(extractor, huggingface.Transformer | torchaudio.BundleEncoder) and is_supported(extractor):
+        return FastEncoder(extractor)
+    if required:
+        raise UsageError(f"There is no fast backend for this model. It has one: {SUPPORTED}. Use auto or reference.")
+    return extractor
+
+
+def is_supported(extractor: huggingface.Transformer | torchaudio.BundleEncoder) -> bool:
+    """Tell whether a speech transformer is built as it is computed here."""
+    if isinstance(extractor, torchaudio.BundleEncoder):
+        return not extractor.biased
+    config = extractor.model.config
+    adapted = any(getattr(block, "adapter_layer", None) is not None for block in extractor.model.encoder.layers)
+    activations = {config.feat_extract_activation, config.hidden_act}
+    return config.model_type in TYPES and activations == {"gelu"} and not adapted
+
+
+class FastEncoder:
+    """The extractor that a reference extractor is, with the same attributes and the same frames."""
+
+    backend = "fast"
+
+    def __init__(self, reference: huggingface.Transformer | torchaudio.BundleEncoder) -> None:
+        self.reference = reference
+        self.sample_rate, self.frame_rate = reference.sample_rate, reference.frame_rate
+        self.layers, self.dim, self.weights = reference.layers, reference.dim, reference.weights
+        self.min_samples, self.max_samples = reference.min_samples, reference.max_samples
+        self.networks: dict[torch.dtype, Network] = {}
+        position = transformer_of(reference.model).pos_conv_embed
+        position.conv = resolve_weight_norm(position.conv)
+
+    def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the asked hidden states, in float32; see `Extractor.frames`.
+
+        Under autocast products are of its type; what is normalised or added up along the layers stays in float32.
+        """
+        device, reference = waves.device, self.reference
+        dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
+        counts = count_frames(lengths, reference.strides)  # [B]
+        packing = Batched(counts.tolist(), device) if self.batched(device) else Packing(counts.tolist())
+        lengths, counts = lengths.to(device, non_blocking=True), counts.to(device, non_blocking=True)
+        valid = torch.arange(waves.shape[1], device=device) < lengths[:, None]  # [B, S]
+        if reference.normalise:
+            waves = normalise(waves, lengths, valid, reference.epsilon)
+        states = self._network(dtype, device).states(waves.masked_fill(~valid, 0.0), lengths, packing)
+        for layer, x in zip(range(layers[-1] + 1), states, strict=False):  # x [N, D]
+            if layer in layers:
+                yield layer, packing.spread(x), counts  # [B, T, D]
+
+    def batched(self, device: torch.device) -> bool:
+        """Tell whether a device wants all clips at once."""
+        return device.type != "cpu"
+
+    def _network(self, dtype: torch.dtype, device: torch.device) -> "Network":
+        """Return the network for a type of numbers, which is laid out when it is wanted first."""
+        with BUILDING:
+            if dtype not in self.networks:
+                join = pick_join(device, self.dim, dtype)
+                self.networks[dtype] = Network(self.reference.model, dtype, self.batched(device), join)
+                if device.type == "cuda":  # other streams do not wait for the one that lays it out
+                    torch.cuda.synchronize(device)
+        return self.networks[dtype]
+
+    def to(self, device: str) -> Self:
+        """Move to a device and return self."""
+        self.reference.to(device)
+        self.networks.clear()
+        return self
+
+    def share_memory(self) -> Self:
+        """Put the weights where processes that this extractor is sent to use them without a copy, and return self."""
+        self.reference.model.share_memory()
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"networks": {}}
+
+
+class Network:
+    """The encoder for one type of numbers. Base models normalise behind each half of a block, large ones before it."""
+
+    def __init__(self, model: Any, dtype: torch.dtype, all_at_once: bool, join: Join) -> None:
+        transformer = transformer_of(model)
+        bundle, blocks = transformer is not model.encoder, transformer.layers
+        self.norm_first = blocks[0].layer_norm_first if bundle else model.config.do_stable_layer_norm
+        layers, place = model.feature_extractor.conv_layers, transformer.pos_conv_embed
+        self.convolutions: Any = (gpu.Convolutions if all_at_once else Convolutions)(layers, dtype)
+        self.position: Any = (gpu.Position if all_at_once else Position)(place, dtype)
+        self.projection = Projection((model.encoder if bundle else model).feature_projection, dtype)
+        self.norm = transformer.layer_norm
+        self.blocks = [Block(block, dtype, self.norm_first, join) for block in blocks]
+
+    def states(self, waves: Tensor, lengths: Tensor, packing: Packing) -> Iterator[Tensor]:
+        """Yield the hidden states [N, D] of waves [B, S] that are zero behind their lengths [B], from layer 0 on."""
+        x = self.projection(self.convolutions(waves, lengths, packing))  # [N, C] -> [N, D]
+        x = x + self.position(x, packing)
+        yield (x := x if self.norm_first else self.norm(x))
+        for block in self.blocks[:-1]:
+            yield (x := block(x, packing))
+        x = self.blocks[-1](x, packing)
+        yield self.norm(x) if self.norm_first else x
+
+
+class Projection:
+    """Features [N, C] -> [N, D]: a norm, where the model has one, and a linear."""
+
+    def __init__(self, projection: Any, dtype: torch.dtype) -> None:
+        self.norm = getattr(projection, "layer_norm", nn.Identity())
+        self.linear = dense(projection.projection, dtype=dtype)
+        self.dtype = dtype
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Project."""
+        return self.linear(self.norm(x.float()).to(self.dtype)).float()
+
+
+class Position:
+    """[N, D] -> [N, D]: a grouped convolution over 128 frames around each, zeros behind both ends of a clip."""
+
+    def __init__(self, position: Any, dtype: torch.dtype) -> None:
+        conv = position.conv
+        self.kernel = conv.kernel_size[0]
+        self.norm = getattr(position, "batch_norm", None) or nn.Identity()
+        self.convolution = convolution(conv.weight.to(dtype), conv.bias.to(dtype), conv.groups, STRETCH)
+        self.dtype = dtype
+
+    def __call__(self, x: Tensor, packing: Packing) -> Tensor:
+        """Return what is added for the place, clip by clip and a stretch at a time."""
+        before, out = self.kernel // 2, []
+        for clip in torch.split(self.norm(x).to(self.dtype), packing.counts):  # [T, D]
+            parts = -(-len(clip) // STRETCH)
+            padded = F.pad(clip, (0, 0, before, parts * STRETCH + self.kernel - 1 - before - len(clip)))
+            seen = padded.unfold(0, STRETCH + self.kernel - 1, STRETCH).transpose(1, 2)  # [parts, STRETCH + K - 1, D]
+            out.append(self.convolution(seen.contiguous()).flatten(0, 1)[: len(clip)])  # [T, D]
+        return torch.cat(out)
+
+
+class Block:
+    """A block of the transformer: [N, D] -> [N, D], attention within each clip and a network for each frame."""
+
+    def __init__(self, block: Any, dtype: torch.dtype, norm_first: bool, join: Join) -> None:
+        attention, network = block.attention, block.feed_forward
+        self.heads = attention.num_heads
+        self.query_key_value = dense(attention.q_proj, attention.k_proj, attention.v_proj, dtype=dtype)
+        self.out = dense(attention.out_proj, dtype=dtype)
+        self.widen = dense(network.intermediate_dense, dtype=dtype, gelu=True)
+        self.narrow = dense(network.output_dense, dtype=dtype)
+        self.norm, self.final_norm = block.layer_norm, block.final_layer_norm
+        self.norm_first, self.dtype, self.join = norm_first, dtype, join
+
+    def __call__(self, x: Tensor, packing: Packing) -> Tensor:
+        """Return the next layer."""
+        if self.norm_first:
+            x, seen = self.join(x, None, self.norm, self.dtype, True)  # float32, and what products take
+            x, seen = self.join(x, self.attend(seen, packing), self.final_norm, self.dtype, True)
+            return x + self.feed(seen)
+        x, seen = self.join(x, self.attend(x.to(self.dtype), packing), self.norm, self.dtype, False)
+        return self.join(x, self.feed(seen), self.final_norm, self.dtype, False)[0]
+
+    def attend(self, x: Tensor, packing: Packing) -> Tensor:
+        """[N, D] -> [N, D], each frame from those of its clip."""
+        return self.out(packing.attend(self.query_key_value(x), self.heads))
+
+    def feed(self, x: Tensor) -> Tensor:
+        """[N, D] -> [N, 4 D] -> [N, D]."""
+        return self.narrow(self.widen(x))
+
+
+def transformer_of(model: Any) -> Any:
+    """Return the module with the positional convolution and the blocks; torchaudio's lies one level further down."""
+    return getattr(model.encoder, "transformer", model.encoder)
+
+
+def resolve_weight_norm(conv: Any) -> nn.Conv1d:
+    """Return a convolution with the weights that a weight-normed one works with; that one could not be pickled."""
+    plain = nn.Conv1d(conv.in_channels, conv.out_channels, conv.kernel_size, padding=conv.padding, groups=conv.groups)
+    plain.load_state_dict({"weight": conv.weight, "bias": conv.bias})
+    return plain.requires_grad_(False)
+
+
+def dense(*modules: nn.Linear, dtype: torch.dtype, gelu: bool = False) -> Layer:
+    """Return several linears of the library as one, their outputs side by side."""
+    if len(modules) == 1:
+        return linear(modules[0].weight.to(dtype), modules[0].bias.to(dtype), gelu=gelu)
+    weight, bias = torch.cat([one.weight for one in modules]), torch.cat([one.bias for one in modules])
+    return linear(weight.to(dtype), bias.to(dtype), gelu=gelu)

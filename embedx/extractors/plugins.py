@@ -1,0 +1,109 @@
+"""plugin: extractors from outside. `module:factory`, an entry point of `embedx.extractors`, or a HEAR module.
+
+Such code runs with the rights of the user, so it is loaded only when it is named on the command line or in a call,
+never because a collection names it.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from embedx.errors import ModelError
+from embedx.extractors.base import Extractor, hash_weights
+from embedx.extractors.names import entry_point
+
+PROMISED = ("sample_rate", "layers", "dim", "frame_rate", "min_samples", "max_samples", "weights", "frames", "to")
+HEAR_FUNCTIONS = ("load_model", "get_timestamp_embeddings", "get_scene_embeddings")
+
+
+class HearModule:
+    """The timestamp embeddings [B, T, D] of a module with the HEAR functions, one clip at a time.
+
+    HEAR knows no lengths, so clips of unequal length cannot share a batch without padding leaking in.
+    """
+
+    layers: tuple[int, ...] = (0,)
+    max_samples: int | None = None
+
+    def __init__(self, module: ModuleType, weights: str) -> None:
+        self.module = module
+        self.model = module.load_model(weights) if weights else module.load_model()
+        self.sample_rate = int(self.model.sample_rate)
+        self.dim = int(self.model.timestamp_embedding_size)
+        self.device = "cpu"
+        self.min_samples = self.sample_rate // 4  # HEAR promises nothing about shorter sounds
+        self.frame_rate = self._frame_rate()
+        state = self.model.state_dict() if isinstance(self.model, torch.nn.Module) else {}
+        self.weights = hash_weights(state, {"module": module.__name__, "version": getattr(module, "__version__", "")})
+
+    def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the timestamp embeddings; see `Extractor.frames`."""
+        clips = [
+            self.module.get_timestamp_embeddings(wave[None, :length], self.model)[0][0]
+            for wave, length in zip(waves, lengths.tolist(), strict=True)
+        ]
+        counts = torch.tensor([len(clip) for clip in clips], device=waves.device)
+        yield 0, torch.nn.utils.rnn.pad_sequence(clips, batch_first=True).float(), counts
+
+    def to(self, device: str) -> Self:
+        """Move to a device and return self."""
+        if isinstance(self.model, torch.nn.Module):
+            self.model.to(device)
+        return self
+
+    def _frame_rate(self) -> float:
+        """Measure the distance of frames on a second of silence."""
+        _, times = self.module.get_timestamp_embeddings(torch.zeros(1, self.sample_rate), self.model)
+        return 1000 * (times.shape[1] - 1) / float(times[0, -1] - times[0, 0]) if times.shape[1] > 1 else 1.0
+
+
+def load(source: str, *, allow_pickle: bool = False) -> Extractor:
+    """Load `module:factory`, `hear:module` (with `@weights` behind it), or the name of an entry point.
+
+    Raises:
+        ModelError: it cannot be imported, or does not keep the protocol.
+    """
+    try:
+        point = entry_point(source)
+        if point is not None:
+            return checked(point.load()(), source)
+        name, _, attribute = source.partition(":")
+        if name == "hear":
+            module, _, weights = attribute.partition("@")
+            return HearModule(hear_module(module), weights)
+        return checked(getattr(import_module(name), attribute)(), source)
+    except ModelError:
+        raise
+    except Exception as error:  # whatever code from outside raises
+        raise ModelError(f"The extractor {source} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def import_module(name: str) -> ModuleType:
+    """Import a module that is installed, or lies in the working folder."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    return importlib.import_module(name)
+
+
+def hear_module(name: str) -> ModuleType:
+    """Import a module and see that it has the HEAR functions."""
+    module = import_module(name)
+    missing = [function for function in HEAR_FUNCTIONS if not hasattr(module, function)]
+    if missing:
+        raise ModelError(f"The module {name} is no HEAR module: it has no {', '.join(missing)}.")
+    return module
+
+
+def checked(extractor: Any, source: str) -> Extractor:
+    """Refuse an object that does not keep the protocol, and name what it lacks."""
+    missing = [name for name in PROMISED if not hasattr(extractor, name)]
+    if missing:
+        raise ModelError(f"The extractor {source} has no {', '.join(missing)}; see embedx.extractors.base.Extractor.")
+    found: Extractor = extractor
+    return found

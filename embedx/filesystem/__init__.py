@@ -1,0 +1,1 @@
+"""Filesystem: write files whole or not at all, and show paths safely."""

@@ -1,0 +1,1 @@
+"""Batched logistic regression: all views, folds and values of C solved together."""

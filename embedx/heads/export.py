@@ -1,0 +1,174 @@
+"""Exchange: a head as a file that other programs run, ONNX or a program of torch.export."""
+
+import io
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embedx.errors import DiskError, ModelError, UsageError
+from embedx.filesystem.atomic import replace_file
+from embedx.heads.fitted import FittedHead
+from embedx.heads.inference import LEAST, NEAR
+from embedx.heads.torch_module import HeadModule, single
+
+FORMATS = ("onnx", "torch")
+OPSET, IR = 18, 8  # of 2022: runtimes of the last years read them
+
+
+def write_exchange(head: FittedHead, path: Path, format: str, calibrated: bool) -> None:
+    """Write a head; see `Head.export`."""
+    if format not in FORMATS:
+        raise UsageError(f"Unknown format {format!r} for a head. Formats: {', '.join(FORMATS)}.")
+    data = to_onnx(head, calibrated) if format == "onnx" else to_program(head, calibrated)
+    try:
+        replace_file(path, data)
+    except OSError as error:
+        raise DiskError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def to_program(head: FittedHead, calibrated: bool) -> bytes:
+    """Return a .pt2 file: x [N, ...] with any N -> probabilities [N, C]."""
+    import torch
+
+    x = torch.zeros(2, *head.settings["input"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns about itself
+        program = torch.export.export(
+            HeadModule(head, calibrated).eval(), (x,), dynamic_shapes=({0: torch.export.Dim("N")},)
+        )
+        file = io.BytesIO()
+        torch.export.save(program, file, extra_files={"head.json": describe(head)})
+    return file.getvalue()
+
+
+def describe(head: FittedHead) -> str:
+    """Return what a reader of the file has to know, as JSON."""
+    return json.dumps({"kind": head.kind, "classes": head.classes, "multilabel": head.multilabel, "views": head.views})
+
+
+def to_onnx(head: FittedHead, calibrated: bool) -> bytes:
+    """Return an ONNX file: "x" [N, ...] float32 -> "probabilities" [N, C]; its metadata names the classes.
+
+    Raises:
+        ModelError: the package onnx is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise ModelError("ONNX files need the package onnx: pip install 'embedx[onnx]'.") from error
+
+    graph = Graph()
+    arrays = single(head, calibrated)
+    write_graph(graph, head, arrays)
+    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", *head.settings["input"]])
+    y = onnx.helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["N", len(head.classes)])
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(graph.nodes, "head", [x], [y], graph.constants),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=IR,
+        producer_name="embedx",
+    )
+    onnx.helper.set_model_props(model, {"head": describe(head)})
+    onnx.checker.check_model(model, full_check=True)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+class Graph:
+    """A graph that grows by one node at a time; every value has a name."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def add(self, kind: str, *inputs: str, name: str = "", outputs: int = 1, **attributes: Any) -> Any:
+        """Add a node and return the name of what it makes, or their names."""
+        from onnx import helper
+
+        names = [name] if name else [f"v{len(self.nodes)}_{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
+        return names[0] if len(names) == 1 else names
+
+    def constant(self, value: Any, type: Any = np.float32) -> str:
+        """Add a constant and return its name."""
+        from onnx import numpy_helper
+
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value, type), name))
+        return name
+
+
+def write_graph(graph: Graph, head: FittedHead, arrays: dict[str, Any]) -> None:
+    """Add all nodes from "x" to "probabilities"."""
+    value = "x"
+    last = graph.constant([-1], np.int64)
+    for place in range(head.settings["steps"]):
+        value = write_step(graph, value, {name: arrays.get(f"step{place}.{name}") for name in PARTS}, last)
+    if "vectors" in arrays:
+        value = write_votes(graph, value, head, arrays)
+    else:
+        if "mixture" in arrays:
+            weighted = graph.add("Mul", value, graph.constant(arrays["mixture"][:, None]))
+            value = graph.add("ReduceSum", weighted, graph.constant([1], np.int64), keepdims=0)
+        if "hidden.weight" in arrays:
+            value = graph.add("Relu", write_linear(graph, value, arrays["hidden.weight"], arrays["hidden.bias"]))
+        value = write_linear(graph, value, arrays["weight"], arrays["bias"])
+    if "temperature" in arrays:
+        value = graph.add("Div", value, graph.constant(arrays["temperature"]))
+    if head.multilabel:
+        graph.add("Sigmoid", value, name="probabilities")
+    else:
+        graph.add("Softmax", value, name="probabilities", axis=1)
+
+
+PARTS = ("mean", "rest", "components", "scale")
+
+
+def write_step(graph: Graph, value: str, parts: dict[str, Any], last: str) -> str:
+    """Add a step of the preparation and return the name of what it makes; see `preparation.apply_step`."""
+    if parts["mean"] is None:
+        length = graph.add("ReduceL2", value, last, keepdims=1)
+        zero = graph.add("Equal", length, graph.constant(0))
+        return str(graph.add("Div", value, graph.add("Where", zero, graph.constant(1), length)))
+    for name in ("mean", "rest"):
+        value = graph.add("Sub", value, graph.constant(parts[name]))
+    if parts["components"] is not None:
+        value = graph.add("MatMul", value, graph.constant(parts["components"].T))
+    return value if parts["scale"] is None else str(graph.add("Div", value, graph.constant(parts["scale"])))
+
+
+def write_linear(graph: Graph, value: str, weight: Any, bias: Any) -> str:
+    """Add a linear layer and return the name of what it makes."""
+    return str(graph.add("Gemm", value, graph.constant(weight), graph.constant(bias), transB=1))
+
+
+def write_votes(graph: Graph, value: str, head: FittedHead, arrays: dict[str, Any]) -> str:
+    """Add the vote of the nearest rows and return the name of its logits; see `forward.vote`."""
+    similarity = graph.add("MatMul", value, graph.constant(arrays["vectors"].T))
+    k = graph.constant([min(head.settings["k"], len(arrays["vectors"]))], np.int64)
+    near, nearest = graph.add("TopK", similarity, k, outputs=2, axis=1)
+    if head.settings["weights"] == "distance":
+        apart = graph.add("Max", graph.add("Sub", graph.constant(1), near), graph.constant(NEAR))
+        weight = graph.add("Div", graph.constant(1), apart)
+    else:
+        weight = graph.add("Add", graph.add("Mul", near, graph.constant(0)), graph.constant(1))
+    middle = graph.constant([1], np.int64)
+    row = graph.add("Unsqueeze", weight, middle)  # [N, 1, K]
+    least = graph.constant(LEAST)
+
+    def count(votes: Any) -> str:
+        cast = graph.add("Gather", graph.constant(votes), nearest, axis=0)  # [N, K, C]
+        return str(graph.add("Squeeze", graph.add("MatMul", row, cast), middle))
+
+    def log_share(some: str, total: str) -> str:
+        return str(graph.add("Log", graph.add("Max", graph.add("Div", some, total), least)))
+
+    ayes = count(arrays["ayes"])
+    if not head.multilabel:
+        return log_share(ayes, graph.add("ReduceSum", ayes, middle, keepdims=1))
+    noes = count(arrays["noes"])
+    total = graph.add("Add", ayes, noes)
+    return str(graph.add("Sub", log_share(ayes, total), log_share(noes, total)))

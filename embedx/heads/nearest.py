@@ -1,0 +1,89 @@
+"""Neighbours: heads that compare by cosine, knn with the training rows and prototype with the mean of each class."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedx.heads.calibration import fit_temperature
+from embedx.heads.criteria import describe_absent
+from embedx.heads.inference import Floats
+from embedx.heads.preprocessing import Array, apply_chain
+from embedx.heads.training_data import Examples, Positions
+
+UNMEASURED = 0.1  # the temperature of cosines where no group can be held out
+INNER_FOLDS = 5
+
+
+def fit_knn(examples: Examples, settings: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Return the rows that vote, as unit vectors, and their votes."""
+    arrays, x = examples.prepare()
+    truth = examples.one_hot()
+    weights = examples.weights if examples.multilabel else examples.weights[:, None]
+    kept = weights.any(axis=1)
+    arrays |= {
+        "vectors": x[kept].astype(np.float32),
+        "ayes": (weights * truth)[kept].astype(np.float32),
+    }
+    if examples.multilabel:
+        arrays["noes"] = (weights * (1 - truth))[kept].astype(np.float32)
+    notes = describe_absent(examples)
+    if kept.sum() < settings["k"]:
+        notes.append(f"There are {kept.sum()} training rows, fewer than k: all of them vote.")
+    return arrays, {"notes": notes}
+
+
+def fit_prototype(examples: Examples, settings: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Return a linear classifier whose logits are cosines with the mean of each class, divided by a temperature.
+
+    With several labels a logit is the cosine with the mean of the rows that have the label, minus that with the mean of
+    the others. The temperature is that of the least log loss on groups that the means are not of.
+    """
+    temperature: float | None = settings["temperature"]
+    notes: list[str] = []
+    if temperature is None:
+        temperature, notes = choose_temperature(examples)
+    arrays, x = examples.prepare()
+    weight, bias = find_prototypes(examples, slice(None), x)
+    arrays |= {"weight": weight / temperature, "bias": bias}
+    return arrays, {"temperature": temperature, "notes": notes + describe_absent(examples)}
+
+
+def choose_temperature(examples: Examples) -> tuple[float, list[str]]:
+    """Return the temperature for cosines of rows that were held out, fold after fold."""
+    logits, truth = [], []
+    for train, held in examples.folds(INNER_FOLDS):
+        arrays, x = examples.prepare(train)
+        weight, bias = find_prototypes(examples, train, x)
+        found = apply_chain(len(examples.chain), arrays, examples.x[held]) @ weight.T + bias
+        if examples.multilabel:
+            found[:, ~weight.any(axis=1)] = 0  # a constant says nothing about a scale
+        logits.append(found)
+        truth.append(examples.y[held])
+    if not logits:
+        return UNMEASURED, [f"The temperature was not measured, as no class has examples in two groups: {UNMEASURED}."]
+    return fit_temperature(np.concatenate(logits), np.concatenate(truth), examples.multilabel), []
+
+
+def find_prototypes(examples: Examples, rows: Positions | slice, x: Floats) -> tuple[Floats, NDArray[np.float64]]:
+    """Return weight [C, D] and bias [C] at a temperature of 1."""
+    y, weights = examples.one_hot()[rows], examples.weights[rows]
+    if examples.multilabel:
+        weight = mean_direction(x, weights * y) - mean_direction(x, weights * (1 - y))
+    else:
+        weight = mean_direction(x, weights[:, None] * y)
+    bias = np.zeros(len(weight))
+    examples.fill_absent(weight, bias, rows)
+    return weight, bias
+
+
+def mean_direction(x: Floats, shares: Floats) -> Floats:
+    """Return the weighted mean of vectors [N, D] for each column of shares [N, C], at length 1.
+
+    >>> mean_direction(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0], [1.0]])).round(3).tolist()
+    [[0.707, 0.707]]
+    """
+    sums = shares.T @ x
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    return np.asarray(sums / np.where(lengths == 0, 1, lengths))

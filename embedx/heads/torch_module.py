@@ -1,0 +1,99 @@
+"""Module: a head for torch. The same numbers in float32, as buffers, so that they move and are exported with it."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from embedx.errors import UsageError
+from embedx.heads.fitted import FittedHead
+from embedx.heads.inference import LEAST, NEAR
+from embedx.heads.preprocessing import Array
+
+
+class HeadModule(nn.Module):
+    """Vectors [N, D], or [N, L, D] for weighted-layers -> probabilities [N, C]."""
+
+    def __init__(self, head: FittedHead, calibrated: bool = False) -> None:
+        super().__init__()
+        self.multilabel = head.multilabel
+        self.steps = int(head.settings["steps"])
+        self.k = min(int(head.settings.get("k", 0)), len(head.arrays.get("vectors", ())))
+        self.by_distance = head.settings.get("weights") == "distance"
+        for name, array in single(head, calibrated).items():
+            self.register_buffer(flat(name), torch.tensor(array))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return probabilities."""
+        for place in range(self.steps):
+            x = self._step(f"step{place}.", x)
+        if self._has("vectors"):
+            logits = self._vote(x)
+        else:
+            if self._has("mixture"):
+                x = torch.einsum("nld,l->nd", x, self._get("mixture"))
+            if self._has("hidden.weight"):
+                x = nn.functional.linear(x, self._get("hidden.weight"), self._get("hidden.bias")).relu()
+            logits = nn.functional.linear(x, self._get("weight"), self._get("bias"))
+        if self._has("temperature"):
+            logits = logits / self._get("temperature")
+        return logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
+
+    def _step(self, start: str, x: Tensor) -> Tensor:
+        if not self._has(start + "mean"):
+            lengths = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+            return x / torch.where(lengths == 0, 1, lengths)
+        x = x - self._get(start + "mean") - self._get(start + "rest")
+        if self._has(start + "components"):
+            x = nn.functional.linear(x, self._get(start + "components"))
+        return x / self._get(start + "scale") if self._has(start + "scale") else x
+
+    def _vote(self, x: Tensor) -> Tensor:
+        similarity, nearest = (x @ self._get("vectors").T).topk(self.k, dim=1)
+        weight = 1 / (1 - similarity).clamp(min=NEAR) if self.by_distance else torch.ones_like(similarity)
+        ayes = torch.einsum("nk,nkc->nc", weight, self._get("ayes")[nearest])
+        if not self.multilabel:
+            return (ayes / ayes.sum(dim=1, keepdim=True)).clamp(min=LEAST).log()
+        noes = torch.einsum("nk,nkc->nc", weight, self._get("noes")[nearest])
+        total = ayes + noes
+        return (ayes / total).clamp(min=LEAST).log() - (noes / total).clamp(min=LEAST).log()
+
+    def _has(self, name: str) -> bool:
+        return flat(name) in self._buffers
+
+    def _get(self, name: str) -> Tensor:
+        return self.get_buffer(flat(name))
+
+
+def flat(name: str) -> str:
+    """Return a name without dots, which torch keeps for modules in modules.
+
+    >>> flat("step0.mean")
+    'step0_mean'
+    """
+    return name.replace(".", "_")
+
+
+def single(head: FittedHead, calibrated: bool) -> dict[str, Array]:
+    """Return the arrays of a head in float32, without what only its own methods use.
+
+    A mean is taken away in two parts, `mean` and `rest`: one number of float32 would be wrong by more than the
+    deviation of a dimension that hardly varies.
+
+    Raises:
+        UsageError: calibrated numbers are asked for, and there is no temperature.
+    """
+    arrays: dict[str, Array] = {}
+    for name, array in head.arrays.items():
+        part, _, last = name.partition(".")
+        if part not in ("calibration", "operating"):
+            arrays[name] = array.astype(np.float32)
+        if part.startswith("step") and last == "mean":
+            arrays[f"{part}.rest"] = (array - arrays[name]).astype(np.float32)
+    if calibrated:
+        if "calibration.temperature" not in head.arrays:
+            raise UsageError(
+                f"Only a head that is calibrated by a temperature gives calibrated probabilities elsewhere; this one "
+                f"has {head.settings.get('calibration', 'no calibration')}."
+            )
+        arrays["temperature"] = head.arrays["calibration.temperature"].astype(np.float32)
+    return arrays

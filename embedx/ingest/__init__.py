@@ -1,0 +1,1 @@
+"""Ingest: what a store lacks is read, embedded and committed."""

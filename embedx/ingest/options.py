@@ -1,0 +1,64 @@
+"""Options of an extraction, as one value, and as the keywords of `embedx.extract`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+from embedx.embedding.options import EmbeddingOptions, check_choice
+
+DTYPES = ("float32", "float16")
+
+
+@dataclass(frozen=True)
+class ExtractOptions(EmbeddingOptions):
+    """All options of `embedx.extract`; see there.
+
+    Raises:
+        UsageError: an argument is invalid.
+    """
+
+    label: str | None = None
+    group: str | None = None
+    layout: str = "auto"
+    workers: int | str = "auto"
+    store_dtype: str = "float32"
+    shard: str | None = None
+    checksum: bool = False
+    retry_failed: bool = False
+    prune: bool = False
+    dry_run: bool = False
+    wait: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("store_dtype", self.store_dtype, DTYPES)
+
+
+class ExtractKwargs(TypedDict, total=False):
+    """The fields of `ExtractOptions` as keywords."""
+
+    model: str
+    layers: str | int | Sequence[int]
+    pooling: str | Sequence[str]
+    window: float | None
+    hop: float | None
+    tail: str
+    channels: str
+    trim_silence: bool
+    max_seconds: float | None
+    device: str
+    precision: str
+    backend: str
+    batch_seconds: float | None
+    allow_pickle: bool
+    label: str | None
+    group: str | None
+    layout: str
+    workers: int | str
+    store_dtype: str
+    shard: str | None
+    checksum: bool
+    retry_failed: bool
+    prune: bool
+    dry_run: bool
+    wait: bool

@@ -1,0 +1,1 @@
+"""Processes: start child processes, and exchange messages and arrays with them."""
