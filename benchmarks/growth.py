@@ -110,9 +110,8 @@ def extract(source: str, out: str, forget: bool) -> Figures:
         source, out: the corpus and the collection.
         forget: commit nothing.
     """
-    import embedx.embedder  # with torch, before the clock starts
-
     import embedx
+    import embedx.embedding.embedder  # with torch, before the clock starts
     from embedx.audio.decoder_process import stop_idle
     from embedx.store.store import Store
 
