@@ -1,15 +1,13 @@
 """The methods of a Collection that train, evaluate and use heads."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embedx.collection.base import CollectionBase
 from embedx.datasets.sources import read_corpus
 from embedx.errors import UsageError
-from embedx.store.store import Store
 
 if TYPE_CHECKING:
-    from embedx.embedding.embedder import Embedder
     from embedx.evaluation.layer_sweep import ViewScores
     from embedx.evaluation.probe import Report
     from embedx.heads.head import Head
@@ -18,14 +16,8 @@ if TYPE_CHECKING:
     from embedx.training.predict import Predictions
 
 
-class TrainingMixin:
+class TrainingMixin(CollectionBase):
     """Train, evaluate and use heads. A base class of `embedx.collection.collection.Collection`."""
-
-    folder: Path
-    store: Store
-
-    def _load_embedder(self) -> "Embedder":
-        raise NotImplementedError
 
     def probe(
         self,
@@ -308,7 +300,3 @@ class TrainingMixin:
             stratify=stratify,
             seed=seed,
         )
-
-    def _select_ids(self, where: str | None) -> list[int] | None:
-        """Return the ids of the rows that meet a condition; None for all rows."""
-        return None if where is None else self.store.filter(where).tolist()
