@@ -24,6 +24,7 @@ sentence; a package imports only from packages below it::
     recipe        everything that changes a vector
     filesystem/   atomic writes, display of paths
     processes/    child processes and their channels
+    text          natural order, NAME=VALUE pairs, JSON
     errors        the exceptions and their exit codes
     timing        how long each stage of a run takes
 """

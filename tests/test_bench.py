@@ -309,7 +309,7 @@ def test_a_fit_that_fails_is_named_and_the_others_go_on(plan: Plan, made: Path) 
         ({"head": "svm"}, "'svm' is no head.*logistic, mlp"),
         ({"head": "knn(n=3)"}, "no setting 'n'.*k, weights"),
         ({"head": "knn(k=0)"}, "k of knn takes"),
-        ({"head": "knn(k)"}, "'k' in 'knn\\(k\\)' is no setting"),
+        ({"head": "knn(k)"}, "'knn\\(k\\)' takes NAME=VALUE, not 'k'"),
         ({"head": "PCA+knn"}, "'PCA' in head_model is no step"),
         ({"shots": "0"}, "from 1 on"),
         ({"shots": [1, "some"]}, "from 1 on, and all"),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from embedx.bench.results import Key
 from embedx.errors import UsageError
 from embedx.filesystem.atomic import make_folder, replace_file
+from embedx.text import dump_json
 
 ABOUT = "about.json"
 
@@ -149,7 +150,7 @@ def note_run(
     for name, values in (("versions", versions), ("tasks", tasks), ("recipes", recipes)):
         about[name] |= values or {}
     make_folder(Path(folder))
-    replace_file(Path(folder, ABOUT), json.dumps(about, indent=1).encode())
+    replace_file(Path(folder, ABOUT), dump_json(about).encode())
 
 
 def read_about(folder: str | Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from embedx.errors import UsageError
 from embedx.heads.kinds import KINDS, check_settings
 from embedx.heads.preprocessing import read_chain
+from embedx.text import parse_number, parse_pair
 
 PATTERN = re.compile(r"(?:(?P<steps>.+)\+)?\s*(?P<kind>[a-z-]+)\s*(?:\((?P<settings>[^()]*)\))?")
 BETWEEN = re.compile(r",(?![^()]*\))")  # commas outside of parentheses
@@ -67,26 +68,10 @@ def read_head(text: str) -> HeadSpec:
         )
     settings: dict[str, Any] = {}
     for pair in filter(None, (part.strip() for part in (match["settings"] or "").split(","))):
-        name, equals, value = (part.strip() for part in pair.partition("="))
-        if not equals or not value:
-            raise UsageError(f"{pair!r} in {text!r} is no setting; settings are written as in knn(k=3).")
-        settings[name] = read_value(value)
+        name, value = parse_pair(pair, f"A setting in {text!r}")
+        settings[name] = parse_number(value.strip())
     weight = settings.get(CLASS_WEIGHT, "balanced")
     if weight != "balanced":
         raise UsageError(f"{CLASS_WEIGHT} in {text!r} takes balanced, not {weight}.")
     check_settings(match["kind"], {name: value for name, value in settings.items() if name != CLASS_WEIGHT})
     return HeadSpec(match["kind"], "+".join(map(str, read_chain(match["steps"] or ""))), settings)
-
-
-def read_value(text: str) -> int | float | str:
-    """Return a number where it is one.
-
-    >>> read_value("3"), read_value("1e-2"), read_value("balanced")
-    (3, 0.01, 'balanced')
-    """
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return text

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, get_args
 from embedx.bench.results import EVERY_LAYER, Result, Shots
 from embedx.bench.significance import LEVEL, Score, adjust, compare, summarise
 from embedx.errors import UsageError
+from embedx.text import natural_key
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "map", "d_prime", "log_loss", "ece")
 LOWER = ("log_loss", "ece")  # of these less is better
@@ -149,7 +150,7 @@ def make_board(rows: Sequence[Result], metric: str) -> Board:
     """Return the board of results that are alike and have the metric."""
     folds = {row.fold for row in rows}
     unit: Literal["fold", "seed"] = "fold" if len(folds) > 1 else "seed"
-    units = tuple(sorted({str(getattr(row, unit)) for row in rows}, key=natural))
+    units = tuple(sorted({str(getattr(row, unit)) for row in rows}, key=natural_key))
     setups: dict[Setup, list[Result]] = defaultdict(list)
     for row in rows:
         setups[Setup(row.model, row.layer, row.pooling, row.head)].append(row)
@@ -207,7 +208,7 @@ def average(rows: Sequence[Result], unit: str) -> dict[str, dict[str, float]]:
             if getattr(row, metric) is not None:
                 by_unit[str(getattr(row, unit))].append(getattr(row, metric))
         if by_unit:
-            found[metric] = {name: fmean(by_unit[name]) for name in sorted(by_unit, key=natural)}
+            found[metric] = {name: fmean(by_unit[name]) for name in sorted(by_unit, key=natural_key)}
     return found
 
 
@@ -240,12 +241,3 @@ def mean_of(values: Iterable[float | None]) -> float | None:
     """Return the mean of what is there."""
     there = [value for value in values if value is not None]
     return fmean(there) if there else None
-
-
-def natural(name: str) -> tuple[bool, int, str]:
-    """Sort numbers as numbers and before text.
-
-    >>> sorted(["10", "2", "theo"], key=natural)
-    ['2', '10', 'theo']
-    """
-    return (False, int(name), "") if name.isdecimal() else (True, 0, name)

@@ -12,6 +12,7 @@ from embedx.errors import NothingToDo, UsageError
 from embedx.filesystem.paths import display_path
 from embedx.store.records import Row
 from embedx.store.store import Store
+from embedx.text import parse_pair
 
 KEYS = ("id", "path")  # columns of a table of labels that say which rows are meant
 FIELDS = ("label", "group", "split")
@@ -174,15 +175,9 @@ def compact(folder: str | os.PathLike[str], *, wait: bool = False) -> tuple[int,
 
 
 def parse_set(pairs: Sequence[str]) -> dict[str, Any]:
-    """Turn `column=value` into values; numbers become numbers where nothing is lost by it.
+    """Return column -> value of the texts COLUMN=VALUE; a number where the text can be restored from it.
 
     >>> parse_set(["species=owl", "fold=3"])
     {'species': 'owl', 'fold': 3}
     """
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        name, sign, value = pair.partition("=")
-        if not sign or not name:
-            raise UsageError(f"--set takes column=value, not {pair!r}.")
-        values[name.strip()] = typed([value])[0]
-    return values
+    return {name: typed([value])[0] for name, value in (parse_pair(pair, "--set", empty=True) for pair in pairs)}

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.errors import UsageError
-from embedx.evaluation.targets import Targets, column, natural
+from embedx.evaluation.targets import Targets, column
 from embedx.store.records import Row
+from embedx.text import natural_key
 
 FOLDS = 5  # where the corpus brings none
 FOLD_COLUMN, SPLIT_COLUMN = "fold", "split"  # what known data sets call theirs
@@ -119,7 +120,7 @@ def by_folds(rows: Sequence[Row], name: str, together: Positions) -> Splits:
     values = column(rows, name)
     check_groups_intact(rows, values, together, f"The folds of {name!r}")
     parts = np.array([value or "" for value in values])
-    names = sorted(set(parts[parts != ""].tolist()), key=natural)
+    names = sorted(set(parts[parts != ""].tolist()), key=natural_key)
     if len(names) < 2:
         raise UsageError(f"The column {name!r} has one value only; folds need two or more.")
     found = [

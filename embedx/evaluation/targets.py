@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from embedx.errors import UsageError
 from embedx.store.records import Row
+from embedx.text import natural_key
 
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 
@@ -72,7 +73,7 @@ def read_targets(
     else:
         sets = yes_or_no(rows, names)
     several = len(names) > 1
-    classes = names if several else sorted({name for one in sets for name in one or ()}, key=natural)
+    classes = names if several else sorted({name for one in sets for name in one or ()}, key=natural_key)
     multilabel = separator is not None or several or weak_negatives > 0
     kept = [i for i, one in enumerate(sets) if one is not None or weak_negatives > 0]
     place = {name: c for c, name in enumerate(classes)}
@@ -143,12 +144,3 @@ def column(rows: Sequence[Row], name: str) -> list[str | None]:
             "`embedx extract --label` says where labels come from."
         )
     return [None if value is None else str(value) for value in values]
-
-
-def natural(name: str) -> tuple[int, float, str]:
-    """Sort numbers as numbers and before text.
-
-    >>> sorted(["10", "dog", "9", "cat"], key=natural)
-    ['9', '10', 'cat', 'dog']
-    """
-    return (0, float(name), name) if name.replace(".", "", 1).isdecimal() else (1, 0.0, name)

@@ -11,6 +11,7 @@ from embedx.metrics.bootstrap import FEW_GROUPS, Figure, Ints, make_figures, num
 from embedx.metrics.classification import Probabilities, Scores, score_resamples, score_whole
 from embedx.metrics.ranking import NEAREST_TO_ONE, d_prime
 from embedx.metrics.report import ClassMetrics, Metrics, PartMetrics, show
+from embedx.text import natural_key
 
 EFFORT = 1.5e9  # probabilities times resamples: 5 to 12 s on one core
 FEWEST = 100  # resamples that an interval of 95 % can be read from
@@ -126,22 +127,12 @@ def score_parts(truth: Ints, proba: Probabilities, parts: ArrayLike, multilabel:
     number_groups(parts, len(truth), "parts")  # refuses what does not fit
     names = np.asarray(parts).astype(str)
     found = []
-    for name in sorted(set(names.tolist()), key=natural):
+    for name in sorted(set(names.tolist()), key=natural_key):
         inside = names == name
         scores = score_whole(truth[inside], proba[inside], multilabel).overall
         figures = {key: float(one[0]) if np.isfinite(one[0]) else None for key, one in scores.items()}
         found.append(PartMetrics(name, int(inside.sum()), figures))
     return found
-
-
-def natural(name: str) -> tuple[bool, float, str]:
-    """Sort numbers as numbers and before text.
-
-    >>> sorted(["10", "9", "a"], key=natural)
-    ['9', '10', 'a']
-    """
-    number = name.replace(".", "", 1).isdecimal()
-    return not number, float(name) if number else 0.0, name
 
 
 def spread_over(parts: Sequence[PartMetrics]) -> dict[str, tuple[float, float | None]]:

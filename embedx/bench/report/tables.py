@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from embedx.bench.report.conclusions import NAMES, choose_by_model, give_verdict
 from embedx.bench.report.plots import capital
 from embedx.bench.results import write_cell
 from embedx.filesystem.paths import display_path
+from embedx.text import dump_json
 
 TOP = 20  # entries of a board that people are shown
 
@@ -240,7 +240,7 @@ def to_json(boards: Sequence[Board], top: int) -> str:
         ]
         entries = [asdict(entry) | {"setup": entry.setup._asdict()} for entry in board.entries]
         made.append(asdict(board) | {"entries": entries, "verdict": asdict(verdict), "chosen_by_other_folds": chosen})
-    return json.dumps(made, indent=1) + "\n"
+    return dump_json(made) + "\n"
 
 
 FORMS: dict[str, Callable[[Sequence[Board], int], str]] = {
