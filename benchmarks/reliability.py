@@ -44,14 +44,16 @@ PARTS = {
         "one or two failing calls, or a full disk, lose nothing",
     ),
     "power": Part(("reliability/test_durability.py",), {"EMBEDX_CUTS": 50}, "a power cut after any call loses nothing"),
-    "sabotage": Part(("reliability/test_sabotage.py",), {}, "these tests notice what they are there for"),
-    "damage": Part(("test_*damage*.py", "reliability/test_damage*.py"), {"EMBEDX_DAMAGES": 50_000}, "damage is named"),
+    "sabotage": Part(("reliability/test_harness_detects_faults.py",), {}, "these tests notice what they are there for"),
+    "damage": Part(("collection/test_verify.py",), {"EMBEDX_DAMAGES": 50_000}, "damage is named"),
     "machine": Part(
-        ("test_*machine*.py", "reliability/test_*machine*.py"),
+        ("store/test_state_machine.py",),
         {"EMBEDX_MACHINES": 2000, "EMBEDX_STEPS": 100},
         "a store behaves as a dict does",
     ),
-    "hostile": Part(("test_hostile.py",), {"EMBEDX_HOSTILE": 20_000}, "hostile files are embedded or named"),
+    "hostile": Part(
+        ("audio/test_malformed_audio.py",), {"EMBEDX_HOSTILE": 20_000}, "hostile files are embedded or named"
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from safetensors.torch import save_file
 
 import embedx
 from embedx.datasets.synthetic import synthesise
-
-SHARED = Path(os.environ.get("EMBEDX_SHARED") or Path(__file__).parents[2] / "shared")
+from tests.helpers.checkpoints import CHECKPOINTS, SMALL
+from tests.helpers.collections import Make, build_collection
+from tests.helpers.paths import SHARED
 
 
 def pytest_report_header() -> str:
@@ -50,52 +52,7 @@ def collection(made: Path) -> Iterator[embedx.Collection]:
         yield opened
 
 
-SMALL = {  # a transformer that runs at hundreds of times real time
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "conv_dim": (16,) * 7,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 4,
-}
-LARGE = {"feat_extract_norm": "layer", "conv_bias": True}
 # the same for those that look at a spectrogram
-SPECTRAL: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
-    "wav2vec2-bert": ("Wav2Vec2Bert", {"feature_projection_input_dim": 160}, "SeamlessM4TFeatureExtractor", {}),
-    "ast": ("AST", {}, "ASTFeatureExtractor", {}),
-    "whisper": ("Whisper", {"d_model": 32, "encoder_layers": 3, "encoder_attention_heads": 4, "encoder_ffn_dim": 64,
-                            "decoder_layers": 1, "decoder_attention_heads": 4, "decoder_ffn_dim": 64, "vocab_size": 64,
-                            "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1},
-                "WhisperFeatureExtractor", {}),
-    "clap": ("Clap", {"projection_dim": 16,
-                      "audio_config": {"patch_embeds_hidden_size": 16, "hidden_size": 128, "depths": [1, 1, 1, 1],
-                                       "num_attention_heads": [1, 2, 2, 4], "enable_fusion": False},
-                      "text_config": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-                                      "intermediate_size": 16, "vocab_size": 64}},
-             "ClapFeatureExtractor", {"truncation": "rand_trunc"}),
-}  # fmt: skip
-CHECKPOINTS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
-    # name -> class and configuration of transformers, class and configuration of its front end
-    name: (kind, options, "Wav2Vec2FeatureExtractor", {"do_normalize": normalise})
-    for name, kind, options, normalise in (
-        ("wav2vec2", "Wav2Vec2", {}, True),
-        ("wav2vec2-large", "Wav2Vec2", {"do_stable_layer_norm": True, **LARGE}, True),
-        ("hubert", "Hubert", {}, True),
-        ("hubert-batch-norm", "Hubert", {"conv_pos_batch_norm": True}, True),
-        ("distilhubert", "Hubert", {"num_hidden_layers": 2, "feat_proj_layer_norm": False}, False),
-        ("wavlm", "WavLM", {}, False),
-        ("wavlm-large", "WavLM", {"do_stable_layer_norm": True, **LARGE}, True),
-        ("conformer-relative", "Wav2Vec2Conformer", {"position_embeddings_type": "relative", **LARGE}, True),
-        ("conformer-rotary", "Wav2Vec2Conformer", {"position_embeddings_type": "rotary"}, True),
-        ("data2vec", "Data2VecAudio", {"num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 19}, True),
-        ("unispeech", "UniSpeech", {}, True),
-        ("unispeech-sat", "UniSpeechSat", {}, True),
-        ("hubert-wide", "Hubert", {"hidden_size": 128, "conv_dim": (64,) * 7, "intermediate_size": 256}, True),
-    )
-} | SPECTRAL
-
-
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return the folder of a tiny checkpoint with random weights, as save_pretrained writes it."""
@@ -181,3 +138,18 @@ def write_wav(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Make a collection out of vectors, labels and metadata; one recording per `path` (default: per row)."""
+    return partial(build_collection, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def made_of_layers(
+    manifest: Path, checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> embedx.Collection:
+    out = tmp_path_factory.mktemp("layers") / "c"
+    options: dict[str, object] = {"layers": "all", "pooling": ("mean", "max"), "group": "source"}
+    return embedx.extract(manifest, model=str(checkpoint("hubert")), out=out, **options)  # type: ignore[arg-type]

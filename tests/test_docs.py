@@ -16,8 +16,8 @@ from nbclient import NotebookClient
 import embedx
 from embedx.cli.app import COMMANDS, load_command
 from embedx.errors import EmbedxError
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

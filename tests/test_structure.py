@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import embedx
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "embedx"
 LEVELS = {  # a package imports only from lower levels; packages of one level do not import each other
     **dict.fromkeys(("errors", "_version", "timing"), 0),

@@ -13,7 +13,7 @@ class Extractor(Protocol):
     """A frozen audio encoder: waves [B, S] -> frames [B, T, D].
 
     The promise that everything rests on: row i of the result depends on `waves[i, :lengths[i]]` alone, never on the
-    other rows or on the padding behind it (within 1e-5 in float32). `tests/test_extractors.py` holds every
+    other rows or on the padding behind it (within 1e-5 in float32). `tests/helpers/conformance.py` holds every
     extractor to it.
     """
 

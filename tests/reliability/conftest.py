@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.reliability.shim import Nursery, compile_shim
+from tests.reliability.fault_injection import ForkServer, compile_shim
 
 Task = TypeVar("Task")
-AT_ONCE = int(os.environ.get("EMBEDX_NURSERIES", "2"))  # the cores of CI
+AT_ONCE = int(os.environ.get("EMBEDX_FORK_SERVERS", "2"))  # the cores of CI
 ENOUGH = 10  # complaints, after which the rest is not tried
 
 
@@ -23,32 +23,32 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compile_shim(tmp_path_factory.mktemp("shim"))
 
 
-class Nurseries:
+class ForkServers:
     """Several of them, each working on a task at a time."""
 
     def __init__(self, library: Path) -> None:
-        self.all = [Nursery(library) for _ in range(AT_ONCE)]
-        self.free: SimpleQueue[Nursery] = SimpleQueue()
+        self.all = [ForkServer(library) for _ in range(AT_ONCE)]
+        self.free: SimpleQueue[ForkServer] = SimpleQueue()
         for one in self.all:
             self.free.put(one)
 
-    def __getitem__(self, number: int) -> Nursery:
+    def __getitem__(self, number: int) -> ForkServer:
         return self.all[number]
 
-    def each(self, tasks: list[Task], work: Callable[[Nursery, Task], str]) -> list[str]:
+    def each(self, tasks: list[Task], work: Callable[[ForkServer, Task], str]) -> list[str]:
         """Do the work for every task, and return the complaints, each with its task."""
         complaints: list[str] = []
 
         def do(task: Task) -> None:
             if len(complaints) >= ENOUGH:
                 return
-            nursery = self.free.get()
+            server = self.free.get()
             try:
-                complaint = work(nursery, task)
+                complaint = work(server, task)
             except Exception as error:  # one failure must not hide the others
                 complaint = f"{type(error).__name__}: {error}"
             finally:
-                self.free.put(nursery)
+                self.free.put(server)
             if complaint:
                 complaints.append(f"{task}: {complaint}")
 
@@ -58,10 +58,10 @@ class Nurseries:
 
 
 @pytest.fixture(scope="session")
-def nurseries(library: Path) -> Iterator[Nurseries]:
-    nurseries = Nurseries(library)
-    yield nurseries
-    for one in nurseries.all:
+def servers(library: Path) -> Iterator[ForkServers]:
+    servers = ForkServers(library)
+    yield servers
+    for one in servers.all:
         one.close()
 
 

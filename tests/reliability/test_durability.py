@@ -14,25 +14,25 @@ from pathlib import Path
 import pytest
 
 from embedx.store.schema import FILE_NAME
-from tests.reliability.conftest import Nurseries
-from tests.reliability.deeds import DEEDS, Scene, stage
-from tests.reliability.journal import Call, Disk, acknowledged, read_journal
-from tests.reliability.oracle import complain, differ, examine
+from tests.reliability.conftest import ForkServers
+from tests.reliability.expected_state import complain, differ, examine
+from tests.reliability.operations import OPERATIONS, Scene, stage
 from tests.reliability.report import report, seed
+from tests.reliability.syscall_log import Call, Disk, acknowledged, read_journal
 
 STDOUT = 1
 CUTS = int(os.environ.get("EMBEDX_CUTS", "1"))  # after each call, with a random part of what had not been flushed
 AGAIN = 8  # after every so many power cuts the command is run once more
 
 
-@pytest.fixture(params=list(DEEDS))
+@pytest.fixture(params=list(OPERATIONS))
 def filmed(
-    request: pytest.FixtureRequest, nurseries: Nurseries, corpus: Path, tmp_path: Path
+    request: pytest.FixtureRequest, servers: ForkServers, corpus: Path, tmp_path: Path
 ) -> tuple[Scene, Path, list[Call]]:
-    """A deed, the folder in which it was done, and its journal."""
-    scene = stage(DEEDS[request.param], nurseries[0], corpus, tmp_path / "stage")
+    """A operation, the folder in which it was done, and its journal."""
+    scene = stage(OPERATIONS[request.param], servers[0], corpus, tmp_path / "stage")
     collection = scene.set_up(tmp_path / "filmed")
-    done = nurseries[0].run(*scene.arguments(collection), root=tmp_path / "filmed", journal=tmp_path / "journal")
+    done = servers[0].run(*scene.arguments(collection), root=tmp_path / "filmed", journal=tmp_path / "journal")
     assert done.code == 0, done.err
     return scene, tmp_path / "filmed", list(read_journal(tmp_path / "journal"))
 
@@ -55,7 +55,7 @@ def test_what_is_acknowledged_has_been_flushed(filmed: tuple[Scene, Path, list[C
 
 
 def test_the_power_may_fail_after_any_call(
-    filmed: tuple[Scene, Path, list[Call]], nurseries: Nurseries, tmp_path: Path
+    filmed: tuple[Scene, Path, list[Call]], servers: ForkServers, tmp_path: Path
 ) -> None:
     scene, root, calls = filmed
     begun, dice = time.monotonic(), random.Random(seed())
@@ -71,11 +71,11 @@ def test_the_power_may_fail_after_any_call(
             disk.cut_power(folder, luck)
             wrong = look(scene, folder / "c", promised, printed)
             if not wrong and number % AGAIN == 0:
-                wrong = finish(nurseries, scene, folder)
+                wrong = finish(servers, scene, folder)
             if wrong:
                 failures.append(f"call {number} ({call.name} {Path(call.path).name}), {luck and 'with luck'}: {wrong}")
             shutil.rmtree(folder)
-    report(f"power cuts: {scene.deed.name}, after every call", next(cuts), len(failures), begun, seed())
+    report(f"power cuts: {scene.operation.name}, after every call", next(cuts), len(failures), begun, seed())
     assert not failures, f"seed {seed()}\n" + "\n".join(failures)
 
 
@@ -90,7 +90,7 @@ def look(scene: Scene, collection: Path, promised: int, printed: bool) -> str:
     return differ(found, scene.after) if printed else complain(found, scene.before, scene.after)
 
 
-def finish(nurseries: Nurseries, scene: Scene, folder: Path) -> str:
+def finish(servers: ForkServers, scene: Scene, folder: Path) -> str:
     """Run the command again on what is left; return what is wrong then."""
-    done = nurseries[0].run(*scene.arguments(folder / "c"), root=folder)
+    done = servers[0].run(*scene.arguments(folder / "c"), root=folder)
     return done.err if done.code else differ(examine(folder / "c"), scene.after)

@@ -16,11 +16,11 @@ import pytest
 import soundfile
 
 from embedx.store.schema import FILE_NAME
-from tests.reliability.conftest import Nurseries
-from tests.reliability.deeds import DEEDS, OPTIONS, Scene, stage
-from tests.reliability.oracle import complain, differ, examine, misled
+from tests.reliability.conftest import ForkServers
+from tests.reliability.expected_state import complain, differ, examine, misled
+from tests.reliability.fault_injection import Fault, ForkServer
+from tests.reliability.operations import OPERATIONS, OPTIONS, Scene, stage
 from tests.reliability.report import EVERY, report, seed
-from tests.reliability.shim import Fault, Nursery
 
 USAGE, DISK = 2, 6
 SLACK = 12  # calls beyond those of an undisturbed run: what is done about a failure can fail as well
@@ -28,10 +28,10 @@ SLACK = 12  # calls beyond those of an undisturbed run: what is done about a fai
 PAIRS = int(os.environ.get("EMBEDX_PAIRS", "0"))  # of calls that fail in one run, by chance; 0: every pair
 
 
-def strike(nursery: Nursery, scene: Scene, fault: Fault, folder: Path) -> str:
-    """Run a deed under a fault and once more without; return what is wrong with the outcome."""
+def strike(server: ForkServer, scene: Scene, fault: Fault, folder: Path) -> str:
+    """Run a operation under a fault and once more without; return what is wrong with the outcome."""
     collection = scene.set_up(folder)
-    done = nursery.run(*scene.arguments(collection), root=folder, fault=fault)
+    done = server.run(*scene.arguments(collection), root=folder, fault=fault)
     found = examine(collection)
     wrong = complain(found, scene.before, scene.after)
     if done.code not in (0, DISK) or "Traceback" in done.err:
@@ -41,7 +41,7 @@ def strike(nursery: Nursery, scene: Scene, fault: Fault, folder: Path) -> str:
     elif done.acknowledged > len(found):
         wrong = f"{done.acknowledged} recordings were acknowledged, {len(found)} are there"
     if not wrong:
-        again = nursery.run(*scene.arguments(collection), root=folder)
+        again = server.run(*scene.arguments(collection), root=folder)
         final = examine(collection)
         wrong = differ(final, scene.after) or misled(collection)
         if again.code:
@@ -50,10 +50,10 @@ def strike(nursery: Nursery, scene: Scene, fault: Fault, folder: Path) -> str:
     return wrong
 
 
-@pytest.mark.parametrize("name", DEEDS)
-def test_any_call_may_fail(name: str, nurseries: Nurseries, corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_any_call_may_fail(name: str, servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
     begun = time.monotonic()
-    scene = stage(DEEDS[name], nurseries[0], corpus, tmp_path / "stage")
+    scene = stage(OPERATIONS[name], servers[0], corpus, tmp_path / "stage")
     faults = [
         Fault(number, 0, error, lasting)
         for number in range(1, scene.calls + SLACK)
@@ -62,60 +62,60 @@ def test_any_call_may_fail(name: str, nurseries: Nurseries, corpus: Path, tmp_pa
     ]
     places = itertools.count()
 
-    def work(nursery: Nursery, fault: Fault) -> str:
-        return strike(nursery, scene, fault, tmp_path / str(next(places)))
+    def work(server: ForkServer, fault: Fault) -> str:
+        return strike(server, scene, fault, tmp_path / str(next(places)))
 
-    failures = nurseries.each(faults, work)
+    failures = servers.each(faults, work)
     report(f"faults: {name}, every call", len(faults), len(failures), begun)
     assert not failures, "\n".join(failures)
 
 
-def test_a_disk_that_stays_full_can_be_read(nurseries: Nurseries, corpus: Path, tmp_path: Path) -> None:
-    scene = stage(DEEDS["extract"], nurseries[0], corpus, tmp_path / "stage")
+def test_a_disk_that_stays_full_can_be_read(servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
+    scene = stage(OPERATIONS["extract"], servers[0], corpus, tmp_path / "stage")
     full = Fault(1, lasting=True)
 
-    def read(nursery: Nursery, number: int) -> str:
+    def read(server: ForkServer, number: int) -> str:
         folder = tmp_path / str(number)
         collection = scene.set_up(folder)
-        nursery.run(*scene.arguments(collection), root=folder, fault=Fault(number, lasting=True))
+        server.run(*scene.arguments(collection), root=folder, fault=Fault(number, lasting=True))
         if not (collection / FILE_NAME).exists():
             return ""
-        status = nursery.run("status", collection, root=folder, fault=full)
-        search = nursery.run("search", collection, "--id", 1, root=folder, fault=full)
+        status = server.run("status", collection, root=folder, fault=full)
+        search = server.run("search", collection, "--id", 1, root=folder, fault=full)
         there = any(held.row.id == 1 for rows in examine(collection).values() for held in rows)
         if status.code or search.code != (0 if there else USAGE):
             return f"status {status.code}, search {search.code}: {status.err}{search.err}"
         return ""
 
-    failures = nurseries.each(list(range(1, scene.calls + 1, EVERY)), read)
+    failures = servers.each(list(range(1, scene.calls + 1, EVERY)), read)
     assert not failures, "\n".join(failures)
 
 
 @pytest.mark.reliability
-@pytest.mark.parametrize("name", DEEDS)
-def test_any_two_calls_may_fail(name: str, nurseries: Nurseries, corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_any_two_calls_may_fail(name: str, servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
     begun, dice, places = time.monotonic(), random.Random(seed()), itertools.count()
-    scene = stage(DEEDS[name], nurseries[0], corpus, tmp_path / "stage")
+    scene = stage(OPERATIONS[name], servers[0], corpus, tmp_path / "stage")
     pairs = list(itertools.combinations(range(1, scene.calls + SLACK), 2))
     chosen = dice.sample(pairs, min(PAIRS, len(pairs)) if PAIRS else len(pairs))
     faults = [Fault(*pair, dice.choice((errno.ENOSPC, errno.EIO))) for pair in chosen]
 
-    def work(nursery: Nursery, fault: Fault) -> str:
-        return strike(nursery, scene, fault, tmp_path / str(next(places)))
+    def work(server: ForkServer, fault: Fault) -> str:
+        return strike(server, scene, fault, tmp_path / str(next(places)))
 
-    failures = nurseries.each(faults, work)
+    failures = servers.each(faults, work)
     report(f"faults: {name}, pairs of {len(pairs)}", len(faults), len(failures), begun, seed())
     assert not failures, f"seed {seed()}\n" + "\n".join(failures)
 
 
-def test_an_index_of_another_store_is_not_believed(nurseries: Nurseries, corpus: Path, tmp_path: Path) -> None:
+def test_an_index_of_another_store_is_not_believed(servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
     for name in "ab":  # as many rows each, by the same recipe
         shutil.copytree(corpus, tmp_path / name)
     for number, sound in enumerate(sorted((tmp_path / "b").rglob("*.wav"))):
         samples, rate = soundfile.read(sound)
         soundfile.write(sound, np.random.default_rng(number).permutation(samples) * (0.2 + 0.1 * number), rate)
     for name in "ab":
-        assert nurseries[0].run("extract", tmp_path / name, "-o", tmp_path / f"{name}s", *OPTIONS).code == 0
+        assert servers[0].run("extract", tmp_path / name, "-o", tmp_path / f"{name}s", *OPTIONS).code == 0
     shutil.rmtree(tmp_path / "bs" / "index")
     shutil.copytree(tmp_path / "as" / "index", tmp_path / "bs" / "index")
     assert misled(tmp_path / "bs") == ""

@@ -23,11 +23,11 @@ import pytest
 import soundfile
 
 import embedx
-from tests.reliability.conftest import AT_ONCE, Nurseries
-from tests.reliability.deeds import DEEDS, Scene, stage
-from tests.reliability.oracle import Contents, complain, differ, examine, misled
+from tests.reliability.conftest import AT_ONCE, ForkServers
+from tests.reliability.expected_state import Contents, complain, differ, examine, misled
+from tests.reliability.fault_injection import DIE, OFTEN, Fault, ForkServer, Outcome, environment
+from tests.reliability.operations import OPERATIONS, Scene, stage
 from tests.reliability.report import EVERY, report, seed
-from tests.reliability.shim import DIE, OFTEN, Fault, Nursery, Outcome, environment
 
 KILLS = int(os.environ.get("EMBEDX_KILLS", "100"))
 REAL_KILLS = max(4, KILLS // 20)  # by the command line as a user types it, which takes seconds to start
@@ -36,11 +36,13 @@ LOCKED = 4
 
 
 @pytest.fixture(scope="module")
-def scenes(nurseries: Nurseries, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Scene]:
-    """Every deed that there is; extract thrice, for it is what takes hours."""
+def scenes(servers: ForkServers, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Scene]:
+    """Every operation that there is; extract thrice, for it is what takes hours."""
     root = tmp_path_factory.mktemp("scenes")
-    staged = [stage(deed, nurseries[0], corpus, root / name) for name, deed in DEEDS.items() if deed.exists]
-    return [*staged, *[scene for scene in staged if scene.deed.name == "extract"] * 2]
+    staged = [
+        stage(operation, servers[0], corpus, root / name) for name, operation in OPERATIONS.items() if operation.exists
+    ]
+    return [*staged, *[scene for scene in staged if scene.operation.name == "extract"] * 2]
 
 
 class Life:
@@ -63,16 +65,16 @@ class Life:
             if found.get(path) != rows and path not in self.scene.changed:
                 wrong = f"{path} was there before the kill, and is not as it was"
         new = {path: rows for path, rows in found.items() if path not in self.known}
-        if self.scene.deed.adds and min(ids(new), default=self.highest + 1) <= self.highest:
+        if self.scene.operation.adds and min(ids(new), default=self.highest + 1) <= self.highest:
             wrong = f"an id was given twice: {ids(new)}, {self.highest} had been given"
         if done.code not in (0, -signal.SIGKILL):
             wrong = f"exit code {done.code}: {done.err}"
         self.known, self.highest = found, max(ids(found), default=self.highest)
         return wrong
 
-    def finish(self, nursery: Nursery) -> str:
+    def finish(self, server: ForkServer) -> str:
         """Run the command to its end; return what is wrong then."""
-        done = nursery.run(*self.scene.arguments(self.collection), root=self.folder, settings=ALWAYS)
+        done = server.run(*self.scene.arguments(self.collection), root=self.folder, settings=ALWAYS)
         wrong = self.check(done)
         if done.code:
             wrong = f"after the kill: exit code {done.code}: {done.err}"
@@ -83,30 +85,30 @@ def ids(contents: Contents) -> list[int]:
     return [held.row.id for rows in contents.values() for held in rows]
 
 
-@pytest.mark.parametrize("name", DEEDS)
-def test_killed_at_any_call(name: str, nurseries: Nurseries, corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_killed_at_any_call(name: str, servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
     begun, places = time.monotonic(), itertools.count()
-    scene = stage(DEEDS[name], nurseries[0], corpus, tmp_path / "stage")
+    scene = stage(OPERATIONS[name], servers[0], corpus, tmp_path / "stage")
 
-    def kill(nursery: Nursery, number: int) -> str:
+    def kill(server: ForkServer, number: int) -> str:
         life = Life(scene, tmp_path / str(next(places)))
         arguments = scene.arguments(life.collection)
-        done = nursery.run(*arguments, root=life.folder, fault=Fault(number, error=DIE))
+        done = server.run(*arguments, root=life.folder, fault=Fault(number, error=DIE))
         wrong = life.check(done) or ("" if done.code == -signal.SIGKILL else f"it lived: {done.code}")
-        wrong = wrong or life.finish(nursery)
+        wrong = wrong or life.finish(server)
         shutil.rmtree(life.folder)
         return wrong
 
     numbers = list(range(1 + seed() % EVERY, scene.calls + 1, EVERY))
-    failures = nurseries.each(numbers, kill)
+    failures = servers.each(numbers, kill)
     report(f"kills: {name}, at calls", len(numbers), len(failures), begun, seed())
     assert not failures, "\n".join(failures)
 
 
-def test_killed_at_random_instants(nurseries: Nurseries, scenes: list[Scene], tmp_path: Path) -> None:
+def test_killed_at_random_instants(servers: ForkServers, scenes: list[Scene], tmp_path: Path) -> None:
     begun, places = time.monotonic(), itertools.count()
 
-    def live(nursery: Nursery, number: int) -> str:
+    def live(server: ForkServer, number: int) -> str:
         dice = random.Random(f"{seed()} {number}")
         scene = scenes[number % len(scenes)]
         life = Life(scene, tmp_path / str(next(places)))
@@ -114,13 +116,13 @@ def test_killed_at_random_instants(nurseries: Nurseries, scenes: list[Scene], tm
         kills, wrong = 0, ""
         while kills < dice.randint(1, 3) and not wrong:
             instant = dice.uniform(0.001, scene.seconds)
-            done = nursery.run(*arguments, root=life.folder, kill_after=instant, settings=ALWAYS)
+            done = server.run(*arguments, root=life.folder, kill_after=instant, settings=ALWAYS)
             kills += done.code == -signal.SIGKILL
             wrong = life.check(done)
             if done.code == 0:
                 break
         tally.append(kills)
-        wrong = wrong or life.finish(nursery)
+        wrong = wrong or life.finish(server)
         shutil.rmtree(life.folder)
         return wrong
 
@@ -128,7 +130,7 @@ def test_killed_at_random_instants(nurseries: Nurseries, scenes: list[Scene], tm
     failures: list[str] = []
     numbers = itertools.count()
     while sum(tally) < KILLS and not failures:
-        failures += nurseries.each(list(itertools.islice(numbers, 20 * AT_ONCE)), live)
+        failures += servers.each(list(itertools.islice(numbers, 20 * AT_ONCE)), live)
     report("kills: random instants", sum(tally), len(failures), begun, seed())
     assert not failures, f"seed {seed()}\n" + "\n".join(failures)
 
@@ -160,9 +162,9 @@ def finished(process: "subprocess.Popen[str]") -> Outcome:
     return Outcome(process.returncode, 0, "", err)
 
 
-def test_the_real_command_is_killed(many: Path, nurseries: Nurseries, tmp_path: Path) -> None:
+def test_the_real_command_is_killed(many: Path, servers: ForkServers, tmp_path: Path) -> None:
     begun, dice = time.monotonic(), random.Random(seed())
-    settled = nurseries[0].run("extract", many, "-o", tmp_path / "whole", settings={})
+    settled = servers[0].run("extract", many, "-o", tmp_path / "whole", settings={})
     assert settled.code == 0, settled.err
     started = time.monotonic()
     assert finished(command(many, tmp_path / "warm")).code == 0
@@ -182,14 +184,14 @@ def test_the_real_command_is_killed(many: Path, nurseries: Nurseries, tmp_path: 
         assert known == {path: rows for path, rows in found.items() if path in known}, f"seed {seed()}"
         known = found
         if len(known) == len(whole) or attempt == REAL_KILLS - 1:
-            assert nurseries[0].run("extract", many, "-o", out, settings={}).code == 0
+            assert servers[0].run("extract", many, "-o", out, settings={}).code == 0
             assert differ(examine(out), whole) == ""
             out, known = tmp_path / str(attempt + 1), {}
     report("kills: the real command", kills, 0, begun, seed())
 
 
 @pytest.fixture
-def writer(many: Path, nurseries: Nurseries, tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+def writer(many: Path, servers: ForkServers, tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     """A command that is extracting into the collection `c`."""
     process = command(many, tmp_path / "c", "--batch-seconds", "1")
     yield process
@@ -198,19 +200,19 @@ def writer(many: Path, nurseries: Nurseries, tmp_path: Path) -> Iterator["subpro
 
 
 def test_a_second_writer_is_refused_at_once_and_a_dead_one_needs_no_unlocking(
-    writer: "subprocess.Popen[str]", many: Path, nurseries: Nurseries, tmp_path: Path
+    writer: "subprocess.Popen[str]", many: Path, servers: ForkServers, tmp_path: Path
 ) -> None:
     begun = time.monotonic()
     writer.send_signal(signal.SIGSTOP)  # it holds the lock for as long as we like
-    second = nurseries[0].run("extract", many, "-o", tmp_path / "c")
+    second = servers[0].run("extract", many, "-o", tmp_path / "c")
     assert time.monotonic() - begun < 1
     assert second.code == LOCKED, second.err
     assert str(writer.pid) in second.err
     assert socket.gethostname() in second.err
-    assert nurseries[0].run("status", tmp_path / "c").code == 0  # readers do not mind
+    assert servers[0].run("status", tmp_path / "c").code == 0  # readers do not mind
     writer.kill()
     writer.wait()  # the lock goes with the process, and that takes a moment
-    assert nurseries[0].run("extract", many, "-o", tmp_path / "c").code == 0
+    assert servers[0].run("extract", many, "-o", tmp_path / "c").code == 0
     assert len(examine(tmp_path / "c")) == 700
 
 
@@ -251,14 +253,14 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     examine(tmp_path / "c")
 
 
-def test_a_reader_sees_whole_recordings_and_never_waits(nurseries: Nurseries, many: Path, tmp_path: Path) -> None:
+def test_a_reader_sees_whole_recordings_and_never_waits(servers: ForkServers, many: Path, tmp_path: Path) -> None:
     options = ("--window", 0.05)  # two rows a recording
-    ready = nurseries[0].run("extract", many / "000.wav", "-o", tmp_path / "c", *options)
+    ready = servers[0].run("extract", many / "000.wav", "-o", tmp_path / "c", *options)
     assert ready.code == 0, ready.err
     outcomes: list[Outcome] = []
 
     def write() -> None:
-        outcomes.append(nurseries[0].run("extract", many, "-o", tmp_path / "c", *options, settings=OFTEN))
+        outcomes.append(servers[0].run("extract", many, "-o", tmp_path / "c", *options, settings=OFTEN))
 
     thread = threading.Thread(target=write)
     thread.start()

@@ -1,0 +1,328 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import embedx
+from embedx.audio import decoder_process
+from embedx.audio.decoder_process import Decoder, borrow_decoder
+from embedx.audio.windows import read_channels
+from embedx.errors import AudioError, DecoderDied, EmbedxError
+from embedx.processes import channels
+from embedx.processes.channels import Wire
+from tests.helpers.collections import assert_same
+from tests.helpers.paths import ROOT
+from tests.helpers.processes import alive, children, has_open, linux, open_files, wait_until
+from tests.helpers.window_reading import RECIPE
+
+WriteWav = Callable[..., Path]
+
+
+@pytest.fixture
+def decoder() -> Iterator[Decoder]:
+    decoder = Decoder()
+    yield decoder
+    decoder.stop()
+
+
+def test_windows_are_those_of_the_same_process(write_wav: WriteWav, decoder: Decoder) -> None:
+    path = str(write_wav(os.fsdecode(b"caf\xe9.wav"), samples=np.random.default_rng(0).uniform(-1, 1, (300_000, 2))))
+    cases: tuple[dict[str, Any], ...] = (
+        {},
+        {"window_s": 1.0},
+        {"channels": "each"},
+        {"trim_silence": True},
+        {"tail": "pad"},
+    )
+    for changes in cases:
+        recipe = embedx.Recipe(**(vars(RECIPE) | {"window_s": 2.0} | changes))
+        ours, theirs = (list(read(path, recipe, 0.5, 9.0)) for read in (decoder.read, read_channels))
+        assert len(ours) == len(theirs) > 1
+        for (clip, channel, window), (expected, its_channel, its) in zip(ours, theirs, strict=True):
+            assert clip == expected
+            assert (channel, window.start_s, window.end_s, window.flags) == (
+                its_channel, its.start_s, its.end_s, its.flags,
+            )  # fmt: skip
+            np.testing.assert_array_equal(window.samples, its.samples)
+
+
+def test_what_is_wrong_with_a_file_arrives_as_it_is(tmp_path: Path, decoder: Decoder) -> None:
+    (tmp_path / "a\n\udce9.wav").write_text("this is text")
+    os.mkfifo(tmp_path / "pipe.wav")
+    for name in ("a\n\udce9.wav", "pipe.wav", "missing.wav", "x" * 3_000_000, "nul\0.wav"):
+        with pytest.raises(AudioError) as expected:
+            list(read_channels(str(tmp_path / name), RECIPE))
+        with pytest.raises(AudioError) as found:
+            list(decoder.read(str(tmp_path / name), RECIPE))
+        assert (found.value.reason, found.value.detail) == (expected.value.reason, expected.value.detail)
+    with pytest.raises(AudioError):
+        decoder.hash_content(str(tmp_path / "missing.wav"))
+    assert decoder.length_of(str(tmp_path / "missing.wav")) is None
+
+
+def test_one_process_serves_run_after_run_and_is_light(write_wav: WriteWav, tmp_path: Path) -> None:
+    wav = write_wav()
+    embedx.extract(wav, out=tmp_path / "a").close()
+    found = [one.process and one.process.pid for one in decoder_process.IDLE]
+    embedx.extract(wav, out=tmp_path / "b").close()
+    assert [one.process and one.process.pid for one in decoder_process.IDLE] == found
+    with borrow_decoder() as one, borrow_decoder() as other:
+        assert list(one.read(str(wav), RECIPE)) and list(other.read(str(wav), RECIPE))
+        assert one.process is not None and other.process is not None
+        assert one.process.pid != other.process.pid
+        if sys.platform == "linux":
+            mapped = Path(f"/proc/{one.process.pid}/maps").read_text()
+            assert not any(name in mapped for name in ("torch", "pandas", "sklearn", "faiss"))
+
+
+@linux
+def test_the_child_has_no_file_of_the_store(write_wav: WriteWav, tmp_path: Path) -> None:
+    wav = write_wav(seconds=5.0)
+    seen: list[str] = []
+
+    def look(progress: embedx.Progress) -> None:
+        for child in children(os.getpid()):
+            seen.extend(open_files(child))
+
+    while decoder_process.IDLE:
+        decoder_process.IDLE.pop().stop()
+    embedx.extract(wav, window=1.0, batch_seconds=0.1, out=tmp_path / "c", on_progress=look).close()
+    assert any("socket" in one for one in seen)
+    assert not any(str(tmp_path / "c") in one for one in seen)
+
+
+def test_killed_once_it_starts_again_and_nothing_is_twice_or_missing(write_wav: WriteWav, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_wav(f"in/{name}.wav", seconds=20.0)
+    windows = iter(range(10_000))
+
+    def kill(*_: object) -> int:  # asked after every window
+        if next(windows) == 25:
+            for one in busy:
+                assert one.process is not None
+                one.process.kill()
+        return 0
+
+    busy: list[Decoder] = []
+    with borrow_decoder() as decoder:
+        busy.append(decoder)
+    assert decoder_process.IDLE[-1] is decoder  # the run takes this one
+    options: dict[str, Any] = {"window": 1.0, "batch_seconds": 0.1}
+    with embedx.extract(tmp_path / "in", out=tmp_path / "killed", interrupted=kill, **options) as collection:
+        assert collection.failures() == []
+        assert collection.rows().index.tolist() == list(range(1, 61))
+        assert collection.rows()["start_s"].tolist() == [*range(20)] * 3
+    embedx.extract(tmp_path / "in", out=tmp_path / "whole", **options).close()
+    assert next(windows) > 60  # the killed recording was read from its start again
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
+@linux
+@pytest.mark.parametrize(
+    "number, reason, workers", [(signal.SIGKILL, "decoder-crash", 3), (signal.SIGSTOP, "decoder-hang", 1)]
+)
+def test_a_file_that_crashes_or_hangs_the_decoder_costs_itself_alone(
+    write_wav: WriteWav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, reason: str, workers: int
+) -> None:
+    """A real child gets the signal whenever it has bad.wav open, as if that file did it."""
+    for name in ("a", "bad", "c"):
+        write_wav(f"in/{name}.wav", seconds=300.0 if name == "bad" else 2.0, rate=48_000)
+    monkeypatch.setattr(decoder_process, "HANG_S", 2.0)
+    monkeypatch.setattr(decoder_process, "SLOWEST", 1e12)
+    over, struck = threading.Event(), set[int]()
+
+    def strike() -> None:
+        while not over.is_set():
+            for child in set(children(os.getpid())) - struck:
+                if has_open(child, "/bad.wav"):
+                    os.kill(child, number)
+                    struck.add(child)
+            time.sleep(0.001)
+
+    striker = threading.Thread(target=strike)
+    striker.start()
+    try:
+        with embedx.extract(tmp_path / "in", window=1.0, workers=workers, out=tmp_path / "c") as collection:
+            (failure,) = collection.failures()
+            assert (os.path.basename(failure.path), failure.reason) == ("bad.wav", reason)
+            assert "bad.wav" in failure.detail
+            assert "each time" in failure.detail
+            names = [os.path.basename(path) for path in collection.rows()["path"]]
+            assert names == ["a.wav"] * 2 + ["c.wav"] * 2
+    finally:
+        over.set()
+        striker.join()
+    assert len(struck) in (2, 3)  # each of two tries at reading it, and where the look at its header was met, that
+    wait_until(lambda: not any(map(alive, struck)))
+
+
+def test_a_signal_is_heard_while_the_decoder_hangs(write_wav: WriteWav, tmp_path: Path) -> None:
+    """A second recording hangs the decoder; the first is committed, and the run stops without waiting for it."""
+    good, bad = write_wav("a.wav", seconds=2.0), write_wav("b.wav", seconds=300.0)
+    begun = time.monotonic()
+    with borrow_decoder() as decoder:
+        list(decoder.read(str(good), RECIPE))
+
+    def on_progress(progress: embedx.Progress) -> None:
+        assert decoder.process is not None
+        os.kill(decoder.process.pid, signal.SIGSTOP)
+
+    asked = iter(range(99))
+    with pytest.raises(embedx.EmbedxError) as caught:
+        embedx.extract([good, bad], out=tmp_path / "c", on_progress=on_progress,
+                       interrupted=lambda: signal.SIGTERM if next(asked) > 0 else 0)  # fmt: skip
+    assert getattr(caught.value, "exit_code", 0) == 143
+    assert time.monotonic() - begun < 10
+    assert decoder.process is None
+
+
+SCRIPT = """
+import sys, embedx
+print("run as", __name__, flush=True)
+with embedx.extract(sys.argv[1], window=1.0, batch_seconds=0.1, out=sys.argv[2]) as collection:
+    print(len(collection), "rows")
+"""
+
+
+def run_script(tmp_path: Path, wav: Path) -> "subprocess.Popen[str]":
+    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "json.py").write_text("raise SystemExit('a module of the current folder was imported')")
+    return subprocess.Popen(
+        [sys.executable, "-P", str(tmp_path / "script.py"), str(wav), str(tmp_path / "c")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def test_a_script_without_a_guard_runs_once(write_wav: WriteWav, tmp_path: Path) -> None:
+    out, err = run_script(tmp_path, write_wav(seconds=3.0)).communicate(timeout=60)
+    assert (out.splitlines(), err) == (["run as __main__", "3 rows"], "")
+
+
+@linux
+def test_a_parent_that_is_killed_leaves_no_child(write_wav: WriteWav, tmp_path: Path) -> None:
+    process = run_script(tmp_path, write_wav(seconds=600.0, rate=48_000))
+    wait_until(lambda: any(has_open(child, "/a.wav") for child in children(process.pid)))
+    found = children(process.pid)
+    process.kill()
+    process.communicate()
+    assert found
+    wait_until(lambda: not any(map(alive, found)))
+
+
+FORK = """
+import os, sys
+sys.path[:0] = [sys.argv[1]]
+from embedx.decoding import Decoder
+decoder = Decoder()
+list(decoder.read(sys.argv[2], RECIPE))
+before = decoder.process.pid
+pid = os.fork()
+assert len(list(decoder.read(sys.argv[2], RECIPE))) == 1
+assert (decoder.process.pid == before) == bool(pid)
+if not pid:
+    decoder.stop()
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+assert decoder.process.poll() is None
+decoder.stop()
+print("both")
+"""
+
+
+@linux
+def test_a_fork_starts_a_decoder_of_its_own(write_wav: WriteWav) -> None:
+    wav = str(write_wav(seconds=3.0))
+    run = subprocess.run([sys.executable, "-c", FORK, str(ROOT), wav], capture_output=True, text=True, cwd=ROOT)
+    assert (run.stdout, run.stderr) == ("both\n", "")
+
+
+def test_what_asks_for_more_memory_than_there_is_becomes_a_failure(
+    write_wav: WriteWav, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window of an hour at 1 MHz is 14 GB; silence of that length is a small FLAC."""
+    import soundfile
+
+    path = str(write_wav()) + ".flac"
+    with soundfile.SoundFile(path, "w", 100, 1, format="FLAC") as file:
+        file.write(np.zeros(360_000, np.float32))
+    recipe = embedx.Recipe(**(vars(RECIPE) | {"sample_rate": 1_000_000, "window_s": 3600.0}))
+    with pytest.raises(AudioError, match="4 GB") as caught:
+        list(decoder.read(path, recipe))
+    assert caught.value.reason == "too-large"
+    assert decoder.process is not None  # and it goes on
+    assert len(list(decoder.read(path, RECIPE))) == 360
+
+
+def test_a_reader_that_stops_early_ends_the_child(write_wav: WriteWav, decoder: Decoder) -> None:
+    path = str(write_wav(seconds=600.0))
+    windows = decoder.read(path, RECIPE)
+    next(windows)
+    windows.close()  # type: ignore[attr-defined]
+    assert decoder.process is None
+    assert len(list(decoder.read(path, RECIPE))) == 60
+
+
+def test_a_child_that_cannot_start_blames_no_recording(
+    write_wav: WriteWav, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wav = str(write_wav())
+    for executable in ("/bin/false", "/nowhere/python"):
+        monkeypatch.setattr(sys, "executable", executable)
+        with pytest.raises(EmbedxError, match="decodes audio") as caught:
+            list(decoder.read(wav, RECIPE))
+        assert not isinstance(caught.value, AudioError)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\1",
+        channels.HEAD.pack(2**32 - 1, 0),
+        channels.HEAD.pack(2, 2**31) + b"{}",
+        channels.HEAD.pack(2, 0) + b"{]",
+    ],
+)
+def test_what_is_no_message_is_the_end_of_the_other_side(data: bytes) -> None:
+    mine, its = socket.socketpair()
+    with mine, its:
+        its.sendall(data)
+        its.shutdown(socket.SHUT_WR)
+        with pytest.raises(EOFError):
+            Wire(mine).receive(1000)
+
+
+def test_messages_go_round(write_wav: WriteWav) -> None:
+    mine, its = socket.socketpair()
+    with mine, its:
+        samples = np.arange(10_000, dtype=np.float32)
+        message = {"path": "\udce9\n", "window": [1.5, None]}
+        Wire(its).send(message, samples[::-1])
+        found, received = Wire(mine).receive(10_000)
+        assert found == json.loads(json.dumps(message))
+        np.testing.assert_array_equal(received, samples[::-1])
+        assert received.flags.writeable
+
+
+def test_died_is_an_audio_error() -> None:
+    assert issubclass(DecoderDied, AudioError)  # so that a caller who knows of no child names the file all the same
+
+
+def test_signals_that_ask_to_end_are_for_the_parent(write_wav: WriteWav, decoder: Decoder) -> None:
+    windows = decoder.read(str(write_wav(seconds=600.0)), RECIPE)
+    next(windows)
+    assert decoder.process is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(decoder.process.pid, number)
+    assert len(list(windows)) == 59

@@ -1,0 +1,263 @@
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from embedx.bench.leaderboard import LIKE_BEST, UNTESTED, WORSE, Board, boards
+from embedx.bench.report.conclusions import choose, choose_by_model, give_verdict
+from embedx.bench.report.tables import Form, list_boards
+from embedx.bench.results import Result
+from embedx.bench.significance import adjust, compare, summarise
+from embedx.errors import UsageError
+from tests.helpers.bench_results import Corpus, make_benchmark, result
+
+FORMS: tuple[Form, ...] = ("table", "markdown", "csv", "json")
+
+
+def folds(model: str, values: Sequence[float], layer: int = 0, **more: object) -> list[Result]:
+    return [
+        result(str(i), model=model, layer=layer, **{"accuracy": v, "balanced_accuracy": v, "majority": 0.25} | more)
+        for i, v in enumerate(values, start=1)
+    ]
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
+    return make_benchmark(tmp_path_factory.mktemp("bench"))
+
+
+def board_of(rows: Sequence[Result], metric: str | None = None) -> Board:
+    (board,) = boards(rows, metric)
+    return board
+
+
+def test_means_intervals_and_ranks_are_those_by_hand(real: list[Result]) -> None:
+    board = boards(real)[0]
+    assert (board.task, board.shots, board.metric, board.unit, board.classes) == (
+        "animals",
+        "all",
+        "accuracy",
+        "fold",
+        6,
+    )
+    by_hand = {}
+    for entry in board.entries:
+        values = [row.accuracy for row in real if row.shots == "all" and entry.setup == (
+            row.model, row.layer, row.pooling, row.head)]  # fmt: skip
+        x = np.array(values, float)
+        assert len(x) == 5
+        low, high = stats.t.interval(0.95, 4, loc=x.mean(), scale=stats.sem(x)) if x.std() else (x.mean(), x.mean())
+        score = entry.scores["accuracy"]
+        assert [score.mean, score.deviation, score.low, score.high] == pytest.approx(
+            [x.mean(), x.std(ddof=1), low, high]
+        )
+        by_hand[entry.setup] = x
+    assert [entry.rank for entry in board.entries] == list(range(1, len(board.entries) + 1))
+    means = [by_hand[entry.setup].mean() for entry in board.entries]
+    assert means == sorted(means, reverse=True)
+    assert len(means) == 18
+
+
+def test_marks_are_those_of_scipy_by_hand(real: list[Result]) -> None:
+    board = boards(real)[0]
+    x = {entry.setup: np.array(list(entry.values["accuracy"].values())) for entry in board.entries}
+    best, *others = board.entries
+    raw = []
+    for entry in others:  # 240 rows, five test parts of 48: ratio 48 / 192
+        d = x[best.setup] - x[entry.setup]
+        t = d.mean() / np.sqrt(d.var(ddof=1) * (1 / 5 + 48 / 192)) if d.any() else 0.0
+        raw.append(2 * stats.t.sf(abs(t), df=4))
+    order, running, adjusted = np.argsort(raw, kind="stable"), 0.0, np.zeros(len(raw))
+    for i, place in enumerate(order):
+        running = max(running, min(1.0, raw[place] * (len(raw) - i)))
+        adjusted[place] = running
+    assert [entry.p for entry in others] == pytest.approx(adjusted.tolist())
+    assert [entry.mark for entry in others] == [LIKE_BEST if p >= 0.05 else WORSE for p in adjusted]
+    assert {entry.mark for entry in others} == {LIKE_BEST, WORSE}
+    assert best.mark == "best"
+    assert best.p is None
+
+
+def test_seeds_are_averaged_before_folds(real: list[Result]) -> None:
+    board = boards(real)[1]
+    assert board.shots == 1
+    for entry in board.entries:
+        assert entry.seeds == 2
+        rows = [row for row in real if row.shots == 1 and row.model == entry.setup.model]
+        per_fold = [np.mean([row.accuracy or 0.0 for row in rows if row.fold == fold]) for fold in board.units]
+        assert entry.scores["accuracy"].mean == pytest.approx(np.mean(per_fold))
+        assert entry.scores["accuracy"].deviation == pytest.approx(np.std(per_fold, ddof=1))
+
+
+def test_with_few_shots_folds_share_what_the_rows_were_drawn_from(real: list[Result]) -> None:
+    board = boards(real)[1]
+    best, other, _ = board.entries
+    d = np.array([best.values["accuracy"][fold] - other.values["accuracy"][fold] for fold in board.units])
+    t = d.mean() / np.sqrt(d.var(ddof=1) * (1 / 5 + 48 / 192))
+    assert other.p == pytest.approx(max(2 * stats.t.sf(abs(t), df=4), board.entries[2].p or 0.0))
+
+
+def test_the_corrected_test_is_a_paired_t_test_with_a_wider_variance() -> None:
+    d = [0.03, 0.01, 0.05, 0.02, 0.0]
+    assert compare(d, 0.0) == pytest.approx(stats.ttest_1samp(d, 0).pvalue)
+    assert compare(d, 0.25) > compare(d, 0.0)
+    assert compare([0.1] * 4, 0.25) < 1e-6
+    assert summarise([0.5]).half is None
+    p = [0.04, 0.001, 0.03, 0.5]
+    assert adjust(p) == pytest.approx([0.09, 0.004, 0.09, 0.5])
+
+
+def test_the_corrected_test_keeps_its_level_where_a_plain_one_does_not() -> None:
+    """Two models alike, compared over 10 random halves of one sample: what Nadeau and Bengio made it for."""
+    random = np.random.default_rng(0)
+    found = {"plain": 0, "corrected": 0}
+    for _ in range(200):
+        d = random.standard_normal(60)
+        differences = [d[random.permutation(60)[:30]].mean() for _ in range(10)]
+        found["plain"] += compare(differences, 0.0) < 0.05
+        found["corrected"] += compare(differences, 1.0) < 0.05
+    assert found["plain"] > 60
+    assert found["corrected"] < 30
+
+
+def test_a_setup_that_lacks_folds_has_no_rank_and_comes_last() -> None:
+    board = board_of([*folds("a", [0.5, 0.6, 0.5]), *folds("b", [0.9, 0.9])])
+    assert [(one.setup.model, one.rank) for one in board.entries] == [("a", 1), ("b", None)]
+    assert "have not been run on every fold" in list_boards([board])
+    assert "2 of 3" in list_boards([board])
+    assert list(choose_by_model(board)) == ["a"]
+
+
+def test_one_test_part_is_never_tested_and_gives_no_verdict() -> None:
+    rows = [
+        result("test", model=m, seed=s, accuracy=v + s / 100) for m, v in (("a", 0.9), ("b", 0.5)) for s in range(3)
+    ]
+    board = board_of(rows)
+    assert (board.unit, board.units) == ("seed", ("0", "1", "2"))
+    assert board.entries[1].mark == UNTESTED
+    assert board.best.scores["accuracy"].deviation == pytest.approx(0.01)
+    assert give_verdict(board).learned is None
+    assert "one test part" in give_verdict(board).text
+    alone = board_of([result("test")])
+    assert alone.best.scores["accuracy"].half is None
+    for form in FORMS:
+        assert list_boards([alone], form)
+
+
+@pytest.mark.parametrize(("folds_made", "alike"), [(5, 0.0), (5, 0.9), (3, 0.5), (10, 0.0)])
+def test_nothing_is_learned_from_noise_however_many_setups_are_tried(folds_made: int, alike: float) -> None:
+    """Scores of 30 setups without knowledge: the best is above chance in all cases, and said to be in few."""
+    random = np.random.default_rng(folds_made)
+    best, wrong = [], 0
+    for _ in range(60):
+        common, own = random.standard_normal((1, folds_made)), random.standard_normal((30, folds_made))
+        values = 0.25 + 0.05 * (alike**0.5 * common + (1 - alike) ** 0.5 * own)
+        board = board_of([row for layer in range(30) for row in folds("m", values[layer].tolist(), layer)])
+        best.append(board.best.scores["balanced_accuracy"].mean)
+        wrong += give_verdict(board).learned is not False
+    assert np.mean(best) > 0.25
+    assert wrong <= 5
+
+
+def test_one_setup_is_above_chance_where_its_interval_is() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        board = board_of(folds("m", random.normal(0.3, 0.05, 4).tolist()))
+        low = board.best.scores["balanced_accuracy"].low
+        assert low is not None
+        assert give_verdict(board).learned == (low > 0.25)
+
+
+def test_the_unbalanced_trap_is_named(tmp_path: Path) -> None:
+    corpus = Corpus(["background", "call", "song"], 60, learnable=False, shares=[0.78, 0.12, 0.10])
+    board = board_of(make_benchmark(tmp_path, "trap", corpus, few=False))
+    verdict = give_verdict(board)
+    assert board.best.scores["accuracy"].mean > 0.7
+    assert verdict.learned is False
+    assert "Nothing was learned" in verdict.text
+    assert "cannot be told from what always naming the commonest class" in verdict.text
+    text = list_boards([board])
+    assert text.index("(majority)") < text.index(" best "), "the majority is above what was learned"
+    assert board.pictured == ["accuracy", "balanced_accuracy"]
+
+
+def test_what_is_learned_is_said_to_be(real: list[Result]) -> None:
+    verdict = give_verdict(boards(real)[0])
+    assert verdict.learned is True
+    assert "Nothing" not in verdict.text
+
+
+def test_the_choice_of_the_other_folds_never_looks_at_the_fold() -> None:
+    values = {0: [1.0, 0.2, 0.2], 1: [0.2, 1.0, 0.2], 2: [0.2, 0.2, 1.0], 3: [0.4, 0.4, 0.4]}
+    board = board_of([row for layer, v in values.items() for row in folds("m", v, layer)])
+    choice = choose(board, board.entries)
+    assert choice is not None
+    assert board.best.scores["accuracy"].mean == pytest.approx(1.4 / 3)
+    assert choice.score == pytest.approx(0.2), "each fold is scored by what was good elsewhere"
+
+
+def test_less_is_better_for_log_loss() -> None:
+    rows = [*folds("a", [0.5] * 3, log_loss=2.0), *folds("b", [0.5] * 3, log_loss=1.0)]
+    assert [one.setup.model for one in board_of(rows, "log_loss").entries] == ["b", "a"]
+
+
+def test_leaky_results_stand_apart_and_say_so() -> None:
+    rows = [*folds("a", [0.5, 0.6]), *folds("a", [0.9, 0.9], split="random", leaky=True)]
+    fair, leaky = boards(rows)
+    assert not fair.leaky
+    assert leaky.leaky
+    for form in FORMS[:2]:
+        assert "LEAKY" not in list_boards([fair], form)
+        assert "LEAKY" in list_boards([leaky], form)
+    assert [row["leaky"] for row in csv.DictReader(io.StringIO(list_boards([fair, leaky], "csv")))] == ["false", "true"]
+
+
+def test_several_labels_are_ranked_by_average_precision() -> None:
+    rows = [*folds("a", [0.0] * 3), *folds("b", [0.0] * 3)]
+    rows = [
+        result(r.fold, model=r.model, accuracy=None, map=0.5 + 0.2 * (r.model == "b"), macro_auc=0.8, chance=0.1)
+        for r in rows
+    ]
+    board = board_of(rows)
+    assert (board.metric, board.best.setup.model) == ("map", "b")
+    assert board.baselines("map") == pytest.approx({"majority": 0.1, "chance": 0.1})
+    assert give_verdict(board).learned is True
+    assert "macro AUC" in list_boards([board])
+
+
+def test_lists_for_machines_hold_everything(real: list[Result]) -> None:
+    every = boards(real)
+    rows = list(csv.DictReader(io.StringIO(list_boards(every, "csv", top=1))))
+    assert len(rows) == sum(len(board.entries) for board in every)
+    for row, entry in zip(rows, (entry for board in every for entry in board.entries), strict=True):
+        assert float(row["accuracy"]) == entry.scores["accuracy"].mean
+        assert float(row["balanced_accuracy_low"]) == entry.scores["balanced_accuracy"].low
+        assert row["mark"] == entry.mark
+    first = json.loads(list_boards(every, "json"))[0]
+    assert first["entries"][0]["values"]["accuracy"] == every[0].best.values["accuracy"]
+    assert first["verdict"]["learned"] is True
+    assert first["chosen_by_other_folds"][0]["model"]
+
+
+def test_lists_for_people_hold_the_top_and_escape_names() -> None:
+    board = board_of([*folds("a|b*<c>\x1b[31m", [0.9, 0.8]), *folds("z", [0.1, 0.2])])
+    table, markdown = list_boards([board], top=1), list_boards([board], "markdown", top=1)
+    assert "\x1b" not in table + markdown
+    assert "1 more setups" in table
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+    assert "\\<c\\>" in markdown
+
+
+def test_what_cannot_be_listed_says_why() -> None:
+    with pytest.raises(UsageError, match="Choose one of: accuracy"):
+        boards([result()], "acuracy")
+    with pytest.raises(UsageError, match="no results with d_prime"):
+        boards([result()], "d_prime")
+    with pytest.raises(UsageError, match="no results yet"):
+        boards([])

@@ -1,0 +1,410 @@
+"""Damage is found and named, never served: random damages to every file of a collection, and their repair."""
+
+import json
+import os
+import random
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import embedx
+from embedx.cli import run
+from embedx.collection.merge import copy_into
+from embedx.collection.verify import check, examine
+from embedx.datasets.synthetic import synthesise
+from embedx.errors import EmbedxError
+from embedx.store.schema import FILE_NAME
+from embedx.store.store import Store
+from tests.helpers import corruption
+from tests.helpers.corruption import Damage, Victim
+from tests.reliability.report import report, seed
+
+SCORE = 1e-5  # of a cosine: an index that caught up, and one built anew, add in another order
+REPAIRED = 5  # every how many damages are repaired, too
+
+QUESTIONS: dict[str, Callable[[embedx.Collection], Any]] = {
+    "rows": lambda c: c.store.rows(),
+    "some rows": lambda c: c.store.rows([2, 60, 7, 9999]),
+    "rows of a recording": lambda c: c.store.rows(path=PATHS[1]),
+    "count": len,
+    "hours": lambda c: c.store.hours(),
+    "recordings": lambda c: c.store.recordings(),
+    "paths by content": lambda c: c.store.paths_of(HASHES[1]),
+    "sources": lambda c: c.store.sources(),
+    "recipe": lambda c: c.recipe,
+    "views": lambda c: c.views,
+    "vectors": lambda c: c.store.vectors("L0.mean"),
+    "other vectors": lambda c: c.store.vectors("L0.max"),
+    "some vectors": lambda c: c.store.vectors("L0.mean", [2, 60, 7, 9999]),
+    "filter": lambda c: c.store.filter("label = 'bell' OR start_s > 0.5"),
+    "filter by path": lambda c: c.store.filter(f"path LIKE '%{os.path.basename(PATHS[1])}' AND id > 3"),
+    "search by id": lambda c: hits(c.search(id=2, k=200)),
+    "search by vector": lambda c: hits(c.search(vector=np.linspace(-1, 1, 256), k=7)),
+    "search where": lambda c: hits(c.search(id=64, k=9, where="label <> 'bell'")),
+    "distance": lambda c: c.indexes.ask("L0.mean", "l2", lambda index: index.search(np.ones((1, 256), np.float32), 9)),
+}
+PATHS: list[str] = []
+HASHES: list[str] = []
+Answers = dict[str, Any]
+
+
+def hits(found: embedx.Hits) -> tuple[list[Any], Any]:
+    return [(hit.id, hit.path, hit.start_s, hit.label, hit.meta) for hit in found], np.array([h.score for h in found])
+
+
+def ask(folder: Path) -> Answers:
+    """Return what a collection answers; what it refuses to say is left out."""
+    answers: Answers = {}
+    try:
+        with embedx.open(folder) as collection:
+            for name, question in QUESTIONS.items():
+                try:
+                    answers[name] = question(collection)
+                except EmbedxError:
+                    continue
+    except EmbedxError:
+        pass
+    return answers
+
+
+def same(one: Any, two: Any) -> bool:
+    """Compare answers: scores and vectors within rounding, all else exactly."""
+    if isinstance(one, tuple) and isinstance(two, tuple):
+        return len(one) == len(two) and all(map(same, one, two))
+    if isinstance(one, np.ndarray) and one.dtype.kind == "f":
+        return one.shape == two.shape and bool(np.allclose(one, two, rtol=0, atol=SCORE * max(1, np.abs(one).max())))
+    return bool(np.array_equal(one, two)) if isinstance(one, np.ndarray) else bool(one == two)
+
+
+def right(answers: Answers, states: list[Answers]) -> bool:
+    """Tell whether all answers are those of one state."""
+    return any(all(same(answer, state[name]) for name, answer in answers.items()) for state in states)
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A collection that is to be damaged, and what it answered after every commit, the last one last."""
+
+    victim: Victim
+    states: list[Answers]
+
+
+def extract(manifest: Path, out: Path, clips: int) -> None:
+    """Embed the first clips of the made corpus."""
+    part = manifest.with_name(f"{clips} clips.csv")
+    part.write_text("".join(manifest.read_text().splitlines(keepends=True)[: clips + 1]))
+    embedx.extract(part, out=out, window=0.25, pooling=("mean", "max")).close()
+
+
+@pytest.fixture(scope="module")
+def fast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in memory, where there is one: what is flushed here need not survive."""
+    if os.access("/dev/shm", os.W_OK):
+        folder = Path("/dev/shm") / f"embedx-{os.getpid()}"
+        folder.mkdir()
+        yield folder
+        shutil.rmtree(folder)
+    else:
+        yield tmp_path_factory.mktemp("fast")
+
+
+@pytest.fixture(scope="module")
+def patients(fast: Path) -> dict[str, Patient]:
+    """A collection that was closed well, and one whose writer was killed; both have a past."""
+    manifest = synthesise(fast / "corpus", takes=1, classes=3)
+    folder = fast / "c"
+    extract(manifest, folder, 12)
+    with embedx.open(folder) as collection:
+        collection.index(metric="l2")
+        PATHS[:] = list(collection.store.recordings())
+        HASHES[:] = [one.content_hash for one in collection.store.recordings().values()]
+    extract(manifest, fast / "more", 15)
+    first, states = corruption.read(folder), [ask(folder)]
+    with Store(folder, write=True) as writer, Store(fast / "more") as more:
+        writer.delete([5, 6, 60, 61])
+        states.append(ask(folder))
+        copy_into(writer, [more])
+        states.append(ask(folder))
+        writer.relabel([row_with_label(row) for row in writer.rows() if row.id % 3 == 0])
+        states.append(ask(folder))
+        killed = corruption.read(folder)
+    with embedx.open(folder) as collection:
+        for metric in ("cosine", "l2"):
+            collection.indexes.get("L0.mean", metric, compact=True)
+    shutil.copytree(fast / "more", fast / "other")
+    with Store(fast / "other", write=True) as writer:
+        writer.delete([1, 2, 3])
+        other = corruption.read(fast / "other")
+    assert any(map(corruption.is_log, killed))
+    assert any(map(corruption.is_log, other))
+    closed = corruption.read(folder)
+    assert not any(map(corruption.is_log, closed))
+    for answers in states:
+        assert answers.keys() == QUESTIONS.keys()
+    return {
+        "closed": Patient(Victim(closed, killed, other), states[-1:]),
+        "killed": Patient(Victim(killed, first, other), states),
+    }
+
+
+def row_with_label(row: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(row, label=f"{row.label} {row.id}", meta={**row.meta, "seen": row.id})
+
+
+def escapes(kind: str, damage: Damage) -> bool:
+    """Tell whether nobody can find a damage: what is left could be what a kill leaves, or says nothing.
+
+    A lock is empty for an instant while it is written, and has no seal while a writer is at work; an index may be
+    missing, being derived. Of a writer that was killed, the log may end anywhere, and there is no seal yet over the
+    bytes of the file that nothing uses.
+    """
+    if kind == "closed" and damage.kind == "older copy" and damage.name == "lock":
+        return True
+    if damage.name.endswith(".json") and damage.content is None:
+        return True
+    if damage.name == "lock" and damage.content == b"":
+        return True
+    if corruption.is_log(damage.name):
+        return kind == "killed" and damage.kind in ("loss", "truncation")
+    return kind == "killed" and damage.name == FILE_NAME
+
+
+def faults_of(kind: str, patient: Patient, damage: Damage, folder: Path, repair: bool) -> Iterator[str]:
+    """Damage a collection, and yield what is not as promised."""
+    files = {**patient.victim.now, damage.name: damage.content}
+    damaged = {name: data for name, data in files.items() if data is not None}
+    corruption.write(damaged, folder)
+    found = examine(folder) if any(one in damaged for one in ("lock", FILE_NAME)) else []
+    if not found and not escapes(kind, damage):
+        yield "is not found"
+    log_cut = kind == "killed" and corruption.is_log(damage.name)
+    allowed = patient.states if log_cut else patient.states[-1:]
+    answers = ask(folder)
+    if not right(answers, allowed):
+        yield f"is served: {wrong(answers, allowed[-1])}"
+    if not found and answers.keys() != QUESTIONS.keys():
+        yield f"is not found, and yet refused: {QUESTIONS.keys() - answers.keys()}"
+    if repair and found:
+        yield from faults_of_repair(patient, damaged, folder, allowed)
+
+
+def faults_of_repair(
+    patient: Patient, damaged: corruption.Files, folder: Path, allowed: list[Answers]
+) -> Iterator[str]:
+    """Repair a damaged collection, and yield what is not as it was."""
+    shutil.rmtree(folder)
+    corruption.write(damaged, folder)
+    done = check(folder, repair=True)
+    answers = ask(folder)
+    lost = {"sources", "filter"} if done.removed or any("runs" in one.place for one in done.found) else set()
+    for name in ("rows", "recordings"):
+        if name in answers and done.removed:
+            lost |= QUESTIONS.keys() - {"rows", "recordings"}
+            answers[name] = without(answers[name], done.removed)
+            allowed = [state | {name: without(state[name], done.removed)} for state in allowed]
+    if not done.left and answers.keys() != QUESTIONS.keys():
+        yield f"was repaired, and yet refused: {QUESTIONS.keys() - answers.keys()}"
+    answers = {name: answer for name, answer in answers.items() if name not in lost}
+    if not right(answers, allowed[-1:] if not done.left else allowed):
+        yield f"was repaired wrongly: {wrong(answers, allowed[-1])}; left {done.left}, found {done.found}"
+
+
+def without(known: Any, removed: list[str]) -> Any:
+    """Leave recordings out of rows or recordings."""
+    if isinstance(known, dict):
+        return {path: one for path, one in known.items() if path not in removed}
+    return [row for row in known if row.path not in removed]
+
+
+def wrong(answers: Answers, state: Answers) -> list[str]:
+    return [name for name, answer in answers.items() if not same(answer, state[name])]
+
+
+def attack(patients: dict[str, Patient], fast: Path, count: int) -> None:
+    """Damage the collections so many times."""
+    faults = []
+    begun = time.monotonic()
+    for number in range(count):
+        kind = ("closed", "killed")[number % 2]
+        patient = patients[kind]
+        damage = corruption.draw(patient.victim, random.Random(f"{seed()} {number}"))
+        folder = fast / "damaged"
+        try:
+            faults += [
+                f"{number} {kind}: {damage} {fault}"
+                for fault in faults_of(kind, patient, damage, folder, number % REPAIRED == 0)
+            ]
+        except Exception as error:
+            faults.append(f"{number} {kind}: {damage} raises {type(error).__name__}: {error}")
+        shutil.rmtree(folder)
+    report("damages", count, len(faults), begun, seed())
+    assert not faults, f"EMBEDX_SEED={seed()}: {len(faults)} of {count}\n" + "\n".join(faults[:40])
+
+
+def test_damage_is_found_and_never_served(patients: dict[str, Patient], fast: Path) -> None:
+    attack(patients, fast, int(os.environ.get("EMBEDX_DAMAGES", "1000")))
+
+
+@pytest.mark.reliability
+def test_much_damage_is_found_and_never_served(patients: dict[str, Patient], fast: Path) -> None:
+    attack(patients, fast, int(os.environ.get("EMBEDX_DAMAGES", "50000")))
+
+
+# -- repair --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def collection(tmp_path: Path, write_wav: Callable[..., Path]) -> Path:
+    """A collection of two labelled recordings in four windows each."""
+    lines = [f"{write_wav(f'{name}.wav', seconds=2)},{name}\n" for name in ("owl", "otter")]
+    (tmp_path / "m.csv").write_text("path,label\n" + "".join(lines))
+    embedx.extract(tmp_path / "m.csv", out=tmp_path / "c", window=0.5).close()
+    return tmp_path / "c"
+
+
+def spoil(folder: Path, *statements: str) -> None:
+    """Change the file of a store behind the back of embedx."""
+    db = sqlite3.connect(folder / FILE_NAME)
+    with db:
+        for statement in statements:
+            db.execute(statement)
+    db.close()
+
+
+def test_a_damaged_vector_is_made_anew_from_its_recording_alone(collection: Path, tmp_path: Path) -> None:
+    before = ask_all(collection)
+    spoil(collection, "UPDATE vectors_L0_mean SET vector = zeroblob(1024) WHERE id = 2")
+    os.unlink(tmp_path / "otter.wav")
+    done = check(collection, repair=True)
+    assert {"vector"} <= {one.kind for one in done.found} <= {"vector", "file"}
+    assert (done.remade, done.removed, done.left) == ([2], [], [])
+    after = ask_all(collection)
+    np.testing.assert_array_equal(after[1][1], before[1][1])
+    assert after[0] == before[0]
+
+
+def ask_all(folder: Path) -> tuple[Any, Any]:
+    with Store(folder) as store:
+        return store.rows(), store.vectors("L0.mean")
+
+
+def test_a_missing_vector_is_made_anew(collection: Path) -> None:
+    before = ask_all(collection)
+    spoil(collection, "DELETE FROM vectors_L0_mean WHERE id IN (3, 7)")
+    with Store(collection) as store:
+        with pytest.raises(EmbedxError, match="damaged"):
+            store.vectors("L0.mean")
+        with pytest.raises(EmbedxError, match="row 3"):
+            store.vectors("L0.mean", [2, 3])
+    assert check(collection, repair=True).remade == [3, 7]
+    np.testing.assert_array_equal(ask_all(collection)[1][1], before[1][1])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE rows SET label = 'cat' WHERE id = 2",
+        "UPDATE rows SET meta = '{' WHERE id = 2",
+        "UPDATE rows SET label = CAST(x'ff' AS TEXT) WHERE id = 2",
+        "UPDATE recordings SET size = size + 1 WHERE id = 1",
+        "UPDATE recordings SET path = CAST(path AS TEXT) WHERE id = 1",
+    ],
+)
+def test_what_was_said_of_a_recording_is_lost_and_extract_brings_it_back(
+    collection: Path, tmp_path: Path, damage: str
+) -> None:
+    before = ask_all(collection)
+    spoil(collection, damage)
+    with Store(collection) as store, pytest.raises(EmbedxError, match="damaged"):
+        store.rows(), store.recordings()
+    done = check(collection, repair=True)
+    assert done.left == []
+    assert len(done.removed) == 1
+    embedx.extract(tmp_path / "m.csv", out=collection, window=0.5).close()
+    after = ask_all(collection)
+    assert sorted((row.path, row.start_s, row.label) for row in after[0]) == [
+        (row.path, row.start_s, row.label) for row in sorted(before[0], key=lambda row: (row.path, row.start_s))
+    ]
+    np.testing.assert_array_equal(np.unique(after[1][1], axis=0), np.unique(before[1][1], axis=0))
+    assert examine(collection) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE runs SET settings = '[' WHERE id = 1",
+        "UPDATE runs SET checksum = 0",
+        "INSERT INTO columns (name, kind) VALUES ('ghost', 'text')",
+        "UPDATE history SET token = 'x'",
+        "UPDATE rows SET recording = 2 WHERE id = 2",
+    ],
+)
+def test_what_can_be_found_out_anew_is_mended(collection: Path, damage: str) -> None:
+    before = ask_all(collection)
+    spoil(collection, damage)
+    assert examine(collection)
+    done = check(collection, repair=True)
+    assert (done.left, done.removed, done.remade) == ([], [], [])
+    assert ask_all(collection)[0] == before[0]
+    with embedx.open(collection) as opened:
+        assert len(opened.search(id=1)) == 7
+    assert examine(collection) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "place"),
+    [
+        ("UPDATE collection SET value = '{}' WHERE key = 'recipe'", "collection recipe"),
+        ("DELETE FROM rows WHERE id = 8", "rows"),
+        ("DELETE FROM recordings WHERE id = 2", "recordings"),
+        ("DROP TABLE views", FILE_NAME),
+        ("UPDATE views SET vectors = 'x; y'", "views L0.mean"),
+    ],
+)
+def test_what_cannot_be_mended_is_named(collection: Path, damage: str, place: str) -> None:
+    spoil(collection, damage)
+    done = check(collection, repair=True)
+    assert any(one.place.endswith(place) for one in done.left), done.left
+    assert any(one.place.endswith(place) for one in check(collection, repair=True).left), "it is not forgotten"
+
+
+def test_without_the_recording_the_row_is_named(collection: Path, tmp_path: Path) -> None:
+    spoil(collection, "UPDATE vectors_L0_mean SET vector = zeroblob(1024) WHERE id IN (2, 6)")
+    os.unlink(tmp_path / "owl.wav")
+    done = check(collection, repair=True)
+    assert done.remade == [6]
+    assert [(one.kind, one.id) for one in done.left] == [("vector", 2)]
+
+
+def test_verify_says_it_in_its_exit_code(collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    verify = ["verify", str(collection), "--json"]
+    assert run(verify) == 0
+    spoil(collection, "UPDATE vectors_L0_mean SET vector = zeroblob(1024) WHERE id = 2")
+    capsys.readouterr()
+    assert run(verify) == 5
+    assert "L0.mean of row 2" in {one["place"] for one in json.loads(capsys.readouterr().out)["found"]}
+    assert run([*verify, "--repair"]) == 0
+    assert run(verify) == 0
+    spoil(collection, "UPDATE vectors_L0_mean SET vector = zeroblob(1024) WHERE id = 2")
+    os.unlink(tmp_path / "owl.wav")
+    assert run([*verify, "--repair"]) == 5
+
+
+def test_a_log_of_another_time_is_refused(collection: Path) -> None:
+    with Store(collection, write=True) as writer:
+        writer.delete([1])
+        log = (collection / f"{FILE_NAME}-wal").read_bytes()
+    (collection / f"{FILE_NAME}-wal").write_bytes(log)
+    assert examine(collection)
+    for write in (False, True):
+        with pytest.raises(EmbedxError, match="Move it away"):
+            Store(collection, write=write)

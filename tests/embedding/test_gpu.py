@@ -1,0 +1,198 @@
+"""On a GPU: the same vectors, whatever the batch, the streams, the room and the number of GPUs. Skipped without one.
+
+And, on any machine, that every line of `benchmarks/gpu.py` runs.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import transformers
+from numpy.typing import NDArray
+
+import embedx
+from embedx import extractors
+from embedx.audio.windows import Window
+from embedx.embedding.embedder import BATCH_SECONDS, Embedder
+from embedx.embedding.workers import LANES_PER_GPU, make_workers
+from embedx.extractors.base import Extractor
+from tests.helpers.embedding import recipe_of
+from tests.helpers.paths import ROOT
+
+Vectors = dict[int, NDArray[np.float32]]
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
+
+
+@pytest.fixture(params=["hubert-wide", "wav2vec2-large"])
+def model(request: pytest.FixtureRequest, checkpoint: Callable[[str], Path]) -> str:
+    return str(checkpoint(request.param))
+
+
+def clips() -> list[NDArray[np.float32]]:
+    random = np.random.default_rng(0)
+    lengths = (16_000 * np.exp(random.uniform(np.log(0.2), np.log(6), 80))).astype(int)
+    return [random.uniform(-0.5, 0.5, n).astype(np.float32) for n in (*lengths, 400, 5)]
+
+
+def embed(model: str, backend: str = "fast", poolings: tuple[str, ...] = ("mean", "max"), **options: Any) -> Vectors:
+    extractor = extractors.load(model, backend=backend)
+    return embed_by(Embedder(extractor, recipe_of(extractor, model, poolings), **options))
+
+
+def embed_by(embedder: Embedder, times: int = 1, threads: int = 2) -> Vectors:
+    """Embed the clips, several times over; the last of each counts."""
+    windows = ((i, Window(0.0, len(clip) / 16_000, clip)) for i, clip in [*enumerate(clips())] * times)
+    return {key: np.concatenate(list(vectors.values())) for key, vectors, _ in embedder.embed(windows, threads)}
+
+
+def assert_near(found: Vectors, expected: Vectors, most: float) -> None:
+    """Compare numbers with the largest of their clip: sums over its frames are large."""
+    assert sorted(found) == sorted(expected) == list(range(len(clips())))
+    for key, vector in expected.items():
+        np.testing.assert_allclose(found[key], vector, atol=most * max(1.0, float(np.abs(vector).max())), rtol=0)
+
+
+def worst_cosine(found: Vectors, expected: Vectors) -> float:
+    pairs = [(found[key].astype(np.float64), vector.astype(np.float64)) for key, vector in expected.items()]
+    return float(min(a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in pairs))
+
+
+@gpu
+@pytest.mark.parametrize("backend", ["fast", "reference"])
+def test_float32_is_that_of_the_reference_on_a_cpu(model: str, backend: str) -> None:
+    expected = embed(model, "reference", device="cpu")
+    assert_near(embed(model, backend, device="cuda"), expected, 1e-4)
+
+
+@gpu
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_is_near(precision: str, tmp_path: Path) -> None:
+    """At the width of HuBERT-base: in narrower ones the errors of 8 bits do not cancel out."""
+    model = str(tmp_path / "model")
+    torch.manual_seed(0)
+    transformers.HubertModel(transformers.HubertConfig(num_hidden_layers=3)).save_pretrained(model)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(model)
+    expected = embed(model, "reference", ("mean",), device="cuda")
+    found = embed(model, "fast", ("mean",), device="cuda", precision=precision)
+    assert worst_cosine(found, expected) > 1 - 1e-4
+
+
+@gpu
+@pytest.mark.parametrize(("precision", "most"), [("float32", 1e-5), ("bfloat16", 3e-2)])
+def test_the_vectors_do_not_depend_on_the_batch(model: str, precision: str, most: float) -> None:
+    alone = embed(model, device="cuda", precision=precision, batch_seconds=0.01)
+    for batch_seconds in (7.0, 30.0, None):
+        found = embed(model, device="cuda", precision=precision, batch_seconds=batch_seconds)
+        assert_near(found, alone, most)
+
+
+@gpu
+def test_a_gpu_has_two_streams_and_large_batches(model: str) -> None:
+    extractor = extractors.load(model)
+    embedder = Embedder(extractor, recipe_of(extractor, model), device="cuda")
+    assert embedder.budget == BATCH_SECONDS["cuda"] * 16_000
+    lanes = make_workers(extractor, "cuda", 2)
+    assert len({lane.stream for lane in lanes}) == LANES_PER_GPU == 2
+
+
+@gpu
+def test_a_batch_that_does_not_fit_is_halved_and_what_comes_then_is_smaller(
+    checkpoint: Callable[[str], Path],
+) -> None:
+    """600 s of it take 270 MB and more behind the first convolution alone."""
+    model = str(checkpoint("hubert-wide"))
+    expected = embed(model, device="cuda", batch_seconds=2.0)
+    extractor = extractors.load(model)
+    embedder = Embedder(extractor, recipe_of(extractor, model), device="cuda")
+    torch.cuda.empty_cache()
+    room = torch.cuda.memory_reserved() + (256 << 20)
+    refused = torch.cuda.memory_stats()["num_ooms"]
+    torch.cuda.set_per_process_memory_fraction(room / torch.cuda.get_device_properties(0).total_memory)
+    try:
+        found = embed_by(embedder, times=8)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert torch.cuda.memory_stats()["num_ooms"] > refused
+    assert embedder.budget < BATCH_SECONDS["cuda"] * 16_000
+    assert_near(found, expected, 1e-5)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="torch sees no two GPUs here")
+def test_several_gpus_give_what_one_gives(model: str) -> None:
+    expected = embed(model, device="cuda:0", batch_seconds=5.0)
+    assert_near(embed(model, device="cuda:0,cuda:1", batch_seconds=5.0), expected, 1e-5)
+
+
+@gpu
+def test_a_front_end_gives_what_it_gives_on_a_cpu() -> None:
+    assert_near(embed("logmel", "reference", device="cuda"), embed("logmel", "reference", device="cpu"), 1e-4)
+
+
+@gpu
+def test_files_end_up_in_a_collection(model: str, tmp_path: Path) -> None:
+    for i, clip in enumerate(clips()):
+        soundfile.write(tmp_path / f"{i:03}.wav", clip, 16_000)
+    found = []
+    for device in ("cpu", "cuda"):
+        with embedx.extract(tmp_path, model=model, device=device, out=tmp_path / device) as collection:
+            assert collection.store.last_run()["device"] == device
+            found.append(collection.vectors())
+    np.testing.assert_allclose(found[1], found[0], atol=1e-4)
+
+
+# -- on any machine ------------------------------------------------------------------------------------------------
+
+
+class Narrow:
+    """An extractor that has room for so many samples at a time."""
+
+    def __init__(self, inner: Extractor, room: int) -> None:
+        self.inner, self.room = inner, room
+        self.sizes: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def to(self, device: str) -> "Narrow":
+        return self
+
+    def frames(self, waves: torch.Tensor, *rest: Any) -> Iterator[Any]:
+        self.sizes.append(waves.numel())
+        if waves.numel() > self.room:
+            raise torch.OutOfMemoryError("no room")
+        yield from self.inner.frames(waves, *rest)
+
+
+def test_what_did_not_fit_is_not_tried_again(model: str) -> None:
+    """Also of the batches that were made before that was known."""
+    expected = embed(model, device="cpu", batch_seconds=2.0)
+    narrow = Narrow(extractors.load(model), 7 * 16_000)
+    embedder = Embedder(narrow, recipe_of(narrow, model, ("mean", "max")), device="cpu")
+    assert_near(embed_by(embedder, threads=1), expected, 1e-5)
+    refused = [size for size in narrow.sizes if size > narrow.room]
+    assert refused
+    assert all(2 * later <= earlier for earlier, later in pairwise(refused))
+    assert embedder.budget <= narrow.room
+
+
+def test_every_line_of_the_benchmark_runs(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.md"
+    command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--small", "--device", "cpu", "--seconds", "0.05"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "EMBEDX_SHARED": str(tmp_path)}
+    run = subprocess.run(
+        [*command, "--files", "600", "--out", str(out)], env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    page = out.read_text()
+    for heading in ("Equal clips", "Mixed lengths", "A batch that does not fit", "From 600 WAV files"):
+        assert f"## {heading}" in page
+    assert "nan" not in page
+    assert "| `aten::" in page  # the profiler was there

@@ -1,0 +1,191 @@
+"""Several devices, a process each: the same vectors, errors by name, and nobody left behind. Here a device is a CPU."""
+
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from embedx import extractors
+from embedx.audio.windows import Window
+from embedx.embedding.embedder import Embedder
+from embedx.embedding.forward import Forward
+from embedx.embedding.gpu_process import GpuProcess, Model, RemoteWorker, work
+from embedx.embedding.workers import make_workers, run_in_order
+from embedx.errors import EmbedxError
+from embedx.processes.channels import Line
+from tests.helpers.embedding import recipe_of
+from tests.helpers.paths import ROOT
+
+Clips = list[NDArray[np.float32]]
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint: Callable[[str], Path]) -> Model:
+    name = str(checkpoint("hubert"))
+    return Model(name, False, "fast", extractors.load(name, backend="fast").weights)
+
+
+@pytest.fixture
+def forward() -> Forward:
+    return Forward((0, 1, 2), ("mean", "max"), "float32", 10 * 16_000)
+
+
+@pytest.fixture
+def two(model: Model, forward: Forward) -> Iterator[list[GpuProcess]]:
+    processes = [GpuProcess("cpu", model, forward, 2) for _ in range(2)]
+    yield processes
+    for process in processes:
+        process.process.kill()
+
+
+def batches(count: int = 40) -> list[Clips]:
+    """From a few samples to a million: what both sides see of memory has to grow, and to be read as it shrinks."""
+    random = np.random.default_rng(0)
+    sizes = random.integers(1, 5, count)
+    lengths = [np.exp(random.uniform(np.log(5), np.log(200_000), size)).astype(int) for size in sizes]
+    return [[random.uniform(-0.5, 0.5, n).astype(np.float32) for n in some] for some in lengths]
+
+
+def lanes_of(processes: list[GpuProcess]) -> list[RemoteWorker]:
+    return [lane for process in processes for lane in process.lanes]
+
+
+def test_two_processes_give_what_one_gives(model: Model, forward: Forward, two: list[GpuProcess]) -> None:
+    lane = make_workers(extractors.load(model.name, backend=model.backend), "cpu", 1)[0]
+    answered: set[int] = set()
+
+    def work(distant: RemoteWorker, clips: Clips) -> dict[str, NDArray[np.float32]]:
+        found = distant.run(forward, clips)
+        answered.add(distant.process.pid)
+        return found
+
+    jobs = batches()
+    for number, (clips, found) in enumerate(run_in_order(lanes_of(two), work, jobs)):
+        assert clips is jobs[number]
+        expected = forward.run(lane, clips)
+        assert list(found) == list(expected) == ["L0.mean", "L0.max", "L1.mean", "L1.max", "L2.mean", "L2.max"]
+        for view, vectors in expected.items():
+            np.testing.assert_allclose(found[view], vectors, atol=2e-6)
+    assert answered == {process.process.pid for process in two}
+
+
+def test_what_is_raised_there_is_raised_here_and_the_process_goes_on(forward: Forward, two: list[GpuProcess]) -> None:
+    lane, clips = two[0].lanes[0], batches(1)[0]
+    before = lane.run(forward, clips)
+    with pytest.raises(RuntimeError, match=r"On cpu: ValueError: max\(\)"):
+        lane.run(forward, [])
+    after = lane.run(forward, clips)
+    assert all(np.array_equal(before[view], after[view]) for view in before)
+
+
+def test_a_process_that_is_killed_is_named_and_nobody_waits_for_it(forward: Forward, two: list[GpuProcess]) -> None:
+    def work(lane: RemoteWorker, clips: Clips) -> None:
+        lane.run(forward, clips)
+
+    results = run_in_order(lanes_of(two), work, batches())
+    next(results)
+    two[1].process.kill()
+    with pytest.raises(EmbedxError, match=r"computes on cpu is gone \(killed by SIGKILL\).* goes on from there"):
+        for _ in results:
+            pass
+    two[0].lanes[0].run(forward, batches(1)[0])
+
+
+def test_a_lane_that_cannot_answer_is_heard_of(forward: Forward, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the process lives on: no memory for what it has to say is no reason to wait for it."""
+    mine, its = socket.socketpair()
+    memory = os.memfd_create("both")
+    os.ftruncate(memory, mmap.PAGESIZE)
+    here, there = Line(mine.detach(), memory), Line(its.detach(), memory)
+    lane = make_workers(extractors.load("logmel"), "cpu", 1)[0]
+    thread = threading.Thread(target=work, args=(lane, there, replace(forward, layers=(0,))))
+    thread.start()
+    assert here.receive()[0] == {"ready": True}
+    monkeypatch.setattr(there, "send", lambda *_: os.ftruncate(memory, -1))
+    here.send({}, batches(1)[0])
+    with pytest.raises(EOFError):
+        here.receive()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "code"),
+    [
+        ({"name": "logmell"}, "On cpu: Unknown model 'logmell'. Did you mean 'logmel'", 7),
+        ({"weights": "others"}, "are not what they were a moment ago", 7),
+        ({"backend": "quick"}, "Unknown backend 'quick'", 2),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_there_is_an_error_here(
+    change: dict[str, Any], message: str, code: int, model: Model, forward: Forward
+) -> None:
+    process = GpuProcess("cpu", replace(model, **change), forward, 2)
+    for lane in process.lanes:
+        with pytest.raises(EmbedxError, match=message) as raised:
+            lane.run(forward, batches(1)[0])
+        assert raised.value.exit_code == code
+    assert process.process.wait(20) == 0
+
+
+def test_an_embedder_of_several_devices_has_processes_where_they_are_worth_it(model: Model) -> None:
+    extractor = extractors.load(model.name, backend="fast")
+    windows = [(i, Window(0.0, 1.0, clips[0])) for i, clips in enumerate(batches())]
+
+    def embed(embedder: Embedder, threads: int) -> NDArray[np.float32]:
+        found = {key: vectors["L2.mean"] for key, vectors, _ in embedder.embed(windows, threads)}
+        return np.stack([found[key] for key, _ in windows])
+
+    embedder = Embedder(extractor, recipe_of(extractor, model.name), device="cpu", batch_seconds=3.0)
+    expected = embed(embedder, 1)
+    embedder.devices = ("cpu", "cpu")  # which only GPUs may be
+    np.testing.assert_array_equal(embed(embedder, 1), expected)
+    assert embedder.processes == []
+    np.testing.assert_allclose(embed(embedder, 2), expected, atol=2e-6)
+    started = [process.process for process in embedder.processes]
+    assert len(started) == 2
+    np.testing.assert_allclose(embed(embedder, 2), expected, atol=2e-6)
+    assert [process.process for process in embedder.processes] == started, "they are kept"
+    del embedder
+    assert [process.wait(20) for process in started] == [-signal.SIGKILL] * 2
+
+
+def test_a_process_ends_with_its_parent(model: Model, tmp_path: Path) -> None:
+    script = f"""
+import os, signal
+from embedx.lanes.forward import Forward
+from embedx.lanes.process import Model, GpuProcess
+forward = Forward((0,), ("mean",), "float32", 16_000)
+process = GpuProcess("cpu", Model({model.name!r}, False, "fast", {model.weights!r}), forward, 2)
+import numpy as np
+process.lanes[0].run(forward, [np.zeros(16_000, np.float32)])
+print(process.process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    parent = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True)
+    assert parent.returncode == -signal.SIGKILL, parent.stderr
+    pid, begun = int(parent.stdout), time.monotonic()
+    while is_alive(pid) and time.monotonic() - begun < 20:
+        time.sleep(0.05)
+    assert not is_alive(pid)
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs; one that has ended may wait for somebody to ask how."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False

@@ -1,0 +1,196 @@
+import numpy as np
+import pytest
+
+import embedx
+from embedx.errors import UsageError
+from tests.helpers.collections import DIM, Make, clusters
+
+
+def test_what_can_be_told_apart_is_and_noise_is_at_chance(make: Make) -> None:
+    x, labels = clusters(200, 4, spread=0.3)
+    report = make(x, labels).probe()
+    assert report.accuracy == report.neighbour == report.balanced_accuracy == 1.0
+    assert report.metrics.better_than_chance
+    assert (report.rows, report.classes, report.chance, report.majority) == (200, 4, 0.25, 0.25)
+    noise = np.random.default_rng(1).standard_normal((400, DIM)).astype(np.float32)
+    report = make(noise, [f"c{i % 4}" for i in range(400)]).probe()
+    assert report.accuracy == pytest.approx(0.25, abs=0.08)
+    assert not report.metrics.better_than_chance
+    assert "NOT shown to be better than chance" in str(report)
+
+
+def leaky() -> tuple[np.ndarray, list[str | None], list[str]]:
+    """Every recording is recognisable, its label is not: windows on both sides of a split would score 1."""
+    random = np.random.default_rng(0)
+    recordings = 5 * random.standard_normal((40, DIM))
+    of = np.repeat(np.arange(40), 5)
+    x = (recordings[of] + 0.1 * random.standard_normal((200, DIM))).astype(np.float32)
+    labels = [f"c{i}" for i in random.permutation(np.arange(40) % 2)]
+    return x, [labels[i] for i in of], [f"/{i}.wav" for i in of]
+
+
+def test_windows_of_one_recording_are_never_on_both_sides(make: Make) -> None:
+    x, labels, paths = leaky()
+    report = make(x, labels, paths).probe()
+    assert report.split == "recording, stratified"
+    assert report.accuracy < 0.75
+    assert report.neighbour < 0.75
+
+
+def test_groups_are_never_on_both_sides(make: Make) -> None:
+    x, labels, paths = leaky()
+    by_column = make(x, labels, speaker=paths).probe(group="speaker")
+    by_default = make(x, labels, group=paths).probe()
+    assert by_column.accuracy == by_default.accuracy < 0.75
+    assert "'group'" in by_default.split
+
+
+def test_folds_that_split_a_recording_or_a_group_are_refused(make: Make) -> None:
+    x, labels, paths = leaky()
+    folds: list[object] = [i % 5 for i in range(200)]
+    with pytest.raises(UsageError, match="both sides"):
+        make(x, labels, paths, fold=folds).probe()
+    with pytest.raises(UsageError, match="both sides"):
+        make(x, labels, group=paths, part=folds).probe(folds="part")
+
+
+def test_official_folds_are_taken_and_equal_scikit_learn_by_hand(make: Make) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x, labels = clusters(300, 3, spread=2.0)
+    folds = np.random.default_rng(0).integers(1, 11, 300)
+    report = make(x, labels, fold=folds.tolist()).probe(C=0.1)
+    y = np.array(labels, dtype=str)
+    assert [fold.name for fold in report.folds] == [str(i) for i in range(1, 11)]
+    for fold in report.folds:
+        test = folds == int(fold.name)
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=5000)).fit(x[~test], y[~test])
+        assert fold.accuracy == pytest.approx(model.score(x[test], y[test]))
+        assert fold.rows == test.sum()
+
+
+def test_rows_without_a_label_are_left_out_and_counted(make: Make) -> None:
+    x, labels = clusters(60, 2, spread=0.1)
+    labels[:7] = [None] * 7
+    report = make(x, labels).probe()
+    assert (report.rows, report.unlabelled) == (53, 7)
+    assert "7 rows without a label" in str(report)
+
+
+def test_metadata_columns_and_filters(make: Make) -> None:
+    x, labels = clusters(120, 3, spread=0.1)
+    collection = make(x, [None] * 120, kind=list(labels), n=list(range(120)))
+    report = collection.probe("kind", where="n < 90 AND kind <> 'c2'")
+    assert (report.rows, report.classes) == (60, 2)
+
+
+def test_what_cannot_be_probed_says_why(make: Make) -> None:
+    x, labels = clusters(20, 2, spread=0.1)
+    cases: list[tuple[embedx.Collection, dict[str, object], str]] = [
+        (make(x, [None] * 20), {}, "No row has a 'label'"),
+        (make(x, ["dog"] * 20), {}, "two classes or more; the column 'label' has 1"),
+        (make(x, labels), {"label": "species"}, "Columns: label, group, split"),
+        (make(x, labels), {"folds": "nothing"}, "nothing"),
+        (make(x, labels, ["/a.wav"] * 20), {}, "one recording or group"),
+        (make(x, labels, fold=[1] * 20), {}, "one value only"),
+        (make(x, labels, fold=[1 if label == "c0" else 2 for label in labels]), {}, "fewer than two classes"),
+        (make(x, labels), {"C": 0.0}, "C of logistic takes a number above 0"),
+        (make(x, labels), {"view": "L9.mean"}, "L0.mean"),
+    ]
+    for collection, options, message in cases:
+        with pytest.raises(UsageError, match=message):
+            collection.probe(**options)  # type: ignore[arg-type]
+
+
+def test_a_leaky_split_is_by_request_scores_too_well_and_says_so(make: Make) -> None:
+    x, labels, paths = leaky()
+    collection = make(x, labels, paths)
+    report = collection.probe(leaky=True)
+    assert report.accuracy > collection.probe().accuracy + 0.2
+    assert report.to_dict()["leaky"] is True
+    assert "LEAKY" in str(report)
+
+
+def test_accuracy_of_an_unbalanced_set_where_nothing_can_be_learned_is_put_in_its_place(make: Make) -> None:
+    noise = np.random.default_rng(1).standard_normal((400, DIM)).astype(np.float32)
+    report = make(noise, ["c0" if i % 9 < 7 else "c1" for i in range(400)]).probe()
+    assert report.accuracy > 0.7  # it looks like something
+    assert report.majority == pytest.approx(0.78, abs=0.01)
+    assert report.balanced_accuracy == pytest.approx(0.5, abs=0.06)
+    assert not report.metrics.better_than_chance
+    assert f"stands beside {report.majority:.4f} for the majority class" in str(report)
+
+
+def test_duplicates_across_the_split_and_across_classes_are_counted_and_named(make: Make) -> None:
+    x, labels = clusters(100, 2, spread=1.0)
+    x[50], labels[50] = x[0], "c1"  # the same sound as row 1, under another label and in another fold
+    x[61], labels[61] = x[11] + 1e-3, labels[11]
+    folds: list[object] = [i // 50 for i in range(100)]
+    report = make(x, labels, fold=folds).probe()
+    assert (report.overlap.exact, report.overlap.near, report.overlap.conflicts) == (2, 2, 2)
+    first = report.overlap.pairs[0]
+    assert {first.id, first.like_id} == {1, 51}
+    assert {first.label, first.like_label} == {"c0", "c1"}
+    assert "4 tested rows are also learned from (2 exactly, 2 nearly), 2 of them under another label" in str(report)
+    assert make(*clusters(100, 2, spread=1.0)).probe().overlap.rows == 0
+
+
+def test_the_official_test_part_is_scored_and_only_that(make: Make) -> None:
+    x, labels = clusters(200, 4, spread=1.0)
+    parts = ["train"] * 120 + ["validation"] * 40 + ["test"] * 40
+    report = make(x, labels, stage=list(parts)).probe(split="stage")
+    assert report.rows == 40
+    assert report.split == "the column 'stage'"
+    assert [fold.name for fold in report.folds] == ["test"]
+    assert report.retrieval["queries"].value == 40
+
+
+def test_several_labels_a_row(make: Make) -> None:
+    random = np.random.default_rng(0)
+    y = random.random((300, 3)) < 0.4
+    x = np.concatenate([3 * y + 0.5 * random.standard_normal((300, 3)), random.standard_normal((300, DIM - 3))], axis=1)
+    names = [";".join(name for name, yes in zip("abc", row, strict=True) if yes) or ";" for row in y]
+    report = make(x.astype(np.float32), list(names)).probe(separator=";")
+    assert report.metrics.multilabel
+    assert report.balanced_accuracy > 0.98  # mean area under the ROC curve
+    assert report.accuracy > 0.85  # all three labels right
+    columns: dict[str, list[object]] = {name: [bool(one) for one in y[:, i]] for i, name in enumerate("abc")}
+    by_columns = make(x.astype(np.float32), [None] * 300, **columns).probe(["a", "b", "c"])
+    assert by_columns.metrics.figures["macro_auc"] == report.metrics.figures["macro_auc"]
+
+
+def test_one_class_against_rows_without_a_label(make: Make) -> None:
+    x, labels = clusters(200, 4, spread=0.5)
+    labels = [label if label == "c0" else None for label in labels]
+    collection = make(x, labels)
+    with pytest.raises(UsageError, match="weak negatives"):
+        collection.probe()
+    assert collection.probe(weak_negatives=0.1).balanced_accuracy > 0.99
+
+
+@pytest.mark.parametrize("kind", ["knn", "prototype", "mlp"])
+def test_other_heads_are_probed_by_the_same_rows(make: Make, kind: str) -> None:
+    x, labels = clusters(120, 3, spread=0.3)
+    report = make(x, labels).probe(kind=kind)
+    assert report.kind == kind
+    assert report.accuracy > 0.95
+
+
+def test_a_sweep_probes_every_view_as_a_probe_does(made_of_layers: embedx.Collection) -> None:
+    scores = made_of_layers.sweep(group="source", view=["L0.*", "L3.mean"])
+    assert [one.view for one in scores] == ["L0.mean", "L0.max", "L3.mean"]
+    for one in scores:
+        C = set(one.C)
+        if len(C) == 1:  # the same for every part: then one probe with that C says the same
+            probed = made_of_layers.probe(group="source", view=one.view, C=C.pop())
+            assert one.accuracy == pytest.approx(probed.metrics.spread["accuracy"][0], abs=0.02)
+    fixed = made_of_layers.sweep(group="source", view="L1.mean", Cs=[0.1])
+    probed = made_of_layers.probe(group="source", view="L1.mean", C=0.1)
+    assert fixed[0].C == (0.1,) * 5
+    assert fixed[0].accuracy == pytest.approx(probed.metrics.spread["accuracy"][0], abs=0.026)  # a row of 40
+    assert list(fixed.to_pandas()["view"]) == ["L1.mean"]
+    assert "L1.mean" in str(fixed)
+    with pytest.raises(UsageError, match=r"no view 'L9\.\*'"):
+        made_of_layers.sweep(view="L9.*")

@@ -1,0 +1,204 @@
+"""Calibration and thresholds against scipy, scikit-learn and counting."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import log_loss, precision_score, recall_score
+
+from embedx.errors import UsageError
+from embedx.heads.calibration import METHODS, calibrate, fit_calibration
+from embedx.heads.head import Head
+from embedx.heads.inference import to_probabilities
+from embedx.heads.thresholds import MOST, operating_points, pick_thresholds
+from tests.helpers.head_data import CLASSES, MANY, NEW, NEW_Y, X, Y, fit
+
+Array = NDArray[Any]
+RANDOM = np.random.default_rng(0)
+
+
+def draw(rows: int, several: bool, factor: float = 4.0, classes: int = 5) -> tuple[Array, Array]:
+    """Logits that are `factor` times what they should be, and truths drawn from what they should be."""
+    right = RANDOM.standard_normal((rows, classes)) * 1.5
+    if several:
+        return right * factor, (RANDOM.random(right.shape) < to_probabilities(right, True)).astype(int)
+    proba = to_probabilities(right, False)
+    return right * factor, (proba.cumsum(axis=1) > RANDOM.random((rows, 1))).argmax(axis=1)
+
+
+def expected_error(proba: Array, truth: Array) -> float:
+    """ECE in 15 bins over all entries."""
+    bins = np.minimum((proba.ravel() * 15).astype(int), 14)
+    gaps = [
+        abs(proba.ravel()[bins == one].mean() - truth.ravel()[bins == one].mean()) * (bins == one).mean()
+        for one in np.unique(bins)
+    ]
+    return float(sum(gaps))
+
+
+@pytest.mark.parametrize("factor", [0.2, 1.0, 4.0, 50.0])
+def test_the_temperature_is_that_of_the_least_log_loss(factor: float) -> None:
+    logits, y = draw(800, False, factor)
+
+    def loss(power: float) -> float:
+        return float(-log_softmax(logits / np.exp(power), axis=1)[np.arange(800), y].mean())
+
+    expected = np.exp(minimize_scalar(loss, bounds=(-6, 6), method="bounded", options={"xatol": 1e-8}).x)
+    (found,) = fit_calibration("temperature", logits, y, False)["temperature"]
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert found == pytest.approx(factor, rel=0.15)
+
+
+def test_the_temperature_of_several_labels() -> None:
+    logits, y = draw(800, True)
+
+    def loss(power: float) -> float:
+        return float(log_loss(y.ravel(), to_probabilities(logits / np.exp(power), True).ravel()))
+
+    expected = np.exp(minimize_scalar(loss, bounds=(-6, 6), method="bounded", options={"xatol": 1e-8}).x)
+    assert fit_calibration("temperature", logits, y, True)["temperature"][0] == pytest.approx(expected, rel=1e-3)
+
+
+def test_rows_that_are_all_right_do_not_freeze_it() -> None:
+    y = np.arange(40) % 4
+    logits = np.eye(4)[y] * 3.0
+    (found,) = fit_calibration("temperature", logits, y, False)["temperature"]
+    sure = to_probabilities(logits / found, False).max()
+    assert 0.95 < sure < 1 - 1 / 100
+    for constant in (np.zeros((5, 3)), np.ones((1, 3))):
+        (found,) = fit_calibration("temperature", constant, np.zeros(len(constant), int), False)["temperature"]
+        assert np.isfinite(found)
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_foreign_rows_are_as_often_right_as_is_said(method: str, several: bool) -> None:
+    arrays = fit_calibration(method, *draw(2000, several), several)
+    logits, y = draw(4000, several)
+    truth = y if several else np.eye(5)[y]
+    before, after = to_probabilities(logits, several), calibrate(logits, arrays, several)
+    assert expected_error(before, truth) > 0.08
+    assert expected_error(after, truth) < 0.02
+    assert log_loss(truth.ravel(), after.ravel()) < log_loss(truth.ravel(), before.ravel()) - 0.1
+    assert several or np.allclose(after.sum(axis=1), 1)
+    if method == "temperature":
+        assert (after.argmax(axis=1) == before.argmax(axis=1)).all()
+
+
+def test_isotonic_is_that_of_scikit_learn() -> None:
+    logits, y = draw(300, True)
+    other, _ = draw(100, True)
+    found = calibrate(other, fit_calibration("isotonic", logits, y, True), True)
+    for one in range(5):
+        curve = IsotonicRegression(y_min=1 / 302, y_max=1 - 1 / 302, out_of_bounds="clip")
+        curve.fit(to_probabilities(logits, True)[:, one], y[:, one])
+        np.testing.assert_allclose(found[:, one], curve.predict(to_probabilities(other, True)[:, one]), atol=1e-9)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_few_rows_and_missing_classes_are_no_crash(method: str) -> None:
+    for rows in (1, 2, 3):
+        logits = RANDOM.standard_normal((rows, 4))
+        for several in (False, True):
+            y = np.zeros((rows, 4) if several else rows, int)
+            proba = calibrate(logits, fit_calibration(method, logits, y, several), several)
+            assert np.isfinite(proba).all()
+            assert ((proba > 0) & (proba < 1)).all()
+
+
+def test_a_head_carries_its_calibration() -> None:
+    head = fit("logistic", X, Y, C=10.0)
+    with pytest.raises(UsageError, match="not calibrated"):
+        head.predict_proba(NEW, calibrated=True)
+    with pytest.raises(UsageError, match="no operating points"):
+        head.thresholds(precision=0.5)
+    warm = head.calibrate("temperature", head.logits(NEW), NEW_Y)
+    assert warm.settings["calibration"] == "temperature"
+    assert log_loss(NEW_Y, warm.predict_proba(NEW, calibrated=True)) < log_loss(NEW_Y, warm.predict_proba(NEW))
+    np.testing.assert_array_equal(warm.predict_proba(NEW), head.predict_proba(NEW))
+    other = warm.calibrate("isotonic", head.logits(NEW), NEW_Y)
+    assert "calibration.temperature" not in other.arrays
+    with pytest.raises(UsageError, match="temperature, isotonic"):
+        head.calibrate("platt", head.logits(NEW), NEW_Y)
+    with pytest.raises(UsageError, match=r"\[100, 4\] and \[99\]"):
+        head.calibrate("temperature", head.logits(NEW), NEW_Y[1:])
+
+
+# -- thresholds ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("wanted", [0.3, 0.6, 0.9, 1.0])
+def test_thresholds_are_the_best_that_counting_finds(several: bool, wanted: float) -> None:
+    logits, y = draw(150, several, 1.0)
+    proba = to_probabilities(logits, several).round(2)  # with ties
+    truth = y if several else np.eye(5, dtype=int)[y]
+    arrays = operating_points(proba, y, several)
+    by_precision, by_recall = pick_thresholds(arrays, wanted, None), pick_thresholds(arrays, None, wanted)
+    for one in range(5):
+        every = [
+            (
+                precision_score(truth[:, one], proba[:, one] >= level),
+                recall_score(truth[:, one], proba[:, one] >= level),
+            )
+            for level in np.unique(proba[:, one])
+        ]
+        named = proba[:, one] >= by_recall[one]
+        assert recall_score(truth[:, one], named) >= wanted
+        assert precision_score(truth[:, one], named) == max(p for p, r in every if r >= wanted)
+        reached = [r for p, r in every if p >= wanted]
+        if not any(reached):
+            assert by_precision[one] == np.inf
+            continue
+        named = proba[:, one] >= by_precision[one]
+        assert precision_score(truth[:, one], named) >= wanted
+        assert recall_score(truth[:, one], named) == max(reached)
+
+
+def test_many_rows_are_kept_as_few_points() -> None:
+    logits, y = draw(20_000, True, 1.0)
+    arrays = operating_points(to_probabilities(logits, True), y, True)
+    assert arrays["points"].shape[1] <= MOST
+    for points in arrays["points"]:
+        _, precisions, recalls = points[np.isfinite(points[:, 0])].T
+        assert (np.diff(precisions) < 0).all()
+        assert (np.diff(recalls) > 0).all()
+    fine = to_probabilities(logits, True)
+    for wanted in (0.7, 0.9):
+        for one, level in enumerate(pick_thresholds(arrays, wanted, None)):
+            assert wanted <= precision_score(y[:, one], fine[:, one] >= level) < wanted + 0.02
+
+
+def test_a_class_that_cannot_reach_it_is_never_named_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    head: Head = fit("logistic", X, MANY, multilabel=True, C=0.1)
+    proba = head.predict_proba(X)
+    truth = MANY.copy()
+    truth[:, 1] = 0  # nothing to reach
+    truth[:, 2] = proba[:, 2] < np.median(proba[:, 2])  # the wrong way round
+    head = head.measure_points(proba, truth)
+    with caplog.at_level(logging.WARNING, "embedx"):
+        thresholds = head.thresholds(precision=0.9)
+    assert np.isinf(thresholds[[1, 2]]).all()
+    assert np.isfinite(thresholds[[0, 3]]).all()
+    assert "dog, owl" in caplog.text
+    named = head.predict(X, thresholds=thresholds)
+    assert not any({"dog", "owl"} & set(one) for one in named)
+    for both in ({}, {"precision": 0.5, "recall": 0.5}, {"recall": 0.0}, {"precision": 1.5}):
+        with pytest.raises(UsageError, match="precision or a recall"):
+            head.thresholds(**both)
+
+
+def test_of_one_label_the_likeliest_that_reaches_its_threshold_is_named() -> None:
+    head = fit("logistic", X, Y, C=1.0)
+    proba = head.predict_proba(NEW)
+    thresholds = np.array([0.5, 0.9, np.inf, 0.05])
+    for row, name in zip(proba, head.predict(NEW, thresholds=thresholds), strict=True):
+        reached = [one for one in np.argsort(-row) if row[one] >= thresholds[one]]
+        assert name == (CLASSES[reached[0]] if reached else "")
+    with pytest.raises(UsageError, match="4 classes"):
+        head.predict(NEW, thresholds=thresholds[1:])

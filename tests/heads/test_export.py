@@ -1,0 +1,88 @@
+"""A head elsewhere: ONNX, a torch module and a .pt2 file give the same probabilities."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from embedx.errors import DiskError, ModelError, UsageError
+from embedx.heads.head import Head
+from embedx.heads.kinds import KINDS
+from tests.helpers.head_data import CLASSES, GROUPS, MANY, NEW, NEW_Y, X, Y, fit, shaped
+
+CASES = [(kind, several, "") for kind in KINDS for several in (False, True)] + [
+    ("logistic", False, "Unit()+PCA(8, whiten)"),
+    ("knn", False, "Centre()"),
+]
+
+
+def make(kind: str, several: bool, head_model: str) -> Head:
+    head = fit(kind, X, MANY if several else Y, multilabel=several, groups=GROUPS, head_model=head_model)
+    return head.calibrate("temperature", head.logits(shaped(kind, NEW)), MANY[: len(NEW)] if several else NEW_Y)
+
+
+def run_onnx(path: Path, x: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    (proba,) = session.run(["probabilities"], {"x": x})
+    return np.asarray(proba)
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+@pytest.mark.parametrize(("kind", "several", "head_model"), CASES)
+def test_other_programs_give_the_same(
+    kind: str, several: bool, head_model: str, calibrated: bool, tmp_path: Path
+) -> None:
+    head = make(kind, several, head_model)
+    new = shaped(kind, NEW.copy())
+    if kind != "knn":  # to which all rows are equally near
+        new[0] = 0
+    expected = head.predict_proba(new, calibrated)
+    module = head.to_torch(calibrated=calibrated)
+    with torch.no_grad():
+        np.testing.assert_allclose(module(torch.tensor(new)).numpy(), expected, atol=1e-5)
+    head.export(tmp_path / "head.onnx", calibrated=calibrated)
+    np.testing.assert_allclose(run_onnx(tmp_path / "head.onnx", new), expected, atol=1e-5)
+    np.testing.assert_allclose(run_onnx(tmp_path / "head.onnx", new[:1]), expected[:1], atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The given buffer is not writable")  # torch about itself
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_program_of_torch_takes_any_number_of_rows(kind: str, tmp_path: Path) -> None:
+    head = make(kind, False, "")
+    head.export(tmp_path / "head.pt2", "torch")
+    extra = {"head.json": ""}
+    program = torch.export.load(io.BytesIO((tmp_path / "head.pt2").read_bytes()), extra_files=extra).module()
+    new = shaped(kind, NEW)
+    for rows in (1, 5, len(new)):
+        np.testing.assert_allclose(program(torch.tensor(new[:rows])).numpy(), head.predict_proba(new[:rows]), atol=1e-5)
+    assert json.loads(extra["head.json"])["classes"] == list(CLASSES)
+
+
+def test_a_file_says_what_it_is(tmp_path: Path) -> None:
+    head = make("logistic", False, "").replace(views=("L3.mean",))
+    head.export(tmp_path / "head.onnx")
+    model = onnx.load(tmp_path / "head.onnx")
+    said = json.loads({one.key: one.value for one in model.metadata_props}["head"])
+    assert said == {"kind": "logistic", "classes": list(CLASSES), "multilabel": False, "views": ["L3.mean"]}
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = fit("logistic", X, Y, C=1.0)
+    with pytest.raises(UsageError, match="onnx, torch"):
+        head.export(tmp_path / "a", "pickle")
+    with pytest.raises(UsageError, match="no calibration"):
+        head.export(tmp_path / "a", calibrated=True)
+    with pytest.raises(UsageError, match="isotonic"):
+        head.calibrate("isotonic", head.logits(NEW), NEW_Y).to_torch(calibrated=True)
+    with pytest.raises(DiskError, match="cannot be written"):
+        head.export(tmp_path / "no" / "a")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ModelError, match=r"embedx\[onnx\]"):
+        head.export(tmp_path / "a")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,418 @@
+"""Heads: equal to scikit-learn, choices that see no foreign group, the same again by seed, no crash on odd truths."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer, StandardScaler
+from threadpoolctl import threadpool_limits
+
+from embedx import heads
+from embedx.errors import UsageError
+from embedx.heads.inference import NEAR
+from embedx.heads.kinds import KINDS
+from embedx.heads.logistic import GRID
+from embedx.heads.training_data import make_examples
+from tests.helpers.head_data import CLASSES, GROUPS, MANY, NEW, X, Y, fit, make_rows, shaped
+
+
+def write_step(step: Any) -> str:
+    if isinstance(step, Normalizer):
+        return "Unit()"
+    return f"PCA({step.n_components}{', whiten' if step.whiten else ''})"
+
+
+# -- equal to scikit-learn -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [[], [PCA(8, svd_solver="full")], [Normalizer(), PCA(6, whiten=True)]])
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("balanced", [None, "balanced"])
+def test_logistic_is_that_of_scikit_learn(steps: list[Any], count: int, balanced: str | None) -> None:
+    chain = "+".join(write_step(one) for one in steps)
+    rows = (count > Y) & (np.arange(len(Y)) % (1 + Y) == 0)  # unbalanced
+    head = fit("logistic", X[rows], Y[rows], CLASSES[:count], C=0.3, head_model=chain, class_weight=balanced)
+    model = make_pipeline(*steps, StandardScaler(), LogisticRegression(C=0.3, max_iter=5000, class_weight=balanced))
+    model.fit(X[rows].astype(np.float64), Y[rows])
+    np.testing.assert_allclose(head.predict_proba(NEW), model.predict_proba(NEW.astype(np.float64)), atol=1e-5)
+    assert head.predict(NEW) == [CLASSES[one] for one in model.predict(NEW.astype(np.float64))]
+
+
+def test_weights_of_rows_and_of_classes_are_those_of_scikit_learn() -> None:
+    weights = np.random.default_rng(0).uniform(0, 2, len(X))
+    weights[:5] = 0
+    given = {"cat": 5.0, "owl": 0.5}
+    head = fit("logistic", X, Y, C=1.0, sample_weight=weights, class_weight=given)
+    scaler = StandardScaler().fit(X.astype(np.float64))
+    model = LogisticRegression(C=1.0, max_iter=5000, class_weight={0: 5.0, 1: 1, 2: 0.5, 3: 1})
+    model.fit(scaler.transform(X.astype(np.float64)), Y, sample_weight=weights)
+    expected = model.predict_proba(scaler.transform(NEW.astype(np.float64)))
+    np.testing.assert_allclose(head.predict_proba(NEW), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("balanced", [None, "balanced"])
+def test_several_labels_are_one_regression_each(balanced: str | None) -> None:
+    head = fit("logistic", X, MANY, multilabel=True, C=0.1, class_weight=balanced)
+    scaler = StandardScaler().fit(X.astype(np.float64))
+    for one in range(len(CLASSES)):
+        model = LogisticRegression(C=0.1, max_iter=5000, class_weight=balanced)
+        model.fit(scaler.transform(X.astype(np.float64)), MANY[:, one])
+        expected = model.predict_proba(scaler.transform(NEW.astype(np.float64)))[:, 1]
+        np.testing.assert_allclose(head.predict_proba(NEW)[:, one], expected, atol=1e-5)
+    named = head.predict(NEW)
+    assert {len(one) for one in named} >= {0, 1}
+    assert named[0] == tuple(np.array(CLASSES)[head.predict_proba(NEW)[0] >= 0.5])
+
+
+def test_the_weight_of_a_label_is_that_of_the_rows_that_have_it() -> None:
+    head = fit("logistic", X, MANY, multilabel=True, C=0.1, class_weight={"dog": 7.0})
+    scaler = StandardScaler().fit(X.astype(np.float64))
+    model = LogisticRegression(C=0.1, max_iter=5000, class_weight={0: 1, 1: 7})
+    model.fit(scaler.transform(X.astype(np.float64)), MANY[:, 1])
+    expected = model.predict_proba(scaler.transform(NEW.astype(np.float64)))[:, 1]
+    np.testing.assert_allclose(head.predict_proba(NEW)[:, 1], expected, atol=1e-5)
+
+
+def test_every_row_of_knn_votes_by_its_weight() -> None:
+    weights = np.random.default_rng(0).uniform(0, 2, len(X))
+    head = fit("knn", X, Y, k=len(X), weights="uniform", sample_weight=weights)
+    shares = np.bincount(Y, weights) / weights.sum()
+    np.testing.assert_allclose(head.predict_proba(NEW), np.tile(shares, (len(NEW), 1)), atol=1e-6)
+    several = fit("knn", X, MANY, k=len(X), weights="uniform", sample_weight=weights, multilabel=True)
+    np.testing.assert_allclose(several.predict_proba(NEW)[0], weights @ MANY / weights.sum(), atol=1e-6)
+
+
+def test_a_direction_without_variance_is_not_blown_up() -> None:
+    x = np.tile(X[:, 10:15], 3)  # of rank 5
+    head = fit("logistic", x, Y, C=1.0, head_model="PCA(12, whiten)")
+    narrow = fit("logistic", x, Y, C=1.0, head_model="PCA(5)")
+    np.testing.assert_allclose(
+        head.predict_proba(np.tile(NEW[:, 10:15], 3)), narrow.predict_proba(np.tile(NEW[:, 10:15], 3)), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("weights", ["uniform", "distance"])
+def test_knn_is_that_of_scikit_learn(weights: str) -> None:
+    head = fit("knn", X, Y, k=7, weights=weights)
+    how = {"uniform": "uniform", "distance": lambda apart: 1 / np.maximum(apart, NEAR)}[weights]
+    model = KNeighborsClassifier(7, metric="cosine", weights=how).fit(X.astype(np.float64), Y)
+    np.testing.assert_allclose(head.predict_proba(NEW), model.predict_proba(NEW.astype(np.float64)), atol=1e-4)
+
+
+def test_prototype_is_the_nearest_class_mean_by_cosine() -> None:
+    head = fit("prototype", X, Y)
+    unit = Normalizer().fit_transform(X.astype(np.float64))
+    means = Normalizer().fit_transform(np.stack([unit[one == Y].mean(axis=0) for one in range(4)]))
+    cosines = Normalizer().fit_transform(NEW.astype(np.float64)) @ means.T
+    assert head.predict(NEW) == [CLASSES[one] for one in cosines.argmax(axis=1)]
+    np.testing.assert_allclose(head.logits(NEW) * head.settings["temperature"], cosines, atol=1e-9)
+
+
+# -- what is learned -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_learns_what_can_be_learned(kind: str) -> None:
+    x, y, groups = make_rows(400, spread=0.7)
+    new, new_y, _ = make_rows(200, spread=0.7, seed=8)
+    options: dict[str, Any] = {"head_model": "Standardise()"} if kind in ("knn", "prototype") else {}
+    head = fit(kind, x, y, groups=groups, **options)
+    proba = head.predict_proba(shaped(kind, new))
+    assert (proba.argmax(axis=1) == new_y).mean() > 0.9
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
+
+
+def test_weighted_layers_finds_the_layer_that_knows() -> None:
+    x, y, groups = make_rows(400, spread=1.5)
+    head = fit("weighted-layers", x, y, groups=groups, max_epochs=100)
+    weights = head.settings["layer_weights"]
+    assert weights[1] > 0.7
+    assert sum(weights) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "knn"])  # far from a border weights count little
+def test_weights_of_classes_move_the_border(kind: str) -> None:
+    x, y, groups = make_rows(spread=6)
+    few = (y == 0) | ((y == 1) & (np.arange(len(y)) % 4 == 0))
+    plain, balanced = (
+        fit(kind, x[few], y[few], CLASSES[:2], groups=groups[few], class_weight=how) for how in (None, "balanced")
+    )
+    if kind == "prototype":
+        np.testing.assert_allclose(plain.arrays["weight"][0] * plain.settings["temperature"],
+                                   balanced.arrays["weight"][0] * balanced.settings["temperature"])  # fmt: skip
+    else:
+        new = shaped(kind, NEW)
+        assert balanced.predict_proba(new)[:, 1].mean() > plain.predict_proba(new)[:, 1].mean() + 0.02
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_of_weight_zero_is_not_there(kind: str) -> None:
+    """Wrongly labelled rows with weight 0 must not be learned from; the standardisation may see them."""
+    x, y, groups = make_rows(spread=1)
+    wrong = np.arange(len(y)) % 3 == 0
+    mislabelled = np.where(wrong, (y + 1) % 4, y)
+    options: dict[str, Any] = {"head_model": "Standardise()"} if kind in ("knn", "prototype") else {}
+    head = fit(kind, x, mislabelled, groups=groups, sample_weight=~wrong, **options)
+    new, new_y, _ = make_rows(200, spread=1, seed=8)
+    assert (head.predict_proba(shaped(kind, new)).argmax(axis=1) == new_y).mean() > 0.8
+
+
+def test_weak_negatives_pull_less_than_true_ones() -> None:
+    truth = MANY.copy()
+    hidden = np.random.default_rng(0).random(len(X)) < 0.6
+    truth[hidden] = 0  # unlabelled rows, taken as negatives
+    weights = np.where(hidden, 0.05, 1.0)
+    for kind in KINDS:
+        new = shaped(kind, NEW)
+        strong = fit(kind, X, truth, multilabel=True).predict_proba(new)
+        weak = fit(kind, X, truth, multilabel=True, sample_weight=weights).predict_proba(new)
+        if kind != "prototype":  # a mean direction has no prior
+            assert weak.mean() > strong.mean() + 0.01, kind
+
+
+# -- choices -------------------------------------------------------------------------------------------------------
+
+
+def test_the_penalty_is_that_of_the_best_inner_folds_of_whole_groups() -> None:
+    """Done again by hand: preparation and regression inside each fold, the mean share right of each class."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    x = np.where((GROUPS == 7)[:, None], 1e4 * X[:, ::-1], X)  # whoever has seen this group projects on nothing else
+    head = fit("logistic", x, Y, groups=GROUPS, head_model="PCA(3)")
+    scores, sizes = [], []
+    found = head.settings["inner_scores"]
+    splits = StratifiedGroupKFold(5, shuffle=True, random_state=0).split(x, Y, GROUPS)
+    for train, held in splits:
+        assert not set(GROUPS[train]) & set(GROUPS[held])
+        row = []
+        for C in GRID[::3]:
+            model = make_pipeline(PCA(3), StandardScaler(), LogisticRegression(C=C, max_iter=5000))
+            with threadpool_limits(1):
+                model.fit(x[train].astype(np.float64), Y[train])
+            row.append(balanced_accuracy_score(Y[held], model.predict(x[held].astype(np.float64))))
+        scores.append(row)
+        sizes.append(len(held))
+    expected = np.average(scores, axis=0, weights=sizes)
+    np.testing.assert_allclose([found[str(C)] for C in GRID[::3]], expected, atol=0.003)
+    assert found[str(head.settings["C"])] == max(found.values())
+
+
+def test_what_a_group_has_in_common_does_not_help_a_choice() -> None:
+    """Labels are drawn by group, and each group has its own direction: only a split group could be told right."""
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 6)
+    y = random.integers(0, 2, 40)[groups]
+    x = (np.eye(40)[groups] * 5 + 0.3 * random.standard_normal((240, 40))).astype(np.float32)
+    kept = heads.fit("logistic", x, y, ("a", "b"), groups=groups).settings["inner_scores"]
+    split = heads.fit("logistic", x, y, ("a", "b")).settings["inner_scores"]
+    assert max(split.values()) > 0.95
+    assert max(kept.values()) < 0.75
+    network = heads.fit("mlp", x, y, ("a", "b"), groups=groups, max_epochs=10).settings
+    assert network["held_out_score"] < 0.75
+    assert heads.fit("mlp", x, y, ("a", "b"), max_epochs=10).settings["held_out_score"] > 0.9
+
+
+def test_validation_rows_choose_and_nothing_else_does() -> None:
+    """The validation rows say the opposite of the rest: the weakest classifier is the best."""
+    x, y, _ = make_rows(240, spread=0.5)
+    held = np.arange(240) >= 200
+    truth = np.where(held, (y + 1) % 4, y)
+    head = fit("logistic", x, truth, validation=held, criterion="log_loss")
+    assert head.settings["C"] == GRID[0]
+    assert fit("logistic", x, y, validation=held, criterion="log_loss").settings["C"] > 0.01
+    stopped = fit("mlp", x, truth, validation=held, criterion="log_loss", max_epochs=60)
+    assert stopped.settings["best_epoch"] <= 3
+    assert stopped.settings["held_out_rows"] == 40
+    with pytest.raises(UsageError, match="splits a group"):
+        fit("logistic", x, y, validation=held, groups=np.zeros(240))
+
+
+def test_a_network_keeps_its_best_epoch() -> None:
+    """With refit=False the head scores on the held-out rows what its best epoch scored, not what its last did."""
+    x, y, _ = make_rows(160, spread=5)
+    held = np.arange(160) % 4 == 0
+    options: dict[str, Any] = {"validation": held, "criterion": "log_loss", "refit": False, "max_epochs": 80}
+    head = heads.fit("mlp", x, y, CLASSES, hidden=64, **options)
+    proba = head.predict_proba(x[held])
+    loss = -np.log(proba[np.arange(held.sum()), y[held]]).mean()
+    assert head.settings["best_epoch"] < head.settings["epochs"]
+    assert -loss == pytest.approx(head.settings["held_out_score"], abs=1e-5)
+    assert head.settings["epochs"] == head.settings["best_epoch"] + head.settings["patience"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_seed_gives_the_same_head_and_leaves_the_random_state_alone(kind: str) -> None:
+    import torch
+
+    before, legacy = torch.random.get_rng_state(), str(np.random.get_state())
+    one, again = fit(kind, X, Y, groups=GROUPS, seed=4), fit(kind, X, Y, groups=GROUPS, seed=4)
+    assert one.settings == again.settings
+    for name, array in one.arrays.items():
+        np.testing.assert_array_equal(array, again.arrays[name])
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert str(np.random.get_state()) == legacy
+    if kind == "mlp":
+        assert not np.array_equal(one.arrays["weight"], fit(kind, X, Y, groups=GROUPS, seed=5).arrays["weight"])
+
+
+def test_early_stopping_leaves_every_class_something_to_learn_from() -> None:
+    """Classes of one to three groups of any size: a class is never held out as a whole, and no group is split."""
+    shares = []
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        owners = np.repeat(np.arange(4), random.integers(1, 4, 4))
+        groups = np.repeat(np.arange(len(owners)), random.integers(1, 9, len(owners)))
+        y = owners[groups]
+        examples = make_examples(X[: len(y)], y, CLASSES, multilabel=False, groups=groups, validation=None,
+                                 sample_weight=None, class_weight=None, chain=(), seed=0)  # fmt: skip
+        train, held = examples.hold_out()
+        assert set(y[train]) == {0, 1, 2, 3}
+        assert not set(groups[train]) & set(groups[held])
+        assert sorted([*train, *held]) == list(range(len(y)))
+        shares.append(len(held) / len(y))
+    assert 0.1 < np.mean(shares) < 0.4
+
+
+# -- odd truths ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_example_of_each_class_is_enough(kind: str) -> None:
+    x, _, _ = make_rows(4)
+    head = fit(kind, x, np.arange(4))
+    assert head.predict(shaped(kind, x)) == list(CLASSES) or kind == "weighted-layers"
+    assert np.isfinite(head.predict_proba(shaped(kind, NEW))).all()
+    many = fit(kind, x, np.eye(4, dtype=int), multilabel=True)
+    proba = many.predict_proba(shaped(kind, x))
+    assert (proba.argmax(axis=1) == np.arange(4)).all() or kind in ("weighted-layers", "knn")
+    assert kind == "knn" or any("not" in note or "No group" in note for note in head.settings["notes"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_class_without_a_row_is_never_named_and_said(kind: str) -> None:
+    y = np.where(Y == 2, 1, Y)
+    head = fit(kind, X, y, groups=GROUPS)
+    assert "owl" not in head.predict(shaped(kind, NEW))
+    assert any("owl" in note for note in head.settings["notes"])
+    unweighted = fit(kind, X, Y, groups=GROUPS, sample_weight=Y != 2)  # rows that do not count are none
+    assert any("owl" in note for note in unweighted.settings["notes"])
+    assert "owl" not in unweighted.predict(shaped(kind, NEW))
+    if kind == "logistic":
+        three = np.where(y == 3, 2, y)
+        other = fit(kind, X, three, ("cat", "dog", "rain"), groups=GROUPS, C=head.settings["C"]).predict_proba(NEW)
+        np.testing.assert_allclose(head.predict_proba(NEW)[:, [0, 1, 3]], other, atol=1e-9)
+
+
+@pytest.mark.parametrize("constant", [0, 1])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_label_that_all_or_none_have_is_no_crash(kind: str, constant: int) -> None:
+    truth = MANY.copy()
+    truth[:, 1] = constant
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        head = fit(kind, X, truth, multilabel=True, groups=GROUPS)
+    proba = head.predict_proba(shaped(kind, NEW))
+    assert (proba[:, 1] > 0.9).all() if constant else (proba[:, 1] < 0.1).all()
+    assert any("dog" in note for note in head.settings["notes"])
+    nothing = fit(kind, X, np.zeros_like(MANY), multilabel=True, groups=GROUPS)
+    assert (nothing.predict_proba(shaped(kind, NEW)) < 0.5).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_class_alone_is_refused(kind: str) -> None:
+    with pytest.raises(UsageError, match=r"two classes.*\(dog\)"):
+        fit(kind, X, np.ones(len(X), int))
+    with pytest.raises(UsageError, match=r"two classes.*\(dog\)"):
+        fit(kind, X, np.where(np.arange(len(X)) < 5, 0, 1), validation=np.arange(len(X)) < 5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_one_group_choose_nothing_and_say_so(kind: str) -> None:
+    head = fit(kind, X, Y, groups=np.zeros(len(X)))
+    assert kind == "knn" or head.settings["notes"]
+
+
+def test_a_zero_vector_and_copies_are_taken() -> None:
+    x = X.copy()
+    x[:10] = 0
+    x[10:60] = x[10]
+    for kind in KINDS:
+        head = fit(kind, x, Y, groups=GROUPS)
+        assert np.isfinite(head.logits(shaped(kind, x))).all(), kind
+
+
+# -- what cannot be meant ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "tree"}, "Kinds: logistic, mlp, knn"),
+        ({"k": 3}, "logistic has no setting 'k'. Its settings: C, "),
+        ({"C": -1}, "C of logistic takes a number above 0"),
+        ({"C": True}, "C of logistic takes"),
+        ({"criterion": "f1"}, "balanced_accuracy, log_loss"),
+        ({"kind": "mlp", "dropout": 1.0}, "dropout"),
+        ({"kind": "mlp", "device": "toaster"}, "no device 'toaster'"),
+        ({"kind": "knn", "weights": "equal"}, "'distance' or 'uniform'"),
+        ({"kind": "weighted-layers"}, r"several layers \[N, L, D\]"),
+        ({"x": X[:, None]}, r"logistic takes vectors of one view"),
+        ({"x": X[:, 0]}, r"finite vectors"),
+        ({"x": np.where(X > 50, np.nan, X)}, "finite"),
+        ({"x": X[:0], "y": Y[:0]}, "finite vectors"),
+        ({"y": Y[:-1]}, r"y has the shape \[239\]"),
+        ({"y": Y + 1}, "from 0 to 3"),
+        ({"y": Y + 0.5}, "whole numbers"),
+        ({"y": MANY * 2, "multilabel": True}, "from 0 to 1"),
+        ({"y": MANY}, r"should have \[240\]"),
+        ({"classes": ("a", "a", "b", "c")}, "differ"),
+        ({"groups": GROUPS[:-1]}, "groups has the shape"),
+        ({"sample_weight": -np.ones(len(X))}, "from 0 on"),
+        ({"sample_weight": np.zeros(len(X))}, "zeros alone"),
+        ({"validation": np.ones(len(X))}, "some must be left"),
+        ({"class_weight": "even"}, "'balanced'.*not 'even'"),
+        ({"class_weight": {"cow": 1.0}}, "cat, dog, owl, rain.*not 'cow'"),
+        ({"class_weight": {"cat": 0.0}}, "positive"),
+        ({"head_model": "PCA"}, r"'PCA' in head_model is no step.*PCA\(n, whiten\)"),
+        ({"head_model": "PCA(0)"}, "no step"),
+        ({"head_model": "PCA(1)+"}, "'' in head_model"),
+        ({"head_model": "__import__('os')"}, "no step"),
+        ({"head_model": "PCA(25)"}, "240 training rows of 24 dimensions have 24 at most"),
+        ({"head_model": "PCA(8)+PCA(9)"}, "have 8 at most"),
+        ({"kind": "weighted-layers", "x": X[:, None], "head_model": "PCA(2)"}, "works on one view"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_what_is_allowed(options: dict[str, Any], message: str) -> None:
+    given: dict[str, Any] = {"kind": "logistic", "x": X, "y": Y, "classes": CLASSES, **options}
+    with pytest.raises(UsageError, match=message):
+        heads.fit(**given)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_head_refuses_other_vectors(kind: str) -> None:
+    head = fit(kind, X, Y).replace(views=("L3.mean",))
+    new = shaped(kind, NEW)
+    with pytest.raises(UsageError, match=r"L3\.mean"):
+        head.predict(new[..., :-1])
+    with pytest.raises(UsageError, match="takes vectors"):
+        head.predict(new[0])
+    with pytest.raises(UsageError, match="finite"):
+        head.predict(np.where(new > 50, np.nan, new))
+    assert head.predict(new[:0]) == []
+    assert head.predict_proba(new[:0]).shape == (0, 4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_is_answered_as_it_is_alone(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = fit(kind, X, Y)
+    new = shaped(kind, NEW)
+    together = head.predict_proba(new)
+    monkeypatch.setattr("embedx.heads.inference.CHUNK", 7)
+    np.testing.assert_allclose(head.predict_proba(new), together, atol=1e-6)
+    np.testing.assert_allclose(head.predict_proba(new[3:4]), together[3:4], atol=1e-6)

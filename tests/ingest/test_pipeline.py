@@ -1,0 +1,394 @@
+"""Readers and lanes: what runs at once changes the speed, and neither what comes out nor what stays behind."""
+
+import copy
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import embedx
+from embedx import embedding, extractors
+from embedx.audio import decoder_process
+from embedx.audio.windows import Window
+from embedx.embedding.embedder import Embedder
+from embedx.embedding.workers import Worker, run_in_order
+from embedx.extractors import logmel
+from embedx.extractors.logmel import LogMelStatistics
+from embedx.ingest import prefetch
+from embedx.ingest.prefetch import PrefetchBuffer, RecordingDone, Stopped, WindowRead, share_work
+from tests.helpers.collections import assert_same
+from tests.helpers.embedding import recipe_of
+from tests.helpers.paths import ROOT
+from tests.helpers.processes import alive, children, linux, wait_until
+
+WriteWav = Callable[..., Path]
+
+
+@pytest.fixture
+def four_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let "auto" find four cores, and work for each of them in a few recordings."""
+    monkeypatch.setattr(prefetch, "count_cores", lambda: 4)
+    monkeypatch.setattr(prefetch, "RECORDINGS_EACH", 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def sounds(write_wav: WriteWav, tmp_path: Path) -> Path:
+    """Twenty recordings of unequal length, and four that cannot be used."""
+    for i in range(20):
+        write_wav(f"in/{i:02}.wav", seconds=(0.3, 4.0, 1.1, 9.0, 2.5)[i % 5], rate=(16_000, 44_100)[i % 2])
+    (tmp_path / "in/03a.wav").write_text("this is text")
+    (tmp_path / "in/07a.wav").touch()
+    write_wav("in/11a.wav", samples=np.full(1000, np.nan, np.float32))
+    os.mkfifo(tmp_path / "in/12a.wav")
+    return tmp_path / "in"
+
+
+@pytest.mark.usefixtures("four_cores")
+@pytest.mark.parametrize("model", ["logmel", "hubert"])
+def test_what_is_stored_does_not_depend_on_the_workers(
+    model: str, sounds: Path, tmp_path: Path, checkpoint: Callable[[str], Path]
+) -> None:
+    options: dict[str, Any] = {"model": model if model == "logmel" else str(checkpoint(model)), "batch_seconds": 4.0}
+    options |= {"window": 2.0, "hop": 1.0}
+    found = []
+    for workers in (0, 1, 3, "auto"):
+        with embedx.extract(sounds, workers=workers, out=tmp_path / str(workers), **options) as collection:
+            reasons = [(one.path, one.reason, one.detail) for one in collection.failures()]
+            recordings = {
+                path: (one.content_hash, one.duration_s, one.rate, one.channels, one.flags)
+                for path, one in collection.store.recordings().items()
+            }
+            found.append((collection.rows(), collection.vectors(), reasons, recordings))
+    rows, vectors, reasons, recordings = found[0]
+    assert len(reasons) == 4
+    assert rows.index.tolist() == list(range(1, len(rows) + 1))
+    for other_rows, other_vectors, other_reasons, other_recordings in found[1:]:
+        pd.testing.assert_frame_equal(other_rows, rows)
+        np.testing.assert_allclose(other_vectors, vectors, atol=1e-6 * np.abs(vectors).max())
+        assert other_reasons == reasons
+        assert other_recordings == recordings
+
+
+@pytest.mark.usefixtures("four_cores")
+@pytest.mark.parametrize("name", ["hubert", "wavlm", "data2vec", "conformer-rotary", "whisper", "logmel"])
+def test_threads_do_not_see_one_another_s_batches(name: str, checkpoint: Callable[[str], Path]) -> None:
+    model = name if name == "logmel" else str(checkpoint(name))
+    extractor = extractors.load(model)
+    embedder = Embedder(extractor, recipe_of(extractor, model, ("mean",)), batch_seconds=3.0)
+    dice = np.random.default_rng(0)
+    clips = [dice.uniform(-0.5, 0.5, dice.integers(2_000, 40_000)).astype(np.float32) for _ in range(60)]
+    windows = [(i, Window(0.0, len(clip) / 16_000, clip)) for i, clip in enumerate(clips)]
+    alone = {key: vectors for key, vectors, _ in embedder.embed(windows, threads=1)}
+    together = {key: vectors for key, vectors, _ in embedder.embed(windows, threads=4)}
+    assert list(together) == list(alone)  # in the same order too
+    for key, vectors in alone.items():
+        for view, vector in vectors.items():
+            np.testing.assert_allclose(together[key][view], vector, atol=1e-5 * max(1.0, np.abs(vector).max()))
+
+
+@pytest.mark.parametrize("name", ["hubert", "data2vec", "conformer-rotary"])
+def test_two_passes_at_once_know_their_own_lengths(name: str, checkpoint: Callable[[str], Path]) -> None:
+    """Neither begins its convolutions before the other has said how long its clips are."""
+    extractor: Any = extractors.load(str(checkpoint(name)), backend="reference")
+    waves = torch.rand(2, 2, 16_000, generator=torch.Generator().manual_seed(0)) - 0.5
+    lengths = torch.tensor([[16_000, 9_000], [16_000, 3_000]])
+    meet = threading.Barrier(2, timeout=20)
+
+    @torch.inference_mode()
+    def last(number: int) -> torch.Tensor:
+        ((_, frames, _),) = extractor.frames(waves[number], lengths[number], extractor.layers[-1:])
+        return torch.cat([frames[0], frames[1, : lengths[number, 1] // 320 - 1]])
+
+    alone = [last(0), last(1)]
+    hook = extractor.model.feature_extractor.register_forward_pre_hook(lambda *_: [meet.wait(), None][1])
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(last, range(2)))
+    hook.remove()
+    for ours, expected in zip(together, alone, strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
+
+
+def piece(samples: int) -> WindowRead:
+    return WindowRead(0, None, Window(0.0, samples / 16_000, np.zeros(samples, np.float32)))
+
+
+def give_up() -> None:
+    raise TimeoutError("nobody lays anything down, and nobody is to blame")
+
+
+def test_what_lies_ready_is_bounded_and_comes_in_order() -> None:
+    """Eight readers that are much faster than who asks; some windows are longer than the budget."""
+    budget, dice = 40_000, random.Random(0)
+    lengths = [[dice.choice((10, 3_000, 30_000, 60_000)) for _ in range(dice.randint(0, 6))] for _ in range(80)]
+    desk, jobs = PrefetchBuffer(budget), iter(enumerate(lengths))
+
+    def read() -> None:
+        while (job := desk.next(jobs)) is not None:
+            for length in job[1]:
+                desk.put(job[0], piece(length))
+            desk.put(job[0], RecordingDone({"flags": (str(job[0]),)}))
+
+    threads = [threading.Thread(target=read, daemon=True) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for number, expected in enumerate(lengths):
+        events = list(desk.take(number, give_up))
+        assert [len(event.window.samples) for event in events if isinstance(event, WindowRead)] == expected
+        assert events[-1] == RecordingDone({"flags": (str(number),)})
+        time.sleep(0.001)
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert desk.held == 0
+    assert 0.5 * budget < desk.most <= budget + 60_000 + prefetch.EVENT
+
+
+def test_failures_alone_fill_the_desk_too() -> None:
+    desk = PrefetchBuffer(10 * prefetch.EVENT)
+
+    def read() -> None:
+        for number in range(1000):
+            desk.put(number, RecordingDone({}))
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    for number in range(1000):
+        assert list(desk.take(number, give_up)) == [RecordingDone({})]
+    reader.join(10)
+    assert desk.most <= 10 * prefetch.EVENT
+
+
+def test_who_asks_is_told_while_nothing_comes_and_readers_are_told_when_nobody_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(prefetch, "TICK_S", 0.01)
+    desk, waited = PrefetchBuffer(1000), list[int]()
+
+    def lose_patience() -> None:
+        waited.append(1)
+        if len(waited) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        next(desk.take(0, lose_patience))
+    ended = threading.Event()
+
+    def read() -> None:
+        with pytest.raises(Stopped):
+            for _ in range(3):
+                desk.put(1, piece(500))
+        ended.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    time.sleep(0.05)
+    assert not ended.is_set()
+    desk.stop()
+    assert ended.wait(10)
+
+
+class Breaking(LogMelStatistics):
+    """A model that breaks at its fifth batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches = iter(range(1000))
+
+    def frames(self, *arguments: Any) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+        if next(self.batches) == 4:
+            raise RuntimeError("the model broke")
+        return super().frames(*arguments)
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_a_model_that_breaks_stops_all_that_works_for_it(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"workers": 3, "batch_seconds": 0.5, "window": 1.0, "out": tmp_path / "c"}
+    before = threading.active_count()
+    with monkeypatch.context() as patch:
+        patch.setattr(logmel, "load", lambda *_, **__: Breaking())
+        with pytest.raises(RuntimeError, match="the model broke"):
+            embedx.extract(sounds, **options)
+    assert threading.active_count() == before
+    assert torch.get_num_threads() == 4
+    for decoder in decoder_process.IDLE:  # each waits for its next recording, or was ended
+        assert decoder.length_of(str(sounds / "01.wav")) == 4.0
+    embedx.extract(sounds, **options).close()
+    embedx.extract(sounds, workers=0, window=1.0, out=tmp_path / "whole").close()
+    assert_same(tmp_path / "c", tmp_path / "whole")
+
+
+@linux
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_commits_what_is_done_and_leaves_no_process(
+    number: signal.Signals, write_wav: WriteWav, tmp_path: Path
+) -> None:
+    for i in range(40):
+        write_wav(f"in/{i:02}.wav", seconds=20.0, rate=44_100)
+    command = [sys.executable, "-m", "embedx", "extract", str(tmp_path / "in"), "-o", str(tmp_path / "c")]
+    command += ["--workers", "3", "--window", "1", "--hop", "0.1", "--batch-seconds", "2"]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    process.stderr.readline()  # the plan
+    wait_until(lambda: len(children(process.pid)) == 3)
+    found = children(process.pid)
+    wait_until(lambda: (tmp_path / "c/store.db-wal").exists() and embedded(tmp_path / "c"))
+    process.send_signal(number)
+    begun = time.monotonic()
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert time.monotonic() - begun < 10
+    wait_until(lambda: not any(map(alive, found)))
+    assert 1 <= embedded(tmp_path / "c") < 40
+
+
+def embedded(folder: Path) -> int:
+    with embedx.open(folder) as collection:
+        return len(collection.store.recordings())
+
+
+ORDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "any": lambda lengths: lengths,
+    "ascending": np.sort,
+    "descending": lambda lengths: -np.sort(-lengths),
+    "short and long in turn": lambda lengths: np.stack([np.sort(lengths), -np.sort(-lengths)], axis=1).ravel(),
+    "like in runs of a hundred": lambda lengths: np.random.default_rng(1).permutation(
+        np.sort(lengths).reshape(-1, 100)
+    ).ravel(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("least, most", [(0.3, 30.0), (0.98, 2.3)])
+@pytest.mark.parametrize("batch_seconds", [None, 600.0])
+def test_batches_pad_by_a_tenth_at_most_whatever_the_order(
+    order: str, least: float, most: float, batch_seconds: float | None
+) -> None:
+    extractor = extractors.load("logmel")
+    embedder = Embedder(extractor, recipe_of(extractor, "logmel"), batch_seconds=batch_seconds)
+    seconds = np.exp(np.random.default_rng(0).uniform(np.log(least), np.log(most), 3_000))
+    windows = [
+        (i, Window(0.0, 0.0, np.broadcast_to(np.float32(0), round(length * 16_000))))
+        for i, length in enumerate(ORDERS[order](seconds))
+    ]
+    batches = list(embedder._batches(iter(windows)))
+    assert sorted(key for batch in batches for key, _ in batch) == list(range(len(windows)))
+    computed = heard = 0
+    for batch in batches:
+        lengths = [max(extractor.min_samples, len(window.samples)) for _, window in batch]
+        assert len(batch) == 1 or len(batch) * max(lengths) <= embedder.budget
+        assert len(batch) * max(lengths) <= 1.10 * sum(lengths)
+        computed, heard = computed + len(lengths) * max(lengths), heard + sum(lengths)
+    assert embedder.padding == pytest.approx(computed / heard)
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.3, 7.0])
+def test_what_is_sorted_stays_within_its_bounds(seconds: float) -> None:
+    """However long the corpus is, and if clips are shorter than the shortest that the model takes."""
+    extractor = extractors.load("logmel")
+    extractor.min_samples = 16_000
+    embedder = Embedder(extractor, recipe_of(extractor, "logmel"), batch_seconds=2.0)
+    clip = Window(0.0, seconds, np.zeros(round(seconds * 16_000), np.float32))
+    held = most = 0
+
+    def stream() -> Iterator[tuple[int, Window]]:
+        nonlocal held, most
+        for key in range(int(2_000 / seconds)):
+            held += len(clip.samples)
+            most = max(most, held)
+            yield key, clip
+
+    for batch in embedder._batches(stream()):
+        held -= len(batch) * len(clip.samples)
+    assert held == 0
+    assert most <= embedder.pool + embedder.budget + len(clip.samples)
+
+
+def test_the_padding_of_a_run_is_reported(write_wav: WriteWav, tmp_path: Path) -> None:
+    for i, seconds in enumerate((10.0, 4.0, 3.7, 2.0)):  # 10 alone, 4 + 3.7 as 2 x 4, 2 alone
+        write_wav(f"in/{i}.wav", seconds=seconds)
+    seen: list[embedx.Progress] = []
+    embedx.extract(tmp_path / "in", out=tmp_path / "c", on_progress=seen.append).close()
+    assert seen[-1].padding == pytest.approx((10 + 2 * 4 + 2) / 19.7)
+
+
+def lanes_of(count: int) -> list[Worker]:
+    return [Worker(extractors.load("logmel"), "cpu")] * count
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_lanes_give_results_in_order_and_take_few_jobs_ahead(count: int) -> None:
+    dice, taken, threads = random.Random(0), list[int](), torch.get_num_threads()
+
+    def jobs() -> Iterator[int]:
+        for job in range(50):
+            taken.append(job)
+            yield job
+
+    def work(lane: Worker, job: int) -> int:
+        time.sleep(dice.uniform(0, 0.002))
+        return job * job
+
+    for done, (job, result) in enumerate(run_in_order(lanes_of(count), work, jobs())):
+        assert (job, result) == (done, done * done)
+        assert len(taken) - done <= (1 if count == 1 else embedding.workers.AHEAD * count)
+    assert len(taken) == 50
+    assert torch.get_num_threads() == threads
+    with ThreadPoolExecutor() as later:
+        assert later.submit(torch.get_num_threads).result() == threads
+
+
+def test_lanes_work_at_once_and_each_on_one_job() -> None:
+    meet = threading.Barrier(3, timeout=20)
+    for _ in run_in_order(lanes_of(3), lambda lane, job: meet.wait(), range(9)):  # or else BrokenBarrierError
+        pass
+
+
+def test_what_the_work_raises_comes_in_its_place_and_the_rest_is_dropped() -> None:
+    started: list[int] = []
+
+    def work(lane: Worker, job: int) -> int:
+        started.append(job)
+        return 1 // (job - 7)
+
+    results = run_in_order(lanes_of(2), work, range(1000))
+    assert [job for job, _ in islice(results, 7)] == list(range(7))
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert len(started) <= 8 + embedding.workers.AHEAD * 2
+
+
+@pytest.mark.parametrize("name", ["hubert", "wavlm", "hubert-batch-norm", "whisper"])
+def test_a_copy_for_another_device_gives_the_same(name: str, checkpoint: Callable[[str], Path]) -> None:
+    extractor = extractors.load(str(checkpoint(name)))
+    other = copy.deepcopy(extractor)
+    waves, lengths = torch.rand(2, 16_000) - 0.5, torch.tensor([16_000, 9_000])
+    with torch.inference_mode():
+        for (_, ours, _), (_, its, _) in zip(
+            extractor.frames(waves, lengths, extractor.layers), other.frames(waves, lengths, extractor.layers),
+            strict=True,
+        ):  # fmt: skip
+            assert torch.equal(ours, its)
+
+
+def test_work_is_shared_only_where_there_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefetch, "count_cores", lambda: 16)
+    assert [share_work(recordings, 0) for recordings in (0, 1, 31, 32, 100, 10_000)] == [1, 1, 1, 2, 4, 16]
+    assert [share_work(1, octets) for octets in (10**6, 10**8, 10**12)] == [1, 2, 16]

@@ -1,0 +1,130 @@
+"""Do the tests notice? Each sabotage breaks one promise in a copy of the project; the tests named must then fail."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.paths import ROOT
+from tests.reliability.fault_injection import compile_shim, environment
+from tests.reliability.report import report
+
+AT_ONCE = 2  # the cores of CI
+ATOMIC, PREFETCH = "embedx/filesystem/atomic.py", "embedx/ingest/prefetch.py"
+LOCK = "embedx/store/lock.py"
+STORE, READING, WRITING = "embedx/store/store.py", "embedx/store/reading.py", "embedx/store/writing.py"
+RUN, INDEXING = "embedx/ingest/pipeline.py", "embedx/index/manager.py"
+FLUSHED = "tests/reliability/test_durability.py::test_what_is_acknowledged_has_been_flushed[extract]"
+POWER = "tests/reliability/test_durability.py::test_the_power_may_fail_after_any_call[extract]"
+KILLED = "tests/reliability/test_kills.py::test_killed_at_any_call[extract]"
+SECOND_WRITER = "tests/store/test_store.py::test_a_second_writer_is_refused_by_name_and_a_dead_one_forgotten"
+SECOND_SIGNAL = "tests/reliability/test_kills.py::test_a_second_signal_ends_at_once"
+SIGNAL = "tests/reliability/test_kills.py::test_a_signal_ends_with_a_commit_within_ten_seconds[15]"
+READER = "tests/reliability/test_kills.py::test_a_reader_sees_whole_recordings_and_never_waits"
+DAMAGED = "tests/store/test_store.py::test_a_damaged_or_swapped_vector_is_never_served"
+ADDED = "tests/collection/test_collection.py::test_what_is_added_is_found_at_once_by_a_collection_that_is_open"
+FOREIGN = "tests/reliability/test_faults.py::test_an_index_of_another_store_is_not_believed"
+AGAIN = "tests/ingest/test_extract.py::test_again_does_nothing_and_new_or_edited_files_alone_are_done"
+IDS = "tests/store/test_store.py::test_replacing_a_recording_takes_its_old_rows_away_and_ids_never_come_back"
+LIES_READY = "tests/ingest/test_pipeline.py::test_what_lies_ready_is_bounded_and_comes_in_order"
+BREAKS = "tests/ingest/test_pipeline.py::test_a_model_that_breaks_stops_all_that_works_for_it"
+TWO_PASSES = "tests/ingest/test_pipeline.py::test_two_passes_at_once_know_their_own_lengths[hubert]"
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    """A line of a file, what takes its place, and a test that must notice."""
+
+    name: str
+    file: str
+    line: str
+    instead: str
+    noticed_by: str
+
+
+SABOTAGES = (
+    Sabotage("SQLite flushes nothing", STORE, "synchronous = FULL", "synchronous = OFF", FLUSHED),
+    Sabotage("files are not flushed", ATOMIC, "os.fsync(handle.fileno())", "pass", FLUSHED),
+    Sabotage("folders are not flushed", ATOMIC, "        os.fsync(handle)\n", "        pass\n", POWER),
+    Sabotage("vectors are not checked", READING, "vector_sum(table, number, blob) != stored", "False", DAMAGED),
+    Sabotage(
+        "no lock", LOCK, "fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", SECOND_WRITER
+    ),
+    Sabotage(
+        "acknowledged before the commit",
+        RUN,
+        "            self.finished.append(pending)\n",
+        "            self.finished.append(pending)\n"
+        "            self.on_progress(replace(self.progress, embedded=self.progress.embedded + len(self.finished)))\n",
+        POWER,
+    ),
+    Sabotage(
+        "a recording comes before its rows",
+        WRITING,
+        "numbers = self._insert_recordings([recording for recording, _ in batch], run)\n",
+        "numbers = self._insert_recordings([recording for recording, _ in batch], run)\n"
+        "            self._db.execute('COMMIT'); self._db.execute('BEGIN')\n",
+        READER,
+    ),
+    Sabotage("the index is the truth", INDEXING, 'if index.note["token"] != ', "if None and None != ", FOREIGN),
+    Sabotage(
+        "an index is never brought up to date", INDEXING, "if changed or len(index) != len(ids):", "if False:", ADDED
+    ),
+    Sabotage("resume forgets", "embedx/ingest/changes.py", "wanted, there = describe(path, items), known.get(path)",
+             "wanted, there = describe(path, items), None", AGAIN),
+    Sabotage("ids come back", WRITING, "coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'rows'",
+             "coalesce(max(id), 0) + 1 FROM rows", IDS),
+    Sabotage("one commit at the end", RUN, "len(self.finished) >= COMMIT_CLIPS or waited > COMMIT_SECONDS", "False",
+             READER),
+    Sabotage("a journal that outlives a crash", "embedx/store/schema.py", '"PRAGMA journal_mode = WAL"', '"SELECT 1"',
+             KILLED),
+    Sabotage("no commit at a signal", RUN, "            self.store.add([(one.recording, one.rows)",
+             "            slice([(one.recording, one.rows)", SIGNAL),
+    Sabotage("readers lay down without end", PREFETCH, "self.held + size > self.budget and", "False and",
+             LIES_READY),
+    Sabotage("readers outlive their run", RUN, "from contextlib import closing",
+             "from contextlib import nullcontext as closing", BREAKS),
+    Sabotage("threads see one another's batches", "embedx/extractors/masking.py", "BATCH = threading.local()",
+             "BATCH = nn.Module()", TWO_PASSES),
+    Sabotage("a second signal is not heard", "embedx/cli/progress.py", "os._exit(128 + number)", "pass", SECOND_SIGNAL),
+)  # fmt: skip
+
+
+def notice(sabotage: Sabotage, folder: Path) -> str:
+    """Run the test against a copy with the sabotage; return why that is no proof, empty if the test failed."""
+    for name in ("embedx", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    file = folder / sabotage.file
+    text = file.read_text(encoding="utf-8")
+    if text.count(sabotage.line) != 1:
+        return f"{sabotage.name}: {sabotage.line!r} stands {text.count(sabotage.line)} times in {sabotage.file}"
+    file.write_text(text.replace(sabotage.line, sabotage.instead), encoding="utf-8")
+    variables = environment() | {"PYTHONPATH": str(folder), "EMBEDX_FORK_SERVERS": "1"}
+    variables.pop("EMBEDX_REPORT", None)  # a failure that is wanted is none to count
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", sabotage.noticed_by]
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+    if done.returncode == pytest.ExitCode.TESTS_FAILED and f"FAILED {sabotage.noticed_by}" in done.stdout:
+        return ""
+    said = done.stdout[-2000:] + done.stderr[-1000:]
+    return f"{sabotage.name}: {sabotage.noticed_by} does not notice ({done.returncode}):\n{said}"
+
+
+def test_every_sabotage_is_noticed(tmp_path: Path) -> None:
+    compile_shim(tmp_path)  # or skip: without it the tests would be skipped, not fail
+    begun = time.monotonic()
+    chosen = [one for one in SABOTAGES if os.environ.get("EMBEDX_SABOTAGE", "") in one.name]
+
+    def do(number: int) -> str:
+        return notice(chosen[number], tmp_path / str(number))
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        failures = list(filter(None, pool.map(do, range(len(chosen)))))
+    report("sabotage", len(chosen), len(failures), begun)
+    assert not failures, "\n".join(failures)
