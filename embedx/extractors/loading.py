@@ -43,7 +43,8 @@ def load(model: str, *, allow_pickle: bool = False, backend: str = "auto") -> "E
     if backend not in BACKENDS:
         raise UsageError(f"Unknown backend {backend!r}. Backends: {', '.join(BACKENDS)}.")
     family, source = resolve(model)
-    module = importlib.import_module(f"embedx.extractors.{family.replace('-', '_')}")
+    module_name = "plugins" if family == "plugin" else family.replace("-", "_")  # recipes store the family's name
+    module = importlib.import_module(f"embedx.extractors.{module_name}")
     extractor: Extractor = module.load(source, allow_pickle=allow_pickle)
     if backend == "reference" or (backend == "auto" and family not in ("huggingface", "torchaudio")):
         return extractor
