@@ -209,6 +209,7 @@ def test_a_full_disk_is_an_error_and_what_was_committed_stays(store: Store) -> N
 def test_a_limit_of_the_system_on_file_sizes_is_a_disk_error(tmp_path: Path) -> None:
     code = """
 import resource, signal, sys
+from tests.helpers.store_batches import RECIPE, DIM, batch
 from embedx.errors import DiskError
 from embedx.store import Store
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
