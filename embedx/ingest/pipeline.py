@@ -215,12 +215,26 @@ class ExtractionPipeline:
 
 def settings(embedder: "Embedder", about: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is recorded of a run and is no part of the recipe."""
+    ways = {name: getattr(embedder.extractor, name, None) for name in ("kernels", "replaced")}  # of this process
     return {
         **about,
         "device": ",".join(embedder.devices),
         "precision": embedder.precision,
         "backend": embedder.backend,
+        **{name: by_way(found) for name, found in ways.items() if found},
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "embedx": __version__,  # which may run from a checkout
         **{name: version(name) for name in ("torch", "transformers", "numpy", "soxr", "soundfile")},
     }
+
+
+def by_way(ways: Mapping[str, str]) -> str:
+    """Return kinds of layers by the way in which they are computed, in one line.
+
+    >>> by_way({"product [4, 2]": "oneDNN", "convolution [4, 2, 3]": "torch", "product [8, 2]": "oneDNN"})
+    'oneDNN: product [4, 2], product [8, 2]; torch: convolution [4, 2, 3]'
+    """
+    kinds: dict[str, list[str]] = {}
+    for kind, way in ways.items():
+        kinds.setdefault(way, []).append(kind)
+    return "; ".join(f"{way}: {', '.join(found)}" for way, found in kinds.items())

@@ -121,6 +121,8 @@ def measure_speed(
         operations=operations,
         peak=peak,
         trials=trials,
+        kernels=getattr(embedder.extractor, "kernels", {}),  # of all that was tried
+        replaced=getattr(embedder.extractor, "replaced", {}),
     )
 
 

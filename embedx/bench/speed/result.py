@@ -52,6 +52,8 @@ class Speed:
     operations: float | None  # floating-point operations of the model on what was measured; None: no limit is known
     peak: float | None  # of matrix products, in operations a second
     trials: list[Trial] = field(default_factory=list)
+    kernels: dict[str, str] = field(default_factory=dict)  # kind of layer -> how it is computed, if that was asked
+    replaced: dict[str, str] = field(default_factory=dict)  # kind -> what was taken for what gave wrong numbers
 
     @property
     def share_of_limit(self) -> float | None:

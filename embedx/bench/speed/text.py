@@ -4,6 +4,8 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from embedx.ingest.pipeline import by_way
+
 if TYPE_CHECKING:
     from embedx.bench.speed.result import Speed
 
@@ -37,6 +39,10 @@ def as_text(speed: "Speed", form: str = "table") -> str:
         "start-up": f"{speed.load_s:.1f} s to load the model, which is in no other figure",
         "limit": limit_of(speed),
     }
+    if speed.kernels:
+        facts["kernels"] = by_way(speed.kernels)
+    if speed.replaced:
+        facts["replaced"] = f"wrong numbers on this processor, so {by_way(speed.replaced)}"
     note = (
         f"Shares are of the time of all that a stage runs in: {speed.lanes} lanes of the model, {speed.decoders} "
         "decoders, one writer. They work at the same time, so shares of different ones do not add up; what is "

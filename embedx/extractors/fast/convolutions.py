@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from embedx.extractors.fast.onednn import Layer, linear
+from embedx.extractors.fast.checked import Kernels, Layer
+from embedx.extractors.fast.onednn import linear
 from embedx.extractors.fast.packing import Packing
 from embedx.extractors.masking import MaskedGroupNorm, receptive_field
 
@@ -25,8 +26,8 @@ Piece = tuple[int, int, int]  # clip, its first frame, frames
 class Convolutions:
     """The feature extractor: convolutions without padding, each with GELU; `layers` are the reference's modules."""
 
-    def __init__(self, layers: Any, dtype: torch.dtype) -> None:
-        self.layers, self.dtype = layers, dtype
+    def __init__(self, layers: Any, dtype: torch.dtype, kernels: Kernels) -> None:
+        self.layers, self.dtype, self.kernels = layers, dtype, kernels
         self.strides = tuple((one.conv.kernel_size[0], one.conv.stride[0]) for one in layers)
         self.hop = math.prod(stride for _, stride in self.strides)  # samples from frame to frame
         self.spare = math.ceil(receptive_field(self.strides) / self.hop) - 1  # hops that a frame looks on
@@ -62,21 +63,21 @@ class Convolutions:
         if not isinstance(norm, MaskedGroupNorm):
             return self._shared
         weight, bias = fold(self.layers[0].conv.weight[:, 0], norm.norm, wave[0].unfold(0, *self.strides[0]))
-        return self._layer(weight[:, None], bias, None)
+        return self._layer(weight[:, None], bias, None, "folded")
 
     @cached_property
     def _shared(self) -> Layer:
         first = self.layers[0]
         return self._layer(first.conv.weight, first.conv.bias, norm_of(first))
 
-    def _layer(self, weight: Tensor, bias: Tensor | None, norm: nn.Module | None) -> Layer:
+    def _layer(self, weight: Tensor, bias: Tensor | None, norm: nn.Module | None, name: str = "") -> Layer:
         """Return views [rows, kernel * C] -> [rows, M] for weights [M, C, kernel] of a convolution."""
         matrix = weight.transpose(1, 2).flatten(1).to(self.dtype)  # [M, kernel * C]
         bias = None if bias is None else bias.to(self.dtype)
         places = weight.shape[2] if weight.shape[1] > 1 else 1  # of the kernel
         if norm is None:
-            return linear(matrix, bias, gelu=True, pieces=places)
-        product = linear(matrix, bias, pieces=places)
+            return linear(matrix, bias, gelu=True, pieces=places, kernels=self.kernels, name=name)
+        product = linear(matrix, bias, pieces=places, kernels=self.kernels)
         assert isinstance(norm, nn.LayerNorm)
         scale, shift, epsilon = norm.weight.to(self.dtype), norm.bias.to(self.dtype), norm.eps
         return lambda x: F.gelu(F.layer_norm(product(x), scale.shape, scale, shift, epsilon))  # sums are in float32

@@ -9,6 +9,7 @@ Letters: B clips, S samples, T frames of a clip, N frames of all clips, C channe
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -19,9 +20,10 @@ from embedx.errors import UsageError
 from embedx.extractors import huggingface, torchaudio
 from embedx.extractors.base import Extractor
 from embedx.extractors.fast import gpu
+from embedx.extractors.fast.checked import Kernels, Layer
 from embedx.extractors.fast.convolutions import Convolutions
 from embedx.extractors.fast.norms import Join, pick_join
-from embedx.extractors.fast.onednn import Layer, convolution, linear
+from embedx.extractors.fast.onednn import convolution, linear
 from embedx.extractors.fast.packing import Batched, Packing
 from embedx.extractors.masking import count_frames, normalise
 
@@ -103,6 +105,16 @@ class FastEncoder:
                     torch.cuda.synchronize(device)
         return self.networks[dtype]
 
+    @property
+    def kernels(self) -> dict[str, str]:
+        """Return for every kind of layer that was used how it is computed; nothing for a GPU, which has one way."""
+        return {kind: way for one in list(self.networks.values()) for kind, way in one.kernels.ways.copy().items()}
+
+    @property
+    def replaced(self) -> dict[str, str]:
+        """Return for every kind of layer of which a way was wrong which one was, and what was taken for it."""
+        return {kind: way for one in list(self.networks.values()) for kind, way in one.kernels.replaced.copy().items()}
+
     def to(self, device: str) -> Self:
         """Move to a device and return self."""
         self.reference.to(device)
@@ -126,11 +138,17 @@ class Network:
         bundle, blocks = transformer is not model.encoder, transformer.layers
         self.norm_first = blocks[0].layer_norm_first if bundle else model.config.do_stable_layer_norm
         layers, place = model.feature_extractor.conv_layers, transformer.pos_conv_embed
-        self.convolutions: Any = (gpu.Convolutions if all_at_once else Convolutions)(layers, dtype)
-        self.position: Any = (gpu.Position if all_at_once else Position)(place, dtype)
-        self.projection = Projection((model.encoder if bundle else model).feature_projection, dtype)
+        self.kernels = Kernels()
+        self.convolutions: Any
+        self.position: Any
+        if all_at_once:
+            self.convolutions, self.position = gpu.Convolutions(layers, dtype), gpu.Position(place, dtype)
+        else:
+            self.convolutions = Convolutions(layers, dtype, self.kernels)
+            self.position = Position(place, dtype, self.kernels)
+        self.projection = Projection((model.encoder if bundle else model).feature_projection, dtype, self.kernels)
         self.norm = transformer.layer_norm
-        self.blocks = [Block(block, dtype, self.norm_first, join) for block in blocks]
+        self.blocks = [Block(block, dtype, self.norm_first, join, self.kernels) for block in blocks]
 
     def states(self, waves: Tensor, lengths: Tensor, packing: Packing) -> Iterator[Tensor]:
         """Yield the hidden states [N, D] of waves [B, S] that are zero behind their lengths [B], from layer 0 on."""
@@ -146,9 +164,9 @@ class Network:
 class Projection:
     """Features [N, C] -> [N, D]: a norm, where the model has one, and a linear."""
 
-    def __init__(self, projection: Any, dtype: torch.dtype) -> None:
+    def __init__(self, projection: Any, dtype: torch.dtype, kernels: Kernels) -> None:
         self.norm = getattr(projection, "layer_norm", nn.Identity())
-        self.linear = dense(projection.projection, dtype=dtype)
+        self.linear = dense(projection.projection, dtype=dtype, kernels=kernels)
         self.dtype = dtype
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -159,11 +177,11 @@ class Projection:
 class Position:
     """[N, D] -> [N, D]: a grouped convolution over 128 frames around each, zeros behind both ends of a clip."""
 
-    def __init__(self, position: Any, dtype: torch.dtype) -> None:
+    def __init__(self, position: Any, dtype: torch.dtype, kernels: Kernels) -> None:
         conv = position.conv
         self.kernel = conv.kernel_size[0]
         self.norm = getattr(position, "batch_norm", None) or nn.Identity()
-        self.convolution = convolution(conv.weight.to(dtype), conv.bias.to(dtype), conv.groups, STRETCH)
+        self.convolution = convolution(conv.weight.to(dtype), conv.bias.to(dtype), conv.groups, STRETCH, kernels)
         self.dtype = dtype
 
     def __call__(self, x: Tensor, packing: Packing) -> Tensor:
@@ -180,13 +198,14 @@ class Position:
 class Block:
     """A block of the transformer: [N, D] -> [N, D], attention within each clip and a network for each frame."""
 
-    def __init__(self, block: Any, dtype: torch.dtype, norm_first: bool, join: Join) -> None:
+    def __init__(self, block: Any, dtype: torch.dtype, norm_first: bool, join: Join, kernels: Kernels) -> None:
         attention, network = block.attention, block.feed_forward
         self.heads = attention.num_heads
-        self.query_key_value = dense(attention.q_proj, attention.k_proj, attention.v_proj, dtype=dtype)
-        self.out = dense(attention.out_proj, dtype=dtype)
-        self.widen = dense(network.intermediate_dense, dtype=dtype, gelu=True)
-        self.narrow = dense(network.output_dense, dtype=dtype)
+        made = partial(dense, dtype=dtype, kernels=kernels)
+        self.query_key_value = made(attention.q_proj, attention.k_proj, attention.v_proj)
+        self.out = made(attention.out_proj)
+        self.widen = made(network.intermediate_dense, gelu=True)
+        self.narrow = made(network.output_dense)
         self.norm, self.final_norm = block.layer_norm, block.final_layer_norm
         self.norm_first, self.dtype, self.join = norm_first, dtype, join
 
@@ -220,9 +239,9 @@ def resolve_weight_norm(conv: Any) -> nn.Conv1d:
     return plain.requires_grad_(False)
 
 
-def dense(*modules: nn.Linear, dtype: torch.dtype, gelu: bool = False) -> Layer:
+def dense(*modules: nn.Linear, dtype: torch.dtype, kernels: Kernels, gelu: bool = False) -> Layer:
     """Return several linears of the library as one, their outputs side by side."""
     if len(modules) == 1:
-        return linear(modules[0].weight.to(dtype), modules[0].bias.to(dtype), gelu=gelu)
+        return linear(modules[0].weight.to(dtype), modules[0].bias.to(dtype), gelu=gelu, kernels=kernels)
     weight, bias = torch.cat([one.weight for one in modules]), torch.cat([one.bias for one in modules])
-    return linear(weight.to(dtype), bias.to(dtype), gelu=gelu)
+    return linear(weight.to(dtype), bias.to(dtype), gelu=gelu, kernels=kernels)

@@ -1,11 +1,10 @@
 """oneDNN: linears and convolutions over channels-last frames with bias and GELU in one pass, for the CPU.
 
-torch has the calls, and keeps them to itself (`torch.ops.mkldnn`). So they are tried out once for every type, against
-the public ones, and where they are missing or give other numbers the public ones are taken: the same, slower.
+torch has the calls, and keeps them to itself (`torch.ops.mkldnn`). So they are tried out once for every type, and where
+they are missing the public ones are taken: the same, slower. Otherwise every layer is held to these (`checked`).
 """
 
 import platform
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -13,38 +12,69 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from embedx.extractors.fast.checked import Checked, Kernels, Layer
+
 KERNEL = 32  # places of the positional convolution's kernel, each with 48 channels, that are added up in one go
-Layer = Callable[[Tensor], Tensor]
+WIDTH = 64  # channels of a group, and multiples of it, that oneDNN computes rightly on every processor that was seen
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}  # 100, 8 and 8 steps of a number near 1
 
 
-def linear(weight: Tensor, bias: Tensor | None, *, gelu: bool = False, pieces: int = 1) -> Layer:
+def linear(
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    gelu: bool = False,
+    pieces: int = 1,
+    kernels: Kernels | None = None,
+    name: str = "",
+) -> Layer:
     """Return x [N, K] -> x @ weight.T + bias [N, M], with GELU behind it if asked; weight is [M, K].
 
     oneDNN adds the K products up one after the other. In float32 that is three times as wrong at K = 1536 as what torch
-    does otherwise, so long sums can be made in `pieces` of equal size.
+    does otherwise, so long sums can be made in `pieces` of equal size. On a CPU the way is noted in `kernels`; see
+    `Checked`, also for the `name`.
 
     >>> layer = linear(torch.tensor([[1.0, 2.0]]), torch.tensor([0.5]))
     >>> layer(torch.tensor([[3.0, 4.0]]))
     tensor([[11.5000]])
     """
+
+    def public(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        y = F.linear(x, weight, bias)
+        return F.gelu(y) if gelu else y
+
+    def fused() -> Layer:
+        if pieces == 1 or weight.dtype != torch.float32:
+            return fused_linear(weight, bias, gelu)
+        return fused_sum(weight, bias, gelu, pieces)
+
+    if not weight.is_cpu:
+        return lambda x: public(x, weight, bias)
     mkl = weight.dtype == torch.float32 and is_intel()  # what torch takes there: as fast, and nearer
-    if mkl or not (weight.is_cpu and is_fused(weight.dtype)):
-        return (lambda x: F.gelu(F.linear(x, weight, bias))) if gelu else (lambda x: F.linear(x, weight, bias))
-    if pieces == 1 or weight.dtype != torch.float32:
-        return fused_linear(weight, bias, gelu)
-    return fused_sum(weight, bias, gelu, pieces)
+    ways = {} if mkl or not is_fused(weight.dtype) else {"oneDNN": fused}
+    return Checked("product", ways, public, weight, bias, kernels or Kernels(), name=name)
 
 
-def convolution(weight: Tensor, bias: Tensor | None, groups: int, length: int) -> Layer:
+def convolution(weight: Tensor, bias: Tensor | None, groups: int, length: int, kernels: Kernels | None = None) -> Layer:
     """Return x [B, length + kernel - 1, C] -> [B, length, M]: GELU of a convolution over time without padding.
 
     `weight` is [M, C / groups, kernel] as in torch's Conv1d. The length is fixed, because oneDNN lays weights out for
     one, and lays them out anew in every call with another, which takes a hundred times as long as the convolution.
     """
-    if weight.is_cpu and is_fused(weight.dtype):
-        return fused_convolution(weight, bias, groups, length)
-    return lambda x: F.gelu(F.conv1d(x.transpose(1, 2), weight, bias, groups=groups)).transpose(1, 2)
+
+    def public(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.gelu(F.conv1d(x.transpose(1, 2), weight, bias, groups=groups)).transpose(1, 2)
+
+    if not weight.is_cpu:
+        return lambda x: public(x, weight, bias)
+    ways = {
+        "oneDNN": lambda: fused_convolution(weight, bias, groups, length),
+        "oneDNN in wider groups": lambda: widened_convolution(weight, bias, groups, length),
+    }
+    kind = f"convolution in {groups} groups of"
+    return Checked(
+        kind, ways if is_fused(weight.dtype) else {}, public, weight, bias, kernels or Kernels(), groups=groups
+    )
 
 
 def fused_linear(weight: Tensor, bias: Tensor | None, gelu: bool) -> Layer:
@@ -96,6 +126,16 @@ def fused_convolution(weight: Tensor, bias: Tensor | None, groups: int, length: 
         return (F.gelu(y) if len(stretches) > 1 else y)[..., 0].transpose(1, 2)  # [B, length, M]
 
     return convolve
+
+
+def widened_convolution(weight: Tensor, bias: Tensor | None, groups: int, length: int) -> Layer:
+    """Return the same with zeros for channels, so that those of a group are a multiple of `WIDTH`.
+
+    In bfloat16 on AMD's Zen 4 oneDNN reads memory that is not its own where a group has 40 or 48 channels.
+    """
+    missing = -weight.shape[1] % WIDTH
+    wide = fused_convolution(F.pad(weight, (0, 0, 0, missing)), bias, groups, length)
+    return lambda x: wide(F.pad(x.view(*x.shape[:2], groups, -1), (0, missing)).flatten(2))
 
 
 @cache

@@ -239,6 +239,8 @@ def test_figures_of_a_transformer_are_sound(hubert_speed: Speed) -> None:
     assert 0 < found.share_of_limit < 1.2
     assert {trial.option for trial in found.trials} == {"--precision bfloat16"}
     assert all(0 < trial.distance < 1e-2 and trial.gain > 0 for trial in found.trials)
+    assert {kind.split()[-1] for kind in found.kernels} == {"float32", "bfloat16"}
+    assert "kernels:" in str(found)
 
 
 def test_stages_take_about_the_processor_s_time(hubert_speed: Speed) -> None:
@@ -399,6 +401,17 @@ def test_the_sheet_is_narrow_and_says_what_shares_are_of() -> None:
     assert "failed:   2 not-audio" in text
     table = as_text(FINE, "markdown")
     assert "| model | 2 lanes | 648.00 | 90.0% | frames |" in table
+
+
+def test_what_was_replaced_is_in_the_sheet_and_in_json() -> None:
+    assert "kernels:" not in as_text(FINE)
+    found = changed(kernels={"product [9, 4]": "torch", "product [2, 4]": "oneDNN"},
+                    replaced={"product [9, 4]": "torch for oneDNN"})  # fmt: skip
+    text = as_text(found)
+    assert "kernels:  torch: product [9, 4]; oneDNN: product [2, 4]\n" in text
+    assert "replaced: wrong numbers on this processor, so torch for oneDNN: product [9, 4]\n" in text
+    assert found.to_dict()["replaced"] == found.replaced
+    assert found.to_dict()["kernels"] == found.kernels
 
 
 def test_the_command_prints_json_and_its_exit_code(

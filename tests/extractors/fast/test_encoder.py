@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from embedx import extractors
 from embedx.errors import UsageError
 from embedx.extractors.base import Extractor
 from embedx.extractors.fast import onednn
+from embedx.extractors.fast.checked import Checked, Kernels
 from embedx.extractors.fast.convolutions import cut, fold
 from embedx.extractors.fast.encoder import FastEncoder
 from embedx.extractors.torchaudio import BundleEncoder
@@ -195,6 +197,205 @@ def test_an_operator_that_gives_other_numbers_is_not_taken(monkeypatch: pytest.M
     assert not onednn.is_fused(torch.float32)
     monkeypatch.undo()
     onednn.is_fused.cache_clear()
+
+
+# -- the ways of a layer -------------------------------------------------------------------------------------------
+
+CONVOLUTIONS = [(768, 48, 128), (1024, 64, 128)]  # of base and distil, and of large: 16 groups
+PRODUCTS = (
+    *((512, 10), (512, 1536), (512, 1024)),
+    *((768, 512), (2304, 768), (768, 768), (3072, 768), (768, 3072)),
+    *((1024, 512), (3072, 1024), (1024, 1024), (4096, 1024), (1024, 4096)),
+)
+
+
+def made(*shape: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return weights and a bias, with sums of about 1 for random numbers."""
+    weight = torch.randn(shape) / math.prod(shape[1:]) ** 0.5
+    return weight.to(dtype), torch.randn(shape[0]).to(dtype)
+
+
+def assert_near(found: Tensor, true: Tensor) -> None:
+    """Compare with float32: two steps of the type for the largest number, and float32's own sums."""
+    most = 2 * torch.finfo(found.dtype).eps * float(true.abs().max()) + 5e-5
+    torch.testing.assert_close(found.float(), true, atol=most, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", onednn.TOLERANCE)
+@pytest.mark.parametrize("shape", CONVOLUTIONS)
+def test_positional_convolutions_of_true_shapes_are_those_of_torch(
+    shape: tuple[int, ...], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onednn, "is_intel", lambda: False)
+    weight, bias = made(*shape, dtype=dtype)
+    layer = onednn.convolution(weight, bias, 16, 32)
+    for parts in (1, 3, 1, 2):
+        x = torch.randn(parts, 159, shape[0]).to(dtype)
+        true = F.gelu(F.conv1d(x.float().transpose(1, 2), weight.float(), bias.float(), groups=16)).transpose(1, 2)
+        with torch.inference_mode():
+            assert_near(layer(x), true)
+
+
+@pytest.mark.parametrize("dtype", onednn.TOLERANCE)
+@pytest.mark.parametrize("shape", PRODUCTS)
+def test_products_of_true_shapes_are_those_of_torch(
+    shape: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onednn, "is_intel", lambda: False)
+    weight, bias = made(*shape, dtype=dtype)
+    pieces = {1536: 3, 1024: 2}.get(shape[1], 1) if shape[0] == 512 else 1
+    kernels = Kernels()
+    layer = onednn.linear(weight, bias, gelu=True, pieces=pieces, kernels=kernels)
+    for rows in (50, 1, 333):
+        x = torch.randn(rows, shape[1]).to(dtype)
+        with torch.inference_mode():
+            assert_near(layer(x), F.gelu(F.linear(x.float(), weight.float(), bias.float())))
+    assert list(kernels.ways) == [f"product {list(shape)} in {str(dtype).split('.')[1]}"]
+    assert kernels.replaced == {}
+
+
+def wrong_always(y: Tensor, call: int) -> Tensor:
+    return y + 0.1
+
+
+def wrong_sometimes(y: Tensor, call: int) -> Tensor:
+    return y + 0.1 if call % 4 == 3 else y
+
+
+def wrong_for_few_numbers(y: Tensor, call: int) -> Tensor:
+    y = y.clone()
+    y[..., -9:-1] = 0.7
+    return y
+
+
+def not_a_number(y: Tensor, call: int) -> Tensor:
+    return torch.full_like(y, math.nan)
+
+
+def refused(y: Tensor, call: int) -> Tensor:
+    raise RuntimeError("could not create a primitive")
+
+
+Spoil = Callable[[Tensor, int], Tensor]
+SPOILT = (wrong_always, wrong_sometimes, wrong_for_few_numbers, not_a_number, refused)
+TOY = 32 * 32  # weights: what the products of `is_fused` have, at most
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, spoilt: Spoil, *names: str) -> None:
+    """Make kernels of oneDNN wrong for shapes that are not small."""
+    if not onednn.is_fused(torch.float32):
+        pytest.skip("there is no oneDNN here")
+    monkeypatch.setattr(onednn, "is_intel", lambda: False)
+    for name in names:
+        true = getattr(onednn, name)
+
+        def build(weight: Tensor, *rest: Any, true: Any = true) -> Any:
+            layer, calls = true(weight, *rest), itertools.count()
+            return layer if weight.numel() <= TOY else lambda x: spoilt(layer(x), next(calls))
+
+        monkeypatch.setattr(onednn, name, build)
+
+
+@pytest.mark.parametrize("spoilt", SPOILT)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_kernel_that_is_wrong_for_the_shape_is_replaced(
+    spoilt: Spoil, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if not onednn.is_fused(dtype):
+        pytest.skip("this processor has none")
+    spoil(monkeypatch, spoilt, "fused_linear", "fused_convolution")
+    kernels = Kernels()
+    (weight, bias), (wave, shift) = made(96, 64, dtype=dtype), made(32, 8, 16, dtype=dtype)
+    lines = [onednn.linear(weight, bias, gelu=True, kernels=kernels) for _ in range(2)]
+    convolve = onednn.convolution(wave, shift, 4, 8, kernels)
+    small = onednn.linear(weight[:8], bias[:8], kernels=kernels)
+    with torch.inference_mode():
+        for _ in range(5):
+            x, seen = torch.randn(20, 64).to(dtype), torch.randn(3, 23, 32).to(dtype)
+            for line in lines:
+                assert_near(line(x), F.gelu(F.linear(x.float(), weight.float(), bias.float())))
+            true = F.gelu(F.conv1d(seen.float().transpose(1, 2), wave.float(), shift.float(), groups=4))
+            assert_near(convolve(seen), true.transpose(1, 2))
+            assert_near(small(x), F.linear(x.float(), weight[:8].float(), bias[:8].float()))
+    name = str(dtype).split(".")[1]
+    product, convolution = f"product [96, 64] in {name}", f"convolution in 4 groups of [32, 8, 16] in {name}"
+    assert kernels.ways == {product: "torch", convolution: "torch", f"product [8, 64] in {name}": "oneDNN"}
+    assert kernels.replaced == {
+        product: "torch for oneDNN",
+        convolution: "torch for oneDNN and oneDNN in wider groups",
+    }
+    assert [one.levelname for one in caplog.records] == ["WARNING"] * 2  # one for each kind
+    assert f"Wrong numbers on this processor: {product}. Taken: torch for oneDNN." in caplog.text
+
+
+def test_what_torch_has_for_a_narrow_type_is_compared_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "is_fused", lambda dtype: False)
+    plain = F.linear
+    monkeypatch.setattr(F, "linear", lambda x, *rest: plain(x, *rest) * (1 if x.dtype == torch.float32 else math.nan))
+    kernels = Kernels()
+    weight, bias = made(24, 16, dtype=torch.bfloat16)
+    x = torch.randn(5, 16).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = onednn.linear(weight, bias, kernels=kernels)(x)
+    assert found.dtype == torch.bfloat16
+    assert_near(found, plain(x.float(), weight.float(), bias.float()))
+    assert kernels.replaced == {"product [24, 16] in bfloat16": "torch in float32 for torch"}
+
+
+def test_a_layer_is_compared_once_by_whatever_thread_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not onednn.is_fused(torch.float32):
+        pytest.skip("there is no oneDNN here")
+    monkeypatch.setattr(onednn, "is_intel", lambda: False)
+    packed: list[int] = []
+    true = onednn.fused_linear
+
+    def pack(*given: Any) -> Any:
+        packed.append(1)
+        return true(*given)
+
+    monkeypatch.setattr(onednn, "fused_linear", pack)
+    weight, bias = made(96, 64, dtype=torch.float32)
+    layer, x = onednn.linear(weight, bias), torch.randn(50, 64)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(layer, [x] * 16):
+            assert_near(found, F.linear(x, weight, bias))
+    assert packed == [1]
+
+
+def test_what_was_replaced_is_recorded_of_the_run_and_the_vectors_are_right(
+    checkpoint: Checkpoint, write_wav: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, wavs = str(checkpoint("hubert")), [write_wav("a.wav"), write_wav("b.wav")]
+    with embedx.extract(wavs, model=model, backend="reference", out=tmp_path / "true") as collection:
+        true = collection.vectors()
+        assert not {"kernels", "replaced"} & set(collection.store.last_run())
+    spoil(monkeypatch, not_a_number, "fused_linear")
+    with embedx.extract(wavs, model=model, out=tmp_path / "spoilt") as collection:
+        found, run_ = collection.vectors(), collection.store.last_run()
+    torch.testing.assert_close(torch.from_numpy(found), torch.from_numpy(true), atol=EXACT, rtol=0)
+    assert run_["replaced"].startswith("torch for oneDNN: product [")
+    assert "oneDNN: " in run_["kernels"] and "torch: product [" in run_["kernels"]
+
+
+def test_the_folded_convolution_is_compared_once_for_all_clips(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []
+    choose = Checked._choose
+
+    def note(layer: Checked, x: Tensor) -> Any:
+        compared.append(layer.kind)
+        return choose(layer, x)
+
+    monkeypatch.setattr(Checked, "_choose", note)
+    extractor = extractors.load(str(checkpoint("hubert")), backend="fast")
+    assert isinstance(extractor, FastEncoder)
+    for _ in range(2):
+        run(extractor, clips_of(8_000, 400, 5_000))
+    first = [kind for kind in compared if ", 10] in float32" in kind]
+    assert len(first) == 1
+    assert set(extractor.kernels) == set(compared)
+    assert extractor.replaced == {}
 
 
 def test_folded_weights_are_the_convolution_and_its_group_norm() -> None:
