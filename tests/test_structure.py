@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -141,13 +140,13 @@ def test_import_help_and_search_by_id_are_light(made: Path) -> None:
     assert loaded_by(search, str(made)) == set()
 
 
-def test_import_takes_under_half_a_second() -> None:
-    def seconds() -> float:
-        begun = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "import embedx"], check=True, env=os.environ)
-        return time.perf_counter() - begun
-
-    assert min(seconds() for _ in range(4)) < 0.5
+def test_import_of_embedx_loads_few_modules() -> None:
+    """Count modules, because seconds depend on the machine; `benchmarks/startup.py` measures seconds."""
+    code = "import sys; before = set(sys.modules); import embedx; print(*(sys.modules.keys() - before))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = run.stdout.split()
+    assert len(modules) < 100, modules  # 54, most of them for dataclasses and json
+    assert all(name.split(".")[0] in {"embedx", *sys.stdlib_module_names} for name in modules)
 
 
 def test_no_address_of_a_registry_and_no_path_of_a_machine_is_in_the_tree() -> None:

@@ -222,7 +222,7 @@ def test_a_file_that_names_an_address_opens_none(tmp_path: Path) -> None:
     begun = time.monotonic()
     with pytest.raises(AudioError, match="no audio"):
         read(path)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 60  # the socket would wait for ever
 
 
 def test_truncated_and_intact_sizes_of_wav(write_wav: WriteWav) -> None:

@@ -22,7 +22,7 @@ from embedx.processes import channels
 from embedx.processes.channels import Wire
 from tests.helpers.collections import assert_same
 from tests.helpers.paths import ROOT
-from tests.helpers.processes import alive, children, has_open, linux, open_files, wait_until
+from tests.helpers.processes import children, has_open, is_alive, linux, open_files, wait_until
 from tests.helpers.window_reading import RECIPE
 
 WriteWav = Callable[..., Path]
@@ -137,8 +137,8 @@ def test_a_file_that_crashes_or_hangs_the_decoder_costs_itself_alone(
     """A real child gets the signal whenever it has bad.wav open, as if that file did it."""
     for name in ("a", "bad", "c"):
         write_wav(f"in/{name}.wav", seconds=300.0 if name == "bad" else 2.0, rate=48_000)
-    monkeypatch.setattr(decoder_process, "HANG_S", 2.0)
-    monkeypatch.setattr(decoder_process, "SLOWEST", 1e12)
+    patience = {"bad.wav": 2.0}  # the others may take their time on a machine with other work
+    monkeypatch.setattr(decoder_process, "patience_for", lambda path: patience.get(os.path.basename(path), 60.0))
     over, struck = threading.Event(), set[int]()
 
     def strike() -> None:
@@ -163,12 +163,15 @@ def test_a_file_that_crashes_or_hangs_the_decoder_costs_itself_alone(
         over.set()
         striker.join()
     assert len(struck) in (2, 3)  # each of two tries at reading it, and where the look at its header was met, that
-    wait_until(lambda: not any(map(alive, struck)))
+    wait_until(lambda: not any(map(is_alive, struck)))
 
 
-def test_a_signal_is_heard_while_the_decoder_hangs(write_wav: WriteWav, tmp_path: Path) -> None:
+def test_a_signal_is_heard_while_the_decoder_hangs(
+    write_wav: WriteWav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A second recording hangs the decoder; the first is committed, and the run stops without waiting for it."""
     good, bad = write_wav("a.wav", seconds=2.0), write_wav("b.wav", seconds=300.0)
+    monkeypatch.setattr(decoder_process, "patience_for", lambda path: 600.0)
     begun = time.monotonic()
     with borrow_decoder() as decoder:
         list(decoder.read(str(good), RECIPE))
@@ -182,7 +185,7 @@ def test_a_signal_is_heard_while_the_decoder_hangs(write_wav: WriteWav, tmp_path
         embedx.extract([good, bad], out=tmp_path / "c", on_progress=on_progress,
                        interrupted=lambda: signal.SIGTERM if next(asked) > 0 else 0)  # fmt: skip
     assert getattr(caught.value, "exit_code", 0) == 143
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60  # seconds, not the ten minutes of patience
     assert decoder.process is None
 
 
@@ -217,7 +220,7 @@ def test_a_parent_that_is_killed_leaves_no_child(write_wav: WriteWav, tmp_path: 
     process.kill()
     process.communicate()
     assert found
-    wait_until(lambda: not any(map(alive, found)))
+    wait_until(lambda: not any(map(is_alive, found)))
 
 
 FORK = """

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -449,7 +448,6 @@ def test_what_fails_is_counted_and_named_by_the_command(
     broken.write_bytes(b"no sound")
     with source.open("a", encoding="utf-8") as file:
         file.write(f"{broken},bell,bell9\n")
-    begun = time.monotonic()
     words = [
         "bench",
         "probe",
@@ -467,5 +465,4 @@ def test_what_fails_is_counted_and_named_by_the_command(
     told = capfd.readouterr().err
     assert "failed:" in told
     assert "broken.wav" in told
-    assert time.monotonic() - begun < 60
     assert not (tmp_path / "out/report.html").exists()

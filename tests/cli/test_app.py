@@ -127,7 +127,7 @@ def test_a_signal_ends_with_a_commit_and_its_exit_code(tmp_path: Path, number: s
     assert process.stderr is not None
     process.stderr.readline()
     process.send_signal(number)
-    _, log = process.communicate(timeout=10)
+    _, log = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert "same command goes on" in log
     assert "Traceback" not in log

