@@ -1,13 +1,15 @@
 """What the documentation says is run."""
 
+import inspect
 import json
 import re
 import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, get_args, get_origin
 
+import click
 import nbformat
 import numpy as np
 import pytest
@@ -57,13 +59,25 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines]
 
 
-SHOWN = "\n".join(blocks(README + (ROOT / "docs/heads.md").read_text(encoding="utf-8"), "console"))
+PAGES = [ROOT / name for name in ("README.md", "indexes/README.md")] + sorted((ROOT / "docs").glob("*.md"))
+SHOWN = "\n".join(block for page in PAGES for block in blocks(page.read_text(encoding="utf-8"), "console"))
+
+
+def parse_command(words: list[str]) -> None:
+    """Parse the options of a command, also of one in a group such as `bench probe`."""
+    command, words = load_command(words[1]), words[2:]
+    while isinstance(command, click.Group):
+        command, words = command.commands[words[0]], words[1:]
+    command.make_context(str(command.name), words)
 
 
 @pytest.mark.parametrize("words", commands(SHOWN), ids=" ".join)
-def test_commands_in_the_readme_and_of_heads_parse(words: list[str]) -> None:
-    command = load_command(words[1])
-    command.make_context(words[1], list(words[2:]))
+def test_commands_in_the_documentation_parse(words: list[str]) -> None:
+    parse_command(words)
+
+
+def test_lines_of_the_readme_are_short() -> None:
+    assert not [line for line in README.splitlines() if len(line) > 120 and not line.startswith("|")]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -75,16 +89,25 @@ def test_every_command_has_help_with_examples_that_parse(name: str) -> None:
     examples = [words for words in commands(command.epilog) if words[1] == name]
     assert examples or name in ("models", "completion")
     for words in examples:
-        command.make_context(name, words[2:])
+        parse_command(words)
     assert f"`embedx {name}" in README
+
+
+def keywords_of(function: Callable[..., object]) -> set[str]:
+    """Return the keywords of a function, with those of `**options: Unpack[...]`."""
+    names = set()
+    for parameter in inspect.signature(function).parameters.values():
+        if get_origin(parameter.annotation) is Unpack:
+            names |= set(get_args(parameter.annotation)[0].__annotations__)
+        else:
+            names.add(parameter.name)
+    return names - {"self"}
 
 
 @pytest.mark.parametrize(
     "name", ["extract", "search", "probe", "train", "predict", "suggest", "duplicates", "export", "import"]
 )
 def test_options_of_a_command_are_keywords_of_the_api(name: str) -> None:
-    import inspect
-
     functions: dict[str, Callable[..., object]] = {
         "extract": embedx.extract,
         "search": embedx.Collection.search,
@@ -96,18 +119,19 @@ def test_options_of_a_command_are_keywords_of_the_api(name: str) -> None:
         "import": embedx.import_vectors,
         "duplicates": embedx.Collection.duplicates,
     }
-    opening = set(inspect.signature(embedx.open).parameters)
-    keywords = set(inspect.signature(functions[name]).parameters) - {"self"}
+    opening = keywords_of(embedx.open)
+    keywords = keywords_of(functions[name])
     options = {one.name for one in load_command(name).params}
     assert keywords - options <= {"on_progress", "interrupted"}
     of_output = {"form", "columns", "as_json", "output", "save_clips", "report"}
     assert options - keywords <= {"collection", "queries", "sweep"} | of_output | opening
 
 
-def test_exit_codes_in_the_readme_are_those_of_the_errors() -> None:
+def test_documented_exit_codes_are_those_of_the_errors() -> None:
     from embedx import errors
 
-    documented = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", README, re.MULTILINE) for code in row.split(",")}
+    page = (ROOT / "docs/command-line.md").read_text(encoding="utf-8")
+    documented = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", page, re.MULTILINE) for code in row.split(",")}
     kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, EmbedxError)]
     codes = {one.exit_code for one in kinds if one is not errors.Interrupted} | {0, errors.EXIT_SOME_FAILED, 130, 143}
     assert documented == codes
