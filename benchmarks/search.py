@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from page import commit, write_part
 
 from embedx.bench.speed.roofline import name_device
-from embedx.index.approximate import KINDS
 from embedx.index.builder import IndexBuilder
+from embedx.index.kinds import KINDS
 from embedx.index.vector_index import VectorIndex
 from embedx.index.vectors import unit
 from embedx.recipe import Recipe
@@ -129,6 +129,11 @@ def recall(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
     return float(np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(found, truth, strict=True)]))
 
 
+def nearest_ids(index: VectorIndex, queries: Floats) -> NDArray[np.int64]:
+    """Return the ids [Q, 10] of the nearest rows."""
+    return index.search(queries, 10)[1]
+
+
 def line(name: str, build_s: float, octets: float, search: Callable[[Floats], Any], queries: Floats, truth: Any) -> str:
     """Return a row of the table of engines; `search` returns ids [Q, 10]."""
     found = search(queries)
@@ -148,14 +153,16 @@ def every_kind(rows: int, queries: Floats, kinds: list[str], others: bool) -> It
         for kind in kinds:
             with IndexBuilder(Path(folder), "view.cosine", "cosine") as draft:
                 draft.add_matrix({}, rows, DIM, pairs(rows))
-                draft.add_structure(kind, RECALL)
+                draft.add_ann_index(kind, RECALL)
                 index = draft.publish()
             if kind == "flat":
                 truth = index.search(queries, 10)[1]
-            note = index.note
-            name = f"embedx {kind}" + (f", {note['settings']['10']['breadth']} wide" if "settings" in note else "")
-            made = line(name, note["build_s"], note["memory_bytes"], lambda q: index.search(q, 10)[1], queries, truth)  # noqa: B023
-            print(made, note.get("settings"), note.get("remark"), flush=True)
+            manifest = index.manifest
+            settings = manifest.get("settings")
+            name = f"embedx {kind}" + (f", {settings['10']['breadth']} wide" if settings else "")
+            search = partial(nearest_ids, index)
+            made = line(name, manifest["build_s"], manifest["memory_bytes"], search, queries, truth)
+            print(made, settings, manifest.get("remark"), flush=True)
             yield made
     if others:
         yield from other_engines(rows, unit(queries), truth)

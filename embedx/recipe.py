@@ -6,9 +6,10 @@ it, because the vector of a clip does not depend on them.
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 
-from embedx.errors import RecipeMismatch, StoreError
+from embedx.errors import RecipeMismatch, StoreError, UsageError
 
 
 @dataclass(frozen=True)
@@ -107,3 +108,14 @@ def view_name(layer: int, pooling: str) -> str:
     'L12.mean'
     """
     return f"L{layer}.{pooling}"
+
+
+def check_view(view: str, views: Iterable[str]) -> None:
+    """Refuse a view that a collection does not have.
+
+    Raises:
+        UsageError: there is no such view.
+    """
+    names = list(views)
+    if view not in names:
+        raise UsageError(f"There is no view {view!r}. Views of this collection: {', '.join(names)}.")

@@ -123,7 +123,7 @@ def test_options_of_a_command_are_keywords_of_the_api(name: str) -> None:
     keywords = keywords_of(functions[name])
     options = {one.name for one in load_command(name).params}
     assert keywords - options <= {"on_progress", "interrupted"}
-    of_output = {"form", "columns", "as_json", "output", "save_clips", "report"}
+    of_output = {"form", "all_groups", "columns", "as_json", "output", "save_clips", "report"}
     assert options - keywords <= {"collection", "queries", "sweep"} | of_output | opening
 
 

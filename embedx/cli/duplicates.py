@@ -1,56 +1,80 @@
-"""embedx duplicates: what a collection holds more than once."""
+"""embedx duplicates: find recordings and rows that a collection holds more than once."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from embedx.cli.output import FORMATS, as_csv, as_json, as_table, deliver, short
+
+if TYPE_CHECKING:
+    from embedx.search.duplicates import Duplicates
+
+MAX_GROUPS = 20  # groups in a table without --all
+MAX_MEMBERS = 10  # members of a group in a table without --all
+COLUMNS = ("group", "kind", "why", "lowest", "highest", "id", "file", "start", "end", "label")
 
 
 @click.command(
     epilog="""\b
     Examples:
       embedx duplicates indexes/field
-      embedx duplicates indexes/field --threshold 0.97 --where "site = 'A'" --format csv --output doubles.csv
+      embedx duplicates indexes/field --threshold 0.97 --where "site = 'A'" --format csv --output duplicates.csv
       embedx duplicates indexes/field --exact-only --format json
     """
 )
 @click.argument("collection", metavar="COLLECTION")
-@click.option("--threshold", type=float, default=0.99, show_default=True, help="The least cosine of a near pair.")
-@click.option("--view", help="Which vectors to compare. [default: last layer, first pooling]")
-@click.option("--where", metavar="SQL", help="A condition on the rows that are compared.")
-@click.option("--exact-only", is_flag=True, help="Only the same bytes of files, and the same bits of vectors.")
-@click.option("--within", is_flag=True, help="Also rows of one recording, if they do not overlap in time.")
-@click.option("--format", "form", type=FORMATS, default="table", show_default=True)
-@click.option("--output", metavar="FILE", help="Write there instead, whole or not at all.")
-def duplicates(collection: str, form: str, output: str | None, **options: Any) -> None:
-    """Find what a COLLECTION holds more than once: copies of files, equal vectors, and near ones.
+@click.option("--threshold", type=float, default=0.99, show_default=True, help="Lowest cosine of a near pair.")
+@click.option("--view", help="Vectors to compare. [default: last layer, first pooling]")
+@click.option("--where", metavar="SQL", help="Compare only the rows that meet this condition.")
+@click.option("--exact-only", is_flag=True, help="Find only files with the same bytes and vectors with the same bits.")
+@click.option("--within", is_flag=True, help="Compare rows of one recording too, if they do not overlap in time.")
+@click.option("--all", "all_groups", is_flag=True, help="Print all groups and members; csv and json always have all.")
+@click.option("--format", "form", type=FORMATS, default="table", show_default=True, help="Format of the result.")
+@click.option("--output", metavar="FILE", help="Write the result to a file instead of printing it.")
+def duplicates(collection: str, form: str, output: str | None, all_groups: bool, **options: Any) -> None:
+    """Find duplicates in a COLLECTION: copies of files, equal vectors, and near duplicates.
 
-    A group is what hangs together by pairs: with members, and the lowest and highest cosine inside. Silence is left
-    out, and so are, without --within, the windows of one recording among each other.
+    Rows that are connected by pairs form a group; lowest and highest are the cosines inside it. Silent rows are not
+    compared. Rows of one recording are compared with each other only with --within.
     """
     from embedx.collection.collection import Collection
 
     with Collection(collection) as opened:
         found = opened.duplicates(**options)
-    columns = found.columns()
-    lines: list[dict[str, Any]] = [
-        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
-    ]
+    lines = member_lines(found)
     if form == "json":
         facts = {"compared": found.compared, "silent": found.silent, "complete": found.complete}
         deliver(as_json(facts | {"members": lines}) + "\n", output)
     elif form == "csv":
-        deliver(as_csv(lines, list(columns)), output)
+        deliver(as_csv(lines, list(found.columns())), output)
     else:
-        for line in lines:
-            line["file"] = short(line["path"])
-            line["start"], line["end"] = f"{line['start_s']:.2f}", f"{line['end_s']:.2f}"
-        names = ["group", "kind", "why", "lowest", "highest", "id", "file", "start", "end", "label"]
-        deliver(as_table(lines, names), output)
-    exact = sum(group.kind == "exact" for group in found)
-    click.echo(
-        f"{exact} exact and {len(found) - exact} near groups; {found.compared} rows compared, {found.silent} silent "
-        f"ones not{'' if found.complete else '; only the 100 nearest of each row were looked at'}",
-        err=True,
-    )
+        deliver(as_text(found, lines, all_groups), output)
+    click.echo(found.summary(), err=True)
+
+
+def member_lines(found: "Duplicates") -> list[dict[str, Any]]:
+    """Return one line per member of every group."""
+    columns = found.columns()
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def as_text(found: "Duplicates", lines: list[dict[str, Any]], all_groups: bool) -> str:
+    """Return the groups as a table; without `all_groups` only the first groups and members, and how many follow."""
+    shown: list[dict[str, Any]] = []
+    members = 0  # of the group of the line
+    for line in lines:
+        members = members + 1 if shown and shown[-1]["group"] == line["group"] else 1
+        if not all_groups and line["group"] > MAX_GROUPS:
+            break
+        if all_groups or members <= MAX_MEMBERS:
+            times = {"start": f"{line['start_s']:.2f}", "end": f"{line['end_s']:.2f}"}
+            shown.append(line | times | {"file": short(line["path"])})
+    text = as_table(shown, COLUMNS)
+    if all_groups:
+        return text
+    for number, group in enumerate(found[:MAX_GROUPS], start=1):
+        if len(group.members) > MAX_MEMBERS:
+            text += f"Group {number} has {len(group.members) - MAX_MEMBERS} more members (--all).\n"
+    if len(found) > MAX_GROUPS:
+        text += f"{len(found) - MAX_GROUPS} more groups are not shown (--all).\n"
+    return text

@@ -4,9 +4,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedx.errors import UsageError
-from embedx.index.manager import Indexes
-from embedx.recipe import Recipe
+from embedx.index.manager import IndexManager
+from embedx.recipe import Recipe, check_view
 from embedx.store.store import Store
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ class CollectionBase:
         self.model = model
         self.allow_pickle = allow_pickle
         self.store = Store(self.folder)
-        self.indexes = Indexes(self.store)
+        self.indexes = IndexManager(self.store)
         self._embedder: Embedder | None = None
 
     def __len__(self) -> int:
@@ -50,8 +49,7 @@ class CollectionBase:
     def _resolve_view(self, view: str | None) -> str:
         """Return the name of a view, the default view for None; refuse an unknown one."""
         view = self.recipe.default_view if view is None else view
-        if view not in self.views:
-            raise UsageError(f"There is no view {view!r}. Views of this collection: {', '.join(self.views)}.")
+        check_view(view, self.views)
         return view
 
     def _select_ids(self, where: str | None) -> list[int] | None:

@@ -1,4 +1,4 @@
-"""SearchMixin: the methods of `Collection` that search, and the indexes that they use."""
+"""SearchMixin: the methods of `Collection` that search, and that build the indexes for it."""
 
 import os
 from collections.abc import Sequence
@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from embedx.collection.base import CollectionBase
 from embedx.datasets.sources import read_corpus
-from embedx.errors import AudioError, UsageError
-from embedx.index.manager import RECALL
+from embedx.errors import AudioError
+from embedx.index.manager import DEFAULT_RECALL
+from embedx.index.matrix import Ids
 from embedx.index.vector_index import VectorIndex
 from embedx.search.answers import Answers, check_column, run_queries, run_query
 from embedx.search.hits import Hits
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class SearchMixin(CollectionBase):
-    """Search, duplicates and indexes of a collection."""
+    """Search a collection, find duplicates in it, and build its indexes."""
 
     def search(
         self,
@@ -33,103 +34,83 @@ class SearchMixin(CollectionBase):
         like: Sequence[str | os.PathLike[str] | int] = (),
         unlike: Sequence[str | os.PathLike[str] | int] = (),
         text: str | None = None,
-        k: int | None = None,
-        where: str | None = None,
-        view: str | None = None,
-        metric: str = "cosine",
-        exact: bool = False,
-        exclude_self: bool | None = None,
-        radius: float | None = None,
-        score_band: tuple[float, float] | None = None,
-        group_by: str | None = None,
-        merge: bool = False,
-        diverse: float | None = None,
-        align: bool = False,
+        **options: Unpack[SearchKwargs],
     ) -> Hits:
-        """Return the rows that are most like a query, best first; docs/search.md shows every way.
+        """Return the rows that are most similar to a query; docs/search.md has examples.
 
         Args:
-            query: an audio file, or a stretch of it in seconds as "file#start-end".
-            id: instead, a row of this collection.
-            vector: instead, a vector [D] (or several [Q, D]), or a .npy file of it.
-            like, unlike: instead, examples, each a file, a stretch or a row: near 2 mean(like) - mean(unlike).
-            text: instead, a sentence, in a collection that was made by CLAP.
-            k: how many hits; 10 if not given, or all within a radius. Fewer come back only where fewer rows exist.
+            query: an audio file, or a part of one in seconds as "file#start-end".
+            id: instead, the id of a row of this collection.
+            vector: instead, a vector [D], several vectors [Q, D], or a .npy file with either.
+            like: instead, examples (files, parts of files, row ids); the query is 2 mean(like) - mean(unlike).
+            unlike: with `like`, examples that hits should not be like; without them the query is mean(like).
+            text: instead, a description, in a collection made with CLAP.
+            k: the number of hits; default 10, or all rows within `radius`. Fewer only if fewer rows match.
             where: an SQL condition on the rows, applied before the search: "label = 'dog' and fold <> 1".
-            view: which vectors are compared; the last layer with the first pooling if not given.
-            metric: "cosine"; "ip", the inner product; or "l2", the Euclidean distance, with a minus sign as a score.
-            exact: never use an approximate index. All but the k nearest is exact anyway.
-            exclude_self: leave out the row itself, or the rows of the file that is the query; on for rows.
-            radius: all rows with a score of at least this, or for l2 at most at this distance.
-            score_band: rows with a score between two; if there are more than k, those nearest to its middle.
-            group_by: the best hit of every value of a column; "recording" is its path. What has no value is one group.
-            merge: hits of one recording that overlap or touch become one, with the best score and its row.
-            diverse: from 1 (likeness alone) to 0: hits that are also unlike each other (maximal marginal relevance).
-            align: lay the windows of the query on those of every recording, and return its best place in each.
+            view: the view whose vectors are compared; default: last layer, first pooling.
+            metric: "cosine" (default), "ip" (inner product), or "l2" (the score is minus the Euclidean distance).
+            exact: compare all vectors, without an approximate index. Only a search for the k nearest uses one.
+            exclude_self: leave out the row itself, or the rows of the query file; by default only the row.
+            radius: return all rows with a score of at least this, or for "l2" a distance of at most this.
+            score_band: (lowest, highest) score; if more than k rows are inside, the nearest to the middle.
+            group_by: a column: the best hit of every value (no value is one too). "recording" is the path.
+            merge: join hits of one recording that overlap or touch, with the score and the row of the best one.
+            diverse: 1 (similarity only) to 0: hits that also differ from each other (maximal marginal relevance).
+            align: match all windows of the query with each recording, and return the best place in each.
+
+        Returns:
+            The hits, best first.
 
         Raises:
-            UsageError: not exactly one of query, id, vector, like and text; options that do not go together (of
-                score_band, group_by, merge, diverse and align only one; a radius goes with group_by, merge and align);
-                an unknown view, column or metric; a condition that is none.
+            UsageError: not exactly one query; an unknown view, column or metric; an invalid condition; options that
+                cannot be combined (`radius` goes with `group_by`, `merge` or `align`, all others only alone).
             AudioError: the query cannot be read.
-            ModelError: the model that made the collection is not there any more, or makes no vectors of text.
+            ModelError: the model of the collection cannot be loaded, or does not embed text.
             NothingToDo: the collection is empty.
         """
-        examples = len(like) + len(unlike) > 0
-        if (query is not None) + (id is not None) + (vector is not None) + (text is not None) + examples != 1:
-            raise UsageError("Give one of: an audio file as query, id=, vector=, like= (with unlike=), or text=.")
-        choice = SearchOptions(k, metric, exact, radius, score_band, group_by, merge, diverse, align)
-        questions = self._query_builder(choice, view, exclude_self)
-        keep = None if where is None else self.store.filter(where)
-        if query is not None:
-            question = questions.of_file(query)
-        elif id is not None:
-            question = questions.of_row(id)
-        elif text is not None:
-            question = questions.of_text(text)
-        else:
-            question = questions.of_examples(like, unlike) if examples else questions.of_vector(vector)
+        settings = SearchOptions(**options)
+        builder = self._query_builder(settings)
+        include_ids = self._include_ids(settings.where)
+        built = builder.build(query, id, vector, like, unlike, text)
         return self.indexes.ask(
-            questions.view, metric, lambda index: run_query(self.store, index, question, choice, keep)
+            builder.view, settings.metric, lambda index: run_query(self.store, index, built, settings, include_ids)
         )
 
-    def search_many(
-        self,
-        source: Any,
-        *,
-        where: str | None = None,
-        view: str | None = None,
-        exclude_self: bool | None = None,
-        **ways: Unpack[SearchKwargs],
-    ) -> Answers:
-        """Put many queries at once, and return name -> hits, with what could not be used in `failures`.
+    def search_many(self, source: Any, **options: Unpack[SearchKwargs]) -> Answers:
+        """Run many queries at once.
 
         Args:
-            source: a folder, a manifest, files or a frame, as `extract` takes them: its recordings and stretches are
-                the queries, and their names are the paths, or path#start-end. Or vectors [Q, D], named "0", "1" ...
-            where, view, exclude_self, ways: as in `search`: k, metric, exact, radius, ..., align.
+            source: audio as `extract` takes it (a folder, a manifest, files or a data frame): every recording, or part
+                of one, is a query, and its name is the path or path#start-end. Or an array of vectors [Q, D], named
+                "0", "1" and so on.
+            options: the options of `search`, from k to align.
+
+        Returns:
+            Name -> hits. Queries that cannot be used are in `failures`.
 
         Raises:
-            UsageError, ModelError, NothingToDo: as `search`, or there is no query. A bad query is no error.
+            UsageError: as `search`.
+            ModelError: as `search`.
+            NothingToDo: as `search`, or the source is empty.
         """
-        choice = SearchOptions(**ways)
-        questions = self._query_builder(choice, view, exclude_self)
-        keep = None if where is None else self.store.filter(where)
-        asked: dict[str, Query | AudioError]
+        settings = SearchOptions(**options)
+        builder = self._query_builder(settings)
+        include_ids = self._include_ids(settings.where)
+        results: dict[str, Query | AudioError]
         if isinstance(source, np.ndarray):
-            vectors = read_vectors(source, self.views[questions.view])
-            asked = {str(number): questions.of_vector(vector) for number, vector in enumerate(vectors)}
+            vectors = read_vectors(source, self.views[builder.view])
+            results = {str(number): builder.from_vector(vector) for number, vector in enumerate(vectors)}
         else:
             items = read_corpus(source)
-            asked = dict(zip(map(name_of, items), questions.of_files(items), strict=True))
-        good = {name: one for name, one in asked.items() if not isinstance(one, AudioError)}
+            results = dict(zip(map(name_of, items), builder.from_files(items), strict=True))
+        queries = {name: result for name, result in results.items() if not isinstance(result, AudioError)}
         hits = self.indexes.ask(
-            questions.view,
-            choice.metric,
-            lambda index: run_queries(self.store, index, list(good.values()), choice, keep),
+            builder.view,
+            settings.metric,
+            lambda index: run_queries(self.store, index, list(queries.values()), settings, include_ids),
         )
-        answers = Answers(zip(good, hits, strict=True))
-        answers.failures = {name: one for name, one in asked.items() if isinstance(one, AudioError)}
+        answers = Answers(zip(queries, hits, strict=True))
+        answers.failures = {name: result for name, result in results.items() if isinstance(result, AudioError)}
         return answers
 
     def nearest(
@@ -142,19 +123,30 @@ class SearchMixin(CollectionBase):
         metric: str = "cosine",
         exact: bool = False,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return the scores [Q, K] and row ids [Q, K] of the k rows nearest to each of some vectors [Q, D], best first.
+        """Return scores and row ids of the nearest rows; faster than `search` for many vectors.
 
-        This is `search` without anything made of each hit, for many vectors; K is k or all rows there are, if fewer.
+        Args:
+            vectors: query vectors [Q, D], a vector [D], or a .npy file with either.
+            k: the number of rows for each vector.
+            where: an SQL condition on the rows; see `search`.
+            view: the view whose vectors are compared; default: last layer, first pooling.
+            metric: "cosine", "ip" or "l2"; see `search`.
+            exact: compare all vectors, without an approximate index.
+
+        Returns:
+            Scores [Q, K] and row ids [Q, K], best first; K is k, or the number of rows if there are fewer.
 
         Raises:
             UsageError: as `search`.
             NothingToDo: the collection is empty.
         """
         view = self._resolve_view(view)
-        SearchOptions(k, metric)
+        SearchOptions(k=k, metric=metric)  # checks both
         queries = read_vectors(vectors, self.views[view])
-        keep = None if where is None else self.store.filter(where)
-        return self.indexes.ask(view, metric, lambda index: index.search(queries, k, keep=keep, exact=exact))
+        include_ids = self._include_ids(where)
+        return self.indexes.ask(
+            view, metric, lambda index: index.search(queries, k, include_ids=include_ids, exact=exact)
+        )
 
     def duplicates(
         self,
@@ -165,27 +157,34 @@ class SearchMixin(CollectionBase):
         exact_only: bool = False,
         within: bool = False,
     ) -> "Duplicates":
-        """Return groups of rows that are the same sound: exact copies, and near ones by the cosine of their vectors.
+        """Find rows with the same sound: exact copies, and near ones by the cosine of their vectors.
 
         Args:
-            threshold: the least cosine of a near pair; pairs that share a row are one group.
-            view, where: which vectors are compared, and of which rows; see `search`.
-            exact_only: only files with the same bytes, and vectors with the same bits.
-            within: also rows of one recording with each other, if they do not overlap in time.
+            threshold: the lowest cosine of a near pair, above 0 and up to 1. Pairs that share a row are one group.
+            view: the view whose vectors are compared; default: last layer, first pooling.
+            where: an SQL condition on the rows that are compared; see `search`.
+            exact_only: find only files with the same bytes and vectors with the same bits.
+            within: compare rows of one recording too, if they do not overlap in time.
+
+        Returns:
+            The groups, exact ones first.
 
         Raises:
-            UsageError: the threshold is no cosine; see `search`.
+            UsageError: the threshold is not allowed; an unknown view; an invalid condition.
             NothingToDo: the collection is empty.
         """
         from embedx.search.duplicates import find_duplicates
 
         view = self._resolve_view(view)
-        keep = None if where is None else self.store.filter(where)
-        options = (keep, threshold, exact_only, within)
+        options = (self._include_ids(where), threshold, exact_only, within)
         return self.indexes.ask(view, "cosine", lambda index: find_duplicates(self.store, index, view, *options))
 
     def index(self, view: str | None = None, *, metric: str = "cosine") -> VectorIndex:
-        """Return the index of a view as of now: the one in memory or on disk if that still serves, else a new one.
+        """Return the index of a view for the rows as they are now; it is built if there is no usable one.
+
+        Args:
+            view: the view; default: last layer, first pooling.
+            metric: "cosine", "ip" or "l2".
 
         Raises:
             UsageError: there is no such view or metric.
@@ -197,32 +196,40 @@ class SearchMixin(CollectionBase):
         self,
         *,
         kind: str = "auto",
-        recall: float = RECALL,
+        recall: float = DEFAULT_RECALL,
         max_memory: str | int | None = None,
         view: str | None = None,
         metric: str = "cosine",
     ) -> dict[str, Any]:
-        """Build the index of a view anew, measure it, and return what was found; the old one serves until it is done.
+        """Build the index of a view and measure it; the old index is used until the new one is complete.
 
         Args:
-            kind: "flat" (exact), "hnsw", "ivf-flat", "ivf-sq8", "ivf-pq" or "ivf-rabitq"; "auto" takes flat up to
-                150 million numbers (40 ms a query), and ivf-rabitq beyond.
-            recall: the share of the true nearest 10 (and 100) rows that a search shall find. What it proposes is
-                compared exactly, so scores are exact. Where no setting reaches it, searches are exact.
-            max_memory: bytes, or a size such as "4GB", that the index may take in memory.
-            view: which vectors; the last layer with the first pooling if not given.
+            kind: "flat" (exact), "hnsw", "ivf-flat", "ivf-sq8", "ivf-pq" or "ivf-rabitq". "auto" is flat for up to
+                150 million numbers (40 ms per query), and ivf-rabitq for more.
+            recall: the share of the true nearest 10 (and 100) rows that a search must find, above 0 and up to 1. The
+                scores are exact. If no setting reaches the recall, searches compare all vectors.
+            max_memory: the memory limit of the index, in bytes or as a size such as "4GB".
+            view: the view; default: last layer, first pooling.
             metric: "cosine", "ip" or "l2".
 
+        Returns:
+            Kind, number of rows, recall, speed and size of the index.
+
         Raises:
-            UsageError: an argument cannot be meant, or no kind that was asked for fits into the memory.
+            UsageError: an invalid argument, or the kind does not fit into the memory limit.
             NothingToDo: the collection is empty.
-            DiskError: the disk is full or refuses.
+            DiskError: the disk is full or cannot be written.
         """
         view = self._resolve_view(view)
         self.indexes.build(view, metric, kind=kind, recall=recall, max_memory=max_memory)
         return self.indexes.describe_one(view, metric)
 
-    def _query_builder(self, choice: SearchOptions, view: str | None, exclude_self: bool | None) -> QueryBuilder:
-        if choice.group_by is not None:
-            check_column(self.store, choice.group_by)
-        return QueryBuilder(self.store, self._load_embedder, self._resolve_view(view), choice.metric, exclude_self)
+    def _query_builder(self, options: SearchOptions) -> QueryBuilder:
+        """Return the builder for queries with these options; check the view and the column to group by."""
+        if options.group_by is not None:
+            check_column(self.store, options.group_by)
+        return QueryBuilder(self.store, self._load_embedder, self._resolve_view(options.view), options)
+
+    def _include_ids(self, where: str | None) -> Ids | None:
+        """Return the ids of the rows that meet a condition; None (all rows) without a condition."""
+        return None if where is None else self.store.filter(where)

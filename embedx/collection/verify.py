@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from embedx.audio.decode import hash_content
 from embedx.audio.windows import Window, read_channels
 from embedx.errors import AudioError, NothingToDo, StoreError, UsageError
-from embedx.index.manager import FOLDER, Indexes
+from embedx.index.manager import FOLDER, IndexManager
 from embedx.index.matrix import CorruptIndex
 from embedx.index.vector_index import VectorIndex
 from embedx.recipe import Recipe
@@ -61,7 +61,7 @@ def examine_indexes(root: Path) -> list[Issue]:
     """Compare the indexes of a collection with what was written, and with the store."""
     found = []
     with Store(root) as store:
-        indexes = Indexes(store)
+        indexes = IndexManager(store)
         for file in sorted((root / FOLDER).glob("*")):
             view, _, metric = file.stem.rpartition(".")
             if file.suffix != ".json" and not any(file.name.startswith(f"{one}.") for one in store.views):
@@ -70,8 +70,8 @@ def examine_indexes(root: Path) -> list[Issue]:
                 try:
                     index = VectorIndex.load(root / FOLDER, file.stem, metric, indexes.identity(view))
                     if index is not None:
-                        index.check()
-                        if index.note["token"] != store.token(index.note["generation"]):
+                        index.verify()
+                        if index.manifest["token"] != store.token(index.manifest["generation"]):
                             raise CorruptIndex("it was made of another store")
                 except (CorruptIndex, KeyError) as error:
                     found.append(Issue("index", str(file), f"It cannot be used: {error}."))
@@ -89,7 +89,7 @@ def check(
     """Examine a collection and, if `repair` is set, mend what can be mended.
 
     Damaged vectors are made anew from their recordings, if these are still what they were. Of a row whose metadata is
-    damaged the recording is taken out: `extract` brings it back with its labels. Indexes are built anew. What is
+    damaged the recording is taken out: `extract` brings it back with its labels. IndexManager are built anew. What is
     foreign is named, never deleted.
 
     Raises:
@@ -158,7 +158,7 @@ def rebuild_indexes(root: Path) -> None:
     """Build anew what is damaged of the indexes, and those that the repair made stale."""
     damaged = [Path(one.place).stem for one in examine_indexes(root) if one.kind == "index"]
     with Store(root) as store, contextlib.suppress(NothingToDo):
-        indexes = Indexes(store)
+        indexes = IndexManager(store)
         for name in damaged:
             indexes.renew(name)
         indexes.get(store.recipe.default_view)

@@ -16,6 +16,7 @@ from embedx.evaluation.targets import Targets, read_targets
 from embedx.heads.head import Head
 from embedx.metrics.evaluate import evaluate
 from embedx.metrics.report import Metrics
+from embedx.recipe import check_view
 from embedx.store.records import Row
 from embedx.store.store import Store
 
@@ -206,6 +207,6 @@ def match_views(views: Mapping[str, int], view: str | Sequence[str]) -> list[str
     for pattern in [view] if isinstance(view, str) else view:
         found = [name for name in views if name == pattern or fnmatchcase(name, pattern)]
         if not found:
-            raise UsageError(f"There is no view {pattern!r}. Views of this collection: {', '.join(views)}.")
+            check_view(pattern, views)
         chosen += [name for name in found if name not in chosen]
     return chosen

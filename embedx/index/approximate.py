@@ -1,12 +1,10 @@
-"""Kinds: structures that propose near rows without comparing all of them, which kind fits, and how they are saved.
+"""AnnIndex: an index of faiss that proposes near rows without comparing all of them, and how it is saved.
 
-A structure only proposes. What it proposes is compared with the exact vectors of the matrix, so every score is exact,
-and the codes inside may be coarse. It knows rows by their ids.
+It only proposes. The proposed rows are compared by their exact vectors in the matrix, so every score is exact, and the
+codes in the index may be coarse.
 """
 
-import math
 import os
-import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,37 +12,27 @@ from typing import Any
 
 import numpy as np
 
-from embedx.errors import DiskError, UsageError
+from embedx.errors import DiskError
 from embedx.filesystem.atomic import sync_folder
-from embedx.index.exact import CHUNK, FEW
+from embedx.index.exact import CHUNK, MIN_FAISS_QUERIES
+from embedx.index.faiss_files import SizeLimits
+from embedx.index.kinds import FACTORY, count_lists, is_rotated, pq_width, row_bytes
 from embedx.index.matrix import CorruptIndex, Floats, Ids, Matrix
 
-FACTORY = {
-    # kind -> how faiss names it. HNSW keeps 8 bits per number: as good as 16 once re-ranked, and twice as fast. PQ has
-    # 4 bits for every `wide` numbers. Both 1-bit and 4-bit codes need a random rotation (RR), or numbers with a large
-    # variance eat them up: on vectors of low rank it took PQ from 0.36 to 0.62 recall among 40 candidates.
-    "hnsw": "IDMap,HNSW32,SQ8",
-    "ivf-flat": "IVF{lists},Flat",
-    "ivf-sq8": "IVF{lists},SQ8",
-    "ivf-pq": "RR{dim},IVF{lists},PQ{parts}x4fs",
-    "ivf-rabitq": "RR{dim},IVF{lists},RaBitQ",
-}
-KINDS = ("flat", *FACTORY)
-
-FLAT_NUMBERS = 150_000_000  # rows x dim up to which exact is quick: 600 MB at 15 GB/s are 40 ms for one query
-FEWEST = 1000  # rows; below, exact takes well under 1 ms, and a recall could hardly be measured
-TRAIN_PER_LIST = 40  # vectors to find a list's centre from; faiss asks for 39
-TRAIN_MOST = 2**18  # vectors to train on at most: 800 MB of 768 float32
-CONSTRUCTION = 80  # neighbours that HNSW looks at for a new row; 40, its default, needs twice the breadth in a search
-MOST = 2048  # candidates of a query at most: 6 MB of 768 float32, which take 2 ms to re-rank
-ENOUGH = {"ivf-flat": 100, "ivf-sq8": 400}  # where the codes are so good that more candidates cannot help
+TRAIN_PER_LIST = 40  # vectors per list to train on; faiss asks for 39
+MIN_TRAINING_ROWS = 2**14  # vectors to train on, if there are so many
+MAX_TRAINING_ROWS = 2**18  # 800 MB of 768 float32
+EF_CONSTRUCTION = 80  # neighbors that HNSW compares for a new row; with its default of 40 a search needs twice the ef
+MAX_CANDIDATES = 2048  # per query: 6 MB of 768 float32, which take 2 ms to compare
+ENOUGH_CANDIDATES = {"ivf-flat": 100, "ivf-sq8": 400}  # kinds whose codes are so good that more cannot help
+EF_POWERS = range(4, 12)  # the ef values to try are 16 to 2048, as powers of two
 SEED = 0
 
-Faiss = Any  # an index of faiss: it has no types
+Faiss = Any  # an index of faiss, which has no type annotations
 
 
 class AnnIndex:
-    """A structure of faiss over the rows of a matrix."""
+    """An approximate index of faiss over the rows of a matrix. It knows rows by their ids."""
 
     def __init__(self, kind: str, index: Faiss) -> None:
         self.kind = kind
@@ -53,199 +41,113 @@ class AnnIndex:
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
-    def propose(self, queries: Floats, breadth: int, candidates: int, without: Ids | None = None) -> Ids:
-        """Return ids [Q, candidates] of rows that may be near, most likely first, and -1 where there are no more.
+    def propose(self, queries: Floats, nprobe_or_ef: int, candidates: int, exclude_ids: Ids | None = None) -> Ids:
+        """Return ids [Q, candidates] of rows that may be near, the likeliest first; -1 where there are no more.
 
-        `breadth` is the number of lists that are looked into (IVF), or of rows that are kept in sight (HNSW).
+        Args:
+            queries: query vectors [Q, D], as the metric compares them.
+            nprobe_or_ef: IVF: nprobe, the number of lists to search; HNSW: ef, the number of rows to keep while it
+                searches.
+            candidates: the number of ids for each query.
+            exclude_ids: ids that are not proposed.
         """
         import faiss
 
         threads = faiss.omp_get_max_threads()
-        if len(queries) < FEW:  # waking threads takes longer than one query
+        if len(queries) < MIN_FAISS_QUERIES:  # to start threads takes longer than one query
             faiss.omp_set_num_threads(1)
         try:
-            found: Ids = self._index.search(queries, candidates, params=self._parameters(breadth, without))[1]
+            parameters = self._parameters(nprobe_or_ef, exclude_ids)
+            ids: Ids = self._index.search(queries, candidates, params=parameters)[1]
         finally:
             faiss.omp_set_num_threads(threads)
-        return found
+        return ids
 
-    def breadths(self) -> list[int]:
-        """Return the breadths to try, the narrowest first."""
+    def efforts(self) -> list[int]:
+        """Return the values of nprobe or ef to try, ascending."""
         if self.kind == "hnsw":
-            return [2**power for power in range(4, 12)]
+            return [2**power for power in EF_POWERS]
         import faiss
 
         lists = int(faiss.extract_index_ivf(self._index).nlist)
         return [2**power for power in range(lists.bit_length())]
 
-    def most(self, breadth: int) -> int:
-        """Return how many candidates are worth asking for at a breadth."""
-        return min(MOST, breadth) if self.kind == "hnsw" else ENOUGH.get(self.kind, MOST)
-
-    def cost(self, breadth: int, candidates: int, dim: int) -> float:
-        """Return about how many bytes a query reads: what is scanned, and the exact vectors of the candidates."""
+    def max_candidates(self, nprobe_or_ef: int) -> int:
+        """Return the largest useful number of candidates."""
         if self.kind == "hnsw":
-            return breadth * 32 * dim + candidates * dim * 4
-        lists = self.breadths()[-1]
-        return breadth / lists * len(self) * row_bytes(self.kind, dim) + candidates * dim * 4
+            return min(MAX_CANDIDATES, nprobe_or_ef)
+        return ENOUGH_CANDIDATES.get(self.kind, MAX_CANDIDATES)
+
+    def cost(self, nprobe_or_ef: int, candidates: int, dim: int) -> float:
+        """Return roughly the bytes that a query reads: the codes that it scans, and the vectors of the candidates."""
+        if self.kind == "hnsw":
+            return nprobe_or_ef * 32 * dim + candidates * dim * 4
+        lists = self.efforts()[-1]
+        return nprobe_or_ef / lists * len(self) * row_bytes(self.kind, dim) + candidates * dim * 4
 
     def add(self, matrix: Matrix, positions: Ids) -> None:
-        """Take in rows of a matrix, some at a time."""
-        for some in cut(positions):
-            self._index.add_with_ids(matrix.take(some), matrix.ids[some])
+        """Add rows of a matrix, a chunk at a time."""
+        for chunk in cut(positions):
+            self._index.add_with_ids(matrix.take(chunk), matrix.ids[chunk])
 
     def to_bytes(self) -> Any:
-        """Return the structure as an array of bytes."""
+        """Return the index as an array of bytes."""
         import faiss
 
         return faiss.serialize_index(self._index)
 
-    def _parameters(self, breadth: int, without: Ids | None) -> Any:
+    def _parameters(self, nprobe_or_ef: int, exclude_ids: Ids | None) -> Any:
+        """Return the search parameters as objects of faiss."""
         import faiss as untyped
 
         faiss: Any = untyped  # its stubs lack most of this
         options: dict[str, Any] = {}
-        if without is not None and len(without):
-            options["sel"] = faiss.IDSelectorNot(faiss.IDSelectorBatch(without))
+        if exclude_ids is not None and len(exclude_ids):
+            options["sel"] = faiss.IDSelectorNot(faiss.IDSelectorBatch(exclude_ids))
         if self.kind == "hnsw":
-            return faiss.SearchParametersHNSW(efSearch=breadth, **options)
-        parameters = faiss.SearchParametersIVF(nprobe=breadth, **options)
-        rotated = FACTORY[self.kind].startswith("RR")
-        return faiss.SearchParametersPreTransform(index_params=parameters) if rotated else parameters
+            return faiss.SearchParametersHNSW(efSearch=nprobe_or_ef, **options)
+        parameters = faiss.SearchParametersIVF(nprobe=nprobe_or_ef, **options)
+        return faiss.SearchParametersPreTransform(index_params=parameters) if is_rotated(self.kind) else parameters
 
 
-def make_structure(kind: str, matrix: Matrix, metric: str, positions: Ids) -> AnnIndex:
-    """Make a structure over rows of a matrix. It is trained on a sample, and filled in blocks, so memory is bounded.
+def build_ann_index(kind: str, matrix: Matrix, metric: str, positions: Ids) -> AnnIndex:
+    """Build an index over rows of a matrix. It is trained on a sample and filled in chunks, so memory is bounded.
 
-    Vectors of length 1 are compared by their distance, which ranks as the cosine does and suits the codes better.
+    For the cosine, vectors of length 1 are compared by their distance: it ranks them in the same order, and suits the
+    codes better.
     """
     import faiss as untyped
 
     faiss: Any = untyped  # its stubs lack most of this
     lists, dim = count_lists(len(positions)), matrix.dim
-    wide = next(n for n in (4, 3, 2, 1) if dim % n == 0)
-    name = FACTORY[kind].format(dim=dim, lists=lists, parts=dim // wide)
+    name = FACTORY[kind].format(dim=dim, lists=lists, parts=dim // pq_width(dim))
     index = faiss.index_factory(dim, name, faiss.METRIC_INNER_PRODUCT if metric == "ip" else faiss.METRIC_L2)
     if kind == "hnsw":
-        faiss.downcast_index(index.index).hnsw.efConstruction = CONSTRUCTION
+        faiss.downcast_index(index.index).hnsw.efConstruction = EF_CONSTRUCTION
     else:
-        faiss.extract_index_ivf(index).cp.min_points_per_centroid = 1  # the rule is ours: no warning
-    wanted = min(len(positions), max(TRAIN_PER_LIST * lists, 2**14), TRAIN_MOST)
-    sample = np.sort(np.random.default_rng(SEED).choice(positions, wanted, replace=False))
+        faiss.extract_index_ivf(index).cp.min_points_per_centroid = 1  # no warning: `count_lists` sees to it
+    count = min(len(positions), max(TRAIN_PER_LIST * lists, MIN_TRAINING_ROWS), MAX_TRAINING_ROWS)
+    sample = np.sort(np.random.default_rng(SEED).choice(positions, count, replace=False))
     index.train(matrix.take(sample))
-    structure = AnnIndex(kind, index)
-    structure.add(matrix, positions)
-    return structure
+    ann = AnnIndex(kind, index)
+    ann.add(matrix, positions)
+    return ann
 
 
 def cut(positions: Ids) -> Iterator[Ids]:
-    """Yield positions some at a time, so that their vectors fit into memory."""
+    """Yield positions in chunks whose vectors fit into memory."""
     for start in range(0, len(positions), CHUNK):
         yield positions[start : start + CHUNK]
 
 
-def count_lists(rows: int) -> int:
-    """Return how many lists the rows are divided into: 4 times their root, as a power of two that leaves 39 to each.
-
-    >>> [count_lists(rows) for rows in (10, 1000, 100_000, 1_000_000)]
-    [1, 16, 1024, 4096]
-    """
-    wanted = round(math.log2(4 * math.sqrt(max(1, rows))))
-    return int(2 ** min(wanted, int(math.log2(max(1, rows / 39)))))
-
-
-def row_bytes(kind: str, dim: int) -> int:
-    """Return the bytes of a row in memory: its codes, its id and its links.
-
-    An exact search touches every vector, so they all should fit; the other kinds read the few that they re-rank from
-    the mapped file. HNSW has 64 links of 4 bytes below, and some above; RaBitQ two factors beside its bits.
-
-    >>> [row_bytes(kind, 768) for kind in KINDS]
-    [3072, 1056, 3080, 776, 104, 112]
-    """
-    wide = next(n for n in (4, 3, 2, 1) if dim % n == 0)
-    return {
-        "flat": 4 * dim,
-        "hnsw": dim + 64 * 4 + 24 + 8,
-        "ivf-flat": 4 * dim + 8,
-        "ivf-sq8": dim + 8,
-        "ivf-pq": -(-dim // (2 * wide)) + 8,
-        "ivf-rabitq": -(-dim // 8) + 8 + 8,
-    }[kind]
-
-
-def footprint(kind: str, rows: int, dim: int) -> int:
-    """Return the bytes that an index takes in memory: its rows, the centres of its lists, and the rotation.
-
-    >>> footprint("ivf-rabitq", 1_000_000, 768) // 10**6
-    126
-    """
-    centres = count_lists(rows) * dim * 4 if kind.startswith("ivf") else 0
-    rotation = dim * dim * 4 if FACTORY.get(kind, "").startswith("RR") else 0
-    return rows * row_bytes(kind, dim) + centres + rotation
-
-
-def pick_kind(kind: str, rows: int, dim: int, max_memory: int | None = None) -> str:
-    """Return the kind for so many rows: the one asked for, or with "auto" exact while that is quick, then RaBitQ.
-
-    >>> pick_kind("auto", 100_000, 768), pick_kind("auto", 1_000_000, 768), pick_kind("auto", 100_000, 768, 50_000_000)
-    ('flat', 'ivf-rabitq', 'ivf-rabitq')
+def write_ann_index(stem: Path, ann: AnnIndex) -> dict[str, Any]:
+    """Write an index beside its matrix, and return the entries of the manifest that `read_ann_index` needs.
 
     Raises:
-        UsageError: there is no such kind, or none that was asked for fits into `max_memory` bytes.
-    """
-    if kind not in (*KINDS, "auto"):
-        raise UsageError(f"Unknown kind {kind!r}. Kinds: auto, {', '.join(KINDS)}.")
-    if rows < FEWEST:
-        return "flat"
-    sizes = {one: footprint(one, rows, dim) for one in KINDS}
-    wanted = [kind] if kind != "auto" else ["flat"] * (rows * dim <= FLAT_NUMBERS) + ["ivf-rabitq", "ivf-pq"]
-    for one in wanted:
-        if max_memory is None or sizes[one] <= max_memory:
-            return one
-    fitting = ", ".join(f"{one} ({megabytes(size)})" for one, size in sizes.items() if size <= (max_memory or 0))
-    least = min(sizes, key=lambda one: sizes[one])
-    raise UsageError(
-        f"An index of kind {' or '.join(wanted)} over {rows} rows of {dim} takes {megabytes(sizes[wanted[0]])}, more "
-        f"than the {megabytes(max_memory or 0)} of --max-memory. What fits: "
-        f"{fitting or f'nothing; the least is {least} with {megabytes(sizes[least])}'}."
-    )
-
-
-def megabytes(octets: int) -> str:
-    """Return a size in MB, rounded up.
-
-    >>> megabytes(1_500_001)
-    '2 MB'
-    """
-    return f"{-(-octets // 10**6)} MB"
-
-
-def read_size(text: str | int | None) -> int | None:
-    """Return a size as bytes.
-
-    >>> read_size("4GB"), read_size("500 MB"), read_size(2048), read_size(None)
-    (4000000000, 500000000, 2048, None)
-
-    Raises:
-        UsageError: it is no size.
-    """
-    if text is None:
-        return None
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)B?\s*", str(text), re.IGNORECASE)
-    if match is None or float(match[1]) == 0:
-        raise UsageError(f"{text!r} is no size. Give a number with a unit, such as 4GB or 500MB.")
-    return int(float(match[1]) * 1000 ** " kmgt".index(match[2].lower() or " "))
-
-
-def write_structure(stem: Path, structure: AnnIndex) -> dict[str, Any]:
-    """Write a structure beside its matrix, and return what `read_structure` needs.
-
-    Raises:
-        DiskError: the disk is full or refuses; the file is taken away again.
+        DiskError: the disk is full or cannot be written; the file is deleted again.
     """
     file = stem.with_name(stem.name + ".faiss")
-    data = structure.to_bytes()
+    data = ann.to_bytes()
     try:
         with open(file, "wb") as opened:
             opened.write(data.data)
@@ -254,49 +156,27 @@ def write_structure(stem: Path, structure: AnnIndex) -> dict[str, Any]:
         sync_folder(stem.parent)
     except OSError as error:
         file.unlink(missing_ok=True)
-        raise DiskError(f"The index {stem} cannot be written: {error.strerror}. The store is not touched.") from error
+        raise DiskError(f"The index {stem} cannot be written: {error.strerror}. The store is unchanged.") from error
     return {"structure": file.name, "structure_bytes": len(data), "structure_sum": zlib.crc32(data.data)}
 
 
-def read_structure(folder: Path, note: dict[str, Any]) -> AnnIndex:
-    """Read what `write_structure` wrote. It is not mapped: its checksum has to see all of it anyway.
+def read_ann_index(folder: Path, manifest: dict[str, Any]) -> AnnIndex:
+    """Read what `write_ann_index` wrote. It is not memory-mapped, since the checksum has to read all of it.
 
     Raises:
-        CorruptIndex: the file is missing, or is not what the note says.
+        CorruptIndex: the file is missing, or does not match the manifest.
     """
     import faiss
 
     try:
-        data = np.fromfile(folder / note["structure"], np.uint8)
-        if len(data) != note["structure_bytes"] or zlib.crc32(data.data) != note["structure_sum"]:
-            raise CorruptIndex("the file of its structure is not what was written")
-        with Limits(len(data)):
+        data = np.fromfile(folder / manifest["structure"], np.uint8)
+        if len(data) != manifest["structure_bytes"] or zlib.crc32(data.data) != manifest["structure_sum"]:
+            raise CorruptIndex("its faiss file does not match the manifest")
+        with SizeLimits(len(data)):
             index = faiss.deserialize_index(data)
-        structure = AnnIndex(note["kind"], index)
-        if (len(structure), index.d) != (note["structure_rows"], note["dim"]):
-            raise CorruptIndex("its structure is of other rows")
-        return structure
+        ann = AnnIndex(manifest["kind"], index)
+        if (len(ann), index.d) != (manifest["structure_rows"], manifest["dim"]):
+            raise CorruptIndex("its faiss file is of other rows")
+        return ann
     except (OSError, RuntimeError, KeyError, MemoryError) as error:  # faiss raises RuntimeError
-        raise CorruptIndex(f"its structure cannot be read: {error}") from error
-
-
-class Limits:
-    """While faiss reads a file, nothing in it may claim to be larger than the file is."""
-
-    def __init__(self, octets: int) -> None:
-        self.limits = {"vector_byte": 2 * octets, "loop": octets}  # vectors of bits are counted before they are packed
-
-    def __enter__(self) -> None:
-        import faiss
-
-        self.before = {name: getattr(faiss, f"get_deserialization_{name}_limit")() for name in self.limits}
-        self._set(self.limits)
-
-    def __exit__(self, *error: object) -> None:
-        self._set(self.before)
-
-    def _set(self, limits: dict[str, int]) -> None:
-        import faiss
-
-        for name, limit in limits.items():
-            getattr(faiss, f"set_deserialization_{name}_limit")(limit)
+        raise CorruptIndex(f"its faiss file cannot be read: {error}") from error

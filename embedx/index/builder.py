@@ -1,4 +1,4 @@
-"""Builder: write an index to disk, block by block, without holding all vectors in memory."""
+"""IndexBuilder: write an index to disk, block by block, without all vectors in memory."""
 
 import contextlib
 import fcntl
@@ -12,100 +12,113 @@ from typing import Any
 import numpy as np
 
 from embedx.errors import DiskError
-from embedx.index.approximate import write_structure
+from embedx.index.approximate import write_ann_index
 from embedx.index.exact import prepare
 from embedx.index.manifest import read_manifest, write_manifest
 from embedx.index.matrix import CorruptIndex, Floats, Ids, read_matrix, write_matrix
-from embedx.index.tuning import HELD, TUNED, build_structure, measure
+from embedx.index.tuning import TEST_QUERIES, TUNED_K, build_tuned_index, measure
 from embedx.index.vector_index import VectorIndex
 
-BEING_WRITTEN_S = 60  # a file that was touched so recently may belong to a build in another process
+RECENT_S = 60  # a file that changed this recently may belong to a build in another process
 
 
 class IndexBuilder:
-    """An index while it is made; nobody sees it before `publish`, and the one that was there before serves until then.
+    """An index while it is built. Nobody sees it before `publish`; until then the old index is used.
 
-    First the vectors, then perhaps a structure over them::
+    First the vectors are added, then perhaps an approximate index over them::
 
-        with IndexBuilder(folder, "L0.mean.cosine", "cosine") as draft:
-            draft.add_matrix(identity, rows, dim, blocks)
-            draft.add_structure("ivf-rabitq", 0.99)
-            index = draft.publish()
+        with IndexBuilder(folder, "L0.mean.cosine", "cosine") as builder:
+            builder.add_matrix(identity, rows, dim, blocks)
+            builder.add_ann_index("ivf-rabitq", 0.99)
+            index = builder.publish()
+
+    Args:
+        folder: the folder of the indexes; it is made if it does not exist.
+        name: the name of the index, `<view>.<metric>`.
+        metric: "cosine", "ip" or "l2".
 
     Raises:
-        DiskError: the disk is full or refuses. The index that was there before stays.
+        DiskError: the disk is full or cannot be written. The old index stays.
     """
 
     def __init__(self, folder: Path, name: str, metric: str) -> None:
         self.folder, self.name, self.metric = folder, name, metric
-        self.stem = folder / f"{name}-{secrets.token_hex(4)}"  # files of two builds never mix
-        self.note: dict[str, Any] = {}
+        self.stem = folder / f"{name}-{secrets.token_hex(4)}"  # so that two builds have files of their own
+        self.manifest: dict[str, Any] = {}
         self.begun = time.perf_counter()
 
     def __enter__(self) -> "IndexBuilder":
         try:
             self.folder.mkdir(exist_ok=True)
             self._replaced = files_of(self.folder, self.name)
-            self._hold = open(lock_of(self.stem), "wb")  # held until the draft is left
-            fcntl.flock(self._hold, fcntl.LOCK_EX)
+            self._lock = open(lock_of(self.stem), "wb")  # locked until the end of the build
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         except OSError as error:
             raise DiskError(f"The folder {self.folder} cannot be written: {error.strerror}.") from error
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._hold.close()
+        self._lock.close()
         lock_of(self.stem).unlink(missing_ok=True)
         if error is not None:
-            published = files_of(self.folder, self.name)  # it may fail after the note has its name
+            published = files_of(self.folder, self.name)  # an error can also come after the manifest got its name
             for file in self.folder.glob(f"{self.stem.name}.*"):
                 if file.name not in published:
                     file.unlink(missing_ok=True)
 
     def add_matrix(self, identity: dict[str, Any], rows: int, dim: int, blocks: Iterable[tuple[Ids, Floats]]) -> None:
-        """Write vectors that come in blocks of (ids ascending, vectors [B, D]).
+        """Write the vectors.
 
-        `identity` goes into the note: what `load` will be asked for.
+        Args:
+            identity: entries of the manifest that `VectorIndex.load` compares.
+            rows: the number of rows.
+            dim: the dimension of the vectors.
+            blocks: (ids ascending, vectors [B, D]) of some rows at a time.
         """
         prepared = ((ids, prepare(vectors, self.metric)) for ids, vectors in blocks)
-        self.note = identity | {"metric": self.metric, "kind": "flat"} | write_matrix(self.stem, rows, dim, prepared)
-        self.index = VectorIndex(read_matrix(self.folder, self.note), self.metric, note=self.note, folder=self.folder)
+        written = write_matrix(self.stem, rows, dim, prepared)
+        self.manifest = identity | {"metric": self.metric, "kind": "flat"} | written
+        self.index = self._open()
 
-    def add_structure(self, kind: str, recall: float) -> None:
-        """Write a structure of a kind, tuned to a recall, and measure the index; of a flat one there is nothing to add.
+    def add_ann_index(self, kind: str, recall: float) -> None:
+        """Write an approximate index that is tuned to a recall, unless the kind is "flat"; then measure the result.
 
-        Where no setting reaches the recall nothing is written, and the note says why every search is exact.
+        If no setting reaches the recall, nothing is written, and the manifest says why every search is exact.
 
         Raises:
-            CorruptIndex: a vector is not what was written a moment ago.
+            CorruptIndex: a vector that was just written is damaged.
         """
         matrix = self.index.matrix
         if kind != "flat":
-            structure, settings = build_structure(kind, matrix, self.metric, recall)
-            if structure is None or not settings:
-                why = (
-                    f"no setting of {kind} reached a recall of {recall:g}" if structure else "few rows have a direction"
-                )
-                self.note["remark"] = f"every search is exact: {why}"
+            ann, settings = build_tuned_index(kind, matrix, self.metric, recall)
+            if ann is not None and settings:
+                entries = {str(k): setting.to_manifest() for k, setting in settings.items()}
+                self.manifest |= {"kind": kind, "settings": entries, "structure_rows": len(ann)}
+                self.manifest |= write_ann_index(self.stem, ann)
             else:
-                self.note |= {"kind": kind, "settings": settings, "structure_rows": len(structure)}
-                self.note |= write_structure(self.stem, structure)
-        self.index = VectorIndex(matrix, self.metric, note=self.note, folder=self.folder)
-        self.note["memory_bytes"] = self.note.get("structure_bytes", len(matrix) * matrix.dim * 4)
-        self.note["build_s"] = round(time.perf_counter() - self.begun, 2)
-        self.note["built"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        some = np.linspace(0, len(matrix) - 1, min(HELD, len(matrix))).astype(np.int64)
-        self.note |= measure(lambda queries: self.index.search(queries, TUNED[0]), matrix.take(some))
+                why = f"no setting of {kind} reached a recall of {recall:g}" if ann else "most vectors are zero"
+                self.manifest["remark"] = f"every search is exact: {why}"
+        self.index = VectorIndex(matrix, self.metric, manifest=self.manifest, folder=self.folder)
+        self.manifest["memory_bytes"] = self.manifest.get("structure_bytes", len(matrix) * matrix.dim * 4)
+        self.manifest["build_s"] = round(time.perf_counter() - self.begun, 2)
+        self.manifest["built"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        positions = np.linspace(0, len(matrix) - 1, min(TEST_QUERIES, len(matrix))).astype(np.int64)
+        self.manifest |= measure(lambda queries: self.index.search(queries, TUNED_K[0]), matrix.take(positions))
 
     def publish(self) -> VectorIndex:
-        """Let the index take the place of the one before, and take away the files of old and of killed builds."""
-        write_manifest(self.folder, self.name, self.note)
+        """Replace the old index with this one, and delete the files of old and of killed builds."""
+        write_manifest(self.folder, self.name, self.manifest)
         kept = files_of(self.folder, self.name)
         for file in self.folder.glob(f"{self.name}-*"):
-            old = file.name in self._replaced or time.time() - file.stat().st_mtime > BEING_WRITTEN_S
+            is_old = file.name in self._replaced or time.time() - file.stat().st_mtime > RECENT_S
             stem = self.name + file.name[len(self.name) :].split(".")[0]
-            if old and file.name not in kept and not is_held(self.folder / stem):
+            if is_old and file.name not in kept and not is_locked(self.folder / stem):
                 file.unlink(missing_ok=True)
         return self.index
+
+    def _open(self) -> VectorIndex:
+        matrix = read_matrix(self.folder, self.manifest)
+        return VectorIndex(matrix, self.metric, manifest=self.manifest, folder=self.folder)
 
 
 def write_index(
@@ -117,23 +130,23 @@ def write_index(
     dim: int,
     blocks: Iterable[tuple[Ids, Floats]],
 ) -> VectorIndex:
-    """Write a flat index, and open it; see `IndexBuilder`.
+    """Write a flat index and open it; see `IndexBuilder` and its `add_matrix` for the arguments.
 
     Raises:
-        DiskError: the disk is full or refuses. The index that was there before stays.
+        DiskError: the disk is full or cannot be written. The old index stays.
     """
-    with IndexBuilder(folder, name, metric) as draft:
-        draft.add_matrix(identity, rows, dim, blocks)
-        return draft.publish()
+    with IndexBuilder(folder, name, metric) as builder:
+        builder.add_matrix(identity, rows, dim, blocks)
+        return builder.publish()
 
 
 def lock_of(stem: Path) -> Path:
-    """Return the file that a process holds while it makes an index of this name."""
+    """Return the file that a process locks while it builds an index with this stem."""
     return stem.with_name(stem.name + ".building")
 
 
-def is_held(stem: Path) -> bool:
-    """Tell whether a process is making an index of this name now."""
+def is_locked(stem: Path) -> bool:
+    """Tell whether a process is building an index with this stem."""
     with contextlib.suppress(FileNotFoundError), open(lock_of(stem), "rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -143,9 +156,9 @@ def is_held(stem: Path) -> bool:
 
 
 def files_of(folder: Path, name: str) -> set[str]:
-    """Return the names of the files that the note of an index mentions."""
+    """Return the names of the files that the manifest of an index mentions."""
     try:
-        note = read_manifest(folder, name) or {}
+        manifest = read_manifest(folder, name) or {}
     except CorruptIndex:
-        note = {}
-    return {value for value in note.values() if isinstance(value, str)}
+        manifest = {}
+    return {value for value in manifest.values() if isinstance(value, str)}

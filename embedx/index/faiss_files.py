@@ -1,4 +1,7 @@
-"""Flat indexes as files of faiss: written for others, and read from them. embedx itself keeps its own (matrix.py)."""
+"""Reading and writing data of faiss: a flat index as a file for other tools, and limits for damaged data.
+
+embedx itself keeps vectors in its own files (matrix.py).
+"""
 
 from typing import Any
 
@@ -7,9 +10,35 @@ import numpy as np
 from embedx.index.matrix import Floats, Ids
 from embedx.index.vectors import unit
 
-FLAT = (b"IxFI", b"IxF2", b"IxFl")  # how a flat index begins; IndexFlatIP, IndexFlatL2, IndexFlat
-MAPPED = (b"IxMp", b"IxM2")  # IndexIDMap and IndexIDMap2, with the index inside behind
-HEADER = 37  # bytes of the header of either: kind 4, dimension 4, count 8, unused 16, trained 1, metric 4
+FLAT = (b"IxFI", b"IxF2", b"IxFl")  # first bytes of IndexFlatIP, IndexFlatL2 and IndexFlat
+MAPPED = (b"IxMp", b"IxM2")  # first bytes of IndexIDMap and IndexIDMap2, which contain another index
+HEADER = 37  # bytes before the inner index: kind 4, dimension 4, count 8, unused 16, trained 1, metric 4
+
+
+class SizeLimits:
+    """While faiss reads data, nothing in it may claim to be larger than the data.
+
+    Args:
+        octets: the length of the data in bytes.
+    """
+
+    def __init__(self, octets: int) -> None:
+        self.limits = {"vector_byte": 2 * octets, "loop": octets}  # faiss counts vectors of bits before it packs them
+
+    def __enter__(self) -> None:
+        import faiss
+
+        self.before = {name: getattr(faiss, f"get_deserialization_{name}_limit")() for name in self.limits}
+        self._set(self.limits)
+
+    def __exit__(self, *error: object) -> None:
+        self._set(self.before)
+
+    def _set(self, limits: dict[str, int]) -> None:
+        import faiss
+
+        for name, limit in limits.items():
+            getattr(faiss, f"set_deserialization_{name}_limit")(limit)
 
 
 def write_flat(ids: Ids, vectors: Floats) -> bytes:
@@ -22,33 +51,28 @@ def write_flat(ids: Ids, vectors: Floats) -> bytes:
 
 
 def read_flat(data: bytes) -> tuple[Ids, Floats]:
-    """Return ids [N] and vectors [N, D] of a flat index that comes from elsewhere; faiss itself keeps no checksum.
+    """Return ids [N] and vectors [N, D] of a flat index from another tool. Faiss files have no checksum.
 
     Raises:
-        ValueError: it is damaged, or of a kind that does not keep its vectors.
+        ValueError: the index is damaged, or does not keep its vectors.
     """
     import faiss
 
     kinds = (data[:4], data[HEADER : HEADER + 4]) if data[:4] in MAPPED else (data[:4],)
     if kinds[-1] not in FLAT:
         raise ValueError(
-            f"its kind is {kinds[-1].decode('ascii', 'backslashreplace')!r}. Flat indexes are read, alone or in an "
-            "IndexIDMap: reconstruct the vectors of another kind with faiss, and save them with numpy.save."
+            f"its kind is {kinds[-1].decode('ascii', 'backslashreplace')!r}. embedx reads flat indexes, also inside an "
+            "IndexIDMap. For another kind, reconstruct the vectors with faiss and save them with numpy.save."
         )
-    old = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
-    try:  # nothing in a file is longer than the file
-        faiss.set_deserialization_vector_byte_limit(len(data))
-        faiss.set_deserialization_loop_limit(len(data))
-        index: Any = faiss.deserialize_index(np.frombuffer(data, np.uint8))
+    try:
+        with SizeLimits(len(data)):
+            index: Any = faiss.deserialize_index(np.frombuffer(data, np.uint8))
     except (RuntimeError, MemoryError) as error:
         raise ValueError(f"it is damaged ({str(error).splitlines()[0]}).") from error
-    finally:
-        faiss.set_deserialization_vector_byte_limit(old[0])
-        faiss.set_deserialization_loop_limit(old[1])
     count = int(index.ntotal)
     ids = faiss.vector_to_array(index.id_map) if len(kinds) > 1 else np.arange(count, dtype=np.int64)
     flat: Any = faiss.downcast_index(index.index) if len(kinds) > 1 else index
     codes = faiss.vector_to_array(flat.codes)
     if flat.d < 1 or len(ids) != count or flat.ntotal != count or len(codes) != 4 * count * flat.d:
-        raise ValueError("it is damaged: its counts of ids and vectors differ.")
+        raise ValueError("it is damaged: its numbers of ids and of vectors differ.")
     return ids, codes.view(np.float32).reshape(count, flat.d)

@@ -1,10 +1,10 @@
-"""Indexing: a view of a store -> an index that answers for exactly the rows that are there now.
+"""IndexManager: a view of a store -> an index of exactly the rows that are in the store now.
 
-What is on disk is used as far as it goes: rows that came or went since are taken in or left out one by one, and what is
-damaged, foreign or too old is built anew. Nothing that is derived is believed against the store.
+An index on disk is used as far as possible: rows that came or were deleted after the build are handled one by one. An
+index that is damaged, too old or of another store is built again; the store is always right.
 
-What was costly to build (a structure of an approximate kind) is never thrown away inside a search: that is built anew
-by `build`, or by `settle` at the end of a run, with the options that were given first.
+An approximate index takes long to build, so a search never replaces it. `build` does, and `refresh` at the end of a
+run, with the options of the first build.
 """
 
 import logging
@@ -14,33 +14,44 @@ from typing import Any, TypeVar
 import numpy as np
 
 from embedx.errors import DiskError, NothingToDo, UsageError
-from embedx.index.approximate import pick_kind, read_size
 from embedx.index.builder import IndexBuilder, write_index
-from embedx.index.exact import METRICS
+from embedx.index.exact import check_metric
+from embedx.index.kinds import pick_kind, read_size
 from embedx.index.manifest import read_manifest
 from embedx.index.matrix import CorruptIndex, Ids
 from embedx.index.vector_index import VectorIndex
+from embedx.recipe import check_view
 from embedx.store.store import Store
 
 Answer = TypeVar("Answer")
 log = logging.getLogger("embedx")
 
 FOLDER = "index"
-CHANGED_ROWS, CHANGED_SHARE = 2000, 0.1  # rows that came or went, beyond which building anew pays
-RECALL = 0.99
-SHOWN = ("p50_ms", "p99_ms", "per_s", "memory_bytes", "build_s", "built", "remark")  # of a note, as it stands there
+MAX_CHANGED_ROWS, MAX_CHANGED_SHARE = 2000, 0.1  # changes since the build beyond which a new build pays
+DEFAULT_RECALL = 0.99
+REQUIRED = frozenset(("view", "metric", "kind", "rows", "dim", "ids"))  # entries that every usable manifest has
+MEASURED = ("p50_ms", "p99_ms", "per_s", "memory_bytes", "build_s", "built", "remark")  # shown as the manifest has them
 
 
-class Indexes:
-    """The indexes of a collection, opened when they are asked for and kept up with the store."""
+class IndexManager:
+    """The indexes of a collection; each is opened when it is first needed, and follows the store.
+
+    Args:
+        store: the store of the collection.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.folder = store.folder / FOLDER
-        self._open: dict[tuple[str, str], tuple[int, VectorIndex]] = {}  # -> generation it is true for
+        self._open: dict[tuple[str, str], tuple[int, VectorIndex]] = {}  # (view, metric) -> its generation, index
 
     def get(self, view: str, metric: str = "cosine", *, compact: bool = False) -> VectorIndex:
-        """Return the index of a view as of now; `compact` builds a flat one anew if any row has come or gone.
+        """Return the index of a view for the rows as they are now.
+
+        Args:
+            view: the view.
+            metric: "cosine", "ip" or "l2".
+            compact: build a flat index again if any row has changed.
 
         Raises:
             UsageError: there is no such view or metric.
@@ -50,7 +61,7 @@ class Indexes:
         self._check(view, metric)
         with self.store.snapshot():
             generation = self.store.generation
-            index = self._current(view, metric, generation, compact) or self._build(view, metric)
+            index = self._current(view, metric, generation, compact) or self._build_flat(view, metric)
         self._open[view, metric] = generation, index
         return index
 
@@ -60,190 +71,207 @@ class Indexes:
         metric: str = "cosine",
         *,
         kind: str = "auto",
-        recall: float = RECALL,
+        recall: float = DEFAULT_RECALL,
         max_memory: str | int | None = None,
     ) -> VectorIndex:
-        """Build the index of a view anew, of a kind that is tuned to a recall; the old one serves until it is done.
+        """Build the index of a view; the old index is used until the new one is complete.
 
-        No lock is taken: rows that come meanwhile are compared one by one.
+        No lock is taken: rows that come during the build are compared one by one.
+
+        Args:
+            view: the view.
+            metric: "cosine", "ip" or "l2".
+            kind: a kind of index, or "auto"; see `Collection.build_index`.
+            recall: the recall to reach, above 0 and up to 1.
+            max_memory: the memory limit in bytes, or as a size such as "4GB"; None for no limit.
 
         Raises:
-            UsageError: there is no such view, metric or kind, or none fits into the memory.
+            UsageError: there is no such view, metric or kind, or the kind does not fit into the memory limit.
             NothingToDo: the collection is empty.
             StoreError: a vector in the store is damaged.
-            DiskError: the disk is full or refuses.
+            DiskError: the disk is full or cannot be written.
         """
         self._check(view, metric)
         if not 0 < recall <= 1:
-            raise UsageError(f"A recall is a share such as 0.99, above 0 and up to 1, not {recall:g}.")
-        asked = {"kind": kind, "recall": recall, "max_memory": max_memory}
-        with IndexBuilder(self.folder, f"{view}.{metric}", metric) as draft:
+            raise UsageError(f"recall={recall:g} is not allowed: it is a share above 0 and up to 1, such as 0.99.")
+        options = {"kind": kind, "recall": recall, "max_memory": max_memory}
+        with IndexBuilder(self.folder, f"{view}.{metric}", metric) as builder:
             with self.store.snapshot():
-                rows, dim, generation = self._rows(), self.store.views[view], self.store.generation
-                chosen = pick_kind(kind, rows, dim, read_size(max_memory))
-                draft.add_matrix(self._state(view) | {"asked": asked}, rows, dim, self.store.blocks(view))
-            draft.add_structure(chosen, recall)
-            index = draft.publish()
+                rows, dim, generation = self._count_rows(), self.store.views[view], self.store.generation
+                picked = pick_kind(kind, rows, dim, read_size(max_memory))
+                identity = self._identity_now(view) | {"asked": options}
+                builder.add_matrix(identity, rows, dim, self.store.blocks(view))
+            builder.add_ann_index(picked, recall)
+            index = builder.publish()
         self._open[view, metric] = generation, index
         return index
 
     def refresh(self, view: str) -> None:
-        """Bring the index of a view, and all that `build` has made, up to the store: the end of a run."""
-        for note in self._notes():
-            if "asked" in note and note["view"] in self.store.views:
+        """Bring the index of a view, and every index that `build` made, up to date; called at the end of a run."""
+        for manifest in self._manifests():
+            if "asked" in manifest and manifest["view"] in self.store.views:
                 try:
-                    self._settle(note, **note["asked"])
-                except (UsageError, DiskError) as error:  # such as: it has outgrown its --max-memory
-                    log.warning("The index of %s is not built anew. %s", note["view"], error)
+                    self._refresh_index(manifest, **manifest["asked"])
+                except (UsageError, DiskError) as error:  # for example: it has outgrown its --max-memory
+                    log.warning("The index of %s is not built again. %s", manifest["view"], error)
         self.get(view, compact=True)
 
-    def _settle(self, note: dict[str, Any], kind: str, recall: float, max_memory: str | int | None) -> None:
-        """Build an index anew as it was asked for if much has changed, or if it has lost its structure."""
-        chosen = pick_kind(kind, self.store.count(), note["dim"], read_size(max_memory))
-        changed = sum(self._changes(note))
-        lost = note["kind"] == "flat" and "remark" not in note
-        if chosen != "flat" and (lost or changed > CHANGED_SHARE * note["rows"]):
-            log.warning("The index %s of %s is built anew: %d rows came or went.", chosen, note["view"], changed)
-            self.build(note["view"], note["metric"], kind=kind, recall=recall, max_memory=max_memory)
+    def _refresh_index(self, manifest: dict[str, Any], kind: str, recall: float, max_memory: str | int | None) -> None:
+        """Build an index again, with its first options, if much has changed or it has lost its approximate index."""
+        picked = pick_kind(kind, self.store.count(), manifest["dim"], read_size(max_memory))
+        changed = sum(self._count_changes(manifest))
+        is_lost = manifest["kind"] == "flat" and "remark" not in manifest
+        if picked != "flat" and (is_lost or changed > MAX_CHANGED_SHARE * manifest["rows"]):
+            log.warning("Building the %s index of %s again: %d rows changed.", picked, manifest["view"], changed)
+            self.build(manifest["view"], manifest["metric"], kind=kind, recall=recall, max_memory=max_memory)
 
     def renew(self, name: str) -> None:
-        """Take away an index that cannot be used, by the name of its note, and build it anew if it was asked for."""
+        """Delete an index that cannot be used, by its name, and build it again if `build` had made it."""
         view, _, metric = name.rpartition(".")
-        asked = [
-            note["asked"] for note in self._notes() if name == f"{note['view']}.{note['metric']}" and "asked" in note
+        options = [
+            manifest["asked"]
+            for manifest in self._manifests()
+            if name == f"{manifest['view']}.{manifest['metric']}" and "asked" in manifest
         ]
         (self.folder / f"{name}.json").unlink(missing_ok=True)
         self._open.pop((view, metric), None)
-        if asked and view in self.store.views:
-            self.build(view, metric, **asked[0])
+        if options and view in self.store.views:
+            self.build(view, metric, **options[0])
 
     def describe(self) -> list[dict[str, Any]]:
-        """Return what there is on disk: one line of facts per index, from its note. Nothing is opened."""
-        return [self._describe(note) for note in self._notes()]
+        """Return the facts about every index on disk, from its manifest. Nothing is opened."""
+        return [self._describe(manifest) for manifest in self._manifests()]
 
     def describe_one(self, view: str, metric: str) -> dict[str, Any]:
-        """Return the facts of one index that is on disk."""
-        return next(one for one in self.describe() if (one["view"], one["metric"]) == (view, metric))
+        """Return the facts about one index on disk."""
+        return next(facts for facts in self.describe() if (facts["view"], facts["metric"]) == (view, metric))
 
-    def ask(self, view: str, metric: str, question: Callable[[VectorIndex], Answer]) -> Answer:
-        """Put a question to the index of a view; one that turns out to be damaged is built anew, and asked again."""
+    def ask(self, view: str, metric: str, query: Callable[[VectorIndex], Answer]) -> Answer:
+        """Run a query on the index of a view; if the index turns out to be damaged, build it and run it again.
+
+        Args:
+            view: the view.
+            metric: "cosine", "ip" or "l2".
+            query: a function of the index.
+
+        Returns:
+            What the function returns.
+        """
         try:
-            return question(self.get(view, metric))
+            return query(self.get(view, metric))
         except CorruptIndex as error:
-            log.warning("The index of %s is damaged (%s): it is built anew.", view, error)
+            log.warning("The index of %s is damaged (%s). Building it again.", view, error)
             self._open.pop((view, metric), None)
             with self.store.snapshot():
-                return question(self._build(view, metric))
+                return query(self._build_flat(view, metric))
 
     def identity(self, view: str) -> dict[str, Any]:
-        """Return what the note of an index must say to be one of this collection."""
+        """Return the entries that the manifest of an index of this collection has."""
         return {"view": view, "fingerprint": self.store.recipe.fingerprint}
 
     def _check(self, view: str, metric: str) -> None:
+        """Refuse an unknown view or metric."""
         check_metric(metric)
-        if view not in self.store.views:
-            raise UsageError(f"There is no view {view!r}. Views of this collection: {', '.join(self.store.views)}.")
+        check_view(view, self.store.views)
 
-    def _state(self, view: str) -> dict[str, Any]:
-        """Return what the note of an index of the store as it is now says."""
+    def _identity_now(self, view: str) -> dict[str, Any]:
+        """Return the entries that the manifest of an index of the store as it is now has."""
         generation = self.store.generation
         return self.identity(view) | {"generation": generation, "token": self.store.token(generation)}
 
-    def _rows(self) -> int:
+    def _count_rows(self) -> int:
+        """Return the number of rows; refuse an empty collection."""
         rows = self.store.count()
         if not rows:
             raise NothingToDo(f"{self.store.folder} holds no rows yet. `embedx status` says why.")
         return rows
 
     def _current(self, view: str, metric: str, generation: int, compact: bool) -> VectorIndex | None:
-        """Return the index in memory, or else the one on disk, brought up to the store; None if neither serves."""
-        known, index = self._open.get((view, metric), (-1, None))
-        if index is not None and known < self.store.rewritten:
-            index = None
-        if index is not None and (known == generation or self._catch_up(index, view, compact)):
-            return index
-        index = self._load(view, metric)
-        if index is not None and (index.note["generation"] == generation or self._catch_up(index, view, compact)):
-            return index
-        return None
+        """Return the index in memory, or else the one on disk, brought up to date; None if neither can be used."""
+        if (view, metric) in self._open:
+            known, index = self._open[view, metric]
+            if known >= self.store.rewritten and (known == generation or self._catch_up(index, view, compact)):
+                return index
+        loaded = self._load(view, metric)
+        if loaded is None:
+            return None
+        is_current = loaded.manifest["generation"] == generation or self._catch_up(loaded, view, compact)
+        return loaded if is_current else None
 
     def _load(self, view: str, metric: str) -> VectorIndex | None:
+        """Open the index on disk; None if there is none, or if it cannot be used for this store."""
         try:
             index = VectorIndex.load(self.folder, f"{view}.{metric}", metric, self.identity(view))
         except CorruptIndex as error:
-            log.warning("The index of %s cannot be used (%s): it is built anew.", view, error)
+            log.warning("The index of %s cannot be used (%s). Building it again.", view, error)
             return None
         if index is None:
             return None
-        built = index.note["generation"]
-        if index.note["token"] != self.store.token(built) or built < self.store.rewritten:
-            log.warning("The index of %s is of another state of the store: it is built anew.", view)
+        built = index.manifest["generation"]
+        if index.manifest["token"] != self.store.token(built) or built < self.store.rewritten:
+            log.warning("The index of %s is of another state of the store. Building it again.", view)
             return None
         return index
 
     def _catch_up(self, index: VectorIndex, view: str, compact: bool) -> bool:
-        """Bring an index up to the rows of the store; return whether that is still the better way."""
+        """Bring an index up to date with the store; return False if a new build is better."""
         ids = self.store.ids()
-        gone = np.setdiff1d(index.matrix.ids, ids, assume_unique=True)
+        deleted = np.setdiff1d(index.matrix.ids, ids, assume_unique=True)
         new: Ids = np.setdiff1d(ids, index.matrix.ids, assume_unique=True)
-        changed = len(gone) + len(new)
-        many = changed > max(CHANGED_ROWS, CHANGED_SHARE * len(index.matrix))
-        if index.note["kind"] == "flat" and (many or (compact and changed)):
+        changed = len(deleted) + len(new)
+        many = changed > max(MAX_CHANGED_ROWS, MAX_CHANGED_SHARE * len(index.matrix))
+        if index.manifest["kind"] == "flat" and (many or (compact and changed)):
             return False
         if many:
-            log.warning("%d rows of %s came or went: `embedx index build` would make searches quicker.", changed, view)
+            log.warning("%d rows of %s changed. `embedx index build` makes searches faster.", changed, view)
         if changed or len(index) != len(ids):
-            index.update(gone, *self.store.vectors(view, new.tolist()))
+            index.update(deleted, *self.store.vectors(view, new.tolist()))
         return True
 
-    def _build(self, view: str, metric: str) -> VectorIndex:
-        rows, dim = self._rows(), self.store.views[view]
-        identity = self._state(view)
-        for note in self._notes():  # what was asked for is kept for the end of the next run
-            if (note["view"], note["metric"]) == (view, metric) and "asked" in note:
-                identity["asked"] = note["asked"]
+    def _build_flat(self, view: str, metric: str) -> VectorIndex:
+        """Build a flat index, on disk if possible, else in memory."""
+        rows, dim = self._count_rows(), self.store.views[view]
+        identity = self._identity_now(view)
+        for manifest in self._manifests():  # the options of `build` are kept for the end of the next run
+            if (manifest["view"], manifest["metric"]) == (view, metric) and "asked" in manifest:
+                identity["asked"] = manifest["asked"]
         try:
             return write_index(self.folder, f"{view}.{metric}", metric, identity, rows, dim, self.store.blocks(view))
         except DiskError as error:
             log.warning("%s The vectors are compared in memory instead.", error)
             return VectorIndex.build(*self.store.vectors(view), metric)
 
-    def _notes(self) -> list[dict[str, Any]]:
-        """Return the notes of all indexes on disk that can be read."""
-        notes = []
+    def _manifests(self) -> list[dict[str, Any]]:
+        """Return the manifests of all indexes on disk that can be read."""
+        manifests = []
         for file in sorted(self.folder.glob("*.json")):
             try:
-                note = read_manifest(self.folder, file.stem)
+                manifest = read_manifest(self.folder, file.stem)
             except CorruptIndex:
                 continue
-            if note is not None and {"view", "metric", "kind", "rows", "dim", "ids"} <= note.keys():
-                notes.append(note)
-        return notes
+            if manifest is not None and manifest.keys() >= REQUIRED:
+                manifests.append(manifest)
+        return manifests
 
-    def _changes(self, note: dict[str, Any]) -> tuple[int, int]:
-        """Return how many rows came and went since an index was built."""
+    def _count_changes(self, manifest: dict[str, Any]) -> tuple[int, int]:
+        """Return how many rows came, and how many were deleted, since an index was built."""
         try:
-            built = np.load(self.folder / note["ids"])
-        except (OSError, ValueError, EOFError):  # the next search finds that, and builds it anew
+            built = np.load(self.folder / manifest["ids"])
+        except (OSError, ValueError, EOFError):  # the next search notices it, and builds the index again
             built = np.zeros(0, np.int64)
         ids = self.store.ids()
         return len(np.setdiff1d(ids, built)), len(np.setdiff1d(built, ids))
 
-    def _describe(self, note: dict[str, Any]) -> dict[str, Any]:
-        came, gone = self._changes(note)
-        recalls = {k: setting["recall"] for k, setting in note.get("settings", {}).items()}
+    def _describe(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Return the facts about an index."""
+        pending, deleted = self._count_changes(manifest)
+        recalls = {k: setting["recall"] for k, setting in manifest.get("settings", {}).items()}
         return {
-            **{name: note[name] for name in ("view", "metric", "kind", "rows")},
-            "tail": came,
-            "gone": gone,
-            "asked": note.get("asked"),
-            "recall_at_10": recalls.get("10", 1.0),  # without a setting a search is exact
+            **{name: manifest[name] for name in ("view", "metric", "kind", "rows")},
+            "tail": pending,
+            "gone": deleted,
+            "asked": manifest.get("asked"),
+            "recall_at_10": recalls.get("10", 1.0),  # a search without a setting is exact
             "recall_at_100": recalls.get("100", 1.0),
-            **{name: note.get(name) for name in SHOWN},
+            **{name: manifest.get(name) for name in MEASURED},
         }
-
-
-def check_metric(metric: str) -> None:
-    """Refuse an unknown metric."""
-    if metric not in METRICS:
-        raise UsageError(f"Unknown metric {metric!r}. Metrics: {', '.join(METRICS)}.")

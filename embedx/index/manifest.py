@@ -1,4 +1,4 @@
-"""Manifest: the JSON file that says what an index consists of; it is written last."""
+"""Manifest: the JSON file that describes an index. It is written last, so that an index is complete or absent."""
 
 import json
 import zlib
@@ -10,13 +10,13 @@ from embedx.filesystem.atomic import replace_file
 from embedx.index.matrix import CorruptIndex
 
 
-def write_manifest(folder: Path, name: str, note: dict[str, Any]) -> None:
-    """Write the note of an index, with a checksum of its own.
+def write_manifest(folder: Path, name: str, manifest: dict[str, Any]) -> None:
+    """Write the manifest of an index, with a checksum.
 
     Raises:
-        DiskError: the disk is full or refuses.
+        DiskError: the disk is full or cannot be written.
     """
-    text = json.dumps({"note": note, "sum": zlib.crc32(json.dumps(note).encode())})
+    text = json.dumps({"note": manifest, "sum": zlib.crc32(json.dumps(manifest).encode())})
     try:
         replace_file(folder / f"{name}.json", text.encode())
     except OSError as error:
@@ -24,18 +24,18 @@ def write_manifest(folder: Path, name: str, note: dict[str, Any]) -> None:
 
 
 def read_manifest(folder: Path, name: str) -> dict[str, Any] | None:
-    """Read the note of an index; None where there is none.
+    """Read the manifest of an index; None if there is none.
 
     Raises:
-        CorruptIndex: it is not what was written.
+        CorruptIndex: the manifest is damaged.
     """
     try:
         written = json.loads((folder / f"{name}.json").read_bytes())
-        note: dict[str, Any] = written["note"]
-        if zlib.crc32(json.dumps(note).encode()) == written["sum"]:
-            return note
+        manifest: dict[str, Any] = written["note"]
+        if zlib.crc32(json.dumps(manifest).encode()) == written["sum"]:
+            return manifest
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptIndex(f"its note cannot be read: {error}") from error
-    raise CorruptIndex("its note is not what was written")
+        raise CorruptIndex(f"its manifest cannot be read: {error}") from error
+    raise CorruptIndex("the checksum of its manifest differs")

@@ -1,11 +1,7 @@
-"""VectorIndex: nearest neighbours of one view. The only room that knows faiss.
+"""VectorIndex: the nearest neighbors of vectors in one view.
 
-An index is derived from the store and disposable. `<view>.<metric>.json` in its folder is a note that names its files
-and their checksums, the generation of the store that it was built from, and what was measured. The note is written
-last, by a rename: an index is there whole or not at all. What does not agree with it is not used.
-
-A structure of an approximate kind (`kinds`), with settings that reach the recall that was asked for (`tuning`), may lie
-beside the vectors. It serves searches for up to 100 rows without a filter; every other answer is exact.
+An approximate index (approximate.py), with settings that reach the requested recall (tuning.py), can lie beside the
+vectors. It is used for searches for up to 100 rows without a filter; every other search compares all vectors.
 """
 
 import logging
@@ -14,169 +10,207 @@ from typing import Any
 
 import numpy as np
 
-from embedx.index.approximate import AnnIndex, read_structure
+from embedx.index.approximate import AnnIndex, read_ann_index
 from embedx.index.exact import merge, nearest, prepare, score_proposed, scores_of
 from embedx.index.manifest import read_manifest
 from embedx.index.matrix import CorruptIndex, Floats, Ids, Matrix, read_matrix
-from embedx.index.tuning import TUNED, Setting
+from embedx.index.tuning import TUNED_K, SearchSetting
 
-MOST_LEFT_OUT = 0.1  # of the rows of a structure may have gone; beyond, its recall was never measured: exact
+MAX_DELETED_SHARE = 0.1  # of the rows of an approximate index; its recall was not measured with more: then exact
 log = logging.getLogger("embedx")
 
 
 class VectorIndex:
-    """The vectors of a view as they are in the store now; a higher score is always nearer.
+    """The vectors of a view for the rows that are in the store now. A higher score is always nearer.
 
-    A score is the cosine, the inner product ("ip"), or the Euclidean distance with a minus sign ("l2"). `matrix` is
-    what was built; since then rows may have `gone`, and others have come (`tail`): those are compared one by one.
+    The score is the cosine, the inner product ("ip"), or minus the Euclidean distance ("l2").
+
+    Args:
+        matrix: the vectors that the index was built from.
+        metric: "cosine", "ip" or "l2".
+        manifest: the description of the files; None for an index in memory.
+        folder: the folder of the files; None for an index in memory.
+
+    Attributes:
+        deleted: ids of rows of the matrix that are no longer in the store.
+        pending: rows that came to the store after the build; they are compared one by one.
     """
 
     def __init__(
-        self, matrix: Matrix, metric: str = "cosine", *, note: dict[str, Any] | None = None, folder: Path | None = None
+        self,
+        matrix: Matrix,
+        metric: str = "cosine",
+        *,
+        manifest: dict[str, Any] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.matrix = matrix
         self.metric = metric
-        self.note = note or {"kind": "flat"}
+        self.manifest = manifest or {"kind": "flat"}
         self._folder = folder
-        self._structure: AnnIndex | None = None  # read when it is first needed
-        self._settings: dict[str, Setting] = self.note.get("settings", {})
-        self._keep_up(np.zeros(0, np.int64), Matrix(np.zeros(0, np.int64), np.zeros((0, matrix.dim), np.float32)))
+        self._ann: AnnIndex | None = None  # read when it is first needed
+        entries = self.manifest.get("settings", {})
+        self._settings = {int(k): SearchSetting.from_manifest(entry) for k, entry in entries.items()}
+        no_ids = np.zeros(0, np.int64)
+        self._set_changes(no_ids, Matrix(no_ids, np.zeros((0, matrix.dim), np.float32)))
 
     @classmethod
     def build(cls, ids: Ids, vectors: Floats, metric: str = "cosine") -> "VectorIndex":
-        """Index vectors [N, D] under their ascending row ids [N], in memory."""
+        """Index vectors [N, D] with their ascending row ids [N], in memory."""
         return cls(Matrix(np.asarray(ids, np.int64), prepare(vectors, metric)), metric)
 
+    @classmethod
+    def load(cls, folder: Path, name: str, metric: str, identity: dict[str, Any]) -> "VectorIndex | None":
+        """Open an index whose manifest has the entries of `identity`; None if there is no index.
+
+        Raises:
+            CorruptIndex: the index is damaged, or belongs to something else.
+        """
+        manifest = read_manifest(folder, name)
+        if manifest is None:
+            return None
+        different = [key for key, value in identity.items() if manifest.get(key) != value]
+        if different or manifest.get("metric") != metric:
+            raise CorruptIndex(f"it belongs to something else ({', '.join(different) or 'metric'} differs)")
+        return cls(read_matrix(folder, manifest), metric, manifest=manifest, folder=folder)
+
     def __len__(self) -> int:
-        return len(self.matrix) - len(self.gone) + len(self.tail)
+        return len(self.matrix) - len(self.deleted) + len(self.pending)
 
     @property
     def ids(self) -> Ids:
         """The ids [N] of all rows, ascending."""
-        there = self.matrix.ids if self._there is None else self.matrix.ids[self._there]
-        return np.concatenate([there, self.tail.ids])
+        present = self.matrix.ids if self._present is None else self.matrix.ids[self._present]
+        return np.concatenate([present, self.pending.ids])
 
-    def update(self, gone: Ids, ids: Ids, vectors: Floats) -> None:
-        """Leave out rows that are not in the store any more, and take in those [N, D] that came since the build."""
-        self._keep_up(gone, Matrix(ids, prepare(vectors, self.metric)))
+    def update(self, deleted: Ids, ids: Ids, vectors: Floats) -> None:
+        """Leave out rows that were deleted since the build, and take in rows [N] with vectors [N, D] that came."""
+        self._set_changes(deleted, Matrix(ids, prepare(vectors, self.metric)))
 
-    def _keep_up(self, gone: Ids, tail: Matrix) -> None:
-        self.gone, self.tail = gone, tail
-        self._there = np.flatnonzero(~np.isin(self.matrix.ids, gone)) if len(gone) else None
+    def _set_changes(self, deleted: Ids, pending: Matrix) -> None:
+        self.deleted, self.pending = deleted, pending
+        # positions in the matrix of the rows that still exist; None: all of them
+        self._present = np.flatnonzero(~np.isin(self.matrix.ids, deleted)) if len(deleted) else None
 
     def search(
-        self, queries: Floats, k: int, *, keep: Ids | None = None, drop: Ids | None = None, exact: bool = False
+        self,
+        queries: Floats,
+        k: int,
+        *,
+        include_ids: Ids | None = None,
+        exclude_ids: Ids | None = None,
+        exact: bool = False,
     ) -> tuple[Floats, Ids]:
-        """Return scores [Q, K] and ids [Q, K] of the nearest vectors, best first; K is k or all there are, if fewer.
+        """Return the nearest vectors of each query.
 
-        `keep` restricts the search to some ids and `drop` takes some out, before anything is ranked. An answer within
-        `keep` is always exact; `exact` asks for that elsewhere. Scores are exact always.
+        Args:
+            queries: query vectors [Q, D].
+            k: the number of rows for each query.
+            include_ids: search only these rows; such a search is always exact.
+            exclude_ids: leave these rows out, before anything is ranked.
+            exact: compare all vectors.
+
+        Returns:
+            Exact scores [Q, K] and ids [Q, K], best first; K is k, or the number of rows if there are fewer.
 
         Raises:
-            CorruptIndex: a vector is not what was written.
+            CorruptIndex: a vector is damaged.
         """
         queries = prepare(queries, self.metric)
-        if keep is None and not exact:
-            approximate = self._search_structure(queries, k, drop)
+        if include_ids is None and not exact:
+            approximate = self._search_approximately(queries, k, exclude_ids)
             if approximate is not None:
                 return approximate
-        found = [nearest(matrix, queries, k, self.metric, positions) for matrix, positions in self._parts(keep, drop)]
-        return merge(found, k) if len(found) > 1 else found[0]
+        parts = self._parts(include_ids, exclude_ids)
+        results = [nearest(matrix, queries, k, self.metric, positions) for matrix, positions in parts]
+        return merge(results, k) if len(results) > 1 else results[0]
 
-    def _search_structure(self, queries: Floats, k: int, drop: Ids | None) -> tuple[Floats, Ids] | None:
-        """Search by what the structure proposes; None if it cannot answer as well as was promised."""
-        setting = next((self._settings.get(str(most)) for most in TUNED if k <= most), None)
-        without = self.gone
-        if drop is not None and len(drop):
-            without = np.union1d(without, self.matrix.ids[self.matrix.positions(drop)])
-        structure = self._read_structure() if setting else None
-        if setting is None or structure is None or k < 1 or len(without) > MOST_LEFT_OUT * len(self.matrix):
+    def _search_approximately(self, queries: Floats, k: int, exclude_ids: Ids | None) -> tuple[Floats, Ids] | None:
+        """Compare only the rows that the approximate index proposes; None if it cannot reach its recall."""
+        setting = next((self._settings.get(tuned) for tuned in TUNED_K if k <= tuned), None)
+        excluded = self.deleted
+        if exclude_ids is not None and len(exclude_ids):
+            excluded = np.union1d(excluded, self.matrix.ids[self.matrix.positions(exclude_ids)])
+        ann = self._load_ann() if setting else None
+        if setting is None or ann is None or k < 1 or len(excluded) > MAX_DELETED_SHARE * len(self.matrix):
             return None
-        proposed = structure.propose(queries, setting["breadth"], setting["candidates"], without)
-        there = min(k, len(self.matrix) - len(without))
-        if not len(queries) or (proposed >= 0).sum(axis=1).min() < there:
+        proposed = ann.propose(queries, setting.nprobe_or_ef, setting.candidates, excluded)
+        needed = min(k, len(self.matrix) - len(excluded))
+        if not len(queries) or (proposed >= 0).sum(axis=1).min() < needed:
             return None
         scores = score_proposed(self.matrix, queries, proposed, self.metric)
-        found = [merge([(scores, proposed)], there)]
-        if len(self.tail):
-            positions = None if drop is None else np.flatnonzero(~np.isin(self.tail.ids, drop))
-            found.append(nearest(self.tail, queries, k, self.metric, positions))
-        return merge(found, k) if len(found) > 1 else found[0]
+        results = [merge([(scores, proposed)], needed)]
+        if len(self.pending):
+            positions = None if exclude_ids is None else np.flatnonzero(~np.isin(self.pending.ids, exclude_ids))
+            results.append(nearest(self.pending, queries, k, self.metric, positions))
+        return merge(results, k) if len(results) > 1 else results[0]
 
-    def check(self) -> None:
-        """Compare all that was written with its checksums.
+    def verify(self) -> None:
+        """Compare all files of the index with their checksums.
 
         Raises:
-            CorruptIndex: something differs.
+            CorruptIndex: a file is damaged.
         """
         self.matrix.all()
-        if self._folder is not None and "structure" in self.note:
-            read_structure(self._folder, self.note)
+        if self._folder is not None and "structure" in self.manifest:
+            read_ann_index(self._folder, self.manifest)
 
-    def _read_structure(self) -> AnnIndex | None:
-        """Return the structure; one that is damaged is named and left alone, and every answer is exact."""
-        if self._structure is None and self._folder is not None and "structure" in self.note:
+    def _load_ann(self) -> AnnIndex | None:
+        """Return the approximate index; if it is damaged, log it, and let every search be exact."""
+        if self._ann is None and self._folder is not None and "structure" in self.manifest:
             try:
-                self._structure = read_structure(self._folder, self.note)
+                self._ann = read_ann_index(self._folder, self.manifest)
             except CorruptIndex as error:
                 log.warning(
-                    "The index of %s is damaged (%s): every vector is compared instead. `embedx index build` makes it "
-                    "anew.",
-                    self.note.get("view"),
+                    "The index of %s is damaged (%s). Searches compare all vectors until `embedx index build` builds "
+                    "it again.",
+                    self.manifest.get("view"),
                     error,
                 )
                 self._settings = {}
-        return self._structure
+        return self._ann
 
-    def scores(self, queries: Floats, *, keep: Ids | None = None, drop: Ids | None = None) -> tuple[Ids, Floats]:
-        """Return ids [N], ascending, and the exact scores [Q, N] of all rows, or of those in `keep` without `drop`.
+    def scores(
+        self, queries: Floats, *, include_ids: Ids | None = None, exclude_ids: Ids | None = None
+    ) -> tuple[Ids, Floats]:
+        """Return ids [N], ascending, and exact scores [Q, N] of all rows.
+
+        Args:
+            queries: query vectors [Q, D].
+            include_ids: return only these rows.
+            exclude_ids: leave these rows out.
 
         Raises:
-            CorruptIndex: a vector is not what was written.
+            CorruptIndex: a vector is damaged.
         """
         queries = prepare(queries, self.metric)
         ids, scores = [], []
-        for matrix, positions in self._parts(keep, drop):
+        for matrix, positions in self._parts(include_ids, exclude_ids):
             ids.append(matrix.ids if positions is None else matrix.ids[positions])
             scores.append(scores_of(matrix, queries, self.metric, positions))
         return np.concatenate(ids), np.concatenate(scores, axis=1)
 
     def vectors(self, ids: Ids) -> Floats:
-        """Return the vectors [N, D] of rows in the order given, as the metric compares them (cosine: of length 1)."""
-        out = np.empty((len(ids), self.matrix.dim), np.float32)
-        for matrix in (self.matrix, self.tail):
-            mine = np.isin(ids, matrix.ids)
-            out[mine] = matrix.take(matrix.positions(ids[mine]))
-        return out
+        """Return the vectors [N, D] of rows in the given order, as the metric compares them (cosine: of length 1)."""
+        vectors = np.empty((len(ids), self.matrix.dim), np.float32)
+        for matrix in (self.matrix, self.pending):
+            own = np.isin(ids, matrix.ids)
+            vectors[own] = matrix.take(matrix.positions(ids[own]))
+        return vectors
 
-    def _parts(self, keep: Ids | None, drop: Ids | None) -> list[tuple[Matrix, Ids | None]]:
-        """Return matrix and tail, each with the positions that may be found, None for all of them."""
-        if keep is not None:
-            keep = np.unique(keep if drop is None else np.setdiff1d(keep, drop))
+    def _parts(self, include_ids: Ids | None, exclude_ids: Ids | None) -> list[tuple[Matrix, Ids | None]]:
+        """Return the matrix and the pending rows, each with the positions to search, None for all of them."""
+        if include_ids is not None:
+            include_ids = np.unique(include_ids if exclude_ids is None else np.setdiff1d(include_ids, exclude_ids))
         parts: list[tuple[Matrix, Ids | None]] = []
-        for matrix, there in ((self.matrix, self._there), (self.tail, None)):
-            positions = there
-            if keep is not None:
-                positions = matrix.positions(keep)
-                if there is not None:
-                    positions = np.intersect1d(positions, there, assume_unique=True)
-            elif drop is not None and len(drop):
-                every = np.arange(len(matrix)) if there is None else there
-                positions = np.setdiff1d(every, matrix.positions(drop), assume_unique=True)
+        for matrix, present in ((self.matrix, self._present), (self.pending, None)):
+            positions = present
+            if include_ids is not None:
+                positions = matrix.positions(include_ids)
+                if present is not None:
+                    positions = np.intersect1d(positions, present, assume_unique=True)
+            elif exclude_ids is not None and len(exclude_ids):
+                candidates = np.arange(len(matrix)) if present is None else present
+                positions = np.setdiff1d(candidates, matrix.positions(exclude_ids), assume_unique=True)
             parts.append((matrix, positions))
-        return parts if len(self.tail) else parts[:1]
-
-    @classmethod
-    def load(cls, folder: Path, name: str, metric: str, identity: dict[str, Any]) -> "VectorIndex | None":
-        """Open an index whose note says what is expected; None where there is none.
-
-        Raises:
-            CorruptIndex: there is one, but it is not what was written, or belongs to something else.
-        """
-        note = read_manifest(folder, name)
-        if note is None:
-            return None
-        different = [key for key, value in identity.items() if note.get(key) != value]
-        if different or note.get("metric") != metric:
-            raise CorruptIndex(f"it was made of something else ({', '.join(different) or 'metric'})")
-        return cls(read_matrix(folder, note), metric, note=note, folder=folder)
+        return parts if len(self.pending) else parts[:1]

@@ -1,4 +1,4 @@
-"""Alignment: where in each recording the windows of a query lie, one after the other."""
+"""Alignment: the place in every recording where the windows of a query match best, in the order of time."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from embedx.index.vector_index import VectorIndex
 from embedx.search.queries import Query
 from embedx.store.store import Store
 
-MOST_SCORES = 1 << 23  # scores of windows that are held at a time: 32 MB of float32
+MAX_SCORES = 1 << 23  # scores in memory at a time: 32 MB of float32
 PAGE = 10_000  # rows that are read from the store at a time
 
 
 @dataclass(frozen=True)
 class Track:
-    """The rows of a recording, or of one of its channels, in the order of time."""
+    """The rows of a recording, or of one channel of it, in the order of time."""
 
     path: str
     ids: Ids  # [R]
-    starts_s: Floats
-    ends_s: Floats
+    starts_s: Floats  # [R]
+    ends_s: Floats  # [R]
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """The best place of a query in a recording: its first row, its stretch, and the query's moment that lies there."""
+    """The best place of a query in a recording: its first row, its time, and where in the query it begins."""
 
     id: int
     score: float
@@ -36,31 +36,32 @@ class Alignment:
     query_start_s: float
 
 
-def align(store: Store, index: VectorIndex, question: Query, keep: Ids | None) -> list[Alignment]:
-    """Return for every recording the offset at which the windows of a query fit best, best recordings first.
+def align(store: Store, index: VectorIndex, query: Query, include_ids: Ids | None) -> list[Alignment]:
+    """Return the best offset of a query's windows in every recording, best recordings first.
 
-    The shorter of query and recording lies wholly inside the longer, window on window in the order of time; the score
-    is the mean over these pairs. The first and last windows of a file may overlap more than others (tail "keep").
+    The shorter of query and recording lies completely inside the longer one, window on window in the order of time.
+    The score is the mean over these pairs of windows. With the tail "keep" the last window of a file may overlap the
+    one before it more than others.
     """
-    voices = channels_of(question)
-    allowed = index.ids if keep is None else np.intersect1d(index.ids, keep)
-    tracks = tracks_of(store, np.setdiff1d(allowed, question.drop))
+    channels = channels_of(query)
+    allowed = index.ids if include_ids is None else np.intersect1d(index.ids, include_ids)
+    tracks = tracks_of(store, np.setdiff1d(allowed, query.exclude_ids))
     best: dict[str, Alignment] = {}
-    for some in chunks(tracks, max(1, MOST_SCORES // len(question.vectors))):
-        ids, scores = index.scores(question.vectors, keep=np.concatenate([track.ids for track in some]))
-        for track in some:
-            places = np.searchsorted(ids, track.ids)
-            for voice in voices:
-                found = best_alignment(
-                    scores[np.ix_(np.array(voice), places)], track, [question.places[i][1] for i in voice]
-                )
-                if track.path not in best or found.score > best[track.path].score:
-                    best[track.path] = found
-    return sorted(best.values(), key=lambda one: (-one.score, one.id))
+    for chunk in chunks(tracks, max(1, MAX_SCORES // len(query.vectors))):
+        chunk_ids = np.concatenate([track.ids for track in chunk])
+        ids, scores = index.scores(query.vectors, include_ids=chunk_ids)
+        for track in chunk:
+            columns = np.searchsorted(ids, track.ids)
+            for windows in channels:
+                starts_s = [query.places[window][1] for window in windows]
+                alignment = best_alignment(scores[np.ix_(np.array(windows), columns)], track, starts_s)
+                if track.path not in best or alignment.score > best[track.path].score:
+                    best[track.path] = alignment
+    return sorted(best.values(), key=lambda alignment: (-alignment.score, alignment.id))
 
 
 def best_alignment(scores: Floats, track: Track, query_starts_s: Sequence[float]) -> Alignment:
-    """Lay a query of windows [W] on a track [R] by the scores [W, R] of all pairs."""
+    """Return the best place of query windows [W] in a track [R], from the scores [W, R] of all pairs."""
     mean, window, row = best_diagonal(scores)
     last = row + min(scores.shape) - 1
     start_s, end_s = float(track.starts_s[row]), float(track.ends_s[last])
@@ -68,7 +69,7 @@ def best_alignment(scores: Floats, track: Track, query_starts_s: Sequence[float]
 
 
 def best_diagonal(scores: Floats) -> tuple[float, int, int]:
-    """Return the highest mean of a diagonal that crosses a matrix [W, R] from side to side, and where it begins.
+    """Return the highest mean of a diagonal that crosses the whole matrix [W, R], and the place where it begins.
 
     >>> best_diagonal(np.array([[0, 1, 0, 0], [0, 0, 1, 0]], np.float32))
     (1.0, 0, 1)
@@ -87,34 +88,34 @@ def best_diagonal(scores: Floats) -> tuple[float, int, int]:
     return float(means[first]), 0, first
 
 
-def channels_of(question: Query) -> list[list[int]]:
-    """Return the places of the query's windows, channel by channel, in the order of time."""
-    voices: dict[int | None, list[int]] = {}
-    for place, (channel, _) in sorted(enumerate(question.places), key=lambda one: one[1][1]):
-        voices.setdefault(channel, []).append(place)
-    return list(voices.values())
+def channels_of(query: Query) -> list[list[int]]:
+    """Return the numbers of the query's windows, one list per channel, each in the order of time."""
+    channels: dict[int | None, list[int]] = {}
+    for window, (channel, _) in sorted(enumerate(query.places), key=lambda pair: pair[1][1]):
+        channels.setdefault(channel, []).append(window)
+    return list(channels.values())
 
 
 def tracks_of(store: Store, ids: Ids) -> list[Track]:
     """Return the rows as tracks, one for each recording and channel."""
-    found: dict[tuple[str, object], list[tuple[float, float, int]]] = {}
+    rows_of: dict[tuple[str, object], list[tuple[float, float, int]]] = {}
     for start in range(0, len(ids), PAGE):
         for row in store.rows(ids[start : start + PAGE].tolist()):
-            found.setdefault((row.path, row.meta.get("channel")), []).append((row.start_s, row.end_s, row.id))
+            rows_of.setdefault((row.path, row.meta.get("channel")), []).append((row.start_s, row.end_s, row.id))
     tracks = []
-    for (path, _), rows in found.items():
+    for (path, _), rows in rows_of.items():
         starts_s, ends_s, numbers = zip(*sorted(rows), strict=True)
         tracks.append(Track(path, np.array(numbers, np.int64), np.array(starts_s), np.array(ends_s)))
     return tracks
 
 
-def chunks(tracks: Sequence[Track], rows: int) -> Iterator[list[Track]]:
-    """Yield tracks together that have no more than so many rows; one that has more comes alone."""
-    some: list[Track] = []
+def chunks(tracks: Sequence[Track], max_rows: int) -> Iterator[list[Track]]:
+    """Yield tracks in groups of at most `max_rows` rows; a longer track is a group of its own."""
+    chunk: list[Track] = []
     for track in tracks:
-        if some and sum(len(one.ids) for one in some) + len(track.ids) > rows:
-            yield some
-            some = []
-        some.append(track)
-    if some:
-        yield some
+        if chunk and sum(len(member.ids) for member in chunk) + len(track.ids) > max_rows:
+            yield chunk
+            chunk = []
+        chunk.append(track)
+    if chunk:
+        yield chunk

@@ -1,6 +1,6 @@
-"""Search: a question -> hits. By file, row, vector, examples or text; the nearest, or chosen in another way.
+"""Answers: run queries on an index and choose the hits.
 
-Where an index may find the k nearest, it is asked; every other way of choosing scores all rows and is exact.
+The index finds the k nearest rows. Every other way to choose hits scores all rows, and is exact.
 """
 
 import json
@@ -21,117 +21,126 @@ from embedx.search.selection import best_of, first_of_each, in_band, merge_touch
 from embedx.store.records import Row
 from embedx.store.store import Store
 
-PAGE = 1000  # rows that are looked up at a time where it is not known how many are needed
-MOST_SCORES = 1 << 24  # scores that are held at a time: 64 MB of float32
-CANDIDATES, CANDIDATES_PER_HIT = 100, 10  # what `diverse` chooses from
-COLUMNS = ("path", "start_s", "end_s", "duration_s", "label", "group", "split", "flags")  # what a row has of its own
+PAGE = 1000  # rows that are read from the store at a time, if it is not known how many are needed
+MAX_SCORES = 1 << 24  # scores in memory at a time: 64 MB of float32
+MIN_CANDIDATES, CANDIDATES_PER_HIT = 100, 10  # nearest rows that `diverse` chooses from
+COLUMNS = ("path", "start_s", "end_s", "duration_s", "label", "group", "split", "flags")  # columns of every row
 
 
 class Answers(dict[str, Hits]):
-    """Name of a query -> its hits, in the order of the queries. `failures` says why others have none."""
+    """Name of a query -> its hits, in the order of the queries.
+
+    `failures` maps the names of the other queries to the reason why they have no hits.
+    """
 
     failures: Mapping[str, AudioError] = MappingProxyType({})
 
 
-def run_query(store: Store, index: VectorIndex, question: Query, choice: SearchOptions, keep: Ids | None) -> Hits:
-    """Return the rows that are chosen, of those in `keep` if it is given; fewer than k only where there are fewer."""
-    if choice.is_plain:
-        ids, scores = nearest(index, question, choice.limit, keep, choice.exact)
-        return hits_of(store, ids, scores)
-    if choice.diverse is not None:
-        return hits_of(store, *most_diverse(index, question, choice, keep))
-    if choice.align:
-        return aligned(store, index, question, choice, keep)
-    ids, scores = every_score(index, question, keep)
-    ids, scores = rank(ids[scores >= choice.least], scores[scores >= choice.least])
-    if choice.score_band is not None:
-        return hits_of(store, *in_band(ids, scores, *choice.score_band, choice.limit))
-    if choice.group_by is not None:
-        column = choice.group_by
-        found = first_of_each(in_order(store, ids, scores), lambda one: value_of(one[0], column), choice.limit)
-        return Hits([hit_of(*one) for one in found])
-    if choice.merge:
-        return Hits(merge_touching((hit_of(*one) for one in in_order(store, ids, scores)), choice.limit))
-    return hits_of(store, ids[: choice.limit], scores[: choice.limit])
+def run_query(
+    store: Store, index: VectorIndex, query: Query, options: SearchOptions, include_ids: Ids | None = None
+) -> Hits:
+    """Return the hits of a query, best first, only from `include_ids` if it is given."""
+    if options.is_plain:
+        return hits_of(store, *nearest(index, query, options.limit, include_ids, options.exact))
+    if options.diverse is not None:
+        return hits_of(store, *most_diverse(index, query, options, options.diverse, include_ids))
+    if options.align:
+        return aligned(store, index, query, options, include_ids)
+    ids, scores = score_rows(index, query, include_ids)
+    ids, scores = rank(ids[scores >= options.min_score], scores[scores >= options.min_score])
+    if options.score_band is not None:
+        return hits_of(store, *in_band(ids, scores, *options.score_band, options.limit))
+    if options.group_by is not None:
+        column = options.group_by
+        pairs = first_of_each(in_order(store, ids, scores), lambda pair: value_of(pair[0], column), options.limit)
+        return Hits([hit_of(row, score) for row, score in pairs])
+    if options.merge:
+        ranked = (hit_of(row, score) for row, score in in_order(store, ids, scores))
+        return Hits(merge_touching(ranked, options.limit))
+    return hits_of(store, ids[: options.limit], scores[: options.limit])
 
 
 def run_queries(
-    store: Store, index: VectorIndex, questions: Sequence[Query], choice: SearchOptions, keep: Ids | None
+    store: Store, index: VectorIndex, queries: Sequence[Query], options: SearchOptions, include_ids: Ids | None = None
 ) -> list[Hits]:
-    """Answer several questions; the nearest are looked for in one go."""
-    if not choice.is_plain or not questions:
-        return [run_query(store, index, question, choice, keep) for question in questions]
-    deep = choice.limit + max(len(question.drop) for question in questions)  # so that k are left without those
-    scores, ids = index.search(np.concatenate([one.vectors for one in questions]), deep, keep=keep, exact=choice.exact)
+    """Return the hits of several queries. Plain ones are searched together, in one call of the index."""
+    if not options.is_plain or not queries:
+        return [run_query(store, index, query, options, include_ids) for query in queries]
+    k = options.limit + max(len(query.exclude_ids) for query in queries)  # so that enough remain after the exclusion
+    vectors = np.concatenate([query.vectors for query in queries])
+    all_scores, all_ids = index.search(vectors, k, include_ids=include_ids, exact=options.exact)
     answers, begin = [], 0
-    for question in questions:
-        end = begin + len(question.vectors)
-        mine, their_scores = best_of(ids[begin:end], scores[begin:end])
-        kept = np.flatnonzero(~np.isin(mine, question.drop))[: choice.limit]
-        answers.append(hits_of(store, mine[kept], their_scores[kept]))
+    for query in queries:
+        end = begin + len(query.vectors)
+        ids, scores = best_of(all_ids[begin:end], all_scores[begin:end])
+        kept = np.flatnonzero(~np.isin(ids, query.exclude_ids))[: options.limit]
+        answers.append(hits_of(store, ids[kept], scores[kept]))
         begin = end
     return answers
 
 
-def nearest(index: VectorIndex, question: Query, k: int, keep: Ids | None, exact: bool) -> tuple[Ids, Floats]:
+def nearest(index: VectorIndex, query: Query, k: int, include_ids: Ids | None, exact: bool) -> tuple[Ids, Floats]:
     """Return ids and scores of the k rows that are nearest to any of the query vectors, best first."""
-    scores, ids = index.search(question.vectors, k, keep=keep, drop=question.drop, exact=exact)
+    scores, ids = index.search(query.vectors, k, include_ids=include_ids, exclude_ids=query.exclude_ids, exact=exact)
     ids, scores = best_of(ids, scores)
     return ids[:k], scores[:k]
 
 
-def most_diverse(index: VectorIndex, question: Query, choice: SearchOptions, keep: Ids | None) -> tuple[Ids, Floats]:
-    """Choose k of the nearest that are unlike each other; see `mmr`."""
-    assert choice.diverse is not None
-    count = max(CANDIDATES, CANDIDATES_PER_HIT * choice.limit)
-    ids, scores = nearest(index, question, count, keep, choice.exact)
-    places = mmr(scores, index.vectors(ids), choice.diverse, choice.limit, index.metric)
+def most_diverse(
+    index: VectorIndex, query: Query, options: SearchOptions, weight: float, include_ids: Ids | None
+) -> tuple[Ids, Floats]:
+    """Choose k of the nearest rows that differ from each other; see `mmr`."""
+    count = max(MIN_CANDIDATES, CANDIDATES_PER_HIT * options.limit)
+    ids, scores = nearest(index, query, count, include_ids, options.exact)
+    places = mmr(scores, index.vectors(ids), weight, options.limit, index.metric)
     return ids[places], scores[places]
 
 
-def every_score(index: VectorIndex, question: Query, keep: Ids | None) -> tuple[Ids, Floats]:
+def score_rows(index: VectorIndex, query: Query, include_ids: Ids | None) -> tuple[Ids, Floats]:
     """Return the ids [N] of all rows, ascending, and their scores [N] to the nearest query vector."""
-    step = max(1, MOST_SCORES // max(1, len(index)))
-    blocks = [question.vectors[start : start + step] for start in range(0, len(question.vectors), step)]
-    ids, scores = index.scores(blocks[0], keep=keep, drop=question.drop)
+    step = max(1, MAX_SCORES // max(1, len(index)))
+    blocks = [query.vectors[start : start + step] for start in range(0, len(query.vectors), step)]
+    ids, scores = index.scores(blocks[0], include_ids=include_ids, exclude_ids=query.exclude_ids)
     best: Floats = scores.max(axis=0)
     for block in blocks[1:]:
-        best = np.maximum(best, index.scores(block, keep=keep, drop=question.drop)[1].max(axis=0))
+        _, scores = index.scores(block, include_ids=include_ids, exclude_ids=query.exclude_ids)
+        best = np.maximum(best, scores.max(axis=0))
     return ids, best
 
 
-def aligned(store: Store, index: VectorIndex, question: Query, choice: SearchOptions, keep: Ids | None) -> Hits:
-    """Lay the windows of the query on every recording; see `align`."""
-    if not question.places:
-        raise UsageError("align lays the windows of a recording on others: give an audio file or a stretch as query.")
-    found = [one for one in align(store, index, question, keep) if one.score >= choice.least][: choice.limit]
-    rows = {row.id: row for row in store.rows([one.id for one in found])}
+def aligned(store: Store, index: VectorIndex, query: Query, options: SearchOptions, include_ids: Ids | None) -> Hits:
+    """Return the best place of the query's windows in every recording; see `align`."""
+    if not query.places:
+        raise UsageError("align compares the windows of a recording: give an audio file, or a part of one, as query.")
+    alignments = align(store, index, query, include_ids)
+    alignments = [place for place in alignments if place.score >= options.min_score][: options.limit]
+    rows = {row.id: row for row in store.rows([place.id for place in alignments])}
     return Hits(
         [
-            Hit(one.id, one.score, one.path, one.start_s, one.end_s, row.label, row.meta, one.query_start_s)
-            for one in found
-            if (row := rows.get(one.id))
+            Hit(place.id, place.score, place.path, place.start_s, place.end_s, row.label, row.meta, place.query_start_s)
+            for place in alignments
+            if (row := rows.get(place.id))
         ]
     )
 
 
 def hits_of(store: Store, ids: Ids, scores: Floats) -> Hits:
-    """Return rows with their scores, in the order given."""
-    return Hits([hit_of(*one) for one in in_order(store, ids, scores)])
+    """Return rows with their scores as hits, in the given order."""
+    return Hits([hit_of(row, score) for row, score in in_order(store, ids, scores)])
 
 
 def in_order(store: Store, ids: Ids, scores: Floats) -> Iterator[tuple[Row, float]]:
-    """Yield rows with their scores in the order given, looked up as they are needed."""
+    """Yield rows with their scores in the given order; a page of rows is read when it is needed."""
     for start in range(0, len(ids), PAGE):
-        some = ids[start : start + PAGE].tolist()
-        rows = {row.id: row for row in store.rows(some)}
-        for number, score in zip(some, scores[start : start + PAGE].tolist(), strict=True):
-            if number in rows:  # else it was deleted since
-                yield rows[number], score
+        page = ids[start : start + PAGE].tolist()
+        rows = {row.id: row for row in store.rows(page)}
+        for row_id, score in zip(page, scores[start : start + PAGE].tolist(), strict=True):
+            if row_id in rows:  # else another process has deleted it
+                yield rows[row_id], score
 
 
 def value_of(row: Row, column: str) -> Any:
-    """Return what a row has in a column, None where it has nothing; "recording" is its path."""
+    """Return the value of a row in a column, None if it has none; "recording" is the path."""
     if column in ("recording", "path"):
         return row.path
     if column == "duration_s":
@@ -141,7 +150,7 @@ def value_of(row: Row, column: str) -> Any:
 
 
 def check_column(store: Store, column: str) -> None:
-    """Refuse to group by a column that no row has."""
+    """Refuse a column to group by that no row has."""
     known = ["recording", *COLUMNS, *store.columns]
     if column not in known:
         raise UsageError(f"No row has a column {column!r} to group by. Columns: {', '.join(known)}.")

@@ -1,39 +1,49 @@
-"""Duplicates: rows -> groups that are the same sound, exactly or nearly.
+"""Duplicates: rows -> groups of rows with the same sound, exact or near.
 
-Exact are recordings whose files have the same bytes, and rows whose vectors have the same bits and that last equally
-long. Near are rows whose vectors have a cosine of at least a threshold, and what hangs together by such pairs. Rows of
-one recording are no duplicates of each other unless that is asked for, and rows that overlap in time never are.
+Exact duplicates are recordings whose files have the same bytes, and rows whose vectors have the same bits and whose
+windows have the same length. Near duplicates are rows whose vectors have a cosine of at least a threshold; rows that
+are connected by such pairs are one group. Rows of one recording are not compared with each other unless the caller asks
+for it, and rows that overlap in time never are.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedx.errors import UsageError
-from embedx.index.matrix import Floats, Ids
+from embedx.index.matrix import Ids
 from embedx.index.vector_index import VectorIndex
 from embedx.index.vectors import ROUNDING, factorize
+from embedx.search.pairs import (
+    NEIGHBORS,
+    ComparedRows,
+    PairFinder,
+    all_pairs,
+    connect,
+    connect_all,
+    groups_of,
+    neighbor_pairs,
+    score_range,
+)
 from embedx.store.records import Row
 from embedx.store.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_ROWS = 200_000  # of which all pairs are compared: 2e10 products of 768 numbers, some minutes on two cores
-NEIGHBOURS = 100  # of each row that are looked at where there are more
-BLOCK = 1024  # rows against rows at a time: 4 MB of scores
+MAX_ROWS = 200_000  # of which all pairs are compared: 2e10 products of 768 numbers, some minutes on two cores
+MAX_CHAIN_SHARE = 0.05  # of the compared rows in one near group; a larger one means that the threshold is too low
+HIGHER_THRESHOLDS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)  # shares of the way to cosine 1
 
-Why = Literal["same file", "same vector", "near"]
+Reason = Literal["same file", "same vector", "near"]
 
 
 @dataclass(frozen=True)
 class Member:
-    """A row, or a whole recording, that is one of several."""
+    """A row, or a whole recording, in a group of duplicates."""
 
     id: int  # of a recording: its first row
     path: str
@@ -44,27 +54,39 @@ class Member:
 
 @dataclass(frozen=True)
 class Group:
-    """Two or more of the same sound. `lowest` and `highest` are cosines between members of different recordings."""
+    """Two or more duplicates. `lowest` and `highest` are cosines between members of different recordings."""
 
     kind: Literal["exact", "near"]
-    why: Why
+    why: Reason
     lowest: float
     highest: float
     members: tuple[Member, ...]
 
 
 class Duplicates(Sequence[Group]):
-    """Groups, exact ones first, then near ones by their highest cosine; a sequence that also turns into a frame.
+    """Groups of duplicates: exact ones first, then near ones by their highest cosine.
 
-    `compared` is the number of rows whose vectors were compared; `silent` were left out of that, because all silence is
-    alike. `complete` is False where only the nearest neighbours of each row were looked at.
+    Attributes:
+        compared: the number of rows whose vectors were compared.
+        silent: the number of rows that were not compared because they are silent: all silence is similar.
+        complete: False if only the nearest neighbors of each row were compared.
+        suggested_threshold: a higher threshold at which no near group holds more than 5 % of the compared rows; None
+            if no group does now, or if no higher threshold helps.
     """
 
-    def __init__(self, groups: Sequence[Group], compared: int = 0, silent: int = 0, complete: bool = True) -> None:
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        compared: int = 0,
+        silent: int = 0,
+        complete: bool = True,
+        suggested_threshold: float | None = None,
+    ) -> None:
         self._groups = list(groups)
         self.compared = compared
         self.silent = silent
         self.complete = complete
+        self.suggested_threshold = suggested_threshold
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -77,110 +99,95 @@ class Duplicates(Sequence[Group]):
         return self._groups[index]
 
     def __repr__(self) -> str:
-        return "Duplicates([\n" + "".join(f"  {group},\n" for group in self) + "])"
+        return f"<Duplicates: {self.summary()}>"
+
+    def summary(self) -> str:
+        """Return the number of groups and of compared rows in one sentence, and a higher threshold if one helps."""
+        exact = sum(group.kind == "exact" for group in self)
+        text = f"{exact} exact and {len(self) - exact} near groups; {self.compared} rows compared"
+        if self.silent:
+            text += f", {self.silent} silent rows left out"
+        if not self.complete:
+            text += f"; only the {NEIGHBORS} nearest rows of each row were compared"
+        sizes = [len(group.members) if group.kind == "near" else 0 for group in self]
+        if sizes and is_long_chain(max(sizes), self.compared):
+            number = sizes.index(max(sizes)) + 1
+            text += f". Group {number} is a chain of {max(sizes)} rows: "
+            if self.suggested_threshold is None:
+                text += "no higher threshold splits it"
+            else:
+                text += f"a threshold of {self.suggested_threshold:g} splits it"
+        return text + "."
 
     def columns(self) -> dict[str, list[Any]]:
-        """Return name -> values, a line for each member: group, kind, why, lowest, highest, id, path, ..., label."""
-        lines = [(number, group, one) for number, group in enumerate(self, start=1) for one in group.members]
+        """Return column -> values, one value per member: group, kind, why, lowest, highest, id, path, ..., label."""
+        lines = [(number, group, member) for number, group in enumerate(self, start=1) for member in group.members]
         columns: dict[str, list[Any]] = {"group": [number for number, _, _ in lines]}
         for name in ("kind", "why", "lowest", "highest"):
             columns[name] = [getattr(group, name) for _, group, _ in lines]
         for name in ("id", "path", "start_s", "end_s", "label"):
-            columns[name] = [getattr(one, name) for _, _, one in lines]
+            columns[name] = [getattr(member, name) for _, _, member in lines]
         return columns
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Return `columns` as a frame."""
+        """Return `columns` as a pandas data frame."""
         import pandas as pd
 
         columns: dict[str, Any] = dict(self.columns())
-        columns["path"] = pd.Series(columns["path"], dtype=object)  # holds names that are no UTF-8
+        columns["path"] = pd.Series(columns["path"], dtype=object)  # a path may be invalid UTF-8
         return pd.DataFrame(columns)
-
-
-@dataclass(frozen=True)
-class Sounds:
-    """The rows [N] whose vectors are compared, with numbers for what two of them may share.
-
-    That is the recording, the bytes of its file, or the bits of the vector (and the length of time).
-    """
-
-    rows: list[Row]
-    ids: Ids
-    recordings: Ids
-    contents: Ids
-    bits: Ids
-    within: bool
-
-    def count(self, i: Ids, j: Ids) -> NDArray[np.bool_]:
-        """Tell which pairs of rows would be duplicates if they were alike: not of one recording, or not at one time."""
-        same: NDArray[np.bool_] = self.recordings[i] == self.recordings[j]
-        if self.within:
-            same &= (self.starts_s[i] < self.ends_s[j]) & (self.starts_s[j] < self.ends_s[i])
-        return ~same
-
-    @cached_property
-    def starts_s(self) -> Floats:
-        """Where each row begins in its recording."""
-        return np.array([row.start_s for row in self.rows])
-
-    @cached_property
-    def ends_s(self) -> Floats:
-        """Where it ends."""
-        return np.array([row.end_s for row in self.rows])
-
-    def is_new_group(self, group: Ids, known: Ids) -> bool:
-        """Tell whether a group is more than the copies of one thing, by numbers such as `contents`."""
-        if len(np.unique(known[group])) > 1:
-            return True
-        return self.within and len(np.unique(self.recordings[group])) < len(group)
-
-    def members(self, group: Ids) -> tuple[Member, ...]:
-        """Return the rows of a group."""
-        found = [self.rows[place] for place in group.tolist()]
-        return tuple(Member(row.id, row.path, row.start_s, row.end_s, row.label) for row in found)
 
 
 def find_duplicates(
     store: Store,
     index: VectorIndex,
     view: str,
-    keep: Ids | None = None,
+    include_ids: Ids | None = None,
     threshold: float = 0.99,
     exact_only: bool = False,
     within: bool = False,
 ) -> Duplicates:
-    """Find what is there more than once, among all rows or those in `keep`; see `Collection.duplicates`.
+    """Find duplicates among all rows or those in `include_ids`; see `Collection.duplicates`.
 
-    `index` compares the vectors of the view by the cosine.
+    Args:
+        store: the store of the collection.
+        index: the index of the view, for the cosine.
+        view: the view whose vectors are compared.
+        include_ids: ids of the rows that are compared; all rows if None.
+        threshold: the lowest cosine of a near pair, above 0 and up to 1.
+        exact_only: find exact duplicates only.
+        within: compare rows of one recording too, if they do not overlap in time.
 
     Raises:
-        UsageError: the threshold is no cosine above 0.
+        UsageError: the threshold is not above 0 and up to 1.
     """
     if not 0 < threshold <= 1:
-        raise UsageError(f"threshold is a cosine above 0, up to 1, not {threshold}.")
-    rows = store.rows(None if keep is None else keep.tolist())
-    groups = same_files(store, rows)
-    sounds = read_sounds(store, view, rows, within)
-    groups += same_vectors(sounds)
-    complete = exact_only or len(sounds.rows) <= MOST_ROWS
+        raise UsageError(f"threshold={threshold} is not allowed: it is a cosine, above 0 and up to 1.")
+    rows = store.rows(None if include_ids is None else include_ids.tolist())
+    compared = read_compared_rows(store, view, rows, within)
+    groups = same_files(store, rows) + same_vectors(compared)
+    complete = exact_only or len(compared.rows) <= MAX_ROWS
+    suggestion = None
     if not exact_only:
-        pairs = all_pairs(sounds, index, threshold) if complete else near_pairs(sounds, index, threshold)
-        groups += sorted(near(sounds, index, pairs), key=lambda group: (-group.highest, group.members[0].id))
-    return Duplicates(groups, len(sounds.rows), len(rows) - len(sounds.rows), complete)
+        find_pairs = all_pairs if complete else neighbor_pairs
+        chains = find_chains(compared, connect_all(len(compared.rows), find_pairs(compared, index, threshold)))
+        near = [near_group(compared, index, chain) for chain in chains]
+        groups += sorted(near, key=lambda group: (-group.highest, group.members[0].id))
+        suggestion = suggest_threshold(compared, index, chains, threshold, find_pairs)
+    return Duplicates(groups, len(compared.rows), len(rows) - len(compared.rows), complete, suggestion)
 
 
-def read_sounds(store: Store, view: str, rows: Sequence[Row], within: bool) -> Sounds:
-    """Leave out the rows that are silent or whose vector is zero, and number the rest."""
+def read_compared_rows(store: Store, view: str, rows: Sequence[Row], within: bool) -> ComparedRows:
+    """Return the rows that are not silent and whose vector is not zero."""
     hashes: dict[int, bytes] = {}
     audible = {row.id for row in rows if "silent" not in row.flags}
     for ids, vectors in store.blocks(view, sorted(audible)):
-        for number, vector in zip(ids.tolist(), vectors, strict=True):
+        for row_id, vector in zip(ids.tolist(), vectors, strict=True):
             if vector.any():
-                hashes[number] = hashlib.blake2b(vector.tobytes(), digest_size=16).digest()
+                hashes[row_id] = hashlib.blake2b(vector.tobytes(), digest_size=16).digest()
     kept = [row for row in rows if row.id in hashes]
-    contents = {one.path: one.content_hash for one in store.recordings().values()}
-    return Sounds(
+    contents = {recording.path: recording.content_hash for recording in store.recordings().values()}
+    return ComparedRows(
         kept,
         np.array([row.id for row in kept], np.int64),
         factorize(row.path for row in kept),
@@ -191,115 +198,73 @@ def read_sounds(store: Store, view: str, rows: Sequence[Row], within: bool) -> S
 
 
 def same_files(store: Store, rows: Sequence[Row]) -> list[Group]:
-    """Return the recordings whose files have the same bytes, each as one member from its first row to its last."""
+    """Return groups of recordings whose files have the same bytes; a member spans all rows of a recording."""
     by_path: dict[str, list[Row]] = {}
     for row in rows:
         by_path.setdefault(row.path, []).append(row)
     by_content: dict[str, list[Member]] = {}
     for path, recording in store.recordings().items():
         if path in by_path and recording.content_hash:
-            mine = by_path[path]
-            end_s = max(row.end_s for row in mine)
-            member = Member(mine[0].id, path, min(row.start_s for row in mine), end_s, mine[0].label)
+            own = by_path[path]
+            start_s, end_s = min(row.start_s for row in own), max(row.end_s for row in own)
+            member = Member(own[0].id, path, start_s, end_s, own[0].label)
             by_content.setdefault(recording.content_hash, []).append(member)
     return [
         Group("exact", "same file", 1.0, 1.0, tuple(members)) for members in by_content.values() if len(members) > 1
     ]
 
 
-def same_vectors(sounds: Sounds) -> list[Group]:
-    """Return the rows whose vectors have the same bits and that last equally long, where their files differ."""
-    groups = [group for group in groups_of(sounds.bits) if sounds.is_new_group(group, sounds.contents)]
-    found = [group for group in groups if any_pair(sounds, group)]
-    return [Group("exact", "same vector", 1.0, 1.0, sounds.members(group)) for group in found]
-
-
-def any_pair(sounds: Sounds, group: Ids) -> bool:
-    """Tell whether any two of a group count."""
-    return any(bool(sounds.count(np.full(len(group), one), group).any()) for one in group)
-
-
-def near(sounds: Sounds, index: VectorIndex, pairs: Iterable[tuple[Ids, Ids]]) -> list[Group]:
-    """Return what hangs together by pairs, where it is more than what is exact anyway."""
-    groups = [
-        group
-        for group in groups_of(connect(len(sounds.rows), pairs))
-        if sounds.is_new_group(group, sounds.contents) and sounds.is_new_group(group, sounds.bits)
+def same_vectors(rows: ComparedRows) -> list[Group]:
+    """Return groups of rows of the same length whose vectors have the same bits, if their files differ."""
+    groups = [group for group in groups_of(rows.bits) if rows.is_new_group(group, rows.contents)]
+    return [
+        Group("exact", "same vector", 1.0, 1.0, members_of(rows, group)) for group in groups if rows.has_pair(group)
     ]
-    return [Group("near", "near", *span(sounds, index, group), sounds.members(group)) for group in groups]
 
 
-def all_pairs(sounds: Sounds, index: VectorIndex, threshold: float) -> Iterator[tuple[Ids, Ids]]:
-    """Yield the places of all pairs that count and are alike, block by block over the upper triangle."""
-    for i, j, scores in blocks_of_scores(index, sounds.ids):
-        above, beside = np.nonzero(scores >= threshold - ROUNDING)
-        first, second = i[above], j[beside]
-        kept = (first < second) & sounds.count(first, second)
-        yield first[kept], second[kept]
+def find_chains(rows: ComparedRows, roots: Ids) -> list[Ids]:
+    """Return the groups of connected rows, without those that are exact duplicates as a whole."""
+    return [
+        group
+        for group in groups_of(roots)
+        if rows.is_new_group(group, rows.contents) and rows.is_new_group(group, rows.bits)
+    ]
 
 
-def near_pairs(sounds: Sounds, index: VectorIndex, threshold: float) -> Iterator[tuple[Ids, Ids]]:
-    """Yield the same, but look only at the nearest neighbours of each row."""
-    everything = len(sounds.ids) == len(index)
-    for start in range(0, len(sounds.ids), BLOCK):
-        mine = np.arange(start, min(start + BLOCK, len(sounds.ids)))
-        queries = index.vectors(sounds.ids[mine])
-        scores, ids = index.search(queries, NEIGHBOURS, keep=None if everything else sounds.ids)
-        places = np.searchsorted(sounds.ids, ids).clip(max=len(sounds.ids) - 1)
-        alike = (scores >= threshold - ROUNDING) & (sounds.ids[places] == ids)
-        first, second = mine[np.nonzero(alike)[0]], places[alike]
-        kept = sounds.count(first, second) & (first != second)
-        yield first[kept], second[kept]
+def near_group(rows: ComparedRows, index: VectorIndex, chain: Ids) -> Group:
+    """Return connected rows as a group of near duplicates."""
+    return Group("near", "near", *score_range(rows, index, chain), members_of(rows, chain))
 
 
-def blocks_of_scores(index: VectorIndex, ids: Ids) -> Iterator[tuple[Ids, Ids, Floats]]:
-    """Yield places i [B], places j [C] and the cosines [B, C] between them, so that every pair is met."""
-    places = np.arange(len(ids))
-    for start in range(0, len(ids), BLOCK):
-        i = places[start : start + BLOCK]
-        vectors = index.vectors(ids[i])
-        for other in range(start, len(ids), BLOCK):
-            j = places[other : other + BLOCK]
-            yield i, j, vectors @ (vectors if other == start else index.vectors(ids[j])).T
+def members_of(rows: ComparedRows, group: Ids) -> tuple[Member, ...]:
+    """Return the rows of a group as members."""
+    own = [rows.rows[position] for position in group.tolist()]
+    return tuple(Member(row.id, row.path, row.start_s, row.end_s, row.label) for row in own)
 
 
-def connect(count: int, pairs: Iterable[tuple[Ids, Ids]]) -> Ids:
-    """Return for each of so many things the least one that it hangs together with (union-find).
+def is_long_chain(size: int, compared: int) -> bool:
+    """Tell whether a near group holds so many of the compared rows that the threshold is too low."""
+    return size > max(2, MAX_CHAIN_SHARE * compared)
 
-    >>> connect(5, [(np.array([0, 3]), np.array([2, 4])), (np.array([2]), np.array([4]))]).tolist()
-    [0, 1, 0, 0, 0]
+
+def suggest_threshold(
+    rows: ComparedRows, index: VectorIndex, chains: Sequence[Ids], threshold: float, find_pairs: PairFinder
+) -> float | None:
+    """Return the lowest of some higher thresholds at which no long chain is left; None if none is needed, or helps.
+
+    The pairs inside the long chains are computed again, with their cosines.
     """
-    roots = np.arange(count)
-    for first, second in pairs:
-        edges = np.unique(np.stack([roots[first], roots[second]]), axis=1)  # few, where much hangs together already
-        for one, other in edges.T.tolist():
-            while one != roots[one]:
-                one = int(roots[one])
-            while other != roots[other]:
-                other = int(roots[other])
-            roots[max(one, other)] = min(one, other)
-        while not np.array_equal(roots, further := roots[roots]):
-            roots = further
-    return roots
-
-
-def span(sounds: Sounds, index: VectorIndex, group: Ids) -> tuple[float, float]:
-    """Return the lowest and the highest cosine between those of a group that count."""
-    lowest, highest = 2.0, -2.0
-    for i, j, scores in blocks_of_scores(index, sounds.ids[group]):
-        first, second = np.meshgrid(group[i], group[j], indexing="ij")
-        values = scores[(first < second) & sounds.count(first, second)]
-        if len(values):
-            lowest, highest = min(lowest, float(values.min())), max(highest, float(values.max()))
-    return lowest, highest
-
-
-def groups_of(numbers: Ids) -> list[Ids]:
-    """Return the places of every number that is there more than once.
-
-    >>> [group.tolist() for group in groups_of(np.array([7, 8, 7, 9, 7]))]
-    [[0, 2, 4]]
-    """
-    order = np.argsort(numbers, kind="stable")
-    cuts = np.flatnonzero(np.diff(numbers[order])) + 1
-    return [group for group in np.split(order, cuts) if len(group) > 1]
+    long = [chain for chain in chains if is_long_chain(len(chain), len(rows.rows))]
+    if not long:
+        return None
+    members = rows.take(np.sort(np.concatenate(long)))
+    levels = [round(1 - share * (1 - threshold), 6) for share in HIGHER_THRESHOLDS]
+    roots = [np.arange(len(members.rows)) for _ in levels]
+    for first, second, scores in find_pairs(members, index, levels[0]):
+        for number, level in enumerate(levels):
+            kept = scores >= level - ROUNDING
+            roots[number] = connect(roots[number], first[kept], second[kept])
+    for level, numbers in zip(levels, roots, strict=True):
+        if not any(is_long_chain(len(chain), len(rows.rows)) for chain in find_chains(members, numbers)):
+            return level
+    return None

@@ -1,4 +1,4 @@
-"""Hits: the answer to a question, best first; a sequence, a pandas frame, or a folder of clips."""
+"""Hits: the result of a search, best first, as a sequence, a pandas data frame, or a folder of clips."""
 
 import os
 import re
@@ -16,17 +16,15 @@ from embedx.store.records import Row
 if TYPE_CHECKING:
     import pandas as pd
 
-FIXED = ("id", "score", "path", "start_s", "end_s", "label")  # what every hit has, in the order of tables
-LONGEST_STEM = (
-    150  # bytes of a recording's name in that of a clip: a name has up to 255, rank, score and times up to 60
-)
+FIXED = ("id", "score", "path", "start_s", "end_s", "label")  # columns of every hit, in the order of tables
+MAX_STEM_BYTES = 150  # of the recording's name in the name of a clip: 255 bytes, less 60 for rank, score and times
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A row, or a stretch of several, and its score: the cosine to the query, 1 for the same direction.
+    """A row, or several rows that were merged, with a score; a higher score is nearer.
 
-    By another metric the score is the inner product, or the Euclidean distance with a minus sign.
+    The score is the cosine to the query, the inner product (metric "ip"), or minus the Euclidean distance ("l2").
     """
 
     id: int
@@ -36,11 +34,11 @@ class Hit:
     end_s: float
     label: str | None
     meta: Mapping[str, Any]
-    query_start_s: float | None = None  # the moment of the query that was laid on start_s, where `align` did so
+    query_start_s: float | None = None  # the time in the query that matches start_s; only with `align`
 
 
 class Hits(Sequence[Hit]):
-    """Hits, best first; a sequence that also turns into a pandas frame."""
+    """Hits, best first: a sequence, with methods for a data frame and for clips."""
 
     def __init__(self, hits: Sequence[Hit]) -> None:
         self._hits = list(hits)
@@ -62,9 +60,9 @@ class Hits(Sequence[Hit]):
         return "Hits([\n" + "".join(f"  {hit},\n" for hit in self._hits) + "])"
 
     def columns(self) -> dict[str, list[Any]]:
-        """Return name -> values: id, score, path, start_s, end_s, label, then a column for each of the metadata.
+        """Return column -> values: id, score, path, start_s, end_s, label, then the metadata.
 
-        Aligned hits have query_start_s too. Metadata of one of these names gets an underscore behind it.
+        Hits of `align` also have query_start_s. A metadata column with one of these names gets a trailing underscore.
         """
         fixed = [*FIXED, *(["query_start_s"] if any(hit.query_start_s is not None for hit in self) else [])]
         columns = {name: [getattr(hit, name) for hit in self] for name in fixed}
@@ -73,18 +71,24 @@ class Hits(Sequence[Hit]):
         return columns
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Return `columns` as a frame."""
+        """Return `columns` as a pandas data frame."""
         import pandas as pd
 
         columns: dict[str, Any] = dict(self.columns())
-        columns["path"] = pd.Series(columns["path"], dtype=object)  # holds names that are no UTF-8
+        columns["path"] = pd.Series(columns["path"], dtype=object)  # a path may be invalid UTF-8
         return pd.DataFrame(columns)
 
     def save_clips(self, folder: str | os.PathLike[str]) -> list[AudioError]:
-        """Cut the hits out of their recordings, each into a WAV of its own, and return what could not be cut, and why.
+        """Write the audio of every hit to a WAV file of its own.
 
-        A clip has the rate and all channels of its recording as float32, and is named by rank, score, recording and
-        seconds: `0001_0.9731_street_12.50-15.00.wav`.
+        A clip has the sample rate and all channels of its recording, as float32. Its name holds rank, score, recording
+        and seconds: `0001_0.9731_street_12.50-15.00.wav`.
+
+        Args:
+            folder: where the clips go; it is made if it does not exist.
+
+        Returns:
+            An error for every hit whose audio cannot be read.
 
         Raises:
             DiskError: the folder cannot be written.
@@ -109,12 +113,12 @@ class Hits(Sequence[Hit]):
 
 
 def hit_of(row: Row, score: float) -> Hit:
-    """Put a row and its score together."""
+    """Return a row with its score as a hit."""
     return Hit(row.id, score, row.path, row.start_s, row.end_s, row.label, row.meta)
 
 
 def clip_name(rank: int, hit: Hit) -> str:
-    r"""Return the name of a clip, in which nothing of the recording's name can do harm.
+    r"""Return the file name of a clip, without control characters or separators from the recording's name.
 
     >>> clip_name(1, Hit(7, 0.5, "/a/caf\udce9\n*.wav", 1.0, 2.5, None, {}))
     '0001_0.5000_caf_xe9_n__1.00-2.50.wav'
@@ -123,10 +127,10 @@ def clip_name(rank: int, hit: Hit) -> str:
 
 
 def safe_stem(path: str) -> str:
-    """Return the name of a file without its ending, letters, digits and a few signs kept, as part of another name.
+    """Return a file's name without folder and extension; characters that are unsafe in a file name become "_".
 
     >>> safe_stem("/a/b c: d.wav")
     'b c_ d'
     """
     stem = re.sub(r"[^\w .+-]", "_", display_path(os.path.splitext(os.path.basename(path))[0]))
-    return stem.encode()[:LONGEST_STEM].decode("utf-8", "ignore")
+    return stem.encode()[:MAX_STEM_BYTES].decode("utf-8", "ignore")

@@ -1,22 +1,27 @@
-"""SearchOptions: which of the scored rows are the answer, and which ways of choosing go together."""
+"""SearchOptions: how many rows a search returns, and how they are chosen."""
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import TypedDict
 
 from embedx.errors import UsageError
-from embedx.index.exact import METRICS
+from embedx.index.exact import check_metric
 
-DEFAULT_K = 10
-WITH_RADIUS = ("group_by", "merge", "align")  # ways of choosing that a radius may limit
+DEFAULT_K = 10  # hits of a search without k
+MODES = ("score_band", "group_by", "merge", "diverse", "align")  # ways to choose rows; a search uses one at most
+MODES_WITH_RADIUS = ("group_by", "merge", "align")
 
 
 class SearchKwargs(TypedDict, total=False):
-    """The fields of a `SearchOptions`, as keywords."""
+    """The fields of `SearchOptions` as keywords."""
 
     k: int | None
+    where: str | None
+    view: str | None
     metric: str
     exact: bool
+    exclude_self: bool | None
     radius: float | None
     score_band: tuple[float, float] | None
     group_by: str | None
@@ -27,15 +32,18 @@ class SearchKwargs(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How many rows, and by what they are chosen; see `Collection.search` for every field.
+    """All options of a search; `Collection.search` explains every field.
 
     Raises:
-        UsageError: a value cannot be meant, or two that do not go together.
+        UsageError: a value is not allowed, or two options cannot be combined.
     """
 
     k: int | None = None
+    where: str | None = None
+    view: str | None = None
     metric: str = "cosine"
     exact: bool = False
+    exclude_self: bool | None = None
     radius: float | None = None
     score_band: tuple[float, float] | None = None
     group_by: str | None = None
@@ -44,58 +52,58 @@ class SearchOptions:
     align: bool = False
 
     def __post_init__(self) -> None:
-        if self.metric not in METRICS:
-            raise UsageError(f"Unknown metric {self.metric!r}. Metrics: {', '.join(METRICS)}.")
+        check_metric(self.metric)
         if self.k is not None and self.k < 1:
-            raise UsageError(f"k says how many hits are wanted, at least 1, not {self.k}.")
+            raise UsageError(f"k={self.k} is not allowed: k is the number of hits, at least 1.")
         if self.radius is not None and not math.isfinite(self.radius):
-            raise UsageError(f"radius is a finite number, not {self.radius}.")
+            raise UsageError(f"radius={self.radius} is not a finite number.")
         if self.radius is not None and self.metric == "l2" and self.radius < 0:
-            raise UsageError(f"radius is a distance with metric l2, at least 0, not {self.radius:g}.")
+            raise UsageError(f"radius={self.radius:g} is negative: with metric l2 it is a distance, at least 0.")
         if self.diverse is not None and not 0 <= self.diverse <= 1:
-            raise UsageError(f"diverse lies between 0 (variety alone) and 1 (likeness alone), not at {self.diverse}.")
+            raise UsageError(f"diverse={self.diverse} is outside 0 (variety only) to 1 (similarity only).")
         if self.score_band is not None:
-            check_band(self.score_band)
-        self._check_ways()
+            check_score_band(self.score_band)
+        self._check_modes()
 
-    def _check_ways(self) -> None:
-        ways = ("score_band", "group_by", "merge", "diverse", "align")
-        chosen = [way for way in ways if getattr(self, way) not in (None, False)]
-        if len(chosen) > 1:
-            raise UsageError(f"{chosen[0]} and {chosen[1]} do not go together: give one of {', '.join(ways)}.")
-        if self.radius is not None and chosen and chosen[0] not in WITH_RADIUS:
-            raise UsageError(f"radius and {chosen[0]} do not go together; radius goes with {', '.join(WITH_RADIUS)}.")
+    def _check_modes(self) -> None:
+        modes = [mode for mode in MODES if getattr(self, mode) not in (None, False)]
+        if len(modes) > 1:
+            raise UsageError(f"{modes[0]} and {modes[1]} cannot be combined: give one of {', '.join(MODES)}.")
+        if self.radius is not None and modes and modes[0] not in MODES_WITH_RADIUS:
+            allowed = ", ".join(MODES_WITH_RADIUS)
+            raise UsageError(f"radius and {modes[0]} cannot be combined; radius can be combined with {allowed}.")
 
     @property
     def is_plain(self) -> bool:
-        """Whether the k nearest are asked for, and nothing else, so that an index may find them."""
-        ways = (self.radius, self.score_band, self.group_by, self.diverse)
-        return all(way is None for way in ways) and not self.merge and not self.align
+        """Whether the search is for the k nearest rows and nothing else, so that an index can find them."""
+        return self.radius is None and all(getattr(self, mode) in (None, False) for mode in MODES)
 
     @property
     def limit(self) -> int:
-        """How many hits at most: k, or by default 10, or all that lie within a radius.
+        """The maximum number of hits: k; without k 10, or no limit (`sys.maxsize`) with a radius.
 
         >>> SearchOptions().limit, SearchOptions(k=3, radius=0.5).limit, SearchOptions(radius=0.5).limit > 10**9
         (10, 3, True)
         """
         if self.k is not None:
             return self.k
-        return DEFAULT_K if self.radius is None else 2**62
+        return DEFAULT_K if self.radius is None else sys.maxsize
 
     @property
-    def least(self) -> float:
-        """The lowest score that is an answer.
+    def min_score(self) -> float:
+        """The lowest score of a hit: the radius, as a score; minus infinity without one.
 
-        >>> SearchOptions(radius=0.5).least, SearchOptions(radius=2.0, metric="l2").least, SearchOptions().least
-        (0.5, -2.0, -inf)
+        >>> [SearchOptions(radius=0.5).min_score, SearchOptions(radius=2.0, metric="l2").min_score]
+        [0.5, -2.0]
+        >>> SearchOptions().min_score
+        -inf
         """
         if self.radius is None:
             return -math.inf
         return -self.radius if self.metric == "l2" else self.radius
 
 
-def check_band(band: tuple[float, float]) -> None:
-    """Refuse what is no band of scores."""
+def check_score_band(band: tuple[float, float]) -> None:
+    """Refuse a score band that is not two finite numbers, the lower one first."""
     if len(band) != 2 or not all(map(math.isfinite, band)) or band[0] > band[1]:
-        raise UsageError(f"score_band is the lowest and the highest score, as in 0.6 0.8, not {tuple(band)}.")
+        raise UsageError(f"score_band={tuple(band)} is not allowed: give the lowest and the highest score, as 0.6 0.8.")

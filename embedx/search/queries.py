@@ -1,4 +1,4 @@
-"""QueryBuilder: a file, a row, a vector, examples or a sentence -> query vectors, and the rows that are no answer."""
+"""QueryBuilder: a file, a row, a vector, examples or a text -> query vectors, and the rows that cannot be hits."""
 
 import os
 import re
@@ -15,155 +15,191 @@ from embedx.errors import AudioError, UsageError
 from embedx.filesystem.paths import display_path
 from embedx.index.exact import prepare
 from embedx.index.matrix import Floats, Ids
+from embedx.search.options import SearchOptions
 from embedx.store.records import Row
 from embedx.store.store import Store
 
 if TYPE_CHECKING:
     from embedx.embedding.embedder import EmbeddedFile, Embedder
 
-NOTHING = np.zeros(0, np.int64)
+NO_IDS = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
 class Query:
-    """Query vectors [Q, D] and the ids of rows that are no answer. The score of a row is that to its nearest vector."""
+    """Query vectors [Q, D] and the ids of rows that cannot be hits. A row scores as its nearest query vector."""
 
     vectors: Floats
-    drop: Ids
-    places: Sequence[tuple[int | None, float]] = ()  # (channel, start_s) of every vector, where they are windows
+    exclude_ids: Ids
+    places: Sequence[tuple[int | None, float]] = ()  # (channel, start_s) of every vector, if they are windows
 
 
 class QueryBuilder:
-    """Makes questions in one view of a collection.
+    """Build queries for one view of a collection.
 
-    `exclude_self` leaves the rows of what is asked about out of the answer; None does so for rows, and not for files.
+    With the option `exclude_self` the rows of the query itself cannot be hits; None excludes rows but not files.
+
+    Args:
+        store: the store of the collection.
+        load_embedder: returns the embedder of the collection's recipe; called only for audio and text.
+        view: the view whose vectors are compared.
+        options: `metric` and `exclude_self` are used.
     """
 
     def __init__(
-        self, store: Store, load_embedder: Callable[[], "Embedder"], view: str, metric: str, exclude_self: bool | None
+        self, store: Store, load_embedder: Callable[[], "Embedder"], view: str, options: SearchOptions
     ) -> None:
         self.store = store
         self.load_embedder = load_embedder
         self.view = view
-        self.metric = metric
-        self.exclude_self = exclude_self
+        self.metric = options.metric
+        self.exclude_self = options.exclude_self
 
-    def of_files(self, items: Sequence[Item]) -> "list[Query | AudioError]":
-        """Embed recordings or stretches by the recipe of the collection; say why where one cannot be used."""
+    def build(
+        self,
+        file: str | os.PathLike[str] | None,
+        row_id: int | None,
+        vector: Any,
+        like: Sequence[Any],
+        unlike: Sequence[Any],
+        text: str | None,
+    ) -> Query:
+        """Build the query from the one kind of argument that is given.
+
+        Raises:
+            UsageError: none is given, or several are.
+        """
+        has_examples = len(like) + len(unlike) > 0
+        if sum(argument is not None for argument in (file, row_id, vector, text)) + has_examples != 1:
+            raise UsageError("Give one of: an audio file as query, id=, vector=, like= (with unlike=), or text=.")
+        if file is not None:
+            return self.from_file(file)
+        if row_id is not None:
+            return self.from_row(row_id)
+        if text is not None:
+            return self.from_text(text)
+        return self.from_examples(like, unlike) if has_examples else self.from_vector(vector)
+
+    def from_files(self, items: Sequence[Item]) -> "list[Query | AudioError]":
+        """Embed recordings or parts of them with the recipe of the collection; an error stands for one that fails."""
         usable = [item for item in items if not item.problem]
-        heard = iter(self.load_embedder().embed_files([(one.path, one.start_s, one.end_s) for one in usable]))
+        embedded = iter(self.load_embedder().embed_files([(item.path, item.start_s, item.end_s) for item in usable]))
         return [
-            AudioError("outside", one.problem) if one.problem else self._of_heard(one, next(heard)) for one in items
+            AudioError("outside", item.problem) if item.problem else self._from_embedded(item, next(embedded))
+            for item in items
         ]
 
-    def of_file(self, query: str | os.PathLike[str]) -> Query:
+    def from_file(self, query: str | os.PathLike[str]) -> Query:
         """Embed a recording, or `file#start-end` in seconds.
 
         Raises:
-            AudioError: it cannot be read.
+            AudioError: the file cannot be read.
         """
-        (found,) = self.of_files([Item(*parse_query(os.fspath(query)))])
-        if isinstance(found, AudioError):
-            raise found
-        return found
+        (result,) = self.from_files([Item(*parse_query(os.fspath(query)))])
+        if isinstance(result, AudioError):
+            raise result
+        return result
 
-    def of_row(self, number: int) -> Query:
-        """Take the stored vector of a row.
+    def from_row(self, row_id: int) -> Query:
+        """Use the stored vector of a row.
 
         Raises:
             UsageError: there is no such row.
         """
-        ids, vectors = self.store.vectors(self.view, [number])
+        ids, vectors = self.store.vectors(self.view, [row_id])
         if not len(ids):
             raise UsageError(
-                f"There is no row {number} in {self.store.folder}. `embedx search` and rows() show the ids."
+                f"There is no row {row_id} in {self.store.folder}. `embedx search` and rows() show the ids."
             )
-        return Query(vectors, NOTHING if self.exclude_self is False else ids)
+        return Query(vectors, NO_IDS if self.exclude_self is False else ids)
 
-    def of_vector(self, vector: Any) -> Query:
-        """Take a vector [D], or several [Q, D], as an array or a file that numpy.save wrote; see `read_vectors`."""
-        return Query(read_vectors(vector, self.store.views[self.view]), NOTHING)
+    def from_vector(self, vector: Any) -> Query:
+        """Use a vector [D] or vectors [Q, D]: an array, or a .npy file; see `read_vectors`."""
+        return Query(read_vectors(vector, self.store.views[self.view]), NO_IDS)
 
-    def of_examples(self, like: Sequence[Any], unlike: Sequence[Any]) -> Query:
-        """Ask for what is like some examples and unlike others: 2 mean(like) - mean(unlike), or mean(like) alone.
+    def from_examples(self, like: Sequence[Any], unlike: Sequence[Any]) -> Query:
+        """Build a query that is like some examples and unlike others: 2 mean(like) - mean(unlike), or mean(like).
 
-        An example is a file, a stretch or a row, and counts once, as the mean over its windows, each of length 1 for
-        the cosine. The sum is the relevance feedback of Rocchio (1971) without a first query, with the weights 2 and 1:
-        it goes from the mean of the good ones as far again as that lies from the bad ones.
+        An example is a file, a part of one, or a row. Each counts once: it is the mean of its windows, which have
+        length 1 for the cosine. The formula is the relevance feedback of Rocchio (1971) without a first query, with
+        weights 2 and 1.
 
         Raises:
-            UsageError: there is nothing to be like, or an example is neither a file nor a row.
+            UsageError: there is no `like` example, or an example is neither a file nor a row.
         """
         if not like:
-            raise UsageError("unlike says what to keep away from: give like too, at least one example to be near.")
-        asked = [self._of_example(one) for one in (*like, *unlike)]
-        means = np.stack([prepare(one.vectors, self.metric).mean(axis=0) for one in asked])
-        wanted = means[: len(like)].mean(axis=0)
+            raise UsageError("unlike needs like: give at least one example that the hits should be like.")
+        queries = [self._from_example(example) for example in (*like, *unlike)]
+        means = np.stack([prepare(query.vectors, self.metric).mean(axis=0) for query in queries])
+        vector = means[: len(like)].mean(axis=0)
         if len(unlike):
-            wanted = 2 * wanted - means[len(like) :].mean(axis=0)
-        return Query(wanted[None], np.unique(np.concatenate([one.drop for one in asked])))
+            vector = 2 * vector - means[len(like) :].mean(axis=0)
+        return Query(vector[None], np.unique(np.concatenate([query.exclude_ids for query in queries])))
 
-    def of_text(self, text: str) -> Query:
-        """Embed a sentence, in a collection whose model has one space for sound and text.
+    def from_text(self, text: str) -> Query:
+        """Embed a text, in a collection whose model embeds audio and text in one space.
 
         Raises:
-            ModelError: the model makes vectors of sound only.
-            UsageError: there is no text, or the view is of another layer than the space of both.
+            ModelError: the model embeds audio only.
+            UsageError: the text is empty, or the view is of a layer that has no text.
         """
         if not text.strip():
             raise UsageError('The text is empty: describe a sound, as in "a dog barks in the rain".')
-        return Query(self.load_embedder().embed_text(text, self.view), NOTHING)
+        return Query(self.load_embedder().embed_text(text, self.view), NO_IDS)
 
-    def _of_heard(self, item: Item, heard: "EmbeddedFile | AudioError") -> "Query | AudioError":
-        if isinstance(heard, AudioError):
-            return heard
+    def _from_embedded(self, item: Item, embedded: "EmbeddedFile | AudioError") -> "Query | AudioError":
+        if isinstance(embedded, AudioError):
+            return embedded
         try:
-            drop = self._rows_in(item) if self.exclude_self else NOTHING
+            exclude_ids = self._rows_in(item) if self.exclude_self else NO_IDS
         except AudioError as error:
             return error
-        return Query(heard.vectors[self.view], drop, heard.places)
+        return Query(embedded.vectors[self.view], exclude_ids, embedded.places)
 
-    def _of_example(self, example: Any) -> Query:
+    def _from_example(self, example: Any) -> Query:
         if isinstance(example, (int, np.integer)) and not isinstance(example, bool):
-            return self.of_row(int(example))
+            return self.from_row(int(example))
         if not isinstance(example, (str, os.PathLike)):
-            raise UsageError(f"An example is an audio file, a stretch as in a.wav#2-5, or a row id, not {example!r}.")
+            raise UsageError(
+                f"An example is an audio file, a part of one (a.wav#2-5: seconds 2 to 5), or a row id, not {example!r}."
+            )
         name = os.fspath(example)
         is_row = re.fullmatch(r"\d{1,18}", name) is not None and not os.path.exists(name)
-        return self.of_row(int(name)) if is_row else self.of_file(name)
+        return self.from_row(int(name)) if is_row else self.from_file(name)
 
     def _rows_in(self, item: Item) -> Ids:
-        """Return the rows that share time with an item, also where the collection knows its file by another name."""
+        """Return the rows that overlap an item in time, also if the collection stores its file under another path."""
         rows = rows_of_file(self.store, item.path)
         return np.array([row.id for row in rows if overlaps(row, item.start_s, item.end_s)], np.int64)
 
 
 def read_vectors(vector: Any, dim: int) -> Floats:
-    """Return query vectors [Q, D] of an array [D] or [Q, D], or of a file that numpy.save wrote.
+    """Return query vectors [Q, D] from an array [D] or [Q, D], or from a .npy file with one.
 
     Raises:
-        UsageError: it is no array of that dimension, or not finite.
+        UsageError: it is not an array of this dimension, or not finite.
     """
     if isinstance(vector, (str, os.PathLike)):
-        if not os.path.isfile(vector):  # a FIFO would block for ever
-            raise UsageError(f"There is no .npy file {display_path(os.fspath(vector))}, or it is no regular file.")
+        file = display_path(os.fspath(vector))
+        if not os.path.isfile(vector):  # reading a named pipe would block forever
+            raise UsageError(f"There is no .npy file {file}, or it is not a regular file.")
         try:
             vector = np.load(vector, allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise UsageError(
-                f"{display_path(os.fspath(vector))} cannot be read as a .npy file of numbers: {error}"
-            ) from error
+            raise UsageError(f"{file} cannot be read as a .npy file of numbers: {error}") from error
     try:
         vectors = np.atleast_2d(np.asarray(vector, np.float32))
     except (TypeError, ValueError) as error:
-        raise UsageError(f"The query is no vector of numbers: {error}") from error
+        raise UsageError(f"The query is not a vector of numbers: {error}") from error
     if vectors.ndim != 2 or vectors.shape[1] != dim or not len(vectors) or not np.isfinite(vectors).all():
-        raise UsageError(f"A query vector has {dim} finite numbers here; the shape given is {list(np.shape(vector))}.")
+        raise UsageError(
+            f"A query vector of this view needs {dim} finite numbers; the given shape is {list(np.shape(vector))}."
+        )
     return vectors
 
 
 def parse_query(query: str) -> tuple[str, float, float | None]:
-    """Split `file#start-end`, in seconds, into its parts; a file whose own name looks so is taken as it is.
+    """Split `file#start-end`, in seconds, into its parts; the name of an existing file is not split.
 
     >>> parse_query("a.wav#1.5-3")
     ('a.wav', 1.5, 3.0)
@@ -175,7 +211,7 @@ def parse_query(query: str) -> tuple[str, float, float | None]:
         return query, 0.0, None
     start_s, end_s = float(match[2]), float(match[3])
     if start_s >= end_s:
-        raise UsageError(f"The stretch {match[2]}-{match[3]} is empty: give start and end in seconds, as in a.wav#2-5.")
+        raise UsageError(f"{match[2]}-{match[3]} is empty: give the start before the end, in seconds, as in a.wav#2-5.")
     return match[1], start_s, end_s
 
 
@@ -192,14 +228,14 @@ def name_of(item: Item) -> str:
 
 
 def rows_of_file(store: Store, path: str) -> list[Row]:
-    """Return the rows of a recording, also where the collection knows it by another name."""
+    """Return the rows of a recording, also if the collection stores the same content under another path."""
     try:
         paths = {os.path.abspath(path), *store.paths_of(hash_content(path))}
     except OSError as error:
         raise AudioError("unreadable", f"{display_path(path)} cannot be read: {error}") from error
-    return [row for one in sorted(paths) for row in store.rows(path=one)]
+    return [row for stored in sorted(paths) for row in store.rows(path=stored)]
 
 
 def overlaps(row: Row, start_s: float, end_s: float | None) -> bool:
-    """Tell whether a row shares time with a stretch."""
+    """Tell whether a row overlaps a part of its recording in time; an end of None is the end of the recording."""
     return row.end_s > start_s and (end_s is None or row.start_s < end_s)

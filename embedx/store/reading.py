@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.errors import StoreError, UsageError
-from embedx.recipe import Recipe
+from embedx.errors import StoreError
+from embedx.recipe import Recipe, check_view
 from embedx.store import filters
 from embedx.store.checksums import Checked
 from embedx.store.records import Recording, Row
@@ -192,8 +192,7 @@ class Reader(Checked):
     def _table(self, view: str) -> tuple[str, int, np.dtype[Any]]:
         """Return what `_tables` says of one view."""
         tables = self._tables()
-        if view not in tables:
-            raise UsageError(f"There is no view {view!r}. Views of this collection: {', '.join(tables)}.")
+        check_view(view, tables)
         return tables[view]
 
 

@@ -181,7 +181,7 @@ def test_wrong_questions_are_refused(collection: embedx.Collection, tmp_path: Pa
         ({"vector": "text"}, UsageError, "npy"),
         ({"vector": tmp_path / "objects.npy"}, UsageError, "npy"),
         ({"vector": text}, UsageError, "npy"),
-        ({"vector": ["a"] * 256}, UsageError, "no vector"),
+        ({"vector": ["a"] * 256}, UsageError, "not a vector"),
         ({"query": text}, AudioError, "no audio"),
         ({"query": tmp_path / "missing.wav"}, AudioError, "no file"),
         ({"query": tmp_path}, AudioError, "regular"),

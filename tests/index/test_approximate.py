@@ -19,9 +19,10 @@ import pytest
 import embedx
 from embedx.cli import run
 from embedx.errors import UsageError
-from embedx.index.approximate import FEWEST, KINDS, footprint, pick_kind, read_size, read_structure, row_bytes
+from embedx.index.approximate import read_ann_index
 from embedx.index.builder import IndexBuilder
 from embedx.index.exact import METRICS
+from embedx.index.kinds import KINDS, MIN_ROWS, footprint, pick_kind, read_size, row_bytes
 from embedx.index.matrix import CorruptIndex, Floats, Ids
 from embedx.index.vector_index import VectorIndex
 from embedx.recipe import Recipe
@@ -50,7 +51,7 @@ QUERIES = clustered(200)  # neither rows nor held out
 def build(folder: Path, kind: str, metric: str = "cosine", vectors: Floats = VECTORS, ids: Ids = IDS) -> VectorIndex:
     with IndexBuilder(folder, f"L0.mean.{metric}", metric) as draft:
         draft.add_matrix(NOTE, len(ids), vectors.shape[1], [(ids, vectors)])
-        draft.add_structure(kind, RECALL)
+        draft.add_ann_index(kind, RECALL)
         return draft.publish()
 
 
@@ -87,8 +88,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def test_new_queries_meet_the_recall_and_every_score_is_exact(kind: str, metric: str, tmp_path: Path) -> None:
     build(tmp_path, kind, metric)
     index = load(tmp_path, metric)
-    assert index.note["kind"] == kind
-    assert set(index.note["settings"]) == {"10", "100"}
+    assert index.manifest["kind"] == kind
+    assert set(index.manifest["settings"]) == {"10", "100"}
     expected = true_scores(metric)
     column = {number: place for place, number in enumerate(IDS.tolist())}
     for k in (1, 10, 100):
@@ -100,7 +101,7 @@ def test_new_queries_meet_the_recall_and_every_score_is_exact(kind: str, metric:
         least = -np.sort(-expected, axis=1)[:, k - 1 : k]
         shares = (scores >= least - 1e-5).mean(axis=1)
         assert shares.mean() >= RECALL - 3 * shares.std() / np.sqrt(len(shares)) - 0.005
-    assert {"p50_ms", "p99_ms", "per_s", "memory_bytes", "build_s", "built"} <= index.note.keys()
+    assert {"p50_ms", "p99_ms", "per_s", "memory_bytes", "build_s", "built"} <= index.manifest.keys()
 
 
 @pytest.mark.parametrize("kind", APPROXIMATE)
@@ -109,9 +110,9 @@ def test_the_structure_is_what_answers_and_it_looks_at_less(
 ) -> None:
     """A search that always compared everything would pass every other test here."""
     index = load(built(kind))
-    monkeypatch.setattr("embedx.index.nearest", lambda *_: pytest.fail("every vector was compared"))
+    monkeypatch.setattr("embedx.index.vector_index.nearest", lambda *_: pytest.fail("every vector was compared"))
     index.search(QUERIES, 10)
-    for breadth, setting in ((one["breadth"], one) for one in index.note["settings"].values()):
+    for breadth, setting in ((one["breadth"], one) for one in index.manifest["settings"].values()):
         assert breadth <= setting["candidates"] * 4 or breadth <= 64
         assert setting["candidates"] < ROWS / 2
 
@@ -124,7 +125,7 @@ def test_a_filtered_answer_is_that_of_numpy(kind: str, share: float, built: Call
     expected = true_scores("cosine")[:, kept]
     order = np.argsort(-expected, axis=1, kind="stable")[:, :10]
     for few in (QUERIES[:2], QUERIES):
-        scores, ids = index.search(few, 10, keep=IDS[kept])
+        scores, ids = index.search(few, 10, include_ids=IDS[kept])
         np.testing.assert_allclose(scores, np.take_along_axis(expected, order, 1)[: len(few)], atol=1e-5)
         np.testing.assert_array_equal(ids, IDS[kept][order][: len(few)])
     scores, ids = index.search(few, 10, exact=True)
@@ -149,7 +150,7 @@ def test_rows_that_came_are_found_and_rows_that_went_are_not(kind: str, built: C
     _, own = index.search(new, 1)
     assert own.ravel().tolist() == new_ids.tolist(), "a tail is compared exactly"
     dropped = np.concatenate([ids[0, :3], new_ids[:5]])
-    assert not np.isin(index.search(np.concatenate([QUERIES[:1], new[:5]]), 10, drop=dropped)[1], dropped).any()
+    assert not np.isin(index.search(np.concatenate([QUERIES[:1], new[:5]]), 10, exclude_ids=dropped)[1], dropped).any()
     many = IDS[: ROWS // 5]
     index.update(many, new_ids[:0], new[:0])  # a fifth has gone: the recall was not measured for that, so it is exact
     expected = true_scores("cosine")[:, ROWS // 5 :]
@@ -176,8 +177,8 @@ def test_copies_and_zero_vectors(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows", [1, 10, 300])
 def test_a_tiny_collection_is_searched_exactly(kind: str, rows: int, tmp_path: Path) -> None:
     index = build(tmp_path, kind, vectors=VECTORS[:rows], ids=IDS[:rows])
-    assert index.note["kind"] == "flat"
-    assert "exact" in index.note["remark"]
+    assert index.manifest["kind"] == "flat"
+    assert "exact" in index.manifest["remark"]
     scores, ids = index.search(QUERIES[:3], 20)
     assert ids.shape == (3, min(20, rows))
     np.testing.assert_allclose(scores[:, 0], true_scores("cosine", QUERIES[:3], VECTORS[:rows]).max(axis=1), atol=1e-5)
@@ -188,18 +189,18 @@ def test_a_recall_that_nothing_reaches_ends_in_an_exact_search(tmp_path: Path) -
     vectors = (noise * np.geomspace(1, 1e4, 3000)[:, None]).astype(np.float32)
     with IndexBuilder(tmp_path, "L0.mean.ip", "ip") as draft:
         draft.add_matrix(NOTE, 3000, 30, [(np.arange(3000, dtype=np.int64), vectors)])
-        draft.add_structure("hnsw", 1.0)
+        draft.add_ann_index("hnsw", 1.0)
         index = draft.publish()
-    if index.note["kind"] == "flat":
-        assert "no setting" in index.note["remark"]
+    if index.manifest["kind"] == "flat":
+        assert "no setting" in index.manifest["remark"]
         assert not list(tmp_path.glob("*.faiss"))
     else:
-        assert all(one["recall"] == 1 for one in index.note["settings"].values())
+        assert all(one["recall"] == 1 for one in index.manifest["settings"].values())
 
 
 def test_held_out_rows_are_in_the_structure_in_the_end(built: Callable[[str], Path]) -> None:
     index = load(built("ivf-flat"))
-    assert index.note["structure_rows"] == ROWS
+    assert index.manifest["structure_rows"] == ROWS
     index.search(QUERIES[:1], 1)
     assert index.search(VECTORS, 1)[1].ravel().tolist() == IDS.tolist()
 
@@ -211,23 +212,23 @@ def test_held_out_rows_are_in_the_structure_in_the_end(built: Callable[[str], Pa
 def test_any_damage_to_the_structure_is_noticed(kind: str, built: Callable[[str], Path], tmp_path: Path) -> None:
     folder = tmp_path / "index"
     shutil.copytree(built(kind), folder)
-    note = load(folder).note
+    note = load(folder).manifest
     (file,) = folder.glob("*.faiss")
     data = file.read_bytes()
-    assert len(read_structure(folder, note)) == ROWS
+    assert len(read_ann_index(folder, note)) == ROWS
     for place in np.random.default_rng(2).integers(0, len(data), 120).tolist():
         changed = bytearray(data)
         changed[place] ^= 1 << place % 8
         file.write_bytes(changed)
         with pytest.raises(CorruptIndex):
-            read_structure(folder, note)
+            read_ann_index(folder, note)
     for other in (data[:-1], data + b"\0", b"", data[: len(data) // 2]):
         file.write_bytes(other)
         with pytest.raises(CorruptIndex):
-            read_structure(folder, note)
+            read_ann_index(folder, note)
     file.unlink()
     with pytest.raises(CorruptIndex):
-        read_structure(folder, note)
+        read_ann_index(folder, note)
 
 
 def test_a_damaged_structure_is_named_and_the_search_is_exact(
@@ -248,7 +249,7 @@ def test_a_structure_that_claims_to_be_larger_than_its_file_is_refused(
 ) -> None:
     folder = tmp_path / "index"
     shutil.copytree(built("hnsw"), folder)
-    note = load(folder).note
+    note = load(folder).manifest
     (file,) = folder.glob("*.faiss")
     data = bytearray(file.read_bytes())
     place = data.rindex(ROWS.to_bytes(8, "little"))  # how many row ids follow
@@ -256,7 +257,7 @@ def test_a_structure_that_claims_to_be_larger_than_its_file_is_refused(
     file.write_bytes(data)
     before = faiss.get_deserialization_vector_byte_limit()
     with pytest.raises(CorruptIndex, match="limit"):
-        read_structure(folder, note | {"structure_sum": zlib.crc32(data)})
+        read_ann_index(folder, note | {"structure_sum": zlib.crc32(data)})
     assert faiss.get_deserialization_vector_byte_limit() == before
 
 
@@ -268,10 +269,10 @@ def test_auto_is_exact_while_that_is_quick() -> None:
     assert pick_kind("auto", 10**6, 768) == "ivf-rabitq"
     assert pick_kind("auto", 10**6, 128) == "flat"
     assert pick_kind("auto", 10**6, 768, 10**8 * 2) == "ivf-rabitq"
-    assert pick_kind("hnsw", FEWEST - 1, 768) == "flat"
-    with pytest.raises(UsageError, match=r"What fits: nothing; the least is ivf-pq with \d+ MB"):
+    assert pick_kind("hnsw", MIN_ROWS - 1, 768) == "flat"
+    with pytest.raises(UsageError, match=r"Kinds that fit: none; the smallest is ivf-pq with \d+ MB"):
         pick_kind("auto", 10**6, 768, 10**7)
-    with pytest.raises(UsageError, match=r"hnsw .*What fits: ivf-sq8 \(\d+ MB\), ivf-pq"):
+    with pytest.raises(UsageError, match=r"hnsw .*Kinds that fit: ivf-sq8 \(\d+ MB\), ivf-pq"):
         pick_kind("hnsw", 10**6, 768, 10**9)
     with pytest.raises(UsageError, match="ivf-rabitq"):
         pick_kind("tree", 10, 10)
@@ -286,7 +287,7 @@ def test_sizes_are_read_or_refused() -> None:
 
 @pytest.mark.parametrize("kind", APPROXIMATE)
 def test_the_footprint_is_that_of_the_file(kind: str, built: Callable[[str], Path]) -> None:
-    size = load(built(kind)).note["structure_bytes"]
+    size = load(built(kind)).manifest["structure_bytes"]
     assert size == pytest.approx(footprint(kind, ROWS, DIM), rel=0.1)
     assert row_bytes(kind, DIM) * ROWS <= size * 1.05
 
@@ -393,7 +394,7 @@ def test_refusals(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cases: list[tuple[list[str], str]] = [
         (["--recall", "1.5"], "1.5"),
         (["--max-memory", "much"], "4GB"),
-        (["--kind", "hnsw", "--max-memory", "10kB"], "What fits"),
+        (["--kind", "hnsw", "--max-memory", "10kB"], "Kinds that fit"),
         (["--view", "L9.mean"], "L0.mean"),
     ]
     for arguments, message in cases:
@@ -421,8 +422,8 @@ def test_a_build_that_is_killed_leaves_the_old_index_and_takes_no_lock(stored: P
         write_rows(stored, clustered(10), ROWS + 1)
     note = (stored / "index/L0.mean.cosine.json").read_bytes()
     stall = (
-        "import sys, time, embedx.index as index, embedx\n"
-        "index.write_note = lambda *_: (print('ready', flush=True), time.sleep(60))\n"
+        "import sys, time, embedx.index.builder as builder, embedx\n"
+        "builder.write_manifest = lambda *_: (print('ready', flush=True), time.sleep(60))\n"
         "embedx.open(sys.argv[1]).build_index(kind='hnsw')"
     )
     process = subprocess.Popen([sys.executable, "-c", stall, str(stored)], stdout=subprocess.PIPE, text=True)

@@ -33,7 +33,7 @@ def test_equals_brute_force_at_every_selectivity(k: int, kept: int) -> None:
     index = VectorIndex.build(IDS, VECTORS)
     keep = np.sort(RANDOM.choice(IDS, kept, replace=False))
     for options in ({"keep": keep}, {"drop": np.setdiff1d(IDS, keep)}, {"keep": IDS, "drop": np.setdiff1d(IDS, keep)}):
-        scores, ids = index.search(QUERIES, k, keep=options.get("keep"), drop=options.get("drop"))
+        scores, ids = index.search(QUERIES, k, include_ids=options.get("keep"), exclude_ids=options.get("drop"))
         expected_scores, expected_ids = brute_force(keep, k)
         assert ids.shape == (20, min(k, kept))
         np.testing.assert_array_equal(ids, expected_ids)
@@ -71,7 +71,7 @@ def test_every_metric_equals_numpy_for_few_and_for_many_queries(metric: str) -> 
         scores, ids = index.search(queries, 7)
         np.testing.assert_allclose(scores, -np.sort(-expected, axis=1)[:, :7], rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(ids, IDS[np.argsort(-expected, axis=1)[:, :7]])
-        every, found = index.scores(queries, drop=IDS[:2])
+        every, found = index.scores(queries, exclude_ids=IDS[:2])
         np.testing.assert_array_equal(every, IDS[2:])
         np.testing.assert_allclose(found, expected[:, 2:], rtol=1e-5, atol=1e-5)
 
@@ -95,7 +95,7 @@ def test_rows_that_come_and_go_after_the_build() -> None:
     for queries in (QUERIES[:1], QUERIES):
         _, ids = index.search(queries, 50)
         np.testing.assert_array_equal(ids, brute_force(left, 50)[1][: len(queries)])
-        _, ids = index.search(queries, 50, keep=IDS[:450], drop=IDS[:20])
+        _, ids = index.search(queries, 50, include_ids=IDS[:450], exclude_ids=IDS[:20])
         np.testing.assert_array_equal(ids, brute_force(np.intersect1d(left, IDS[20:450]), 50)[1][: len(queries)])
     expected = VECTORS[[0 if number == left[0] else len(IDS) - 1 for number in (left[0], IDS[-1])]]
     assert index.vectors(np.array([left[0], IDS[-1]])).shape == expected.shape

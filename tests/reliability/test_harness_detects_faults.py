@@ -72,7 +72,7 @@ SABOTAGES = (
         "            self._db.execute('COMMIT'); self._db.execute('BEGIN')\n",
         READER,
     ),
-    Sabotage("the index is the truth", INDEXING, 'if index.note["token"] != ', "if None and None != ", FOREIGN),
+    Sabotage("the index is the truth", INDEXING, 'if index.manifest["token"] != ', "if None and None != ", FOREIGN),
     Sabotage(
         "an index is never brought up to date", INDEXING, "if changed or len(index) != len(ids):", "if False:", ADDED
     ),

@@ -14,7 +14,8 @@ import soundfile
 import embedx
 from embedx.cli import run
 from embedx.errors import UsageError
-from embedx.search import duplicates
+from embedx.search import duplicates, pairs
+from tests.helpers.collections import DIM, build_collection
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def brute_force(
 def test_near_groups_are_those_of_all_pairs(
     planted: Path, where: str | None, within: bool, threshold: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duplicates, "BLOCK", 7)
+    monkeypatch.setattr(pairs, "BLOCK", 7)
     with embedx.open(planted) as collection:
         expected = brute_force(collection, threshold, where, within)
         found = collection.duplicates(threshold=threshold, where=where, within=within)
@@ -104,7 +105,7 @@ def test_near_groups_are_those_of_all_pairs(
         known = [set(copies.index), *({one.id for one in group.members} for group in exact)]
         assert near <= expected
         assert all(any(group <= one for one in known) for group in expected - near), "only copies are not told again"
-        monkeypatch.setattr(duplicates, "MOST_ROWS", 10)
+        monkeypatch.setattr(duplicates, "MAX_ROWS", 10)
         few = collection.duplicates(threshold=threshold, where=where, within=within)
         assert not few.complete
         assert {frozenset(one.id for one in group.members) for group in few if group.kind == "near"} == near
@@ -193,10 +194,67 @@ def test_on_the_command_line(planted: Path, tmp_path: Path, capsys: pytest.Captu
 
     with embedx.open(planted) as collection:
         frame = collection.duplicates(threshold=0.97).to_pandas()
-    table, log = outcome("--threshold", "0.97")
+    table, log = outcome("--threshold", "0.97", "--all")
     assert table.splitlines()[0].split()[:6] == ["group", "kind", "why", "lowest", "highest", "id"]
     assert len(table.splitlines()) == 1 + len(frame)
     assert "rows compared" in log
     outcome("--threshold", "0.97", "--format", "csv", "--output", str(tmp_path / "found.csv"))
     assert pd.read_csv(tmp_path / "found.csv")["id"].tolist() == frame["id"].tolist()
     assert '"complete": true' in outcome("--format", "json", "--exact-only")[0]
+
+
+def arc(rows: int, cosine: float) -> np.ndarray:
+    """Return unit vectors on a circle; each has this cosine with the next one."""
+    angles = np.arange(rows) * np.arccos(cosine)
+    vectors = np.zeros((rows, DIM), np.float32)
+    vectors[:, 0], vectors[:, 1] = np.cos(angles), np.sin(angles)
+    return vectors
+
+
+@pytest.mark.parametrize("max_rows", [200_000, 10])  # all pairs, or the nearest neighbors only
+def test_long_chain_gets_the_lowest_higher_threshold_that_splits_it(
+    max_rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duplicates, "MAX_ROWS", max_rows)
+    chain, apart = arc(40, 0.9935), 1e3 * np.eye(DIM, dtype=np.float32)[2:].repeat(2, axis=0)
+    vectors = np.concatenate([chain, apart[:34]])
+    with build_collection(tmp_path, vectors, [None] * len(vectors)) as collection:
+        found = collection.duplicates(threshold=0.99)
+        assert max(len(group.members) for group in found if group.kind == "near") == 40
+        assert found.suggested_threshold == 0.994
+        assert "is a chain of 40 rows: a threshold of 0.994 splits it" in found.summary()
+        better = collection.duplicates(threshold=found.suggested_threshold)
+        assert not [group for group in better if group.kind == "near"]
+        assert better.suggested_threshold is None
+        assert "chain" not in better.summary()
+        lower = collection.duplicates(threshold=0.9934)
+        assert lower.suggested_threshold == pytest.approx(0.99406)
+
+
+def test_chain_that_no_threshold_splits_gets_no_suggestion(tmp_path: Path) -> None:
+    vectors = np.ones((30, DIM), np.float32) + np.arange(30, dtype=np.float32)[:, None] * 1e-6
+    with build_collection(tmp_path, vectors, [None] * 30) as collection:
+        found = collection.duplicates(threshold=0.99)
+    assert found.suggested_threshold is None
+    assert "no higher threshold splits it" in found.summary()
+
+
+def test_table_shows_twenty_groups_of_ten_members_and_counts_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((25, DIM)).astype(np.float32)
+    sizes = [2 + (number == 3) * 11 for number in range(25)]
+    vectors = np.repeat(centres, sizes, axis=0) * random.uniform(1, 2, (sum(sizes), 1)).astype(np.float32)
+    build_collection(tmp_path, vectors, [None] * len(vectors)).close()
+    (folder,) = tmp_path.iterdir()
+    assert run(["duplicates", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    members = [line.split()[0] for line in lines if "near" in line]
+    assert sorted(set(members), key=int) == [str(number) for number in range(1, 21)]
+    assert max(members.count(number) for number in members) <= 10
+    assert lines[-1] == "5 more groups are not shown (--all)."
+    large = [line for line in lines if line.endswith("has 3 more members (--all).")]
+    assert len(large) == (max(map(members.count, members)) == 10)
+    assert run(["duplicates", str(folder), "--all"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + len(vectors)

@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import embedx
 from embedx.errors import ModelError, UsageError
 from embedx.search import alignment
+from embedx.search.options import SearchKwargs, SearchOptions
 
 WHERE = "label <> 'bell' and start_s >= 0.25"
 WriteWav = Callable[..., Path]
@@ -270,7 +271,7 @@ def diagonals(collection: embedx.Collection, queries: NDArray[Any], where: str |
 def test_alignment_is_the_best_diagonal(
     windowed: embedx.Collection, where: str | None, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(alignment, "MOST_SCORES", most)  # one recording at a time
+    monkeypatch.setattr(alignment, "MAX_SCORES", most)  # one recording at a time
     file = file_of(windowed, "engine")
     for query, vectors in ((file, windows_of(windowed, file)), (f"{file}#0.25-1", windows_of(windowed, file)[1:3])):
         expected = diagonals(windowed, vectors, where)
@@ -347,6 +348,13 @@ def test_vectors_are_many_queries_too(windowed: embedx.Collection) -> None:
     assert windowed.nearest(vectors[0], 10_000, metric="l2")[1].shape == (1, len(windowed))
 
 
+# -- options -------------------------------------------------------------------------------------------------------
+
+
+def test_search_options_and_their_keywords_have_the_same_fields() -> None:
+    assert get_type_hints(SearchKwargs) == get_type_hints(SearchOptions)
+
+
 # -- what does not go together -------------------------------------------------------------------------------------
 
 WAYS: dict[str, Any] = {"score_band": (0.1, 0.2), "group_by": "label", "merge": True, "diverse": 0.5, "align": True}
@@ -357,7 +365,7 @@ WAYS: dict[str, Any] = {"score_band": (0.1, 0.2), "group_by": "label", "merge": 
 )
 def test_ways_that_do_not_go_together_are_refused(windowed: embedx.Collection, one: str, other: str) -> None:
     chosen = {name: ({"radius": 0.5} | WAYS)[name] for name in (one, other)}
-    with pytest.raises(UsageError, match=f"{one} and {other} do not go together"):
+    with pytest.raises(UsageError, match=f"{one} and {other} cannot be combined"):
         windowed.search(id=1, **chosen)
 
 
@@ -366,16 +374,16 @@ def test_ways_that_do_not_go_together_are_refused(windowed: embedx.Collection, o
     [
         ({"id": 1, "text": "dog"}, "one of"),
         ({"id": 1, "like": [3]}, "one of"),
-        ({"unlike": [3]}, "give like too"),
+        ({"unlike": [3]}, "unlike needs like"),
         ({"like": [2.5]}, "not 2.5"),
         ({"like": [99_999]}, "no row 99999"),
         ({"id": 1, "metric": "cosinus"}, "cosine, ip, l2"),
         ({"id": 1, "radius": float("nan")}, "finite"),
         ({"id": 1, "radius": -1, "metric": "l2"}, "at least 0"),
         ({"id": 1, "score_band": (0.9, 0.1)}, "lowest and the highest"),
-        ({"id": 1, "diverse": 2}, "between 0"),
+        ({"id": 1, "diverse": 2}, "outside 0"),
         ({"id": 1, "group_by": "nope"}, "Columns: recording, .*, site, source"),
-        ({"id": 1, "align": True}, "audio file or a stretch"),
+        ({"id": 1, "align": True}, "audio file, or a part"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(

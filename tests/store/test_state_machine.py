@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 from numpy.typing import NDArray
 
 from embedx.collection.verify import examine
-from embedx.index.manager import Indexes
+from embedx.index.manager import IndexManager
 from embedx.recipe import Recipe
 from embedx.store.records import Recording, Row, Vectors
 from embedx.store.store import Store
@@ -80,7 +80,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.home = Path(mkdtemp(dir=FAST))
         self.folder = self.home / "0"
         self.store = Store.create(self.folder, RECIPE, DIM)
-        self.indexes = Indexes(self.store)
+        self.indexes = IndexManager(self.store)
         self.reader = Store(self.folder)
         self.known = Known()
         self.random = np.random.default_rng(0)
@@ -213,7 +213,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def open(self) -> None:
         self.store = Store(self.folder, write=True)
-        self.indexes = Indexes(self.store)
+        self.indexes = IndexManager(self.store)
         self.reader = Store(self.folder)
 
     @rule()
@@ -235,7 +235,7 @@ class StoreMachine(RuleBasedStateMachine):
             return
         query = self.random.standard_normal(DIM).astype(np.float32)
         keep = None if fold is None else self.store.filter(f"fold = {fold}")
-        found, ids = self.indexes.ask(view, metric, lambda index: index.search(query[None], k, keep=keep))
+        found, ids = self.indexes.ask(view, metric, lambda index: index.search(query[None], k, include_ids=keep))
         wanted = [n for n, (row, _) in sorted(self.known.rows.items()) if fold is None or row.meta["fold"] == fold]
         assert len(ids[0]) == min(k, len(wanted))
         assert len(set(ids[0].tolist())) == len(ids[0])
