@@ -27,7 +27,7 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def test_the_example_in_the_readme_runs(
+def test_readme_example_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (example,) = blocks(README, "python")
@@ -42,7 +42,7 @@ def test_the_example_in_the_readme_runs(
     assert isinstance(scope["again"], embedx.Collection)
 
 
-def test_the_example_of_heads_runs(
+def test_heads_example_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (example,) = blocks((ROOT / "docs/heads.md").read_text(encoding="utf-8"), "python")
@@ -81,7 +81,7 @@ def test_lines_of_the_readme_are_short() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_with_examples_that_parse(name: str) -> None:
+def test_command_help_has_examples_that_parse(name: str) -> None:
     command = load_command(name)
     assert command.help
     assert command.epilog is not None
@@ -107,7 +107,7 @@ def keywords_of(function: Callable[..., object]) -> set[str]:
 @pytest.mark.parametrize(
     "name", ["extract", "search", "probe", "train", "predict", "suggest", "duplicates", "export", "import"]
 )
-def test_options_of_a_command_are_keywords_of_the_api(name: str) -> None:
+def test_command_options_equal_api_keywords(name: str) -> None:
     functions: dict[str, Callable[..., object]] = {
         "extract": embedx.extract,
         "search": embedx.Collection.search,
@@ -138,7 +138,7 @@ def test_documented_exit_codes_are_those_of_the_errors() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the example is short and leaves a file to the interpreter
-def test_a_collection_and_a_head_open_without_embedx_as_described(made: Path, tmp_path: Path) -> None:
+def test_collection_and_head_open_without_embedx_as_documented(made: Path, tmp_path: Path) -> None:
     example = "\n".join(blocks((ROOT / "indexes/README.md").read_text(encoding="utf-8"), "python"))
     assert "embedx" not in example.replace("indexes/NAME", "")
     own = shutil.copytree(made, tmp_path / "own")
@@ -163,7 +163,7 @@ SHOWN_BY_NOTEBOOKS = {  # what each must show, and how often at least
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
-def test_the_notebook_runs_and_shows_its_pictures(path: Path, tmp_path: Path) -> None:
+def test_notebook_runs_and_shows_its_pictures(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "outputs are not committed"
     NotebookClient(

@@ -11,9 +11,9 @@ CLASSES = [value for value in vars(errors).values() if isinstance(value, type) a
 @pytest.mark.parametrize(
     "kind", [one for one in CLASSES if one is not errors.Interrupted], ids=lambda one: one.__name__
 )
-def test_docstring_draws_every_class_with_its_exit_code(kind: type[EmbedxError]) -> None:
+def test_errors_docstring_lists_every_class_with_exit_code(kind: type[EmbedxError]) -> None:
     assert re.search(rf"\b{kind.__name__} +{kind.exit_code} ", errors.__doc__ or "")
 
 
-def test_interrupted_exits_with_128_and_the_signal() -> None:
+def test_interrupted_exits_with_128_plus_signal() -> None:
     assert errors.Interrupted("stopped", 15).exit_code == 143

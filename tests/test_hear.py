@@ -21,7 +21,7 @@ def name(request: pytest.FixtureRequest, checkpoint: Callable[[str], Path]) -> s
 
 
 @pytest.mark.parametrize("seconds", [0.1, 2.0, 3.74, 32.0])
-def test_the_three_functions(name: str, seconds: float) -> None:
+def test_hear_functions_follow_the_interface(name: str, seconds: float) -> None:
     model = hear.load_model(name)
     assert isinstance(model.scene_embedding_size, int)
     audio = torch.rand(3, round(seconds * model.sample_rate)) * 2 - 1
@@ -35,7 +35,7 @@ def test_the_three_functions(name: str, seconds: float) -> None:
     torch.testing.assert_close(scene, embeddings.mean(dim=1))
 
 
-def test_a_scene_embedding_is_the_stored_vector(name: str, write_wav: Callable[..., Path], tmp_path: Path) -> None:
+def test_scene_embedding_equals_stored_vector(name: str, write_wav: Callable[..., Path], tmp_path: Path) -> None:
     model = hear.load_model(name)
     wav = write_wav(seconds=3.0, rate=model.sample_rate)
     with embedx.extract(wav, model=name, out=tmp_path / "c") as collection:
@@ -48,7 +48,9 @@ def test_a_scene_embedding_is_the_stored_vector(name: str, write_wav: Callable[.
 
 @pytest.mark.filterwarnings("ignore:We suggest a interval")  # frames further apart than music transcription wants
 @pytest.mark.parametrize("name", MODELS)
-def test_hear_validator(name: str, checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hear_validator_accepts_the_module(
+    name: str, checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Run hear-validator itself, where it is installed: pip install --no-deps hearvalidator==2021.0.2.
 
     It imports TensorFlow only to ask whether a model is one of TensorFlow's; without it an empty stand-in says no.

@@ -49,7 +49,7 @@ def test_search_over_the_other_folds_equals_the_report(esc10: Callable[[str], em
     assert np.mean(right) == pytest.approx(collection.probe().neighbour, abs=0.003)
 
 
-def test_each_clip_finds_itself_first(esc10: Callable[[str], embedx.Collection]) -> None:
+def test_real_clip_search_finds_itself_first(esc10: Callable[[str], embedx.Collection]) -> None:
     collection = esc10("yamnet")
     for number, row in list(collection.rows().iterrows())[::10]:
         hit = collection.search(row["path"], k=1)[0]
@@ -57,7 +57,7 @@ def test_each_clip_finds_itself_first(esc10: Callable[[str], embedx.Collection])
 
 
 @pytest.mark.parametrize("batch_seconds", [1.0, 90.0])
-def test_2000_clips_of_unequal_length_equal_transformers_run_by_hand(
+def test_mixed_lengths_of_2000_clips_equal_transformers(
     shared: Path, checkpoint: Callable[[str], Path], tmp_path: Path, batch_seconds: float
 ) -> None:
     from transformers import AutoFeatureExtractor, AutoModel
@@ -81,7 +81,7 @@ def test_2000_clips_of_unequal_length_equal_transformers_run_by_hand(
         np.testing.assert_allclose(vector, expected, atol=1e-5)
 
 
-def test_the_same_speech_in_other_formats_gives_the_same_vector(shared: Path, tmp_path: Path) -> None:
+def test_same_speech_in_other_formats_gives_same_vector(shared: Path, tmp_path: Path) -> None:
     zoo = shared / "data/decoder_zoo"
     with embedx.extract(zoo, out=tmp_path / "c", label=r"audio-(mono|stereo)") as collection:
         rows = collection.rows(where="path LIKE '%/tests_audio-%' AND path NOT LIKE '%-8-bit%'")
@@ -92,7 +92,7 @@ def test_the_same_speech_in_other_formats_gives_the_same_vector(shared: Path, tm
     assert (unit @ unit.T).min() > 0.999
 
 
-def test_long_recordings_are_cut(shared: Path, tmp_path: Path) -> None:
+def test_long_real_recordings_are_cut(shared: Path, tmp_path: Path) -> None:
     with embedx.extract(shared / "data/long", out=tmp_path / "c") as collection:
         rows = collection.rows()
         assert rows["duration_s"].max() <= 60

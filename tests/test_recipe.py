@@ -9,12 +9,12 @@ from embedx.recipe import Recipe
 RECIPE = Recipe("huggingface", "some/folder", "ab" * 32, 16_000, (0, 12), ("mean", "max"), 5.0, 2.5)
 
 
-def test_json_round_trip() -> None:
+def test_recipe_json_round_trips() -> None:
     assert Recipe.from_json(RECIPE.to_json()) == RECIPE
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Recipe) if field.name != "source"])
-def test_every_field_but_the_source_is_identity_and_named_in_a_mismatch(name: str) -> None:
+def test_recipe_mismatch_names_the_field(name: str) -> None:
     old = getattr(RECIPE, name)
     new: Any = (1,) if isinstance(old, tuple) else 7 if isinstance(old, (int, float)) else "other"
     other = replace(RECIPE, **{name: new})
@@ -23,13 +23,13 @@ def test_every_field_but_the_source_is_identity_and_named_in_a_mismatch(name: st
         other.require_same(RECIPE, "indexes/x")
 
 
-def test_a_model_that_moved_is_the_same_recipe() -> None:
+def test_moved_model_has_same_recipe() -> None:
     moved = replace(RECIPE, source="another/folder")
     moved.require_same(RECIPE, "indexes/x")
     assert moved.fingerprint == RECIPE.fingerprint
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"layers": 3}', RECIPE.to_json().replace('"tail"', '"unheard_of"')])
-def test_what_is_no_recipe_is_refused(text: str) -> None:
+def test_invalid_recipe_is_refused(text: str) -> None:
     with pytest.raises(StoreError, match="recipe"):
         Recipe.from_json(text)

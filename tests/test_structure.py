@@ -90,7 +90,7 @@ def test_file_imports_only_from_lower_levels(path: Path) -> None:
         assert other == mine or LEVELS[other] < LEVELS[mine], f"{mine} imports {other}"
 
 
-def test_no_files_import_each_other_in_a_circle() -> None:
+def test_files_have_no_import_cycle() -> None:
     graph = {path: imported_files(path) for path in FILES}
     TopologicalSorter(graph).prepare()  # raises CycleError with the circle
 
@@ -117,7 +117,7 @@ def test_every_package_is_on_the_map() -> None:
         assert re.search(rf"^    {name}/? ", embedx.__doc__, re.MULTILINE), f"{name} is not in the docstring of embedx"
 
 
-def test_what_is_exposed_is_what_all_says() -> None:
+def test_public_names_equal_all() -> None:
     assert sorted(embedx.__all__) == embedx.__all__
     assert dir(embedx) == embedx.__all__
     for name in set(embedx.__all__) - {"__version__"}:
@@ -132,7 +132,7 @@ def loaded_by(code: str, *arguments: str) -> set[str]:
     return set(run.stdout.splitlines()[-1].split())
 
 
-def test_import_help_and_search_by_id_are_light(made: Path) -> None:
+def test_import_help_and_search_by_id_load_no_heavy_library(made: Path) -> None:
     assert loaded_by("import embedx") == set()
     assert loaded_by("from embedx.cli import run; run(['--help'])") == set()
     assert loaded_by("import sys; from embedx.cli import run; run(['status', sys.argv[1]])", str(made)) == set()

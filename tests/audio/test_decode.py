@@ -24,7 +24,7 @@ WriteWav = Callable[..., Path]
 SINE = (0.5 * np.sin(2 * np.pi * 440 * np.arange(48_000 * 2) / 48_000)).astype(np.float32)
 
 
-def test_channels_are_averaged_and_that_is_flagged(write_wav: WriteWav) -> None:
+def test_multichannel_file_is_averaged_and_flagged(write_wav: WriteWav) -> None:
     stereo = np.random.default_rng(0).uniform(-0.5, 0.5, (8_000, 2)).astype(np.float32)
     clip, windows = read_windows(str(write_wav(samples=stereo)), RECIPE)
     np.testing.assert_allclose(next(windows).samples, stereo.mean(axis=1), atol=1e-7)
@@ -32,7 +32,7 @@ def test_channels_are_averaged_and_that_is_flagged(write_wav: WriteWav) -> None:
 
 
 @pytest.mark.parametrize("suffix, codec", [("m4a", "aac"), ("webm", "libopus"), ("mka", "flac"), ("mp4", "aac")])
-def test_what_libsndfile_does_not_read_is_read_by_ffmpeg(tmp_path: Path, suffix: str, codec: str) -> None:
+def test_format_unknown_to_libsndfile_is_read_by_ffmpeg(tmp_path: Path, suffix: str, codec: str) -> None:
     path = tmp_path / f"a.{suffix}"
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=48_000, layout="mono")
@@ -65,7 +65,7 @@ SUBTYPES = [
 
 
 @pytest.mark.parametrize("form, subtype", SUBTYPES)
-def test_every_format_of_libsndfile(tmp_path: Path, form: str, subtype: str) -> None:
+def test_every_libsndfile_format_is_read(tmp_path: Path, form: str, subtype: str) -> None:
     path = tmp_path / f"a.{form.lower()}"
     soundfile.write(path, SINE, 48_000, format=form, subtype=subtype)
     (window,) = read(path)
@@ -77,7 +77,7 @@ def test_every_format_of_libsndfile(tmp_path: Path, form: str, subtype: str) -> 
     assert window.end_s == pytest.approx(2.0, abs=0.06)
 
 
-def test_flac_of_unknown_length(tmp_path: Path) -> None:
+def test_flac_of_unknown_length_is_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "stream.flac"
     soundfile.write(path, SINE, 48_000)
     data = bytearray(path.read_bytes())
@@ -88,7 +88,7 @@ def test_flac_of_unknown_length(tmp_path: Path) -> None:
     assert window.end_s == pytest.approx(2.0)
 
 
-def test_the_audio_track_of_a_video(tmp_path: Path) -> None:
+def test_video_file_gives_its_audio_track(tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=10)
@@ -107,7 +107,7 @@ def test_the_audio_track_of_a_video(tmp_path: Path) -> None:
     assert read(path)[0].end_s == pytest.approx(2.0, abs=0.05)
 
 
-def test_damage_that_the_decoder_finds_is_named(tmp_path: Path) -> None:
+def test_damage_found_by_decoder_is_named(tmp_path: Path) -> None:
     path = tmp_path / "cut.flac"
     soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, 48_000), 48_000)
     path.write_bytes(path.read_bytes()[:40_000])
@@ -116,7 +116,7 @@ def test_damage_that_the_decoder_finds_is_named(tmp_path: Path) -> None:
     assert caught.value.reason == "corrupt"
 
 
-def test_fewer_frames_than_the_header_promises_is_flagged(tmp_path: Path) -> None:
+def test_file_with_fewer_frames_than_its_header_says_is_flagged(tmp_path: Path) -> None:
     path = tmp_path / "cut.au"
     soundfile.write(path, SINE, 48_000, format="AU")
     clip, windows = read_windows(str(path), RECIPE)
@@ -135,7 +135,7 @@ def test_fewer_frames_than_the_header_promises_is_flagged(tmp_path: Path) -> Non
         ("random.mp3", bytes(range(256)) * 8, "not-audio"),
     ],
 )
-def test_what_is_no_audio_is_named(tmp_path: Path, name: str, data: bytes, reason: str) -> None:
+def test_file_without_audio_fails_with_its_reason(tmp_path: Path, name: str, data: bytes, reason: str) -> None:
     path = tmp_path / name
     path.write_bytes(data)
     with pytest.raises(AudioError, match=name) as caught:
@@ -143,13 +143,13 @@ def test_what_is_no_audio_is_named(tmp_path: Path, name: str, data: bytes, reaso
     assert caught.value.reason == reason
 
 
-def test_wav_without_samples(write_wav: WriteWav) -> None:
+def test_wav_without_samples_is_an_empty_failure(write_wav: WriteWav) -> None:
     with pytest.raises(AudioError, match="no samples") as caught:
         read(write_wav(seconds=0))
     assert caught.value.reason == "empty"
 
 
-def test_missing_folder_fifo_and_outside(tmp_path: Path, write_wav: WriteWav) -> None:
+def test_path_that_is_missing_folder_or_fifo_is_refused(tmp_path: Path, write_wav: WriteWav) -> None:
     os.mkfifo(tmp_path / "pipe.wav")
     cases = {"missing.wav": "missing", ".": "not-a-file", "pipe.wav": "not-a-file"}
     for name, reason in cases.items():
@@ -161,7 +161,7 @@ def test_missing_folder_fifo_and_outside(tmp_path: Path, write_wav: WriteWav) ->
     assert caught.value.reason == "outside"
 
 
-def test_numbers_that_are_none_are_refused_and_silence_is_flagged(write_wav: WriteWav) -> None:
+def test_samples_with_nan_are_refused_and_silence_is_flagged(write_wav: WriteWav) -> None:
     bad = np.zeros(1000, np.float32)
     bad[500] = np.nan
     with pytest.raises(AudioError) as caught:
@@ -171,19 +171,19 @@ def test_numbers_that_are_none_are_refused_and_silence_is_flagged(write_wav: Wri
 
 
 @pytest.mark.parametrize("rate", [50, 2_000_000])
-def test_rates_that_no_recorder_has_are_refused(write_wav: WriteWav, rate: int) -> None:
+def test_implausible_sample_rate_is_refused(write_wav: WriteWav, rate: int) -> None:
     with pytest.raises(AudioError, match=str(rate)):
         read(write_wav(samples=np.zeros(1000, np.float32), rate=rate))
 
 
-def test_names_of_any_bytes_are_read_and_safe_to_print(write_wav: WriteWav) -> None:
+def test_file_name_of_any_bytes_is_read_and_printed_safely(write_wav: WriteWav) -> None:
     path = write_wav(os.fsdecode(b"caf\xe9 \xff.wav"))
     assert len(read(path)) == 1
     assert display_path(str(path)).isprintable()
     assert display_path("a\x1b[31m.wav") == "a\\x1b[31m.wav"
 
 
-def test_importing_audio_loads_no_decoder() -> None:
+def test_import_of_audio_loads_no_decoder_library() -> None:
     code = (
         "import sys, embedx.audio.decode; print([m for m in ('soundfile', 'av', 'soxr', 'torch') if m in sys.modules])"
     )
@@ -192,7 +192,7 @@ def test_importing_audio_loads_no_decoder() -> None:
     )
 
 
-def test_an_mp3_without_a_count_of_frames_is_read_to_its_end(tmp_path: Path) -> None:
+def test_mp3_without_frame_count_is_read_to_its_end(tmp_path: Path) -> None:
     """libsndfile guesses the length of such a one by its first frame, and stops there."""
     path = tmp_path / "a.mp3"
     loud_at_last = SINE * np.linspace(0, 1, len(SINE), dtype=np.float32) ** 4  # a variable bit rate, low at first
@@ -212,7 +212,7 @@ def test_an_mp3_without_a_count_of_frames_is_read_to_its_end(tmp_path: Path) -> 
         assert clip.flags == flags
 
 
-def test_a_file_that_names_an_address_opens_none(tmp_path: Path) -> None:
+def test_file_that_names_a_network_address_opens_no_socket(tmp_path: Path) -> None:
     """FFmpeg would listen to the network for what a session description promises."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
@@ -225,7 +225,7 @@ def test_a_file_that_names_an_address_opens_none(tmp_path: Path) -> None:
     assert time.monotonic() - begun < 60  # the socket would wait for ever
 
 
-def test_truncated_and_intact_sizes_of_wav(write_wav: WriteWav) -> None:
+def test_wav_size_in_header_decides_whether_it_is_truncated(write_wav: WriteWav) -> None:
     path = write_wav()
     data = path.read_bytes()
     assert not is_truncated(str(path))
@@ -235,7 +235,7 @@ def test_truncated_and_intact_sizes_of_wav(write_wav: WriteWav) -> None:
     assert not is_truncated(str(path))
 
 
-def test_a_stretch_carries_the_flags_and_the_length_of_its_recording(write_wav: WriteWav) -> None:
+def test_excerpt_has_flags_and_length_of_its_recording(write_wav: WriteWav) -> None:
     tone = np.clip(3 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000), -1, 1).astype(np.float32)
     path = write_wav(samples=np.r_[tone, 0.1 * np.tile(tone, 29)])
     clip, windows = read_windows(str(path), RECIPE)

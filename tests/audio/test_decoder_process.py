@@ -35,7 +35,7 @@ def decoder() -> Iterator[Decoder]:
     decoder.stop()
 
 
-def test_windows_are_those_of_the_same_process(write_wav: WriteWav, decoder: Decoder) -> None:
+def test_decoder_process_windows_equal_in_process_windows(write_wav: WriteWav, decoder: Decoder) -> None:
     path = str(write_wav(os.fsdecode(b"caf\xe9.wav"), samples=np.random.default_rng(0).uniform(-1, 1, (300_000, 2))))
     cases: tuple[dict[str, Any], ...] = (
         {},
@@ -56,7 +56,7 @@ def test_windows_are_those_of_the_same_process(write_wav: WriteWav, decoder: Dec
             np.testing.assert_array_equal(window.samples, its.samples)
 
 
-def test_what_is_wrong_with_a_file_arrives_as_it_is(tmp_path: Path, decoder: Decoder) -> None:
+def test_audio_error_in_decoder_arrives_unchanged(tmp_path: Path, decoder: Decoder) -> None:
     (tmp_path / "a\n\udce9.wav").write_text("this is text")
     os.mkfifo(tmp_path / "pipe.wav")
     for name in ("a\n\udce9.wav", "pipe.wav", "missing.wav", "x" * 3_000_000, "nul\0.wav"):
@@ -70,7 +70,7 @@ def test_what_is_wrong_with_a_file_arrives_as_it_is(tmp_path: Path, decoder: Dec
     assert decoder.length_of(str(tmp_path / "missing.wav")) is None
 
 
-def test_one_process_serves_run_after_run_and_is_light(write_wav: WriteWav, tmp_path: Path) -> None:
+def test_decoder_process_is_reused_and_loads_no_torch(write_wav: WriteWav, tmp_path: Path) -> None:
     wav = write_wav()
     embedx.extract(wav, out=tmp_path / "a").close()
     found = [one.process and one.process.pid for one in decoder_process.IDLE]
@@ -86,7 +86,7 @@ def test_one_process_serves_run_after_run_and_is_light(write_wav: WriteWav, tmp_
 
 
 @linux
-def test_the_child_has_no_file_of_the_store(write_wav: WriteWav, tmp_path: Path) -> None:
+def test_decoder_process_has_no_store_file_open(write_wav: WriteWav, tmp_path: Path) -> None:
     wav = write_wav(seconds=5.0)
     seen: list[str] = []
 
@@ -101,7 +101,7 @@ def test_the_child_has_no_file_of_the_store(write_wav: WriteWav, tmp_path: Path)
     assert not any(str(tmp_path / "c") in one for one in seen)
 
 
-def test_killed_once_it_starts_again_and_nothing_is_twice_or_missing(write_wav: WriteWav, tmp_path: Path) -> None:
+def test_decoder_killed_once_restarts_without_lost_or_double_rows(write_wav: WriteWav, tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         write_wav(f"in/{name}.wav", seconds=20.0)
     windows = iter(range(10_000))
@@ -131,7 +131,7 @@ def test_killed_once_it_starts_again_and_nothing_is_twice_or_missing(write_wav: 
 @pytest.mark.parametrize(
     "number, reason, workers", [(signal.SIGKILL, "decoder-crash", 3), (signal.SIGSTOP, "decoder-hang", 1)]
 )
-def test_a_file_that_crashes_or_hangs_the_decoder_costs_itself_alone(
+def test_file_that_crashes_or_hangs_decoder_fails_alone(
     write_wav: WriteWav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, reason: str, workers: int
 ) -> None:
     """A real child gets the signal whenever it has bad.wav open, as if that file did it."""
@@ -166,7 +166,7 @@ def test_a_file_that_crashes_or_hangs_the_decoder_costs_itself_alone(
     wait_until(lambda: not any(map(is_alive, struck)))
 
 
-def test_a_signal_is_heard_while_the_decoder_hangs(
+def test_signal_while_decoder_hangs_stops_the_run(
     write_wav: WriteWav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second recording hangs the decoder; the first is committed, and the run stops without waiting for it."""
@@ -207,13 +207,13 @@ def run_script(tmp_path: Path, wav: Path) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
-def test_a_script_without_a_guard_runs_once(write_wav: WriteWav, tmp_path: Path) -> None:
+def test_script_without_main_guard_runs_once(write_wav: WriteWav, tmp_path: Path) -> None:
     out, err = run_script(tmp_path, write_wav(seconds=3.0)).communicate(timeout=60)
     assert (out.splitlines(), err) == (["run as __main__", "3 rows"], "")
 
 
 @linux
-def test_a_parent_that_is_killed_leaves_no_child(write_wav: WriteWav, tmp_path: Path) -> None:
+def test_killed_parent_leaves_no_decoder(write_wav: WriteWav, tmp_path: Path) -> None:
     process = run_script(tmp_path, write_wav(seconds=600.0, rate=48_000))
     wait_until(lambda: any(has_open(child, "/a.wav") for child in children(process.pid)))
     found = children(process.pid)
@@ -245,13 +245,13 @@ print("both")
 
 
 @linux
-def test_a_fork_starts_a_decoder_of_its_own(write_wav: WriteWav) -> None:
+def test_forked_process_starts_its_own_decoder(write_wav: WriteWav) -> None:
     wav = str(write_wav(seconds=3.0))
     run = subprocess.run([sys.executable, "-c", FORK, str(ROOT), wav], capture_output=True, text=True, cwd=ROOT)
     assert (run.stdout, run.stderr) == ("both\n", "")
 
 
-def test_what_asks_for_more_memory_than_there_is_becomes_a_failure(
+def test_window_beyond_memory_limit_is_a_failure(
     write_wav: WriteWav, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A window of an hour at 1 MHz is 14 GB; silence of that length is a small FLAC."""
@@ -268,7 +268,7 @@ def test_what_asks_for_more_memory_than_there_is_becomes_a_failure(
     assert len(list(decoder.read(path, RECIPE))) == 360
 
 
-def test_a_reader_that_stops_early_ends_the_child(write_wav: WriteWav, decoder: Decoder) -> None:
+def test_reader_that_stops_early_ends_decoder(write_wav: WriteWav, decoder: Decoder) -> None:
     path = str(write_wav(seconds=600.0))
     windows = decoder.read(path, RECIPE)
     next(windows)
@@ -277,7 +277,7 @@ def test_a_reader_that_stops_early_ends_the_child(write_wav: WriteWav, decoder: 
     assert len(list(decoder.read(path, RECIPE))) == 60
 
 
-def test_a_child_that_cannot_start_blames_no_recording(
+def test_decoder_that_cannot_start_blames_no_recording(
     write_wav: WriteWav, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wav = str(write_wav())
@@ -298,7 +298,7 @@ def test_a_child_that_cannot_start_blames_no_recording(
         channels.HEAD.pack(2, 0) + b"{]",
     ],
 )
-def test_what_is_no_message_is_the_end_of_the_other_side(data: bytes) -> None:
+def test_invalid_message_ends_the_channel(data: bytes) -> None:
     mine, its = socket.socketpair()
     with mine, its:
         its.sendall(data)
@@ -307,7 +307,7 @@ def test_what_is_no_message_is_the_end_of_the_other_side(data: bytes) -> None:
             Wire(mine).receive(1000)
 
 
-def test_messages_go_round(write_wav: WriteWav) -> None:
+def test_channel_round_trip_keeps_messages(write_wav: WriteWav) -> None:
     mine, its = socket.socketpair()
     with mine, its:
         samples = np.arange(10_000, dtype=np.float32)
@@ -319,11 +319,11 @@ def test_messages_go_round(write_wav: WriteWav) -> None:
         assert received.flags.writeable
 
 
-def test_died_is_an_audio_error() -> None:
+def test_decoder_death_is_an_audio_error() -> None:
     assert issubclass(DecoderDied, AudioError)  # so that a caller who knows of no child names the file all the same
 
 
-def test_signals_that_ask_to_end_are_for_the_parent(write_wav: WriteWav, decoder: Decoder) -> None:
+def test_decoder_ignores_termination_signals(write_wav: WriteWav, decoder: Decoder) -> None:
     windows = decoder.read(str(write_wav(seconds=600.0)), RECIPE)
     next(windows)
     assert decoder.process is not None

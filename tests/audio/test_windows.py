@@ -17,7 +17,7 @@ WriteWav = Callable[..., Path]
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000, 96_000])
-def test_a_stream_equals_soxr_run_at_once(write_wav: WriteWav, rate: int) -> None:
+def test_streamed_resampling_equals_soxr_on_the_whole_signal(write_wav: WriteWav, rate: int) -> None:
     path = write_wav(seconds=11.3, rate=rate)
     samples = soundfile.read(path, dtype="float32")[0]
     (window,) = read(path)
@@ -28,7 +28,7 @@ def test_a_stream_equals_soxr_run_at_once(write_wav: WriteWav, rate: int) -> Non
 
 @pytest.mark.parametrize("window_s, hop_s", [(1.0, 1.0), (0.5, 0.2), (1.0, 1.7), (0.333, 0.1), (9.0, 9.0)])
 @pytest.mark.parametrize("block", [1, 7, 1000, 10**6])
-def test_windows_lie_where_they_say_and_nothing_is_lost(window_s: float, hop_s: float, block: int) -> None:
+def test_window_times_match_samples_and_nothing_is_lost(window_s: float, hop_s: float, block: int) -> None:
     samples = np.arange(3_456, dtype=np.float32)
     window, hop = round(window_s * 1000), round(hop_s * 1000)
     blocks = [samples[i : i + block] for i in range(0, len(samples), block)]
@@ -53,7 +53,9 @@ def test_windows_lie_where_they_say_and_nothing_is_lost(window_s: float, hop_s: 
         ("drop", [(0.0, 1.0), (1.0, 2.0)]),
     ],
 )
-def test_tails(write_wav: WriteWav, tail: str, expected: list[tuple[float, float]]) -> None:
+def test_tail_option_decides_the_last_window(
+    write_wav: WriteWav, tail: str, expected: list[tuple[float, float]]
+) -> None:
     windows = read(write_wav(seconds=2.5), window_s=1.0, tail=tail)
     assert [(w.start_s, w.end_s) for w in windows] == expected
     assert {len(w.samples) for w in windows} == {16_000}
@@ -72,14 +74,14 @@ def test_tails(write_wav: WriteWav, tail: str, expected: list[tuple[float, float
 @pytest.mark.parametrize("seconds", [0.5, 1.0, 2.0, 2.5, 7.3])
 @pytest.mark.parametrize("window_s, hop_s", [(None, None), (1.0, None), (1.0, 0.3), (1.0, 1.4)])
 @pytest.mark.parametrize("tail", ["keep", "pad"])
-def test_windows_are_counted_as_they_are_cut(
+def test_count_windows_equals_number_of_windows_cut(
     write_wav: WriteWav, seconds: float, window_s: float | None, hop_s: float | None, tail: str
 ) -> None:
     changes: Any = {"window_s": window_s, "hop_s": hop_s, "tail": tail, "whole_s": 2.0}
     assert count_windows(seconds, replace(RECIPE, **changes)) == len(read(write_wav(seconds=seconds), **changes))
 
 
-def test_channels_are_taken_apart(write_wav: WriteWav) -> None:
+def test_channels_each_gives_windows_per_channel(write_wav: WriteWav) -> None:
     three = np.random.default_rng(0).uniform(-0.5, 0.5, (32_000, 3)).astype(np.float32)
     path = write_wav(samples=three)
     np.testing.assert_array_equal(read(path, channels="first")[0].samples, three[:, 0])
@@ -90,7 +92,7 @@ def test_channels_are_taken_apart(write_wav: WriteWav) -> None:
         np.testing.assert_array_equal(window.samples, three[begin : begin + 16_000, channel])
 
 
-def test_silence_at_both_ends_is_trimmed_and_the_times_say_so(write_wav: WriteWav) -> None:
+def test_trim_silence_cuts_both_ends_and_keeps_times(write_wav: WriteWav) -> None:
     samples = np.zeros(16_000 * 5, np.float32)
     samples[20_000:52_000] = np.random.default_rng(0).uniform(-0.5, 0.5, 32_000)
     samples += 1e-4 * np.random.default_rng(1).standard_normal(len(samples)).astype(np.float32)
@@ -104,14 +106,14 @@ def test_silence_at_both_ends_is_trimmed_and_the_times_say_so(write_wav: WriteWa
     assert [(w.start_s, w.end_s, w.flags) for w in read(silent, trim_silence=True)] == [(0.0, 1.0, ("silent",))]
 
 
-def test_max_seconds(write_wav: WriteWav) -> None:
+def test_max_seconds_limits_the_audio(write_wav: WriteWav) -> None:
     path = write_wav(seconds=5.0)
     assert [w.end_s for w in read(path, max_seconds=2.0)] == [2.0]
     assert [(w.start_s, w.end_s) for w in read(path, start_s=1.0, max_seconds=2.0)] == [(1.0, 3.0)]
     assert [w.end_s for w in read(path, max_seconds=99.0)] == [5.0]
 
 
-def test_windows_do_not_drift_over_a_day() -> None:
+def test_window_times_do_not_drift_over_a_day() -> None:
     hop, hours = 7, 24
     blocks = (np.zeros(60 * 100, np.float32) for _ in range(hours * 60))  # a day at 100 Hz
     starts = [start for start, _ in cut(blocks, 10, hop)]
@@ -119,7 +121,7 @@ def test_windows_do_not_drift_over_a_day() -> None:
     assert starts[-1] + 10 == hours * 3600 * 100
 
 
-def test_a_long_recording_is_cut_even_if_no_window_is_asked_for(write_wav: WriteWav) -> None:
+def test_long_recording_without_window_option_is_cut(write_wav: WriteWav) -> None:
     assert len(read(write_wav(seconds=60, rate=4_000), sample_rate=4_000)) == 1
     clip, stream = read_windows(str(write_wav("b.wav", seconds=65, rate=4_000)), replace(RECIPE, sample_rate=4_000))
     windows = list(stream)
@@ -131,7 +133,7 @@ def test_a_long_recording_is_cut_even_if_no_window_is_asked_for(write_wav: Write
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
 @pytest.mark.parametrize("start_s, end_s", [(0.0, 1.0), (3.0, 4.0), (3.217, 5.9), (6.5, None)])
-def test_a_stretch_is_the_same_slice_of_the_whole(
+def test_excerpt_equals_slice_of_whole_recording(
     tmp_path: Path, suffix: str, start_s: float, end_s: float | None
 ) -> None:
     path = tmp_path / f"a.{suffix}"
@@ -142,7 +144,7 @@ def test_a_stretch_is_the_same_slice_of_the_whole(
     assert part.start_s == pytest.approx(start_s, abs=1e-4)
 
 
-def test_memory_is_bounded_by_the_window(tmp_path: Path) -> None:
+def test_reading_memory_is_bounded_by_window_length(tmp_path: Path) -> None:
     path = tmp_path / "long.wav"
     with soundfile.SoundFile(path, "w", 8_000, 1, subtype="PCM_16") as file:
         for _ in range(60):

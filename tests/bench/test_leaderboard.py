@@ -36,7 +36,7 @@ def board_of(rows: Sequence[Result], metric: str | None = None) -> Board:
     return board
 
 
-def test_means_intervals_and_ranks_are_those_by_hand(real: list[Result]) -> None:
+def test_means_intervals_and_ranks_equal_direct_computation(real: list[Result]) -> None:
     board = boards(real)[0]
     assert (board.task, board.shots, board.metric, board.unit, board.classes) == (
         "animals",
@@ -63,7 +63,7 @@ def test_means_intervals_and_ranks_are_those_by_hand(real: list[Result]) -> None
     assert len(means) == 18
 
 
-def test_marks_are_those_of_scipy_by_hand(real: list[Result]) -> None:
+def test_significance_marks_equal_scipy(real: list[Result]) -> None:
     board = boards(real)[0]
     x = {entry.setup: np.array(list(entry.values["accuracy"].values())) for entry in board.entries}
     best, *others = board.entries
@@ -94,7 +94,7 @@ def test_seeds_are_averaged_before_folds(real: list[Result]) -> None:
         assert entry.scores["accuracy"].deviation == pytest.approx(np.std(per_fold, ddof=1))
 
 
-def test_with_few_shots_folds_share_what_the_rows_were_drawn_from(real: list[Result]) -> None:
+def test_few_shot_folds_share_their_pool_in_the_correction(real: list[Result]) -> None:
     board = boards(real)[1]
     best, other, _ = board.entries
     d = np.array([best.values["accuracy"][fold] - other.values["accuracy"][fold] for fold in board.units])
@@ -102,7 +102,7 @@ def test_with_few_shots_folds_share_what_the_rows_were_drawn_from(real: list[Res
     assert other.p == pytest.approx(max(2 * stats.t.sf(abs(t), df=4), board.entries[2].p or 0.0))
 
 
-def test_the_corrected_test_is_a_paired_t_test_with_a_wider_variance() -> None:
+def test_corrected_test_is_a_paired_t_test_with_wider_variance() -> None:
     d = [0.03, 0.01, 0.05, 0.02, 0.0]
     assert compare(d, 0.0) == pytest.approx(stats.ttest_1samp(d, 0).pvalue)
     assert compare(d, 0.25) > compare(d, 0.0)
@@ -112,7 +112,7 @@ def test_the_corrected_test_is_a_paired_t_test_with_a_wider_variance() -> None:
     assert adjust(p) == pytest.approx([0.09, 0.004, 0.09, 0.5])
 
 
-def test_the_corrected_test_keeps_its_level_where_a_plain_one_does_not() -> None:
+def test_corrected_test_keeps_its_level_where_plain_test_fails() -> None:
     """Two models alike, compared over 10 random halves of one sample: what Nadeau and Bengio made it for."""
     random = np.random.default_rng(0)
     found = {"plain": 0, "corrected": 0}
@@ -125,7 +125,7 @@ def test_the_corrected_test_keeps_its_level_where_a_plain_one_does_not() -> None
     assert found["corrected"] < 30
 
 
-def test_a_setup_that_lacks_folds_has_no_rank_and_comes_last() -> None:
+def test_setup_with_missing_folds_has_no_rank_and_is_last() -> None:
     board = board_of([*folds("a", [0.5, 0.6, 0.5]), *folds("b", [0.9, 0.9])])
     assert [(one.setup.model, one.rank) for one in board.entries] == [("a", 1), ("b", None)]
     assert "have not been run on every fold" in list_boards([board])
@@ -133,7 +133,7 @@ def test_a_setup_that_lacks_folds_has_no_rank_and_comes_last() -> None:
     assert list(choose_by_model(board)) == ["a"]
 
 
-def test_one_test_part_is_never_tested_and_gives_no_verdict() -> None:
+def test_single_test_part_gives_no_significance_and_no_conclusion() -> None:
     rows = [
         result("test", model=m, seed=s, accuracy=v + s / 100) for m, v in (("a", 0.9), ("b", 0.5)) for s in range(3)
     ]
@@ -150,7 +150,7 @@ def test_one_test_part_is_never_tested_and_gives_no_verdict() -> None:
 
 
 @pytest.mark.parametrize(("folds_made", "alike"), [(5, 0.0), (5, 0.9), (3, 0.5), (10, 0.0)])
-def test_nothing_is_learned_from_noise_however_many_setups_are_tried(folds_made: int, alike: float) -> None:
+def test_many_setups_on_noise_learn_nothing(folds_made: int, alike: float) -> None:
     """Scores of 30 setups without knowledge: the best is above chance in all cases, and said to be in few."""
     random = np.random.default_rng(folds_made)
     best, wrong = [], 0
@@ -164,7 +164,7 @@ def test_nothing_is_learned_from_noise_however_many_setups_are_tried(folds_made:
     assert wrong <= 5
 
 
-def test_one_setup_is_above_chance_where_its_interval_is() -> None:
+def test_setup_is_above_chance_if_its_interval_is() -> None:
     random = np.random.default_rng(0)
     for _ in range(50):
         board = board_of(folds("m", random.normal(0.3, 0.05, 4).tolist()))
@@ -173,7 +173,7 @@ def test_one_setup_is_above_chance_where_its_interval_is() -> None:
         assert give_verdict(board).learned == (low > 0.25)
 
 
-def test_the_unbalanced_trap_is_named(tmp_path: Path) -> None:
+def test_accuracy_of_unbalanced_data_is_explained(tmp_path: Path) -> None:
     corpus = Corpus(["background", "call", "song"], 60, learnable=False, shares=[0.78, 0.12, 0.10])
     board = board_of(make_benchmark(tmp_path, "trap", corpus, few=False))
     verdict = give_verdict(board)
@@ -186,13 +186,13 @@ def test_the_unbalanced_trap_is_named(tmp_path: Path) -> None:
     assert board.pictured == ["accuracy", "balanced_accuracy"]
 
 
-def test_what_is_learned_is_said_to_be(real: list[Result]) -> None:
+def test_learnable_data_is_reported_as_learned(real: list[Result]) -> None:
     verdict = give_verdict(boards(real)[0])
     assert verdict.learned is True
     assert "Nothing" not in verdict.text
 
 
-def test_the_choice_of_the_other_folds_never_looks_at_the_fold() -> None:
+def test_choice_for_a_fold_uses_only_other_folds() -> None:
     values = {0: [1.0, 0.2, 0.2], 1: [0.2, 1.0, 0.2], 2: [0.2, 0.2, 1.0], 3: [0.4, 0.4, 0.4]}
     board = board_of([row for layer, v in values.items() for row in folds("m", v, layer)])
     choice = choose(board, board.entries)
@@ -201,12 +201,12 @@ def test_the_choice_of_the_other_folds_never_looks_at_the_fold() -> None:
     assert choice.score == pytest.approx(0.2), "each fold is scored by what was good elsewhere"
 
 
-def test_less_is_better_for_log_loss() -> None:
+def test_log_loss_ranks_lower_as_better() -> None:
     rows = [*folds("a", [0.5] * 3, log_loss=2.0), *folds("b", [0.5] * 3, log_loss=1.0)]
     assert [one.setup.model for one in board_of(rows, "log_loss").entries] == ["b", "a"]
 
 
-def test_leaky_results_stand_apart_and_say_so() -> None:
+def test_leaky_results_are_listed_apart_and_marked() -> None:
     rows = [*folds("a", [0.5, 0.6]), *folds("a", [0.9, 0.9], split="random", leaky=True)]
     fair, leaky = boards(rows)
     assert not fair.leaky
@@ -217,7 +217,7 @@ def test_leaky_results_stand_apart_and_say_so() -> None:
     assert [row["leaky"] for row in csv.DictReader(io.StringIO(list_boards([fair, leaky], "csv")))] == ["false", "true"]
 
 
-def test_several_labels_are_ranked_by_average_precision() -> None:
+def test_multilabel_results_are_ranked_by_average_precision() -> None:
     rows = [*folds("a", [0.0] * 3), *folds("b", [0.0] * 3)]
     rows = [
         result(r.fold, model=r.model, accuracy=None, map=0.5 + 0.2 * (r.model == "b"), macro_auc=0.8, chance=0.1)
@@ -230,7 +230,7 @@ def test_several_labels_are_ranked_by_average_precision() -> None:
     assert "macro AUC" in list_boards([board])
 
 
-def test_lists_for_machines_hold_everything(real: list[Result]) -> None:
+def test_machine_readable_lists_hold_all_results(real: list[Result]) -> None:
     every = boards(real)
     rows = list(csv.DictReader(io.StringIO(list_boards(every, "csv", top=1))))
     assert len(rows) == sum(len(board.entries) for board in every)
@@ -244,7 +244,7 @@ def test_lists_for_machines_hold_everything(real: list[Result]) -> None:
     assert first["chosen_by_other_folds"][0]["model"]
 
 
-def test_lists_for_people_hold_the_top_and_escape_names() -> None:
+def test_text_lists_hold_the_top_and_escape_names() -> None:
     board = board_of([*folds("a|b*<c>\x1b[31m", [0.9, 0.8]), *folds("z", [0.1, 0.2])])
     table, markdown = list_boards([board], top=1), list_boards([board], "markdown", top=1)
     assert "\x1b" not in table + markdown
@@ -254,7 +254,7 @@ def test_lists_for_people_hold_the_top_and_escape_names() -> None:
     assert "\\<c\\>" in markdown
 
 
-def test_what_cannot_be_listed_says_why() -> None:
+def test_list_of_unusable_results_is_refused() -> None:
     with pytest.raises(UsageError, match="Choose one of: accuracy"):
         boards([result()], "acuracy")
     with pytest.raises(UsageError, match="no results with d_prime"):

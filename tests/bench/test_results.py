@@ -31,7 +31,7 @@ PROMISED = (
 ).split()
 
 
-def test_a_table_has_the_promised_columns_and_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_results_table_has_promised_columns_and_round_trips(tmp_path: Path) -> None:
     rows = [
         result(task="=1+1", model='a "b", c', fold="'tis\nso", made="2026-01-01T00:00:00+00:00"),
         result("2", layer=EVERY_LAYER, shots=8, leaky=True, C=1e-300, accuracy=None, task="1e5", head="NA"),
@@ -41,7 +41,7 @@ def test_a_table_has_the_promised_columns_and_comes_back_as_it_was(tmp_path: Pat
     assert header == PROMISED == list(COLUMNS) == [one.name for one in fields(Result) if one.name != "more"]
 
 
-def test_pandas_opens_it(tmp_path: Path) -> None:
+def test_results_table_is_read_by_pandas(tmp_path: Path) -> None:
     extend_table(tmp_path, [result(), result("2", leaky=True, shots=4)])
     frame = pd.read_csv(tmp_path / FILE)
     assert frame["leaky"].tolist() == [False, True]
@@ -50,14 +50,14 @@ def test_pandas_opens_it(tmp_path: Path) -> None:
     assert frame["C"].isna().all()
 
 
-def test_a_table_that_a_spreadsheet_saved_is_read(tmp_path: Path) -> None:
+def test_results_table_saved_by_spreadsheet_is_read(tmp_path: Path) -> None:
     extend_table(tmp_path, [result()])
     text = (tmp_path / FILE).read_text().replace("false", "FALSE").replace("\n", "\r\n")
     (tmp_path / FILE).write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert read_table(tmp_path) == [result()]
 
 
-def test_a_row_with_the_same_key_takes_the_place_of_the_older(tmp_path: Path) -> None:
+def test_results_row_with_same_key_replaces_the_older(tmp_path: Path) -> None:
     extend_table(tmp_path, [result(), result("2")])
     every = extend_table(tmp_path, [result(accuracy=1.0), result("3")])
     assert [(row.fold, row.accuracy) for row in every] == [("1", 1.0), ("2", 0.1 + 0.2), ("3", 0.1 + 0.2)]
@@ -67,7 +67,7 @@ def test_a_row_with_the_same_key_takes_the_place_of_the_older(tmp_path: Path) ->
     assert key(result(split="random", leaky=True)) not in done(every), "a leaky fit stands in for a fair one"
 
 
-def test_columns_of_a_newer_version_are_kept(tmp_path: Path) -> None:
+def test_results_columns_of_newer_version_are_kept(tmp_path: Path) -> None:
     extend_table(tmp_path, [result()])
     frame = pd.read_csv(tmp_path / FILE, dtype=str, keep_default_na=False)
     frame["topological_charm"] = "0.7"
@@ -78,7 +78,7 @@ def test_columns_of_a_newer_version_are_kept(tmp_path: Path) -> None:
     assert read_table(tmp_path)[0].more == {"topological_charm": "0.7"}
 
 
-def test_a_torn_or_foreign_file_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_results_file_that_is_torn_or_foreign_is_refused_and_kept(tmp_path: Path) -> None:
     extend_table(tmp_path, [result(), result("2")])
     whole = (tmp_path / FILE).read_bytes()
     line = whole.splitlines(keepends=True)
@@ -101,7 +101,7 @@ def test_a_torn_or_foreign_file_is_refused_and_left_alone(tmp_path: Path) -> Non
         assert (tmp_path / FILE).read_bytes() == damaged
 
 
-def test_every_prefix_of_a_table_is_whole_rows_or_refused(tmp_path: Path) -> None:
+def test_results_prefix_has_whole_rows_or_is_refused(tmp_path: Path) -> None:
     rows = [result(str(i)) for i in range(3)]
     extend_table(tmp_path, rows)
     whole = (tmp_path / FILE).read_bytes()
@@ -115,7 +115,7 @@ def test_every_prefix_of_a_table_is_whole_rows_or_refused(tmp_path: Path) -> Non
         assert whole[:size].endswith(b"\n")
 
 
-def test_a_failed_write_leaves_the_older_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_keeps_the_older_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     extend_table(tmp_path, [result()])
 
     def full(*_: object) -> None:
@@ -134,7 +134,7 @@ def extend_often(folder: Path, worker: int) -> None:
         extend_table(folder, [result(f"{worker}-{i}")])
 
 
-def test_processes_that_extend_it_at_once_lose_nothing(tmp_path: Path) -> None:
+def test_results_extended_by_several_processes_lose_nothing(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=extend_often, args=(tmp_path, i)) for i in range(3)]
     for worker in workers:
@@ -151,7 +151,7 @@ def predictions(fold: str, rows: int = 4, seed: int = 0, classes: tuple[str, ...
     return Predictions(classes, truth, proba, np.full(rows, fold), np.arange(rows))
 
 
-def test_predictions_of_folds_come_together_and_a_fold_is_replaced(tmp_path: Path) -> None:
+def test_predictions_of_folds_are_merged_and_a_fold_is_replaced(tmp_path: Path) -> None:
     assert load_predictions(tmp_path, key(result())) is None
     for fold, seed in (("1", 0), ("10", 1), ("1", 2)):
         save_predictions(tmp_path, key(result(fold)), predictions(fold, seed=seed))
@@ -170,7 +170,7 @@ def test_predictions_of_folds_come_together_and_a_fold_is_replaced(tmp_path: Pat
     assert set(newest.folds) == {"1"}, "rows of other classes were mixed in"
 
 
-def test_maps_come_back_with_names_of_any_kind(tmp_path: Path) -> None:
+def test_maps_with_any_names_round_trip(tmp_path: Path) -> None:
     picture = Map(np.eye(3, 2, dtype=np.float32), np.array(["a/b", "<&>", "🦜"]), ("PC 1", "PC 2"))
     save_map(tmp_path, "../esc", "m L0.mean", picture)
     ((name, found),) = load_maps(tmp_path).items()
@@ -180,7 +180,7 @@ def test_maps_come_back_with_names_of_any_kind(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.points, picture.points)
 
 
-def test_damaged_evidence_names_its_file(tmp_path: Path) -> None:
+def test_damaged_artifact_names_its_file(tmp_path: Path) -> None:
     save_predictions(tmp_path, key(result()), predictions("1"))
     save_map(tmp_path, "t", "v", Map(np.zeros((3, 2), np.float32), np.array(["a"] * 3), ("x", "y")))
     note_run(tmp_path, command="c")
@@ -197,7 +197,7 @@ def test_damaged_evidence_names_its_file(tmp_path: Path) -> None:
                 load()
 
 
-def test_runs_add_to_what_is_known(tmp_path: Path) -> None:
+def test_run_information_is_merged(tmp_path: Path) -> None:
     note_run(tmp_path, command="first", tasks={"a": {"protocol": "p"}}, recipes={"f1": {"layers": [0]}})
     note_run(tmp_path, command="second", versions={"numpy": "2"}, tasks={"b": {}})
     note_run(tmp_path, command="first")
@@ -208,7 +208,7 @@ def test_runs_add_to_what_is_known(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "about.json").read_text()) == about
 
 
-def test_replacing_keeps_every_other_field(tmp_path: Path) -> None:
+def test_replacing_a_result_keeps_other_fields(tmp_path: Path) -> None:
     row = replace(result(), C=0.1, seconds=1.5, recipe="ab", embedx="0.1.0", d_prime=2.0, duplicates=3)
     extend_table(tmp_path, [row])
     assert read_table(tmp_path) == [row]

@@ -81,7 +81,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 # ---- what is in the table --------------------------------------------------------------------------------------------
 
 
-def test_every_setup_has_a_row_for_every_shot_seed_and_fold(layered: Path, tmp_path: Path) -> None:
+def test_bench_has_a_row_for_every_setup_shot_seed_and_fold(layered: Path, tmp_path: Path) -> None:
     network = "weighted-layers(max_epochs=1)"
     rows = run(make_plan(task=str(layered), head=f"prototype,{network}", shots=[2, "all"], seeds=2, out=str(tmp_path)))
     few = {(2, 0), (2, 1)}
@@ -96,7 +96,7 @@ def test_every_setup_has_a_row_for_every_shot_seed_and_fold(layered: Path, tmp_p
     assert values(read_table(tmp_path)) == values(rows)
 
 
-def test_numbers_are_those_of_scikit_learn_by_hand(manifest: Path, tmp_path: Path) -> None:
+def test_bench_scores_equal_scikit_learn(manifest: Path, tmp_path: Path) -> None:
     source = write_manifest(tmp_path, manifest, fold=lambda row: row["source"][-1])
     models = {
         "logistic(C=0.1)": make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=5000)),
@@ -123,7 +123,7 @@ def test_numbers_are_those_of_scikit_learn_by_hand(manifest: Path, tmp_path: Pat
                 assert row.C == 0.1
 
 
-def test_a_leak_cannot_help(manifest: Path, tmp_path: Path) -> None:
+def test_bench_by_groups_gains_nothing_from_a_leak(manifest: Path, tmp_path: Path) -> None:
     """Every source has a class that says nothing of its sound: takes of it on both sides would give it away."""
     drawn = np.random.default_rng(1).permutation(20) % 4
     sources = sorted({row["source"] for row in csv.DictReader(manifest.read_text(encoding="utf-8").splitlines())})
@@ -140,7 +140,7 @@ def test_a_leak_cannot_help(manifest: Path, tmp_path: Path) -> None:
     assert len(read_table(tmp_path / "out")) == len(fair) + len(leaky)  # one never stands in for the other
 
 
-def test_what_is_chosen_is_chosen_by_training_rows(manifest: Path, tmp_path: Path) -> None:
+def test_bench_chooses_settings_on_training_rows(manifest: Path, tmp_path: Path) -> None:
     """With a validation part C is what that says; with few shots that part is not looked at."""
     parts = {"0": "train", "1": "train", "2": "train", "3": "validation", "4": "test"}
     source = write_manifest(tmp_path, manifest, split=lambda row: parts[row["source"][-1]])
@@ -159,7 +159,7 @@ def test_what_is_chosen_is_chosen_by_training_rows(manifest: Path, tmp_path: Pat
     assert row.accuracy == pytest.approx((head.predict_proba(x[~learn]).argmax(axis=1) == y[~learn]).mean())
 
 
-def test_the_order_in_which_files_were_embedded_changes_nothing(manifest: Path, tmp_path: Path) -> None:
+def test_bench_results_do_not_depend_on_embedding_order(manifest: Path, tmp_path: Path) -> None:
     """A resumed extraction numbers its rows in another order; folds, draws and vectors follow the files."""
     source = write_manifest(tmp_path, manifest)
     header, *lines = source.read_text(encoding="utf-8").splitlines()
@@ -178,7 +178,7 @@ def test_the_order_in_which_files_were_embedded_changes_nothing(manifest: Path, 
     assert found[0] == found[1]
 
 
-def test_several_labels_per_row(manifest: Path, tmp_path: Path) -> None:
+def test_bench_of_multilabel_data_is_scored(manifest: Path, tmp_path: Path) -> None:
     source = write_manifest(tmp_path, manifest, tags=lambda row: f"{row['label']};{'xy'[int(row['source'][-1]) % 2]}")
     task = {"data": str(source), "label": "tags", "separator": ";", "group": "source"}
     rows = run(make_plan(task=task, model="logmel", head="logistic(C=0.1)", out=str(tmp_path / "out")))
@@ -195,7 +195,7 @@ def test_several_labels_per_row(manifest: Path, tmp_path: Path) -> None:
 # ---- again, and after a stop -----------------------------------------------------------------------------------------
 
 
-def test_a_second_run_fits_only_what_is_new(plan: Plan, made: Path, fitted: list[int]) -> None:
+def test_bench_second_run_fits_only_new_setups(plan: Plan, made: Path, fitted: list[int]) -> None:
     first = run(plan)
     assert sum(fitted) == len(first) == 3 * (2 * 2 + 1) * 5
     fitted.clear()
@@ -208,7 +208,7 @@ def test_a_second_run_fits_only_what_is_new(plan: Plan, made: Path, fitted: list
     assert values(rows).items() >= {one: row for one, row in values(first).items() if one.shots != 2}.items()
 
 
-def test_changed_labels_and_vectors_are_fitted_anew(manifest: Path, tmp_path: Path, fitted: list[int]) -> None:
+def test_bench_after_changed_labels_or_vectors_fits_again(manifest: Path, tmp_path: Path, fitted: list[int]) -> None:
     def again(label: Callable[[dict[str, str]], str], **options: Any) -> list[Result]:
         fitted.clear()
         source = write_manifest(tmp_path, manifest, label=label)
@@ -225,7 +225,7 @@ def test_changed_labels_and_vectors_are_fitted_anew(manifest: Path, tmp_path: Pa
     assert len(read_table(tmp_path / "out")) == 5
 
 
-def test_a_signal_ends_a_run_cleanly_and_the_next_goes_on(plan: Plan, fitted: list[int]) -> None:
+def test_bench_interrupted_by_signal_continues_next_time(plan: Plan, fitted: list[int]) -> None:
     with pytest.raises(Interrupted) as raised:
         run(plan, interrupted=lambda: signal.SIGINT if len(fitted) == 4 else 0)
     assert raised.value.exit_code == 130
@@ -237,7 +237,7 @@ def test_a_signal_ends_a_run_cleanly_and_the_next_goes_on(plan: Plan, fitted: li
     assert values(rows).items() >= values(left).items()
 
 
-def test_a_killed_run_loses_little(plan: Plan, made: Path, fitted: list[int]) -> None:
+def test_bench_killed_run_keeps_finished_fits(plan: Plan, made: Path, fitted: list[int]) -> None:
     code = (
         "from embedx.bench import make_plan, run, runner; runner.WRITE_SECONDS = runner.WRITE_SHARE = 0\n"
         f"run(make_plan(task='sounds={made}', head={HEADS!r}, shots='1,2,all', seeds=2, out={str(plan.out)!r}),"
@@ -255,7 +255,7 @@ def test_a_killed_run_loses_little(plan: Plan, made: Path, fitted: list[int]) ->
     assert sum(fitted) == 75 - left
 
 
-def test_results_are_the_same_by_several_processes(made: Path, tmp_path: Path) -> None:
+def test_bench_results_do_not_depend_on_processes(made: Path, tmp_path: Path) -> None:
     asked: dict[str, Any] = {"task": str(made), "head": "logistic(inner_folds=2),mlp(max_epochs=3)"}
     one = run(make_plan(out=str(tmp_path / "one"), **asked))
     two = run(make_plan(out=str(tmp_path / "two"), jobs=2, **asked))
@@ -270,7 +270,7 @@ def test_results_are_the_same_by_several_processes(made: Path, tmp_path: Path) -
 # ---- what a report needs ---------------------------------------------------------------------------------------------
 
 
-def test_the_best_can_be_looked_at_closely(plan: Plan) -> None:
+def test_bench_keeps_the_best_heads_and_predictions(plan: Plan) -> None:
     rows = run(plan)
     board = boards(rows)[0]
     best = [row for row in rows if row.shots == "all" and row.head == board.best.setup.head]
@@ -289,7 +289,7 @@ def test_the_best_can_be_looked_at_closely(plan: Plan) -> None:
 # ---- failures and refusals -------------------------------------------------------------------------------------------
 
 
-def test_a_fit_that_fails_is_named_and_the_others_go_on(plan: Plan, made: Path) -> None:
+def test_bench_with_failing_fit_names_it_and_continues(plan: Plan, made: Path) -> None:
     told: list[Progress] = []
     asked = make_plan(task=str(made), head="PCA(16)+knn,knn", shots="1,all", out=str(plan.out))
     rows = run(asked, told.append)
@@ -328,7 +328,7 @@ def test_a_fit_that_fails_is_named_and_the_others_go_on(plan: Plan, made: Path) 
         ({"task": "CORPUS"}, "Name a model"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(
+def test_invalid_arguments_are_refused(
     given: dict[str, Any], message: str, made: Path, manifest: Path, tmp_path: Path
 ) -> None:
     def there(value: Any) -> Any:
@@ -352,13 +352,15 @@ def test_what_cannot_be_meant_is_refused(
         ({"task": {"where": "label = 'nothing'"}}, "No row of the task"),
     ],
 )
-def test_what_the_data_has_not_is_refused(given: dict[str, Any], message: str, made: Path, tmp_path: Path) -> None:
+def test_bench_of_missing_layers_or_labels_is_refused(
+    given: dict[str, Any], message: str, made: Path, tmp_path: Path
+) -> None:
     task = {"data": str(made)} | given.pop("task", {})
     with pytest.raises(UsageError, match=message):
         run(make_plan(task=task, out=str(tmp_path), **given))
 
 
-def test_two_models_that_would_share_rows_are_refused(manifest: Path, tmp_path: Path) -> None:
+def test_bench_of_two_models_with_same_name_is_refused(manifest: Path, tmp_path: Path) -> None:
     for place in ("a/model", "b/model"):
         (tmp_path / place).mkdir(parents=True)
     models = [str(tmp_path / "a/model"), str(tmp_path / "b/model")]
@@ -371,7 +373,7 @@ def test_two_models_that_would_share_rows_are_refused(manifest: Path, tmp_path: 
 # ---- plans and the command -------------------------------------------------------------------------------------------
 
 
-def test_a_file_says_the_same_as_keywords(made: Path, tmp_path: Path) -> None:
+def test_bench_config_file_equals_keywords(made: Path, tmp_path: Path) -> None:
     file = tmp_path / "bench.toml"
     file.write_text(
         'out = "out"\nhead = ["logistic", "PCA(8)+knn(k=3)"]\nshots = [1, "all"]\nseeds = 3\nlayers = [0]\n'
@@ -388,7 +390,7 @@ def test_a_file_says_the_same_as_keywords(made: Path, tmp_path: Path) -> None:
         read_plan(tmp_path / "missing.toml")
 
 
-def test_the_file_in_the_documentation_runs(manifest: Path, tmp_path: Path) -> None:
+def test_bench_config_in_documentation_is_valid(manifest: Path, tmp_path: Path) -> None:
     text = (ROOT / "docs/benchmark.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     (tmp_path / "benchmark.toml").write_text(example, encoding="utf-8")
@@ -400,7 +402,7 @@ def test_the_file_in_the_documentation_runs(manifest: Path, tmp_path: Path) -> N
     assert known <= set(re.findall(r"\w+", text.partition("## The table")[2]))
 
 
-def test_a_protocol_stands_for_shots_and_seeds(made: Path, tmp_path: Path) -> None:
+def test_bench_protocol_sets_shots_and_seeds(made: Path, tmp_path: Path) -> None:
     asked = {"task": str(made), "out": str(tmp_path)}
     assert (make_plan(**asked).shots, make_plan(**asked).seeds) == (("all",), 1)
     mteb = make_plan(**asked, protocol="mteb")
@@ -408,7 +410,7 @@ def test_a_protocol_stands_for_shots_and_seeds(made: Path, tmp_path: Path) -> No
     assert make_plan(**asked, protocol="few-shot", seeds=2).seeds == 2
 
 
-def test_heads_are_called_as_they_are_written() -> None:
+def test_head_specs_keep_their_text_as_name() -> None:
     texts = ["logistic", "mlp(hidden=64, dropout=0.1)", "Unit()+PCA(8, whiten)+knn(k=3)", "logistic(C=1e+02)"]
     named = [str(head) for head in read_heads(texts)]
     assert named == [*texts[:3], "logistic(C=100.0)"]
@@ -416,7 +418,7 @@ def test_heads_are_called_as_they_are_written() -> None:
     assert [head.random for head in read_heads("logistic,mlp,weighted-layers")] == [False, True, True]
 
 
-def test_the_command_prints_a_leaderboard_and_writes_a_report(
+def test_bench_command_prints_leaderboard_and_writes_report(
     made: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -440,7 +442,7 @@ def test_the_command_prints_a_leaderboard_and_writes_a_report(
     assert "Log loss over training rows per class" in printed
 
 
-def test_what_fails_is_counted_and_named_by_the_command(
+def test_bench_command_counts_and_names_failures(
     manifest: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     source = write_manifest(tmp_path, manifest, source=lambda row: row["source"])

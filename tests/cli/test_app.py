@@ -40,7 +40,7 @@ def outcome(capsys: Capture, *arguments: str) -> tuple[int, str, str]:
 # -- extract -------------------------------------------------------------------------------------------------------
 
 
-def test_extract_sums_up_and_does_only_what_is_missing(manifest: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_extract_twice_embeds_only_missing_files(manifest: Path, tmp_path: Path, capsys: Capture) -> None:
     out = str(tmp_path / "c")
     code, text, log = outcome(capsys, "extract", str(manifest), "-o", out, "--pooling", "mean,max")
     assert code == 0
@@ -60,7 +60,7 @@ def test_extract_sums_up_and_does_only_what_is_missing(manifest: Path, tmp_path:
     assert "40 already there" in text
 
 
-def test_failures_are_named_and_the_exit_code_is_3(write_wav: WriteWav, tmp_path: Path, capsys: Capture) -> None:
+def test_extract_with_bad_file_names_it_and_exits_with_3(write_wav: WriteWav, tmp_path: Path, capsys: Capture) -> None:
     write_wav("in/good.wav")
     (tmp_path / "in/text.wav").write_text("text")
     (tmp_path / "in/empty.flac").touch()
@@ -81,7 +81,7 @@ def test_failures_are_named_and_the_exit_code_is_3(write_wav: WriteWav, tmp_path
     }
 
 
-def test_a_progress_bar_on_a_terminal(manifest: Path, tmp_path: Path) -> None:
+def test_extract_on_terminal_shows_progress_bar(manifest: Path, tmp_path: Path) -> None:
     main, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 100))
     command = [*COMMAND, "extract", str(manifest), "-o", str(tmp_path / "c")]
@@ -108,7 +108,7 @@ def test_a_progress_bar_on_a_terminal(manifest: Path, tmp_path: Path) -> None:
     assert "recordings: 40" in printed
 
 
-def test_a_manifest_through_a_pipe(manifest: Path, tmp_path: Path) -> None:
+def test_extract_of_paths_from_stdin_works(manifest: Path, tmp_path: Path) -> None:
     paths = "\n".join(str(path) for path in sorted(manifest.parent.glob("bell/*.wav")))
     command = [*COMMAND, "extract", "-", "-o", str(tmp_path / "c"), "--label", r"(bell\d)-", "--json"]
     done = subprocess.run(command, input=paths, capture_output=True, text=True, check=True)
@@ -118,7 +118,7 @@ def test_a_manifest_through_a_pipe(manifest: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_with_a_commit_and_its_exit_code(tmp_path: Path, number: signal.Signals) -> None:
+def test_extract_interrupted_by_signal_commits_and_returns_its_code(tmp_path: Path, number: signal.Signals) -> None:
     for i in range(30):
         soundfile.write(tmp_path / f"{i}.wav", np.random.default_rng(i).uniform(-1, 1, 16_000 * 59), 16_000)
     out = tmp_path / "c"
@@ -144,7 +144,7 @@ def query(made: Path) -> str:
         return str(collection.rows()["path"].iloc[4])
 
 
-def test_search_prints_a_table(made: Path, query: str, capsys: Capture) -> None:
+def test_search_prints_table(made: Path, query: str, capsys: Capture) -> None:
     code, text, _ = outcome(capsys, "search", str(made), query, "-k", "3", "--columns", "source")
     lines = text.splitlines()
     assert code == 0
@@ -154,7 +154,7 @@ def test_search_prints_a_table(made: Path, query: str, capsys: Capture) -> None:
     assert len(lines) == 4
 
 
-def test_search_prints_json_and_csv_for_machines(made: Path, query: str, capsys: Capture) -> None:
+def test_search_prints_json_and_csv(made: Path, query: str, capsys: Capture) -> None:
     where = "label = 'clock'"
     hits = json.loads(outcome(capsys, "search", str(made), query, "--where", where, "-k", "4", "--format", "json")[1])
     assert [hit["label"] for hit in hits] == ["clock"] * 4
@@ -166,12 +166,14 @@ def test_search_prints_json_and_csv_for_machines(made: Path, query: str, capsys:
     assert "5" not in {row["id"] for row in rows}
 
 
-def test_a_where_that_nothing_meets_gives_an_empty_answer(made: Path, capsys: Capture) -> None:
+def test_search_with_where_without_match_is_empty(made: Path, capsys: Capture) -> None:
     assert outcome(capsys, "search", str(made), "--id", "5", "--where", "id < 0", "--format", "json")[:2] == (0, "[]\n")
     assert outcome(capsys, "search", str(made), "--id", "5", "--where", "id < 0")[0] == 0
 
 
-def test_output_is_safe_for_terminals_and_spreadsheets(tmp_path: Path, write_wav: WriteWav, capsys: Capture) -> None:
+def test_search_output_is_safe_for_terminals_and_spreadsheets(
+    tmp_path: Path, write_wav: WriteWav, capsys: Capture
+) -> None:
     evil = write_wav("in/=cmd\x1b[31m.wav")
     frame_path = tmp_path / "m.csv"
     frame_path.write_text(f'path,label\n"{evil}","=HYPERLINK(1)\x1b[0m"\n')
@@ -183,7 +185,7 @@ def test_output_is_safe_for_terminals_and_spreadsheets(tmp_path: Path, write_wav
         assert form != "csv" or "'=HYPERLINK" in text
 
 
-def test_names_that_are_no_utf8_go_all_the_way(tmp_path: Path, write_wav: WriteWav) -> None:
+def test_search_of_names_that_are_not_utf8_keeps_their_bytes(tmp_path: Path, write_wav: WriteWav) -> None:
     name = os.fsdecode(b"in/caf\xe9/\xff.wav")
     path = write_wav(name)
     write_wav("in/other/a.wav")
@@ -220,7 +222,7 @@ def test_search_help_has_headings_and_fits_a_screen(capsys: Capture) -> None:
         assert not isinstance(param, click.Option) or param.opts[0] in options
 
 
-def test_search_by_examples(made: Path, query: str, capsys: Capture) -> None:
+def test_search_by_like_and_unlike_works(made: Path, query: str, capsys: Capture) -> None:
     common = ("search", str(made), "--format", "json", "-k", "40")
     hits = json.loads(outcome(capsys, *common, "--like", query, "--like", "17", "--unlike", "30")[1])
     with embedx.open(made) as collection:
@@ -229,7 +231,7 @@ def test_search_by_examples(made: Path, query: str, capsys: Capture) -> None:
     assert {17, 30} & {hit["id"] for hit in hits} == set()
 
 
-def test_search_in_other_ways(made: Path, query: str, tmp_path: Path, capsys: Capture) -> None:
+def test_search_with_radius_band_and_grouping_works(made: Path, query: str, tmp_path: Path, capsys: Capture) -> None:
     made = shutil.copytree(made, tmp_path / "c")  # another metric leaves another index
 
     def ids(*options: str) -> list[int]:
@@ -255,7 +257,7 @@ def test_search_in_other_ways(made: Path, query: str, tmp_path: Path, capsys: Ca
     assert table[0].split() == ["id", "score", "file", "start", "end", "query_start", "label"]
 
 
-def test_many_queries(made: Path, query: str, tmp_path: Path, capsys: Capture) -> None:
+def test_search_of_many_queries_prints_one_table(made: Path, query: str, tmp_path: Path, capsys: Capture) -> None:
     manifest = tmp_path / "queries.csv"
     (tmp_path / "text.wav").write_text("text")
     manifest.write_text(f"path,start,end\n{query},,\n{query},0.5,1\n{tmp_path}/text.wav,,\n{tmp_path}/gone.wav,,\n")
@@ -275,7 +277,7 @@ def test_many_queries(made: Path, query: str, tmp_path: Path, capsys: Capture) -
     assert outcome(capsys, "search", str(made), "--queries", str(manifest))[1].startswith("query ")
 
 
-def test_hits_as_parquet(made: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_search_writes_parquet(made: Path, tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "hits.parquet"
     arguments = ("search", str(made), "--id", "5", "--format", "parquet", "--output", str(out))
     assert outcome(capsys, *arguments) == (0, "", "")
@@ -296,7 +298,7 @@ def test_hits_as_parquet(made: Path, tmp_path: Path, capsys: Capture) -> None:
     assert b"not for a terminal" in done.stderr
 
 
-def test_metadata_of_several_types_and_names_of_any_bytes_fit_into_parquet(
+def test_search_parquet_holds_mixed_metadata_and_any_names(
     tmp_path: Path, write_wav: WriteWav, capsys: Capture
 ) -> None:
     paths = [str(write_wav(os.fsdecode(name))) for name in (b"0.wav", b"1.wav", b"\xff.wav")]
@@ -316,7 +318,7 @@ def test_metadata_of_several_types_and_names_of_any_bytes_fit_into_parquet(
     assert found["path"].iloc[2].endswith("\\xff.wav")
 
 
-def test_hits_as_labels_of_audacity(made: Path, query: str, tmp_path: Path, capsys: Capture) -> None:
+def test_search_writes_audacity_labels(made: Path, query: str, tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / "labels.txt"
     outcome(capsys, "search", str(made), query, "-k", "3", "--format", "audacity", "--output", str(out))
     with embedx.open(made) as collection:
@@ -326,7 +328,7 @@ def test_hits_as_labels_of_audacity(made: Path, query: str, tmp_path: Path, caps
     ]
 
 
-def test_hits_as_a_selection_table_of_raven(made: Path, query: str, capsys: Capture) -> None:
+def test_search_writes_raven_selection_table(made: Path, query: str, capsys: Capture) -> None:
     text = outcome(capsys, "search", str(made), query, "-k", "3", "--format", "raven")[1]
     table = pd.read_csv(io.StringIO(text), sep="\t")
     assert list(table.columns)[:9] == [
@@ -344,7 +346,7 @@ def test_hits_as_a_selection_table_of_raven(made: Path, query: str, capsys: Capt
     np.testing.assert_allclose(table["End Time (s)"], hits["end_s"], atol=1e-6)
 
 
-def test_output_is_there_whole_or_not_at_all(made: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_search_output_file_is_written_whole_or_not_at_all(made: Path, tmp_path: Path, capsys: Capture) -> None:
     arguments = ("search", str(made), "--id", "5", "--output")
     code, _, log = outcome(capsys, *arguments, str(tmp_path / "missing" / "hits.txt"))
     assert code == 6
@@ -355,7 +357,7 @@ def test_output_is_there_whole_or_not_at_all(made: Path, tmp_path: Path, capsys:
     assert os.listdir(tmp_path) == []
 
 
-def test_clips_are_saved_and_what_is_gone_is_named(tmp_path: Path, write_wav: WriteWav, capsys: Capture) -> None:
+def test_search_saves_clips_and_names_missing_files(tmp_path: Path, write_wav: WriteWav, capsys: Capture) -> None:
     paths = [write_wav(f"in/{name}.wav") for name in "abc"]
     collection, clips = str(tmp_path / "c"), tmp_path / "clips"
     embedx.extract(tmp_path / "in", out=collection).close()
@@ -373,7 +375,7 @@ def test_clips_are_saved_and_what_is_gone_is_named(tmp_path: Path, write_wav: Wr
 # -- the rest ------------------------------------------------------------------------------------------------------
 
 
-def test_probe(made: Path, capsys: Capture) -> None:
+def test_probe_command_prints_scores(made: Path, capsys: Capture) -> None:
     code, text, _ = outcome(capsys, "probe", str(made))
     assert code == 0
     assert "linear probe" in text
@@ -382,7 +384,9 @@ def test_probe(made: Path, capsys: Capture) -> None:
     assert report["accuracy"] > 0.5
 
 
-def test_status_and_models(made: Path, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_and_models_print_their_facts(
+    made: Path, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = outcome(capsys, "status", str(made))[1]
     for line in (
         r"rows +40",
@@ -406,24 +410,24 @@ def test_status_and_models(made: Path, capsys: Capture, tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion(shell: str, capsys: Capture) -> None:
+def test_completion_script_is_printed(shell: str, capsys: Capture) -> None:
     code, text, _ = outcome(capsys, "completion", shell)
     assert code == 0
     assert "_EMBEDX_COMPLETE" in text
 
 
-def test_completion_completes() -> None:
+def test_completion_completes_commands_and_options() -> None:
     environment = os.environ | {"_EMBEDX_COMPLETE": "bash_complete", "COMP_WORDS": "embedx sea", "COMP_CWORD": "1"}
     code = "import sys; sys.argv[0] = 'embedx'; from embedx.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "plain,search"
 
 
-def test_version(capsys: Capture) -> None:
+def test_version_is_printed(capsys: Capture) -> None:
     assert outcome(capsys, "--version")[:2] == (0, f"embedx, version {embedx.__version__}\n")
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(made: Path) -> None:
+def test_closed_pipe_is_no_error(made: Path) -> None:
     code = f"set -o pipefail; {sys.executable} -m embedx search {made} --id 1 -k 40 --format csv | head -n 1"
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr == ""
@@ -449,7 +453,7 @@ def overwritten(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [newer, damaged, overwritten])
-def test_a_store_that_is_damaged_or_newer_exits_with_5(
+def test_damaged_or_newer_store_exits_with_5(
     made: Path, tmp_path: Path, capsys: Capture, damage: Callable[[Path], None]
 ) -> None:
     shutil.copytree(made, tmp_path / "c")
@@ -498,7 +502,7 @@ WRONG: list[tuple[list[str], int, str]] = [
 @pytest.mark.parametrize(
     "arguments, expected, message", WRONG, ids=lambda one: " ".join(one) if isinstance(one, list) else ""
 )
-def test_wrong_input(
+def test_invalid_input_exits_with_its_code_and_a_message(
     arguments: list[str], expected: int, message: str, made: Path, tmp_path: Path, write_wav: WriteWav, capsys: Capture
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -519,13 +523,13 @@ def test_wrong_input(
         assert len(collection) == 40
 
 
-def test_an_error_is_json_too_where_json_is_asked_for(tmp_path: Path, capsys: Capture) -> None:
+def test_error_with_json_option_is_json(tmp_path: Path, capsys: Capture) -> None:
     code, text, log = outcome(capsys, "extract", str(tmp_path), "-o", str(tmp_path / "c"), "--json")
     assert code == json.loads(text)["exit_code"] == 8
     assert json.loads(text)["error"] in log
 
 
-def test_a_second_writer_exits_with_4(made: Path, tmp_path: Path, write_wav: WriteWav, capsys: Capture) -> None:
+def test_second_writer_exits_with_4(made: Path, tmp_path: Path, write_wav: WriteWav, capsys: Capture) -> None:
     from embedx.store.store import Store
 
     embedx.extract(write_wav(), out=tmp_path / "c").close()
@@ -536,7 +540,7 @@ def test_a_second_writer_exits_with_4(made: Path, tmp_path: Path, write_wav: Wri
     assert f"process {os.getpid()}" in log
 
 
-def test_a_full_disk_exits_with_6_and_loses_nothing(manifest: Path, tmp_path: Path) -> None:
+def test_full_disk_exits_with_6_and_loses_nothing(manifest: Path, tmp_path: Path) -> None:
     """RLIMIT_FSIZE stands for the full disk: SQLite gets an error from write() either way."""
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
@@ -564,7 +568,7 @@ def own(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "own"))
 
 
-def test_train_predict_and_heads(own: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_train_predict_and_heads_work_together(own: Path, tmp_path: Path, capsys: Capture) -> None:
     code, text, _ = outcome(capsys, "train", str(own), "--setting", "C=0.1", "--report", str(tmp_path / "r.png"))
     assert code == 0
     assert "calibration (temperature): ECE" in text
@@ -590,7 +594,7 @@ def test_train_predict_and_heads(own: Path, tmp_path: Path, capsys: Capture) -> 
     ]
 
 
-def test_predictions_as_labels_of_audacity_for_each_recording(own: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_predict_writes_audacity_labels_per_recording(own: Path, tmp_path: Path, capsys: Capture) -> None:
     outcome(capsys, "train", str(own), "--setting", "C=0.1")
     (tmp_path / "bad.wav").write_bytes(b"x")
     paths = [str(path) for path in embedx.open(own).rows()["path"].iloc[:2]]
@@ -607,7 +611,7 @@ def test_predictions_as_labels_of_audacity_for_each_recording(own: Path, tmp_pat
     assert re.fullmatch(r"\w+ [01]\.\d{3}", words)
 
 
-def test_suggestions_as_a_table_to_fill_in(own: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_suggest_writes_table_to_fill_in(own: Path, tmp_path: Path, capsys: Capture) -> None:
     outcome(capsys, "train", str(own), "--setting", "C=0.1", "--name", "h")
     code, _, errors = outcome(capsys, "suggest", str(own))
     assert (code, "Every row has a 'label'" in errors) == (8, True)
@@ -637,14 +641,16 @@ def test_suggestions_as_a_table_to_fill_in(own: Path, tmp_path: Path, capsys: Ca
         (["suggest", "OWN", "--by", "margin"], 2, "no head"),
     ],
 )
-def test_wrong_input_to_heads(own: Path, capsys: Capture, words: list[str], code: int, message: str) -> None:
+def test_invalid_input_to_head_commands_is_refused(
+    own: Path, capsys: Capture, words: list[str], code: int, message: str
+) -> None:
     found, _, errors = outcome(capsys, *(str(own) if word == "OWN" else word for word in words))
     assert found == code
     assert message in errors
     assert "Traceback" not in errors
 
 
-def test_a_sweep_prints_a_line_for_each_view(made: Path, capsys: Capture) -> None:
+def test_sweep_prints_line_per_view(made: Path, capsys: Capture) -> None:
     code, text, _ = outcome(capsys, "probe", str(made), "--sweep", "--group", "source")
     assert code == 0
     assert [line.split()[0] for line in text.splitlines() if line.startswith("L0.")] == ["L0.mean", "L0.max"]

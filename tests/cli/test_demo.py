@@ -7,7 +7,7 @@ import numpy as np
 from embedx.datasets.synthetic import CLASSES, synthesise, synthesise_clip
 
 
-def test_the_corpus_is_the_same_every_time_and_varied(tmp_path: Path) -> None:
+def test_synthetic_corpus_is_deterministic_and_varied(tmp_path: Path) -> None:
     for name in CLASSES:
         (a, rate), (b, _) = synthesise_clip(name, 1, 2), synthesise_clip(name, 1, 2)
         np.testing.assert_array_equal(a, b)
@@ -21,7 +21,7 @@ def test_the_corpus_is_the_same_every_time_and_varied(tmp_path: Path) -> None:
     assert len(manifest.read_text().splitlines()) == 201
 
 
-def test_the_demo_shows_every_command_and_its_output(tmp_path: Path) -> None:
+def test_demo_shows_every_command_and_its_output(tmp_path: Path) -> None:
     demo = [sys.executable, "-m", "embedx.cli.demo"]
     done = subprocess.run(demo, cwd=tmp_path, capture_output=True, text=True, check=True)
     for shown in (

@@ -21,7 +21,7 @@ def brute_force(collection: embedx.Collection, query: np.ndarray, ids: list[int]
     return [ids[i] for i in np.argsort(-scores, kind="stable")[:k]]
 
 
-def test_rows_and_vectors_lie_side_by_side(collection: embedx.Collection) -> None:
+def test_rows_and_vectors_are_in_the_same_order(collection: embedx.Collection) -> None:
     rows = collection.rows()
     assert list(rows.columns) == [
         *("path", "start_s", "end_s", "duration_s", "label", "group", "split", "flags"),
@@ -39,7 +39,7 @@ def test_rows_and_vectors_lie_side_by_side(collection: embedx.Collection) -> Non
     assert not np.array_equal(collection.vectors("L0.max"), collection.vectors())
 
 
-def test_every_clip_finds_itself_first(collection: embedx.Collection) -> None:
+def test_search_by_stored_vector_finds_itself_first(collection: embedx.Collection) -> None:
     for number, row in collection.rows().iterrows():
         (hit,) = collection.search(row["path"], k=1)
         assert hit.id == number
@@ -53,7 +53,7 @@ def test_every_clip_finds_itself_first(collection: embedx.Collection) -> None:
         assert hit.meta == {"source": row["source"]}
 
 
-def test_by_id_and_by_vector_and_by_file_agree_with_brute_force(collection: embedx.Collection, tmp_path: Path) -> None:
+def test_search_by_id_vector_and_file_equals_brute_force(collection: embedx.Collection, tmp_path: Path) -> None:
     ids = collection.rows().index.tolist()
     vector = collection.vectors()[6]
     np.save(tmp_path / "q.npy", vector)
@@ -70,14 +70,14 @@ def test_by_id_and_by_vector_and_by_file_agree_with_brute_force(collection: embe
 @pytest.mark.parametrize(
     "where", ["label = 'engine'", "label <> 'bell' AND duration_s > 1.5", "id = 3", "source = 'none'"]
 )
-def test_a_filter_works_inside_the_search(collection: embedx.Collection, where: str) -> None:
+def test_search_with_filter_returns_k_matching_hits(collection: embedx.Collection, where: str) -> None:
     allowed = collection.rows(where=where).index.tolist()
     for k in (1, 5, 100):
         found = [hit.id for hit in collection.search(id=1, k=k, where=where, exclude_self=False)]
         assert found == brute_force(collection, collection.vectors()[0], allowed, k)
 
 
-def test_the_query_may_be_a_copy_elsewhere_at_another_rate(collection: embedx.Collection, tmp_path: Path) -> None:
+def test_search_by_resampled_copy_finds_original(collection: embedx.Collection, tmp_path: Path) -> None:
     row = collection.rows(where="label = 'birdsong'").iloc[0]
     copy = tmp_path / "copy.wav"
     shutil.copy(row["path"], copy)
@@ -88,7 +88,7 @@ def test_the_query_may_be_a_copy_elsewhere_at_another_rate(collection: embedx.Co
     assert collection.search(tmp_path / "double.wav", k=1)[0].path == row["path"]
 
 
-def test_a_stretch_of_a_file(tmp_path: Path) -> None:
+def test_search_by_excerpt_finds_its_window(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     loud = np.concatenate([random.uniform(-1, 1, 16_000) * level for level in (0.9, 0.01, 0.3, 0.05)])
     loud[16_000:32_000] = np.sin(np.arange(16_000) / 3)
@@ -107,7 +107,7 @@ def test_a_stretch_of_a_file(tmp_path: Path) -> None:
             collection.search(f"{path}#9-10")
 
 
-def test_a_name_that_looks_like_a_stretch_is_a_name(tmp_path: Path) -> None:
+def test_file_name_that_looks_like_excerpt_is_a_name(tmp_path: Path) -> None:
     assert parse_query("take#1-2") == ("take", 1.0, 2.0)
     path = tmp_path / "take#1-2"
     path.touch()
@@ -116,7 +116,7 @@ def test_a_name_that_looks_like_a_stretch_is_a_name(tmp_path: Path) -> None:
         parse_query("a.wav#3-2")
 
 
-def test_hits_are_a_sequence_and_a_frame(collection: embedx.Collection) -> None:
+def test_hits_are_a_sequence_and_convert_to_frame(collection: embedx.Collection) -> None:
     hits = collection.search(id=1, k=5)
     assert len(hits) == 5
     assert isinstance(hits[:2], embedx.Hits)
@@ -128,7 +128,7 @@ def test_hits_are_a_sequence_and_a_frame(collection: embedx.Collection) -> None:
     assert list(collection.search(id=1, where="0").to_pandas().columns) == list(frame.columns[:6])
 
 
-def test_an_index_that_is_stale_damaged_or_gone_is_built_anew(made: Path, tmp_path: Path) -> None:
+def test_index_that_is_stale_damaged_or_missing_is_rebuilt(made: Path, tmp_path: Path) -> None:
     folder = tmp_path / "c"
     shutil.copytree(made, folder)
     index = folder / "index"
@@ -155,7 +155,7 @@ def test_an_index_that_is_stale_damaged_or_gone_is_built_anew(made: Path, tmp_pa
         assert len(list(index.glob("*.json"))) == 1
 
 
-def test_what_is_added_is_found_at_once_by_a_collection_that_is_open(
+def test_rows_added_by_another_writer_are_found_by_open_collection(
     manifest: Path, write_wav: Callable[..., Path], tmp_path: Path
 ) -> None:
     embedx.extract(manifest, out=tmp_path / "c").close()
@@ -166,7 +166,7 @@ def test_what_is_added_is_found_at_once_by_a_collection_that_is_open(
         assert collection.search(new, k=1)[0].path == str(new)
 
 
-def test_wrong_questions_are_refused(collection: embedx.Collection, tmp_path: Path) -> None:
+def test_search_with_invalid_query_is_refused(collection: embedx.Collection, tmp_path: Path) -> None:
     text = tmp_path / "text.wav"
     text.write_text("text")
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
@@ -192,6 +192,6 @@ def test_wrong_questions_are_refused(collection: embedx.Collection, tmp_path: Pa
             collection.search(**options)  # type: ignore[arg-type]
 
 
-def test_open_says_what_is_wrong(tmp_path: Path) -> None:
+def test_open_of_invalid_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no collection"):
         embedx.open(tmp_path / "missing")

@@ -27,7 +27,7 @@ def copy(made: Path, tmp_path: Path) -> Iterator[embedx.Collection]:
         yield collection
 
 
-def test_what_is_removed_is_gone_from_rows_search_and_file(copy: embedx.Collection) -> None:
+def test_removed_rows_are_gone_from_rows_search_and_file(copy: embedx.Collection) -> None:
     before = copy.rows()
     vectors = copy.vectors()
     gone = before.index[before["label"] == "bell"]
@@ -41,16 +41,14 @@ def test_what_is_removed_is_gone_from_rows_search_and_file(copy: embedx.Collecti
     assert not copy.verify().found
 
 
-def test_ids_are_never_used_twice(copy: embedx.Collection, write_wav: WriteWav) -> None:
+def test_removed_ids_are_never_used_again(copy: embedx.Collection, write_wav: WriteWav) -> None:
     copy.remove("id > 20")
     copy.compact()
     embedx.extract(write_wav("new.wav"), out=copy.folder, pooling=("mean", "max")).close()
     assert copy.rows().index.tolist() == [*range(1, 21), 41]
 
 
-def test_a_recording_goes_with_its_last_row_and_comes_back_when_it_is_extracted_again(
-    write_wav: WriteWav, tmp_path: Path
-) -> None:
+def test_recording_without_rows_is_removed_and_extracted_again(write_wav: WriteWav, tmp_path: Path) -> None:
     write_wav("in/a.wav", seconds=3), write_wav("in/b.wav", seconds=3)
 
     def extract() -> embedx.Collection:
@@ -64,7 +62,7 @@ def test_a_recording_goes_with_its_last_row_and_comes_back_when_it_is_extracted_
         assert len(extract()) == 6
 
 
-def test_compact_gives_space_back_and_changes_nothing_else(copy: embedx.Collection) -> None:
+def test_compact_frees_space_and_changes_nothing_else(copy: embedx.Collection) -> None:
     copy.remove("id % 8 <> 0")
     rows, vectors = copy.rows(), copy.vectors()
     before, after = copy.compact()
@@ -75,7 +73,7 @@ def test_compact_gives_space_back_and_changes_nothing_else(copy: embedx.Collecti
     assert not copy.verify().found
 
 
-def test_labels_are_set_by_condition_and_cleared(copy: embedx.Collection) -> None:
+def test_label_by_condition_is_set_and_cleared(copy: embedx.Collection) -> None:
     done = copy.label(set={"label": "gong", "reviewed": 1}, where="label = 'bell'")
     assert (done.rows, done.unknown) == (10, [])
     rows = copy.rows()
@@ -88,7 +86,7 @@ def test_labels_are_set_by_condition_and_cleared(copy: embedx.Collection) -> Non
     assert not copy.verify().found
 
 
-def test_labels_come_from_a_table_by_id_path_or_window(copy: embedx.Collection, tmp_path: Path) -> None:
+def test_label_table_by_id_path_or_window_is_applied(copy: embedx.Collection, tmp_path: Path) -> None:
     rows = copy.rows()
     table = tmp_path / "labels.csv"
     table.write_text("id,label,site\n3,owl,001\n4,,002\n999,x,y\n")
@@ -117,13 +115,13 @@ def test_labels_come_from_a_table_by_id_path_or_window(copy: embedx.Collection, 
         ({"set": {"label": "x"}, "where": "nonsense = 3"}, "cannot be used"),
     ],
 )
-def test_wrong_labels_are_refused(copy: embedx.Collection, options: dict[str, Any], said: str) -> None:
+def test_label_table_that_is_invalid_is_refused(copy: embedx.Collection, options: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         copy.label(**options)
     assert not copy.verify().found
 
 
-def test_merged_shards_are_one_run(manifest: Path, tmp_path: Path) -> None:
+def test_merge_of_shards_equals_one_run(manifest: Path, tmp_path: Path) -> None:
     corpus = manifest.parent
     for number in range(1, 4):
         embedx.extract(corpus, layout="folders", out=tmp_path / str(number), shard=f"{number}/3").close()
@@ -145,7 +143,7 @@ def test_merged_shards_are_one_run(manifest: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(again.vectors(), whole.vectors())
 
 
-def test_a_success_wins_over_a_failure_in_a_merge(write_wav: WriteWav, tmp_path: Path) -> None:
+def test_merge_prefers_success_over_failure(write_wav: WriteWav, tmp_path: Path) -> None:
     path = write_wav("in/a.wav")
     good = path.read_bytes()
     path.write_bytes(b"nothing")
@@ -160,7 +158,7 @@ def test_a_success_wins_over_a_failure_in_a_merge(write_wav: WriteWav, tmp_path:
             assert not merged.failures()
 
 
-def test_what_cannot_be_merged_is_refused(made: Path, write_wav: WriteWav, tmp_path: Path) -> None:
+def test_merge_of_different_recipes_is_refused(made: Path, write_wav: WriteWav, tmp_path: Path) -> None:
     embedx.extract(write_wav("a.wav"), out=tmp_path / "other", window=1).close()
     with pytest.raises(RecipeMismatch, match="window_s"):
         embedx.merge([made, tmp_path / "other"], tmp_path / "out")
@@ -171,7 +169,7 @@ def test_what_cannot_be_merged_is_refused(made: Path, write_wav: WriteWav, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_changes_are_refused_while_another_process_writes(copy: embedx.Collection) -> None:
+def test_change_while_another_process_writes_is_refused(copy: embedx.Collection) -> None:
     with Store(copy.folder, write=True):
         for change in (
             lambda: copy.remove("id = 1"),
@@ -183,7 +181,7 @@ def test_changes_are_refused_while_another_process_writes(copy: embedx.Collectio
     assert copy.remove("id = 1") == 1
 
 
-def test_a_store_of_the_first_format_opens_and_is_brought_up_to_date(copy: embedx.Collection) -> None:
+def test_store_of_first_format_opens_and_is_migrated(copy: embedx.Collection) -> None:
     rows, vectors = copy.rows(), copy.vectors()
     copy.close()
     with sqlite3.connect(copy.folder / FILE_NAME) as db:
@@ -205,7 +203,9 @@ def test_a_store_of_the_first_format_opens_and_is_brought_up_to_date(copy: embed
         assert not opened.verify().found
 
 
-def test_the_commands(copy: embedx.Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_maintenance_commands_print_their_results(
+    copy: embedx.Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = str(copy.folder)
     assert run(["rm", folder, "--where", "label = 'bell'", "--dry-run"]) == 0
     assert "10 rows would go, 40 are there" in capsys.readouterr().out

@@ -250,12 +250,12 @@ def attack(patients: dict[str, Patient], fast: Path, count: int) -> None:
     assert not faults, f"EMBEDX_SEED={seed()}: {len(faults)} of {count}\n" + "\n".join(faults[:40])
 
 
-def test_damage_is_found_and_never_served(patients: dict[str, Patient], fast: Path) -> None:
+def test_damaged_collection_is_reported_and_never_served(patients: dict[str, Patient], fast: Path) -> None:
     attack(patients, fast, int(os.environ.get("EMBEDX_DAMAGES", "1000")))
 
 
 @pytest.mark.reliability
-def test_much_damage_is_found_and_never_served(patients: dict[str, Patient], fast: Path) -> None:
+def test_damaged_collection_is_reported_and_never_served_many_times(patients: dict[str, Patient], fast: Path) -> None:
     attack(patients, fast, int(os.environ.get("EMBEDX_DAMAGES", "50000")))
 
 
@@ -280,7 +280,7 @@ def spoil(folder: Path, *statements: str) -> None:
     db.close()
 
 
-def test_a_damaged_vector_is_made_anew_from_its_recording_alone(collection: Path, tmp_path: Path) -> None:
+def test_damaged_vector_is_repaired_from_its_recording_alone(collection: Path, tmp_path: Path) -> None:
     before = ask_all(collection)
     spoil(collection, "UPDATE vectors_L0_mean SET vector = zeroblob(1024) WHERE id = 2")
     os.unlink(tmp_path / "otter.wav")
@@ -297,7 +297,7 @@ def ask_all(folder: Path) -> tuple[Any, Any]:
         return store.rows(), store.vectors("L0.mean")
 
 
-def test_a_missing_vector_is_made_anew(collection: Path) -> None:
+def test_missing_vector_is_repaired(collection: Path) -> None:
     before = ask_all(collection)
     spoil(collection, "DELETE FROM vectors_L0_mean WHERE id IN (3, 7)")
     with Store(collection) as store:
@@ -319,9 +319,7 @@ def test_a_missing_vector_is_made_anew(collection: Path) -> None:
         "UPDATE recordings SET path = CAST(path AS TEXT) WHERE id = 1",
     ],
 )
-def test_what_was_said_of_a_recording_is_lost_and_extract_brings_it_back(
-    collection: Path, tmp_path: Path, damage: str
-) -> None:
+def test_lost_recording_facts_are_restored_by_extract(collection: Path, tmp_path: Path, damage: str) -> None:
     before = ask_all(collection)
     spoil(collection, damage)
     with Store(collection) as store, pytest.raises(EmbedxError, match="damaged"):
@@ -348,7 +346,7 @@ def test_what_was_said_of_a_recording_is_lost_and_extract_brings_it_back(
         "UPDATE rows SET recording = 2 WHERE id = 2",
     ],
 )
-def test_what_can_be_found_out_anew_is_mended(collection: Path, damage: str) -> None:
+def test_recomputable_damage_is_repaired(collection: Path, damage: str) -> None:
     before = ask_all(collection)
     spoil(collection, damage)
     assert examine(collection)
@@ -370,14 +368,14 @@ def test_what_can_be_found_out_anew_is_mended(collection: Path, damage: str) -> 
         ("UPDATE views SET vectors = 'x; y'", "views L0.mean"),
     ],
 )
-def test_what_cannot_be_mended_is_named(collection: Path, damage: str, place: str) -> None:
+def test_unrepairable_damage_is_named(collection: Path, damage: str, place: str) -> None:
     spoil(collection, damage)
     done = check(collection, repair=True)
     assert any(one.place.endswith(place) for one in done.left), done.left
     assert any(one.place.endswith(place) for one in check(collection, repair=True).left), "it is not forgotten"
 
 
-def test_without_the_recording_the_row_is_named(collection: Path, tmp_path: Path) -> None:
+def test_damaged_row_without_recording_is_named(collection: Path, tmp_path: Path) -> None:
     spoil(collection, "UPDATE vectors_L0_mean SET vector = zeroblob(1024) WHERE id IN (2, 6)")
     os.unlink(tmp_path / "owl.wav")
     done = check(collection, repair=True)
@@ -385,7 +383,9 @@ def test_without_the_recording_the_row_is_named(collection: Path, tmp_path: Path
     assert [(one.kind, one.id) for one in done.left] == [("vector", 2)]
 
 
-def test_verify_says_it_in_its_exit_code(collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_command_returns_exit_code_of_damage(
+    collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     verify = ["verify", str(collection), "--json"]
     assert run(verify) == 0
     spoil(collection, "UPDATE vectors_L0_mean SET vector = zeroblob(1024) WHERE id = 2")
@@ -399,7 +399,7 @@ def test_verify_says_it_in_its_exit_code(collection: Path, tmp_path: Path, capsy
     assert run([*verify, "--repair"]) == 5
 
 
-def test_a_log_of_another_time_is_refused(collection: Path) -> None:
+def test_write_ahead_log_of_another_time_is_refused(collection: Path) -> None:
     with Store(collection, write=True) as writer:
         writer.delete([1])
         log = (collection / f"{FILE_NAME}-wal").read_bytes()

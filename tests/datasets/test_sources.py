@@ -29,7 +29,7 @@ def names(items: list[Item], root: Path) -> list[str]:
     return [os.path.relpath(item.path, root) for item in items]
 
 
-def test_a_folder_is_searched_recursively_in_order(tmp_path: Path) -> None:
+def test_folder_is_read_recursively_in_order(tmp_path: Path) -> None:
     touch(tmp_path, "b.wav", "a.FLAC", "x/c.mp3", ".hidden.wav", ".git/d.wav", "x/notes.txt", "x/._c.mp3")
     items = read_corpus(tmp_path)
     assert names(items, tmp_path) == ["a.FLAC", "b.wav", "x/c.mp3"]
@@ -37,7 +37,7 @@ def test_a_folder_is_searched_recursively_in_order(tmp_path: Path) -> None:
     assert all(os.path.isabs(item.path) for item in items)
 
 
-def test_folders_per_class_are_recognised(tmp_path: Path) -> None:
+def test_folder_per_class_is_recognised(tmp_path: Path) -> None:
     touch(tmp_path, "dog/1.wav", "dog/deep/2.wav", "cat/3.wav")
     assert [item.label for item in read_corpus(tmp_path)] == ["cat", "dog", "dog"]
     assert {item.label for item in read_corpus(tmp_path, layout="files")} == {None}
@@ -64,7 +64,7 @@ def urbansound8k(root: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["auto", "esc50"])
-def test_esc50(tmp_path: Path, layout: str) -> None:
+def test_esc50_layout_is_read(tmp_path: Path, layout: str) -> None:
     esc50(tmp_path)
     items = read_corpus(tmp_path, layout=layout)
     assert names(items, tmp_path) == ["audio/1-100-A-0.wav", "audio/2-200-B-7.ogg"]
@@ -75,7 +75,7 @@ def test_esc50(tmp_path: Path, layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", ["auto", "urbansound8k"])
-def test_urbansound8k_whose_start_and_end_are_not_about_the_clip(tmp_path: Path, layout: str) -> None:
+def test_urbansound8k_start_and_end_columns_are_not_excerpts(tmp_path: Path, layout: str) -> None:
     urbansound8k(tmp_path)
     items = read_corpus(tmp_path, layout=layout)
     assert names(items, tmp_path) == ["audio/fold1/7-0-1-2.wav", "audio/fold10/8-3-0-0.wav"]
@@ -111,7 +111,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_manifest_keeps_text_as_it_is(tmp_path: Path, name: str) -> None:
+def test_manifest_text_is_kept_unchanged(tmp_path: Path, name: str) -> None:
     WRITERS[name](tmp_path / name)
     first, second = read_corpus(tmp_path / name)
     assert names([first, second], tmp_path) == ["a/1.wav", "a/2.wav"]
@@ -124,21 +124,21 @@ def test_a_manifest_keeps_text_as_it_is(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_manifest_on_standard_input(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_manifest_on_stdin_is_read(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     WRITERS[name](tmp_path / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO((tmp_path / name).read_bytes())))
     assert names(read_corpus("-"), tmp_path) == ["a/1.wav", "a/2.wav"]
 
 
-def test_a_list_of_paths_on_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_list_on_stdin_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "a b.wav", "c,d.wav")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a b.wav\nc,d.wav\n")))
     assert names(read_corpus("-"), tmp_path) == ["a b.wav", "c,d.wav"]
 
 
-def test_frames_lists_and_files(tmp_path: Path) -> None:
+def test_source_may_be_frame_list_or_file(tmp_path: Path) -> None:
     touch(tmp_path, "1.wav", "d/2.wav")
     frame = pd.DataFrame(
         {"file": [str(tmp_path / "1.wav")], "n": [3], "when": [pd.Timestamp("2026-01-02")], "gone": [None]}
@@ -149,20 +149,20 @@ def test_frames_lists_and_files(tmp_path: Path) -> None:
     assert names(items, tmp_path) == ["1.wav", "d/2.wav"]
 
 
-def test_stretches_of_one_file_are_items_of_their_own(tmp_path: Path) -> None:
+def test_excerpts_of_one_file_are_separate_items(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("path,start,end,label\nx.wav,0,1.5,a\nx.wav,1.5,,b\nx.wav,0,1.5,again\n")
     items = read_corpus(tmp_path / "m.csv")
     assert [(i.start_s, i.end_s, i.label) for i in items] == [(0.0, 1.5, "a"), (1.5, None, "b")]
 
 
-def test_columns_that_rows_makes_itself_get_an_underscore(tmp_path: Path) -> None:
+def test_manifest_columns_with_reserved_names_get_underscore(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("path,id,Label,flags,site\nx.wav,7,dog,f,A\n")
     (item,) = read_corpus(tmp_path / "m.csv", label="Label")
     assert item.meta == {"id_": 7, "Label_": "dog", "flags_": "f", "site": "A"}
     assert item.label == "dog"
 
 
-def test_label_and_group_by_column_or_regular_expression(tmp_path: Path) -> None:
+def test_label_and_group_come_from_column_or_regular_expression(tmp_path: Path) -> None:
     touch(tmp_path, "3_ann_0.wav", "4_bob_1.wav")
     items = read_corpus(tmp_path, label=r"(\d)_", group=r"_([a-z]+)_")
     assert [(item.label, item.group) for item in items] == [("3", "ann"), ("4", "bob")]
@@ -171,14 +171,14 @@ def test_label_and_group_by_column_or_regular_expression(tmp_path: Path) -> None
             read_corpus(tmp_path, label=rule)
 
 
-def test_a_path_that_leaves_the_folder_of_its_manifest_is_a_named_failure(tmp_path: Path) -> None:
+def test_manifest_path_outside_its_folder_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text(f"path\n../../etc/passwd.wav\nok/../in.wav\n{tmp_path / 'absolute.wav'}\n")
     problems = [item.problem for item in read_corpus(tmp_path / "m.csv")]
     assert "leaves the folder" in problems[0]
     assert problems[1:] == ["", ""]
 
 
-def test_a_link_that_leaves_the_folder_is_a_named_failure(tmp_path: Path) -> None:
+def test_link_outside_the_folder_is_a_failure(tmp_path: Path) -> None:
     touch(tmp_path, "outside.wav", "in/real.wav")
     (tmp_path / "in/out.wav").symlink_to(tmp_path / "outside.wav")
     (tmp_path / "in/same.wav").symlink_to(tmp_path / "in/real.wav")
@@ -187,7 +187,7 @@ def test_a_link_that_leaves_the_folder_is_a_named_failure(tmp_path: Path) -> Non
     assert problems == {"out.wav": True, "real.wav": False, "same.wav": False}
 
 
-def test_names_of_any_bytes(tmp_path: Path) -> None:
+def test_folder_with_any_file_names_is_read(tmp_path: Path) -> None:
     folder = os.path.join(os.fsencode(tmp_path), b"caf\xe9")
     for name in (b"\xff.wav", b"\xc3\xa9.wav", b"e\xcc\x81.wav"):  # no UTF-8; the two Unicode forms of one name
         os.makedirs(folder, exist_ok=True)
@@ -212,13 +212,13 @@ def test_names_of_any_bytes(tmp_path: Path) -> None:
         (b'path\n"unclosed\n', "cannot be read as a table"),
     ],
 )
-def test_a_bad_manifest_says_where(tmp_path: Path, content: bytes, message: str) -> None:
+def test_invalid_manifest_names_the_line(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "m.csv").write_bytes(content)
     with pytest.raises(UsageError, match=message):
         read_corpus(tmp_path / "m.csv")
 
 
-def test_bad_sources(tmp_path: Path) -> None:
+def test_invalid_source_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt")
     with pytest.raises(UsageError, match="no file or folder"):
         read_corpus(tmp_path / "missing")
@@ -234,7 +234,7 @@ def test_bad_sources(tmp_path: Path) -> None:
         read_corpus(3)
 
 
-def test_a_manifest_that_would_block_is_refused(tmp_path: Path) -> None:
+def test_manifest_that_would_block_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "list.csv")
     with pytest.raises(UsageError, match="standard input"):
         read_corpus(tmp_path / "list.csv")

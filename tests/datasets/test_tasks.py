@@ -121,13 +121,13 @@ def test_speech_commands_is_split_by_its_lists(commands: Path) -> None:
     assert [path for path, item in items.items() if item.problem] == ["../outside.wav"]
 
 
-def test_a_clip_in_two_formats_stays_in_one_part(commands: Path) -> None:
+def test_clip_in_two_formats_stays_in_one_part(commands: Path) -> None:
     write(commands, f"bed/{BOB}_nohash_0.flac")
     items = name(read_task("speech-commands", commands), commands)
     assert items[f"bed/{BOB}_nohash_0.flac"].split == items[f"bed/{BOB}_nohash_0.wav"].split == "test"
 
 
-def test_an_entry_of_two_lists_is_refused(commands: Path) -> None:
+def test_entry_in_two_lists_is_refused(commands: Path) -> None:
     with (commands / "validation_list.txt").open("a") as file:
         file.write(f"bed/{BOB}_nohash_0.wav\n")
     with pytest.raises(UsageError, match=rf"bed/{BOB}_nohash_0\.wav is in two lists .*validation and test"):
@@ -219,9 +219,7 @@ def test_one_collection_serves_esc50_and_esc10(tmp_path: Path) -> None:
         assert set(collection.rows(where=TASKS["esc10"].where)["label"]) == {"dog", "rain"}
 
 
-def test_what_speech_commands_lacks_is_a_named_failure_and_the_rest_keeps_its_part(
-    commands: Path, tmp_path: Path
-) -> None:
+def test_speech_commands_missing_file_is_a_failure_and_others_keep_part(commands: Path, tmp_path: Path) -> None:
     task = TASKS["speech-commands"]
     assert detect_task(commands) == task.name
     with embedx.extract(**task.reads(commands), out=tmp_path / "c") as collection:
@@ -235,7 +233,7 @@ def test_what_speech_commands_lacks_is_a_named_failure_and_the_rest_keeps_its_pa
     assert Counter(rows["split"]) == {"train": 5, "test": 3, "validation": 1}
 
 
-def test_what_gtzan_lacks_or_has_broken_is_a_named_failure(genres: Path, tmp_path: Path) -> None:
+def test_gtzan_missing_or_broken_file_is_a_failure(genres: Path, tmp_path: Path) -> None:
     task = TASKS["gtzan"]
     assert detect_task(genres) == task.name
     with embedx.extract(**task.reads(genres), out=tmp_path / "c") as collection:
@@ -245,13 +243,13 @@ def test_what_gtzan_lacks_or_has_broken_is_a_named_failure(genres: Path, tmp_pat
         assert len(collection.rows()) == 11
 
 
-def test_fsdd_that_was_extracted_is_probed_by_speaker(digits: Path, tmp_path: Path) -> None:
+def test_fsdd_collection_is_probed_by_speaker(digits: Path, tmp_path: Path) -> None:
     assert detect_task(digits) == detect_task(digits / "recordings") == "fsdd"
     with embedx.extract(digits, out=tmp_path / "c") as collection:
         assert [(fold.name, fold.rows) for fold in collection.probe().folds] == [("ann", 6), ("de_la #2", 6)]
 
 
-def test_data_that_only_looks_alike_is_no_known_data_set(tmp_path: Path) -> None:
+def test_similar_folder_is_not_taken_for_known_data_set(tmp_path: Path) -> None:
     write(tmp_path / "own", "dog/dog.00001.wav", "cat/cat.00001.wav")  # genres are none of these
     assert detect_task(tmp_path / "own") == "folder"
     write(tmp_path / "some", "recordings/0_ann_0.wav", "recordings/walk.wav")
@@ -269,7 +267,7 @@ def test_data_that_only_looks_alike_is_no_known_data_set(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("task", [one.name for one in TASKS.values() if one.layout not in ("folders", MANIFEST)])
-def test_a_wrong_root_says_what_was_expected(task: str, tmp_path: Path) -> None:
+def test_task_with_wrong_root_says_what_was_expected(task: str, tmp_path: Path) -> None:
     write(tmp_path, "a/1.wav", "b/2.wav")
     expected = {
         "esc50": r"meta/esc50\.csv",
@@ -285,7 +283,7 @@ def test_a_wrong_root_says_what_was_expected(task: str, tmp_path: Path) -> None:
             read_task(task, wrong)
 
 
-def test_a_folder_per_class(tmp_path: Path) -> None:
+def test_task_of_folder_per_class_is_read(tmp_path: Path) -> None:
     write(tmp_path, "dog/1.wav", "cat #1/deep/2.wav")
     assert [item.label for item in read_task("folder", tmp_path)] == ["cat #1", "dog"]
     with pytest.raises(UsageError, match=r"two classes or more, and .* has 1"):
@@ -297,7 +295,7 @@ def test_a_folder_per_class(tmp_path: Path) -> None:
         read_task("folder", tmp_path / "empty")
 
 
-def test_manifests(tmp_path: Path) -> None:
+def test_task_of_manifest_is_read(tmp_path: Path) -> None:
     (tmp_path / "clips.csv").write_text("path,label,fold\na.wav,x,1\nb.wav,y,2\n")
     for root in (tmp_path, tmp_path / "clips.csv"):
         assert [item.label for item in read_task("manifest", root)] == ["x", "y"]
@@ -317,7 +315,7 @@ def test_manifests(tmp_path: Path) -> None:
         read_task("manifest", tmp_path / "empty")
 
 
-def test_the_table_of_tasks() -> None:
+def test_tasks_table_lists_every_task() -> None:
     known = "esc50 esc10 urbansound8k gtzan speech-commands fsdd minds14 fleurs folder manifest"
     assert list(TASKS) == known.split()
     for task in TASKS.values():
@@ -328,7 +326,7 @@ def test_the_table_of_tasks() -> None:
         read_task("esc-50", ".")
 
 
-def test_protocols() -> None:
+def test_protocols_are_defined() -> None:
     y = np.repeat(np.arange(3), 20)
     draws = list(PROTOCOLS["mteb"].draw(y, None))
     assert [(shots, seed) for shots, seed, _ in draws] == [(8, seed) for seed in range(10)]
@@ -339,7 +337,7 @@ def test_protocols() -> None:
     assert len(list(PROTOCOLS["few-shot"].draw(y, None))) == 6 * 5 + 1
 
 
-def test_real_fsdd_and_esc10(shared: Path) -> None:
+def test_real_fsdd_and_esc10_are_read(shared: Path) -> None:
     items = read_task("fsdd", shared / "data/fsdd")
     assert detect_task(shared / "data/fsdd") == "fsdd"
     assert Counter(item.label for item in items) == {str(digit): 200 for digit in range(10)}

@@ -22,7 +22,7 @@ def model(request: pytest.FixtureRequest, checkpoint: Callable[[str], Path]) -> 
     return "logmel" if request.param == "logmel" else str(checkpoint("hubert"))
 
 
-def test_vectors_do_not_depend_on_the_batch_or_the_order(model: str) -> None:
+def test_vectors_do_not_depend_on_batch_or_order(model: str) -> None:
     extractor = extractors.load(model)
     recipe = recipe_of(extractor, model)
     reference = {key: vectors for key, vectors, _ in Embedder(extractor, recipe, batch_seconds=0.001).embed(windows())}
@@ -37,7 +37,7 @@ def test_vectors_do_not_depend_on_the_batch_or_the_order(model: str) -> None:
                 np.testing.assert_allclose(vector, reference[key][view], atol=1e-5 * scale)
 
 
-def test_what_is_shorter_than_a_frame_is_padded_and_flagged(model: str) -> None:
+def test_window_shorter_than_a_frame_is_padded_and_flagged(model: str) -> None:
     extractor = extractors.load(model)
     embedder = Embedder(extractor, recipe_of(extractor, model))
     flags = {key: flags for key, _, flags in embedder.embed(windows())}
@@ -65,7 +65,7 @@ class Hungry:
         return self
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same(model: str) -> None:
+def test_batch_that_does_not_fit_is_halved_with_equal_vectors(model: str) -> None:
     extractor = extractors.load(model)
     hungry, recipe = Hungry(extractor), recipe_of(extractor, model)
     clips = list(enumerate(window for _, window in windows() for _ in range(4)))  # of each length, for they go together
@@ -77,7 +77,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same(model: str) -> N
             np.testing.assert_allclose(found[key][view], expected[key][view], rtol=1e-5, atol=1e-4)
 
 
-def test_batches_keep_the_budget_and_pad_little() -> None:
+def test_batches_keep_budget_and_pad_little() -> None:
     class Counting(Hungry):
         def __init__(self, inner: Extractor) -> None:
             super().__init__(inner)
@@ -99,7 +99,7 @@ def test_batches_keep_the_budget_and_pad_little() -> None:
     assert extractor.padded / extractor.valid < 1.10
 
 
-def test_an_embedder_made_from_the_recipe_is_the_same(model: str) -> None:
+def test_embedder_from_recipe_gives_equal_vectors(model: str) -> None:
     extractor = extractors.load(model)
     recipe = recipe_of(extractor, model)
     first = next(iter(Embedder(extractor, recipe).embed(windows()[:1])))[1]
@@ -108,7 +108,7 @@ def test_an_embedder_made_from_the_recipe_is_the_same(model: str) -> None:
         np.testing.assert_array_equal(first[view], again[view])
 
 
-def test_other_weights_at_the_same_place_are_refused() -> None:
+def test_other_weights_at_same_path_are_refused() -> None:
     recipe = recipe_of(extractors.load("logmel"), "logmel")
     with pytest.raises(RecipeMismatch, match="weights"):
         Embedder.from_recipe(Recipe.from_json(recipe.to_json().replace(recipe.weights, "0" * 64)))
@@ -116,7 +116,7 @@ def test_other_weights_at_the_same_place_are_refused() -> None:
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize("name", ["logmel", "hubert-wide"])
-def test_half_precision_stays_near(name: str, precision: str, checkpoint: Callable[[str], Path]) -> None:
+def test_half_precision_vectors_are_near_float32(name: str, precision: str, checkpoint: Callable[[str], Path]) -> None:
     model = name if name == "logmel" else str(checkpoint(name))
     extractor = extractors.load(model)
     recipe = recipe_of(extractor, model, ("mean",))
@@ -128,7 +128,7 @@ def test_half_precision_stays_near(name: str, precision: str, checkpoint: Callab
             assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.9995
 
 
-def test_choices_are_checked() -> None:
+def test_invalid_choices_are_refused() -> None:
     assert pick_layers([0, -1], (0, 1, 2)) == (0, 2)
     assert pick_poolings(["max", "mean", "max"]) == ("max", "mean")
     for layers in ("13", "first", -4, "", "0,99", [3]):

@@ -67,14 +67,14 @@ def worst_cosine(found: Vectors, expected: Vectors) -> float:
 
 @gpu
 @pytest.mark.parametrize("backend", ["fast", "reference"])
-def test_float32_is_that_of_the_reference_on_a_cpu(model: str, backend: str) -> None:
+def test_float32_on_gpu_equals_cpu_reference(model: str, backend: str) -> None:
     expected = embed(model, "reference", device="cpu")
     assert_near(embed(model, backend, device="cuda"), expected, 1e-4)
 
 
 @gpu
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_half_precision_is_near(precision: str, tmp_path: Path) -> None:
+def test_half_precision_on_gpu_is_near(precision: str, tmp_path: Path) -> None:
     """At the width of HuBERT-base: in narrower ones the errors of 8 bits do not cancel out."""
     model = str(tmp_path / "model")
     torch.manual_seed(0)
@@ -87,7 +87,7 @@ def test_half_precision_is_near(precision: str, tmp_path: Path) -> None:
 
 @gpu
 @pytest.mark.parametrize(("precision", "most"), [("float32", 1e-5), ("bfloat16", 3e-2)])
-def test_the_vectors_do_not_depend_on_the_batch(model: str, precision: str, most: float) -> None:
+def test_vectors_on_gpu_do_not_depend_on_batch(model: str, precision: str, most: float) -> None:
     alone = embed(model, device="cuda", precision=precision, batch_seconds=0.01)
     for batch_seconds in (7.0, 30.0, None):
         found = embed(model, device="cuda", precision=precision, batch_seconds=batch_seconds)
@@ -95,7 +95,7 @@ def test_the_vectors_do_not_depend_on_the_batch(model: str, precision: str, most
 
 
 @gpu
-def test_a_gpu_has_two_streams_and_large_batches(model: str) -> None:
+def test_gpu_has_two_streams_and_large_batches(model: str) -> None:
     extractor = extractors.load(model)
     embedder = Embedder(extractor, recipe_of(extractor, model), device="cuda")
     assert embedder.budget == BATCH_SECONDS["cuda"] * 16_000
@@ -104,7 +104,7 @@ def test_a_gpu_has_two_streams_and_large_batches(model: str) -> None:
 
 
 @gpu
-def test_a_batch_that_does_not_fit_is_halved_and_what_comes_then_is_smaller(
+def test_gpu_batch_that_does_not_fit_is_halved_and_later_ones_are_smaller(
     checkpoint: Callable[[str], Path],
 ) -> None:
     """600 s of it take 270 MB and more behind the first convolution alone."""
@@ -126,18 +126,18 @@ def test_a_batch_that_does_not_fit_is_halved_and_what_comes_then_is_smaller(
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="torch sees no two GPUs here")
-def test_several_gpus_give_what_one_gives(model: str) -> None:
+def test_several_gpus_equal_one_gpu(model: str) -> None:
     expected = embed(model, device="cuda:0", batch_seconds=5.0)
     assert_near(embed(model, device="cuda:0,cuda:1", batch_seconds=5.0), expected, 1e-5)
 
 
 @gpu
-def test_a_front_end_gives_what_it_gives_on_a_cpu() -> None:
+def test_front_end_on_gpu_equals_cpu() -> None:
     assert_near(embed("logmel", "reference", device="cuda"), embed("logmel", "reference", device="cpu"), 1e-4)
 
 
 @gpu
-def test_files_end_up_in_a_collection(model: str, tmp_path: Path) -> None:
+def test_extract_on_gpu_fills_collection(model: str, tmp_path: Path) -> None:
     for i, clip in enumerate(clips()):
         soundfile.write(tmp_path / f"{i:03}.wav", clip, 16_000)
     found = []
@@ -171,7 +171,7 @@ class Narrow:
         yield from self.inner.frames(waves, *rest)
 
 
-def test_what_did_not_fit_is_not_tried_again(model: str) -> None:
+def test_batch_size_that_did_not_fit_is_not_tried_again(model: str) -> None:
     """Also of the batches that were made before that was known."""
     expected = embed(model, device="cpu", batch_seconds=2.0)
     narrow = Narrow(extractors.load(model), 7 * 16_000)
@@ -183,7 +183,7 @@ def test_what_did_not_fit_is_not_tried_again(model: str) -> None:
     assert embedder.budget <= narrow.room
 
 
-def test_every_line_of_the_benchmark_runs(tmp_path: Path) -> None:
+def test_gpu_benchmark_runs_on_cpu(tmp_path: Path) -> None:
     out = tmp_path / "gpu.md"
     command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--small", "--device", "cpu", "--seconds", "0.05"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "EMBEDX_SHARED": str(tmp_path)}

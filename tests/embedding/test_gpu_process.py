@@ -62,7 +62,7 @@ def lanes_of(processes: list[GpuProcess]) -> list[RemoteWorker]:
     return [lane for process in processes for lane in process.lanes]
 
 
-def test_two_processes_give_what_one_gives(model: Model, forward: Forward, two: list[GpuProcess]) -> None:
+def test_two_processes_equal_one_process(model: Model, forward: Forward, two: list[GpuProcess]) -> None:
     lane = make_workers(extractors.load(model.name, backend=model.backend), "cpu", 1)[0]
     answered: set[int] = set()
 
@@ -81,7 +81,7 @@ def test_two_processes_give_what_one_gives(model: Model, forward: Forward, two: 
     assert answered == {process.process.pid for process in two}
 
 
-def test_what_is_raised_there_is_raised_here_and_the_process_goes_on(forward: Forward, two: list[GpuProcess]) -> None:
+def test_error_in_process_is_raised_here_and_process_continues(forward: Forward, two: list[GpuProcess]) -> None:
     lane, clips = two[0].lanes[0], batches(1)[0]
     before = lane.run(forward, clips)
     with pytest.raises(RuntimeError, match=r"On cpu: ValueError: max\(\)"):
@@ -90,7 +90,7 @@ def test_what_is_raised_there_is_raised_here_and_the_process_goes_on(forward: Fo
     assert all(np.array_equal(before[view], after[view]) for view in before)
 
 
-def test_a_process_that_is_killed_is_named_and_nobody_waits_for_it(forward: Forward, two: list[GpuProcess]) -> None:
+def test_killed_process_is_named_and_does_not_block(forward: Forward, two: list[GpuProcess]) -> None:
     def work(lane: RemoteWorker, clips: Clips) -> None:
         lane.run(forward, clips)
 
@@ -103,7 +103,7 @@ def test_a_process_that_is_killed_is_named_and_nobody_waits_for_it(forward: Forw
     two[0].lanes[0].run(forward, batches(1)[0])
 
 
-def test_a_lane_that_cannot_answer_is_heard_of(forward: Forward, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_that_cannot_answer_is_reported(forward: Forward, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though the process lives on: no memory for what it has to say is no reason to wait for it."""
     mine, its = socket.socketpair()
     memory = os.memfd_create("both")
@@ -129,7 +129,7 @@ def test_a_lane_that_cannot_answer_is_heard_of(forward: Forward, monkeypatch: py
         ({"backend": "quick"}, "Unknown backend 'quick'", 2),
     ],
 )
-def test_a_model_that_cannot_be_loaded_there_is_an_error_here(
+def test_model_that_process_cannot_load_is_an_error_here(
     change: dict[str, Any], message: str, code: int, model: Model, forward: Forward
 ) -> None:
     process = GpuProcess("cpu", replace(model, **change), forward, 2)
@@ -140,7 +140,7 @@ def test_a_model_that_cannot_be_loaded_there_is_an_error_here(
     assert process.process.wait(20) == 0
 
 
-def test_an_embedder_of_several_devices_has_processes_where_they_are_worth_it(model: Model) -> None:
+def test_embedder_of_several_devices_starts_processes(model: Model) -> None:
     extractor = extractors.load(model.name, backend="fast")
     windows = [(i, Window(0.0, 1.0, clips[0])) for i, clips in enumerate(batches())]
 
@@ -162,7 +162,7 @@ def test_an_embedder_of_several_devices_has_processes_where_they_are_worth_it(mo
     assert [process.wait(20) for process in started] == [-signal.SIGKILL] * 2
 
 
-def test_a_process_ends_with_its_parent(model: Model, tmp_path: Path) -> None:
+def test_gpu_process_ends_with_its_parent(model: Model, tmp_path: Path) -> None:
     script = f"""
 import os, signal
 from embedx.embedding.forward import Forward

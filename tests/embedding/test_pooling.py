@@ -12,7 +12,7 @@ NUMPY: dict[str, Callable[..., Any]] = {"mean": np.mean, "sum": np.sum, "max": n
 
 @pytest.mark.parametrize("name", POOLINGS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_pooling_sees_valid_frames_alone(name: str, dtype: torch.dtype) -> None:
+def test_pooling_uses_valid_frames_only(name: str, dtype: torch.dtype) -> None:
     random = torch.Generator().manual_seed(0)
     frames = torch.randn(4, 9, 5, generator=random).to(dtype)
     lengths = torch.tensor([1, 4, 9, 3])

@@ -18,7 +18,7 @@ LABELS = np.array(random.random((200, 6)) < (0.5, 0.3, 0.2, 0.1, 0.03, 0.0), np.
 
 @pytest.mark.parametrize("shots", [1, 2, 4, 8, 16, 32, 64])
 @pytest.mark.parametrize("seed", range(5))
-def test_every_class_gives_so_many_rows_from_as_many_groups_as_there_are(shots: int, seed: int) -> None:
+def test_shots_per_class_come_from_as_many_groups_as_possible(shots: int, seed: int) -> None:
     drawn = sample_shots(Y, GROUPS, shots, seed)
     assert drawn.dtype == np.int64
     assert (np.diff(drawn) > 0).all()
@@ -33,7 +33,7 @@ def test_every_class_gives_so_many_rows_from_as_many_groups_as_there_are(shots: 
 
 
 @pytest.mark.parametrize("y", [Y, LABELS], ids=["classes", "labels"])
-def test_draws_of_one_seed_are_nested_and_repeatable_and_those_of_others_differ(y: NDArray[np.int64]) -> None:
+def test_shots_of_one_seed_are_nested_and_repeatable(y: NDArray[np.int64]) -> None:
     groups = random.integers(0, 30, len(y))
     for seed in range(10):
         draws = [sample_shots(y, groups, shots, seed) for shots in range(1, 20)]
@@ -44,14 +44,14 @@ def test_draws_of_one_seed_are_nested_and_repeatable_and_those_of_others_differ(
     assert len({sample_shots(y, groups, 2, seed).tobytes() for seed in range(10)}) == 10
 
 
-def test_a_row_of_a_class_is_drawn_as_often_as_any_other() -> None:
+def test_shots_draw_rows_of_a_class_equally_often() -> None:
     y = np.zeros(20, np.int64)
     counts = np.bincount(np.concatenate([sample_shots(y, None, 5, seed) for seed in range(2000)]), minlength=20)
     assert counts.sum() == 10_000
     assert np.abs(counts - 500).max() < 5 * np.sqrt(2000 * 0.25 * 0.75)  # five standard deviations of a binomial
 
 
-def test_a_class_is_drawn_alike_whatever_the_other_classes_are() -> None:
+def test_shots_of_a_class_do_not_depend_on_other_classes() -> None:
     y = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     other = np.array([0, 0, 0, 0, 2, 3, 1, 1])
     first, second = (sample_shots(one, None, 2, seed=3) for one in (y, other))
@@ -59,7 +59,7 @@ def test_a_class_is_drawn_alike_whatever_the_other_classes_are() -> None:
 
 
 @pytest.mark.parametrize("shots", [1, 3, 8, 50])
-def test_with_several_labels_a_row_counts_for_all_and_those_of_none_are_the_negatives(shots: int) -> None:
+def test_multilabel_shots_count_for_every_label(shots: int) -> None:
     drawn = sample_shots(LABELS, None, shots, seed=1)
     there, taken = LABELS.sum(axis=0), LABELS[drawn].sum(axis=0)
     assert (taken >= np.minimum(shots, there)).all()
@@ -69,13 +69,13 @@ def test_with_several_labels_a_row_counts_for_all_and_those_of_none_are_the_nega
     assert len(drawn) <= shots * (LABELS.shape[1] + 1)
 
 
-def test_labels_of_one_class_each_are_drawn_as_classes() -> None:
+def test_multilabel_shots_of_single_labels_equal_classes() -> None:
     for seed in range(5):
         one_hot = np.eye(5, dtype=np.int64)[Y]
         np.testing.assert_array_equal(sample_shots(one_hot, GROUPS, 4, seed), sample_shots(Y, GROUPS, 4, seed))
 
 
-def test_a_class_that_is_not_there_and_no_rows_at_all() -> None:
+def test_shots_of_absent_class_or_no_rows_are_empty() -> None:
     assert sample_shots(np.array([0, 2, 2]), None, 1, 0).tolist()[0] == 0
     assert len(sample_shots(np.array([], np.int64), None, 4, 0)) == 0
 
@@ -91,7 +91,7 @@ def test_a_class_that_is_not_there_and_no_rows_at_all() -> None:
         (Y[None, None], None, 1, 0, "shape"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(
+def test_invalid_arguments_are_refused(
     y: NDArray[np.int64], groups: NDArray[np.int64] | None, shots: int, seed: int, message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):

@@ -1,4 +1,4 @@
-"""The store's part (hashes of files) is met in test_probe.py; here are the vectors."""
+"""The store's part (hashes of files) is met in test_probe_command_prints_scores.py; here are the vectors."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ def nearness(x: np.ndarray, threshold: float = 0.99) -> Nearness:
     return Nearness(unit(x), scaled, np.arange(len(x)), threshold)
 
 
-def test_copies_are_found_by_kind_and_the_nearest_is_named() -> None:
+def test_duplicates_across_split_are_counted_by_kind_and_named() -> None:
     random = np.random.default_rng(0)
     x = random.standard_normal((60, 64)).astype(np.float32)
     x[4] = x[0]  # the same bits
@@ -25,7 +25,7 @@ def test_copies_are_found_by_kind_and_the_nearest_is_named() -> None:
     assert list(pairs_between(np.arange(4), np.empty(0, np.int64), files, bits, nearness(x))) == []
 
 
-def test_vectors_that_all_point_one_way_are_not_all_duplicates() -> None:
+def test_vectors_with_common_direction_are_not_duplicates() -> None:
     """Mean-pooled frames of transformers have a mean cosine of 0.97: the raw cosine alone would name every row."""
     random = np.random.default_rng(0)
     x = (10 + random.standard_normal((60, 64))).astype(np.float32)
@@ -36,7 +36,7 @@ def test_vectors_that_all_point_one_way_are_not_all_duplicates() -> None:
     assert [(i, j) for i, j, *_ in pairs_between(each[:30], each[30:], each, each, near)] == [(3, 40)]
 
 
-def test_a_sound_that_is_there_twenty_times_is_still_a_duplicate() -> None:
+def test_sound_repeated_twenty_times_is_a_duplicate() -> None:
     random = np.random.default_rng(0)
     x = random.standard_normal((100, 64)).astype(np.float32)
     x[:20] = x[0] + 0.01 * random.standard_normal((20, 64)).astype(np.float32)

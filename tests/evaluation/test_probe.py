@@ -6,7 +6,7 @@ from embedx.errors import UsageError
 from tests.helpers.collections import DIM, Make, clusters
 
 
-def test_what_can_be_told_apart_is_and_noise_is_at_chance(make: Make) -> None:
+def test_probe_of_separable_classes_is_perfect_and_noise_is_at_chance(make: Make) -> None:
     x, labels = clusters(200, 4, spread=0.3)
     report = make(x, labels).probe()
     assert report.accuracy == report.neighbour == report.balanced_accuracy == 1.0
@@ -29,7 +29,7 @@ def leaky() -> tuple[np.ndarray, list[str | None], list[str]]:
     return x, [labels[i] for i in of], [f"/{i}.wav" for i in of]
 
 
-def test_windows_of_one_recording_are_never_on_both_sides(make: Make) -> None:
+def test_windows_of_one_recording_stay_on_one_side(make: Make) -> None:
     x, labels, paths = leaky()
     report = make(x, labels, paths).probe()
     assert report.split == "recording, stratified"
@@ -37,7 +37,7 @@ def test_windows_of_one_recording_are_never_on_both_sides(make: Make) -> None:
     assert report.neighbour < 0.75
 
 
-def test_groups_are_never_on_both_sides(make: Make) -> None:
+def test_rows_of_one_group_stay_on_one_side(make: Make) -> None:
     x, labels, paths = leaky()
     by_column = make(x, labels, speaker=paths).probe(group="speaker")
     by_default = make(x, labels, group=paths).probe()
@@ -45,7 +45,7 @@ def test_groups_are_never_on_both_sides(make: Make) -> None:
     assert "'group'" in by_default.split
 
 
-def test_folds_that_split_a_recording_or_a_group_are_refused(make: Make) -> None:
+def test_folds_that_split_recording_or_group_are_refused(make: Make) -> None:
     x, labels, paths = leaky()
     folds: list[object] = [i % 5 for i in range(200)]
     with pytest.raises(UsageError, match="both sides"):
@@ -54,7 +54,7 @@ def test_folds_that_split_a_recording_or_a_group_are_refused(make: Make) -> None
         make(x, labels, group=paths, part=folds).probe(folds="part")
 
 
-def test_official_folds_are_taken_and_equal_scikit_learn_by_hand(make: Make) -> None:
+def test_official_folds_are_used_and_equal_scikit_learn(make: Make) -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -71,7 +71,7 @@ def test_official_folds_are_taken_and_equal_scikit_learn_by_hand(make: Make) -> 
         assert fold.rows == test.sum()
 
 
-def test_rows_without_a_label_are_left_out_and_counted(make: Make) -> None:
+def test_rows_without_label_are_left_out_and_counted(make: Make) -> None:
     x, labels = clusters(60, 2, spread=0.1)
     labels[:7] = [None] * 7
     report = make(x, labels).probe()
@@ -79,14 +79,14 @@ def test_rows_without_a_label_are_left_out_and_counted(make: Make) -> None:
     assert "7 rows without a label" in str(report)
 
 
-def test_metadata_columns_and_filters(make: Make) -> None:
+def test_probe_by_metadata_column_and_filter_works(make: Make) -> None:
     x, labels = clusters(120, 3, spread=0.1)
     collection = make(x, [None] * 120, kind=list(labels), n=list(range(120)))
     report = collection.probe("kind", where="n < 90 AND kind <> 'c2'")
     assert (report.rows, report.classes) == (60, 2)
 
 
-def test_what_cannot_be_probed_says_why(make: Make) -> None:
+def test_probe_of_unusable_data_is_refused(make: Make) -> None:
     x, labels = clusters(20, 2, spread=0.1)
     cases: list[tuple[embedx.Collection, dict[str, object], str]] = [
         (make(x, [None] * 20), {}, "No row has a 'label'"),
@@ -104,7 +104,7 @@ def test_what_cannot_be_probed_says_why(make: Make) -> None:
             collection.probe(**options)  # type: ignore[arg-type]
 
 
-def test_a_leaky_split_is_by_request_scores_too_well_and_says_so(make: Make) -> None:
+def test_leaky_split_on_request_scores_too_high_and_warns(make: Make) -> None:
     x, labels, paths = leaky()
     collection = make(x, labels, paths)
     report = collection.probe(leaky=True)
@@ -113,7 +113,7 @@ def test_a_leaky_split_is_by_request_scores_too_well_and_says_so(make: Make) -> 
     assert "LEAKY" in str(report)
 
 
-def test_accuracy_of_an_unbalanced_set_where_nothing_can_be_learned_is_put_in_its_place(make: Make) -> None:
+def test_unbalanced_noise_is_not_better_than_majority(make: Make) -> None:
     noise = np.random.default_rng(1).standard_normal((400, DIM)).astype(np.float32)
     report = make(noise, ["c0" if i % 9 < 7 else "c1" for i in range(400)]).probe()
     assert report.accuracy > 0.7  # it looks like something
@@ -123,7 +123,7 @@ def test_accuracy_of_an_unbalanced_set_where_nothing_can_be_learned_is_put_in_it
     assert f"stands beside {report.majority:.4f} for the majority class" in str(report)
 
 
-def test_duplicates_across_the_split_and_across_classes_are_counted_and_named(make: Make) -> None:
+def test_duplicates_across_split_and_classes_are_counted_and_named(make: Make) -> None:
     x, labels = clusters(100, 2, spread=1.0)
     x[50], labels[50] = x[0], "c1"  # the same sound as row 1, under another label and in another fold
     x[61], labels[61] = x[11] + 1e-3, labels[11]
@@ -137,7 +137,7 @@ def test_duplicates_across_the_split_and_across_classes_are_counted_and_named(ma
     assert make(*clusters(100, 2, spread=1.0)).probe().overlap.rows == 0
 
 
-def test_the_official_test_part_is_scored_and_only_that(make: Make) -> None:
+def test_official_test_part_alone_is_scored(make: Make) -> None:
     x, labels = clusters(200, 4, spread=1.0)
     parts = ["train"] * 120 + ["validation"] * 40 + ["test"] * 40
     report = make(x, labels, stage=list(parts)).probe(split="stage")
@@ -147,7 +147,7 @@ def test_the_official_test_part_is_scored_and_only_that(make: Make) -> None:
     assert report.retrieval["queries"].value == 40
 
 
-def test_several_labels_a_row(make: Make) -> None:
+def test_probe_of_multilabel_rows_works(make: Make) -> None:
     random = np.random.default_rng(0)
     y = random.random((300, 3)) < 0.4
     x = np.concatenate([3 * y + 0.5 * random.standard_normal((300, 3)), random.standard_normal((300, DIM - 3))], axis=1)
@@ -161,7 +161,7 @@ def test_several_labels_a_row(make: Make) -> None:
     assert by_columns.metrics.figures["macro_auc"] == report.metrics.figures["macro_auc"]
 
 
-def test_one_class_against_rows_without_a_label(make: Make) -> None:
+def test_probe_of_one_class_against_unlabelled_rows_works(make: Make) -> None:
     x, labels = clusters(200, 4, spread=0.5)
     labels = [label if label == "c0" else None for label in labels]
     collection = make(x, labels)
@@ -171,14 +171,14 @@ def test_one_class_against_rows_without_a_label(make: Make) -> None:
 
 
 @pytest.mark.parametrize("kind", ["knn", "prototype", "mlp"])
-def test_other_heads_are_probed_by_the_same_rows(make: Make, kind: str) -> None:
+def test_probe_with_other_head_uses_same_rows(make: Make, kind: str) -> None:
     x, labels = clusters(120, 3, spread=0.3)
     report = make(x, labels).probe(kind=kind)
     assert report.kind == kind
     assert report.accuracy > 0.95
 
 
-def test_a_sweep_probes_every_view_as_a_probe_does(made_of_layers: embedx.Collection) -> None:
+def test_sweep_of_views_equals_probe_of_each(made_of_layers: embedx.Collection) -> None:
     scores = made_of_layers.sweep(group="source", view=["L0.*", "L3.mean"])
     assert [one.view for one in scores] == ["L0.mean", "L0.max", "L3.mean"]
     for one in scores:

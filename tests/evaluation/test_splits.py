@@ -22,7 +22,7 @@ def split(rows: list[Row], **options: object) -> tuple[Splits, Targets]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5), st.sampled_from("abc")), min_size=8, max_size=60))
-def test_made_folds_test_every_row_once_and_split_nothing(spec: list[tuple[int, int, str]]) -> None:
+def test_generated_folds_test_every_row_once_and_split_no_group(spec: list[tuple[int, int, str]]) -> None:
     rows = [row(i, f"/{path}.wav", label, group=str(group)) for i, (path, group, label) in enumerate(spec)]
     try:
         splits, _ = split(rows)
@@ -37,14 +37,14 @@ def test_made_folds_test_every_row_once_and_split_nothing(spec: list[tuple[int, 
             assert not {getattr(rows[i], name) for i in part.train} & {getattr(rows[i], name) for i in part.test}
 
 
-def test_classes_are_spread_over_made_folds() -> None:
+def test_generated_folds_spread_classes() -> None:
     rows = [row(i, f"/{i}.wav", "rare" if i % 10 == 0 else "common") for i in range(100)]
     splits, _ = split(rows)
     for part in splits.parts:
         assert Counter(rows[i].label for i in part.test) == {"common": 18, "rare": 2}
 
 
-def test_a_fold_column_is_taken_by_itself_and_rows_outside_are_counted() -> None:
+def test_fold_column_is_used_and_rows_outside_are_counted() -> None:
     rows = [row(i, f"/{i}.wav", "ab"[i % 2], fold=str(i % 12 // 2)) for i in range(48)]
     splits, _ = split(rows)
     assert [part.name for part in splits.parts] == ["0", "1", "2", "3", "4", "5"]
@@ -56,7 +56,7 @@ def test_a_fold_column_is_taken_by_itself_and_rows_outside_are_counted() -> None
     assert split(rows)[0].how == "recording, stratified"  # not every row has a fold, so it is not the data set's
 
 
-def test_a_split_column_gives_train_validation_and_test() -> None:
+def test_split_column_gives_train_validation_and_test() -> None:
     names = ["train", "Train", "valid", "test", "TESTING", "train"]
     rows = [row(i, f"/{i}.wav", "ab"[i % 2], split=name) for i, name in enumerate(names)]
     splits, _ = split(rows)
@@ -65,7 +65,7 @@ def test_a_split_column_gives_train_validation_and_test() -> None:
     assert splits.tested_in().tolist() == ["", "", "", "test", "test", ""]
 
 
-def test_what_belongs_together_is_refused_on_both_sides() -> None:
+def test_group_on_both_sides_is_refused() -> None:
     rows = [row(i, f"/{i // 2}.wav", "ab"[i // 2 % 2], fold=str(i % 3)) for i in range(12)]
     with pytest.raises(UsageError, match=r"on both sides \(0, 1\): /0.wav"):
         split(rows)
@@ -74,7 +74,7 @@ def test_what_belongs_together_is_refused_on_both_sides() -> None:
         split(rows, split="split")
 
 
-def test_leaky_is_by_request_and_said() -> None:
+def test_leaky_split_on_request_is_marked() -> None:
     rows = [row(i, f"/{i // 5}.wav", "ab"[i // 5 % 2]) for i in range(40)]
     assert not split(rows)[0].leaky
     splits, _ = split(rows, leaky=True)
@@ -93,17 +93,17 @@ def test_leaky_is_by_request_and_said() -> None:
         ({"split": "half"}, "must name rows to train and rows to test"),
     ],
 )
-def test_wrong_splits_say_why(options: dict[str, object], message: str) -> None:
+def test_invalid_split_is_refused(options: dict[str, object], message: str) -> None:
     rows = [row(i, f"/{i}.wav", "ab"[i % 2], fold=str(i % 2), site="x", half="train") for i in range(8)]
     with pytest.raises(UsageError, match=message):
         split(rows, **options)
 
 
-def test_a_part_outside_of_which_nothing_can_be_learned_is_refused() -> None:
+def test_test_part_without_training_rows_is_refused() -> None:
     rows = [row(i, f"/{i}.wav", "ab"[i % 2], fold=str(i % 2)) for i in range(8)]
     with pytest.raises(UsageError, match="fewer than two classes"):
         split(rows)
 
 
-def test_groups_that_share_a_recording_stay_together() -> None:
+def test_groups_sharing_a_recording_stay_together() -> None:
     assert len(set(never_split(["a", "a", "b", "b", "c"], ["1", "2", "2", "3", "4"]).tolist())) == 2

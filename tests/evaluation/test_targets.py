@@ -13,7 +13,7 @@ def rows(labels: list[str | None], **columns: list[object]) -> list[Row]:
     ]
 
 
-def test_one_class_a_row_in_natural_order_and_the_unlabelled_left_out() -> None:
+def test_classes_are_in_natural_order_and_unlabelled_rows_left_out() -> None:
     targets = read_targets(rows(["10", "9", None, "dog", "9"]), "label")
     assert targets.classes == ("9", "10", "dog")
     assert targets.y.tolist() == [1, 0, 2, 0]
@@ -21,7 +21,7 @@ def test_one_class_a_row_in_natural_order_and_the_unlabelled_left_out() -> None:
     assert (targets.unlabelled, targets.weak, targets.multilabel) == (1, 0, False)
 
 
-def test_a_separator_makes_several_labels() -> None:
+def test_label_separator_gives_several_labels() -> None:
     targets = read_targets(rows(["dog; rain", "rain", ";", None, "cat;dog;"]), "label", separator=";")
     assert targets.classes == ("cat", "dog", "rain")
     assert targets.y.tolist() == [[0, 1, 1], [0, 0, 1], [0, 0, 0], [1, 1, 0]]
@@ -29,7 +29,7 @@ def test_a_separator_makes_several_labels() -> None:
     assert targets.multilabel
 
 
-def test_columns_of_yes_and_no_make_several_labels() -> None:
+def test_yes_no_columns_give_several_labels() -> None:
     cells: dict[str, list[object]] = {"owl": ["1", "no", None, True], "fox": [0, "Yes", None, None]}
     targets = read_targets(rows([None] * 4, **cells), ["owl", "fox"])
     assert targets.classes == ("owl", "fox")
@@ -37,14 +37,14 @@ def test_columns_of_yes_and_no_make_several_labels() -> None:
     assert targets.kept.tolist() == [0, 1, 3]
 
 
-def test_weak_negatives_are_rows_of_no_class_with_less_weight() -> None:
+def test_unlabelled_rows_are_weak_negatives_with_less_weight() -> None:
     targets = read_targets(rows(["owl", None, "owl", None]), "label", weak_negatives=0.25)
     assert targets.y.tolist() == [[1], [0], [1], [0]]
     assert targets.weights.tolist() == [1, 0.25, 1, 0.25]
     assert (targets.weak, targets.unlabelled) == (2, 0)
 
 
-def test_the_rarest_label_decides_where_a_row_is_spread() -> None:
+def test_rarest_label_decides_the_fold_of_a_row() -> None:
     targets = read_targets(rows(["a;b", "a", "a", ";", "a;b;c"]), "label", separator=";")
     assert targets.strata().tolist() == [1, 0, 0, 3, 2]
     assert np.array_equal(read_targets(rows(["x", "y"]), "label").strata(), [0, 1])
@@ -60,11 +60,13 @@ def test_the_rarest_label_decides_where_a_row_is_spread() -> None:
         (["a", "b"], {"separator": ""}, "separator"),
     ],
 )
-def test_what_cannot_be_learned_says_why(labels: list[str | None], options: dict[str, object], message: str) -> None:
+def test_targets_that_cannot_be_learned_are_refused(
+    labels: list[str | None], options: dict[str, object], message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
         read_targets(rows(labels), "label", **options)  # type: ignore[arg-type]
 
 
-def test_a_cell_that_is_neither_yes_nor_no_is_named_with_its_row() -> None:
+def test_cell_that_is_neither_yes_nor_no_is_named_with_its_row() -> None:
     with pytest.raises(UsageError, match=r"'owl' says 'maybe' of row 2"):
         read_targets(rows([None, None], owl=["1", "maybe"], fox=["0", "1"]), ["owl", "fox"])

@@ -71,7 +71,7 @@ def random_yamnet(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_runs_and_keeps_the_front_end_exact(extractor: Extractor, dtype: torch.dtype) -> None:
+def test_half_precision_runs_with_exact_front_end(extractor: Extractor, dtype: torch.dtype) -> None:
     clips = clips_for(extractor)[:3]
     exact = run(extractor, clips)
     with torch.autocast("cpu", dtype):
@@ -90,7 +90,7 @@ def test_half_precision_runs_and_keeps_the_front_end_exact(extractor: Extractor,
 
 @pytest.mark.filterwarnings("ignore:Support for mismatched")  # transformers' WavLM, run by hand
 @pytest.mark.parametrize("name", SPEECH)
-def test_every_layer_equals_transformers_run_by_hand_on_one_clip(name: str, checkpoint: Checkpoint) -> None:
+def test_every_layer_equals_transformers_on_one_clip(name: str, checkpoint: Checkpoint) -> None:
     from transformers import AutoFeatureExtractor, AutoModel
 
     folder = checkpoint(name)
@@ -126,7 +126,7 @@ def by_hand(folder: Path, clip: Tensor, rate: int = 16_000) -> Any:
 
 
 @pytest.mark.parametrize("name", ["wav2vec2-bert", "whisper"])
-def test_valid_frames_equal_transformers_run_by_hand(name: str, checkpoint: Checkpoint) -> None:
+def test_valid_frames_equal_transformers(name: str, checkpoint: Checkpoint) -> None:
     extractor = extractors.load(str(checkpoint(name)))
     found = run(extractor, CLIPS)
     for i, clip in enumerate(CLIPS):
@@ -138,7 +138,7 @@ def test_valid_frames_equal_transformers_run_by_hand(name: str, checkpoint: Chec
             torch.testing.assert_close(found[layer][i], expected[: len(found[layer][i])], atol=EXACT, rtol=0)
 
 
-def test_tokens_of_ast_equal_transformers_run_by_hand(checkpoint: Checkpoint) -> None:
+def test_ast_tokens_equal_transformers(checkpoint: Checkpoint) -> None:
     extractor = extractors.load(str(checkpoint("ast")))
     clips = [*CLIPS, torch.rand(extractor.max_samples or 0) - 0.5]
     found = run(extractor, clips)
@@ -153,7 +153,7 @@ def test_tokens_of_ast_equal_transformers_run_by_hand(checkpoint: Checkpoint) ->
     assert len(found[0][1]) == 12  # 23 mel frames hold one column of patches
 
 
-def test_clap_equals_transformers_run_by_hand(checkpoint: Checkpoint) -> None:
+def test_clap_equals_transformers(checkpoint: Checkpoint) -> None:
     extractor = extractors.load(str(checkpoint("clap")))
     assert (extractor.sample_rate, extractor.max_samples) == (48_000, 480_000)
     found = run(extractor, CLIPS)[0]
@@ -163,14 +163,14 @@ def test_clap_equals_transformers_run_by_hand(checkpoint: Checkpoint) -> None:
         )
 
 
-def test_a_spectrogram_model_without_a_front_end_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_spectrogram_model_without_front_end_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
     shutil.copytree(checkpoint("whisper"), tmp_path / "w")
     (tmp_path / "w/preprocessor_config.json").unlink()
     with pytest.raises(ModelError, match=r"no preprocessor_config\.json"):
         extractors.load(str(tmp_path / "w"))
 
 
-def test_a_pickle_is_read_where_it_is_allowed(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_checkpoint_pickle_is_read_only_if_allowed(checkpoint: Checkpoint, tmp_path: Path) -> None:
     folder = tmp_path / "pickle"
     shutil.copytree(checkpoint("hubert"), folder)
     make_pickle(folder)
@@ -180,7 +180,7 @@ def test_a_pickle_is_read_where_it_is_allowed(checkpoint: Checkpoint, tmp_path: 
     assert allowed.weights == extractors.load(str(checkpoint("hubert"))).weights
 
 
-def test_weights_hash_follows_the_numbers_and_not_the_place(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_weights_hash_depends_on_numbers_and_not_on_path(checkpoint: Checkpoint, tmp_path: Path) -> None:
     folder = checkpoint("hubert")
     first = extractors.load(str(folder)).weights
     moved = tmp_path / "moved"
@@ -205,7 +205,7 @@ def test_weights_hash_follows_the_numbers_and_not_the_place(checkpoint: Checkpoi
         ("whisper", "WhisperForConditionalGeneration"),
     ],
 )
-def test_a_fine_tuned_checkpoint_is_loaded_as_its_encoder(
+def test_fine_tuned_checkpoint_is_loaded_as_its_encoder(
     name: str, kind: str, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     import transformers
@@ -225,7 +225,7 @@ def test_a_fine_tuned_checkpoint_is_loaded_as_its_encoder(
         torch.testing.assert_close(found[layer][0], plain[layer][0])
 
 
-def test_clap_puts_text_beside_sound(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_clap_embeds_text_in_audio_space(checkpoint: Checkpoint, tmp_path: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -241,7 +241,7 @@ def test_clap_puts_text_beside_sound(checkpoint: Checkpoint, tmp_path: Path) -> 
     torch.testing.assert_close(texts[:1], alone, atol=EXACT, rtol=0)
 
 
-def test_a_checkpoint_without_a_front_end_is_normalised_and_says_so(
+def test_checkpoint_without_front_end_is_normalised_with_warning(
     checkpoint: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "bare"
@@ -254,7 +254,7 @@ def test_a_checkpoint_without_a_front_end_is_normalised_and_says_so(
 # -- mfcc and melspec-resnet18 -------------------------------------------------------------------------------------
 
 
-def test_mfcc_is_the_cosine_transform_of_the_log_mel_and_its_slope() -> None:
+def test_mfcc_is_cosine_transform_of_log_mel_and_its_slope() -> None:
     clip = clips_for(extractors.load("mfcc"))[3]
     (found,) = run(extractors.load("mfcc"), [clip])[0]
     cepstrum = scipy.fft.dct(LogMel(0.01)(clip[None])[0].double().numpy(), type=2, norm="ortho")[:, :20]
@@ -263,18 +263,18 @@ def test_mfcc_is_the_cosine_transform_of_the_log_mel_and_its_slope() -> None:
     np.testing.assert_allclose(found[:, 20:], slopes, atol=1e-4)
 
 
-def test_mfcc_of_a_steady_tone_has_no_slope() -> None:
+def test_mfcc_of_steady_tone_has_no_slope() -> None:
     tone = torch.sin(2 * torch.pi * 1000 * torch.arange(16_000, dtype=torch.float64) / 16_000).float()
     assert run(extractors.load("mfcc"), [tone])[0][0][:, 20:].abs().max() < 1e-4
 
 
-def test_without_torchvision_melspec_resnet18_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_melspec_resnet18_without_torchvision_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision.models", None)
     with pytest.raises(ModelError, match="pip install torchvision"):
         extractors.load("melspec-resnet18")
 
 
-def test_melspec_resnet18_is_torchvision_on_the_picture_of_a_patch(tmp_path: Path) -> None:
+def test_melspec_resnet18_equals_torchvision_on_patch_image(tmp_path: Path) -> None:
     path = random_resnet18(tmp_path)
     from torchvision.models import resnet18
 
@@ -300,7 +300,9 @@ def test_melspec_resnet18_refuses_other_weights(tmp_path: Path) -> None:
         extractors.load(f"melspec-resnet18:{tmp_path / 'nowhere.safetensors'}")
 
 
-def test_melspec_resnet18_without_a_network_names_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_melspec_resnet18_without_network_names_local_alternative(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("torchvision", reason="needs torchvision, which is optional")
 
     def fail(*_: object, **__: object) -> None:
@@ -355,7 +357,7 @@ BREAKAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("message", BREAKAGES)
-def test_a_broken_checkpoint_says_what_is_wrong(checkpoint: Checkpoint, tmp_path: Path, message: str) -> None:
+def test_broken_checkpoint_is_refused_with_reason(checkpoint: Checkpoint, tmp_path: Path, message: str) -> None:
     folder = tmp_path / "broken"
     shutil.copytree(checkpoint("hubert"), folder)
     BREAKAGES[message](folder)
@@ -374,7 +376,7 @@ def test_a_broken_checkpoint_says_what_is_wrong(checkpoint: Checkpoint, tmp_path
         ("someone/model-that-is-not-there", "no network.*--model FOLDER"),
     ],
 )
-def test_an_unknown_model_says_what_can_be_done(name: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_model_is_refused_with_suggestions(name: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.delenv("EMBEDX_YAMNET_WEIGHTS", raising=False)
     with pytest.raises(ModelError, match=message):
@@ -398,7 +400,7 @@ def test_yamnet_refuses_other_weights(tmp_path: Path) -> None:
 # -- golden values of an independent implementation ----------------------------------------------------------------
 
 
-def test_front_end_of_a_sine() -> None:
+def test_front_end_of_sine_peaks_at_its_band() -> None:
     """The figures of VGGish's published front end for 3 s of 1 kHz, from an independent float64 implementation."""
     sine = torch.sin(2 * torch.pi * 1000 * torch.arange(48_000, dtype=torch.float64) / 16_000).float()
     found = patches(LogMel(0.01)(sine[None]), hop=96)[0]
@@ -440,13 +442,13 @@ def test_yamnet_equals_the_reference(shared: Path) -> None:
     np.testing.assert_allclose([extractor.scores(one).mean(dim=0) for one in found], golden["mean_scores"], atol=1e-4)
 
 
-def test_patches_are_counted_as_they_are_cut() -> None:
+def test_patch_count_equals_patches_cut() -> None:
     for n in (15_600, 15_759, 23_279, 23_280, 80_016, 160_000):
         cut = patches(LogMel(0.01)(torch.zeros(1, n)), hop=48)
         assert count_patches(torch.tensor([n]), 48).item() == cut.shape[1]
 
 
-def test_importing_extractors_loads_no_torch() -> None:
+def test_import_of_extractors_loads_no_torch() -> None:
     import subprocess
 
     code = "import sys, embedx.extractors.catalogue; print('torch' in sys.modules, 'transformers' in sys.modules)"

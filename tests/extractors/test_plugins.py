@@ -28,7 +28,7 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     sys.modules.pop("levels", None)
 
 
-def test_the_worked_example_conforms(example: str) -> None:
+def test_documented_example_conforms(example: str) -> None:
     extractor = extractors.load(example)
     clips = clips_for(extractor)
     together, alone = run(extractor, clips, pad=999, rubbish=0.3)[0], [run(extractor, [clip])[0][0] for clip in clips]
@@ -36,7 +36,7 @@ def test_the_worked_example_conforms(example: str) -> None:
         torch.testing.assert_close(a, b, atol=EXACT, rtol=0)
 
 
-def test_its_code_runs_only_where_it_is_named(example: str, manifest: Path, tmp_path: Path) -> None:
+def test_plugin_code_runs_only_if_named(example: str, manifest: Path, tmp_path: Path) -> None:
     with embedx.extract(manifest, model=example, out=tmp_path / "c") as collection:
         query = collection.rows()["path"].iloc[0]
         assert collection.search(query, k=1)[0].score == pytest.approx(1, abs=1e-5)
@@ -49,7 +49,7 @@ def test_its_code_runs_only_where_it_is_named(example: str, manifest: Path, tmp_
         assert collection.search(query, k=1)[0].score == pytest.approx(1, abs=1e-5)
 
 
-def test_an_entry_point_is_a_name(example: str, tmp_path: Path) -> None:
+def test_entry_point_name_loads_plugin(example: str, tmp_path: Path) -> None:
     package = tmp_path / "levels-1.dist-info"
     package.mkdir()
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: levels\nVersion: 1\n")
@@ -83,7 +83,7 @@ def make_hear_module(name: str) -> types.ModuleType:
     return module
 
 
-def test_a_hear_module_is_an_extractor(monkeypatch: pytest.MonkeyPatch, manifest: Path, tmp_path: Path) -> None:
+def test_hear_module_is_an_extractor(monkeypatch: pytest.MonkeyPatch, manifest: Path, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "somebodys_hear", make_hear_module("somebodys_hear"))
     extractor = extractors.load("hear:somebodys_hear")
     assert (extractor.sample_rate, extractor.dim) == (16_000, 4)
@@ -107,7 +107,7 @@ def test_a_hear_module_is_an_extractor(monkeypatch: pytest.MonkeyPatch, manifest
         ("levels:Broken", "ZeroDivisionError"),
     ],
 )
-def test_code_from_outside_that_does_not_work_is_named(example: str, name: str, message: str) -> None:
+def test_plugin_that_does_not_work_is_named(example: str, name: str, message: str) -> None:
     with open("levels.py", "a", encoding="utf-8") as file:
         file.write("\n\ndef Broken():\n    1 / 0\n")
     with pytest.raises(ModelError, match=message):

@@ -102,7 +102,7 @@ class TestBundles(ConformanceTests):
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_every_layer_equals_torchaudio_run_by_hand_on_one_clip(name: str, weights: Callable[[str], Path]) -> None:
+def test_every_layer_equals_torchaudio_on_one_clip(name: str, weights: Callable[[str], Path]) -> None:
     extractor, model = extractors.load(f"{name}@{weights(name)}", backend="reference"), library(name)
     clips = [torch.rand(n) - 0.4 for n in (2_240, 400, 16_000, 80_001, 719)]
     found = run(extractor, clips, pad=1_000, rubbish=float("nan") if TINY[name][2] else 100.0)
@@ -120,7 +120,7 @@ def test_every_layer_equals_torchaudio_run_by_hand_on_one_clip(name: str, weight
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2", "wav2vec2-large", "hubert", "wavlm"])
-def test_layers_are_numbered_as_by_transformers(kind: str, checkpoint: Checkpoint) -> None:
+def test_layer_numbers_equal_transformers(kind: str, checkpoint: Checkpoint) -> None:
     """The same numbers carried from a checkpoint of transformers to torchaudio give the same frames, layer by layer."""
     from torchaudio.models.wav2vec2.utils import import_huggingface_model
     from transformers import AutoModel
@@ -138,7 +138,7 @@ def test_layers_are_numbered_as_by_transformers(kind: str, checkpoint: Checkpoin
 
 
 @pytest.mark.parametrize("name", ["HUBERT_TINY_WIDE", "WAVLM_TINY_WIDE"])  # the others are too narrow for 8 bits
-def test_half_precision_is_near_and_independent_of_the_batch(name: str, weights: Callable[[str], Path]) -> None:
+def test_half_precision_is_near_and_does_not_depend_on_batch(name: str, weights: Callable[[str], Path]) -> None:
     extractor = extractors.load(f"{name}@{weights(name)}")
     clips = [torch.rand(n) - 0.4 for n in (16_000, 5_000, 400)]
     exact = run(extractor, clips)
@@ -154,7 +154,7 @@ def test_half_precision_is_near_and_independent_of_the_batch(name: str, weights:
 # -- names ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_bundle_is_known_by_its_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bundle_is_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert extractors.resolve("HUBERT_BASE") == ("torchaudio", "HUBERT_BASE")
     assert extractors.resolve("torchaudio:WAVLM_LARGE") == ("torchaudio", "WAVLM_LARGE")
@@ -175,12 +175,12 @@ def test_a_bundle_is_known_by_its_name_alone(tmp_path: Path, monkeypatch: pytest
         ("torchaudio:MMS_FA", "Near names"),
     ],
 )
-def test_an_unknown_bundle_lists_near_names(name: str, near: str) -> None:
+def test_unknown_bundle_is_refused_with_near_names(name: str, near: str) -> None:
     with pytest.raises(ModelError, match=f"no speech bundle .*{near}"):
         extractors.load(name)
 
 
-def test_a_torchaudio_of_another_build_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incompatible_torchaudio_is_a_readable_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchaudio", None)  # what Python does with it then: ImportError
     with pytest.raises(ModelError, match=r"torchaudio does not load beside torch 2\..*hub id"):
         extractors.load("HUBERT_BASE")
@@ -203,7 +203,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("proxy", ["", "http://127.0.0.1:9"])
-def test_without_a_network_the_local_way_is_named(
+def test_bundle_without_network_names_local_alternative(
     cache: Path, proxy: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for variable in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
@@ -216,18 +216,18 @@ def test_without_a_network_the_local_way_is_named(
 
 
 @pytest.mark.parametrize("name", ["HUBERT_TINY", "WAV2VEC2_ASR_TINY"])
-def test_a_cached_bundle_needs_no_network(cache: Path, name: str, weights: Callable[[str], Path]) -> None:
+def test_cached_bundle_needs_no_network(cache: Path, name: str, weights: Callable[[str], Path]) -> None:
     torch.save(library(name).state_dict(), cache / f"{name}.pth")
     assert extractors.load(name).weights == extractors.load(f"{name}@{weights(name)}").weights
 
 
-def test_a_broken_file_in_the_cache_is_named(cache: Path) -> None:
+def test_broken_file_in_cache_is_named(cache: Path) -> None:
     (cache / "HUBERT_TINY.pth").write_bytes(b"PK half of a file")
     with pytest.raises(ModelError, match=r"HUBERT_TINY\.pth cannot be read.*Delete it"):
         extractors.load("HUBERT_TINY")
 
 
-def test_the_catalogue_looks_where_torch_does(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_catalogue_looks_in_torch_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch_cache() == cache == Path(torch.hub.get_dir(), "checkpoints")
     entries = {one.name: one for one in CATALOGUE if one.source == "torchaudio"}
     for name, entry in entries.items():
@@ -274,14 +274,16 @@ BREAKAGES: dict[str, Callable[[Path, dict[str, Tensor]], object]] = {
 
 
 @pytest.mark.parametrize("message", BREAKAGES)
-def test_a_broken_file_says_what_is_wrong(message: str, weights: Callable[[str], Path], tmp_path: Path) -> None:
+def test_broken_weights_file_is_refused_with_reason(
+    message: str, weights: Callable[[str], Path], tmp_path: Path
+) -> None:
     path = Path(shutil.copy(weights("HUBERT_TINY"), tmp_path))
     BREAKAGES[message](path, load_file(path))
     with pytest.raises(ModelError, match=message):
         extractors.load(f"HUBERT_TINY@{path}")
 
 
-def test_a_pickle_is_read_only_when_allowed_and_never_run(tmp_path: Path) -> None:
+def test_pickle_is_read_only_if_allowed_and_never_executed(tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
             return os.mkdir, (str(tmp_path / "run"),)
@@ -297,9 +299,7 @@ def test_a_pickle_is_read_only_when_allowed_and_never_run(tmp_path: Path) -> Non
     assert not (tmp_path / "run").exists()
 
 
-def test_the_hash_follows_the_numbers_and_neither_the_head_nor_the_names(
-    weights: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_hash_depends_on_encoder_numbers_only(weights: Callable[[str], Path], tmp_path: Path) -> None:
     tensors, path = load_file(weights("HUBERT_TINY")), tmp_path / "other.safetensors"
     first = extractors.load(f"HUBERT_TINY@{weights('HUBERT_TINY')}").weights
     conv = "encoder.transformer.pos_conv_embed.conv."
@@ -315,7 +315,7 @@ def test_the_hash_follows_the_numbers_and_neither_the_head_nor_the_names(
     assert extractors.load(f"HUBERT_TINY@{path}").weights != first
 
 
-def test_a_bundle_of_true_size_loads_from_safetensors_and_from_a_pickle(tmp_path: Path) -> None:
+def test_bundle_of_real_size_loads_from_safetensors_and_pickle(tmp_path: Path) -> None:
     """HUBERT_BASE with random weights, 378 MB a file, both files removed at the end."""
     plain, pickled = tmp_path / "hubert.safetensors", tmp_path / "hubert.pth"
     torch.manual_seed(0)

@@ -53,7 +53,7 @@ def by_hand(logmel: NDArray[np.float32], variables: Variables) -> NDArray[np.flo
     return x
 
 
-def test_embeddings_equal_the_network_in_numpy(embeddings: Tensor, vggish_variables: Variables) -> None:
+def test_embeddings_equal_numpy_network(embeddings: Tensor, vggish_variables: Variables) -> None:
     logmel = LogMel(0.01)(CLIP[None])[0].numpy()
     assert len(embeddings) == 2
     for found, patch in zip(embeddings.numpy(), (logmel[:96], logmel[96:192]), strict=True):
@@ -62,11 +62,11 @@ def test_embeddings_equal_the_network_in_numpy(embeddings: Tensor, vggish_variab
     assert (embeddings[0] - embeddings[1]).abs().max() > 0.01 * embeddings.abs().max()
 
 
-def test_the_network_has_the_published_number_of_parameters(vggish_tensors: Tensors) -> None:
+def test_network_has_published_number_of_parameters(vggish_tensors: Tensors) -> None:
     assert sum(one.numel() for one in VGGish(vggish_tensors).network.parameters()) == 72_141_184
 
 
-def test_variables_of_tensorflow_give_the_same(
+def test_tensorflow_variables_give_equal_embeddings(
     vggish_weights: Path, vggish_variables: Variables, embeddings: Tensor, tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "tf.npz", **vggish_variables)  # type: ignore[arg-type]
@@ -78,7 +78,7 @@ def test_variables_of_tensorflow_give_the_same(
         (tmp_path / name).unlink()
 
 
-def test_a_pickle_is_read_only_with_leave(vggish_tensors: Tensors, embeddings: Tensor, tmp_path: Path) -> None:
+def test_pickle_is_read_only_if_allowed(vggish_tensors: Tensors, embeddings: Tensor, tmp_path: Path) -> None:
     path = tmp_path / "vggish.pth"
     torch.save(vggish_tensors, path)
     with pytest.raises(ModelError, match=r"a pickle can run code.*safetensors.*--allow-pickle"):
@@ -91,7 +91,7 @@ class Rogue:
         return os.mkdir, (os.environ["EMBEDX_ROGUE"],)
 
 
-def test_a_pickle_with_code_runs_nothing_even_with_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pickle_with_code_is_never_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBEDX_ROGUE", str(tmp_path / "ran"))
     torch.save({"features.0.weight": Rogue()}, tmp_path / "vggish.pth")
     with pytest.raises(ModelError, match="cannot be read"):
@@ -102,13 +102,13 @@ def test_a_pickle_with_code_runs_nothing_even_with_leave(tmp_path: Path, monkeyp
 # -- options -------------------------------------------------------------------------------------------------------
 
 
-def test_relu_cuts_what_is_negative(vggish_weights: Path, embeddings: Tensor) -> None:
+def test_relu_option_clips_negative_values(vggish_weights: Path, embeddings: Tensor) -> None:
     assert (embeddings < 0).float().mean() > 0.2
     assert torch.equal(embed(extractors.load(f"vggish:{vggish_weights}?relu")), embeddings.clamp(min=0))
 
 
 @pytest.mark.parametrize("place", ["inside", "npz", "safetensors"])
-def test_pca_whitens_cuts_and_quantises(
+def test_pca_option_whitens_clips_and_quantises(
     vggish_tensors: Tensors, vggish_weights: Path, embeddings: Tensor, tmp_path: Path, place: str
 ) -> None:
     random = np.random.default_rng(3)
@@ -138,12 +138,12 @@ def test_pca_whitens_cuts_and_quantises(
         assert extractors.load(f"vggish:{path}").weights == extractors.load(f"vggish:{vggish_weights}").weights
 
 
-def test_pca_without_its_tensors_says_what_is_needed(vggish_weights: Path) -> None:
+def test_pca_without_its_tensors_is_refused(vggish_weights: Path) -> None:
     with pytest.raises(ModelError, match=r"pca_eigen_vectors \[128, 128\] and pca_means"):
         extractors.load(f"vggish:{vggish_weights}?pca")
 
 
-def test_the_hash_follows_numbers_and_option(vggish_tensors: Tensors, vggish_weights: Path) -> None:
+def test_hash_depends_on_numbers_and_option(vggish_tensors: Tensors, vggish_weights: Path) -> None:
     plain = extractors.load(f"vggish:{vggish_weights}").weights
     assert extractors.load(f"vggish:{vggish_weights}?relu").weights != plain
     changed = vggish_tensors | {"embeddings.4.bias": vggish_tensors["embeddings.4.bias"] + 1e-6}
@@ -151,7 +151,7 @@ def test_the_hash_follows_numbers_and_option(vggish_tensors: Tensors, vggish_wei
     assert VGGish(changed).weights != plain
 
 
-def test_an_unknown_option_names_the_known_ones(vggish_weights: Path) -> None:
+def test_unknown_option_is_refused_with_known_ones(vggish_weights: Path) -> None:
     with pytest.raises(ModelError, match=r"'\?whiten' is no option.*PATH\?relu"):
         extractors.load(f"vggish:{vggish_weights}?whiten")
 
@@ -184,7 +184,7 @@ def test_weights_are_found_by_variable_and_folder(
     assert torch.equal(embed(extractors.load(f"vggish:{vggish_weights.parent}")), embeddings)
 
 
-def test_tensors_that_do_not_fit_are_named(vggish_tensors: Tensors, vggish_variables: Variables) -> None:
+def test_tensors_of_wrong_shape_are_named(vggish_tensors: Tensors, vggish_variables: Variables) -> None:
     variables = {name: torch.from_numpy(array) for name, array in vggish_variables.items()}
     for tensors, bias, weight in (
         (vggish_tensors, "features.6.bias", "embeddings.4.weight"),
@@ -199,7 +199,7 @@ def test_tensors_that_do_not_fit_are_named(vggish_tensors: Tensors, vggish_varia
             arrange(tensors | {weight: tensors[weight].T}, vggish_tensors)
 
 
-def test_what_is_not_vggish_is_refused(vggish_weights: Path, tmp_path: Path) -> None:
+def test_file_that_is_not_vggish_is_refused(vggish_weights: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no weights at .*nowhere"):
         extractors.load(f"vggish:{tmp_path / 'nowhere.safetensors'}?relu")
     save_file({"conv0.weight": torch.zeros(1)}, tmp_path / "yamnet.safetensors")
@@ -222,7 +222,7 @@ def test_what_is_not_vggish_is_refused(vggish_weights: Path, tmp_path: Path) -> 
     reason="needs the released weights of VGGish: set EMBEDX_VGGISH_WEIGHTS",
 )
 @pytest.mark.parametrize("option, mean, std", [("", 0.000657, 0.343), ("?pca", 126.0, 89.3)])
-def test_a_sine_gives_the_figures_of_the_release(option: str, mean: float, std: float) -> None:
+def test_sine_gives_published_values(option: str, mean: float, std: float) -> None:
     """The smoke test of the release: 3 s of 1 kHz. It calls for a relative tolerance of 0.1."""
     sine = torch.sin(2 * torch.pi * 1000 * torch.arange(48_000, dtype=torch.float64) / 16_000).float()
     try:

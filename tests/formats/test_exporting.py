@@ -80,7 +80,7 @@ def facts(collection: embedx.Collection) -> list[tuple[Any, ...]]:
 # -- other tools -----------------------------------------------------------------------------------------------------
 
 
-def test_pandas_reads_the_parquet_file(odd: Path, tmp_path: Path) -> None:
+def test_parquet_export_is_read_by_pandas(odd: Path, tmp_path: Path) -> None:
     with embedx.open(odd) as collection:
         assert collection.export(tmp_path / "x.parquet", view="all") == 5
         frame = pd.read_parquet(tmp_path / "x.parquet")
@@ -96,7 +96,7 @@ def test_pandas_reads_the_parquet_file(odd: Path, tmp_path: Path) -> None:
         assert Recipe.from_json(note.decode()) == collection.recipe
 
 
-def test_datasets_loads_the_folder(odd: Path, tmp_path: Path) -> None:
+def test_datasets_export_is_loaded_by_datasets(odd: Path, tmp_path: Path) -> None:
     with embedx.open(odd) as collection:
         collection.export(tmp_path / "x", format="hf", view="all")
         dataset = datasets.load_from_disk(str(tmp_path / "x"))
@@ -105,7 +105,7 @@ def test_datasets_loads_the_folder(odd: Path, tmp_path: Path) -> None:
         assert dataset.features["L0.mean"].length == 4
 
 
-def test_numpy_and_csv_read_the_folder(odd: Path, tmp_path: Path) -> None:
+def test_numpy_export_is_read_by_numpy_and_csv(odd: Path, tmp_path: Path) -> None:
     with embedx.open(odd) as collection:
         collection.export(tmp_path / "x", format="npy", view="all")
         for view in collection.views:
@@ -118,7 +118,7 @@ def test_numpy_and_csv_read_the_folder(odd: Path, tmp_path: Path) -> None:
     assert [row["text"] for row in rows][3] == 'a,"b"\r\n\tc'
 
 
-def test_faiss_reads_the_index_and_finds_the_same(odd: Path, tmp_path: Path) -> None:
+def test_faiss_export_is_read_by_faiss_with_equal_hits(odd: Path, tmp_path: Path) -> None:
     with embedx.open(odd) as collection:
         collection.export(tmp_path / "x.faiss")
         index = faiss.read_index(str(tmp_path / "x.faiss"))
@@ -132,7 +132,7 @@ def test_faiss_reads_the_index_and_finds_the_same(odd: Path, tmp_path: Path) -> 
         assert [int(row["id"]) for row in csv.DictReader(handle)] == [1, 3, 5, 7, 9]
 
 
-def test_csv_and_jsonl_are_plain_and_harmless_to_spreadsheets(odd: Path, tmp_path: Path) -> None:
+def test_csv_and_jsonl_exports_are_safe_for_spreadsheets(odd: Path, tmp_path: Path) -> None:
     with embedx.open(odd) as collection:
         collection.export(tmp_path / "x.csv")
         collection.export(tmp_path / "x.jsonl", view="all")
@@ -147,7 +147,7 @@ def test_csv_and_jsonl_are_plain_and_harmless_to_spreadsheets(odd: Path, tmp_pat
     assert [line["tags"] for line in lines] == [meta["tags"] for meta in METAS]
 
 
-def test_where_and_view_choose(odd: Path, tmp_path: Path) -> None:
+def test_export_where_and_view_select_rows_and_vectors(odd: Path, tmp_path: Path) -> None:
     with embedx.open(odd) as collection:
         assert collection.export(tmp_path / "x.parquet", view="L0.mean", where="fold > 1") == 3
         ids = collection.rows(where="fold > 1").index.tolist()
@@ -158,7 +158,7 @@ def test_where_and_view_choose(odd: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", OTHERS)
-def test_a_large_collection_is_read_in_pieces(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_of_large_collection_reads_in_chunks(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedx.formats.selection.PIECE_ROWS", 7)
     folder = fill(tmp_path / "c", [f"/{i}.wav" for i in range(50)], [{"n": i} for i in range(50)])
     with embedx.open(folder) as collection:
@@ -174,7 +174,7 @@ def test_a_large_collection_is_read_in_pieces(form: str, tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_rows_and_vectors_come_back(form: str, odd: Path, tmp_path: Path) -> None:
+def test_export_and_import_round_trip_rows_and_vectors(form: str, odd: Path, tmp_path: Path) -> None:
     with embedx.open(odd) as collection:
         collection.export(tmp_path / "x", format=form)
         with embedx.import_vectors(tmp_path / "x", out=tmp_path / "again", format=form) as again:
@@ -198,7 +198,7 @@ def test_rows_and_vectors_come_back(form: str, odd: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("form", ["parquet", "npy", "hf"])
-def test_a_collection_is_restored_and_search_by_file_works(form: str, made: Path, tmp_path: Path) -> None:
+def test_imported_collection_can_be_searched_by_file(form: str, made: Path, tmp_path: Path) -> None:
     with embedx.open(made) as collection:
         for view in ("all", "L0.max"):
             collection.export(tmp_path / f"x{view}", format=form, view=view)
@@ -222,7 +222,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES, st.booleans())
-def test_a_cell_gives_back_its_value(value: Any, text: bool) -> None:
+def test_metadata_cell_round_trips(value: Any, text: bool) -> None:
     if not text or isinstance(value, str):
         cell = to_cell(value, text)
         assert from_cell(cell, text) == value
@@ -230,7 +230,7 @@ def test_a_cell_gives_back_its_value(value: Any, text: bool) -> None:
 
 
 @given(st.binary(max_size=20).map(os.fsdecode) | st.text("\\x89af", max_size=8))
-def test_an_escaped_path_gives_back_its_bytes(path: str) -> None:
+def test_escaped_path_round_trips(path: str) -> None:
     assert unescaped(escaped(path)) == path
     escaped(path).encode()
 
@@ -242,7 +242,7 @@ LABELS = st.none() | st.text(st.characters(codec="utf-8"), min_size=1, max_size=
 @pytest.mark.parametrize("form", ["parquet", "npy", "csv", "jsonl"])
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(metas=st.lists(st.dictionaries(NAMES, VALUES, max_size=4), min_size=1, max_size=4), label=LABELS)
-def test_any_metadata_comes_back(
+def test_any_metadata_round_trips(
     form: str, metas: list[dict[str, Any]], label: str | None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     place = tmp_path_factory.mktemp("any")
@@ -296,7 +296,7 @@ def foreign(folder: Path) -> dict[str, tuple[Any, dict[str, Any]]]:
 @pytest.mark.parametrize(
     "name", ["npy", "fortran", "faiss", "parquet", "csv", "jsonl", "array", "lists", "frame", "columns"]
 )
-def test_vectors_from_elsewhere_can_be_searched_and_filtered(name: str, tmp_path: Path) -> None:
+def test_imported_foreign_vectors_are_searched_and_filtered(name: str, tmp_path: Path) -> None:
     source, options = foreign(tmp_path)[name]
     with embedx.import_vectors(source, out=tmp_path / "c", name="theirs", **options) as collection:
         np.testing.assert_array_equal(collection.vectors(), MATRIX)
@@ -315,7 +315,7 @@ def test_vectors_from_elsewhere_can_be_searched_and_filtered(name: str, tmp_path
         embedx.import_vectors(source, out=tmp_path / "c", name="others", **options)
 
 
-def test_rows_without_a_path_say_where_they_come_from(tmp_path: Path) -> None:
+def test_imported_rows_without_path_name_their_source(tmp_path: Path) -> None:
     for name in ("a.npy", "b.npy"):
         np.save(tmp_path / name, MATRIX)
         collection = embedx.import_vectors(tmp_path / name, out=tmp_path / "c", name="x")
@@ -326,7 +326,7 @@ def test_rows_without_a_path_say_where_they_come_from(tmp_path: Path) -> None:
     assert len(embedx.import_vectors(MATRIX + 1, out=tmp_path / "c", name="x")) == 18
 
 
-def test_label_and_group_take_columns(tmp_path: Path) -> None:
+def test_import_label_and_group_come_from_columns(tmp_path: Path) -> None:
     source, _ = foreign(tmp_path)["csv"]
     with embedx.import_vectors(source, out=tmp_path / "c", label="n", group="label") as collection:
         assert collection.rows()["label"].tolist() == list("012345")
@@ -334,7 +334,7 @@ def test_label_and_group_take_columns(tmp_path: Path) -> None:
         assert collection.recipe.weights == "c"
 
 
-def test_windows_of_a_recording_may_lie_apart_and_a_changed_one_is_replaced(tmp_path: Path) -> None:
+def test_import_of_scattered_and_changed_windows_replaces_recording(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {"path": ["a", "b", "a", "b"], "start": [0, 0, 5, 5], "end": [5, 5, 10, 10], "n": [1, 2, 3, 4]}
     )
@@ -350,7 +350,7 @@ def test_windows_of_a_recording_may_lie_apart_and_a_changed_one_is_replaced(tmp_
         assert collection.rows()["n"].tolist() == [2, 4, 1, 7]
 
 
-def test_an_import_that_was_killed_goes_on(tmp_path: Path) -> None:
+def test_killed_import_continues(tmp_path: Path) -> None:
     matrix = np.random.default_rng(1).standard_normal((30_000, 8)).astype(np.float32)
     np.save(tmp_path / "m.npy", matrix)
     process = subprocess.Popen([*COMMAND, "import", str(tmp_path / "m.npy"), "-o", str(tmp_path / "c")])
@@ -369,7 +369,7 @@ def test_an_import_that_was_killed_goes_on(tmp_path: Path) -> None:
         np.testing.assert_array_equal(collection.vectors(), matrix)
 
 
-def test_half_precision_is_a_choice_and_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+def test_import_in_float16_refuses_values_out_of_range(tmp_path: Path) -> None:
     with embedx.import_vectors(MATRIX, out=tmp_path / "c", store_dtype="float16") as collection:
         np.testing.assert_array_equal(collection.vectors(), MATRIX.astype(np.float16))
     with pytest.raises(UsageError, match=r"Row 3 .*not finite in float16"):
@@ -462,7 +462,7 @@ WRONG: list[tuple[str, list[str], int, str]] = [
 
 
 @pytest.mark.parametrize("name, options, expected, message", WRONG, ids=lambda one: one if isinstance(one, str) else "")
-def test_wrong_sources(
+def test_invalid_import_source_is_refused(
     name: str,
     options: list[str],
     expected: int,
@@ -480,7 +480,7 @@ def test_wrong_sources(
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_hostile_recipe_or_row_is_refused(odd: Path, tmp_path: Path) -> None:
+def test_malicious_recipe_or_row_is_refused(odd: Path, tmp_path: Path) -> None:
     with embedx.open(odd) as collection:
         collection.export(tmp_path / "x", format="npy")
     recipe = json.loads((tmp_path / "x/recipe.json").read_text())
@@ -509,7 +509,7 @@ def test_a_hostile_recipe_or_row_is_refused(odd: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "c").exists()
 
 
-def test_an_index_and_rows_that_do_not_belong_together_are_refused(odd: Path, tmp_path: Path) -> None:
+def test_index_and_rows_that_do_not_match_are_refused(odd: Path, tmp_path: Path) -> None:
     with embedx.open(odd) as collection:
         collection.export(tmp_path / "x.faiss", where="id < 6")
         collection.export(tmp_path / "y.faiss", where="id > 4")
@@ -518,7 +518,7 @@ def test_an_index_and_rows_that_do_not_belong_together_are_refused(odd: Path, tm
 
 
 @pytest.mark.parametrize("kind", ["parquet", "faiss", "npy", "jsonl"])
-def test_damaged_files_are_read_or_refused_and_never_crash(kind: str, odd: Path, tmp_path: Path) -> None:
+def test_damaged_import_file_is_read_or_refused(kind: str, odd: Path, tmp_path: Path) -> None:
     with embedx.open(odd) as collection:
         collection.export(tmp_path / "x", format=kind)
     file = tmp_path / "x" / "L1.mean.npy" if kind == "npy" else tmp_path / "x"
@@ -541,7 +541,7 @@ def test_damaged_files_are_read_or_refused_and_never_crash(kind: str, odd: Path,
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_what_is_there_is_replaced_only_on_request(form: str, odd: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_existing_export_is_replaced_only_on_request(form: str, odd: Path, tmp_path: Path, capsys: Capture) -> None:
     out = tmp_path / f"x.{form}"
     command = ["export", odd, "-o", out, "--format", form]
     assert outcome(capsys, *command)[:2] == (0, f"{out}: 5 rows\n")
@@ -559,7 +559,7 @@ def test_what_is_there_is_replaced_only_on_request(form: str, odd: Path, tmp_pat
     assert not [one.name for one in tmp_path.iterdir() if one.suffix in (".new", ".old")]
 
 
-def test_wrong_exports(odd: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_invalid_export_is_refused(odd: Path, tmp_path: Path, capsys: Capture) -> None:
     for arguments, expected, message in (
         (["-o", "none/x.csv"], 2, "no folder none"),
         (["-o", "x"], 2, "does not tell its format"),
@@ -580,7 +580,7 @@ def test_wrong_exports(odd: Path, tmp_path: Path, capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_a_full_disk_leaves_nothing_and_the_old_export_as_it_was(form: str, tmp_path: Path) -> None:
+def test_full_disk_keeps_the_old_export(form: str, tmp_path: Path) -> None:
     """RLIMIT_FSIZE stands for the full disk: write() fails either way."""
     folder = fill(tmp_path / "c", [f"/{i}.wav" for i in range(300)], [{} for _ in range(300)], dim=256)
     code = (
@@ -600,7 +600,7 @@ def test_a_full_disk_leaves_nothing_and_the_old_export_as_it_was(form: str, tmp_
     assert len(embedx.import_vectors(out, out=tmp_path / "again", format=form)) == 1
 
 
-def test_a_killed_export_leaves_no_half_file(odd: Path, tmp_path: Path) -> None:
+def test_killed_export_leaves_no_partial_file(odd: Path, tmp_path: Path) -> None:
     code = (
         "import os, sys, embedx, embedx.formats.selection as s; read = s.Selection.read\n"
         "def dying(self):\n"
@@ -619,7 +619,7 @@ def test_a_killed_export_leaves_no_half_file(odd: Path, tmp_path: Path) -> None:
         assert not out.with_name(out.name + ".new").exists()
 
 
-def test_an_export_is_of_one_moment(odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_is_a_consistent_snapshot(odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedx.formats.selection.PIECE_ROWS", 2)
     from embedx.formats.selection import Selection
 
@@ -640,7 +640,7 @@ def test_an_export_is_of_one_moment(odd: Path, tmp_path: Path, monkeypatch: pyte
     np.testing.assert_array_equal(np.stack(list(pd.read_parquet(tmp_path / "x.parquet")["L1.mean"])), expected)
 
 
-def test_sqlite_reads_what_was_imported(tmp_path: Path) -> None:
+def test_imported_store_is_read_by_sqlite(tmp_path: Path) -> None:
     embedx.import_vectors(MATRIX, out=tmp_path / "c", name="theirs").close()
     with sqlite3.connect(tmp_path / "c/store.db") as db:
         view, table = db.execute("SELECT name, vectors FROM views").fetchone()

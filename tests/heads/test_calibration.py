@@ -42,7 +42,7 @@ def expected_error(proba: Array, truth: Array) -> float:
 
 
 @pytest.mark.parametrize("factor", [0.2, 1.0, 4.0, 50.0])
-def test_the_temperature_is_that_of_the_least_log_loss(factor: float) -> None:
+def test_temperature_minimises_log_loss(factor: float) -> None:
     logits, y = draw(800, False, factor)
 
     def loss(power: float) -> float:
@@ -54,7 +54,7 @@ def test_the_temperature_is_that_of_the_least_log_loss(factor: float) -> None:
     assert found == pytest.approx(factor, rel=0.15)
 
 
-def test_the_temperature_of_several_labels() -> None:
+def test_temperature_of_multilabel_minimises_log_loss() -> None:
     logits, y = draw(800, True)
 
     def loss(power: float) -> float:
@@ -64,7 +64,7 @@ def test_the_temperature_of_several_labels() -> None:
     assert fit_calibration("temperature", logits, y, True)["temperature"][0] == pytest.approx(expected, rel=1e-3)
 
 
-def test_rows_that_are_all_right_do_not_freeze_it() -> None:
+def test_temperature_of_all_correct_rows_is_finite() -> None:
     y = np.arange(40) % 4
     logits = np.eye(4)[y] * 3.0
     (found,) = fit_calibration("temperature", logits, y, False)["temperature"]
@@ -77,7 +77,7 @@ def test_rows_that_are_all_right_do_not_freeze_it() -> None:
 
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("method", METHODS)
-def test_foreign_rows_are_as_often_right_as_is_said(method: str, several: bool) -> None:
+def test_calibrated_confidence_equals_accuracy_on_new_rows(method: str, several: bool) -> None:
     arrays = fit_calibration(method, *draw(2000, several), several)
     logits, y = draw(4000, several)
     truth = y if several else np.eye(5)[y]
@@ -90,7 +90,7 @@ def test_foreign_rows_are_as_often_right_as_is_said(method: str, several: bool) 
         assert (after.argmax(axis=1) == before.argmax(axis=1)).all()
 
 
-def test_isotonic_is_that_of_scikit_learn() -> None:
+def test_isotonic_equals_scikit_learn() -> None:
     logits, y = draw(300, True)
     other, _ = draw(100, True)
     found = calibrate(other, fit_calibration("isotonic", logits, y, True), True)
@@ -101,7 +101,7 @@ def test_isotonic_is_that_of_scikit_learn() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_few_rows_and_missing_classes_are_no_crash(method: str) -> None:
+def test_calibration_of_few_rows_or_missing_classes_works(method: str) -> None:
     for rows in (1, 2, 3):
         logits = RANDOM.standard_normal((rows, 4))
         for several in (False, True):
@@ -111,7 +111,7 @@ def test_few_rows_and_missing_classes_are_no_crash(method: str) -> None:
             assert ((proba > 0) & (proba < 1)).all()
 
 
-def test_a_head_carries_its_calibration() -> None:
+def test_head_stores_its_calibration() -> None:
     head = fit("logistic", X, Y, C=10.0)
     with pytest.raises(UsageError, match="not calibrated"):
         head.predict_proba(NEW, calibrated=True)
@@ -134,7 +134,7 @@ def test_a_head_carries_its_calibration() -> None:
 
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("wanted", [0.3, 0.6, 0.9, 1.0])
-def test_thresholds_are_the_best_that_counting_finds(several: bool, wanted: float) -> None:
+def test_thresholds_equal_exhaustive_search(several: bool, wanted: float) -> None:
     logits, y = draw(150, several, 1.0)
     proba = to_probabilities(logits, several).round(2)  # with ties
     truth = y if several else np.eye(5, dtype=int)[y]
@@ -160,7 +160,7 @@ def test_thresholds_are_the_best_that_counting_finds(several: bool, wanted: floa
         assert recall_score(truth[:, one], named) == max(reached)
 
 
-def test_many_rows_are_kept_as_few_points() -> None:
+def test_operating_points_are_few() -> None:
     logits, y = draw(20_000, True, 1.0)
     arrays = operating_points(to_probabilities(logits, True), y, True)
     assert arrays["points"].shape[1] <= MOST
@@ -174,7 +174,7 @@ def test_many_rows_are_kept_as_few_points() -> None:
             assert wanted <= precision_score(y[:, one], fine[:, one] >= level) < wanted + 0.02
 
 
-def test_a_class_that_cannot_reach_it_is_never_named_and_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_class_that_cannot_reach_target_is_never_predicted_and_reported(caplog: pytest.LogCaptureFixture) -> None:
     head: Head = fit("logistic", X, MANY, multilabel=True, C=0.1)
     proba = head.predict_proba(X)
     truth = MANY.copy()
@@ -193,7 +193,7 @@ def test_a_class_that_cannot_reach_it_is_never_named_and_said(caplog: pytest.Log
             head.thresholds(**both)
 
 
-def test_of_one_label_the_likeliest_that_reaches_its_threshold_is_named() -> None:
+def test_likeliest_class_above_its_threshold_is_predicted() -> None:
     head = fit("logistic", X, Y, C=1.0)
     proba = head.predict_proba(NEW)
     thresholds = np.array([0.5, 0.9, np.inf, 0.05])

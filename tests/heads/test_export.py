@@ -35,7 +35,7 @@ def run_onnx(path: Path, x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("calibrated", [False, True])
 @pytest.mark.parametrize(("kind", "several", "head_model"), CASES)
-def test_other_programs_give_the_same(
+def test_exported_head_gives_equal_probabilities(
     kind: str, several: bool, head_model: str, calibrated: bool, tmp_path: Path
 ) -> None:
     head = make(kind, several, head_model)
@@ -53,7 +53,7 @@ def test_other_programs_give_the_same(
 
 @pytest.mark.filterwarnings("ignore:The given buffer is not writable")  # torch about itself
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_program_of_torch_takes_any_number_of_rows(kind: str, tmp_path: Path) -> None:
+def test_exported_torch_program_takes_any_batch_size(kind: str, tmp_path: Path) -> None:
     head = make(kind, False, "")
     head.export(tmp_path / "head.pt2", "torch")
     extra = {"head.json": ""}
@@ -64,7 +64,7 @@ def test_a_program_of_torch_takes_any_number_of_rows(kind: str, tmp_path: Path) 
     assert json.loads(extra["head.json"])["classes"] == list(CLASSES)
 
 
-def test_a_file_says_what_it_is(tmp_path: Path) -> None:
+def test_exported_file_describes_itself(tmp_path: Path) -> None:
     head = make("logistic", False, "").replace(views=("L3.mean",))
     head.export(tmp_path / "head.onnx")
     model = onnx.load(tmp_path / "head.onnx")
@@ -72,7 +72,7 @@ def test_a_file_says_what_it_is(tmp_path: Path) -> None:
     assert said == {"kind": "logistic", "classes": list(CLASSES), "multilabel": False, "views": ["L3.mean"]}
 
 
-def test_what_cannot_be_exported_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_of_unsupported_head_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     head = fit("logistic", X, Y, C=1.0)
     with pytest.raises(UsageError, match="onnx, torch"):
         head.export(tmp_path / "a", "pickle")

@@ -57,7 +57,7 @@ def head() -> Head:
 
 @pytest.mark.parametrize("multilabel", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_back_bit_for_bit(kind: str, multilabel: bool, tmp_path: Path) -> None:
+def test_saved_head_round_trips_bit_for_bit(kind: str, multilabel: bool, tmp_path: Path) -> None:
     head = make(kind, multilabel=multilabel)
     head.save(tmp_path / "heads" / "mine")
     back = Head.load(tmp_path / "heads" / "mine")
@@ -76,7 +76,7 @@ def test_back_bit_for_bit(kind: str, multilabel: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_predicting_needs_numpy_alone(kind: str, tmp_path: Path) -> None:
+def test_saved_head_predicts_with_numpy_alone(kind: str, tmp_path: Path) -> None:
     head = make(kind)
     head.save(tmp_path / "mine")
     np.save(tmp_path / "x.npy", shaped(kind, NEW))
@@ -85,14 +85,14 @@ def test_predicting_needs_numpy_alone(kind: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(np.load(tmp_path / "proba.npy"), expected, atol=1e-9)
 
 
-def test_a_second_save_takes_the_place_of_the_first(head: Head, tmp_path: Path) -> None:
+def test_second_save_replaces_the_first(head: Head, tmp_path: Path) -> None:
     head.save(tmp_path / "mine")
     head.replace(metrics={"accuracy": 1.0}).save(tmp_path / "mine")
     assert Head.load(tmp_path / "mine").metrics == {"accuracy": 1.0}
     assert [one.name for one in tmp_path.iterdir()] == ["mine"]
 
 
-def test_a_save_that_fails_leaves_the_old_head(head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_save_keeps_the_old_head(head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     head.save(tmp_path / "mine")
 
     def full(*_: Any) -> None:
@@ -106,7 +106,7 @@ def test_a_save_that_fails_leaves_the_old_head(head: Head, tmp_path: Path, monke
     assert [one.name for one in tmp_path.iterdir()] == ["mine"]
 
 
-def test_any_changed_byte_is_noticed(head: Head, tmp_path: Path) -> None:
+def test_changed_byte_is_detected(head: Head, tmp_path: Path) -> None:
     head.save(tmp_path / "mine")
     random = np.random.default_rng(0)
     for name in ("head.json", "head.safetensors"):
@@ -147,7 +147,7 @@ def rewrite(folder: Path, arrays: dict[str, Any] | None = None, **fields: Any) -
     (folder / "head.json").write_text(json.dumps(note))
 
 
-def test_what_agrees_with_its_checksums_and_makes_no_sense_is_refused(head: Head, tmp_path: Path) -> None:
+def test_inconsistent_head_with_valid_checksums_is_refused(head: Head, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     arrays = dict(head.arrays)
     changes: tuple[dict[str, Any], ...] = (
@@ -178,7 +178,7 @@ def test_what_agrees_with_its_checksums_and_makes_no_sense_is_refused(head: Head
             Head.load(folder)
 
 
-def test_a_tensor_file_that_lies_is_refused() -> None:
+def test_tensor_file_with_false_header_is_refused() -> None:
     def pack(header: Any, numbers: bytes = b"\0" * 8) -> bytes:
         text = header if isinstance(header, bytes) else json.dumps(header).encode()
         return len(text).to_bytes(8, "little") + text + numbers
@@ -209,7 +209,7 @@ def test_a_tensor_file_that_lies_is_refused() -> None:
             read_tensors(data)
 
 
-def test_names_are_safe() -> None:
+def test_head_name_that_is_unsafe_is_refused() -> None:
     for name in ("species", "L9.mean+PCA_2", "1", "Vögel"):
         check_name(name)
     for name in ("", "a/b", "..", ".hidden", "a b", "-x", "a\n", "x" * 201, "mine.new", "mine.old", "a:b", "a."):
@@ -217,13 +217,13 @@ def test_names_are_safe() -> None:
             check_name(name)
 
 
-def test_a_name_that_is_none_writes_nothing(head: Head, tmp_path: Path) -> None:
+def test_empty_head_name_writes_nothing(head: Head, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         head.save(tmp_path / "a b")
     assert not list(tmp_path.iterdir())
 
 
-def test_vectors_of_another_recipe_are_refused(head: Head) -> None:
+def test_head_refuses_vectors_of_another_recipe(head: Head) -> None:
     recipe = json.loads(RECIPE.to_json())
     head.check_recipe(recipe, RECIPE.views)
     head.check_recipe(recipe | {"source": "elsewhere", "layers": (3,)}, ("L3.mean",))
@@ -234,7 +234,7 @@ def test_vectors_of_another_recipe_are_refused(head: Head) -> None:
     head.replace(recipe=None).check_recipe(recipe, RECIPE.views)
 
 
-def test_only_what_json_holds_is_kept(head: Head) -> None:
+def test_head_facts_outside_json_are_refused(head: Head) -> None:
     kept = head.replace(metrics={"a": np.float64("inf"), "b": (np.int64(1), np.bool_(True)), 3: None})
     assert kept.metrics == {"a": None, "b": [1, True], "3": None}
     with pytest.raises(UsageError, match="JSON"):

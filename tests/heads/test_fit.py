@@ -34,7 +34,7 @@ def write_step(step: Any) -> str:
 @pytest.mark.parametrize("steps", [[], [PCA(8, svd_solver="full")], [Normalizer(), PCA(6, whiten=True)]])
 @pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize("balanced", [None, "balanced"])
-def test_logistic_is_that_of_scikit_learn(steps: list[Any], count: int, balanced: str | None) -> None:
+def test_logistic_equals_scikit_learn(steps: list[Any], count: int, balanced: str | None) -> None:
     chain = "+".join(write_step(one) for one in steps)
     rows = (count > Y) & (np.arange(len(Y)) % (1 + Y) == 0)  # unbalanced
     head = fit("logistic", X[rows], Y[rows], CLASSES[:count], C=0.3, head_model=chain, class_weight=balanced)
@@ -44,7 +44,7 @@ def test_logistic_is_that_of_scikit_learn(steps: list[Any], count: int, balanced
     assert head.predict(NEW) == [CLASSES[one] for one in model.predict(NEW.astype(np.float64))]
 
 
-def test_weights_of_rows_and_of_classes_are_those_of_scikit_learn() -> None:
+def test_row_and_class_weights_equal_scikit_learn() -> None:
     weights = np.random.default_rng(0).uniform(0, 2, len(X))
     weights[:5] = 0
     given = {"cat": 5.0, "owl": 0.5}
@@ -57,7 +57,7 @@ def test_weights_of_rows_and_of_classes_are_those_of_scikit_learn() -> None:
 
 
 @pytest.mark.parametrize("balanced", [None, "balanced"])
-def test_several_labels_are_one_regression_each(balanced: str | None) -> None:
+def test_multilabel_fit_equals_one_regression_per_label(balanced: str | None) -> None:
     head = fit("logistic", X, MANY, multilabel=True, C=0.1, class_weight=balanced)
     scaler = StandardScaler().fit(X.astype(np.float64))
     for one in range(len(CLASSES)):
@@ -70,7 +70,7 @@ def test_several_labels_are_one_regression_each(balanced: str | None) -> None:
     assert named[0] == tuple(np.array(CLASSES)[head.predict_proba(NEW)[0] >= 0.5])
 
 
-def test_the_weight_of_a_label_is_that_of_the_rows_that_have_it() -> None:
+def test_label_weight_applies_to_rows_with_the_label() -> None:
     head = fit("logistic", X, MANY, multilabel=True, C=0.1, class_weight={"dog": 7.0})
     scaler = StandardScaler().fit(X.astype(np.float64))
     model = LogisticRegression(C=0.1, max_iter=5000, class_weight={0: 1, 1: 7})
@@ -79,7 +79,7 @@ def test_the_weight_of_a_label_is_that_of_the_rows_that_have_it() -> None:
     np.testing.assert_allclose(head.predict_proba(NEW)[:, 1], expected, atol=1e-5)
 
 
-def test_every_row_of_knn_votes_by_its_weight() -> None:
+def test_knn_rows_vote_by_their_weight() -> None:
     weights = np.random.default_rng(0).uniform(0, 2, len(X))
     head = fit("knn", X, Y, k=len(X), weights="uniform", sample_weight=weights)
     shares = np.bincount(Y, weights) / weights.sum()
@@ -88,7 +88,7 @@ def test_every_row_of_knn_votes_by_its_weight() -> None:
     np.testing.assert_allclose(several.predict_proba(NEW)[0], weights @ MANY / weights.sum(), atol=1e-6)
 
 
-def test_a_direction_without_variance_is_not_blown_up() -> None:
+def test_direction_without_variance_is_not_amplified() -> None:
     x = np.tile(X[:, 10:15], 3)  # of rank 5
     head = fit("logistic", x, Y, C=1.0, head_model="PCA(12, whiten)")
     narrow = fit("logistic", x, Y, C=1.0, head_model="PCA(5)")
@@ -98,14 +98,14 @@ def test_a_direction_without_variance_is_not_blown_up() -> None:
 
 
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
-def test_knn_is_that_of_scikit_learn(weights: str) -> None:
+def test_knn_equals_scikit_learn(weights: str) -> None:
     head = fit("knn", X, Y, k=7, weights=weights)
     how = {"uniform": "uniform", "distance": lambda apart: 1 / np.maximum(apart, NEAR)}[weights]
     model = KNeighborsClassifier(7, metric="cosine", weights=how).fit(X.astype(np.float64), Y)
     np.testing.assert_allclose(head.predict_proba(NEW), model.predict_proba(NEW.astype(np.float64)), atol=1e-4)
 
 
-def test_prototype_is_the_nearest_class_mean_by_cosine() -> None:
+def test_prototype_predicts_nearest_class_mean_by_cosine() -> None:
     head = fit("prototype", X, Y)
     unit = Normalizer().fit_transform(X.astype(np.float64))
     means = Normalizer().fit_transform(np.stack([unit[one == Y].mean(axis=0) for one in range(4)]))
@@ -118,7 +118,7 @@ def test_prototype_is_the_nearest_class_mean_by_cosine() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_learns_what_can_be_learned(kind: str) -> None:
+def test_every_kind_learns_separable_classes(kind: str) -> None:
     x, y, groups = make_rows(400, spread=0.7)
     new, new_y, _ = make_rows(200, spread=0.7, seed=8)
     options: dict[str, Any] = {"head_model": "Standardise()"} if kind in ("knn", "prototype") else {}
@@ -128,7 +128,7 @@ def test_every_kind_learns_what_can_be_learned(kind: str) -> None:
     np.testing.assert_allclose(proba.sum(axis=1), 1)
 
 
-def test_weighted_layers_finds_the_layer_that_knows() -> None:
+def test_weighted_layers_finds_the_informative_layer() -> None:
     x, y, groups = make_rows(400, spread=1.5)
     head = fit("weighted-layers", x, y, groups=groups, max_epochs=100)
     weights = head.settings["layer_weights"]
@@ -137,7 +137,7 @@ def test_weighted_layers_finds_the_layer_that_knows() -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "knn"])  # far from a border weights count little
-def test_weights_of_classes_move_the_border(kind: str) -> None:
+def test_class_weights_move_the_decision_boundary(kind: str) -> None:
     x, y, groups = make_rows(spread=6)
     few = (y == 0) | ((y == 1) & (np.arange(len(y)) % 4 == 0))
     plain, balanced = (
@@ -152,7 +152,7 @@ def test_weights_of_classes_move_the_border(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_row_of_weight_zero_is_not_there(kind: str) -> None:
+def test_row_with_weight_zero_is_ignored(kind: str) -> None:
     """Wrongly labelled rows with weight 0 must not be learned from; the standardisation may see them."""
     x, y, groups = make_rows(spread=1)
     wrong = np.arange(len(y)) % 3 == 0
@@ -163,7 +163,7 @@ def test_a_row_of_weight_zero_is_not_there(kind: str) -> None:
     assert (head.predict_proba(shaped(kind, new)).argmax(axis=1) == new_y).mean() > 0.8
 
 
-def test_weak_negatives_pull_less_than_true_ones() -> None:
+def test_weak_negatives_count_less_than_true_negatives() -> None:
     truth = MANY.copy()
     hidden = np.random.default_rng(0).random(len(X)) < 0.6
     truth[hidden] = 0  # unlabelled rows, taken as negatives
@@ -179,7 +179,7 @@ def test_weak_negatives_pull_less_than_true_ones() -> None:
 # -- choices -------------------------------------------------------------------------------------------------------
 
 
-def test_the_penalty_is_that_of_the_best_inner_folds_of_whole_groups() -> None:
+def test_penalty_choice_uses_inner_folds_of_whole_groups() -> None:
     """Done again by hand: preparation and regression inside each fold, the mean share right of each class."""
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -203,7 +203,7 @@ def test_the_penalty_is_that_of_the_best_inner_folds_of_whole_groups() -> None:
     assert found[str(head.settings["C"])] == max(found.values())
 
 
-def test_what_a_group_has_in_common_does_not_help_a_choice() -> None:
+def test_group_specific_signal_does_not_affect_choice() -> None:
     """Labels are drawn by group, and each group has its own direction: only a split group could be told right."""
     random = np.random.default_rng(0)
     groups = np.repeat(np.arange(40), 6)
@@ -218,7 +218,7 @@ def test_what_a_group_has_in_common_does_not_help_a_choice() -> None:
     assert heads.fit("mlp", x, y, ("a", "b"), max_epochs=10).settings["held_out_score"] > 0.9
 
 
-def test_validation_rows_choose_and_nothing_else_does() -> None:
+def test_validation_rows_alone_decide_choice() -> None:
     """The validation rows say the opposite of the rest: the weakest classifier is the best."""
     x, y, _ = make_rows(240, spread=0.5)
     held = np.arange(240) >= 200
@@ -233,7 +233,7 @@ def test_validation_rows_choose_and_nothing_else_does() -> None:
         fit("logistic", x, y, validation=held, groups=np.zeros(240))
 
 
-def test_a_network_keeps_its_best_epoch() -> None:
+def test_network_keeps_its_best_epoch() -> None:
     """With refit=False the head scores on the held-out rows what its best epoch scored, not what its last did."""
     x, y, _ = make_rows(160, spread=5)
     held = np.arange(160) % 4 == 0
@@ -247,7 +247,7 @@ def test_a_network_keeps_its_best_epoch() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_seed_gives_the_same_head_and_leaves_the_random_state_alone(kind: str) -> None:
+def test_same_seed_gives_equal_head_and_keeps_random_state(kind: str) -> None:
     import torch
 
     before, legacy = torch.random.get_rng_state(), str(np.random.get_state())
@@ -261,7 +261,7 @@ def test_a_seed_gives_the_same_head_and_leaves_the_random_state_alone(kind: str)
         assert not np.array_equal(one.arrays["weight"], fit(kind, X, Y, groups=GROUPS, seed=5).arrays["weight"])
 
 
-def test_early_stopping_leaves_every_class_something_to_learn_from() -> None:
+def test_early_stopping_keeps_every_class_in_training() -> None:
     """Classes of one to three groups of any size: a class is never held out as a whole, and no group is split."""
     shares = []
     for seed in range(60):
@@ -283,7 +283,7 @@ def test_early_stopping_leaves_every_class_something_to_learn_from() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_example_of_each_class_is_enough(kind: str) -> None:
+def test_one_example_per_class_is_enough(kind: str) -> None:
     x, _, _ = make_rows(4)
     head = fit(kind, x, np.arange(4))
     assert head.predict(shaped(kind, x)) == list(CLASSES) or kind == "weighted-layers"
@@ -295,7 +295,7 @@ def test_one_example_of_each_class_is_enough(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_class_without_a_row_is_never_named_and_said(kind: str) -> None:
+def test_class_without_rows_is_never_predicted_and_reported(kind: str) -> None:
     y = np.where(Y == 2, 1, Y)
     head = fit(kind, X, y, groups=GROUPS)
     assert "owl" not in head.predict(shaped(kind, NEW))
@@ -311,7 +311,7 @@ def test_a_class_without_a_row_is_never_named_and_said(kind: str) -> None:
 
 @pytest.mark.parametrize("constant", [0, 1])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_label_that_all_or_none_have_is_no_crash(kind: str, constant: int) -> None:
+def test_label_of_all_or_no_rows_is_handled(kind: str, constant: int) -> None:
     truth = MANY.copy()
     truth[:, 1] = constant
     with warnings.catch_warnings():
@@ -325,7 +325,7 @@ def test_a_label_that_all_or_none_have_is_no_crash(kind: str, constant: int) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_class_alone_is_refused(kind: str) -> None:
+def test_single_class_is_refused(kind: str) -> None:
     with pytest.raises(UsageError, match=r"two classes.*\(dog\)"):
         fit(kind, X, np.ones(len(X), int))
     with pytest.raises(UsageError, match=r"two classes.*\(dog\)"):
@@ -333,12 +333,12 @@ def test_a_class_alone_is_refused(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_of_one_group_choose_nothing_and_say_so(kind: str) -> None:
+def test_rows_of_one_group_use_default_and_report_it(kind: str) -> None:
     head = fit(kind, X, Y, groups=np.zeros(len(X)))
     assert kind == "knn" or head.settings["notes"]
 
 
-def test_a_zero_vector_and_copies_are_taken() -> None:
+def test_zero_vector_and_copies_are_accepted() -> None:
     x = X.copy()
     x[:10] = 0
     x[10:60] = x[10]
@@ -388,14 +388,14 @@ def test_a_zero_vector_and_copies_are_taken() -> None:
         ({"kind": "weighted-layers", "x": X[:, None], "head_model": "PCA(2)"}, "works on one view"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_with_what_is_allowed(options: dict[str, Any], message: str) -> None:
+def test_invalid_setting_is_refused_with_allowed_values(options: dict[str, Any], message: str) -> None:
     given: dict[str, Any] = {"kind": "logistic", "x": X, "y": Y, "classes": CLASSES, **options}
     with pytest.raises(UsageError, match=message):
         heads.fit(**given)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_head_refuses_other_vectors(kind: str) -> None:
+def test_head_refuses_vectors_of_other_shape(kind: str) -> None:
     head = fit(kind, X, Y).replace(views=("L3.mean",))
     new = shaped(kind, NEW)
     with pytest.raises(UsageError, match=r"L3\.mean"):
@@ -409,7 +409,7 @@ def test_a_head_refuses_other_vectors(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_row_is_answered_as_it_is_alone(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prediction_of_row_does_not_depend_on_batch(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     head = fit(kind, X, Y)
     new = shaped(kind, NEW)
     together = head.predict_proba(new)

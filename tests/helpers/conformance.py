@@ -40,7 +40,7 @@ def run(extractor: Extractor, clips: list[Tensor], pad: int = 0, rubbish: float 
 class ConformanceTests:
     """The suite. A test file subclasses it and provides a fixture `extractor`."""
 
-    def test_layers_dimension_and_type_are_as_declared(self, extractor: Extractor) -> None:
+    def test_frames_have_declared_layers_dimension_and_type(self, extractor: Extractor) -> None:
         clips = clips_for(extractor)
         found = run(extractor, clips)
         assert tuple(found) == extractor.layers
@@ -51,7 +51,7 @@ class ConformanceTests:
                 assert one.shape[1] == extractor.dim
                 assert torch.isfinite(one).all()
 
-    def test_the_frame_rate_is_as_declared(self, extractor: Extractor) -> None:
+    def test_frame_rate_equals_declared_rate(self, extractor: Extractor) -> None:
         """A frame comes every 1 / frame_rate seconds; spectrograms are cut in steps."""
         seconds = 30.0 if extractor.max_samples is None else extractor.max_samples / extractor.sample_rate
         waves = torch.zeros(1, round(seconds * extractor.sample_rate))
@@ -61,14 +61,14 @@ class ConformanceTests:
         assert int(counts[0]) == pytest.approx(1 + int(whole * extractor.frame_rate), rel=close, abs=12 if close else 0)
         assert frames.shape[1] >= counts[0]
 
-    def test_only_asked_layers_come(self, extractor: Extractor) -> None:
+    def test_only_requested_layers_are_returned(self, extractor: Extractor) -> None:
         clips = clips_for(extractor)[:1]
         layer = extractor.layers[0]
         found = list(extractor.frames(clips[0][None], torch.tensor([len(clips[0])]), (layer,)))
         assert [one for one, _, _ in found] == [layer]
 
     @pytest.mark.parametrize("size", [2, 7])
-    def test_frames_do_not_depend_on_neighbours_order_or_padding(self, extractor: Extractor, size: int) -> None:
+    def test_frames_do_not_depend_on_batch_order_or_padding(self, extractor: Extractor, size: int) -> None:
         clips = clips_for(extractor)
         alone = [run(extractor, [clip]) for clip in clips]
         order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(size)).tolist()
@@ -80,21 +80,21 @@ class ConformanceTests:
                     difference = (together[layer][place] - alone[i][layer][0]).abs().max()
                     assert difference < EXACT * max(1.0, float(alone[i][layer][0].abs().max())), (layer, i)
 
-    def test_a_batch_of_32_copies_gives_32_times_the_same(self, extractor: Extractor) -> None:
+    def test_batch_of_32_copies_gives_equal_frames(self, extractor: Extractor) -> None:
         clip = clips_for(extractor)[1]
         alone, together = run(extractor, [clip]), run(extractor, [clip] * 32, pad=777)
         for layer in extractor.layers:
             for one in together[layer]:
                 torch.testing.assert_close(one, alone[layer][0], atol=EXACT, rtol=EXACT)
 
-    def test_repeatable(self, extractor: Extractor) -> None:
+    def test_frames_are_repeatable(self, extractor: Extractor) -> None:
         clips = clips_for(extractor)
         first, second = run(extractor, clips), run(extractor, clips)
         for layer in extractor.layers:
             for a, b in zip(first[layer], second[layer], strict=True):
                 assert torch.equal(a, b)
 
-    def test_the_shortest_clip_gives_a_frame_and_silence_is_finite(self, extractor: Extractor) -> None:
+    def test_shortest_clip_gives_a_frame_and_silence_is_finite(self, extractor: Extractor) -> None:
         for frames in run(extractor, [torch.zeros(extractor.min_samples)]).values():
             assert 1 <= frames[0].shape[0] <= 12  # AST: the 12 tokens of one column
             assert torch.isfinite(frames[0]).all()

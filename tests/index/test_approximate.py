@@ -85,7 +85,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("kind", APPROXIMATE)
-def test_new_queries_meet_the_recall_and_every_score_is_exact(kind: str, metric: str, tmp_path: Path) -> None:
+def test_approximate_index_reaches_recall_with_exact_scores(kind: str, metric: str, tmp_path: Path) -> None:
     build(tmp_path, kind, metric)
     index = load(tmp_path, metric)
     assert index.manifest["kind"] == kind
@@ -105,7 +105,7 @@ def test_new_queries_meet_the_recall_and_every_score_is_exact(kind: str, metric:
 
 
 @pytest.mark.parametrize("kind", APPROXIMATE)
-def test_the_structure_is_what_answers_and_it_looks_at_less(
+def test_approximate_index_visits_fewer_rows(
     kind: str, built: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A search that always compared everything would pass every other test here."""
@@ -119,7 +119,7 @@ def test_the_structure_is_what_answers_and_it_looks_at_less(
 
 @pytest.mark.parametrize("share", [0.0001, 0.001, 0.01, 0.1, 0.5, 1])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_filtered_answer_is_that_of_numpy(kind: str, share: float, built: Callable[[str], Path]) -> None:
+def test_filtered_search_equals_numpy(kind: str, share: float, built: Callable[[str], Path]) -> None:
     index = load(built(kind))
     kept = np.sort(RANDOM.choice(ROWS, max(1, round(share * ROWS)), replace=False))
     expected = true_scores("cosine")[:, kept]
@@ -134,7 +134,7 @@ def test_a_filtered_answer_is_that_of_numpy(kind: str, share: float, built: Call
 
 
 @pytest.mark.parametrize("kind", APPROXIMATE)
-def test_rows_that_came_are_found_and_rows_that_went_are_not(kind: str, built: Callable[[str], Path]) -> None:
+def test_added_rows_are_found_and_deleted_rows_are_not(kind: str, built: Callable[[str], Path]) -> None:
     index = load(built(kind))
     new, new_ids = clustered(300), np.arange(300) + IDS[-1] + 1
     nearest = index.search(QUERIES, 1)[1].ravel()
@@ -158,7 +158,7 @@ def test_rows_that_came_are_found_and_rows_that_went_are_not(kind: str, built: C
 
 
 @pytest.mark.parametrize("kind", APPROXIMATE)
-def test_copies_and_zero_vectors(kind: str, tmp_path: Path) -> None:
+def test_copies_and_zero_vectors_are_indexed(kind: str, tmp_path: Path) -> None:
     vectors = VECTORS.copy()
     vectors[:1500] = vectors[0]  # such as silence
     vectors[1500:2000] = 0
@@ -175,7 +175,7 @@ def test_copies_and_zero_vectors(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", APPROXIMATE)
 @pytest.mark.parametrize("rows", [1, 10, 300])
-def test_a_tiny_collection_is_searched_exactly(kind: str, rows: int, tmp_path: Path) -> None:
+def test_tiny_collection_is_searched_exactly(kind: str, rows: int, tmp_path: Path) -> None:
     index = build(tmp_path, kind, vectors=VECTORS[:rows], ids=IDS[:rows])
     assert index.manifest["kind"] == "flat"
     assert "exact" in index.manifest["remark"]
@@ -184,7 +184,7 @@ def test_a_tiny_collection_is_searched_exactly(kind: str, rows: int, tmp_path: P
     np.testing.assert_allclose(scores[:, 0], true_scores("cosine", QUERIES[:3], VECTORS[:rows]).max(axis=1), atol=1e-5)
 
 
-def test_a_recall_that_nothing_reaches_ends_in_an_exact_search(tmp_path: Path) -> None:
+def test_unreachable_recall_falls_back_to_exact_search(tmp_path: Path) -> None:
     noise = np.random.default_rng(1).standard_normal((3000, 30))  # no clusters: nothing to gain
     vectors = (noise * np.geomspace(1, 1e4, 3000)[:, None]).astype(np.float32)
     with IndexBuilder(tmp_path, "L0.mean.ip", "ip") as draft:
@@ -198,7 +198,7 @@ def test_a_recall_that_nothing_reaches_ends_in_an_exact_search(tmp_path: Path) -
         assert all(one["recall"] == 1 for one in index.manifest["settings"].values())
 
 
-def test_held_out_rows_are_in_the_structure_in_the_end(built: Callable[[str], Path]) -> None:
+def test_held_out_tuning_rows_are_added_to_the_index(built: Callable[[str], Path]) -> None:
     index = load(built("ivf-flat"))
     assert index.manifest["structure_rows"] == ROWS
     index.search(QUERIES[:1], 1)
@@ -209,7 +209,7 @@ def test_held_out_rows_are_in_the_structure_in_the_end(built: Callable[[str], Pa
 
 
 @pytest.mark.parametrize("kind", APPROXIMATE)
-def test_any_damage_to_the_structure_is_noticed(kind: str, built: Callable[[str], Path], tmp_path: Path) -> None:
+def test_damaged_ann_file_is_detected(kind: str, built: Callable[[str], Path], tmp_path: Path) -> None:
     folder = tmp_path / "index"
     shutil.copytree(built(kind), folder)
     note = load(folder).manifest
@@ -231,7 +231,7 @@ def test_any_damage_to_the_structure_is_noticed(kind: str, built: Callable[[str]
         read_ann_index(folder, note)
 
 
-def test_a_damaged_structure_is_named_and_the_search_is_exact(
+def test_damaged_ann_file_is_named_and_search_is_exact(
     built: Callable[[str], Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copytree(built("hnsw"), tmp_path / "index")
@@ -244,9 +244,7 @@ def test_a_damaged_structure_is_named_and_the_search_is_exact(
     assert "index build" in caplog.text
 
 
-def test_a_structure_that_claims_to_be_larger_than_its_file_is_refused(
-    built: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_ann_file_with_false_size_is_refused(built: Callable[[str], Path], tmp_path: Path) -> None:
     folder = tmp_path / "index"
     shutil.copytree(built("hnsw"), folder)
     note = load(folder).manifest
@@ -264,7 +262,7 @@ def test_a_structure_that_claims_to_be_larger_than_its_file_is_refused(
 # -- choice --------------------------------------------------------------------------------------------------------
 
 
-def test_auto_is_exact_while_that_is_quick() -> None:
+def test_auto_kind_is_exact_for_small_collections() -> None:
     assert pick_kind("auto", 10**5, 768) == "flat"
     assert pick_kind("auto", 10**6, 768) == "ivf-rabitq"
     assert pick_kind("auto", 10**6, 128) == "flat"
@@ -278,7 +276,7 @@ def test_auto_is_exact_while_that_is_quick() -> None:
         pick_kind("tree", 10, 10)
 
 
-def test_sizes_are_read_or_refused() -> None:
+def test_memory_sizes_are_parsed_or_refused() -> None:
     assert [read_size(text) for text in ("4GB", "0.5 gb", "100m", 7, None)] == [4 * 10**9, 5 * 10**8, 10**8, 7, None]
     for text in ("much", "-4GB", "4 XB", "0", "GB"):
         with pytest.raises(UsageError, match="4GB"):
@@ -286,7 +284,7 @@ def test_sizes_are_read_or_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", APPROXIMATE)
-def test_the_footprint_is_that_of_the_file(kind: str, built: Callable[[str], Path]) -> None:
+def test_footprint_estimate_equals_file_size(kind: str, built: Callable[[str], Path]) -> None:
     size = load(built(kind)).manifest["structure_bytes"]
     assert size == pytest.approx(footprint(kind, ROWS, DIM), rel=0.1)
     assert row_bytes(kind, DIM) * ROWS <= size * 1.05
@@ -312,7 +310,7 @@ def stored(tmp_path: Path) -> Path:
     return tmp_path / "c"
 
 
-def test_an_index_is_built_used_shown_and_kept(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_index_is_built_used_listed_and_kept(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["index", "build", str(stored), "--kind", "hnsw", "--recall", "0.9"]) == 0
     table = capsys.readouterr().out.splitlines()
     assert table[0].split()[:5] == ["view", "metric", "kind", "rows", "tail"]
@@ -339,7 +337,7 @@ def test_an_index_is_built_used_shown_and_kept(stored: Path, capsys: pytest.Capt
     assert len(list((stored / "index").iterdir())) == 4, "the files of the one before are gone"
 
 
-def test_a_few_new_rows_leave_the_structure_as_it_is_at_the_end_of_a_run(stored: Path) -> None:
+def test_few_new_rows_do_not_rebuild_the_index(stored: Path) -> None:
     with embedx.open(stored) as collection:
         collection.build_index(kind="ivf-flat")
         write_rows(stored, clustered(100), ROWS + 1)
@@ -349,7 +347,7 @@ def test_a_few_new_rows_leave_the_structure_as_it_is_at_the_end_of_a_run(stored:
         assert collection.indexes.describe()[0]["tail"] == 100
 
 
-def test_vectors_that_are_damaged_are_built_anew_and_the_wish_is_kept(stored: Path) -> None:
+def test_damaged_matrix_is_rebuilt_with_requested_kind(stored: Path) -> None:
     with embedx.open(stored) as collection:
         collection.build_index(kind="ivf-sq8")
     (file,) = (stored / "index").glob("*.vectors.npy")
@@ -363,7 +361,7 @@ def test_vectors_that_are_damaged_are_built_anew_and_the_wish_is_kept(stored: Pa
         assert collection.indexes.describe()[0]["kind"] == "ivf-sq8"
 
 
-def test_verify_finds_a_damaged_structure_and_mends_it_as_it_was_asked_for(stored: Path) -> None:
+def test_verify_repairs_damaged_ann_file_with_requested_kind(stored: Path) -> None:
     with embedx.open(stored) as collection:
         collection.build_index(kind="ivf-sq8", recall=0.9)
         assert not collection.verify().found
@@ -378,9 +376,7 @@ def test_verify_finds_a_damaged_structure_and_mends_it_as_it_was_asked_for(store
         assert (shown["kind"], shown["asked"]["recall"]) == ("ivf-sq8", 0.9)
 
 
-def test_an_index_that_has_outgrown_its_memory_does_not_fail_a_run(
-    stored: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_index_beyond_its_memory_limit_does_not_fail_extract(stored: Path, caplog: pytest.LogCaptureFixture) -> None:
     with embedx.open(stored) as collection:
         collection.build_index(kind="ivf-flat", max_memory=ROWS * 160)
         write_rows(stored, clustered(2000), ROWS + 1)
@@ -390,7 +386,7 @@ def test_an_index_that_has_outgrown_its_memory_does_not_fail_a_run(
         assert collection.search(vector=VECTORS[7], k=1)[0].id == 8
 
 
-def test_refusals(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_index_options_are_refused(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cases: list[tuple[list[str], str]] = [
         (["--recall", "1.5"], "1.5"),
         (["--max-memory", "much"], "4GB"),
@@ -403,7 +399,7 @@ def test_refusals(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert not list(stored.glob("index/*")), "nothing is left behind"
 
 
-def test_options_are_keywords_of_the_api() -> None:
+def test_index_options_equal_api_keywords() -> None:
     import inspect
 
     from embedx.cli.index import KINDS as OFFERED
@@ -416,7 +412,7 @@ def test_options_are_keywords_of_the_api() -> None:
     assert MEASURES == METRICS
 
 
-def test_a_build_that_is_killed_leaves_the_old_index_and_takes_no_lock(stored: Path) -> None:
+def test_killed_build_keeps_old_index_and_holds_no_lock(stored: Path) -> None:
     with embedx.open(stored) as collection:
         collection.build_index(kind="ivf-flat")
         write_rows(stored, clustered(10), ROWS + 1)
@@ -447,7 +443,7 @@ def test_a_build_that_is_killed_leaves_the_old_index_and_takes_no_lock(stored: P
     assert len(list((stored / "index").iterdir())) == 4, "what a killed build left is taken away by the next"
 
 
-def test_status_needs_no_faiss(stored: Path) -> None:
+def test_status_loads_no_faiss(stored: Path) -> None:
     with embedx.open(stored) as collection:
         collection.build_index(kind="ivf-rabitq")
     code = "import sys; from embedx.cli import run; run(['status', sys.argv[1]]); assert 'faiss' not in sys.modules"

@@ -29,7 +29,7 @@ def brute_force(keep: Ids, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("k", [1, 10, 500])
 @pytest.mark.parametrize("kept", [0, 1, 7, 250, 500])
-def test_equals_brute_force_at_every_selectivity(k: int, kept: int) -> None:
+def test_search_with_filter_equals_brute_force_at_every_selectivity(k: int, kept: int) -> None:
     index = VectorIndex.build(IDS, VECTORS)
     keep = np.sort(RANDOM.choice(IDS, kept, replace=False))
     for options in ({"keep": keep}, {"drop": np.setdiff1d(IDS, keep)}, {"keep": IDS, "drop": np.setdiff1d(IDS, keep)}):
@@ -40,12 +40,12 @@ def test_equals_brute_force_at_every_selectivity(k: int, kept: int) -> None:
         np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
 
 
-def test_without_a_filter() -> None:
+def test_search_without_filter_equals_brute_force() -> None:
     _, ids = VectorIndex.build(IDS, VECTORS).search(QUERIES, 600)
     np.testing.assert_array_equal(ids, brute_force(IDS, 600)[1])
 
 
-def test_the_vector_itself_scores_one_and_zero_is_like_nothing() -> None:
+def test_cosine_of_vector_itself_is_one_and_of_zero_vector_is_zero() -> None:
     vectors = np.concatenate([VECTORS[:5] * 1000, np.zeros((1, 16), np.float32)])
     scores, ids = VectorIndex.build(np.arange(6), vectors).search(vectors, 1)
     np.testing.assert_allclose(scores[:5, 0], 1, atol=1e-6)
@@ -59,7 +59,7 @@ def write(folder: Path, metric: str = "cosine", rows: int = len(IDS)) -> VectorI
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_every_metric_equals_numpy_for_few_and_for_many_queries(metric: str) -> None:
+def test_every_metric_equals_numpy_for_few_and_many_queries(metric: str) -> None:
     index = VectorIndex.build(IDS, VECTORS, metric)
     for queries in (QUERIES[:3], np.tile(QUERIES, (3, 1))):
         a, b = queries.astype(np.float64), VECTORS.astype(np.float64)
@@ -76,7 +76,7 @@ def test_every_metric_equals_numpy_for_few_and_for_many_queries(metric: str) -> 
         np.testing.assert_allclose(found, expected[:, 2:], rtol=1e-5, atol=1e-5)
 
 
-def test_near_rows_far_from_the_origin_keep_their_distance() -> None:
+def test_near_rows_far_from_origin_keep_their_distance() -> None:
     vectors = (1000 + np.arange(40)[:, None] * 0.01 * np.ones((1, 16))).astype(np.float32)
     scores, ids = VectorIndex.build(np.arange(40), vectors, "l2").search(vectors, 2)
     np.testing.assert_array_equal(ids[:, 0], np.arange(40))
@@ -84,7 +84,7 @@ def test_near_rows_far_from_the_origin_keep_their_distance() -> None:
     np.testing.assert_allclose(scores[:, 1], -0.04, rtol=0.02)
 
 
-def test_rows_that_come_and_go_after_the_build() -> None:
+def test_rows_added_and_deleted_after_build_are_respected() -> None:
     index = VectorIndex.build(IDS[:400], VECTORS[:400])
     gone = IDS[::7]
     index.update(gone[gone < IDS[400]], IDS[400:], VECTORS[400:])
@@ -106,7 +106,7 @@ def test_equal_scores_are_ranked_by_id() -> None:
     assert index.search(np.ones((1, 4), np.float32), 5)[1].tolist() == [[1, 2, 3, 4, 5]]
 
 
-def test_written_and_loaded_it_answers_the_same(tmp_path: Path) -> None:
+def test_loaded_index_gives_equal_answers(tmp_path: Path) -> None:
     built = VectorIndex.build(IDS, VECTORS)
     write(tmp_path)
     loaded = VectorIndex.load(tmp_path, "L0.mean.cosine", "cosine", NOTE)
@@ -137,7 +137,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("suffix", [".json", ".ids.npy", ".vectors.npy"])
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_is_noticed_before_it_is_served(tmp_path: Path, damage: str, suffix: str) -> None:
+def test_damaged_matrix_is_detected_before_search(tmp_path: Path, damage: str, suffix: str) -> None:
     write(tmp_path)
     (file,) = tmp_path.glob(f"*{suffix}")
     file.write_bytes(DAMAGE[damage](file.read_bytes()))
@@ -147,7 +147,7 @@ def test_damage_is_noticed_before_it_is_served(tmp_path: Path, damage: str, suff
         index.search(QUERIES, 5)
 
 
-def test_blocks_that_changed_places_are_noticed(tmp_path: Path) -> None:
+def test_swapped_blocks_are_detected(tmp_path: Path) -> None:
     write(tmp_path)
     (file,) = tmp_path.glob("*.vectors.npy")
     data, block = file.read_bytes(), 16 * 4 * BLOCK
@@ -160,7 +160,7 @@ def test_blocks_that_changed_places_are_noticed(tmp_path: Path) -> None:
         index.vectors(IDS[:1])
 
 
-def test_a_foreign_index_is_refused_and_a_missing_one_is_none(tmp_path: Path) -> None:
+def test_foreign_index_is_refused_and_missing_one_is_none(tmp_path: Path) -> None:
     assert VectorIndex.load(tmp_path, "L0.mean.cosine", "cosine", NOTE) is None
     write(tmp_path)
     for key, value in {"view": "L1.mean", "fingerprint": "cd"}.items():
@@ -170,7 +170,7 @@ def test_a_foreign_index_is_refused_and_a_missing_one_is_none(tmp_path: Path) ->
         VectorIndex.load(tmp_path, "L0.mean.cosine", "l2", NOTE)
 
 
-def test_a_folder_that_cannot_be_made_is_a_disk_error(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_is_a_disk_error(tmp_path: Path) -> None:
     (tmp_path / "index").write_text("a file in the way")
     with pytest.raises(DiskError, match="cannot be written"):
         write(tmp_path / "index")

@@ -37,7 +37,7 @@ def again(write_wav: WriteWav, tmp_path: Path) -> Callable[..., tuple[Progress, 
 Again = Callable[..., tuple[Progress, dict[str, int]]]
 
 
-def test_nothing_changed_nothing_is_written(again: Again, tmp_path: Path) -> None:
+def test_unchanged_source_writes_nothing(again: Again, tmp_path: Path) -> None:
     before = (tmp_path / "out/store.db").read_bytes()
     progress, _ = again()
     assert (progress.present, progress.embedded, progress.vanished) == (4, 0, 0)
@@ -53,7 +53,7 @@ def test_new_and_edited_files_are_embedded(again: Again, write_wav: WriteWav) ->
     assert ids["b.wav"] > 4, "an edited file gets new rows, with new ids"
 
 
-def test_a_moved_file_keeps_its_row(again: Again, tmp_path: Path) -> None:
+def test_moved_file_keeps_its_row(again: Again, tmp_path: Path) -> None:
     (tmp_path / "in/sub").mkdir()
     shutil.move(tmp_path / "in/b.wav", tmp_path / "in/sub/renamed.wav")
     progress, ids = again()
@@ -61,21 +61,21 @@ def test_a_moved_file_keeps_its_row(again: Again, tmp_path: Path) -> None:
     assert ids["renamed.wav"] == 2
 
 
-def test_a_copy_is_no_move(again: Again, tmp_path: Path) -> None:
+def test_copied_file_is_not_a_move(again: Again, tmp_path: Path) -> None:
     shutil.copy(tmp_path / "in/b.wav", tmp_path / "in/copy.wav")
     progress, ids = again()
     assert (progress.moved, progress.embedded) == (0, 1)
     assert ids["b.wav"] == 2
 
 
-def test_a_touched_file_is_not_embedded_again(again: Again, tmp_path: Path) -> None:
+def test_touched_file_is_not_embedded_again(again: Again, tmp_path: Path) -> None:
     os.utime(tmp_path / "in/b.wav", (1, 1))
     progress, ids = again()
     assert (progress.moved, progress.embedded, ids["b.wav"]) == (1, 0, 2)
     assert again()[0].moved == 0
 
 
-def test_an_edit_that_kept_size_and_time_is_seen_by_its_content(again: Again, tmp_path: Path) -> None:
+def test_edit_with_same_size_and_time_is_found_by_content(again: Again, tmp_path: Path) -> None:
     file = tmp_path / "in/b.wav"
     status, data = file.stat(), bytearray(file.read_bytes())
     data[-100:] = bytes(100)
@@ -87,7 +87,7 @@ def test_an_edit_that_kept_size_and_time_is_seen_by_its_content(again: Again, tm
     assert ids["b.wav"] == 5
 
 
-def test_what_vanished_is_counted_and_taken_out_when_asked(again: Again, tmp_path: Path) -> None:
+def test_missing_files_are_counted_and_pruned_on_request(again: Again, tmp_path: Path) -> None:
     (tmp_path / "in/b.wav").unlink()
     progress, ids = again()
     assert (progress.vanished, progress.pruned, len(ids)) == (1, 0, 4)
@@ -96,7 +96,7 @@ def test_what_vanished_is_counted_and_taken_out_when_asked(again: Again, tmp_pat
     assert again()[0].vanished == 0
 
 
-def test_what_came_from_another_source_has_not_vanished(again: Again, write_wav: WriteWav, tmp_path: Path) -> None:
+def test_files_of_another_source_are_not_missing(again: Again, write_wav: WriteWav, tmp_path: Path) -> None:
     write_wav("other/x.wav")
     embedx.extract(tmp_path / "other", out=tmp_path / "out").close()
     shutil.rmtree(tmp_path / "other")
@@ -104,7 +104,7 @@ def test_what_came_from_another_source_has_not_vanished(again: Again, write_wav:
     assert (progress.vanished, len(ids)) == (0, 5)
 
 
-def test_a_line_taken_out_of_a_manifest_has_vanished(write_wav: WriteWav, tmp_path: Path) -> None:
+def test_line_removed_from_manifest_is_missing(write_wav: WriteWav, tmp_path: Path) -> None:
     write_wav("a.wav"), write_wav("b.wav")
     table = tmp_path / "m.csv"
     table.write_text("path\na.wav\nb.wav\n")
@@ -114,7 +114,7 @@ def test_a_line_taken_out_of_a_manifest_has_vanished(write_wav: WriteWav, tmp_pa
         assert [Path(path).name for path in collection.rows()["path"]] == ["a.wav"]
 
 
-def test_a_source_that_is_empty_prunes_nothing(again: Again, tmp_path: Path) -> None:
+def test_empty_source_prunes_nothing(again: Again, tmp_path: Path) -> None:
     for file in (tmp_path / "in").iterdir():
         file.unlink()
     with pytest.raises(NothingToDo):
@@ -122,12 +122,12 @@ def test_a_source_that_is_empty_prunes_nothing(again: Again, tmp_path: Path) -> 
     assert len(embedx.open(tmp_path / "out")) == 4
 
 
-def test_a_shard_does_not_prune_the_others(again: Again) -> None:
+def test_shard_does_not_prune_other_shards(again: Again) -> None:
     progress, ids = again(shard="1/2", prune=True)
     assert (progress.vanished, len(ids)) == (0, 4)
 
 
-def test_failures_are_tried_again_when_asked(again: Again, tmp_path: Path) -> None:
+def test_failures_are_retried_on_request(again: Again, tmp_path: Path) -> None:
     bad = tmp_path / "in/bad.wav"
     bad.write_bytes(b"nothing")
     assert again()[0].failures == {"not-audio": 1}
@@ -137,7 +137,7 @@ def test_failures_are_tried_again_when_asked(again: Again, tmp_path: Path) -> No
     assert (progress.failures, progress.retried) == ({"not-audio": 1}, 1)
 
 
-def test_a_dry_run_tells_all_and_writes_nothing(again: Again, write_wav: WriteWav, tmp_path: Path) -> None:
+def test_dry_run_reports_changes_and_writes_nothing(again: Again, write_wav: WriteWav, tmp_path: Path) -> None:
     write_wav("in/e.wav")
     (tmp_path / "in/a.wav").unlink()
     before = (tmp_path / "out/store.db").read_bytes()
@@ -152,12 +152,12 @@ def test_a_dry_run_tells_all_and_writes_nothing(again: Again, write_wav: WriteWa
 
 
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "a/b", "1", "1/0"])
-def test_a_shard_that_is_none_is_refused(again: Again, shard: str) -> None:
+def test_invalid_shard_is_refused(again: Again, shard: str) -> None:
     with pytest.raises(UsageError, match="i-th of n"):
         again(shard=shard)
 
 
-def test_the_command_says_what_changed(
+def test_extract_command_reports_changes(
     again: Again, write_wav: WriteWav, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["extract", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
@@ -173,7 +173,7 @@ def test_the_command_says_what_changed(
     assert "taken out" in capsys.readouterr().out
 
 
-def test_labels_come_with_a_second_run_and_rows_stay(again: Again, tmp_path: Path) -> None:
+def test_second_run_adds_labels_and_keeps_rows(again: Again, tmp_path: Path) -> None:
     before = embedx.open(tmp_path / "out").vectors()
     again(label=r"(\w)\.wav")
     with embedx.open(tmp_path / "out") as collection:

@@ -22,7 +22,7 @@ from tests.helpers.paths import ROOT
 WriteWav = Callable[..., Path]
 
 
-def test_rows_are_in_the_order_of_the_corpus_whatever_the_batch(manifest: Path, tmp_path: Path) -> None:
+def test_row_order_equals_source_order_for_any_batch(manifest: Path, tmp_path: Path) -> None:
     frames = []
     for batch_seconds in (1.0, 1000.0):
         with embedx.extract(manifest, out=tmp_path / str(batch_seconds), batch_seconds=batch_seconds) as collection:
@@ -34,7 +34,7 @@ def test_rows_are_in_the_order_of_the_corpus_whatever_the_batch(manifest: Path, 
     assert_same(tmp_path / "1.0", tmp_path / "1000.0")
 
 
-def test_again_does_nothing_and_new_or_edited_files_alone_are_done(write_wav: WriteWav, tmp_path: Path) -> None:
+def test_second_run_embeds_only_new_or_edited_files(write_wav: WriteWav, tmp_path: Path) -> None:
     write_wav("in/a.wav"), write_wav("in/b.wav")
     seen: list[Progress] = []
 
@@ -57,7 +57,7 @@ def test_again_does_nothing_and_new_or_edited_files_alone_are_done(write_wav: Wr
     np.testing.assert_array_equal(content(tmp_path / "out")[key], before[key])
 
 
-def test_one_bad_file_never_stops_a_run_and_is_named(write_wav: WriteWav, tmp_path: Path) -> None:
+def test_bad_file_is_named_and_does_not_stop_the_run(write_wav: WriteWav, tmp_path: Path) -> None:
     write_wav("in/good.wav")
     (tmp_path / "in/text.wav").write_text("this is text")
     (tmp_path / "in/empty.wav").touch()
@@ -83,7 +83,7 @@ def test_one_bad_file_never_stops_a_run_and_is_named(write_wav: WriteWav, tmp_pa
         assert len(collection.failures()) == 3
 
 
-def test_a_recording_that_fails_half_way_leaves_no_rows(write_wav: WriteWav, tmp_path: Path) -> None:
+def test_recording_that_fails_half_way_leaves_no_rows(write_wav: WriteWav, tmp_path: Path) -> None:
     samples = np.random.default_rng(0).uniform(-1, 1, 80_000).astype(np.float32)
     samples[70_000] = np.inf
     wav = write_wav(samples=samples)
@@ -92,7 +92,7 @@ def test_a_recording_that_fails_half_way_leaves_no_rows(write_wav: WriteWav, tmp
         assert [one.reason for one in collection.failures()] == ["non-finite"]
 
 
-def test_a_recording_longer_than_what_is_held_at_a_time_appears_whole(write_wav: WriteWav, tmp_path: Path) -> None:
+def test_recording_longer_than_buffer_is_stored_whole(write_wav: WriteWav, tmp_path: Path) -> None:
     wav = write_wav(seconds=30.0)
     seen: list[tuple[int, int]] = []
 
@@ -105,7 +105,7 @@ def test_a_recording_longer_than_what_is_held_at_a_time_appears_whole(write_wav:
     assert seen == [(0, 0), (1, 30)]
 
 
-def test_failures_alone_leave_an_empty_collection_that_says_so(tmp_path: Path) -> None:
+def test_source_with_failures_only_gives_empty_collection(tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("text")
     with embedx.extract(tmp_path / "a.wav", out=tmp_path / "out") as collection:
         assert len(collection) == 0
@@ -115,7 +115,7 @@ def test_failures_alone_leave_an_empty_collection_that_says_so(tmp_path: Path) -
             collection.search(vector=np.ones(256))
 
 
-def test_windows_and_stretches_become_rows(write_wav: WriteWav, tmp_path: Path) -> None:
+def test_windows_and_excerpts_become_rows(write_wav: WriteWav, tmp_path: Path) -> None:
     write_wav(seconds=5.5)
     with embedx.extract(tmp_path / "a.wav", out=tmp_path / "w", window=2.0, hop=1.0) as collection:
         rows = collection.rows()
@@ -133,7 +133,7 @@ def test_windows_and_stretches_become_rows(write_wav: WriteWav, tmp_path: Path) 
         assert collection.rows()["label"].tolist() == ["x", "y", "z"]
 
 
-def test_labels_that_come_later_are_filled_in_without_work(manifest: Path, tmp_path: Path) -> None:
+def test_labels_added_later_need_no_embedding(manifest: Path, tmp_path: Path) -> None:
     seen: list[Progress] = []
     embedx.extract(manifest.parent, layout="files", out=tmp_path / "c").close()
     with embedx.extract(manifest, group="source", out=tmp_path / "c", on_progress=seen.append) as collection:
@@ -145,7 +145,7 @@ def test_labels_that_come_later_are_filled_in_without_work(manifest: Path, tmp_p
         assert set(collection.rows()["label"]) == {"bell", "birdsong", "clock", "engine"}
 
 
-def test_every_layer_and_pooling_is_a_view_from_one_pass(
+def test_layers_and_poolings_become_views_in_one_pass(
     manifest: Path, checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
     folder = str(checkpoint("hubert"))
@@ -157,7 +157,7 @@ def test_every_layer_and_pooling_is_a_view_from_one_pass(
         np.testing.assert_allclose(collection.vectors("L1.max"), everything["L1.max"], atol=1e-5)
 
 
-def test_each_channel_is_a_row_of_its_own(write_wav: WriteWav, tmp_path: Path) -> None:
+def test_channels_each_gives_row_per_channel(write_wav: WriteWav, tmp_path: Path) -> None:
     stereo = np.random.default_rng(0).uniform(-0.5, 0.5, (32_000, 2)).astype(np.float32) * [1.0, 0.1]
     wav = write_wav(samples=stereo)
     with embedx.extract(wav, channels="each", out=tmp_path / "each") as collection:
@@ -171,7 +171,7 @@ def test_each_channel_is_a_row_of_its_own(write_wav: WriteWav, tmp_path: Path) -
         assert collection.search(loud, k=1)[0].score == pytest.approx(1, abs=1e-5)
 
 
-def test_float16_takes_half_the_space_and_finds_the_same(manifest: Path, tmp_path: Path) -> None:
+def test_float16_halves_space_and_finds_same_hits(manifest: Path, tmp_path: Path) -> None:
     with (
         embedx.extract(manifest, out=tmp_path / "32") as full,
         embedx.extract(manifest, store_dtype="float16", out=tmp_path / "16") as half,
@@ -185,7 +185,7 @@ def test_float16_takes_half_the_space_and_finds_the_same(manifest: Path, tmp_pat
         embedx.extract(manifest, out=tmp_path / "16")
 
 
-def test_what_does_not_fit_into_float16_is_a_named_failure(
+def test_vector_outside_float16_range_is_a_failure(
     write_wav: WriteWav, tmp_path: Path, checkpoint: Callable[[str], Path]
 ) -> None:
     folder = tmp_path / "loud"
@@ -200,7 +200,7 @@ def test_what_does_not_fit_into_float16_is_a_named_failure(
         assert np.abs(collection.vectors()).max() > 65_504
 
 
-def test_a_model_that_hears_30_s_gets_windows(
+def test_model_with_30_s_input_gets_windows(
     write_wav: WriteWav, tmp_path: Path, checkpoint: Callable[[str], Path]
 ) -> None:
     whisper = str(checkpoint("whisper"))
@@ -215,7 +215,7 @@ def test_a_model_that_hears_30_s_gets_windows(
         embedx.extract(write_wav(), model=whisper, window=31, out=tmp_path / "d")
 
 
-def test_another_recipe_for_the_same_collection_is_refused(manifest: Path, tmp_path: Path) -> None:
+def test_another_recipe_for_collection_is_refused(manifest: Path, tmp_path: Path) -> None:
     embedx.extract(manifest, out=tmp_path / "c").close()
     with pytest.raises(RecipeMismatch, match="window_s: stored None, asked 1"):
         embedx.extract(manifest, out=tmp_path / "c", window=1)
@@ -223,7 +223,7 @@ def test_another_recipe_for_the_same_collection_is_refused(manifest: Path, tmp_p
         assert len(collection) == 40
 
 
-def test_nothing_is_made_when_an_argument_is_wrong(manifest: Path, tmp_path: Path) -> None:
+def test_invalid_argument_creates_no_folder(manifest: Path, tmp_path: Path) -> None:
     cases: list[tuple[dict[str, object], type[Exception]]] = [
         ({"model": "nonsense"}, ModelError),
         ({"layers": "5"}, UsageError),
@@ -247,7 +247,7 @@ def test_nothing_is_made_when_an_argument_is_wrong(manifest: Path, tmp_path: Pat
         assert not (tmp_path / "c").exists(), options
 
 
-def test_a_signal_stops_after_a_commit(manifest: Path, tmp_path: Path) -> None:
+def test_signal_stops_run_after_a_commit(manifest: Path, tmp_path: Path) -> None:
     windows = iter(range(100))
     with pytest.raises(Interrupted) as caught:
         embedx.extract(
@@ -264,7 +264,7 @@ def test_a_signal_stops_after_a_commit(manifest: Path, tmp_path: Path) -> None:
     assert_same(tmp_path / "c", tmp_path / "whole")
 
 
-def test_killed_at_any_moment_it_finishes_the_rest(
+def test_extract_killed_at_any_moment_continues(
     manifest: Path, tmp_path: Path, checkpoint: Callable[[str], Path]
 ) -> None:
     """kill -9 of the real command at random moments; what was committed stays, the rest is done once."""
@@ -302,7 +302,7 @@ def test_killed_at_any_moment_it_finishes_the_rest(
     assert_same(tmp_path / "killed", tmp_path / "whole")
 
 
-def test_a_model_folder_that_moved_is_taken_from_its_new_place(
+def test_moved_model_folder_is_loaded_from_new_path(
     write_wav: WriteWav, tmp_path: Path, checkpoint: Callable[[str], Path]
 ) -> None:
     wav = write_wav()

@@ -80,7 +80,7 @@ CHANGES: dict[str, Callable[[Store], None]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_change_takes_the_same_steps_in_a_collection_ten_times_as_large(name: str, tmp_path: Path) -> None:
+def test_change_takes_same_steps_in_ten_times_larger_collection(name: str, tmp_path: Path) -> None:
     steps = []
     for size in (200, 2000):
         with filled(tmp_path / str(size), size) as store, steps_of(store) as counted:
@@ -90,14 +90,14 @@ def test_a_change_takes_the_same_steps_in_a_collection_ten_times_as_large(name: 
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_what_is_noted_is_what_is_there_after_every_change(name: str, tmp_path: Path) -> None:
+def test_stored_counters_equal_contents_after_every_change(name: str, tmp_path: Path) -> None:
     with filled(tmp_path / "c", 200) as store:
         CHANGES[name](store)
         assert store.count() == len(store.ids()) == len(store.rows())
     assert examine(tmp_path / "c") == []
 
 
-def test_a_change_that_failed_is_not_counted_with_the_next(tmp_path: Path) -> None:
+def test_failed_change_is_not_counted(tmp_path: Path) -> None:
     with filled(tmp_path / "c", 5) as store:
         good, bad = batch(10, 2)
         with pytest.raises(KeyError):
@@ -107,7 +107,7 @@ def test_a_change_that_failed_is_not_counted_with_the_next(tmp_path: Path) -> No
     assert examine(tmp_path / "c") == []
 
 
-def test_rows_that_were_lost_stay_missed_whatever_is_committed_later(tmp_path: Path) -> None:
+def test_lost_rows_stay_reported_after_later_commits(tmp_path: Path) -> None:
     filled(tmp_path / "c", 20).close()
     with closing(sqlite3.connect(tmp_path / "c" / FILE_NAME)) as db:  # no damaged page is so tidy
         db.execute("PRAGMA foreign_keys = ON")
@@ -122,7 +122,7 @@ def test_rows_that_were_lost_stay_missed_whatever_is_committed_later(tmp_path: P
     assert found["recordings"] == "21 are there, 22 were written, or other ones."
 
 
-def test_the_counters_of_a_writer_are_not_in_the_file(tmp_path: Path) -> None:
+def test_writer_counters_are_not_in_the_file(tmp_path: Path) -> None:
     filled(tmp_path / "c", 5).close()
     with closing(sqlite3.connect(tmp_path / "c" / FILE_NAME)) as db:
         names = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
@@ -143,7 +143,7 @@ def loaded_by(*arguments: str) -> tuple[set[str], dict[str, Any]]:
     return set(names.split()[1:]), json.loads(text) if "--json" in arguments else {}
 
 
-def test_a_run_with_nothing_to_do_loads_no_model(
+def test_run_with_nothing_to_do_loads_no_model(
     manifest: Path, checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
     for model in ("logmel", str(checkpoint("hubert"))):
@@ -156,18 +156,18 @@ def test_a_run_with_nothing_to_do_loads_no_model(
             assert (summary["already_there"], summary["recordings"], summary["new"]) == (40, 40, 0)
 
 
-def test_help_loads_nothing_at_all() -> None:
+def test_help_loads_no_heavy_module() -> None:
     assert loaded_by("--help")[0] == set()
 
 
-def test_labels_that_come_later_load_no_model_either(manifest: Path, tmp_path: Path) -> None:
+def test_labels_added_later_load_no_model(manifest: Path, tmp_path: Path) -> None:
     embedx.extract(manifest.parent, layout="files", out=tmp_path / "c").close()
     assert "torch" not in loaded_by("extract", str(manifest), "-o", str(tmp_path / "c"))[0]
     with embedx.open(tmp_path / "c") as collection:
         assert set(collection.rows()["label"]) == set(pd.read_csv(manifest)["label"])
 
 
-def test_rows_are_read_only_where_the_source_says_something_of_them(
+def test_rows_are_read_only_if_source_has_metadata(
     manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embedx.extract(manifest, out=tmp_path / "c").close()
@@ -185,7 +185,7 @@ def test_rows_are_read_only_where_the_source_says_something_of_them(
     assert len(read) == 1
 
 
-def test_what_is_asked_otherwise_is_noticed_with_nothing_to_do(manifest: Path, tmp_path: Path) -> None:
+def test_changed_options_are_refused_with_nothing_to_do(manifest: Path, tmp_path: Path) -> None:
     embedx.extract(manifest, out=tmp_path / "c").close()
     changes: tuple[dict[str, Any], ...] = (
         {"pooling": "max"},
@@ -199,7 +199,7 @@ def test_what_is_asked_otherwise_is_noticed_with_nothing_to_do(manifest: Path, t
             embedx.extract(manifest, out=tmp_path / "c", **options)
 
 
-def test_another_model_in_the_same_place_is_noticed_with_nothing_to_do(
+def test_replaced_model_is_refused_with_nothing_to_do(
     write_wav: WriteWav, checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
     wav, folder = write_wav(), tmp_path / "model"
@@ -212,7 +212,7 @@ def test_another_model_in_the_same_place_is_noticed_with_nothing_to_do(
         embedx.extract(wav, model=str(folder), out=tmp_path / "c")
 
 
-def test_new_files_after_a_run_without_a_model_are_embedded_as_ever(write_wav: WriteWav, tmp_path: Path) -> None:
+def test_new_files_after_run_without_model_are_embedded(write_wav: WriteWav, tmp_path: Path) -> None:
     write_wav("in/a.wav")
     seen: list[Progress] = []
     for count in (1, 1, 2):
@@ -225,7 +225,7 @@ def test_new_files_after_a_run_without_a_model_are_embedded_as_ever(write_wav: W
         np.testing.assert_allclose(grown.vectors(), whole.vectors(), rtol=1e-6)
 
 
-def test_a_plan_for_what_is_new_needs_no_model_and_writes_nothing(write_wav: WriteWav, tmp_path: Path) -> None:
+def test_dry_run_of_new_files_loads_no_model(write_wav: WriteWav, tmp_path: Path) -> None:
     write_wav("in/a.wav")
     embedx.extract(tmp_path / "in", out=tmp_path / "c").close()
     write_wav("in/b.wav", seconds=3.0)
@@ -236,7 +236,7 @@ def test_a_plan_for_what_is_new_needs_no_model_and_writes_nothing(write_wav: Wri
     assert (tmp_path / "c" / FILE_NAME).read_bytes() == before
 
 
-def test_a_stamp_changes_with_the_files_of_a_model(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+def test_fingerprint_changes_with_model_files(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(checkpoint("hubert"), folder)
     first = stamp(str(folder))
@@ -253,7 +253,7 @@ def test_a_stamp_changes_with_the_files_of_a_model(checkpoint: Callable[[str], P
 
 
 @pytest.mark.reliability
-def test_a_hundred_thousand_files() -> None:
+def test_run_over_hundred_thousand_files_stays_cheap() -> None:
     """`pytest -m reliability tests/ingest/test_growth.py`: half an hour; EMBEDX_FILES=10000 for less."""
     command = [sys.executable, str(ROOT / "benchmarks/growth.py"), "--files", f"1000,{FILES}", "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

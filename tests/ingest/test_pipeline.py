@@ -62,7 +62,7 @@ def sounds(write_wav: WriteWav, tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("four_cores")
 @pytest.mark.parametrize("model", ["logmel", "hubert"])
-def test_what_is_stored_does_not_depend_on_the_workers(
+def test_stored_rows_do_not_depend_on_workers(
     model: str, sounds: Path, tmp_path: Path, checkpoint: Callable[[str], Path]
 ) -> None:
     options: dict[str, Any] = {"model": model if model == "logmel" else str(checkpoint(model)), "batch_seconds": 4.0}
@@ -88,7 +88,7 @@ def test_what_is_stored_does_not_depend_on_the_workers(
 
 @pytest.mark.usefixtures("four_cores")
 @pytest.mark.parametrize("name", ["hubert", "wavlm", "data2vec", "conformer-rotary", "whisper", "logmel"])
-def test_threads_do_not_see_one_another_s_batches(name: str, checkpoint: Callable[[str], Path]) -> None:
+def test_threads_do_not_share_batches(name: str, checkpoint: Callable[[str], Path]) -> None:
     model = name if name == "logmel" else str(checkpoint(name))
     extractor = extractors.load(model)
     embedder = Embedder(extractor, recipe_of(extractor, model, ("mean",)), batch_seconds=3.0)
@@ -104,7 +104,7 @@ def test_threads_do_not_see_one_another_s_batches(name: str, checkpoint: Callabl
 
 
 @pytest.mark.parametrize("name", ["hubert", "data2vec", "conformer-rotary"])
-def test_two_passes_at_once_know_their_own_lengths(name: str, checkpoint: Callable[[str], Path]) -> None:
+def test_concurrent_passes_keep_their_own_lengths(name: str, checkpoint: Callable[[str], Path]) -> None:
     """Neither begins its convolutions before the other has said how long its clips are."""
     extractor: Any = extractors.load(str(checkpoint(name)), backend="reference")
     waves = torch.rand(2, 2, 16_000, generator=torch.Generator().manual_seed(0)) - 0.5
@@ -133,7 +133,7 @@ def give_up() -> None:
     raise TimeoutError("nobody lays anything down, and nobody is to blame")
 
 
-def test_what_lies_ready_is_bounded_and_comes_in_order() -> None:
+def test_prefetch_buffer_is_bounded_and_keeps_order() -> None:
     """Eight readers that are much faster than who asks; some windows are longer than the budget."""
     budget, dice = 40_000, random.Random(0)
     lengths = [[dice.choice((10, 3_000, 30_000, 60_000)) for _ in range(dice.randint(0, 6))] for _ in range(80)]
@@ -160,7 +160,7 @@ def test_what_lies_ready_is_bounded_and_comes_in_order() -> None:
     assert 0.5 * budget < desk.most <= budget + 60_000 + prefetch.EVENT
 
 
-def test_failures_alone_fill_the_desk_too() -> None:
+def test_prefetch_buffer_is_bounded_for_failures_too() -> None:
     desk = PrefetchBuffer(10 * prefetch.EVENT)
 
     def read() -> None:
@@ -175,7 +175,7 @@ def test_failures_alone_fill_the_desk_too() -> None:
     assert desk.most <= 10 * prefetch.EVENT
 
 
-def test_who_asks_is_told_while_nothing_comes_and_readers_are_told_when_nobody_asks(
+def test_prefetch_buffer_reports_waiting_and_stops_readers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(prefetch, "TICK_S", 0.01)
@@ -217,9 +217,7 @@ class Breaking(LogMelStatistics):
 
 
 @pytest.mark.usefixtures("four_cores")
-def test_a_model_that_breaks_stops_all_that_works_for_it(
-    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failing_model_stops_readers_and_workers(sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"workers": 3, "batch_seconds": 0.5, "window": 1.0, "out": tmp_path / "c"}
     before = threading.active_count()
     with monkeypatch.context() as patch:
@@ -237,7 +235,7 @@ def test_a_model_that_breaks_stops_all_that_works_for_it(
 
 @linux
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_commits_what_is_done_and_leaves_no_process(
+def test_signal_commits_finished_work_and_leaves_no_process(
     number: signal.Signals, write_wav: WriteWav, tmp_path: Path
 ) -> None:
     for i in range(40):
@@ -276,7 +274,7 @@ ORDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("least, most", [(0.3, 30.0), (0.98, 2.3)])
 @pytest.mark.parametrize("batch_seconds", [None, 600.0])
-def test_batches_pad_by_a_tenth_at_most_whatever_the_order(
+def test_batches_pad_at_most_a_tenth_in_any_order(
     order: str, least: float, most: float, batch_seconds: float | None
 ) -> None:
     extractor = extractors.load("logmel")
@@ -298,7 +296,7 @@ def test_batches_pad_by_a_tenth_at_most_whatever_the_order(
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.3, 7.0])
-def test_what_is_sorted_stays_within_its_bounds(seconds: float) -> None:
+def test_sorted_buffer_stays_within_its_bounds(seconds: float) -> None:
     """However long the corpus is, and if clips are shorter than the shortest that the model takes."""
     extractor = extractors.load("logmel")
     extractor.min_samples = 16_000
@@ -319,7 +317,7 @@ def test_what_is_sorted_stays_within_its_bounds(seconds: float) -> None:
     assert most <= embedder.pool + embedder.budget + len(clip.samples)
 
 
-def test_the_padding_of_a_run_is_reported(write_wav: WriteWav, tmp_path: Path) -> None:
+def test_run_reports_its_padding(write_wav: WriteWav, tmp_path: Path) -> None:
     for i, seconds in enumerate((10.0, 4.0, 3.7, 2.0)):  # 10 alone, 4 + 3.7 as 2 x 4, 2 alone
         write_wav(f"in/{i}.wav", seconds=seconds)
     seen: list[embedx.Progress] = []
@@ -332,7 +330,7 @@ def lanes_of(count: int) -> list[Worker]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_lanes_give_results_in_order_and_take_few_jobs_ahead(count: int) -> None:
+def test_workers_keep_order_and_take_few_jobs_ahead(count: int) -> None:
     dice, taken, threads = random.Random(0), list[int](), torch.get_num_threads()
 
     def jobs() -> Iterator[int]:
@@ -353,13 +351,13 @@ def test_lanes_give_results_in_order_and_take_few_jobs_ahead(count: int) -> None
         assert later.submit(torch.get_num_threads).result() == threads
 
 
-def test_lanes_work_at_once_and_each_on_one_job() -> None:
+def test_workers_run_concurrently_with_one_job_each() -> None:
     meet = threading.Barrier(3, timeout=60)
     for _ in run_in_order(lanes_of(3), lambda lane, job: meet.wait(), range(9)):  # or else BrokenBarrierError
         pass
 
 
-def test_what_the_work_raises_comes_in_its_place_and_the_rest_is_dropped() -> None:
+def test_error_of_worker_is_raised_in_order_and_rest_dropped() -> None:
     started: list[int] = []
 
     def work(lane: Worker, job: int) -> int:
@@ -374,7 +372,7 @@ def test_what_the_work_raises_comes_in_its_place_and_the_rest_is_dropped() -> No
 
 
 @pytest.mark.parametrize("name", ["hubert", "wavlm", "hubert-batch-norm", "whisper"])
-def test_a_copy_for_another_device_gives_the_same(name: str, checkpoint: Callable[[str], Path]) -> None:
+def test_model_copy_for_another_device_gives_equal_vectors(name: str, checkpoint: Callable[[str], Path]) -> None:
     extractor = extractors.load(str(checkpoint(name)))
     other = copy.deepcopy(extractor)
     waves, lengths = torch.rand(2, 16_000) - 0.5, torch.tensor([16_000, 9_000])
@@ -386,7 +384,7 @@ def test_a_copy_for_another_device_gives_the_same(name: str, checkpoint: Callabl
             assert torch.equal(ours, its)
 
 
-def test_work_is_shared_only_where_there_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_is_shared_only_if_there_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prefetch, "count_cores", lambda: 16)
     assert [share_work(recordings, 0) for recordings in (0, 1, 31, 32, 100, 10_000)] == [1, 1, 1, 2, 4, 16]
     assert [share_work(1, octets) for octets in (10**6, 10**8, 10**12)] == [1, 2, 16]

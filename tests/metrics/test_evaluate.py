@@ -63,7 +63,7 @@ def many_labels(rows: int, classes: int, seed: int = 0, digits: int = 9) -> tupl
 
 @pytest.mark.parametrize("step", [None, 2.0])
 @pytest.mark.parametrize("classes", [2, 3, 7])
-def test_figures_of_one_label_equal_scikit_learn(classes: int, step: float | None) -> None:
+def test_single_label_metrics_equal_scikit_learn(classes: int, step: float | None) -> None:
     y, proba = one_label(300, classes, step=step)
     metrics = evaluate(y, proba, names(classes), samples=0)
     predicted, hot = proba.argmax(axis=1), np.eye(classes)[y]
@@ -91,7 +91,7 @@ def test_figures_of_one_label_equal_scikit_learn(classes: int, step: float | Non
 
 
 @pytest.mark.parametrize("digits", [9, 1])
-def test_figures_of_many_labels_equal_scikit_learn(digits: int) -> None:
+def test_multilabel_metrics_equal_scikit_learn(digits: int) -> None:
     y, proba = many_labels(300, 6, digits=digits)
     metrics = evaluate(y, proba, names(6), multilabel=True, samples=0)
     predicted, sure = (proba > 0.5).astype(int), np.clip(proba, 1e-15, 1 - 1e-15)
@@ -151,7 +151,7 @@ def brute_ece(confidence: Floats, right: NDArray[np.generic]) -> float:
     return total
 
 
-def test_every_resample_is_scored_as_scikit_learn_scores_weighted_rows() -> None:
+def test_resample_scores_equal_scikit_learn_with_weights() -> None:
     random = np.random.default_rng(1)
     y, proba = one_label(60, 4, step=1.0)
     groups = random.integers(12, size=60)
@@ -168,7 +168,7 @@ def test_every_resample_is_scored_as_scikit_learn_scores_weighted_rows() -> None
         assert scores.by_class["average_precision"][i] == pytest.approx(ap, abs=1e-9)
 
 
-def test_resamples_of_many_labels_equal_copied_rows() -> None:
+def test_multilabel_resample_equals_copied_rows() -> None:
     random = np.random.default_rng(2)
     y, proba = many_labels(50, 4, digits=1)
     groups = random.integers(10, size=50)
@@ -182,7 +182,7 @@ def test_resamples_of_many_labels_equal_copied_rows() -> None:
 
 
 @pytest.mark.parametrize("levels", [1, 2, 5, 1000])
-def test_weighted_ranks_equal_scikit_learn_for_any_ties(levels: int) -> None:
+def test_weighted_ranks_with_ties_equal_scikit_learn(levels: int) -> None:
     random = np.random.default_rng(levels)
     for _ in range(30):
         rows = int(random.integers(2, 40))
@@ -200,7 +200,7 @@ def test_weighted_ranks_equal_scikit_learn_for_any_ties(levels: int) -> None:
                 assert np.isnan(ap[i])
 
 
-def test_sums_of_many_blocks_do_not_depend_on_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weighted_sums_do_not_depend_on_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     y, proba = many_labels(80, 3)
     whole = evaluate(y, proba, names(3), multilabel=True, samples=150).to_dict()
     monkeypatch.setattr("embedx.metrics.ranking.ELEMENTS", 200)
@@ -210,14 +210,14 @@ def test_sums_of_many_blocks_do_not_depend_on_their_size(monkeypatch: pytest.Mon
     assert json.dumps(whole) == json.dumps(pieces)
 
 
-def test_a_seed_gives_the_same_intervals_and_another_gives_others() -> None:
+def test_intervals_depend_only_on_seed() -> None:
     y, proba = one_label(200, 3)
     first, again, other = (evaluate(y, proba, names(3), seed=seed).to_dict() for seed in (0, 0, 1))
     assert first == again
     assert first["figures"]["log_loss"]["low"] != other["figures"]["log_loss"]["low"]
 
 
-def test_the_interval_of_an_accuracy_is_that_of_the_binomial() -> None:
+def test_accuracy_interval_equals_binomial() -> None:
     y, proba = one_label(800, 3)
     metrics = evaluate(y, proba, names(3), samples=4000)
     share = value(metrics, "accuracy")
@@ -240,7 +240,7 @@ def correlated(random: np.random.Generator, groups: int = 60, each: int = 10) ->
     return y, proba, of
 
 
-def test_intervals_over_groups_hold_the_truth_and_those_over_rows_do_not() -> None:
+def test_group_intervals_cover_truth_where_row_intervals_fail() -> None:
     random = np.random.default_rng(0)
     held = {"groups": 0, "rows": 0}
     for _ in range(200):
@@ -252,7 +252,7 @@ def test_intervals_over_groups_hold_the_truth_and_those_over_rows_do_not() -> No
     assert held["rows"] / 200 < 0.75
 
 
-def test_groups_are_counted_by_what_they_are_called() -> None:
+def test_groups_are_identified_by_name() -> None:
     y, proba, of = correlated(np.random.default_rng(3))
     named = np.array([f"speaker {i}" for i in of], dtype=object)
     assert evaluate(y, proba, names(2), groups=of).groups == 60
@@ -264,7 +264,7 @@ def test_groups_are_counted_by_what_they_are_called() -> None:
     assert blocks[1:].mean(axis=0) == pytest.approx(np.ones(5), abs=0.2)
 
 
-def test_parts_are_scored_by_themselves_and_sorted_as_numbers() -> None:
+def test_parts_are_scored_separately_in_natural_order() -> None:
     y, proba = one_label(330, 4)
     parts = np.array([str(i % 11) for i in range(330)])
     metrics = evaluate(y, proba, names(4), parts=parts, samples=0)
@@ -282,7 +282,7 @@ def test_parts_are_scored_by_themselves_and_sorted_as_numbers() -> None:
     assert single.spread["accuracy"][1] is None
 
 
-def test_majority_and_chance_stand_beside() -> None:
+def test_majority_and_chance_are_reported() -> None:
     y = np.array([0] * 78 + [1] * 12 + [2] * 10)
     proba = np.tile([0.6, 0.3, 0.1], (100, 1))
     metrics = evaluate(y, proba, names(3))
@@ -299,7 +299,7 @@ def test_majority_and_chance_stand_beside() -> None:
     assert set(chance) <= set(metrics.figures)
 
 
-def test_an_accuracy_of_the_majority_is_not_better_than_chance() -> None:
+def test_majority_accuracy_is_not_better_than_chance() -> None:
     random = np.random.default_rng(0)
     y = (random.random(400) < 0.22).astype(int)
     useless = np.tile([0.78, 0.22], (400, 1)) + random.uniform(-0.1, 0.1, (400, 1)) * [1, -1]
@@ -316,7 +316,7 @@ def test_an_accuracy_of_the_majority_is_not_better_than_chance() -> None:
     assert not some.better_than_chance
 
 
-def test_baselines_of_many_labels() -> None:
+def test_multilabel_baselines_are_reported() -> None:
     y, proba = many_labels(200, 5)
     metrics = evaluate(y, proba, names(5), multilabel=True)
     share = y.mean(axis=0)
@@ -358,7 +358,7 @@ def degenerate() -> dict[str, Callable[[], Metrics]]:
 
 
 @pytest.mark.parametrize("case", list(degenerate()))
-def test_degenerate_input_gives_a_report_without_nan_and_without_a_warning(case: str) -> None:
+def test_degenerate_input_gives_report_without_nan_or_warning(case: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         metrics = degenerate()[case]()
@@ -369,7 +369,7 @@ def test_degenerate_input_gives_a_report_without_nan_and_without_a_warning(case:
     assert all(figure.low is None or figure.low <= figure.value <= (figure.high or 0) for figure in figures(metrics))
 
 
-def test_a_label_with_one_side_only_has_one_note_and_no_area() -> None:
+def test_label_with_one_class_only_has_note_and_no_auc() -> None:
     y, proba = many_labels(60, 3)
     y[:, 1], y[:, 2] = 1, 0
     metrics = evaluate(y, proba, ["a", "x", "z"], multilabel=True)
@@ -389,7 +389,7 @@ def test_a_label_with_one_side_only_has_one_note_and_no_area() -> None:
     assert "'c1', 'c2', 'c3', 'c4', 'c5' and 3 more have no row" in rare.notes[0]
 
 
-def test_means_over_classes_are_those_of_the_classes_that_occur() -> None:
+def test_class_means_use_occurring_classes() -> None:
     y, proba = one_label(50, 4)
     metrics = evaluate(np.minimum(y, 1), proba, names(4), samples=0)
     predicted = proba.argmax(axis=1)
@@ -403,14 +403,14 @@ def test_means_over_classes_are_those_of_the_classes_that_occur() -> None:
     )
 
 
-def test_a_class_that_is_never_predicted_has_no_precision_only_if_it_never_occurs() -> None:
+def test_precision_is_undefined_only_for_absent_class() -> None:
     metrics = evaluate([0, 0, 1, 1], np.eye(4)[[0, 0, 0, 3]], names(4), samples=0)
     found = [(one.precision, one.recall, one.f1) for one in metrics.per_class]
     zero = Figure(0.0)
     assert found[1:] == [(zero, zero, zero), (None, None, None), (zero, None, zero)]
 
 
-def test_what_is_rough_is_said() -> None:
+def test_approximate_figures_are_marked() -> None:
     y, proba = one_label(40, 3)
     assert "nothing to resample" in evaluate(y, proba, names(3), groups=[0] * 40).notes[0]
     assert "4 groups only" in evaluate(y, proba, names(3), groups=np.arange(40) % 4).notes[0]
@@ -418,7 +418,7 @@ def test_what_is_rough_is_said() -> None:
     assert evaluate(y, proba, names(3)).notes == ()
 
 
-def test_large_input_gets_fewer_resamples_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_input_gets_fewer_resamples_with_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedx.metrics.evaluate.EFFORT", 500 * 3 * 150)
     y, proba = one_label(500, 3)
     metrics = evaluate(y, proba, names(3), samples=1000)
@@ -426,14 +426,14 @@ def test_large_input_gets_fewer_resamples_and_says_so(monkeypatch: pytest.Monkey
     assert "150 resamples instead of 1000" in metrics.notes[0]
 
 
-def test_two_thousand_rows_of_fifty_classes_take_seconds() -> None:
+def test_evaluation_of_2000_rows_and_50_classes_is_feasible() -> None:
     y, proba = one_label(2000, 50)
     begun = time.process_time()
     evaluate(y, proba, names(50), groups=np.arange(2000) // 2, parts=np.arange(2000) % 5)
     assert time.process_time() - begun < 60
 
 
-def test_reliability_adds_up_to_the_calibration_error() -> None:
+def test_reliability_bins_sum_to_calibration_error() -> None:
     y, proba = one_label(500, 4)
     bars = reliability(y, proba)
     assert sum(bar.rows for bar in bars) == 500
@@ -448,7 +448,7 @@ def test_reliability_adds_up_to_the_calibration_error() -> None:
         reliability(y, proba, bins=0)
 
 
-def test_the_text_shows_figures_beside_baselines_and_the_worst_class_first() -> None:
+def test_text_shows_baselines_and_worst_class_first() -> None:
     y, proba = one_label(400, 6)
     metrics = evaluate(y, proba, ["bad\x1b[2J", *names(5)], parts=y % 2)
     text = str(metrics)
@@ -461,7 +461,7 @@ def test_the_text_shows_figures_beside_baselines_and_the_worst_class_first() -> 
     assert text.split("average_precision")[1].splitlines()[1].split()[0].startswith(worst.name[:2])
 
 
-def test_what_cannot_be_evaluated_says_why() -> None:
+def test_evaluation_of_invalid_input_is_refused() -> None:
     y, proba = one_label(20, 3)
     bad, wrong = proba.copy(), proba.copy()
     bad[4, 1], wrong[7] = np.nan, [0.9, 0.9, 0.9]

@@ -42,7 +42,7 @@ def by_hand(x: Floats, related: NDArray[np.bool_], apart: Ints, ks: tuple[int, .
 
 
 @pytest.mark.parametrize("how", ["rows", "groups", "parts"])
-def test_retrieval_equals_asking_by_hand(how: str) -> None:
+def test_retrieval_equals_direct_computation(how: str) -> None:
     x, y = clusters(150, 5)
     y[:1] = 5  # a class of one row: nothing relevant can be found for it
     groups, parts = np.arange(150) // 3, np.arange(150) % 4
@@ -54,7 +54,7 @@ def test_retrieval_equals_asking_by_hand(how: str) -> None:
     assert found["left_out"].value == 1
 
 
-def test_rows_that_share_a_label_are_relevant() -> None:
+def test_rows_sharing_a_label_are_relevant() -> None:
     x, y = clusters(120, 4)
     labels = np.eye(4, dtype=int)[y] | np.eye(4, dtype=int)[(y + np.arange(120) % 2) % 4]
     labels[:10] = 0
@@ -66,7 +66,7 @@ def test_rows_that_share_a_label_are_relevant() -> None:
     assert found["left_out"].value == 10
 
 
-def test_blocks_do_not_matter_and_the_length_of_a_vector_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retrieval_does_not_depend_on_blocks_or_vector_length(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = clusters(90, 3)
     whole = retrieve(x, y, samples=40)
     monkeypatch.setattr("embedx.metrics.retrieval.SCORES", 90 * 7)
@@ -74,12 +74,12 @@ def test_blocks_do_not_matter_and_the_length_of_a_vector_does_not(monkeypatch: p
     assert retrieve(x * np.float32(8) ** (np.arange(90)[:, None] % 5), y, samples=40) == whole
 
 
-def test_of_equally_near_rows_the_first_comes_first() -> None:
+def test_ties_are_ranked_by_row() -> None:
     found = retrieve(np.ones((6, 3)), [0, 0, 1, 1, 1, 1], ks=(1,))
     assert found["p@1"].value == pytest.approx(2 / 6)  # all rows find row 0, which itself finds row 1
 
 
-def test_folds_hide_what_leaks() -> None:
+def test_retrieval_by_folds_excludes_own_fold() -> None:
     random = np.random.default_rng(0)
     of = np.repeat(np.arange(40), 5)
     x = (5 * random.standard_normal((40, 16))[of] + 0.1 * random.standard_normal((200, 16))).astype(np.float32)
@@ -88,7 +88,7 @@ def test_folds_hide_what_leaks() -> None:
     assert retrieve(x, y, groups=of)["p@1"].value < 0.8
 
 
-def test_intervals_are_over_groups() -> None:
+def test_retrieval_intervals_are_over_groups() -> None:
     x, y = clusters(300, 3)
     of = np.repeat(np.arange(30), 10)
     x[of < 10] = np.random.default_rng(1).standard_normal((100, 12))  # ten groups in which nothing is found
@@ -99,7 +99,7 @@ def test_intervals_are_over_groups() -> None:
     assert wide.value - wide.low > 1.3 * (narrow.value - narrow.low)
 
 
-def test_nothing_to_find_gives_counts_only() -> None:
+def test_retrieval_without_relevant_rows_gives_counts_only() -> None:
     x, _ = clusters(6, 2)
     for vectors, truth, groups in ((x, np.arange(6), None), (x, np.zeros(6, int), [0] * 6), (x[:1], [0], None)):
         found = retrieve(vectors, truth, groups=groups)
@@ -108,7 +108,7 @@ def test_nothing_to_find_gives_counts_only() -> None:
     assert retrieve(np.zeros((4, 3)), [0, 0, 1, 1], ks=(50,))["p@50"].value == pytest.approx(1 / 3)  # all there are
 
 
-def test_what_cannot_be_asked_says_why() -> None:
+def test_retrieval_of_invalid_input_is_refused() -> None:
     x, y = clusters(10, 2)
     holes = x.copy()
     holes[0, 0] = np.inf
@@ -124,7 +124,7 @@ def test_what_cannot_be_asked_says_why() -> None:
             retrieve(vectors, truth, **options)
 
 
-def test_five_thousand_rows_take_seconds() -> None:
+def test_retrieval_of_5000_rows_is_feasible() -> None:
     x, y = clusters(5000, 20, dim=64)
     begun = time.process_time()
     retrieve(x, y, parts=np.arange(5000) % 5)

@@ -37,7 +37,7 @@ def filmed(
     return scene, tmp_path / "filmed", list(read_journal(tmp_path / "journal"))
 
 
-def test_what_is_acknowledged_has_been_flushed(filmed: tuple[Scene, Path, list[Call]]) -> None:
+def test_acknowledged_recording_is_flushed_to_disk(filmed: tuple[Scene, Path, list[Call]]) -> None:
     scene, root, calls = filmed
     disk = Disk(root, scene.start)
     said = 0
@@ -54,7 +54,7 @@ def test_what_is_acknowledged_has_been_flushed(filmed: tuple[Scene, Path, list[C
     assert not [change for change in disk.pending if len(change) == 2], "a rename was never flushed"
 
 
-def test_the_power_may_fail_after_any_call(
+def test_power_cut_after_any_call_loses_nothing(
     filmed: tuple[Scene, Path, list[Call]], servers: ForkServers, tmp_path: Path
 ) -> None:
     scene, root, calls = filmed

@@ -51,7 +51,7 @@ def strike(server: ForkServer, scene: Scene, fault: Fault, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_any_call_may_fail(name: str, servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
+def test_failing_call_loses_nothing(name: str, servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
     begun = time.monotonic()
     scene = stage(OPERATIONS[name], servers[0], corpus, tmp_path / "stage")
     faults = [
@@ -70,7 +70,7 @@ def test_any_call_may_fail(name: str, servers: ForkServers, corpus: Path, tmp_pa
     assert not failures, "\n".join(failures)
 
 
-def test_a_disk_that_stays_full_can_be_read(servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
+def test_collection_on_full_disk_can_be_read(servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
     scene = stage(OPERATIONS["extract"], servers[0], corpus, tmp_path / "stage")
     full = Fault(1, lasting=True)
 
@@ -93,7 +93,7 @@ def test_a_disk_that_stays_full_can_be_read(servers: ForkServers, corpus: Path, 
 
 @pytest.mark.reliability
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_any_two_calls_may_fail(name: str, servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
+def test_two_failing_calls_lose_nothing(name: str, servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
     begun, dice, places = time.monotonic(), random.Random(seed()), itertools.count()
     scene = stage(OPERATIONS[name], servers[0], corpus, tmp_path / "stage")
     pairs = list(itertools.combinations(range(1, scene.calls + SLACK), 2))
@@ -108,7 +108,7 @@ def test_any_two_calls_may_fail(name: str, servers: ForkServers, corpus: Path, t
     assert not failures, f"seed {seed()}\n" + "\n".join(failures)
 
 
-def test_an_index_of_another_store_is_not_believed(servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
+def test_index_of_another_store_is_not_used(servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
     for name in "ab":  # as many rows each, by the same recipe
         shutil.copytree(corpus, tmp_path / name)
     for number, sound in enumerate(sorted((tmp_path / "b").rglob("*.wav"))):

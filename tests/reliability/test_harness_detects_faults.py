@@ -20,21 +20,21 @@ ATOMIC, PREFETCH = "embedx/filesystem/atomic.py", "embedx/ingest/prefetch.py"
 LOCK = "embedx/store/lock.py"
 STORE, READING, WRITING = "embedx/store/store.py", "embedx/store/reading.py", "embedx/store/writing.py"
 RUN, INDEXING = "embedx/ingest/pipeline.py", "embedx/index/manager.py"
-FLUSHED = "tests/reliability/test_durability.py::test_what_is_acknowledged_has_been_flushed[extract]"
-POWER = "tests/reliability/test_durability.py::test_the_power_may_fail_after_any_call[extract]"
-KILLED = "tests/reliability/test_kills.py::test_killed_at_any_call[extract]"
-SECOND_WRITER = "tests/store/test_store.py::test_a_second_writer_is_refused_by_name_and_a_dead_one_forgotten"
-SECOND_SIGNAL = "tests/reliability/test_kills.py::test_a_second_signal_ends_at_once"
-SIGNAL = "tests/reliability/test_kills.py::test_a_signal_ends_with_a_commit_within_ten_seconds[15]"
-READER = "tests/reliability/test_kills.py::test_a_reader_sees_whole_recordings_and_never_waits"
-DAMAGED = "tests/store/test_store.py::test_a_damaged_or_swapped_vector_is_never_served"
-ADDED = "tests/collection/test_collection.py::test_what_is_added_is_found_at_once_by_a_collection_that_is_open"
-FOREIGN = "tests/reliability/test_faults.py::test_an_index_of_another_store_is_not_believed"
-AGAIN = "tests/ingest/test_extract.py::test_again_does_nothing_and_new_or_edited_files_alone_are_done"
-IDS = "tests/store/test_store.py::test_replacing_a_recording_takes_its_old_rows_away_and_ids_never_come_back"
-LIES_READY = "tests/ingest/test_pipeline.py::test_what_lies_ready_is_bounded_and_comes_in_order"
-BREAKS = "tests/ingest/test_pipeline.py::test_a_model_that_breaks_stops_all_that_works_for_it"
-TWO_PASSES = "tests/ingest/test_pipeline.py::test_two_passes_at_once_know_their_own_lengths[hubert]"
+FLUSHED = "tests/reliability/test_durability.py::test_acknowledged_recording_is_flushed_to_disk[extract]"
+POWER = "tests/reliability/test_durability.py::test_power_cut_after_any_call_loses_nothing[extract]"
+KILLED = "tests/reliability/test_kills.py::test_kill_at_any_call_loses_nothing[extract]"
+SECOND_WRITER = "tests/store/test_store.py::test_second_writer_is_refused_by_name_and_dead_one_ignored"
+SECOND_SIGNAL = "tests/reliability/test_kills.py::test_second_signal_ends_run_without_waiting_for_batch"
+SIGNAL = "tests/reliability/test_kills.py::test_signal_ends_run_with_a_commit[15]"
+READER = "tests/reliability/test_kills.py::test_reader_sees_whole_recordings_while_writer_commits"
+DAMAGED = "tests/store/test_store.py::test_damaged_or_swapped_vector_is_never_served"
+ADDED = "tests/collection/test_collection.py::test_rows_added_by_another_writer_are_found_by_open_collection"
+FOREIGN = "tests/reliability/test_faults.py::test_index_of_another_store_is_not_used"
+AGAIN = "tests/ingest/test_extract.py::test_second_run_embeds_only_new_or_edited_files"
+IDS = "tests/store/test_store.py::test_replaced_recording_loses_old_rows_and_ids_are_not_reused"
+LIES_READY = "tests/ingest/test_pipeline.py::test_prefetch_buffer_is_bounded_and_keeps_order"
+BREAKS = "tests/ingest/test_pipeline.py::test_failing_model_stops_readers_and_workers"
+TWO_PASSES = "tests/ingest/test_pipeline.py::test_concurrent_passes_keep_their_own_lengths[hubert]"
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def notice(sabotage: Sabotage, folder: Path) -> str:
     return f"{sabotage.name}: {sabotage.noticed_by} does not notice ({done.returncode}):\n{said}"
 
 
-def test_every_sabotage_is_noticed(tmp_path: Path) -> None:
+def test_injected_fault_is_detected_by_its_test(tmp_path: Path) -> None:
     compile_shim(tmp_path)  # or skip: without it the tests would be skipped, not fail
     begun = time.monotonic()
     chosen = [one for one in SABOTAGES if os.environ.get("EMBEDX_SABOTAGE", "") in one.name]

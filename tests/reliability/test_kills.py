@@ -86,7 +86,7 @@ def ids(contents: Contents) -> list[int]:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_killed_at_any_call(name: str, servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
+def test_kill_at_any_call_loses_nothing(name: str, servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
     begun, places = time.monotonic(), itertools.count()
     scene = stage(OPERATIONS[name], servers[0], corpus, tmp_path / "stage")
 
@@ -105,7 +105,7 @@ def test_killed_at_any_call(name: str, servers: ForkServers, corpus: Path, tmp_p
     assert not failures, "\n".join(failures)
 
 
-def test_killed_at_random_instants(servers: ForkServers, scenes: list[Scene], tmp_path: Path) -> None:
+def test_kill_at_random_instant_loses_nothing(servers: ForkServers, scenes: list[Scene], tmp_path: Path) -> None:
     begun, places = time.monotonic(), itertools.count()
 
     def live(server: ForkServer, number: int) -> str:
@@ -162,7 +162,7 @@ def finished(process: "subprocess.Popen[str]") -> Outcome:
     return Outcome(process.returncode, 0, "", err)
 
 
-def test_the_real_command_is_killed(many: Path, servers: ForkServers, tmp_path: Path) -> None:
+def test_kill_of_real_command_loses_nothing(many: Path, servers: ForkServers, tmp_path: Path) -> None:
     begun, dice = time.monotonic(), random.Random(seed())
     settled = servers[0].run("extract", many, "-o", tmp_path / "whole", settings={})
     assert settled.code == 0, settled.err
@@ -199,7 +199,7 @@ def writer(many: Path, servers: ForkServers, tmp_path: Path) -> Iterator["subpro
     process.communicate()
 
 
-def test_a_second_writer_is_refused_at_once_and_a_dead_one_needs_no_unlocking(
+def test_second_writer_is_refused_and_dead_one_holds_no_lock(
     writer: "subprocess.Popen[str]", many: Path, servers: ForkServers, tmp_path: Path
 ) -> None:
     writer.send_signal(signal.SIGSTOP)  # it holds the lock for as long as it is stopped
@@ -215,7 +215,7 @@ def test_a_second_writer_is_refused_at_once_and_a_dead_one_needs_no_unlocking(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_with_a_commit_within_ten_seconds(number: signal.Signals, tmp_path: Path) -> None:
+def test_signal_ends_run_with_a_commit(number: signal.Signals, tmp_path: Path) -> None:
     process = command(minutes(tmp_path, 300), tmp_path / "c")  # half a minute of work, with a commit every two seconds
     assert process.stderr is not None
     while not json.loads(process.stderr.readline())["recordings"]:
@@ -238,7 +238,7 @@ def minutes(folder: Path, count: int) -> Path:
     return source
 
 
-def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+def test_second_signal_ends_run_without_waiting_for_batch(tmp_path: Path) -> None:
     process = command(minutes(tmp_path, 30), tmp_path / "c", "--batch-seconds", "2000")  # one batch, seconds long
     assert process.stderr is not None
     process.send_signal(signal.SIGTERM)
@@ -248,7 +248,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     assert len(examine(tmp_path / "c")) == 0, "it waited for the batch, and committed it"
 
 
-def test_a_reader_sees_whole_recordings_and_never_waits(servers: ForkServers, many: Path, tmp_path: Path) -> None:
+def test_reader_sees_whole_recordings_while_writer_commits(servers: ForkServers, many: Path, tmp_path: Path) -> None:
     options = ("--window", 0.05)  # two rows a recording
     ready = servers[0].run("extract", many / "000.wav", "-o", tmp_path / "c", *options)
     assert ready.code == 0, ready.err

@@ -89,7 +89,7 @@ def brute_force(
 @pytest.mark.parametrize("where", [None, "start_s >= 0.5"])
 @pytest.mark.parametrize("within", [False, True])
 @pytest.mark.parametrize("threshold", [0.9, 0.97, 0.999])
-def test_near_groups_are_those_of_all_pairs(
+def test_near_groups_equal_comparison_of_all_pairs(
     planted: Path, where: str | None, within: bool, threshold: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pairs, "BLOCK", 7)
@@ -111,7 +111,7 @@ def test_near_groups_are_those_of_all_pairs(
         assert {frozenset(one.id for one in group.members) for group in few if group.kind == "near"} == near
 
 
-def test_scores_are_those_of_the_members(planted: Path) -> None:
+def test_duplicate_scores_equal_scores_of_members(planted: Path) -> None:
     with embedx.open(planted) as collection:
         ids = collection.rows().index.tolist()
         vectors = collection.vectors()
@@ -128,7 +128,7 @@ def test_scores_are_those_of_the_members(planted: Path) -> None:
                 assert group.highest == pytest.approx(max(scores), abs=1e-6)
 
 
-def test_windows_of_one_recording_are_no_duplicates(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+def test_windows_of_one_recording_are_not_duplicates(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
     tone = np.sin(np.arange(4 * 16_000) / 5).astype(np.float32)
     write_wav("in/tone.wav", samples=tone)
     with embedx.extract(tmp_path / "in", window=1, hop=0.5, out=tmp_path / "c") as collection:
@@ -146,7 +146,7 @@ def rewrite(folder: Path, vectors: dict[int, float]) -> None:
                       for row, value in vectors.items())  # fmt: skip
 
 
-def test_a_zero_vector_is_like_nothing(planted: Path, tmp_path: Path) -> None:
+def test_zero_vector_has_no_duplicates(planted: Path, tmp_path: Path) -> None:
     shutil.copytree(planted, tmp_path / "c")
     with embedx.open(planted) as collection:
         rows = collection.rows("flags not like '%silent%'")
@@ -158,7 +158,7 @@ def test_a_zero_vector_is_like_nothing(planted: Path, tmp_path: Path) -> None:
             assert group.why == "same file" or not {one.id for one in group.members} & chosen
 
 
-def test_equal_vectors_of_unequal_length_are_not_exact(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
+def test_equal_vectors_of_unequal_duration_are_not_exact(tmp_path: Path, write_wav: Callable[..., Path]) -> None:
     for name, seconds in (("a", 1.0), ("b", 1.0), ("c", 2.0)):
         samples = np.random.default_rng(ord(name)).uniform(-0.5, 0.5, round(seconds * 16_000)).astype(np.float32)
         write_wav(f"in/{name}.wav", samples=samples)
@@ -172,7 +172,7 @@ def test_equal_vectors_of_unequal_length_are_not_exact(tmp_path: Path, write_wav
         assert found["near"] == {1, 2, 3}
 
 
-def test_exact_only_and_frames(planted: Path) -> None:
+def test_exact_only_option_and_frames_work(planted: Path) -> None:
     with embedx.open(planted) as collection:
         found = collection.duplicates(exact_only=True)
         assert {group.kind for group in found} == {"exact"}
@@ -187,7 +187,7 @@ def test_exact_only_and_frames(planted: Path) -> None:
                 collection.duplicates(threshold=threshold)
 
 
-def test_on_the_command_line(planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_duplicates_command_prints_groups(planted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def outcome(*options: str) -> Any:
         assert run(["duplicates", str(planted), *options]) == 0
         return capsys.readouterr()

@@ -72,7 +72,7 @@ def windows_of(collection: embedx.Collection, path: str) -> NDArray[Any]:
 
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
 @pytest.mark.parametrize("where", [None, WHERE])
-def test_a_metric_is_what_its_name_says(windowed: embedx.Collection, metric: str, where: str | None) -> None:
+def test_metric_equals_its_definition(windowed: embedx.Collection, metric: str, where: str | None) -> None:
     vector = windowed.vectors()[11] + np.float32(0.1)
     for exact in (False, True):
         hits = windowed.search(vector=vector, k=20, metric=metric, where=where, exact=exact)
@@ -81,7 +81,7 @@ def test_a_metric_is_what_its_name_says(windowed: embedx.Collection, metric: str
 
 @pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
 @pytest.mark.parametrize("where", [None, WHERE])
-def test_examples_are_summed_as_documented(windowed: embedx.Collection, metric: str, where: str | None) -> None:
+def test_examples_are_combined_as_documented(windowed: embedx.Collection, metric: str, where: str | None) -> None:
     file, other = file_of(windowed, "bell"), file_of(windowed, "clock")
     prepare = unit if metric == "cosine" else np.asarray
     parts = [prepare(windows_of(windowed, one)).mean(axis=0) for one in (file, other)]
@@ -97,7 +97,7 @@ def test_examples_are_summed_as_documented(windowed: embedx.Collection, metric: 
     agree(windowed.search(like=[file, 30], unlike=[other], exclude_self=True, **options), rest[:25])
 
 
-def test_an_example_may_be_a_stretch_and_a_number_that_is_a_file(
+def test_example_may_be_excerpt_or_numeric_file_name(
     windowed: embedx.Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = file_of(windowed, "bell")
@@ -109,7 +109,7 @@ def test_an_example_may_be_a_stretch_and_a_number_that_is_a_file(
     assert 30 in {hit.id for hit in windowed.search(like=["30"], k=len(windowed))}
 
 
-def test_text_is_embedded_by_clap(checkpoint: Callable[[str], Path], manifest: Path, tmp_path: Path) -> None:
+def test_text_query_is_embedded_by_clap(checkpoint: Callable[[str], Path], manifest: Path, tmp_path: Path) -> None:
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -134,7 +134,7 @@ def test_text_is_embedded_by_clap(checkpoint: Callable[[str], Path], manifest: P
             collection.search(text="dog " * 600)
 
 
-def test_text_is_refused_where_the_model_has_none(windowed: embedx.Collection) -> None:
+def test_text_query_without_text_model_is_refused(windowed: embedx.Collection) -> None:
     with pytest.raises(ModelError, match="sound only"):
         windowed.search(text="dog")
 
@@ -143,7 +143,7 @@ def test_text_is_refused_where_the_model_has_none(windowed: embedx.Collection) -
 
 
 @pytest.mark.parametrize("where", [None, WHERE])
-def test_a_radius_gives_all_within(windowed: embedx.Collection, where: str | None) -> None:
+def test_radius_returns_all_rows_within(windowed: embedx.Collection, where: str | None) -> None:
     file = file_of(windowed, "bell")
     expected = scored(windowed, windows_of(windowed, file), where)
     radius = float(expected.iloc[17:19].mean())
@@ -157,7 +157,7 @@ def test_a_radius_gives_all_within(windowed: embedx.Collection, where: str | Non
 
 @pytest.mark.parametrize("where", [None, WHERE])
 @pytest.mark.parametrize("k", [3, 1000])
-def test_a_band_gives_what_is_nearest_to_its_middle(windowed: embedx.Collection, where: str | None, k: int) -> None:
+def test_band_returns_rows_nearest_to_its_middle(windowed: embedx.Collection, where: str | None, k: int) -> None:
     vector = windowed.vectors()[4]
     every = scored(windowed, vector, where)
     low, high = float(every.iloc[60:62].mean()), float(every.iloc[20:22].mean())
@@ -169,7 +169,7 @@ def test_a_band_gives_what_is_nearest_to_its_middle(windowed: embedx.Collection,
 
 @pytest.mark.parametrize("where", [None, WHERE])
 @pytest.mark.parametrize("column", ["recording", "label", "site", "start_s"])
-def test_groups_give_the_best_of_each(windowed: embedx.Collection, where: str | None, column: str) -> None:
+def test_grouping_returns_best_hit_per_group(windowed: embedx.Collection, where: str | None, column: str) -> None:
     vector = windowed.vectors()[9]
     every = scored(windowed, vector, where)
     values = windowed.rows()[column if column != "recording" else "path"].astype(object)
@@ -206,7 +206,7 @@ def merged(rows: pd.DataFrame, order: list[int], k: int) -> list[tuple[int, floa
 
 @pytest.mark.parametrize("where", [None, WHERE, "start_s in (0, 0.5, 1.0)"])
 @pytest.mark.parametrize("k", [1, 4, 9])
-def test_hits_that_touch_are_merged(windowed: embedx.Collection, where: str | None, k: int) -> None:
+def test_adjacent_hits_are_merged(windowed: embedx.Collection, where: str | None, k: int) -> None:
     rows = windowed.rows()
     for number in (3, 40):
         every = scored(windowed, windowed.vectors(where=f"id = {number}"), where)
@@ -219,7 +219,7 @@ def test_hits_that_touch_are_merged(windowed: embedx.Collection, where: str | No
         assert [(hit.id, hit.start_s, hit.end_s) for hit in hits] == merged(rows, every.index[:30].tolist(), 10**6)
 
 
-def test_channels_are_not_merged(tmp_path: Path) -> None:
+def test_hits_of_different_channels_are_not_merged(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (16_000, 2))
     soundfile.write(tmp_path / "a.wav", noise, 16_000)
     with embedx.extract(tmp_path / "a.wav", window=0.5, channels="each", out=tmp_path / "c") as collection:
@@ -229,7 +229,7 @@ def test_channels_are_not_merged(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", [None, WHERE])
 @pytest.mark.parametrize("weight, metric", [(0.0, "cosine"), (0.5, "cosine"), (0.3, "l2"), (1.0, "cosine")])
-def test_diverse_hits_are_chosen_greedily(
+def test_diverse_hits_equal_greedy_mmr(
     windowed: embedx.Collection, where: str | None, weight: float, metric: str
 ) -> None:
     vector = windowed.vectors()[20]
@@ -268,7 +268,7 @@ def diagonals(collection: embedx.Collection, queries: NDArray[Any], where: str |
 
 @pytest.mark.parametrize("where", [None, WHERE])
 @pytest.mark.parametrize("most", [1 << 23, 40])
-def test_alignment_is_the_best_diagonal(
+def test_alignment_equals_best_diagonal(
     windowed: embedx.Collection, where: str | None, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(alignment, "MAX_SCORES", most)  # one recording at a time
@@ -291,7 +291,7 @@ def test_alignment_is_the_best_diagonal(
     assert "query_start_s" in rest.to_pandas().columns
 
 
-def test_alignment_finds_a_moment_also_where_the_query_is_longer(tmp_path: Path, write_wav: WriteWav) -> None:
+def test_alignment_of_longer_query_finds_the_moment(tmp_path: Path, write_wav: WriteWav) -> None:
     noise = [np.random.default_rng(i).uniform(-1, 1, 16_000) * level for i, level in enumerate((0.9, 0.1, 0.5, 0.02))]
     tone = np.sin(np.arange(16_000) / 3)
     long = np.concatenate([noise[0], tone, noise[1], tone / 9, noise[2], noise[3]]).astype(np.float32)
@@ -310,7 +310,7 @@ def test_alignment_finds_a_moment_also_where_the_query_is_longer(tmp_path: Path,
 
 @pytest.mark.parametrize("ways", [{}, {"exclude_self": True}, {"where": WHERE, "exclude_self": True}, {"radius": 0.99},
                                   {"group_by": "label"}, {"align": True, "k": 2}, {"metric": "l2"}])  # fmt: skip
-def test_many_queries_are_answered_as_one_by_one(windowed: embedx.Collection, ways: dict[str, Any]) -> None:
+def test_many_queries_equal_single_queries(windowed: embedx.Collection, ways: dict[str, Any]) -> None:
     rows = windowed.rows()
     frame = pd.DataFrame({"path": rows["path"].unique()[::9]})
     frame["start_s"], frame["end_s"] = [0.0, *[0.25] * (len(frame) - 1)], [np.nan, *[1.0] * (len(frame) - 1)]
@@ -323,7 +323,7 @@ def test_many_queries_are_answered_as_one_by_one(windowed: embedx.Collection, wa
         agree(hits, pd.Series([hit.score for hit in alone], index=[hit.id for hit in alone], dtype=float))
 
 
-def test_a_bad_query_is_named_and_the_others_answered(
+def test_bad_query_is_named_and_others_are_answered(
     windowed: embedx.Collection, tmp_path: Path, write_wav: WriteWav
 ) -> None:
     good = write_wav("in/good.wav")
@@ -335,7 +335,7 @@ def test_a_bad_query_is_named_and_the_others_answered(
     assert not windowed.search_many(tmp_path / "in")
 
 
-def test_vectors_are_many_queries_too(windowed: embedx.Collection) -> None:
+def test_vector_matrix_is_many_queries(windowed: embedx.Collection) -> None:
     vectors = windowed.vectors()[5:30:6]
     answers = windowed.search_many(vectors, k=4, where=WHERE)
     scores, ids = windowed.nearest(vectors, 4, where=WHERE)
@@ -363,7 +363,7 @@ WAYS: dict[str, Any] = {"score_band": (0.1, 0.2), "group_by": "label", "merge": 
 @pytest.mark.parametrize(
     "one, other", [*itertools.combinations(WAYS, 2), ("radius", "score_band"), ("radius", "diverse")]
 )
-def test_ways_that_do_not_go_together_are_refused(windowed: embedx.Collection, one: str, other: str) -> None:
+def test_incompatible_search_options_are_refused(windowed: embedx.Collection, one: str, other: str) -> None:
     chosen = {name: ({"radius": 0.5} | WAYS)[name] for name in (one, other)}
     with pytest.raises(UsageError, match=f"{one} and {other} cannot be combined"):
         windowed.search(id=1, **chosen)
@@ -386,9 +386,7 @@ def test_ways_that_do_not_go_together_are_refused(windowed: embedx.Collection, o
         ({"id": 1, "align": True}, "audio file, or a part"),
     ],
 )
-def test_options_that_cannot_be_meant_are_refused(
-    windowed: embedx.Collection, options: dict[str, Any], message: str
-) -> None:
+def test_invalid_search_options_are_refused(windowed: embedx.Collection, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         windowed.search(**options)
 
@@ -396,7 +394,7 @@ def test_options_that_cannot_be_meant_are_refused(
 # -- clips ---------------------------------------------------------------------------------------------------------
 
 
-def test_clips_are_cut_with_all_channels_at_their_own_rate(tmp_path: Path) -> None:
+def test_saved_clips_keep_channels_and_rate(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     (tmp_path / "in").mkdir()
     name = os.fsdecode(
@@ -425,7 +423,7 @@ def test_clips_are_cut_with_all_channels_at_their_own_rate(tmp_path: Path) -> No
         assert os.listdir(tmp_path / "clips") == []
 
 
-def test_clips_come_from_what_only_ffmpeg_reads(tmp_path: Path) -> None:
+def test_saved_clips_come_from_formats_of_ffmpeg(tmp_path: Path) -> None:
     import av
 
     tone = np.sin(2 * np.pi * 440 * np.arange(48_000) / 16_000).astype(np.float32)

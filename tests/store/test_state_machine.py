@@ -295,10 +295,10 @@ def run_machines(kind: Any, machines: int, steps: int) -> None:
         run_state_machine_as_test(with_seed(seed())(kind), settings=chosen)
 
 
-def test_a_store_is_what_a_dictionary_would_be() -> None:
+def test_store_equals_dictionary_after_any_operations() -> None:
     run_machines(StoreMachine, 100, 50)
 
 
 @pytest.mark.reliability
-def test_a_store_is_what_a_dictionary_would_be_for_long() -> None:
+def test_store_equals_dictionary_after_many_operations() -> None:
     run_machines(StoreMachine, 2000, 100)

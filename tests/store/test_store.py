@@ -27,7 +27,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def test_round_trip(store: Store) -> None:
+def test_store_round_trips_recordings_and_vectors(store: Store) -> None:
     made = batch("/a.wav", os.fsdecode(b"/caf\xe9\xff.wav"))
     store.add(made, store.start_run({}))
     with Store(store.folder) as reader:
@@ -46,7 +46,7 @@ def test_round_trip(store: Store) -> None:
         assert reader.hours() == pytest.approx(6 / 3600)
 
 
-def test_a_batch_appears_whole_or_not_at_all(store: Store) -> None:
+def test_batch_is_stored_whole_or_not_at_all(store: Store) -> None:
     run = store.start_run({})
     good, bad = batch("/a.wav", "/b.wav")
     row, vectors = bad[1][1]
@@ -58,7 +58,7 @@ def test_a_batch_appears_whole_or_not_at_all(store: Store) -> None:
     assert store.generation == 0
 
 
-def test_replacing_a_recording_takes_its_old_rows_away_and_ids_never_come_back(store: Store) -> None:
+def test_replaced_recording_loses_old_rows_and_ids_are_not_reused(store: Store) -> None:
     run = store.start_run({})
     store.add(batch("/a.wav", "/b.wav"), run)
     assert store.next_id() == 5
@@ -78,7 +78,7 @@ def test_generation_grows_with_every_change(store: Store) -> None:
     assert seen == [0, 1, 2, 3]
 
 
-def test_readers_see_what_is_committed_while_another_writes(store: Store) -> None:
+def test_reader_sees_committed_rows_while_another_writes(store: Store) -> None:
     with Store(store.folder) as reader:
         run = store.start_run({})
         store._db.execute("BEGIN IMMEDIATE")
@@ -88,7 +88,7 @@ def test_readers_see_what_is_committed_while_another_writes(store: Store) -> Non
         assert reader.count() == 2
 
 
-def test_relabel(store: Store) -> None:
+def test_relabel_changes_labels_only(store: Store) -> None:
     store.add(batch("/a.wav"), store.start_run({}))
     row = store.rows()[0]
     store.relabel([replace(row, label="cat", meta={"fold": 9, "site": "A"})])
@@ -111,7 +111,7 @@ def test_relabel(store: Store) -> None:
         "(SELECT vector, checksum FROM vectors_L1_mean WHERE id = 2) WHERE id = 2",
     ],
 )
-def test_a_damaged_or_swapped_vector_is_never_served(store: Store, damage: str) -> None:
+def test_damaged_or_swapped_vector_is_never_served(store: Store, damage: str) -> None:
     store.add(batch("/a.wav"), store.start_run({}))
     store._db.execute(damage)
     with pytest.raises(StoreError, match="row 2"):
@@ -119,7 +119,7 @@ def test_a_damaged_or_swapped_vector_is_never_served(store: Store, damage: str) 
     assert store.vectors("L0.mean", [1])[0].tolist() == [1]
 
 
-def test_files_that_are_no_store_are_refused(tmp_path: Path) -> None:
+def test_file_that_is_not_a_store_is_refused(tmp_path: Path) -> None:
     cases = {"text": b"hello" * 1000, "empty": b"", "other": b""}
     for name, content in cases.items():
         (tmp_path / name).mkdir()
@@ -133,14 +133,14 @@ def test_files_that_are_no_store_are_refused(tmp_path: Path) -> None:
         Store(tmp_path / "missing")
 
 
-def test_a_newer_format_is_refused(store: Store) -> None:
+def test_newer_format_is_refused(store: Store) -> None:
     store._db.execute("PRAGMA user_version = 99")
     store.close()
     with pytest.raises(StoreError, match=r"format 99.*update embedx"):
         Store(store.folder)
 
 
-def test_another_recipe_is_refused_and_the_field_named(store: Store) -> None:
+def test_another_recipe_is_refused_with_the_field_named(store: Store) -> None:
     store.close()
     with pytest.raises(RecipeMismatch, match=r"layers: stored \(0, 1\), asked \(1,\)"):
         Store.create(store.folder, replace(RECIPE, layers=(1,)), DIM)
@@ -148,14 +148,14 @@ def test_another_recipe_is_refused_and_the_field_named(store: Store) -> None:
     assert Store(store.folder).recipe.source == "moved"
 
 
-def test_a_folder_with_other_things_is_not_touched(tmp_path: Path) -> None:
+def test_folder_with_other_files_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("x")
     with pytest.raises(UsageError, match="no collection"):
         Store.create(tmp_path, RECIPE, DIM)
     assert [one.name for one in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_store_that_was_being_made_when_the_process_died_is_made_again(tmp_path: Path) -> None:
+def test_half_created_store_is_created_again(tmp_path: Path) -> None:
     (tmp_path / f"{FILE_NAME}.new").write_bytes(b"half a file")
     Store.create(tmp_path, RECIPE, DIM).close()
     assert Store(tmp_path).count() == 0
@@ -164,7 +164,7 @@ def test_a_store_that_was_being_made_when_the_process_died_is_made_again(tmp_pat
 # -- one writer ----------------------------------------------------------------------------------------------------
 
 
-def test_a_second_writer_is_refused_by_name_and_a_dead_one_forgotten(store: Store) -> None:
+def test_second_writer_is_refused_by_name_and_dead_one_ignored(store: Store) -> None:
     with pytest.raises(LockedError, match=f"process {os.getpid()} on "):
         Store(store.folder, write=True)
     store.close()
@@ -176,7 +176,7 @@ def test_a_second_writer_is_refused_by_name_and_a_dead_one_forgotten(store: Stor
     Store(store.folder, write=True).close()
 
 
-def test_threads_of_readers(store: Store) -> None:
+def test_several_reader_threads_work(store: Store) -> None:
     store.add(batch("/a.wav"), store.start_run({}))
     found = []
 
@@ -193,7 +193,7 @@ def test_threads_of_readers(store: Store) -> None:
     assert len(found) == 8
 
 
-def test_a_full_disk_is_an_error_and_what_was_committed_stays(store: Store) -> None:
+def test_full_disk_is_an_error_and_committed_rows_stay(store: Store) -> None:
     run = store.start_run({})
     store.add(batch("/a.wav"), run)
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
@@ -206,7 +206,7 @@ def test_a_full_disk_is_an_error_and_what_was_committed_stays(store: Store) -> N
     assert store.count() == 4
 
 
-def test_a_limit_of_the_system_on_file_sizes_is_a_disk_error(tmp_path: Path) -> None:
+def test_file_size_limit_is_a_disk_error(tmp_path: Path) -> None:
     code = """
 import resource, signal, sys
 from tests.helpers.store_batches import RECIPE, DIM, batch
@@ -267,7 +267,7 @@ def filled(store: Store) -> Store:
         ("0", []),
     ],
 )
-def test_filter(filled: Store, where: str, expected: list[int]) -> None:
+def test_filter_selects_matching_rows(filled: Store, where: str, expected: list[int]) -> None:
     assert filled.filter(where).tolist() == expected
 
 
@@ -290,14 +290,14 @@ def test_filter(filled: Store, where: str, expected: list[int]) -> None:
         ("a\x00b", "cannot be used"),
     ],
 )
-def test_a_filter_that_does_more_than_compare_is_refused(filled: Store, where: str, message: str) -> None:
+def test_filter_that_does_more_than_compare_is_refused(filled: Store, where: str, message: str) -> None:
     before = filled.rows()
     with pytest.raises(UsageError, match=message):
         filled.filter(where)
     assert filled.rows() == before
 
 
-def test_a_column_that_turns_to_text_compares_as_text(store: Store) -> None:
+def test_column_that_becomes_text_compares_as_text(store: Store) -> None:
     run = store.start_run({})
     store.add(batch("/a.wav", rows=1, meta={"n": 5}), run)
     assert store.filter("n = 5").tolist() == [1]
@@ -306,7 +306,7 @@ def test_a_column_that_turns_to_text_compares_as_text(store: Store) -> None:
     assert store.filter("n = 'five'").tolist() == [2]
 
 
-def test_a_folder_that_cannot_be_written_is_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_only_folder_can_be_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.add(batch("/a.wav"), store.start_run({}))
     store.close()
     access: Callable[..., bool] = os.access

@@ -14,7 +14,7 @@ from embedx.heads.head import Head
 from tests.helpers.collections import DIM, Make, clusters
 
 
-def test_a_head_is_scikit_learn_fitted_on_all_rows_and_scored_on_folds(make: Make) -> None:
+def test_head_equals_scikit_learn_on_all_rows_and_folds(make: Make) -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -36,7 +36,7 @@ def test_a_head_is_scikit_learn_fitted_on_all_rows_and_scored_on_folds(make: Mak
     assert again.settings["training"]["rows"] == [[1, 300]]
 
 
-def test_a_head_predicts_where_only_numpy_is(make: Make, tmp_path: Path) -> None:
+def test_head_predicts_with_numpy_alone(make: Make, tmp_path: Path) -> None:
     x, labels = clusters(60, 3, spread=0.5)
     collection = make(x, labels)
     trained = collection.fit_head()
@@ -60,7 +60,7 @@ np.save(sys.argv[3], head.predict_proba(np.load(sys.argv[2]), calibrated=True))
     assert np.array_equal(np.load(tmp_path / "p.npy"), trained.predict_proba(x, calibrated=True))
 
 
-def test_a_test_part_of_its_own_is_never_learned_from(make: Make) -> None:
+def test_test_part_is_never_used_for_training(make: Make) -> None:
     x, labels = clusters(200, 2, spread=1.0)
     parts = ["train"] * 100 + ["validation"] * 40 + ["test"] * 60
     first = make(x, labels, stage=list(parts)).fit_head(split="stage", C=1.0)
@@ -73,7 +73,7 @@ def test_a_test_part_of_its_own_is_never_learned_from(make: Make) -> None:
     assert first.report.rows == 60
 
 
-def test_calibration_lowers_the_error_on_rows_it_was_not_made_of(make: Make) -> None:
+def test_calibration_lowers_error_on_new_rows(make: Make) -> None:
     x, labels = clusters(240, 4, spread=3.0)  # few rows and hardly a penalty: far too sure of itself
     for method in ("temperature", "isotonic"):
         noted = make(x, labels).fit_head(C=1000.0, calibration=method).metrics
@@ -86,7 +86,7 @@ def test_calibration_lowers_the_error_on_rows_it_was_not_made_of(make: Make) -> 
         plain.predict_proba(x, calibrated=True)
 
 
-def test_what_more_labels_bring_is_said_of_the_same_tested_rows(make: Make) -> None:
+def test_label_gain_is_measured_on_the_same_test_rows(make: Make) -> None:
     x, labels = clusters(300, 6, spread=2.5)
     collection = make(x, labels)
     assert collection.fit_head(where="id <= 40", C=0.1).gain is None  # nothing to compare with
@@ -99,7 +99,7 @@ def test_what_more_labels_bring_is_said_of_the_same_tested_rows(make: Make) -> N
     assert gain.after == pytest.approx(collection.probe(C=0.1).accuracy)
 
 
-def test_one_example_of_each_class_is_enough_for_prototypes(make: Make) -> None:
+def test_one_example_per_class_is_enough_for_prototypes(make: Make) -> None:
     x, labels = clusters(3, 3, spread=0.1)
     trained = make(x, labels).fit_head(kind="prototype")
     assert trained.report is None
@@ -107,14 +107,14 @@ def test_one_example_of_each_class_is_enough_for_prototypes(make: Make) -> None:
     assert trained.predict(x) == labels
 
 
-def test_a_head_is_refused_on_vectors_of_another_recipe(make: Make, collection: embedx.Collection) -> None:
+def test_head_on_vectors_of_another_recipe_is_refused(make: Make, collection: embedx.Collection) -> None:
     x, labels = clusters(60, 3, spread=0.5)
     head = make(x, labels).fit_head()
     with pytest.raises(RecipeMismatch, match="weights: the head's"):
         collection.predict(head=head)
 
 
-def test_a_damaged_head_is_named(make: Make) -> None:
+def test_damaged_head_is_named(make: Make) -> None:
     x, labels = clusters(60, 3, spread=0.5)
     collection = make(x, labels)
     folder = collection.fit_head().folder
@@ -125,7 +125,7 @@ def test_a_damaged_head_is_named(make: Make) -> None:
         collection.head()
 
 
-def test_weighted_layers_take_every_layer_and_others_one(make: Make) -> None:
+def test_weighted_layers_use_all_layers_and_other_kinds_one(make: Make) -> None:
     x, labels = clusters(60, 3, spread=0.5)
     with pytest.raises(UsageError, match=r"no view 'L7\.mean'"):
         make(x, labels).fit_head(view="L7.mean")
@@ -142,7 +142,7 @@ def test_weighted_layers_take_every_layer_and_others_one(make: Make) -> None:
 # -- predictions ---------------------------------------------------------------------------------------------------
 
 
-def test_stored_rows_and_their_audio_are_predicted_alike(made: Path, tmp_path: Path) -> None:
+def test_prediction_of_rows_equals_prediction_of_files(made: Path, tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(made, tmp_path / "c")
@@ -164,7 +164,7 @@ def test_stored_rows_and_their_audio_are_predicted_alike(made: Path, tmp_path: P
             collection.predict(paths, where="id = 1")
 
 
-def test_windows_come_together_per_recording(make: Make) -> None:
+def test_predictions_are_aggregated_per_recording(make: Make) -> None:
     x, labels = clusters(60, 3, spread=0.5)
     paths = [f"/{i % 3}-{i // 6}.wav" for i in range(60)]
     collection = make(x, labels, paths)
@@ -178,7 +178,7 @@ def test_windows_come_together_per_recording(make: Make) -> None:
             assert scores == pytest.approx(combine(windows.proba[mine], axis=0))
 
 
-def test_thresholds_for_a_wanted_precision_hold_on_new_rows(make: Make) -> None:
+def test_thresholds_for_target_precision_hold_on_new_rows(make: Make) -> None:
     random = np.random.default_rng(5)
     centres = random.standard_normal((3, DIM))
     y = random.integers(0, 3, 3000)
@@ -194,7 +194,7 @@ def test_thresholds_for_a_wanted_precision_hold_on_new_rows(make: Make) -> None:
     assert np.mean([one.labels == (f"c{y[one.id - 1]}",) for one in sure]) > 0.92  # type: ignore[operator]
 
 
-def test_a_bad_file_is_named_and_the_rest_is_predicted(made: Path, tmp_path: Path) -> None:
+def test_predict_with_bad_file_names_it_and_continues(made: Path, tmp_path: Path) -> None:
     import shutil
 
     shutil.copytree(made, tmp_path / "c")
@@ -221,7 +221,7 @@ def two_classes(make: Make) -> tuple[embedx.Collection, np.ndarray]:
     return make(x, labels, site=[f"s{i % 4}" for i in range(180)]), along
 
 
-def test_margin_and_uncertainty_choose_the_undecided(make: Make) -> None:
+def test_margin_and_uncertainty_suggest_undecided_rows(make: Make) -> None:
     collection, along = two_classes(make)
     collection.fit_head()
     for by in ("margin", "uncertainty"):
@@ -234,7 +234,7 @@ def test_margin_and_uncertainty_choose_the_undecided(make: Make) -> None:
     assert all(along[one.id - 1] < 0 for one in clear)
 
 
-def test_diverse_rows_are_far_from_the_labelled_and_each_other(make: Make) -> None:
+def test_diverse_suggestions_are_far_from_labelled_rows_and_each_other(make: Make) -> None:
     random = np.random.default_rng(0)
     corners = np.eye(DIM)[:6]
     of = np.repeat(np.arange(6), 20)
@@ -245,7 +245,7 @@ def test_diverse_rows_are_far_from_the_labelled_and_each_other(make: Make) -> No
     assert all(one.suggested is None for one in found)
 
 
-def test_a_column_takes_turns(make: Make) -> None:
+def test_suggestions_alternate_over_a_column(make: Make) -> None:
     collection, _ = two_classes(make)
     collection.fit_head()
     sites = collection.rows()["site"]
@@ -254,7 +254,7 @@ def test_a_column_takes_turns(make: Make) -> None:
         assert sorted(chosen) == ["s0", "s0", "s1", "s1", "s2", "s2", "s3", "s3"]
 
 
-def test_suggestions_go_to_label_and_back_into_a_better_head(make: Make, tmp_path: Path) -> None:
+def test_suggestions_labelled_give_a_better_head(make: Make, tmp_path: Path) -> None:
     x, labels = clusters(400, 5, spread=2.0)
     known: list[str | None] = [label if i < 30 else None for i, label in enumerate(labels)]
     collection = make(x, known)
@@ -283,14 +283,14 @@ def test_suggestions_go_to_label_and_back_into_a_better_head(make: Make, tmp_pat
         ({"head": "other"}, "no head 'other'"),
     ],
 )
-def test_wrong_suggestions_say_why(make: Make, options: dict[str, object], message: str) -> None:
+def test_invalid_suggest_options_are_refused(make: Make, options: dict[str, object], message: str) -> None:
     collection, _ = two_classes(make)
     collection.fit_head()
     with pytest.raises(UsageError, match=message):
         collection.suggest(**options)  # type: ignore[arg-type]
 
 
-def test_json_of_a_head_is_json(make: Make) -> None:
+def test_head_json_is_valid_json(make: Make) -> None:
     x, labels = clusters(60, 3, spread=0.5)
     trained = make(x, labels).fit_head()
     said = json.loads(json.dumps(trained.to_dict(), allow_nan=False))

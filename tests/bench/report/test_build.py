@@ -72,7 +72,7 @@ def page(folder: Path) -> Page:
     return Page(write_report(folder))
 
 
-def test_the_page_is_whole_and_needs_nothing_else(page: Page, folder: Path) -> None:
+def test_report_page_is_complete_and_self_contained(page: Page, folder: Path) -> None:
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert text.startswith("<!DOCTYPE html>")
     assert not {"script", "link", "iframe", "object", "embed", "base"} & set(page.tags)
@@ -87,13 +87,13 @@ def test_the_page_is_whole_and_needs_nothing_else(page: Page, folder: Path) -> N
     assert "@media print" in text
 
 
-def test_labels_are_escaped(page: Page) -> None:
+def test_report_labels_are_escaped(page: Page) -> None:
     assert NASTY in page.text
     assert "animals & <more>" in page.text
     assert "🦜" in page.text
 
 
-def test_pictures_are_those_in_the_folder_and_are_not_blank(page: Page, folder: Path) -> None:
+def test_report_pictures_equal_files_and_are_not_blank(page: Page, folder: Path) -> None:
     files = sorted((folder / "figures").iterdir())
     names = [re.sub(r"^\d+-", "", file.stem) for file in files]
     assert names[:6] == [f"animals-more-{i}" for i in (
@@ -105,7 +105,7 @@ def test_pictures_are_those_in_the_folder_and_are_not_blank(page: Page, folder: 
         assert np.asarray(image.convert("L")).std() > 5
 
 
-def test_numbers_are_those_of_the_leaderboard(page: Page, folder: Path) -> None:
+def test_report_numbers_equal_leaderboard(page: Page, folder: Path) -> None:
     for board in boards(read_table(folder)):
         score = board.best.scores["accuracy"]
         assert f"{score.mean:.3f} ± {score.half:.3f}" in page.text
@@ -113,7 +113,7 @@ def test_numbers_are_those_of_the_leaderboard(page: Page, folder: Path) -> None:
     assert "(chance)" in page.text
 
 
-def test_what_must_not_be_overlooked_is_said(page: Page) -> None:
+def test_report_warnings_are_shown(page: Page) -> None:
     assert page.text.count("Leaky split.") == 1
     assert "5 of 80 test rows have a near-duplicate among the training rows: a<1>.wav and b.wav; " in page.text
     assert "and 2 more" in page.text.replace("; 2 more", " and 2 more")
@@ -122,7 +122,7 @@ def test_what_must_not_be_overlooked_is_said(page: Page) -> None:
     assert page.text.count("above chance") == 1
 
 
-def test_how_to_make_it_again_is_said(page: Page) -> None:
+def test_report_shows_how_to_reproduce_it(page: Page) -> None:
     assert "embedx bench probe --task trap" in page.text
     assert '{"extractor": "hubert-base", "poolings": ["mean"]}' in page.text
     assert "scikit-learn" in page.text
@@ -130,7 +130,7 @@ def test_how_to_make_it_again_is_said(page: Page) -> None:
     assert "5 folds by recording" in page.text
 
 
-def test_a_report_is_the_same_each_time_and_old_figures_go(folder: Path, page: Page) -> None:
+def test_report_is_deterministic_and_removes_old_figures(folder: Path, page: Page) -> None:
     before = (folder / "report.html").read_bytes()
     (folder / "figures" / "9-old-1-layers.png").write_bytes(b"")
     write_report(folder)
@@ -138,7 +138,7 @@ def test_a_report_is_the_same_each_time_and_old_figures_go(folder: Path, page: P
     assert not (folder / "figures" / "9-old-1-layers.png").exists()
 
 
-def test_a_table_alone_is_enough(folder: Path, tmp_path: Path) -> None:
+def test_report_from_table_alone_is_written(folder: Path, tmp_path: Path) -> None:
     extend_table(tmp_path, read_table(folder))
     page = Page(write_report(tmp_path, metric="log_loss", top=3, title="By <log loss>"))
     assert "By <log loss>" in page.text
@@ -146,14 +146,14 @@ def test_a_table_alone_is_enough(folder: Path, tmp_path: Path) -> None:
     assert len(page.pictures) == 4
 
 
-def test_one_fit_makes_a_report(tmp_path: Path) -> None:
+def test_report_of_one_fit_is_written(tmp_path: Path) -> None:
     extend_table(tmp_path, [result()])
     page = Page(write_report(tmp_path))
     assert "one test part" in page.text
     assert page.pictures == []
 
 
-def test_several_labels_and_heads_on_all_layers_make_a_report(tmp_path: Path) -> None:
+def test_report_of_multilabel_heads_on_all_layers_is_written(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     rows = [
         result(fold, layer=layer, accuracy=None, map=0.6 + 0.1 * layer, macro_auc=0.8, chance=0.3)
@@ -173,7 +173,7 @@ def test_several_labels_and_heads_on_all_layers_make_a_report(tmp_path: Path) ->
     assert "all layers.mean" in page.text
 
 
-def test_what_cannot_be_reported_says_why_and_leaves_no_folder(tmp_path: Path) -> None:
+def test_report_without_results_is_refused_and_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no results yet"):
         write_report(tmp_path)
     extend_table(tmp_path, [result()])
@@ -185,7 +185,7 @@ def test_what_cannot_be_reported_says_why_and_leaves_no_folder(tmp_path: Path) -
     assert not (tmp_path / "figures").exists()
 
 
-def test_a_report_needs_no_display_and_no_pyplot(tmp_path: Path) -> None:
+def test_report_needs_no_display_and_no_pyplot(tmp_path: Path) -> None:
     rows: list[Result] = [result(fold, layer=layer) for fold in "12" for layer in (0, 1)]
     extend_table(tmp_path, rows)
     code = "import sys; from embedx.bench.report.build import write_report; write_report(sys.argv[1]); "

@@ -68,7 +68,7 @@ def curves(models: int, layers: int) -> list[Curve]:
 
 
 @pytest.mark.parametrize(("models", "layers"), [(1, 1), (8, 1), (8, 25), (1, 13)])
-def test_layer_curves_of_any_size_are_whole(models: int, layers: int) -> None:
+def test_layer_curves_of_any_size_are_drawn_whole(models: int, layers: int) -> None:
     found = curves(models, layers)
     figure = draw_layers(
         found, "accuracy", colours=colours_of([one.model for one in found]), lines={"majority": 0.1, "chance": 0.1}
@@ -83,7 +83,7 @@ def test_layer_curves_of_any_size_are_whole(models: int, layers: int) -> None:
     assert not collide(axes.get_xticklabels())
 
 
-def test_a_model_has_one_colour_in_all_figures() -> None:
+def test_model_has_one_colour_in_all_figures() -> None:
     colours = colours_of(["yamnet", "hubert", "ast"])
     curve = Curve("h", "hubert", [1, 2], [0.1, 0.2], [None] * 2, [None] * 2)
     alone, few = draw_layers([curve], "accuracy", colours=colours), draw_shots([curve], "accuracy", colours=colours)
@@ -91,7 +91,7 @@ def test_a_model_has_one_colour_in_all_figures() -> None:
     assert len(set(colours_of([str(i) for i in range(8)]).values())) == 8
 
 
-def test_shots_double_at_every_step() -> None:
+def test_shots_axis_doubles_at_every_step() -> None:
     shots = [1, 2, 4, 8, 16, 32, 64]
     curve = Curve("m", "m", shots, [0.1 * i for i in range(7)], [0.0] * 7, [0.7] * 7)
     figure = draw_shots([curve], "accuracy", colours=colours_of(["m"]), every=64)
@@ -103,7 +103,7 @@ def test_shots_double_at_every_step() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 10, 20, 50, 120])
-def test_confusions_are_readable(classes: int) -> None:
+def test_confusion_matrix_is_readable(classes: int) -> None:
     names = [f"{name} {i}" for i, name in enumerate(itertools.islice(itertools.cycle(LONG), classes))]
     counts = np.random.default_rng(0).integers(0, 9, (classes, classes))
     counts[0] = 0  # a class that no test row has
@@ -117,7 +117,7 @@ def test_confusions_are_readable(classes: int) -> None:
     assert written == [str(n) for n in counts.ravel() if n] * (classes <= 20)
 
 
-def test_shares_of_a_confusion_are_of_the_true_class() -> None:
+def test_confusion_shares_are_of_the_true_class() -> None:
     figure = draw_confusion(np.array([[3, 1], [0, 0]]), ["a", "b"])
     image = figure.axes[0].images[0].get_array()
     assert image is not None
@@ -133,7 +133,7 @@ def scored(classes: int, rows: int = 300) -> tuple[np.ndarray, np.ndarray]:
     return truth, proba / proba.sum(axis=1, keepdims=True)
 
 
-def test_reliability_shows_the_bins() -> None:
+def test_reliability_diagram_shows_its_bins() -> None:
     truth, proba = scored(4)
     bins = reliability(truth, proba)
     figure = draw_reliability(bins, "a model")
@@ -145,7 +145,7 @@ def test_reliability_shows_the_bins() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 50])
-def test_classes_are_sorted_with_their_intervals(classes: int) -> None:
+def test_classes_plot_is_sorted_with_intervals(classes: int) -> None:
     truth, proba = scored(classes)
     metrics = evaluate(truth, proba, LONG[:classes], samples=50)
     figure = draw_classes(metrics.per_class, "a model")
@@ -157,7 +157,7 @@ def test_classes_are_sorted_with_their_intervals(classes: int) -> None:
     assert not collide(axes.get_yticklabels())
 
 
-def test_a_map_is_the_pca_of_scikit_learn() -> None:
+def test_map_equals_scikit_learn_pca() -> None:
     from sklearn.decomposition import PCA
 
     random = np.random.default_rng(0)
@@ -173,7 +173,7 @@ def test_a_map_is_the_pca_of_scikit_learn() -> None:
 
 
 @pytest.mark.parametrize("labels", [1, 3, 10, 50, 90])
-def test_maps_name_every_label(labels: int) -> None:
+def test_map_names_every_label(labels: int) -> None:
     random = np.random.default_rng(0)
     names = np.array([f"{LONG[i % 50]} {i}" for i in np.arange(300) % labels])
     figure = draw_map(project(random.standard_normal((300, 5)).astype(np.float32), names), "a view")
@@ -185,7 +185,7 @@ def test_maps_name_every_label(labels: int) -> None:
     assert len(axes.texts) == (min(labels, 64) if labels > len(COLOURS) - 1 else 0)
 
 
-def test_degenerate_vectors_have_a_map() -> None:
+def test_map_of_degenerate_vectors_is_drawn() -> None:
     pixels(draw_map(project(np.zeros((5, 4), np.float32), np.array(list("abcde")))))
     with pytest.raises(UsageError, match="three vectors or more"):
         project(np.zeros((2, 4), np.float32), np.array(["a", "b"]))
@@ -195,7 +195,7 @@ def test_degenerate_vectors_have_a_map() -> None:
         project(np.zeros((5, 1), np.float32), np.array(["a"] * 5))
 
 
-def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_plot_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(UsageError, match="pip install umap-learn"):
         project(np.zeros((5, 4), np.float32), np.array(["a"] * 5), "umap")
@@ -204,14 +204,14 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         draw_confusion(np.eye(2, dtype=np.int64), ["a", "b"])
 
 
-def test_names_are_shortened_in_their_middle() -> None:
+def test_long_names_are_shortened_in_the_middle() -> None:
     for name in LONG:
         assert len(shorten(name, 12)) <= 12
         assert shorten(name, 12).isprintable()
     assert shorten("dog", 12) == "dog"
 
 
-def test_no_state_is_left_behind() -> None:
+def test_drawing_leaves_no_matplotlib_state() -> None:
     import matplotlib
 
     before = dict(matplotlib.rcParams)

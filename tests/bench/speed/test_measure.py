@@ -53,7 +53,7 @@ def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 # -- stopwatch -----------------------------------------------------------------------------------------------------
 
 
-def test_the_stopwatch_records_nothing_while_it_is_off() -> None:
+def test_timing_while_off_records_nothing() -> None:
     def never() -> None:
         raise AssertionError("nobody is to wait for a device that is not measured")
 
@@ -67,7 +67,7 @@ def test_the_stopwatch_records_nothing_while_it_is_off() -> None:
     assert timing.running is None
 
 
-def test_the_stopwatch_adds_up_what_several_threads_do() -> None:
+def test_timing_of_several_threads_adds_up() -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     def work(_: int) -> None:
@@ -86,7 +86,7 @@ def test_the_stopwatch_adds_up_what_several_threads_do() -> None:
     assert finished == [1]
 
 
-def test_stages_of_the_embedder_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timing_of_embedder_stages_is_separate(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that sleeps is the model, a pooling that sleeps is the pooling, however many lanes there are."""
     from embedx.embedding import forward as module
     from embedx.embedding.pooling import POOLINGS
@@ -117,7 +117,7 @@ def test_stages_of_the_embedder_are_told_apart(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("backend", ["fast", "reference"])
-def test_operations_are_those_of_the_formula_at_any_length(
+def test_operation_count_equals_formula_at_any_length(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The formula is that of benchmarks/extraction.py: two for each product of weights or in attention."""
@@ -135,14 +135,14 @@ def test_operations_are_those_of_the_formula_at_any_length(
     assert count_operations(extractor, [0.3], "cpu") == pytest.approx(expected[0], rel=0.02)
 
 
-def test_a_clip_that_a_model_fills_up_costs_the_same_at_any_length(checkpoint: Checkpoint) -> None:
+def test_operation_count_of_padded_model_does_not_depend_on_length(checkpoint: Checkpoint) -> None:
     extractor = extractors.load(str(checkpoint("whisper")))
     one = count_operations(extractor, [1.0], "cpu")
     assert one > 0
     assert count_operations(extractor, [30.0, 0.5], "cpu") == pytest.approx(2 * one, rel=1e-6)
 
 
-def test_the_peak_is_what_a_plain_product_reaches_at_least() -> None:
+def test_peak_is_near_a_plain_matrix_product() -> None:
     extractor = extractors.load("logmel")
     x, weight = torch.randn(2048, 1024), torch.randn(1024, 1024)
     threads = torch.get_num_threads()
@@ -161,7 +161,7 @@ def test_the_peak_is_what_a_plain_product_reaches_at_least() -> None:
 # -- the sample ----------------------------------------------------------------------------------------------------
 
 
-def test_a_sample_is_even_holds_what_was_asked_and_grows(write_wav: WriteWav, tmp_path: Path) -> None:
+def test_sample_is_even_has_requested_seconds_and_grows(write_wav: WriteWav, tmp_path: Path) -> None:
     for i in range(60):
         write_wav(f"in/{i:02}.wav", seconds=0.5)
     sample = Sample(str(tmp_path / "in"), str(tmp_path))
@@ -176,14 +176,14 @@ def test_a_sample_is_even_holds_what_was_asked_and_grows(write_wav: WriteWav, tm
     assert len(sample.take(1e6)) == 60
 
 
-def test_a_long_recording_is_taken_in_part(write_wav: WriteWav, tmp_path: Path) -> None:
+def test_sample_of_long_recording_is_a_part(write_wav: WriteWav, tmp_path: Path) -> None:
     path = write_wav("in/long.wav", seconds=300.0, rate=8_000)
     found = measure_speed(path, seconds=400.0)
     assert found.figures.audio_s == pytest.approx(120.0)
     assert set(found.figures.lengths) == {10.0}  # cut as the whole of it would be
 
 
-def test_made_noise_is_the_same_every_time_and_as_long_as_asked(tmp_path: Path) -> None:
+def test_synthetic_noise_is_deterministic_and_of_requested_length(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / name).mkdir()
     short, long = synthesise_lengths(tmp_path / "a", 40.0), synthesise_lengths(tmp_path / "b", 200.0)
@@ -222,7 +222,7 @@ def hubert_speed(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactor
     return found
 
 
-def test_figures_of_a_transformer_are_sound(hubert_speed: Speed) -> None:
+def test_speed_of_transformer_is_plausible(hubert_speed: Speed) -> None:
     found = hubert_speed
     assert_sound(found)
     assert found.figures.audio_s == pytest.approx(120.0, abs=0.5)
@@ -241,14 +241,14 @@ def test_figures_of_a_transformer_are_sound(hubert_speed: Speed) -> None:
     assert "kernels:" in str(found)
 
 
-def test_stages_take_about_the_processor_s_time(hubert_speed: Speed) -> None:
+def test_stage_times_explain_processor_time(hubert_speed: Speed) -> None:
     """Threads that compute have a processor, unless other programs have it; and there is little besides the stages."""
     figures = hubert_speed.figures
     busy = sum(seconds for stage, seconds in figures.seconds.items() if stage != "wait")
     assert figures.processor_s < 1.5 * busy + 0.5
 
 
-def test_decoding_and_resampling_show_where_they_are_the_work(tmp_path: Path) -> None:
+def test_speed_of_high_rate_files_is_dominated_by_decoding(tmp_path: Path) -> None:
     """Stereo FLAC of 96 kHz for statistics of a mel spectrogram."""
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (96_000 * 10, 2))
     for i in range(12):
@@ -263,7 +263,7 @@ def test_decoding_and_resampling_show_where_they_are_the_work(tmp_path: Path) ->
     assert "No limit is known" in str(found) or "waits for audio" in str(found)
 
 
-def test_the_reference_backend_is_told_of_the_fast_one(checkpoint: Checkpoint) -> None:
+def test_speed_of_reference_backend_tries_the_fast_one(checkpoint: Checkpoint) -> None:
     found = measure_speed(model=str(checkpoint("hubert")), seconds=5.0, backend="reference", batch_seconds=5.0)
     assert found.backend == "reference"
     assert {trial.option for trial in found.trials} == {
@@ -279,7 +279,7 @@ def test_the_reference_backend_is_told_of_the_fast_one(checkpoint: Checkpoint) -
 # -- what goes wrong -----------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_measured_is_said(tmp_path: Path, write_wav: WriteWav) -> None:
+def test_speed_of_unusable_input_is_refused(tmp_path: Path, write_wav: WriteWav) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(NothingToDo, match="No audio was found"):
         measure_speed(tmp_path / "empty")
@@ -299,7 +299,7 @@ def test_what_cannot_be_measured_is_said(tmp_path: Path, write_wav: WriteWav) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_and_leaves_nothing_behind(own_temporary_folder: Path, number: signal.Signals) -> None:
+def test_speed_interrupted_by_signal_leaves_no_files(own_temporary_folder: Path, number: signal.Signals) -> None:
     words = [sys.executable, "-m", "embedx", "bench", "speed", "--seconds", "100000"]
     environment = os.environ | {"TMPDIR": str(own_temporary_folder)}
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
@@ -366,7 +366,7 @@ RULES: list[tuple[Speed, str]] = [
 
 
 @pytest.mark.parametrize(("speed", "said"), RULES, ids=[said for _, said in RULES])
-def test_each_rule_fires_alone(speed: Speed, said: str) -> None:
+def test_advice_rules_fire_one_at_a_time(speed: Speed, said: str) -> None:
     import re
 
     (sentence,) = advise(speed)
@@ -374,13 +374,13 @@ def test_each_rule_fires_alone(speed: Speed, said: str) -> None:
     assert sentence in speed.to_dict()["advice"]
 
 
-def test_nothing_helps_what_is_well() -> None:
+def test_advice_for_a_good_run_is_empty() -> None:
     assert advise(FINE) == ["Nothing that was tried: it runs at 75% of the limit."]
     assert advise(changed(operations=None, peak=None)) == ["Nothing that was looked at. No limit is known for m."]
     assert advise(changed(padding=1.3)) == advise(FINE)  # the fast backend computes no padding
 
 
-def test_the_best_trial_comes_first() -> None:
+def test_advice_names_the_best_trial_first() -> None:
     trials = [Trial("--precision bfloat16", 1.5, 1e-5, 60.0), Trial("--backend fast", 2.5, 1e-9, 60.0)]
     assert [one.split(":")[0] for one in advise(changed(trials=trials))] == ["--backend fast", "--precision bfloat16"]
 
@@ -388,7 +388,7 @@ def test_the_best_trial_comes_first() -> None:
 # -- the command ---------------------------------------------------------------------------------------------------
 
 
-def test_the_sheet_is_narrow_and_says_what_shares_are_of() -> None:
+def test_speed_text_is_narrow_and_explains_shares() -> None:
     text = as_text(changed(WAITS, failures={"not-audio": 2}))
     assert max(map(len, text.splitlines())) <= 100
     lines = {line.split()[0]: line.split() for line in text.splitlines() if line}
@@ -401,7 +401,7 @@ def test_the_sheet_is_narrow_and_says_what_shares_are_of() -> None:
     assert "| model | 2 lanes | 648.00 | 90.0% | frames |" in table
 
 
-def test_what_was_replaced_is_in_the_sheet_and_in_json() -> None:
+def test_replaced_kernels_are_in_text_and_json() -> None:
     assert "kernels:" not in as_text(FINE)
     found = changed(kernels={"product [9, 4]": "torch", "product [2, 4]": "oneDNN"},
                     replaced={"product [9, 4]": "torch for oneDNN"})  # fmt: skip
@@ -412,7 +412,7 @@ def test_what_was_replaced_is_in_the_sheet_and_in_json() -> None:
     assert found.to_dict()["kernels"] == found.kernels
 
 
-def test_the_command_prints_json_and_its_exit_code(
+def test_speed_command_prints_json_and_returns_exit_code(
     capsys: pytest.CaptureFixture[str], write_wav: WriteWav, tmp_path: Path
 ) -> None:
     write_wav("in/a.wav", seconds=3.0, rate=44_100)
@@ -433,7 +433,7 @@ def test_the_command_prints_json_and_its_exit_code(
     assert run(["bench", "speed", "--model", "hubrt"]) == 7
 
 
-def test_options_are_the_keywords() -> None:
+def test_speed_options_equal_api_keywords() -> None:
     keywords = set(inspect.signature(measure_speed).parameters) - {"on_step", "interrupted"}
     assert {one.name for one in command.params} - {"form"} == keywords
     assert "speed" in load_command("bench").commands  # type: ignore[attr-defined]

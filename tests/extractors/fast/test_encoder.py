@@ -53,7 +53,7 @@ class TestFastEncoder(ConformanceTests):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_layer_equals_transformers_run_by_hand_on_one_clip(name: str, way: str, checkpoint: Checkpoint) -> None:
+def test_every_layer_equals_transformers_on_one_clip(name: str, way: str, checkpoint: Checkpoint) -> None:
     extractor = extractors.load(str(checkpoint(name)), backend="fast")
     assert isinstance(extractor, FastEncoder)
     found = run(extractor, CLIPS, pad=1_000, rubbish=100.0)
@@ -64,7 +64,7 @@ def test_every_layer_equals_transformers_run_by_hand_on_one_clip(name: str, way:
 
 @pytest.mark.parametrize("mode", ["group_norm", "layer_norm"])
 @pytest.mark.parametrize("first", [False, True])
-def test_every_layer_equals_torchaudio_run_by_hand_on_one_clip(mode: str, first: bool) -> None:
+def test_every_layer_equals_torchaudio_on_one_clip(mode: str, first: bool) -> None:
     from torchaudio.models import wav2vec2_model
 
     torch.manual_seed(3)
@@ -86,12 +86,12 @@ def test_every_layer_equals_torchaudio_run_by_hand_on_one_clip(mode: str, first:
         torch.testing.assert_close(found[layer][i], states[i][layer][0], atol=EXACT, rtol=0)
 
 
-def test_the_shape_of_hubert_base_in_both_precisions() -> None:
+def test_hubert_base_shape_equals_transformers_in_both_precisions() -> None:
     assert_both_precisions(transformers.HubertConfig())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_near_and_independent_of_the_batch(
+def test_half_precision_is_near_and_does_not_depend_on_batch(
     dtype: torch.dtype, way: str, checkpoint: Checkpoint
 ) -> None:
     extractor = extractors.load(str(checkpoint("hubert-wide")), backend="fast")  # others are too narrow for 8 bits
@@ -109,7 +109,7 @@ def test_half_precision_is_near_and_independent_of_the_batch(
 
 
 @pytest.mark.parametrize("name", [*NAMES, "wavlm", "data2vec", "conformer-rotary", "wav2vec2-bert", "whisper"])
-def test_the_fast_backend_is_taken_where_there_is_one(name: str, checkpoint: Checkpoint) -> None:
+def test_fast_backend_is_used_if_available(name: str, checkpoint: Checkpoint) -> None:
     folder = str(checkpoint(name))
     reference = extractors.load(folder, backend="reference")
     assert not isinstance(reference, FastEncoder)
@@ -122,7 +122,7 @@ def test_the_fast_backend_is_taken_where_there_is_one(name: str, checkpoint: Che
 
 
 @pytest.mark.parametrize("options", [{"hidden_act": "relu"}, {"adapter_attn_dim": 4, "do_stable_layer_norm": True}])
-def test_a_model_that_is_built_otherwise_is_left_to_the_library(options: dict[str, Any], tmp_path: Path) -> None:
+def test_model_with_unknown_structure_uses_the_library(options: dict[str, Any], tmp_path: Path) -> None:
     config: Any = transformers.Wav2Vec2Config
     transformers.Wav2Vec2Model(config(**SMALL, **options)).save_pretrained(tmp_path / "model")
     assert not isinstance(extractors.load(str(tmp_path / "model")), FastEncoder)
@@ -137,7 +137,7 @@ def test_other_families_have_no_fast_backend() -> None:
 
 
 @pytest.mark.parametrize("backend", ["fast", "reference"])
-def test_a_run_records_its_backend_and_any_backend_continues_it(
+def test_run_records_backend_and_another_backend_continues_it(
     backend: str, checkpoint: Checkpoint, write_wav: Callable[..., Path], tmp_path: Path
 ) -> None:
     model, wav = str(checkpoint("hubert")), write_wav()
@@ -157,7 +157,7 @@ def receive(extractor: Extractor, clip: Tensor) -> tuple[bool, Tensor]:
     return extractor.reference.model.encoder.layer_norm.weight.is_shared(), run(extractor, [clip])[3][0]
 
 
-def test_another_process_uses_the_same_weights(checkpoint: Checkpoint) -> None:
+def test_weights_are_shared_with_another_process(checkpoint: Checkpoint) -> None:
     extractor = extractors.load(str(checkpoint("hubert")))
     assert isinstance(extractor, FastEncoder)
     (clip,) = clips_of(8_000)
@@ -170,7 +170,7 @@ def test_another_process_uses_the_same_weights(checkpoint: Checkpoint) -> None:
 
 @pytest.mark.parametrize("dtype", onednn.TOLERANCE)
 @pytest.mark.parametrize("gelu", [False, True])
-def test_products_by_onednn_are_those_of_torch(dtype: torch.dtype, gelu: bool) -> None:
+def test_onednn_product_equals_torch(dtype: torch.dtype, gelu: bool) -> None:
     if not onednn.is_fused(dtype):
         pytest.skip("this processor has none")
     x, weight, bias = (torch.randn(shape).to(dtype) for shape in ((37, 96), (24, 96), (24,)))
@@ -184,14 +184,14 @@ def test_products_by_onednn_are_those_of_torch(dtype: torch.dtype, gelu: bool) -
 
 
 @pytest.mark.parametrize("kernel", [16, 31, 64, 100])
-def test_the_convolution_by_onednn_is_that_of_torch(kernel: int) -> None:
+def test_onednn_convolution_equals_torch(kernel: int) -> None:
     x, weight, bias = torch.randn(3, 8 + kernel - 1, 32), torch.randn(32, 8, kernel) / 20, torch.randn(32)
     expected = F.gelu(F.conv1d(x.transpose(1, 2), weight, bias, groups=4)).transpose(1, 2)
     for layer in (onednn.fused_convolution(weight, bias, 4, 8), onednn.convolution(weight, bias, 4, 8)):
         torch.testing.assert_close(layer(x), expected, atol=EXACT, rtol=0)
 
 
-def test_an_operator_that_gives_other_numbers_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onednn_operator_with_wrong_numbers_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     onednn.is_fused.cache_clear()
     monkeypatch.setattr(onednn, "fused_sum", lambda *_: lambda x: torch.zeros(len(x), 16))
     assert not onednn.is_fused(torch.float32)
@@ -223,7 +223,7 @@ def assert_near(found: Tensor, true: Tensor) -> None:
 
 @pytest.mark.parametrize("dtype", onednn.TOLERANCE)
 @pytest.mark.parametrize("shape", CONVOLUTIONS)
-def test_positional_convolutions_of_true_shapes_are_those_of_torch(
+def test_positional_convolution_of_real_shape_equals_torch(
     shape: tuple[int, ...], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onednn, "is_intel", lambda: False)
@@ -238,7 +238,7 @@ def test_positional_convolutions_of_true_shapes_are_those_of_torch(
 
 @pytest.mark.parametrize("dtype", onednn.TOLERANCE)
 @pytest.mark.parametrize("shape", PRODUCTS)
-def test_products_of_true_shapes_are_those_of_torch(
+def test_product_of_real_shape_equals_torch(
     shape: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onednn, "is_intel", lambda: False)
@@ -298,7 +298,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, spoilt: Spoil, *names: str) -> None:
 
 @pytest.mark.parametrize("spoilt", SPOILT)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_kernel_that_is_wrong_for_the_shape_is_replaced(
+def test_kernel_with_wrong_numbers_for_shape_is_replaced(
     spoilt: Spoil, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     if not onednn.is_fused(dtype):
@@ -328,7 +328,7 @@ def test_a_kernel_that_is_wrong_for_the_shape_is_replaced(
     assert f"Wrong numbers on this processor: {product}. Taken: torch for oneDNN." in caplog.text
 
 
-def test_what_torch_has_for_a_narrow_type_is_compared_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_kernel_for_narrow_type_is_compared_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onednn, "is_fused", lambda dtype: False)
     plain = F.linear
     monkeypatch.setattr(F, "linear", lambda x, *rest: plain(x, *rest) * (1 if x.dtype == torch.float32 else math.nan))
@@ -342,7 +342,7 @@ def test_what_torch_has_for_a_narrow_type_is_compared_too(monkeypatch: pytest.Mo
     assert kernels.replaced == {"product [24, 16] in bfloat16": "torch in float32 for torch"}
 
 
-def test_a_layer_is_compared_once_by_whatever_thread_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layer_is_compared_once_by_the_first_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     if not onednn.is_fused(torch.float32):
         pytest.skip("there is no oneDNN here")
     monkeypatch.setattr(onednn, "is_intel", lambda: False)
@@ -362,7 +362,7 @@ def test_a_layer_is_compared_once_by_whatever_thread_comes_first(monkeypatch: py
     assert packed == [1]
 
 
-def test_what_was_replaced_is_recorded_of_the_run_and_the_vectors_are_right(
+def test_replaced_kernel_is_recorded_and_vectors_are_right(
     checkpoint: Checkpoint, write_wav: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, wavs = str(checkpoint("hubert")), [write_wav("a.wav"), write_wav("b.wav")]
@@ -377,7 +377,7 @@ def test_what_was_replaced_is_recorded_of_the_run_and_the_vectors_are_right(
     assert "oneDNN: " in run_["kernels"] and "torch: product [" in run_["kernels"]
 
 
-def test_the_folded_convolution_is_compared_once_for_all_clips(
+def test_folded_convolution_is_compared_once_for_all_clips(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[str] = []
@@ -398,7 +398,7 @@ def test_the_folded_convolution_is_compared_once_for_all_clips(
     assert extractor.replaced == {}
 
 
-def test_folded_weights_are_the_convolution_and_its_group_norm() -> None:
+def test_folded_weights_equal_convolution_and_group_norm() -> None:
     """On a loud clip with an offset, where the variance is a small difference of large numbers."""
     norm = nn.GroupNorm(6, 6)
     nn.init.normal_(norm.weight)

@@ -39,7 +39,7 @@ class TestBatchedOperations(ConformanceTests):
 
 @pytest.mark.parametrize("tile", [7, gpu.TILE])
 @pytest.mark.parametrize("name", NAMES)
-def test_every_layer_equals_transformers_run_by_hand_on_one_clip(
+def test_every_layer_equals_transformers_on_one_clip(
     name: str, tile: int, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a clip is longer than a tile, and where the windows of the positional convolution are too many."""
@@ -53,11 +53,11 @@ def test_every_layer_equals_transformers_run_by_hand_on_one_clip(
             torch.testing.assert_close(found[layer][i], true, atol=EXACT, rtol=0, msg=f"layer {layer}, clip {i}")
 
 
-def test_the_width_of_hubert_base_in_both_precisions() -> None:
+def test_hubert_base_width_equals_transformers_in_both_precisions() -> None:
     assert_both_precisions(transformers.HubertConfig(num_hidden_layers=2))
 
 
-def test_statistics_of_many_clips_are_those_of_each() -> None:
+def test_statistics_of_batch_equal_those_of_each_clip() -> None:
     """Loud, with an offset, and with rubbish behind the end."""
     norm, weight = nn.GroupNorm(6, 6), torch.randn(6, 10)
     waves, lengths = torch.randn(3, 20_000) + 30, torch.tensor([20_000, 400, 7_777])
@@ -70,7 +70,7 @@ def test_statistics_of_many_clips_are_those_of_each() -> None:
 
 
 @pytest.mark.parametrize("counts", [[1], [16], [17, 17], [40, 3, 1, 1], [1, 2, 40]])
-def test_packed_frames_are_spread_and_back(counts: list[int]) -> None:
+def test_packed_frames_round_trip(counts: list[int]) -> None:
     packing = Batched(counts, torch.device("cpu"))
     x = torch.randn(sum(counts), 5)
     frames = packing.spread(x)
@@ -82,7 +82,7 @@ def test_packed_frames_are_spread_and_back(counts: list[int]) -> None:
 
 
 @pytest.mark.parametrize("counts", [[1], [16], [17, 17], [40, 3, 1, 1], [1, 2, 40]])
-def test_windows_see_their_clip_alone(counts: list[int]) -> None:
+def test_convolution_windows_see_only_their_clip(counts: list[int]) -> None:
     packing, rest = Batched(counts, torch.device("cpu")), sum(counts)
     seen, place = packing.windows(4, 2, 1)
     numbers = torch.split(torch.arange(rest), counts)
@@ -111,14 +111,14 @@ assert wide is x
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="there is no Triton here")
-def test_kernels_give_what_torch_gives() -> None:
+def test_triton_kernels_equal_torch() -> None:
     """Triton's interpreter runs them without a GPU."""
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     subprocess.run([sys.executable, "-c", KERNELS], env=environment, check=True)
 
 
 @pytest.mark.parametrize("counts", [[1], [5, 5, 5], [9, 8, 7, 1, 1], [1, 9, 1, 30, 2]])
-def test_tiles_hold_every_clip_once_and_little_else(counts: list[int]) -> None:
+def test_tiles_hold_every_clip_once_with_little_padding(counts: list[int]) -> None:
     tiles = list(alike(counts, 12))
     assert [i for tile in tiles for i in range(len(counts))[tile]] == list(range(len(counts)))
     for tile in tiles:

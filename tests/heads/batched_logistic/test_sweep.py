@@ -66,12 +66,12 @@ def compare(x: Array, y: Array, parts: list[Part], classes: int, Cs: tuple[float
     [(300, 20, 5, 2.0), (300, 20, 5, 0.3), (90, 120, 6, 1.5), (200, 150, 2, 2.0), (200, 10, 2, 3.0), (150, 99, 3, 1.0)],
     ids=["overlapping", "separable", "wide", "two classes, wide", "two classes", "about square"],
 )
-def test_it_is_the_optimum_of_scikit_learn(rows: int, dim: int, classes: int, spread: float) -> None:
+def test_sweep_optimum_equals_scikit_learn(rows: int, dim: int, classes: int, spread: float) -> None:
     x, y = mixture(rows, dim, classes, spread)
     compare(x, y, folds(y), classes)
 
 
-def test_what_is_left_of_the_gap_is_small() -> None:
+def test_sweep_duality_gap_is_small() -> None:
     x, y = mixture(300, 200, 6, 1.5)
     exact = sweep({"a": x}, y, folds(y), CS, tol=1e-9, keep=["probabilities"])
     usual = sweep({"a": x}, y, folds(y), CS, keep=["probabilities"])
@@ -81,7 +81,7 @@ def test_what_is_left_of_the_gap_is_small() -> None:
     assert np.abs(exact.accuracy - usual.accuracy).max() <= 0.0101  # one row of 100
 
 
-def test_it_is_the_optimum_where_bfloat16_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sweep_without_bfloat16_equals_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     monkeypatch.setattr(newton, "quick_type", lambda _: torch.float32)
@@ -89,7 +89,7 @@ def test_it_is_the_optimum_where_bfloat16_is_unknown(monkeypatch: pytest.MonkeyP
     compare(x, y, folds(y), 4)
 
 
-def test_weights_of_rows_and_classes_count_as_in_scikit_learn() -> None:
+def test_row_and_class_weights_equal_scikit_learn() -> None:
     x, y = mixture(240, 30, 4, 2.0)
     uneven = np.flatnonzero((y > 0) | (np.arange(240) % 3 == 0))
     x, y = x[uneven], y[uneven]
@@ -103,7 +103,7 @@ def test_weights_of_rows_and_classes_count_as_in_scikit_learn() -> None:
     assert np.abs(named.probabilities["a", 1][2] - proba).max() < 1e-3
 
 
-def test_a_row_without_weight_is_as_one_that_is_not_there_but_for_the_scale() -> None:
+def test_row_with_weight_zero_equals_missing_row_except_scaling() -> None:
     x, y = mixture(90, 12, 3)
     x[:] = np.round((x - x.mean(0)) / x.std(0), 1)
     weight = np.where(y == 2, 0, 1.0)  # nothing is left of a class, and the first row has no weight
@@ -117,7 +117,7 @@ def test_a_row_without_weight_is_as_one_that_is_not_there_but_for_the_scale() ->
     assert np.abs(got[2][:, :2] - model.predict_proba(scaled.transform(x[test]))).max() < 1e-3
 
 
-def test_a_class_without_training_rows_has_probability_zero() -> None:
+def test_class_without_training_rows_has_probability_zero() -> None:
     x, y = mixture(200, 15, 5)
     parts = [(np.flatnonzero(y != one), np.arange(0, 200, 3)) for one in range(5)]
     parts.append((np.flatnonzero(y < 2), np.arange(0, 200, 3)))  # two are left: scikit-learn's binary case
@@ -128,7 +128,7 @@ def test_a_class_without_training_rows_has_probability_zero() -> None:
 
 
 @pytest.mark.parametrize("shots", [1, 2, 4])
-def test_few_examples_of_a_class_are_enough(shots: int) -> None:
+def test_class_with_few_examples_is_fitted(shots: int) -> None:
     x, y = mixture(400, 200, 10)
     random = np.random.default_rng(0)
     trains = [
@@ -137,7 +137,7 @@ def test_few_examples_of_a_class_are_enough(shots: int) -> None:
     compare(x, y, [(train, np.setdiff1d(np.arange(400), train)) for train in trains], 10)
 
 
-def test_constant_columns_and_rows_at_the_mean_do_no_harm() -> None:
+def test_constant_columns_and_mean_rows_are_handled() -> None:
     x, y = mixture(120, 10, 3)
     x[:, 3], x[:, 7] = 4.2, 0
     compare(x, y, folds(y), 3)
@@ -145,7 +145,7 @@ def test_constant_columns_and_rows_at_the_mean_do_no_harm() -> None:
     compare(x, y, [(np.arange(7), np.arange(7))], 2)  # a row of zeros has an intercept all the same
 
 
-def test_coefficients_are_for_vectors_as_they_are() -> None:
+def test_coefficients_apply_to_raw_vectors() -> None:
     x, y = mixture(240, 30, 4)
     for part, count in ((folds(y)[0], 4), ((np.flatnonzero(y < 2), np.arange(50)), 2)):
         made = sweep({"a": x}, y, [part], [1.0], keep=["coefficients", "probabilities"])
@@ -160,7 +160,7 @@ def test_coefficients_are_for_vectors_as_they_are() -> None:
         assert np.abs(ours - theirs).max() < 1e-3 * np.abs(theirs).max()
 
 
-def test_extreme_penalties_converge_too() -> None:
+def test_extreme_penalties_converge() -> None:
     x, y = mixture(200, 60, 5)
     made = sweep({"a": x}, y, folds(y), np.logspace(-8, 6, 8).tolist(), keep=["probabilities"])
     assert made.gap.max() <= 1e-6
@@ -168,7 +168,7 @@ def test_extreme_penalties_converge_too() -> None:
     assert np.abs(made.probabilities["a", 0][0] - share).max() < 1e-3  # no coefficient, but the intercept
 
 
-def test_the_result_does_not_depend_on_order_company_or_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_result_does_not_depend_on_order_or_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = mixture(200, 40, 5)
     parts = [*folds(y), (np.arange(60), np.arange(60, 200)), (np.arange(30), np.zeros(0, np.int64))]
     views = {"a": x, "b": x[:, ::-1] ** 2, "c": x[:, :10]}
@@ -185,7 +185,7 @@ def test_the_result_does_not_depend_on_order_company_or_batches(monkeypatch: pyt
             assert close.max() < 1e-3
 
 
-def test_a_part_that_has_converged_waits_unchanged_for_the_others() -> None:
+def test_converged_part_stays_unchanged() -> None:
     import torch
 
     x, y = mixture(200, 40, 5, 2.0)
@@ -201,7 +201,7 @@ def test_a_part_that_has_converged_waits_unchanged_for_the_others() -> None:
         assert np.abs(solve(2, tol) - solve(1, tol)).max() < 1e-5
 
 
-def test_threads_are_given_back() -> None:
+def test_thread_count_is_restored() -> None:
     import torch
 
     before = torch.get_num_threads()
@@ -217,7 +217,7 @@ def test_threads_are_given_back() -> None:
         torch.set_num_threads(before)
 
 
-def test_a_choice_is_made_without_the_rows_that_are_scored() -> None:
+def test_penalty_choice_ignores_scored_rows() -> None:
     x, y = mixture(300, 40, 5, 3.0)
     groups = np.arange(300) // 6
     parts = [(np.flatnonzero(groups % 3 != one), np.flatnonzero(groups % 3 == one)) for one in range(3)]
@@ -241,13 +241,13 @@ def test_a_choice_is_made_without_the_rows_that_are_scored() -> None:
     assert made.at_chosen(made.outer.accuracy)[0, 1] == made.outer.accuracy[0, 1, made.chosen[0, 1]]
 
 
-def test_rows_of_a_class_that_is_unknown_to_an_inner_part_do_not_count() -> None:
+def test_rows_of_class_unknown_to_inner_fold_are_not_counted() -> None:
     y, groups = np.array([0, 1] * 12 + [2] * 3), np.array([0, 0, 1, 1, 2, 2] * 4 + [3] * 3)
     for train, held in divide(y, np.arange(27), groups, 3, 0):
         assert set(y[held]) <= set(y[train]) and not np.isin(groups[train], groups[held]).any()
 
 
-def test_where_nothing_can_be_held_out_the_usual_penalty_is_taken() -> None:
+def test_default_penalty_is_used_if_nothing_can_be_held_out() -> None:
     x, y = mixture(40, 30, 10)
     made = select({"a": x}, y, [(np.arange(10), np.arange(10, 40))], [0.001, 0.08, 10.0], groups=np.arange(40))
     assert made.chosen.tolist() == [[1]] and np.isnan(made.inner).all()
@@ -276,7 +276,7 @@ def test_where_nothing_can_be_held_out_the_usual_penalty_is_taken() -> None:
         ({"device": "tpu"}, "auto, cpu, cuda"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(change: dict[str, Any], says: str) -> None:
+def test_invalid_arguments_are_refused(change: dict[str, Any], says: str) -> None:
     usual: dict[str, Any] = {
         "x": {"a": np.eye(4, dtype=np.float32)}, "y": np.array([0, 1, 0, 1]),
         "parts": [(np.arange(4), np.arange(4))], "Cs": [1.0],
