@@ -6,7 +6,7 @@ import click
 
 from embedx.cli.maintenance import JSON, WAIT
 from embedx.cli.output import print_json, size
-from embedx.formats.exporting import FORMATS as NAMES
+from embedx.formats.registry import FORMATS as NAMES
 from embedx.ingest.options import DTYPES
 
 FORMATS = click.Choice(NAMES)

@@ -67,14 +67,14 @@ class Lines:
         return as_table(shown, [*headings, *self.chosen])
 
     def _parquet(self) -> bytes:
-        from embedx.formats.arrow import parquet_of
+        from embedx.formats.arrow import parquet_bytes
 
         lines = list(self)
         columns = {name: [as_text(line[name]) for line in lines] for name in self.fixed}
         for name in dict.fromkeys(name for line in lines for name in line["meta"]):
             columns[f"{name}_" if name in columns else name] = [as_text(line["meta"].get(name)) for line in lines]
         kinds = {name: "string" if name in ("query", "path", "label") else "double" for name in self.fixed}
-        return parquet_of(columns, kinds | {"id": "int64"})
+        return parquet_bytes(columns, kinds | {"id": "int64"})
 
     def _audacity(self) -> str:
         return "".join(f"{line['start_s']:.6f}\t{line['end_s']:.6f}\t{label_of(line)}\n" for line in self)

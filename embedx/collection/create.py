@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
 from embedx.collection.collection import Collection
-from embedx.formats.importing import import_into_store
+from embedx.formats.importing import ImportOptions, import_into_store
 from embedx.ingest.extract import extract_into_store
 from embedx.ingest.options import ExtractKwargs, ExtractOptions
 from embedx.ingest.pipeline import Progress
@@ -120,9 +120,7 @@ def import_vectors(
         RecipeMismatch: the collection holds vectors of something else.
         LockedError, StoreError, DiskError: the collection cannot be written. What was committed stays.
     """
-    import_into_store(
-        source,
-        out=out,
+    options = ImportOptions(
         format=format,
         vectors=vectors,
         metadata=metadata,
@@ -132,4 +130,5 @@ def import_vectors(
         store_dtype=store_dtype,
         wait=wait,
     )
+    import_into_store(source, out, options)
     return Collection(out)

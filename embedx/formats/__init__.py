@@ -1,11 +1,12 @@
-"""Formats: store -> files of other tools, and their files -> tables of rows with vectors.
+"""Formats: export a store to files of other tools, and import their files.
 
-Six formats, each written and read in one place: Parquet and Hugging Face `datasets` in `arrow`, CSV and JSON lines in
-`text`, .npy and FAISS in `matrices`. `columns` says what a row looks like outside; a `Selection` is what is exported, a
-`Table` what is imported.
+A `Format` names the functions that write and read it. Parquet and Hugging Face `datasets` are in `arrow`, CSV and JSON
+lines in `text`, .npy and FAISS in `matrices`; `registry` lists all of them. A `Selection` is what is exported, a
+`Table` what is imported, and `columns` defines the columns of both.
 """
 
-from embedx.formats.exporting import FORMATS, export
+from embedx.formats.exporting import export
+from embedx.formats.registry import FORMATS
 from embedx.formats.table import Table
 from embedx.formats.tables import open_table
 

@@ -1,10 +1,11 @@
-"""Arrow tables: a Parquet file, a folder of Hugging Face `datasets`; both ways."""
+"""Arrow tables: a Parquet file, and a folder of Hugging Face `datasets`. Export and import."""
 
 import contextlib
 import io
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,41 +14,50 @@ from numpy.typing import NDArray
 
 from embedx.errors import UsageError
 from embedx.filesystem.atomic import whole_file, whole_folder
-from embedx.formats.columns import is_own, name_columns, record
+from embedx.formats.columns import is_export, name_columns, to_record
+from embedx.formats.format import Format
 from embedx.formats.selection import Selection
-from embedx.formats.table import BATCH, VIEW, Batch, Table, check_recipe, choose
+from embedx.formats.table import (
+    BATCH_ROWS,
+    IMPORTED_VIEW,
+    Batch,
+    Table,
+    TableSource,
+    choose_vector_columns,
+    parse_recipe,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-NOTE, JSON_COLUMNS = "embedx", "embedx.json_columns"  # keys of the schema: the recipe; columns that hold JSON
-NOTE_FILE = "embedx.json"  # the same in a folder of `datasets`, which keeps no keys
+RECIPE_KEY, JSON_COLUMNS = "embedx", "embedx.json_columns"  # schema keys: the recipe; the columns that hold JSON
+NOTE_FILE = "embedx.json"  # the same keys in a folder of `datasets`, which does not keep schema keys
 
 
 # writing ----------------------------------------------------------------------------------------------------------
 
 
 def write_parquet(out: Path, selection: Selection) -> None:
-    """Write one file with a column for every view, a row group for every piece that is read."""
+    """Write one file with a column per view, and a row group per batch."""
     import pyarrow.parquet as pq
 
-    layout = Layout(selection)
+    layout = ArrowLayout(selection)
     views = set(selection.views)
-    words = [name for name in layout.schema.names if name not in views]  # a dictionary of floats would be in vain
-    with whole_file(out) as handle, pq.ParquetWriter(handle, layout.schema, use_dictionary=words) as writer:
+    others = [name for name in layout.schema.names if name not in views]  # a dictionary of vectors would save nothing
+    with whole_file(out) as handle, pq.ParquetWriter(handle, layout.schema, use_dictionary=others) as writer:
         for batch in layout.batches():
             writer.write_batch(batch, row_group_size=batch.num_rows)
 
 
 def write_hf(out: Path, selection: Selection) -> None:
-    """Write a folder that `datasets.load_from_disk` opens, with the recipe in a file beside."""
+    """Write a folder for `datasets.load_from_disk`, with the recipe in a file of its own."""
     import pyarrow as pa
 
     datasets = load_datasets()
-    layout = Layout(selection)
+    layout = ArrowLayout(selection)
     with whole_folder(out) as folder:
         stream = folder / "stream" / "all.arrow"
-        stream.parent.mkdir()  # datasets refuses to save beside what it reads
+        stream.parent.mkdir()  # datasets does not save into the folder that it reads from
         with open(stream, "wb") as handle, pa.ipc.new_stream(handle, layout.schema.remove_metadata()) as writer:
             for batch in layout.batches():
                 writer.write_batch(batch.replace_schema_metadata(None))
@@ -56,7 +66,7 @@ def write_hf(out: Path, selection: Selection) -> None:
         (folder / NOTE_FILE).write_text(json.dumps(layout.note))
 
 
-class Layout:
+class ArrowLayout:
     """The Arrow schema of a selection, and its rows in that schema."""
 
     def __init__(self, selection: Selection) -> None:
@@ -66,7 +76,7 @@ class Layout:
         self.selection = selection
         self.columns = name_columns(kinds, selection.views)
         self.json = [self.columns[name] for name, kind in kinds.items() if kind == "json"]
-        self.note = {NOTE: json.loads(selection.recipe.to_json()), JSON_COLUMNS: self.json}
+        self.note = {RECIPE_KEY: json.loads(selection.recipe.to_json()), JSON_COLUMNS: self.json}
         types = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": pa.string(), "json": pa.string()}
         fields = [("id", pa.int64()), ("path", pa.string())]
         fields += [(name, pa.float64()) for name in ("start_s", "end_s", "duration_s")]
@@ -76,36 +86,39 @@ class Layout:
         self.schema = pa.schema(fields).with_metadata({key: json.dumps(value) for key, value in self.note.items()})
 
     def batches(self) -> "Iterator[pa.RecordBatch]":
-        """Yield the rows in pieces."""
+        """Yield the rows in batches."""
         import pyarrow as pa
 
         for rows, matrices in self.selection.read():
-            records = [record(row, self.columns) for row in rows]
+            records = [to_record(row, self.columns) for row in rows]
             arrays: list[Any] = []
             for field in self.schema:
                 if field.name in matrices:
                     flat = pa.array(matrices[field.name].ravel())
                     arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=field.type))
                     continue
-                values = [one[field.name] for one in records]
+                values = [record[field.name] for record in records]
                 if field.name in self.json:
                     values = [None if value is None else json.dumps(value) for value in values]
                 arrays.append(pa.array(values, field.type))
             yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
 
-# reading ----------------------------------------------------------------------------------------------------------
+def parquet_bytes(columns: Mapping[str, Sequence[Any]], types: Mapping[str, str]) -> bytes:
+    """Return columns as a Parquet file.
 
-
-def parquet_of(columns: Mapping[str, Sequence[Any]], kinds: Mapping[str, str]) -> bytes:
-    """Return columns as a Parquet file, of the kinds given; another of values that do not go together becomes JSON."""
+    Args:
+        columns: column -> values.
+        types: column -> Arrow type, such as "float64". The type of any other column is inferred; if its values have no
+            common type, they are written as JSON.
+    """
     import pyarrow as pa
     import pyarrow.parquet
 
     arrays = {}
     for name, values in columns.items():
         try:
-            arrays[name] = pa.array(values, kinds.get(name))
+            arrays[name] = pa.array(values, types.get(name))
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
             arrays[name] = pa.array([None if value is None else json.dumps(value) for value in values])
     file = io.BytesIO()
@@ -113,151 +126,194 @@ def parquet_of(columns: Mapping[str, Sequence[Any]], kinds: Mapping[str, str]) -
     return file.getvalue()
 
 
-def read_parquet(path: str, asked: Sequence[str]) -> Table:
-    """Read a Parquet file with the vectors in a column of lists, or in columns of numbers."""
+# reading ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ArrowSource:
+    """Arrow batches to import."""
+
+    path: str
+    schema: "pa.Schema"
+    batches: "Callable[[], Iterator[pa.RecordBatch]]"  # starts at the first row each time
+    note: Any  # what an export says about itself: RECIPE_KEY and JSON_COLUMNS
+
+
+def read_parquet(source: TableSource) -> Table:
+    """Open a Parquet file with its vectors in a column of lists, or in columns of numbers.
+
+    Raises:
+        UsageError: the file is damaged, or has no vectors.
+    """
     import pyarrow.parquet as pq
 
     def batches() -> "Iterator[pa.RecordBatch]":
-        with pq.ParquetFile(path, pre_buffer=False) as file:
-            yield from file.iter_batches(BATCH)
+        with pq.ParquetFile(source.path, pre_buffer=False) as file:
+            yield from file.iter_batches(BATCH_ROWS)
 
-    with explained(path), pq.ParquetFile(path) as file:
+    with wrap_arrow_errors(source.path), pq.ParquetFile(source.path) as file:
         schema = file.schema_arrow
     keys = schema.metadata or {}
-    note = {key: json_of(keys[key.encode()]) for key in (NOTE, JSON_COLUMNS) if key.encode() in keys}
-    return arrow_table(path, schema, batches, note, asked)
+    note = {key: parse_json(keys[key.encode()]) for key in (RECIPE_KEY, JSON_COLUMNS) if key.encode() in keys}
+    return arrow_table(ArrowSource(source.path, schema, batches, note), source.vectors)
 
 
-def read_hf(path: str, asked: Sequence[str]) -> Table:
-    """Read a folder that `datasets` saved."""
+def read_hf(source: TableSource) -> Table:
+    """Open a folder that `datasets` saved.
+
+    Raises:
+        UsageError: the folder is damaged, holds several splits, or has no vectors.
+    """
     datasets = load_datasets()
-    with explained(path):
-        dataset = datasets.load_from_disk(path)
+    with wrap_arrow_errors(source.path):
+        dataset = datasets.load_from_disk(source.path)
     if not isinstance(dataset, datasets.Dataset):
-        raise UsageError(f"{path} holds several splits: {', '.join(dataset)}. Name the folder of one.")
-    file = Path(path) / NOTE_FILE
-    note = json_of(file.read_bytes()) if file.is_file() else {}
+        raise UsageError(f"{source.path} holds several splits: {', '.join(dataset)}. Give the folder of one split.")
+    file = Path(source.path) / NOTE_FILE
+    note = parse_json(file.read_bytes()) if file.is_file() else {}
 
     def batches() -> "Iterator[pa.RecordBatch]":
-        for table in dataset.with_format("arrow").iter(BATCH):
+        for table in dataset.with_format("arrow").iter(BATCH_ROWS):
             yield from table.combine_chunks().to_batches()
 
-    return arrow_table(path, dataset.features.arrow_schema, batches, note, asked)
+    return arrow_table(ArrowSource(source.path, dataset.features.arrow_schema, batches, note), source.vectors)
 
 
-def arrow_table(
-    path: str,
-    schema: "pa.Schema",
-    batches: "Callable[[], Iterator[pa.RecordBatch]]",
-    note: Any,
-    asked: Sequence[str],
-) -> Table:
-    """Return what Arrow batches hold; `note` is what an export says of itself."""
-    recipe = check_recipe(json.dumps(note[NOTE])) if isinstance(note, dict) and NOTE in note else None
-    in_json = set(note.get(JSON_COLUMNS) or ()) if recipe else set()
-    names = list(schema.names)
+def arrow_table(source: ArrowSource, vectors: Sequence[str]) -> Table:
+    """Return Arrow batches as a table; `vectors` are the columns that the user named."""
+    note, names = source.note, list(source.schema.names)
+    recipe = parse_recipe(json.dumps(note[RECIPE_KEY])) if isinstance(note, dict) and RECIPE_KEY in note else None
+    json_columns = set(note.get(JSON_COLUMNS) or ()) if recipe else set()
+    with wrap_arrow_errors(source.path):
+        first = next(source.batches(), None)
     if recipe:
         chosen = {view: [view] for view in recipe.views}
         if missing := [view for view in recipe.views if view not in names]:
-            raise UsageError(f"{path} was exported by embedx, and has lost its view {', '.join(missing)}.")
+            raise UsageError(f"{source.path} is an export of embedx without its view {', '.join(missing)}.")
     else:
-        with explained(path):
-            first = next(batches(), None)
-        lists = [name for name in names if first is not None and width_of(first.column(name))]
-        chosen = {VIEW: choose(names, lists, asked)}
-    with explained(path):
-        first = next(batches(), None)
-    widths = {
-        view: matrix_of(first.slice(0, 1), columns, 1, 0).shape[1] if first else 0 for view, columns in chosen.items()
+        lists = [name for name in names if first is not None and list_length(first.column(name))]
+        chosen = {IMPORTED_VIEW: choose_vector_columns(names, lists, vectors)}
+    dims = {
+        view: to_matrix(first.slice(0, 1), columns, 1, None).shape[1] if first else 0
+        for view, columns in chosen.items()
     }
-    used = {name for columns in chosen.values() for name in columns}
-    rest = [name for name in names if name not in used]
+    excluded = {name for columns in chosen.values() for name in columns}
+    others = [name for name in names if name not in excluded]
 
     def read() -> Iterator[Batch]:
         number = 1
-        with explained(path):
-            for batch in batches():
-                matrices = {view: matrix_of(batch, chosen[view], number, widths[view]) for view in chosen}
-                rows = batch.select(rest).to_pylist()
+        with wrap_arrow_errors(source.path):
+            for batch in source.batches():
+                matrices = {view: to_matrix(batch, chosen[view], number, dims[view]) for view in chosen}
+                rows = batch.select(others).to_pylist()
                 for row in rows:
-                    row.update({name: json_of(row[name]) for name in in_json & row.keys() if row[name] is not None})
+                    texts = {name: row[name] for name in json_columns & row.keys() if row[name] is not None}
+                    row.update({name: parse_json(text) for name, text in texts.items()})
                 yield rows, matrices
                 number += len(rows)
 
-    return Table(path, rest, widths, is_own(names), recipe, read)
+    return Table(source.path, others, dims, is_export(names), recipe, read)
 
 
-def width_of(column: "pa.Array") -> int:
-    """Return the length of the lists of numbers in a column; 0 where it holds others, or of several lengths."""
+def is_list_type(kind: "pa.DataType") -> bool:
+    """Tell whether a type is one of the list types of Arrow."""
     import pyarrow as pa
+
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def is_number_type(kind: "pa.DataType") -> bool:
+    """Tell whether a type is an integer or a float."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+
+
+def list_length(column: "pa.Array") -> int | None:
+    """Return the length of the lists of numbers in a column; None if the column holds anything else."""
     import pyarrow.compute as pc
 
-    kind = column.type
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-        return 0
-    if not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
-        return 0
+    if not (is_list_type(column.type) and is_number_type(column.type.value_type)):
+        return None
     lengths = set(pc.list_value_length(column).to_pylist()) - {None}
-    return int(lengths.pop()) if len(lengths) == 1 else 0
+    return int(lengths.pop()) if len(lengths) == 1 else None
 
 
-def matrix_of(batch: "pa.RecordBatch", columns: Sequence[str], first: int, width: int) -> NDArray[np.float32]:
-    """Return the vectors [N, D] in a column of lists, or in columns of numbers; a width of 0 takes what comes.
+def to_matrix(batch: "pa.RecordBatch", columns: Sequence[str], number: int, dim: int | None) -> NDArray[np.float32]:
+    """Return the vectors of a batch.
+
+    Args:
+        batch: N rows.
+        columns: one column of lists, or D columns of numbers.
+        number: the number of the first row in the table, from 1, for the error.
+        dim: D; None takes the length of the first vector.
+
+    Returns:
+        A matrix [N, D].
 
     Raises:
-        UsageError: a row has no vector, or one of another length.
+        UsageError: a row has no vector, or a vector of another length, or a column does not hold numbers.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     column = batch.column(columns[0])
-    kind = column.type
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        lengths = pc.list_value_length(column).to_pylist()
-        width = width or lengths[0] or 0
-        wrong = next((i for i, length in enumerate(lengths) if length != width or not width), None)
-        if wrong is not None:
-            found = "no vector" if lengths[wrong] is None else f"a vector of length {lengths[wrong]}"
-            raise UsageError(f"Row {first + wrong} has {found}; the first one has {width}.")
+    if is_list_type(column.type):
+        dim = check_lengths(pc.list_value_length(column).to_pylist(), number, dim)
         parts = [pc.list_flatten(column)]
     else:
-        width, parts = 1, [batch.column(name) for name in columns]
+        dim, parts = 1, [batch.column(name) for name in columns]
     arrays = []
     for part in parts:
-        if not (pa.types.is_floating(part.type) or pa.types.is_integer(part.type)):
-            raise UsageError(f"Column {columns[0]} holds {part.type}, no numbers. Choose with --vectors (vectors=).")
+        if not is_number_type(part.type):
+            raise UsageError(
+                f"Column {columns[0]} holds {part.type} instead of numbers. Choose with --vectors (vectors=)."
+            )
         if part.null_count:
-            gap = int(np.flatnonzero(np.asarray(part.is_null()))[0]) // width
-            raise UsageError(f"Row {first + gap} has a vector with a number missing.")
-        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused later
+            gap = int(np.flatnonzero(np.asarray(part.is_null()))[0]) // dim
+            raise UsageError(f"The vector in row {number + gap} has a missing number.")
+        with np.errstate(over="ignore"):  # too large numbers become infinite, which the import refuses
             arrays.append(part.to_numpy(zero_copy_only=False).astype(np.float32))
-    return arrays[0].reshape(-1, width) if len(parts) == 1 else np.stack(arrays, axis=1)
+    return arrays[0].reshape(-1, dim) if len(parts) == 1 else np.stack(arrays, axis=1)
+
+
+def check_lengths(lengths: Sequence[int | None], number: int, dim: int | None) -> int:
+    """Return the length of all vectors of a batch; None in `lengths` is a row without a vector."""
+    dim = dim or lengths[0] or 0
+    for i, length in enumerate(lengths):
+        if length != dim or not dim:
+            problem = "no vector" if length is None else f"a vector of length {length}"
+            raise UsageError(f"Row {number + i} has {problem}; the first row has a vector of length {dim}.")
+    return dim
 
 
 @contextlib.contextmanager
-def explained(path: str) -> Iterator[None]:
-    """Turn what Arrow says of a damaged file into a sentence."""
+def wrap_arrow_errors(path: str) -> Iterator[None]:
+    """Raise UsageError for what Arrow raises about a damaged file."""
     try:
         yield
     except UsageError:
         raise
-    except (ValueError, TypeError, KeyError, OSError) as error:  # pyarrow raises kinds of these
+    except (ValueError, TypeError, KeyError, OSError) as error:  # pyarrow raises subclasses of these
         raise UsageError(f"{path} cannot be read: {error}") from error
 
 
-def json_of(text: bytes | str) -> Any:
-    """Read the JSON in an export."""
+def parse_json(text: bytes | str) -> Any:
+    """Parse JSON in an export."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"The export holds JSON that cannot be read: {error}.") from error
+        raise UsageError(f"The export contains invalid JSON: {error}.") from error
 
 
 def load_datasets() -> Any:
-    """Return the library of Hugging Face, which is an extra."""
+    """Import the library `datasets`, which is optional."""
     try:
         import datasets
     except ImportError as error:
         raise UsageError("The format hf needs the library datasets: pip install 'embedx[hf]'.") from error
     datasets.disable_progress_bars()
     return datasets
+
+
+PARQUET = Format("parquet", write_parquet, read_parquet, magic=b"PAR1")
+HF = Format("hf", write_hf, read_hf, folder_file=NOTE_FILE)

@@ -1,7 +1,7 @@
-"""Layout: what a row looks like outside of the store, and how nothing is lost by it.
+"""Columns of an exported table, and the encoding of paths and cells.
 
-Every format has the same columns: those of `FIXED`, then the metadata, then the vectors. A table that begins with the
-columns of `FIXED` is taken to be an export; only there are paths and cells unescaped.
+Every format has the columns of `FIXED`, then the metadata, then the vectors. A table that begins with the columns of
+`FIXED` is read as an export of embedx; paths and cells are decoded in such tables only.
 """
 
 import json
@@ -13,17 +13,17 @@ from embedx.errors import UsageError
 from embedx.store.records import Row
 
 FIXED = ("id", "path", "start_s", "end_s", "duration_s", "label", "group", "split", "flags")
-TEXTS = ("path", "label", "group", "split", "flags")  # columns of text, whatever the text looks like
-EXACT = 2**53  # up to here every whole number is a float64
-LONGEST = 2**63  # of an int64
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of a formula
+TEXTS = ("path", "label", "group", "split", "flags")  # always text, also if a value looks like a number
+MAX_EXACT_INT = 2**53  # a float64 holds every whole number up to here
+INT64_LIMIT = 2**63  # an int64 is below this
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # first characters that a spreadsheet reads as a formula
 
 
-def record(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
-    """Return a row as a table shows it; `columns` gives the column of every name of its metadata."""
+def to_record(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
+    """Return a row as column -> value; `columns` maps each name of the metadata to its column."""
     return {
         "id": row.id,
-        "path": escaped(row.path),
+        "path": escape_path(row.path),
         "start_s": row.start_s,
         "end_s": row.end_s,
         "duration_s": row.end_s - row.start_s,
@@ -31,17 +31,17 @@ def record(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
         "group": row.group,
         "split": row.split,
         "flags": ",".join(row.flags),
-        **{column: finite(row.meta.get(name)) for name, column in columns.items()},
+        **{column: replace_nonfinite(row.meta.get(name)) for name, column in columns.items()},
     }
 
 
-def name_columns(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
-    """Return the column of every name of the metadata; a name that is taken gets an underscore.
+def name_columns(names: Iterable[str], reserved: Iterable[str]) -> dict[str, str]:
+    """Map each name of the metadata to its column; a name that is used already gets an underscore.
 
     >>> name_columns(["site", "v0"], ["id", "v0", "v1"])
     {'site': 'site', 'v0': 'v0_'}
     """
-    used = {*FIXED, *taken}
+    used = {*FIXED, *reserved}
     columns = {}
     for name in names:
         column = name.encode("utf-8", "backslashreplace").decode()
@@ -52,38 +52,38 @@ def name_columns(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
     return columns
 
 
-def is_own(columns: Sequence[str]) -> bool:
+def is_export(columns: Sequence[str]) -> bool:
     """Tell whether a table with these columns is an export of embedx."""
     return tuple(columns[: len(FIXED)]) == FIXED
 
 
-def escaped(path: str) -> str:
-    r"""Return a path as UTF-8: bytes that are none become \xNN, and a backslash is doubled.
+def escape_path(path: str) -> str:
+    r"""Return a path as valid UTF-8: other bytes become \xNN, and a backslash is doubled.
 
-    >>> escaped("caf\udce9.wav"), escaped("a\\b"), escaped("café.wav")
+    >>> escape_path("caf\udce9.wav"), escape_path("a\\b"), escape_path("café.wav")
     ('caf\\xe9.wav', 'a\\\\b', 'café.wav')
     """
     doubled = path.replace("\\", "\\\\")
-    return re.sub("[\udc80-\udcff]", lambda found: f"\\x{ord(found[0]) - 0xDC00:02x}", doubled)
+    return re.sub("[\udc80-\udcff]", lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", doubled)
 
 
-def unescaped(path: str) -> str:
-    r"""Return the path that `escaped` was given.
+def unescape_path(path: str) -> str:
+    r"""Reverse `escape_path`.
 
-    >>> unescaped("caf\\xe9.wav"), unescaped("a\\\\b")
+    >>> unescape_path("caf\\xe9.wav"), unescape_path("a\\\\b")
     ('caf\udce9.wav', 'a\\b')
     """
     return re.sub(
         r"\\x([89a-f][0-9a-f])|\\\\",
-        lambda found: chr(0xDC00 + int(found[1], 16)) if found[1] else "\\",
+        lambda match: chr(0xDC00 + int(match[1], 16)) if match[1] else "\\",
         path,
     )
 
 
-def finite(value: Any) -> Any:
-    """Return a value of the metadata without what JSON and SQLite do not know: not-a-number and infinity become None.
+def replace_nonfinite(value: Any) -> Any:
+    """Return a value with None in place of NaN and infinity, which JSON and SQLite cannot hold.
 
-    >>> finite([1.5, float("nan")]), finite("text")
+    >>> replace_nonfinite([1.5, float("nan")]), replace_nonfinite("text")
     ([1.5, None], 'text')
     """
     if value is None or isinstance(value, (str, int)):
@@ -91,38 +91,48 @@ def finite(value: Any) -> Any:
     return json.loads(json.dumps(value), parse_constant=lambda name: None)
 
 
-def widest(kinds: Collection[str]) -> str:
-    """Return what holds all values of a column without loss: "bool", "int", "float", "text", else "json".
+def common_kind(kinds: Collection[str]) -> str:
+    """Return the kind that holds all values of a column without loss: "bool", "int", "float", "text" or "json".
 
-    >>> [widest({kind_of(value) for value in column}) for column in ([1, None], [1, 2.5], [True, 1], ["a", [1]], [])]
+    >>> columns = ([1, None], [1, 2.5], [True, 1], ["a", [1]], [])
+    >>> [common_kind({kind_of(value) for value in column}) for column in columns]
     ['int', 'float', 'json', 'json', 'text']
     """
-    found = set(kinds) - {""}
-    if not found:
+    present = set(kinds) - {""}
+    if not present:
         return "text"
-    if found <= {"int", "long"}:
+    if present <= {"int", "long"}:
         return "int"
-    if found <= {"int", "float"}:
+    if present <= {"int", "float"}:
         return "float"
-    return found.pop() if len(found) == 1 else "json"
+    return present.pop() if len(present) == 1 else "json"
 
 
 def kind_of(value: Any) -> str:
-    """Return the kind of one value; "long" is a whole number that a float64 cannot hold, "" is none at all."""
+    """Return the kind of a value: "" for None, and "long" for a whole number that a float64 cannot hold exactly."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int):
-        return "int" if abs(value) <= EXACT else "long" if -LONGEST <= value < LONGEST else "json"
+        if abs(value) <= MAX_EXACT_INT:
+            return "int"
+        return "long" if -INT64_LIMIT <= value < INT64_LIMIT else "json"
     return "float" if isinstance(value, float) else "text" if isinstance(value, str) else "json"
 
 
 def to_cell(value: Any, text: bool = False) -> str:
-    """Return a value as a cell of CSV: text as it is, everything else as JSON, None as nothing.
+    """Encode a value as a CSV cell: text as it is, None as an empty cell, everything else as JSON.
 
-    As in a spreadsheet, an apostrophe in front says that a cell is text. Text gets one that would be run as a formula
-    or begins with an apostrophe; and, outside of columns that hold text alone (`text`), text that reads as JSON.
+    An apostrophe at the start marks the cell as text, as in a spreadsheet. It is added to text that a spreadsheet would
+    run as a formula, to text that begins with an apostrophe, and, unless `text`, to text that would be read as JSON.
+
+    Args:
+        value: the value; anything that JSON can hold.
+        text: the column holds text only.
+
+    Returns:
+        The cell; `from_cell` decodes it.
 
     >>> [to_cell(value) for value in ("dog", "=1+1", "1", "'tis", 1, -0.5, None, "", [1, None])]
     ['dog', "'=1+1", "'1", "''tis", '1', '-0.5', '', "'", '[1, null]']
@@ -138,7 +148,14 @@ def to_cell(value: Any, text: bool = False) -> str:
 
 
 def from_cell(cell: str, text: bool = False) -> Any:
-    """Return the value that `to_cell` was given.
+    """Decode a cell that `to_cell` encoded.
+
+    Args:
+        cell: the cell.
+        text: the column holds text only.
+
+    Returns:
+        The value.
 
     >>> [from_cell(cell) for cell in ("dog", "'=1+1", "'1", "''tis", "1", "-0.5", "", "'", "[1, null]")]
     ['dog', '=1+1', '1', "'tis", 1, -0.5, None, '', [1, None]]
@@ -151,7 +168,7 @@ def from_cell(cell: str, text: bool = False) -> Any:
 
 
 def is_json(text: str) -> bool:
-    """Tell whether a text reads as JSON."""
+    """Tell whether a text is valid JSON."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -159,28 +176,33 @@ def is_json(text: str) -> bool:
     return True
 
 
-def own_record(cells: Mapping[str, str]) -> dict[str, Any]:
-    """Return a row of an exported CSV with its values instead of their cells."""
+def decode_cells(cells: Mapping[str, str]) -> dict[str, Any]:
+    """Decode the cells of a row of an exported CSV."""
     return {name: from_cell(cell, name in TEXTS) for name, cell in cells.items()}
 
 
-def own_row(values: Mapping[str, Any], number: int) -> Row:
-    """Return a row of an export as the store holds it; `number` is for messages.
+def parse_exported_row(values: Mapping[str, Any], number: int) -> Row:
+    """Return a row of an export as the store holds it.
+
+    Args:
+        values: column -> value, without the vectors.
+        number: the number of the row in the table, from 1, for the error.
 
     Raises:
-        UsageError: something in it is not what an export holds.
+        UsageError: a value is not one that an export contains.
     """
     try:
-        meta = {str(name): finite(value) for name, value in values.items() if name not in FIXED}
+        meta = {str(name): replace_nonfinite(value) for name, value in values.items() if name not in FIXED}
         flags = tuple(filter(None, (values["flags"] or "").split(",")))
         start_s, end_s = float(values["start_s"]), float(values["end_s"])
         if not 0 <= start_s <= end_s < float("inf"):
-            raise ValueError(f"it goes from {start_s} s to {end_s} s")
+            raise ValueError(f"start_s is {start_s} and end_s is {end_s}")
         label, group, split = (
             None if values[name] is None else str(values[name]) for name in ("label", "group", "split")
         )
-        if not 0 < values["id"] <= EXACT:
-            raise ValueError(f"its id is {values['id']!r}")
-        return Row(int(values["id"]), unescaped(values["path"]), start_s, end_s, label, group, split, flags, meta)
+        if not 0 < values["id"] <= MAX_EXACT_INT:
+            raise ValueError(f"id is {values['id']!r}")
+        path = unescape_path(values["path"])
+        return Row(int(values["id"]), path, start_s, end_s, label, group, split, flags, meta)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise UsageError(f"Row {number} is none that embedx exported: {error}.") from error
+        raise UsageError(f"Row {number} is not a row that embedx exported: {error}.") from error

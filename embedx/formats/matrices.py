@@ -1,4 +1,4 @@
-"""Matrices with rows beside them: a folder of .npy files, a FAISS index; both ways."""
+"""Matrices with rows beside them: a folder of .npy files, and a FAISS index. Export and import."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -11,55 +11,55 @@ from numpy.typing import NDArray
 from embedx.datasets.manifests import records
 from embedx.errors import UsageError
 from embedx.filesystem.atomic import replace_file, whole_file, whole_folder
-from embedx.formats.columns import name_columns, record
+from embedx.formats.columns import name_columns, to_record
+from embedx.formats.format import Format
 from embedx.formats.selection import Selection
-from embedx.formats.table import VIEW, Record, Table, check_recipe, side_by_side
-from embedx.formats.text import cells, csv_rows, open_rows
+from embedx.formats.table import IMPORTED_VIEW, Record, Table, TableSource, parse_recipe, table_from_matrices
+from embedx.formats.text import csv_rows, open_rows, to_cells
 from embedx.index.faiss_files import read_flat, write_flat
 
-ROWS, RECIPE = "rows.csv", "recipe.json"
+ROWS_FILE, RECIPE_FILE = "rows.csv", "recipe.json"  # in the folder of an npy export
 
 
 # writing ----------------------------------------------------------------------------------------------------------
 
 
 def write_npy(out: Path, selection: Selection) -> None:
-    """Write a folder with a matrix [N, D] for every view, the rows in the same order, and the recipe."""
+    """Write a folder with a matrix [N, D] per view, the rows in the same order, and the recipe."""
     columns = name_columns(selection.kinds(), ())
     with whole_folder(out) as folder, contextlib.ExitStack() as files:
-        (folder / RECIPE).write_text(selection.recipe.to_json())
-        write_row = files.enter_context(
-            csv_rows(files.enter_context(open(folder / ROWS, "wb")), list(columns.values()))
-        )
+        (folder / RECIPE_FILE).write_text(selection.recipe.to_json())
+        rows_handle = files.enter_context(open(folder / ROWS_FILE, "wb"))
+        write_row = files.enter_context(csv_rows(rows_handle, list(columns.values())))
         handles = {view: files.enter_context(open(folder / f"{view}.npy", "wb")) for view in selection.views}
         for view, dim in selection.views.items():
             header = {"descr": "<f4", "fortran_order": False, "shape": (len(selection), dim)}
             np.lib.format.write_array_header_1_0(handles[view], header)
         for rows, matrices in selection.read():
             for row in rows:
-                write_row(cells(record(row, columns)))
+                write_row(to_cells(to_record(row, columns)))
             for view, handle in handles.items():
                 handle.write(matrices[view].astype("<f4", copy=False).tobytes())
         files.close()  # before the folder is flushed
 
 
 def write_faiss(out: Path, selection: Selection) -> None:
-    """Write an index of unit vectors under the ids of their rows, and the rows as OUT.csv."""
+    """Write an index of vectors scaled to length 1, with the row ids, and the rows as OUT.csv."""
     (view,) = selection.views
     columns = name_columns(selection.kinds(), ())
-    pieces = []
-    with whole_file(rows_of(out)) as handle, csv_rows(handle, list(columns.values())) as write_row:
+    parts = []
+    with whole_file(rows_file(out)) as handle, csv_rows(handle, list(columns.values())) as write_row:
         for rows, matrices in selection.read():
-            pieces.append(matrices[view])
+            parts.append(matrices[view])
             for row in rows:
-                write_row(cells(record(row, columns)))
-        replace_file(out, write_flat(selection.ids, np.concatenate(pieces)))
+                write_row(to_cells(to_record(row, columns)))
+        replace_file(out, write_flat(selection.ids, np.concatenate(parts)))
 
 
-def rows_of(out: Path) -> Path:
+def rows_file(out: Path) -> Path:
     """Return the file with the rows of an index.
 
-    >>> rows_of(Path("birds.faiss")).name
+    >>> rows_file(Path("birds.faiss")).name
     'birds.faiss.csv'
     """
     return out.with_name(out.name + ".csv")
@@ -68,58 +68,73 @@ def rows_of(out: Path) -> Path:
 # reading ----------------------------------------------------------------------------------------------------------
 
 
-def read_npy(path: str, metadata: Any) -> Table:
-    """Read a matrix from a .npy file, with metadata in a file of its own; or a folder that was exported."""
-    if not Path(path).is_dir():
-        return side_by_side(path, {VIEW: open_npy(Path(path))}, *rows_from(metadata))
-    if metadata is not None:
-        raise UsageError(f"{path} has its rows inside: leave --metadata (metadata=) out.")
+def read_npy(source: TableSource) -> Table:
+    """Open a .npy file with its metadata in another file, or a folder that was exported.
+
+    Raises:
+        UsageError: an array, the rows or the recipe cannot be read, or metadata is given for a folder.
+    """
+    path = Path(source.path)
+    if not path.is_dir():
+        return table_from_matrices(source.path, {IMPORTED_VIEW: open_npy(path)}, *open_metadata(source.metadata))
+    if source.metadata is not None:
+        raise UsageError(f"{path} contains its rows. Remove --metadata (metadata=).")
     try:
-        recipe = check_recipe((Path(path) / RECIPE).read_text())
+        recipe = parse_recipe((path / RECIPE_FILE).read_text())
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is no folder that `embedx export --format npy` made: {error}.") from error
-    matrices = {view: open_npy(Path(path) / f"{view}.npy") for view in recipe.views}
-    return side_by_side(path, matrices, *open_rows(Path(path) / ROWS), recipe)
+        raise UsageError(f"{path} is not a folder from `embedx export --format npy`: {error}.") from error
+    matrices = {view: open_npy(path / f"{view}.npy") for view in recipe.views}
+    return table_from_matrices(source.path, matrices, *open_rows(path / ROWS_FILE), recipe)
 
 
 def open_npy(file: Path) -> NDArray[Any]:
-    """Map a .npy file into memory; what holds Python objects is refused, not unpickled.
+    """Map a .npy file into memory. Python objects in it are not unpickled.
 
     Raises:
-        UsageError: it is missing, cut off, or no array of numbers.
+        UsageError: the file is missing, truncated, or not an array of numbers.
     """
     try:
         matrix: NDArray[Any] = np.lib.format.open_memmap(file, mode="r")
-    except Exception as error:  # numpy reads the header with Python's tokenizer, which raises all kinds
+    except Exception as error:  # numpy parses the header with Python's tokenizer, which raises many types
         raise UsageError(f"{file} cannot be read as a .npy file of numbers: {error}") from error
     return matrix
 
 
-def read_faiss(path: str, metadata: Any) -> Table:
-    """Read a flat index, with metadata in a file of its own: OUT.csv if none is named and that is there.
+def read_faiss(source: TableSource) -> Table:
+    """Open a flat index. Without metadata, the rows come from OUT.csv if that file exists.
 
     Raises:
-        UsageError: the index is damaged or no flat one; its ids are not those of the exported rows.
+        UsageError: the index is damaged or not flat, or its ids differ from those of the exported rows.
     """
+    path, metadata = Path(source.path), source.metadata
     try:
-        ids, matrix = read_flat(Path(path).read_bytes())
+        ids, matrix = read_flat(path.read_bytes())
     except ValueError as error:
         raise UsageError(f"{path} cannot be read as a FAISS index: {error}") from error
-    if metadata is None and rows_of(Path(path)).is_file():
-        metadata = rows_of(Path(path))
-    table = side_by_side(path, {VIEW: matrix}, *rows_from(metadata))
-    if table.own:
+    if metadata is None and rows_file(path).is_file():
+        metadata = rows_file(path)
+    table = table_from_matrices(source.path, {IMPORTED_VIEW: matrix}, *open_metadata(metadata))
+    if table.exported:
         listed = [row["id"] for rows, _ in table.read() for row in rows]
         if listed != ids.tolist():
             raise UsageError(f"{path} and {metadata} do not belong together: their ids differ.")
     return table
 
 
-def rows_from(metadata: Any) -> tuple[list[str], Callable[[], Iterator[Record]] | None]:
-    """Return columns and rows of a metadata file or a pandas frame; none where there is none."""
+def open_metadata(metadata: Any) -> tuple[list[str], Callable[[], Iterator[Record]] | None]:
+    """Return the columns and rows of a metadata file or a pandas frame; no columns and None without metadata."""
     if metadata is None:
         return [], None
     if hasattr(metadata, "to_dict"):
         rows = records(metadata)
         return [str(name) for name in metadata], lambda: iter(rows)
     return open_rows(metadata)
+
+
+def faiss_files(out: Path) -> tuple[Path, ...]:
+    """Return the files that an export as FAISS writes."""
+    return out, rows_file(out)
+
+
+NPY = Format("npy", write_npy, read_npy, is_matrix=True, folder_file=RECIPE_FILE, magic=b"\x93NUMPY")
+FAISS = Format("faiss", write_faiss, read_faiss, is_matrix=True, single_view=True, files=faiss_files)

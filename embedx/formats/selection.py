@@ -1,4 +1,4 @@
-"""Selection: the rows and views that are to be exported, read from the store in bounded pieces."""
+"""Selection: the rows and views to export, read from the store in batches of limited size."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -7,68 +7,70 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.errors import LockedError
-from embedx.formats.columns import finite, kind_of, widest
+from embedx.formats.columns import common_kind, kind_of, replace_nonfinite
 from embedx.recipe import Recipe, view_name
 from embedx.store.records import Row
 from embedx.store.store import Store
 
-PIECE_BYTES = 32 * 2**20  # of vectors in memory at a time
-PIECE_ROWS = 8192  # more make no format faster
+MAX_BATCH_BYTES = 32 * 2**20  # vectors in memory at a time
+MAX_BATCH_ROWS = 8192  # larger batches make no format faster
 
 Matrices = Mapping[str, NDArray[np.float32]]  # view -> vectors [N, D]
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Rows by their ids, ascending, and views with their dimensions; to be read inside of `store.snapshot()`."""
+    """Rows and views to export. Use it inside `store.snapshot()`."""
 
     store: Store
-    ids: NDArray[np.int64]
-    views: Mapping[str, int]
+    ids: NDArray[np.int64]  # [N], ascending
+    views: Mapping[str, int]  # view -> dimension
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe of the views that are selected: all of the collection's, or one of them."""
+        """The recipe of the selected views: all views of the collection, or one of them."""
         recipe = self.store.recipe
         if set(self.views) == set(recipe.views):
             return recipe
-        chosen = {view_name(layer, pooling): (layer, pooling) for layer in recipe.layers for pooling in recipe.poolings}
-        ((layer, pooling),) = (chosen[view] for view in self.views)
+        parts = {view_name(layer, pooling): (layer, pooling) for layer in recipe.layers for pooling in recipe.poolings}
+        ((layer, pooling),) = (parts[view] for view in self.views)
         return replace(recipe, layers=(layer,), poolings=(pooling,))
 
     def kinds(self) -> dict[str, str]:
-        """Return the names of the metadata in the order of their appearance, and the kind that holds each."""
-        found: dict[str, set[str]] = {}
-        for ids in self._pieces():
+        """Return name -> kind of the metadata, in the order in which the names first appear."""
+        kinds: dict[str, set[str]] = {}
+        for ids in self._batches():
             for row in self._rows(ids):
                 for name, value in row.meta.items():
-                    found.setdefault(name, set()).add(kind_of(finite(value)))
-        return {name: widest(kinds) for name, kinds in found.items()}
+                    kinds.setdefault(name, set()).add(kind_of(replace_nonfinite(value)))
+        return {name: common_kind(values) for name, values in kinds.items()}
 
     def read(self) -> Iterator[tuple[list[Row], Matrices]]:
-        """Yield the rows with their vectors, piece by piece."""
-        for ids in self._pieces():
+        """Yield the rows and their vectors in batches."""
+        for ids in self._batches():
             matrices = {}
             for view in self.views:
-                numbers, matrices[view] = self.store.vectors(view, ids.tolist())
-                self._require(np.array_equal(numbers, ids))
+                stored_ids, matrices[view] = self.store.vectors(view, ids.tolist())
+                self._require_unchanged(np.array_equal(stored_ids, ids))
             yield self._rows(ids), matrices
 
-    def _pieces(self) -> Iterator[NDArray[np.int64]]:
-        width = 4 * sum(self.views.values())
-        step = max(1, min(PIECE_ROWS, PIECE_BYTES // width))
+    def _batches(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the ids in batches."""
+        row_bytes = 4 * sum(self.views.values())
+        step = max(1, min(MAX_BATCH_ROWS, MAX_BATCH_BYTES // row_bytes))
         for start in range(0, len(self.ids), step):
             yield self.ids[start : start + step]
 
     def _rows(self, ids: NDArray[np.int64]) -> list[Row]:
+        """Return the rows with these ids."""
         rows = self.store.rows(ids.tolist())
-        self._require([row.id for row in rows] == ids.tolist())
+        self._require_unchanged([row.id for row in rows] == ids.tolist())
         return rows
 
-    def _require(self, same: bool) -> None:
-        """Refuse to go on where the filter, which has a connection of its own, saw another state of the store."""
-        if not same:
-            raise LockedError(f"{self.store.folder} was written while it was read. Do it again.")
+    def _require_unchanged(self, unchanged: bool) -> None:
+        """Raise LockedError if the store changed between the filter, which has its own connection, and this read."""
+        if not unchanged:
+            raise LockedError(f"Another process changed {self.store.folder} during the export. Run it again.")

@@ -1,4 +1,4 @@
-"""Table: vectors with metadata from elsewhere, in batches that can be read more than once."""
+"""Table: rows with vectors to import, in batches that can be read several times."""
 
 import itertools
 import re
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.errors import StoreError, UsageError
-from embedx.formats.columns import is_own
+from embedx.formats.columns import is_export
 from embedx.recipe import Recipe, view_name
 
-BATCH = 512  # rows, as many as may be at risk before a commit
-LAYER, POOLING = 0, "given"  # what stands in the recipe for vectors of which nobody says how they were pooled
-VIEW = view_name(LAYER, POOLING)
-PREFERRED = ("vector", "embedding", "embeddings")  # what a column of vectors is mostly called
+BATCH_ROWS = 512  # per commit: a killed import loses at most this many
+IMPORTED_LAYER, IMPORTED_POOLING = 0, "given"  # in the recipe of vectors made with other software
+IMPORTED_VIEW = view_name(IMPORTED_LAYER, IMPORTED_POOLING)
+PREFERRED_NAMES = ("vector", "embedding", "embeddings")  # usual names of a column with vectors
 NUMBERED = re.compile(r"v(\d+)")  # a column with one number of the vector
 
 Record = Mapping[str, Any]
@@ -25,36 +25,56 @@ Batch = tuple[list[Record], Matrices]
 
 
 @dataclass(frozen=True)
+class TableSource:
+    """A file or folder to import, and what the user said about it."""
+
+    path: str  # absolute
+    vectors: Sequence[str] = ()  # columns with the vectors; empty: detect them
+    metadata: Any = None  # for a matrix: a file or a pandas frame with the rows in the same order
+
+
+@dataclass(frozen=True)
 class Table:
-    """Rows that are to be imported."""
+    """Rows to import."""
 
-    place: str  # where they lie: the absolute path of a file, or a name made from the content of an array
+    name: str  # the absolute path of the file, or a name made from the content of an array
     columns: Sequence[str]  # without the vectors
-    widths: Mapping[str, int]  # view -> dimension
-    own: bool  # it was exported by embedx
-    recipe: Recipe | None  # that it carries
-    read: Callable[[], Iterator[Batch]]  # from its beginning, every time
+    dims: Mapping[str, int]  # view -> dimension
+    exported: bool  # written by embedx
+    recipe: Recipe | None  # contained in the file
+    read: Callable[[], Iterator[Batch]]  # starts at the first row each time
 
 
-def choose(columns: Sequence[str], lists: Sequence[str], asked: Sequence[str]) -> list[str]:
-    """Return the columns that hold the vectors: one of `lists`, or several with one number each.
+def choose_vector_columns(columns: Sequence[str], lists: Sequence[str], vectors: Sequence[str]) -> list[str]:
+    """Return the columns that hold the vectors: one column of lists, or several columns of numbers.
 
-    >>> choose(["site", "embedding", "box"], ["embedding", "box"], [])
-    ['embedding']
-    >>> choose(["site", "v1", "v0"], [], [])
-    ['v0', 'v1']
+    Args:
+        columns: all columns of the table.
+        lists: the columns that hold lists of numbers.
+        vectors: the columns that the user named; empty to detect them.
+
+    Returns:
+        One name from `lists`, or several names of columns with one number each.
 
     Raises:
-        UsageError: it cannot be told, or what was asked for is not there.
+        UsageError: a named column does not exist.
+        UsageError: no column, or more than one, can be the vectors.
+
+    >>> choose_vector_columns(["site", "embedding", "box"], ["embedding", "box"], [])
+    ['embedding']
+    >>> choose_vector_columns(["site", "v1", "v0"], [], [])
+    ['v0', 'v1']
     """
-    missing = [name for name in asked if name not in columns]
+    missing = [name for name in vectors if name not in columns]
     if missing:
         raise UsageError(f"There is no column {', '.join(missing)}. Columns: {', '.join(columns)}.")
-    if len(asked) > 1 and (mixed := [name for name in asked if name in lists and not NUMBERED.fullmatch(name)]):
-        raise UsageError(f"{mixed[0]} holds whole vectors: name it alone, or several columns with one number each.")
-    if asked:
-        return list(asked)
-    preferred = [name for name in PREFERRED if name in lists]
+    if len(vectors) > 1 and (whole := [name for name in vectors if name in lists and not NUMBERED.fullmatch(name)]):
+        raise UsageError(
+            f"Column {whole[0]} holds whole vectors. Name it alone, or name several columns with one number each."
+        )
+    if vectors:
+        return list(vectors)
+    preferred = [name for name in PREFERRED_NAMES if name in lists]
     if preferred or len(lists) == 1:
         return [(preferred or list(lists))[0]]
     if lists:
@@ -65,35 +85,40 @@ def choose(columns: Sequence[str], lists: Sequence[str], asked: Sequence[str]) -
     if numbered and set(numbered) <= set(columns):
         return numbered
     raise UsageError(
-        "No column holds vectors: lists of numbers of one length, or v0, v1 and so on. Name it, or the columns with "
-        f"one number each, with --vectors (vectors=). Columns: {', '.join(columns)}."
+        "No column holds vectors: neither lists of numbers of equal length, nor columns v0, v1, ... Name the column, "
+        f"or the columns with one number each, with --vectors (vectors=). Columns: {', '.join(columns)}."
     )
 
 
-def stack(vectors: Sequence[Any], width: int, first: int) -> NDArray[np.float32]:
-    """Return lists of numbers as a matrix [N, width]; `first` is the number of the first row, for messages.
+def stack_vectors(vectors: Sequence[Any], dim: int, first: int) -> NDArray[np.float32]:
+    """Return lists of numbers as a matrix [N, D].
 
-    >>> stack([[1, 2], [3, 4.5]], 2, 1).tolist()
-    [[1.0, 2.0], [3.0, 4.5]]
+    Args:
+        vectors: N lists of numbers.
+        dim: D.
+        first: the number of the first row in the table, from 1, for the error.
 
     Raises:
-        UsageError: a row has no vector, or one of another length.
+        UsageError: a row has no vector, or a vector of another length.
+
+    >>> stack_vectors([[1, 2], [3, 4.5]], 2, 1).tolist()
+    [[1.0, 2.0], [3.0, 4.5]]
     """
-    matrix = np.empty((len(vectors), width), np.float32)
+    matrix = np.empty((len(vectors), dim), np.float32)
     for i, vector in enumerate(vectors):
         try:
             row = np.asarray(vector, np.float64)
         except (TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"Row {first + i} has no vector of numbers: {error}.") from error
-        if row.shape != (width,):
-            raise UsageError(f"Row {first + i} has a vector of shape {list(row.shape)}; the first one has [{width}].")
-        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused later
+        if row.shape != (dim,):
+            raise UsageError(f"Row {first + i} has a vector of shape {list(row.shape)}; the first row has [{dim}].")
+        with np.errstate(over="ignore"):  # too large numbers become infinite, which the import refuses
             matrix[i] = row
     return matrix
 
 
 def is_vector(value: Any) -> bool:
-    """Tell whether a value can be a vector: a list of numbers, of one at least.
+    """Tell whether a value is a list of at least one number.
 
     >>> is_vector([1, 2.5]), is_vector([]), is_vector(["a"]), is_vector([[1]]), is_vector(None)
     (True, False, False, False, False)
@@ -103,25 +128,29 @@ def is_vector(value: Any) -> bool:
     return (
         isinstance(value, (list, tuple))
         and len(value) > 0
-        and all(isinstance(one, (int, float, np.number)) and not isinstance(one, bool) for one in value)
+        and all(isinstance(number, (int, float, np.number)) and not isinstance(number, bool) for number in value)
     )
 
 
-def vector_columns(rows: Sequence[Record], columns: Sequence[str]) -> list[str]:
-    """Return the columns that hold lists of numbers in these rows, of one length or under a name that says so."""
-    found = []
+def find_list_columns(rows: Sequence[Record], columns: Sequence[str]) -> list[str]:
+    """Return the columns with lists of numbers, either of equal length or under one of `PREFERRED_NAMES`."""
+    lists = []
     for name in columns:
         values = [row[name] for row in rows if row.get(name) is not None]
-        if values and all(map(is_vector, values)) and (name in PREFERRED or len({len(one) for one in values}) == 1):
-            found.append(name)
-    return found
+        if not values or not all(map(is_vector, values)):
+            continue
+        if name in PREFERRED_NAMES or len({len(value) for value in values}) == 1:
+            lists.append(name)
+    return lists
 
 
-def own_vectors(columns: Sequence[str]) -> list[str]:
+def exported_vector_columns(columns: Sequence[str]) -> list[str]:
     """Return the columns at the end of an exported table that hold its vectors.
 
-    >>> own_vectors(["v9", "v0", "v1"]), own_vectors(["site", "vector"]), own_vectors(["site", "L0.mean", "L1.mean"])
-    (['v0', 'v1'], ['vector'], ['L0.mean', 'L1.mean'])
+    >>> exported_vector_columns(["v9", "v0", "v1"]), exported_vector_columns(["site", "vector"])
+    (['v0', 'v1'], ['vector'])
+    >>> exported_vector_columns(["site", "L0.mean", "L1.mean"])
+    ['L0.mean', 'L1.mean']
     """
     if numbered := NUMBERED.fullmatch(columns[-1]):
         return list(columns[-1 - int(numbered[1]) :])
@@ -131,82 +160,103 @@ def own_vectors(columns: Sequence[str]) -> list[str]:
     return views[::-1]
 
 
-def from_records(
-    place: str, columns: Sequence[str], records: Callable[[], Iterator[Record]], asked: Sequence[str]
+def table_from_records(
+    name: str, columns: Sequence[str], records: Callable[[], Iterator[Record]], vectors: Sequence[str]
 ) -> Table:
-    """Return a table of records that hold their vectors among the other values."""
-    first = list(itertools.islice(records(), BATCH))
-    own = own_vectors(columns) if is_own(columns) else []
-    if own and not asked and (len(own) == 1 or NUMBERED.fullmatch(own[-1])):
-        asked = own
-    chosen = choose(columns, own or vector_columns(first, columns), asked)
+    """Return a table of records whose vectors are among their values.
+
+    Args:
+        name: the name of the table, see `Table.name`.
+        columns: all columns.
+        records: starts at the first record each time it is called.
+        vectors: the columns with the vectors; empty to detect them.
+
+    Raises:
+        UsageError: the columns with the vectors are missing or ambiguous; while reading: a vector is invalid.
+    """
+    first = list(itertools.islice(records(), BATCH_ROWS))
+    exported = exported_vector_columns(columns) if is_export(columns) else []
+    if exported and not vectors and (len(exported) == 1 or NUMBERED.fullmatch(exported[-1])):
+        vectors = exported
+    chosen = choose_vector_columns(columns, exported or find_list_columns(first, columns), vectors)
     example: Any = next((row[chosen[0]] for row in first if row.get(chosen[0]) is not None), None)
-    whole = len(chosen) == 1 and is_vector(example)
-    width = len(example) if whole else len(chosen)
-    others = {*chosen, *own}
+    in_lists = len(chosen) == 1 and is_vector(example)
+    dim = len(example) if in_lists else len(chosen)
+    excluded = {*chosen, *exported}
 
     def read() -> Iterator[Batch]:
         number = 1
         rows = records()
-        while batch := list(itertools.islice(rows, BATCH)):
-            vectors = [row.get(chosen[0]) if whole else [row.get(name) for name in chosen] for row in batch]
-            rest: list[Record] = [{name: row[name] for name in row if name not in others} for row in batch]
-            yield rest, {VIEW: stack(vectors, width, number)}
+        while batch := list(itertools.islice(rows, BATCH_ROWS)):
+            values = [row.get(chosen[0]) if in_lists else [row.get(column) for column in chosen] for row in batch]
+            rest: list[Record] = [{column: row[column] for column in row if column not in excluded} for row in batch]
+            yield rest, {IMPORTED_VIEW: stack_vectors(values, dim, number)}
             number += len(batch)
 
-    return Table(place, [name for name in columns if name not in others], {VIEW: width}, is_own(columns), None, read)
+    others = [column for column in columns if column not in excluded]
+    return Table(name, others, {IMPORTED_VIEW: dim}, is_export(columns), None, read)
 
 
-def side_by_side(
-    place: str,
+def table_from_matrices(
+    name: str,
     matrices: Mapping[str, NDArray[Any]],
     columns: Sequence[str],
     rows: Callable[[], Iterator[Record]] | None,
     recipe: Recipe | None = None,
 ) -> Table:
-    """Return a table of matrices [N, D], which may lie on the disk, and rows in the same order (None: there are none).
+    """Return a table of matrices and rows in the same order.
+
+    Args:
+        name: the name of the table, see `Table.name`.
+        matrices: view -> vectors [N, D]; may be mapped from disk.
+        columns: the columns of the rows.
+        rows: starts at the first row each time it is called; None if there are no rows.
+        recipe: the recipe of the vectors, if known.
 
     Raises:
-        UsageError: what is given is no matrix of numbers; and, while it is read: there are more of one than the other.
+        UsageError: an array is not a matrix of numbers; while reading: the numbers of rows and vectors differ.
     """
     for matrix in matrices.values():
         if matrix.ndim != 2 or matrix.dtype.kind not in "fiu" or not matrix.shape[1]:
             raise UsageError(
-                f"{place} holds an array of shape {list(matrix.shape)} and type {matrix.dtype}; vectors are a matrix "
-                "[N, D] of numbers."
+                f"{name} holds an array of shape {list(matrix.shape)} and type {matrix.dtype}. Vectors must be a "
+                "matrix [N, D] of numbers."
             )
     count = min(len(matrix) for matrix in matrices.values())
 
     def read() -> Iterator[Batch]:
-        found = itertools.repeat({}, count) if rows is None else rows()
-        for start in range(0, count, BATCH):
-            stop = min(start + BATCH, count)
-            batch = list(itertools.islice(found, stop - start))
-            with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused later
-                yield batch, {view: np.asarray(one[start:stop], np.float32) for view, one in matrices.items()}
+        records = itertools.repeat({}, count) if rows is None else rows()
+        for start in range(0, count, BATCH_ROWS):
+            stop = min(start + BATCH_ROWS, count)
+            batch = list(itertools.islice(records, stop - start))
+            with np.errstate(over="ignore"):  # too large numbers become infinite, which the import refuses
+                yield batch, {view: np.asarray(matrix[start:stop], np.float32) for view, matrix in matrices.items()}
             if len(batch) < stop - start:
-                raise UsageError(f"{place} has {count} vectors, and {start + len(batch)} rows of metadata.")
-        if next(found, None) is not None or any(len(matrix) > count for matrix in matrices.values()):
-            raise UsageError(f"{place} has {count} vectors, and more rows of metadata, or of another view.")
+                raise UsageError(f"{name} has {count} vectors but only {start + len(batch)} rows of metadata.")
+        if next(records, None) is not None or any(len(matrix) > count for matrix in matrices.values()):
+            raise UsageError(f"{name} has {count} vectors but more rows of metadata, or more vectors of another view.")
 
-    widths = {view: matrix.shape[1] for view, matrix in matrices.items()}
-    return Table(place, columns, widths, rows is not None and is_own(columns), recipe, read)
+    dims = {view: matrix.shape[1] for view, matrix in matrices.items()}
+    return Table(name, columns, dims, rows is not None and is_export(columns), recipe, read)
 
 
-def check_recipe(text: str) -> Recipe:
-    """Read the recipe that an export carries.
+def parse_recipe(text: str) -> Recipe:
+    """Parse the recipe in an export.
+
+    Args:
+        text: JSON.
 
     Raises:
-        UsageError: it is none, or names what no collection can have.
+        UsageError: it is not a recipe, or has values that no collection can have.
     """
     try:
         recipe = Recipe.from_json(text)
         if not recipe.layers or not all(type(layer) is int and layer >= 0 for layer in recipe.layers):
-            raise ValueError(f"layers {recipe.layers!r}")
+            raise ValueError(f"layers is {recipe.layers!r}")
         if not recipe.poolings or not all(re.fullmatch(r"[a-z_]{1,40}", pooling) for pooling in recipe.poolings):
-            raise ValueError(f"poolings {recipe.poolings!r}")
-        if not all(isinstance(one, str) for one in (recipe.extractor, recipe.source, recipe.weights)):
-            raise ValueError("its extractor, source and weights are no text")
+            raise ValueError(f"poolings is {recipe.poolings!r}")
+        if not all(isinstance(value, str) for value in (recipe.extractor, recipe.source, recipe.weights)):
+            raise ValueError("extractor, source and weights must be text")
     except (StoreError, ValueError, TypeError) as error:
-        raise UsageError(f"The recipe in the file cannot be used: {error}") from error
+        raise UsageError(f"The recipe in the file is invalid: {error}") from error
     return recipe

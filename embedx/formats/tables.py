@@ -1,76 +1,81 @@
-"""Tables: open a file, folder, array or frame that holds vectors."""
+"""Open a file, folder, array or frame with vectors as a table."""
 
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from embedx.datasets.manifests import records
 from embedx.errors import EmbedxError, UsageError
-from embedx.formats import arrow, matrices, text
-from embedx.formats.exporting import FORMATS, check_format
-from embedx.formats.table import VIEW, Table, from_records, side_by_side
+from embedx.formats import matrices
+from embedx.formats.registry import FORMATS, get_format
+from embedx.formats.table import IMPORTED_VIEW, Table, TableSource, table_from_matrices, table_from_records
 
 
 def open_table(source: Any, format: str | None, vectors: Sequence[str], metadata: Any) -> Table:
-    """Open what holds vectors: a file or folder in one of the formats, an array [N, D], or a pandas frame.
+    """Open vectors and their rows.
+
+    Args:
+        source: a file or folder in one of the formats, an array [N, D], or a pandas frame.
+        format: a name from `FORMATS`; None detects it.
+        vectors: the column with the vectors, or the columns with one number each; empty to detect them.
+        metadata: for a matrix: a file or a pandas frame with the rows in the same order.
 
     Raises:
-        UsageError: it is not there, cannot be read, or holds no vectors.
+        UsageError: the source does not exist, cannot be read, or holds no vectors.
     """
     if not isinstance(source, (str, os.PathLike)):
         return open_object(source, vectors, metadata)
     path = os.path.abspath(os.fspath(source))
     if not os.path.isfile(path) and not os.path.isdir(path):
         raise UsageError(f"There is no file or folder {os.fspath(source)}.")
-    form = check_format(format) if format else guess_format(path)
+    form = get_format(format or guess_format(path))
+    if form.is_matrix and vectors:
+        raise UsageError(f"The format {form.name} has no columns. Remove --vectors (vectors=).")
+    if not form.is_matrix and metadata is not None:
+        raise UsageError(f"The format {form.name} contains its metadata. Remove --metadata (metadata=).")
     try:
-        if form in ("npy", "faiss"):
-            if vectors:
-                raise UsageError(f"The format {form} has no columns: leave --vectors (vectors=) out.")
-            return matrices.read_npy(path, metadata) if form == "npy" else matrices.read_faiss(path, metadata)
-        if metadata is not None:
-            raise UsageError(f"The format {form} holds its metadata: leave --metadata (metadata=) out.")
-        readers = {"parquet": arrow.read_parquet, "hf": arrow.read_hf, "csv": text.read_csv, "jsonl": text.read_jsonl}
-        return readers[form](path, vectors)
+        return form.read(TableSource(path, vectors, metadata))
     except (OSError, UnicodeDecodeError) as error:
         if isinstance(error, EmbedxError):
             raise
-        raise UsageError(f"{os.fspath(source)} cannot be read as {form}: {error}") from error
+        raise UsageError(f"{os.fspath(source)} cannot be read as {form.name}: {error}") from error
 
 
 def guess_format(path: str) -> str:
-    """Return the format that a file has by its first bytes, or by its name where they say nothing."""
+    """Return the format of a file or folder, from its first bytes or its suffix."""
     if os.path.isdir(path):
-        return "npy" if os.path.isfile(os.path.join(path, matrices.RECIPE)) else "hf"
+        return "npy" if os.path.isfile(os.path.join(path, matrices.RECIPE_FILE)) else "hf"
     with open(path, "rb") as handle:
         first = handle.read(6)
-    ending = os.path.splitext(path)[1].lower().removeprefix(".")
-    if first[:4] == b"PAR1":
-        return "parquet"
-    if first == b"\x93NUMPY":
-        return "npy"
-    if ending in FORMATS:
-        return ending
-    return "jsonl" if first.startswith(b"{") else "faiss" if first[:1] == b"I" and ending in ("index", "bin") else "csv"
+    for name, form in FORMATS.items():
+        if form.magic and first.startswith(form.magic):
+            return name
+    suffix = os.path.splitext(path)[1].lower().removeprefix(".")
+    if suffix in FORMATS:
+        return suffix
+    if first.startswith(b"{"):
+        return "jsonl"
+    return "faiss" if first[:1] == b"I" and suffix in ("index", "bin") else "csv"
 
 
 def open_object(source: Any, vectors: Sequence[str], metadata: Any) -> Table:
-    """Open an array or a frame; its rows are named by its content, for want of a place."""
+    """Open an array or a frame. The table is named after its content, because it has no path."""
     if hasattr(source, "to_dict"):
         if metadata is not None:
-            raise UsageError("A frame holds its metadata: leave metadata= out.")
+            raise UsageError("A frame contains its metadata. Remove metadata=.")
         columns = [str(name) for name in source]
-        table = from_records("frame", columns, lambda: iter(records(source)), vectors)
+        table = table_from_records("frame", columns, lambda: iter(records(source)), vectors)
     else:
         try:
             matrix = np.asarray(source)
         except ValueError as error:
-            raise UsageError(f"The vectors are no matrix [N, D]: {error}.") from error
-        table = side_by_side("The array", {VIEW: matrix}, *matrices.rows_from(metadata))
+            raise UsageError(f"The vectors are not a matrix [N, D]: {error}.") from error
+        table = table_from_matrices("The array", {IMPORTED_VIEW: matrix}, *matrices.open_metadata(metadata))
     digest = hashlib.blake2b(digest_size=6)
     for _, batch in table.read():
-        digest.update(batch[VIEW].tobytes())
-    return Table(f"array-{digest.hexdigest()}", table.columns, table.widths, table.own, None, table.read)
+        digest.update(batch[IMPORTED_VIEW].tobytes())
+    return replace(table, name=f"array-{digest.hexdigest()}", recipe=None)

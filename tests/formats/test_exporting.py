@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 import embedx
 from embedx.cli import run
 from embedx.errors import EmbedxError, ModelError, NothingToDo, RecipeMismatch, UsageError
-from embedx.formats.columns import escaped, from_cell, to_cell, unescaped
-from embedx.formats.exporting import FORMATS
+from embedx.formats.columns import escape_path, from_cell, to_cell, unescape_path
+from embedx.formats.registry import FORMATS
 from embedx.recipe import Recipe
 from embedx.store.records import Recording, Row
 from embedx.store.store import Store
@@ -87,7 +87,7 @@ def test_parquet_export_is_read_by_pandas(odd: Path, tmp_path: Path) -> None:
         for view in ("L0.mean", "L1.mean"):
             np.testing.assert_array_equal(np.stack(list(frame[view])), collection.vectors(view))
         assert frame["id"].tolist() == [1, 3, 5, 7, 9]
-        assert frame["path"].tolist() == [escaped(path) for path in PATHS]
+        assert frame["path"].tolist() == [escape_path(path) for path in PATHS]
         assert frame["fold"].dropna().tolist() == [1, 2, 4, 2**60]
         assert frame["level"].dropna().tolist() == [0.5, 2.0, 1e-300, -1.5]
         assert [json.loads(one) for one in frame["mixed"].dropna()] == [1, "1", [1], True]
@@ -159,7 +159,7 @@ def test_export_where_and_view_select_rows_and_vectors(odd: Path, tmp_path: Path
 
 @pytest.mark.parametrize("form", OTHERS)
 def test_export_of_large_collection_reads_in_chunks(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedx.formats.selection.PIECE_ROWS", 7)
+    monkeypatch.setattr("embedx.formats.selection.MAX_BATCH_ROWS", 7)
     folder = fill(tmp_path / "c", [f"/{i}.wav" for i in range(50)], [{"n": i} for i in range(50)])
     with embedx.open(folder) as collection:
         collection.export(tmp_path / "x", format=form, view="all")
@@ -231,8 +231,8 @@ def test_metadata_cell_round_trips(value: Any, text: bool) -> None:
 
 @given(st.binary(max_size=20).map(os.fsdecode) | st.text("\\x89af", max_size=8))
 def test_escaped_path_round_trips(path: str) -> None:
-    assert unescaped(escaped(path)) == path
-    escaped(path).encode()
+    assert unescape_path(escape_path(path)) == path
+    escape_path(path).encode()
 
 
 NAMES = st.sampled_from(["site", "Site", "n", "vector", "v0", "L0.mean", "flags_", "été"])
@@ -434,21 +434,26 @@ WRONG: list[tuple[str, list[str], int, str]] = [
     ("text.npy", [], 2, "matrix"),
     ("none.npy", [], 8, "no rows"),
     ("cut.npy", [], 2, "cannot be read"),
-    ("m.npy", ["--metadata", "long.csv"], 2, "6 vectors, and more rows"),
+    ("m.npy", ["--metadata", "long.csv"], 2, "6 vectors but more rows"),
     ("m.npy", ["--metadata", "missing.csv"], 2, "missing.csv"),
     ("m.npy", ["--vectors", "v0"], 2, "no columns"),
     ("m.npy", ["--label", "nope"], 2, "no column 'nope'"),
     ("novectors.parquet", [], 2, "No column holds vectors.*Columns: a, b"),
     ("two.parquet", [], 2, "a, b. Choose with --vectors"),
     ("p.parquet", ["--vectors", "nope"], 2, "no column nope"),
-    ("p.parquet", ["--vectors", "label"], 2, "no numbers"),
-    ("widths.parquet", ["--vectors", "vector"], 2, "Row 2 has a vector of length 1; the first one has 2"),
+    ("p.parquet", ["--vectors", "label"], 2, "instead of numbers"),
+    (
+        "widths.parquet",
+        ["--vectors", "vector"],
+        2,
+        "Row 2 has a vector of length 1; the first row has a vector of length 2",
+    ),
     ("gap.parquet", [], 2, "Row 2 has no vector"),
     ("cut.parquet", [], 2, "cannot be read"),
     ("widths.jsonl", [], 2, "Row 2 has a vector of shape"),
     ("words.jsonl", ["--vectors", "vector"], 2, "Row 2 has no vector of numbers"),
-    ("broken.jsonl", [], 2, "Row 2 .*is no JSON"),
-    ("deep.jsonl", [], 2, "Row 1 .*is no JSON"),
+    ("broken.jsonl", [], 2, "Row 2 .*is not JSON"),
+    ("deep.jsonl", [], 2, "Row 1 .*is not JSON"),
     ("ragged.csv", [], 2, "Row 2 .*1 cells"),
     ("empty.csv", [], 2, "first line"),
     ("header.csv", [], 8, "no rows"),
@@ -504,7 +509,7 @@ def test_malicious_recipe_or_row_is_refused(odd: Path, tmp_path: Path) -> None:
         (",0.0,", ",1e9,"),
     ):
         (tmp_path / "x/rows.csv").write_text(text.replace(old, new, 1))
-        with pytest.raises(UsageError, match="Row 1 is none"):
+        with pytest.raises(UsageError, match="Row 1 is not a row"):
             embedx.import_vectors(tmp_path / "x", out=tmp_path / "c")
     assert not (tmp_path / "c").exists()
 
@@ -554,7 +559,7 @@ def test_existing_export_is_replaced_only_on_request(form: str, odd: Path, tmp_p
     (tmp_path / "mine/letter.txt").touch()
     code, _, log = outcome(capsys, "export", odd, "-o", tmp_path / "mine", "--format", form, "--overwrite")
     assert code == 2
-    assert "is not replaced" in log
+    assert "is not an export in the format" in log
     assert (tmp_path / "mine/letter.txt").exists()
     assert not [one.name for one in tmp_path.iterdir() if one.suffix in (".new", ".old")]
 
@@ -562,10 +567,10 @@ def test_existing_export_is_replaced_only_on_request(form: str, odd: Path, tmp_p
 def test_invalid_export_is_refused(odd: Path, tmp_path: Path, capsys: Capture) -> None:
     for arguments, expected, message in (
         (["-o", "none/x.csv"], 2, "no folder none"),
-        (["-o", "x"], 2, "does not tell its format"),
+        (["-o", "x"], 2, "format of x is unknown"),
         (["-o", "x.csv", "--view", "all"], 2, "one view"),
         (["-o", "x.csv", "--view", "L9.mean"], 2, "L0.mean, L1.mean"),
-        (["-o", "x.csv", "--where", "id < 0"], 8, "no rows with id < 0"),
+        (["-o", "x.csv", "--where", "id < 0"], 8, "no rows that match id < 0"),
         (["-o", "x.csv", "--where", "nope"], 2, "no such column"),
     ):
         code, text, log = outcome(capsys, "export", odd, *arguments)
@@ -620,7 +625,7 @@ def test_killed_export_leaves_no_partial_file(odd: Path, tmp_path: Path) -> None
 
 
 def test_export_is_a_consistent_snapshot(odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedx.formats.selection.PIECE_ROWS", 2)
+    monkeypatch.setattr("embedx.formats.selection.MAX_BATCH_ROWS", 2)
     from embedx.formats.selection import Selection
 
     read = Selection.read
