@@ -124,6 +124,7 @@ def test_command_options_equal_api_keywords(name: str) -> None:
     options = {one.name for one in load_command(name).params}
     assert keywords - options <= {"on_progress", "interrupted"}
     of_output = {"form", "all_groups", "columns", "as_json", "output", "save_clips", "report"}
+    of_output |= {"progress", "absolute_paths"}
     assert options - keywords <= {"collection", "queries", "sweep"} | of_output | opening
 
 

@@ -1,104 +1,99 @@
 """embedx extract: audio in, a collection out."""
 
-import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from embedx.audio.windows import CHANNELS, TAILS
-from embedx.cli.output import print_json, size
-from embedx.cli.progress import ProgressDisplay, Signals, emit
-from embedx.datasets.sources import LAYOUTS
+from embedx.cli.embedding_options import (
+    BACKEND,
+    BATCH_SECONDS,
+    CHANNEL_MODE,
+    DEVICE,
+    GROUP_COLUMN,
+    HOP,
+    LABEL_COLUMN,
+    LAYERS,
+    LAYOUT,
+    MAX_SECONDS,
+    MODEL,
+    POOLING,
+    PRECISION,
+    STORE_DTYPE,
+    TAIL,
+    TRIM_SILENCE,
+    WINDOW,
+    WORKERS,
+)
+from embedx.cli.options import ALLOW_PICKLE, JSON, PROGRESS, WAIT, SectionedCommand, section
+from embedx.cli.output import print_json, size, views_text
+from embedx.cli.progress import ExtractionDisplay, Signals
 from embedx.errors import EXIT_SOME_FAILED
-from embedx.extractors.loading import BACKENDS
-from embedx.ingest.options import DTYPES
 
 if TYPE_CHECKING:
     from embedx.collection.collection import Collection
     from embedx.ingest.pipeline import Progress
 
 CHANGES = ("new", "edited", "retried", "moved", "vanished", "pruned")
-NAMED_FAILURES = 5  # failed files that the summary names; `embedx status --failed` has them all
+MAX_NAMED_FAILURES = 5  # failed files in the summary; `embedx status --failed` lists all of them
 
 
 @click.command(
+    cls=SectionedCommand,
     epilog="""\b
     Examples:
       embedx extract recordings/ -o indexes/field
       embedx extract ESC-50/ -o indexes/esc --model yamnet --pooling mean,max
       embedx extract clips.csv -o indexes/clips --model facebook/hubert-base-ls960 --layers all --label species
       find . -name '*.wav' | embedx extract - -o indexes/found --window 5 --hop 2.5
-    """
+    """,
 )
 @click.argument("source", nargs=-1, required=True)
-@click.option("-o", "--out", required=True, metavar="FOLDER", help="The collection, such as indexes/NAME.")
-@click.option("--model", default="logmel", show_default=True, help="A name of `embedx models`, a hub id, or a folder.")
-@click.option("--layers", default="last", show_default=True, help="last, all, or numbers such as 0,6,-1.")
-@click.option("--pooling", default="mean", show_default=True, help="mean, sum, max, or several: mean,max.")
-@click.option("--window", type=float, metavar="S", help="Seconds per row. [default: the recording, up to 60 s]")
-@click.option("--hop", type=float, metavar="S", help="Seconds between the starts of windows. [default: --window]")
-@click.option(
-    "--tail", type=click.Choice(TAILS), default="keep", show_default=True, help="The end behind whole windows."
+@section(
+    "Collection",
+    click.option("-o", "--out", required=True, metavar="FOLDER", help="The collection to create or extend."),
+    STORE_DTYPE,
+    WAIT,
 )
-@click.option("--channels", type=click.Choice(CHANNELS), default="mean", show_default=True, help="Of stereo and more.")
-@click.option("--trim-silence", is_flag=True, help="Leave out silence at both ends.")
-@click.option("--max-seconds", type=float, metavar="S", help="Take so much of each recording at most.")
-@click.option("--label", metavar="COLUMN", help="The column with labels, or a regular expression with one (group).")
-@click.option("--group", metavar="COLUMN", help="The same for groups that a probe never splits.")
-@click.option("--layout", type=click.Choice(LAYOUTS), default="auto", show_default=True, help="How a folder is read.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or GPUs: cuda:0,cuda:1.")
-@click.option("--precision", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
-@click.option(
-    "--backend",
-    type=click.Choice(BACKENDS),
-    default="auto",
-    show_default=True,
-    help="Whose forward; fast has few models.",
+@section("Model", MODEL, LAYERS, POOLING, ALLOW_PICKLE)
+@section("Windows and channels", WINDOW, HOP, TAIL, CHANNEL_MODE, TRIM_SILENCE, MAX_SECONDS)
+@section("Labels", LABEL_COLUMN, GROUP_COLUMN, LAYOUT)
+@section("Speed", DEVICE, PRECISION, BACKEND, BATCH_SECONDS, WORKERS)
+@section(
+    "Which recordings",
+    click.option("--shard", metavar="I/N", help="Embed only part I of N; join the parts with `embedx merge`."),
+    click.option("--checksum", is_flag=True, help="Find changed files by their content, not only by size and time."),
+    click.option("--retry-failed", is_flag=True, help="Try recordings again that failed in an earlier run."),
+    click.option("--prune", is_flag=True, help="Remove recordings from the collection that are gone from the source."),
+    click.option("--dry-run", is_flag=True, help="Show what would be done, and write nothing."),
 )
-@click.option(
-    "--batch-seconds",
-    type=float,
-    metavar="S",
-    help="Audio in one batch; changes speed, not vectors. [default: 15 on a CPU, 600 on a GPU]",
-)
-@click.option("--workers", default="auto", show_default=True, help="Processes that decode ahead: auto, 0, 1, ...")
-@click.option("--store-dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
-@click.option("--allow-pickle", is_flag=True, help="Read weights from a .bin or .pth if there is no safetensors.")
-@click.option("--shard", metavar="I/N", help="Embed the I-th of N parts alone; `embedx merge` joins them.")
-@click.option("--checksum", is_flag=True, help="Compare contents too, not only size and time of change.")
-@click.option("--retry-failed", is_flag=True, help="Try again what failed before.")
-@click.option("--prune", is_flag=True, help="Take out what is not in the source any more.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-@click.option("--wait", is_flag=True, help="Wait while another process writes, instead of giving up.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def extract(source: tuple[str, ...], as_json: bool, **options: Any) -> int:
-    """Embed audio into a collection; run it again to go on or to add what is new.
+@section("Output", PROGRESS, JSON)
+def extract(source: tuple[str, ...], progress: str, as_json: bool, **options: Any) -> int:
+    """Embed audio into a collection. Run it again to continue, or to add new and changed files.
 
-    SOURCE is a folder (searched recursively), audio files, or a manifest (CSV, Parquet or JSON lines with a path
-    column; - reads it from standard input). Known data sets and folders per class are recognised.
+    SOURCE is a folder (searched recursively), one or more audio files, or a manifest: CSV, Parquet or JSON lines with
+    a path column (- reads it from standard input). Known data sets and folders with one class each are recognised.
 
-    A file that cannot be used is named and counted, and never stops a run; the exit code is then 3.
+    A file that cannot be used is reported and counted, and does not stop the run. The exit code is then 3.
     """
     from embedx.collection.create import extract
 
-    begun = time.monotonic()
-    with Signals() as signals, ProgressDisplay() as show_progress:
-        collection = extract(list(source), on_progress=show_progress, interrupted=signals.received, **options)
-    progress = show_progress.last
-    assert progress is not None
+    started = time.monotonic()
+    with Signals() as signals, ExtractionDisplay(progress) as display:
+        collection = extract(list(source), on_progress=display, interrupted=signals.received, **options)
+    state = display.last
+    assert state is not None
     if options["dry_run"]:
-        print_plan(progress, as_json)
+        print_plan(state, as_json)
         return 0
-    summary = summarise(collection, progress, time.monotonic() - begun)
-    if not sys.stderr.isatty():
-        emit("summary", summary)
+    summary = summarise(collection, state, time.monotonic() - started)
+    display.summary(summary)
     if as_json:
         print_json(summary)
     else:
         print_summary(collection, summary)
-    return EXIT_SOME_FAILED if progress.failures else 0
+    return EXIT_SOME_FAILED if state.failures else 0
 
 
 def summarise(collection: "Collection", progress: "Progress", seconds: float) -> dict[str, Any]:
@@ -122,39 +117,42 @@ def summarise(collection: "Collection", progress: "Progress", seconds: float) ->
     }
 
 
-def print_summary(collection: "Collection", summary: dict[str, Any]) -> None:
-    """Print the summary as a person reads it."""
+def print_summary(collection: "Collection", summary: Mapping[str, Any]) -> None:
+    """Print the summary of a run for people."""
     failed = sum(summary["failures"].values())
     click.echo(
-        f"recordings: {summary['recordings']}, of which {summary['embedded']} embedded now, {summary['already_there']} "
-        f"already there, {failed} failed; {summary['windows']} windows, {summary['audio_hours']:.3g} h of audio in "
+        f"recordings: {summary['recordings']} ({summary['embedded']} embedded now, {summary['already_there']} already "
+        f"there, {failed} failed); {summary['windows']} windows, {summary['audio_hours']:.3g} h of audio in "
         f"{summary['seconds']:.1f} s"
     )
     print_changes(summary)
     if summary["cut"]:
-        click.echo(f"{summary['cut']} were too long to be taken whole, and were cut into windows (see --window)")
+        click.echo(f"{summary['cut']} recordings were too long for one vector and were split into windows (--window)")
     if failed:
-        click.echo(f"failed: {', '.join(f'{count} {reason}' for reason, count in sorted(summary['failures'].items()))}")
-        for recording in collection.failures()[:NAMED_FAILURES]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary["failures"].items()))
+        click.echo(f"failed: {reasons}")
+        for recording in collection.failures()[:MAX_NAMED_FAILURES]:
             click.echo(f"  {recording.detail}")
-        click.echo(f"  embedx status {summary['collection']} --failed lists them all")
-    views = ", ".join(f"{view} ({dim})" for view, dim in summary["views"].items())
-    click.echo(f"{summary['collection']}: {summary['rows']} rows, {size(summary['bytes'])}, views {views}")
+        click.echo(f"  To list all: embedx status {summary['collection']} --failed")
+    click.echo(
+        f"{summary['collection']}: {summary['rows']} rows, {size(summary['bytes'])}, "
+        f"views {views_text(summary['views'])}"
+    )
 
 
 def print_changes(summary: Mapping[str, Any]) -> None:
-    """Say what of the source is not as it was in an earlier run."""
-    said = [f"{summary[name]} {name}" for name in ("edited", "retried", "moved") if summary[name]]
-    if said:
-        click.echo(f"of these: {', '.join(said)}")
+    """Print what has changed in the source since an earlier run."""
+    counts = [f"{summary[name]} {name}" for name in ("edited", "retried", "moved") if summary[name]]
+    if counts:
+        click.echo(f"of these: {', '.join(counts)}")
     if summary["pruned"]:
-        click.echo(f"{summary['pruned']} are not in the source any more, and were taken out")
+        click.echo(f"{summary['pruned']} recordings are gone from the source and were removed")
     elif summary["vanished"]:
-        click.echo(f"{summary['vanished']} in the collection are not in the source any more; --prune takes them out")
+        click.echo(f"{summary['vanished']} recordings are gone from the source; --prune removes them")
 
 
 def print_plan(progress: "Progress", as_json: bool) -> None:
-    """Say what a run would do."""
+    """Print what a run would do."""
     plan = {
         "exit_code": 0,
         "dry_run": True,
@@ -170,7 +168,7 @@ def print_plan(progress: "Progress", as_json: bool) -> None:
         return
     todo = progress.new + progress.edited + progress.retried
     click.echo(
-        f"{todo} of {progress.total} recordings would be embedded: about {progress.expected_rows} rows, "
+        f"{todo} of {progress.total} recordings would be embedded: about {progress.expected_rows} rows and "
         f"{size(progress.expected_bytes)} of vectors"
     )
     print_changes(plan)

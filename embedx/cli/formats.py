@@ -1,15 +1,15 @@
-"""embedx export and import: vectors and metadata to other tools, and from them."""
+"""embedx export and import: vectors and metadata for other tools, and from them."""
 
 from typing import Any
 
 import click
 
-from embedx.cli.maintenance import JSON, WAIT
-from embedx.cli.output import print_json, size
-from embedx.formats.registry import FORMATS as NAMES
-from embedx.ingest.options import DTYPES
+from embedx.cli.embedding_options import STORE_DTYPE
+from embedx.cli.options import COLLECTION, JSON, WAIT, check_folder
+from embedx.cli.output import print_json, size, views_text
+from embedx.formats.registry import FORMATS
 
-FORMATS = click.Choice(NAMES)
+FORMAT = click.Choice(FORMATS)
 
 
 @click.command(
@@ -21,18 +21,20 @@ FORMATS = click.Choice(NAMES)
       embedx export indexes/field -o field.faiss --view L12.mean --overwrite
     """
 )
-@click.argument("collection", metavar="COLLECTION")
-@click.option("-o", "--out", required=True, metavar="OUT", help="The file; a folder for npy and hf.")
-@click.option("--format", type=FORMATS, help="[default: the ending of OUT]")
-@click.option("--view", help="Which vectors; all where the format holds several. [default: last layer, first pooling]")
-@click.option("--where", metavar="SQL", help="Write the rows that meet a condition.")
-@click.option("--overwrite", is_flag=True, help="Replace OUT if it is there.")
+@COLLECTION
+@click.option(
+    "-o", "--out", required=True, callback=check_folder, metavar="OUT", help="A file; for npy and hf a folder."
+)
+@click.option("--format", type=FORMAT, help="Output format. [default: from the extension of OUT]")
+@click.option("--view", help="Vectors to write, or all (not for csv and faiss). [default: last layer, first pooling]")
+@click.option("--where", metavar="SQL", help="Write only rows that match this SQL condition.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @JSON
 def export(collection: str, out: str, as_json: bool, **options: Any) -> None:
     """Write rows of a COLLECTION, with vectors and metadata, for other tools.
 
-    OUT appears whole or not at all. Parquet, npy and hf carry the recipe, so that `embedx import` restores the
-    collection. The index for faiss holds vectors of length 1, and OUT.csv has its rows.
+    OUT appears complete or not at all. Parquet, npy and hf contain the recipe, so `embedx import` restores the
+    collection from them. A faiss index holds vectors of length 1; OUT.csv describes its rows.
     """
     from embedx.collection.collection import Collection
 
@@ -54,28 +56,32 @@ def export(collection: str, out: str, as_json: bool, **options: Any) -> None:
     """,
 )
 @click.argument("source", metavar="FILE")
-@click.option("-o", "--out", required=True, metavar="FOLDER", help="The collection, such as indexes/NAME.")
-@click.option("--format", type=FORMATS, help="[default: told from name and content]")
-@click.option("--vectors", metavar="COLUMN", help="The column with vectors, or those with a number each: x0,x1,x2.")
-@click.option("--metadata", metavar="FILE", help="For npy and faiss: a CSV with the rows in the same order.")
-@click.option("--name", help="What made the vectors; only those of one name can be mixed. [default: the file's name]")
-@click.option("--label", metavar="COLUMN", help="The column with labels.")
-@click.option("--group", metavar="COLUMN", help="The column with groups that a probe never splits.")
-@click.option("--store-dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
+@click.option("-o", "--out", required=True, metavar="FOLDER", help="The collection to create or extend.")
+@click.option("--format", type=FORMAT, help="Format of FILE. [default: from its name and content]")
+@click.option("--vectors", metavar="COLUMN", help="Column with the vectors, or one column per dimension: x0,x1,x2.")
+@click.option("--metadata", metavar="FILE", help="CSV with one line per vector in the same order, for npy and faiss.")
+@click.option(
+    "--name", help="Name of the model. A collection holds vectors of one name only. [default: the name of FILE]"
+)
+@click.option("--label", metavar="COLUMN", help="Column with labels.")
+@click.option("--group", metavar="COLUMN", help="Column with groups. A split never divides a group.")
+@STORE_DTYPE
 @WAIT
 @JSON
 def import_(source: str, as_json: bool, **options: Any) -> None:
-    """Make a collection of vectors that were made elsewhere, or add them to one.
+    """Create a collection from vectors that were made elsewhere, or add them to one.
 
-    FILE is Parquet, CSV, JSON lines, .npy, a flat FAISS index, or a folder that `embedx export` or `datasets` wrote.
-    Again: what is there is left, what has changed is replaced.
+    FILE is a Parquet, CSV, JSON lines or .npy file, a flat FAISS index, or a folder written by `embedx export` or
+    Hugging Face datasets. Run it again to add new rows and replace changed ones.
     """
     from embedx.collection.create import import_vectors
 
     with import_vectors(source, **options) as collection:
+        summary = {"rows": len(collection), "views": collection.views, "bytes": collection.store.size()}
         if as_json:
-            facts = {"rows": len(collection), "views": collection.views, "bytes": collection.store.size()}
-            print_json({"exit_code": 0, "collection": str(collection.folder), **facts})
-            return
-        views = ", ".join(f"{view} ({dim})" for view, dim in collection.views.items())
-        click.echo(f"{collection.folder}: {len(collection)} rows, {size(collection.store.size())}, views {views}")
+            print_json({"exit_code": 0, "collection": str(collection.folder), **summary})
+        else:
+            click.echo(
+                f"{collection.folder}: {len(collection)} rows, {size(collection.store.size())}, "
+                f"views {views_text(collection.views)}"
+            )

@@ -1,15 +1,30 @@
-"""embedx index: approximate kinds, tuned and measured."""
+"""embedx index: build, tune and measure an index."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from embedx.cli.output import print_json, print_table, size
+from embedx.cli.options import COLLECTION, JSON, METRIC, VIEW
+from embedx.cli.output import print_json, print_rows, size
 
 KINDS = ("auto", "flat", "hnsw", "ivf-flat", "ivf-sq8", "ivf-pq", "ivf-rabitq")
-METRICS = ("cosine", "ip", "l2")
-COLUMNS = ("view", "metric", "kind", "rows", "tail", "gone", "recall@10", "recall@100", "p50 ms", "p99 ms", "queries/s",
-           "memory", "build s", "built")  # fmt: skip
+COLUMNS = {  # column of the table -> key of the description of an index
+    "view": "view",
+    "metric": "metric",
+    "kind": "kind",
+    "rows": "rows",
+    "pending": "tail",
+    "deleted": "gone",
+    "recall@10": "recall_at_10",
+    "recall@100": "recall_at_100",
+    "p50 ms": "p50_ms",
+    "p99 ms": "p99_ms",
+    "queries/s": "per_s",
+    "memory": "memory_bytes",
+    "build s": "build_s",
+    "built": "built",
+}
 
 
 @click.group(
@@ -20,7 +35,10 @@ COLUMNS = ("view", "metric", "kind", "rows", "tail", "gone", "recall@10", "recal
     """
 )
 def index() -> None:
-    """Build the index of a collection by hand: a kind, a recall, a limit of memory."""
+    """Build the index of a collection with a chosen kind, recall and memory limit.
+
+    Search works without it: embedx builds and updates an exact index on its own.
+    """
 
 
 @index.command(
@@ -31,50 +49,48 @@ def index() -> None:
       embedx index build indexes/field --kind hnsw --recall 0.95 --metric l2 --json
     """
 )
-@click.argument("collection", metavar="COLLECTION")
+@COLLECTION
 @click.option(
     "--kind",
     type=click.Choice(KINDS),
     default="auto",
     show_default=True,
-    help="auto is flat (exact) up to 150 million numbers, then ivf-rabitq.",
+    help="auto is flat (exact) up to 150 million numbers (rows x dimension), then ivf-rabitq.",
 )
-@click.option("--recall", type=float, default=0.99, show_default=True, help="Share of the true nearest 10 to be found.")
-@click.option("--max-memory", metavar="SIZE", help="What the index may take in memory, such as 4GB.")
-@click.option("--view", help="Which vectors. [default: last layer, first pooling]")
-@click.option("--metric", type=click.Choice(METRICS), default="cosine", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print what was measured as JSON.")
+@click.option(
+    "--recall",
+    type=float,
+    default=0.99,
+    show_default=True,
+    help="Share of the true 10 nearest rows that a search must find, 0 to 1.",
+)
+@click.option("--max-memory", metavar="SIZE", help="Memory limit of the index, such as 4GB. [default: none]")
+@VIEW
+@METRIC
+@JSON
 def build(collection: str, as_json: bool, **options: Any) -> None:
-    """Build the index of a COLLECTION anew, tune it to a recall, and measure it.
+    """Build the index of a COLLECTION, tune it to a recall, and measure it.
 
-    Scores are exact with every kind, and so are filtered searches and those for more than 100 rows. Searches by other
-    processes go on meanwhile, with the index that was there before.
+    Scores are exact with every kind. Filtered searches and searches for more than 100 rows are exact too. Searches by
+    other processes continue during the build with the old index.
     """
     from embedx.collection.collection import Collection
 
     with Collection(collection) as opened:
-        found = opened.build_index(**options)
+        description = opened.build_index(**options)
     if as_json:
-        print_json(found)
+        print_json(description)
         return
-    print_indexes([found])
-    if found["remark"]:
-        click.echo(f"Note: {found['remark']}.")
+    print_indexes([description])
+    if description["remark"]:
+        click.echo(f"Note: {description['remark']}.")
 
 
-def print_indexes(found: list[dict[str, Any]]) -> None:
+def print_indexes(descriptions: Sequence[Mapping[str, Any]]) -> None:
     """Print indexes as a table."""
-    rows = [
-        {name: one[name] for name in ("view", "metric", "kind", "rows", "tail", "gone", "built")}
-        | {
-            "recall@10": one["recall_at_10"],
-            "recall@100": one["recall_at_100"],
-            "p50 ms": one["p50_ms"],
-            "p99 ms": one["p99_ms"],
-            "queries/s": one["per_s"],
-            "memory": None if one["memory_bytes"] is None else size(one["memory_bytes"]),
-            "build s": one["build_s"],
-        }
-        for one in found
-    ]
-    print_table(rows, COLUMNS)
+    rows = []
+    for description in descriptions:
+        row = {column: description[key] for column, key in COLUMNS.items()}
+        memory = description["memory_bytes"]
+        rows.append(row | {"memory": None if memory is None else size(memory)})
+    print_rows(rows, list(COLUMNS), "table")

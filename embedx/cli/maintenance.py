@@ -1,12 +1,16 @@
-"""embedx rm, label, compact, verify and merge: a collection after it was made."""
+"""embedx rm, label, compact, verify and merge: maintenance of a collection."""
+
+from typing import TYPE_CHECKING
 
 import click
 
+from embedx.cli.options import ALLOW_PICKLE, COLLECTION, JSON, MODEL_PLACE, WAIT
 from embedx.cli.output import print_json, print_rows, size
 from embedx.errors import EXIT_SOME_FAILED, StoreError
+from embedx.filesystem.paths import display_path
 
-WAIT = click.option("--wait", is_flag=True, help="Wait while another process writes, instead of giving up.")
-JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+if TYPE_CHECKING:
+    from embedx.collection.verify import VerifyReport
 
 
 @click.command(
@@ -16,15 +20,15 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as
       embedx rm indexes/field --where "path GLOB '*/site-A/*'" --dry-run
     """
 )
-@click.argument("collection", metavar="COLLECTION")
-@click.option("--where", required=True, metavar="SQL", help="A condition on the rows, as in search.")
-@click.option("--dry-run", is_flag=True, help="Only say how many rows would go.")
+@COLLECTION
+@click.option("--where", required=True, metavar="SQL", help="Delete the rows that match this SQL condition.")
+@click.option("--dry-run", is_flag=True, help="Show how many rows would be deleted, and delete nothing.")
 @WAIT
 @JSON
 def rm(collection: str, where: str, dry_run: bool, wait: bool, as_json: bool) -> None:
-    """Delete rows of a COLLECTION for good.
+    """Delete rows of a COLLECTION permanently.
 
-    A recording goes with its last row; `embedx extract` on a source that still holds its file embeds it again.
+    A recording is deleted with its last row. `embedx extract` embeds it again if its file is still in the source.
     """
     from embedx.collection.collection import Collection
 
@@ -32,11 +36,12 @@ def rm(collection: str, where: str, dry_run: bool, wait: bool, as_json: bool) ->
         count = len(opened.store.filter(where)) if dry_run else opened.remove(where, wait=wait)
         left = len(opened)
     if as_json:
-        print_json(
-            {"exit_code": 0, "collection": collection, "removed": 0 if dry_run else count, "met": count, "rows": left}
-        )
+        removed = 0 if dry_run else count
+        print_json({"exit_code": 0, "collection": collection, "removed": removed, "met": count, "rows": left})
+    elif dry_run:
+        click.echo(f"{count} of {left} rows would be deleted")
     else:
-        click.echo(f"{count} rows {'would go' if dry_run else 'removed'}, {left} are there")
+        click.echo(f"{count} rows deleted, {left} rows left")
 
 
 @click.command(
@@ -47,12 +52,10 @@ def rm(collection: str, where: str, dry_run: bool, wait: bool, as_json: bool) ->
       embedx label indexes/field --set reviewed=
     """
 )
-@click.argument("collection", metavar="COLLECTION")
+@COLLECTION
 @click.argument("table", required=False)
-@click.option(
-    "--set", "pairs", multiple=True, metavar="COLUMN=VALUE", help="Set this column; an empty value clears it."
-)
-@click.option("--where", metavar="SQL", help="The rows that are meant. [default: all]")
+@click.option("--set", "pairs", multiple=True, metavar="COLUMN=VALUE", help="Set a column; an empty value clears it.")
+@click.option("--where", metavar="SQL", help="Change the rows that match this SQL condition. [default: all rows]")
 @WAIT
 @JSON
 def label(
@@ -60,21 +63,23 @@ def label(
 ) -> int:
     """Set labels and metadata of the rows of a COLLECTION.
 
-    TABLE (CSV, TSV, Parquet, JSON lines) has a column id or path, if need be start_s, and the columns that are to be
-    set: label, group, split or any of your own. Empty cells change nothing.
+    TABLE is a CSV, TSV, Parquet or JSON lines file. Its column id or path (with start_s, if needed) names the rows.
+    Its other columns are the values to set: label, group, split, or columns of your own. Empty cells change nothing.
+
+    If entries of TABLE match no row, they are reported and the exit code is 3.
     """
     from embedx.collection.collection import Collection
     from embedx.collection.maintenance import parse_set
 
     with Collection(collection) as opened:
-        done = opened.label(table, set=parse_set(pairs) if pairs else None, where=where, wait=wait)
-    code = EXIT_SOME_FAILED if done.unknown else 0
+        update = opened.label(table, set=parse_set(pairs) if pairs else None, where=where, wait=wait)
+    code = EXIT_SOME_FAILED if update.unknown else 0
     if as_json:
-        print_json({"exit_code": code, "collection": collection, "changed": done.rows, "unknown": done.unknown})
+        print_json({"exit_code": code, "collection": collection, "changed": update.rows, "unknown": update.unknown})
     else:
-        click.echo(f"{done.rows} rows changed")
-        for name in done.unknown:
-            click.echo(f"No row fits the entry {name}.", err=True)
+        click.echo(f"{update.rows} rows changed")
+        for entry in update.unknown:
+            click.echo(f"No row matches the entry {display_path(entry)}.", err=True)
     return code
 
 
@@ -84,11 +89,11 @@ def label(
       embedx compact indexes/field
     """
 )
-@click.argument("collection", metavar="COLLECTION")
+@COLLECTION
 @WAIT
 @JSON
 def compact(collection: str, wait: bool, as_json: bool) -> None:
-    """Give the space that deleted rows of a COLLECTION left back to the disk."""
+    """Free the disk space that deleted rows of a COLLECTION still use."""
     from embedx.collection.collection import Collection
 
     with Collection(collection) as opened:
@@ -106,52 +111,56 @@ def compact(collection: str, wait: bool, as_json: bool) -> None:
       embedx verify indexes/field --repair
     """
 )
-@click.argument("collection", metavar="COLLECTION")
+@COLLECTION
 @click.option(
-    "--repair", is_flag=True, help="Make damaged vectors anew from their recordings, and indexes from vectors."
+    "--repair", is_flag=True, help="Recompute damaged vectors from the recordings, and rebuild damaged indexes."
 )
-@click.option("--model", help="Where the model lies now, or code from outside that made the collection.")
-@click.option("--allow-pickle", is_flag=True, help="Load the model even if its weights are a pickle.")
+@MODEL_PLACE
+@ALLOW_PICKLE
 @WAIT
 @JSON
 def verify(collection: str, repair: bool, model: str | None, allow_pickle: bool, wait: bool, as_json: bool) -> int:
-    """Compare every byte of a COLLECTION with what was written.
+    """Compare every byte of a COLLECTION with its checksums.
 
-    Ends with 0 if all is well or was repaired, and with 5 if something is damaged. What a killed run left is no damage.
+    The exit code is 0 if nothing is damaged or everything was repaired, and 5 if damage is left. Files that an
+    interrupted run left behind are not damage.
     """
     from embedx.collection.verify import check
 
-    result = check(collection, repair=repair, model=model, allow_pickle=allow_pickle, wait=wait)
-    code = StoreError.exit_code if result.left else 0
-    rows = [{"kind": one.kind, "place": one.place, "detail": one.detail} for one in result.found]
-    if as_json:
-        left = [one.place for one in result.left]
-        print_json(
-            {
-                "exit_code": code,
-                "collection": collection,
-                "found": rows,
-                "left": left,
-                "remade": result.remade,
-                "removed": result.removed,
-            }
-        )
+    report = check(collection, repair=repair, model=model, allow_pickle=allow_pickle, wait=wait)
+    code = StoreError.exit_code if report.left else 0
+    issues = [{"kind": issue.kind, "place": issue.place, "detail": issue.detail} for issue in report.found]
+    if not as_json:
+        print_report(collection, report, issues, repair)
         return code
-    if rows:
-        print_rows(rows, ["kind", "place", "detail"], "table")
-    for path in result.removed:
-        click.echo(f"removed, because what was stored of it is lost; extract it again: {path}")
-    if not rows:
-        click.echo(f"{collection}: all is well")
-    elif not result.left:
-        click.echo(f"{collection}: repaired, {len(result.remade)} rows made anew")
-    elif repair:
-        click.echo(f"{len(result.left)} could not be repaired: restore a copy, or extract into a new folder.", err=True)
-    else:
-        click.echo(
-            f"{len(result.left)} damaged: `embedx verify {collection} --repair` mends what can be mended.", err=True
-        )
+    print_json(
+        {
+            "exit_code": code,
+            "collection": collection,
+            "found": issues,
+            "left": [issue.place for issue in report.left],
+            "remade": report.remade,
+            "removed": report.removed,
+        }
+    )
     return code
+
+
+def print_report(collection: str, report: "VerifyReport", issues: list[dict[str, str]], repair: bool) -> None:
+    """Print what is damaged, what was repaired, and what to do next."""
+    if issues:
+        print_rows(issues, ["kind", "place", "detail"], "table")
+    for path in report.removed:
+        click.echo(f"removed, because its stored data is lost (extract it again): {display_path(path)}")
+    left = len(report.left)
+    if not issues:
+        click.echo(f"{collection}: no damage found")
+    elif not left:
+        click.echo(f"{collection}: repaired, {len(report.remade)} rows recomputed")
+    elif repair:
+        click.echo(f"{left} issues cannot be repaired. Restore a backup, or extract into a new folder.", err=True)
+    else:
+        click.echo(f"{left} issues. `embedx verify {collection} --repair` repairs what it can.", err=True)
 
 
 @click.command(
@@ -161,14 +170,14 @@ def verify(collection: str, repair: bool, model: str | None, allow_pickle: bool,
     """
 )
 @click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)
-@click.option("-o", "--out", required=True, metavar="FOLDER", help="The collection that takes them in, new or not.")
+@click.option("-o", "--out", required=True, metavar="FOLDER", help="The collection to create or extend.")
 @WAIT
 @JSON
 def merge(collections: tuple[str, ...], out: str, wait: bool, as_json: bool) -> None:
-    """Put the rows of several COLLECTIONs of one recipe into one, such as those of `extract --shard`.
+    """Merge the rows of several COLLECTIONs that have the same recipe, such as the parts of `embedx extract --shard`.
 
-    Recordings that are there already are not taken twice; of two records of one file, one that did not fail and is
-    newer is taken. Rows get new ids.
+    A recording that is in several collections is added once: a successful one rather than a failed one, then the
+    newest. Rows get new ids.
     """
     from embedx.collection.collection import Collection
     from embedx.collection.merge import merge

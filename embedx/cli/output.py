@@ -1,4 +1,4 @@
-"""What commands print: tables, CSV and JSON, safe for terminals and spreadsheets."""
+"""What commands print: tables, CSV and JSON that are safe for terminals and spreadsheets."""
 
 import csv
 import io
@@ -14,47 +14,26 @@ import click
 from embedx.errors import UsageError
 from embedx.filesystem.atomic import replace_file
 from embedx.filesystem.paths import display_path
+from embedx.text import dump_json
 
 FORMATS = click.Choice(["table", "json", "csv"])
-
-
-class Sectioned(click.Command):
-    """A command whose help shows its options under headings, in the order of the code; see `Heading`."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, each below the last heading that was given."""
-        sections: dict[str, list[tuple[str, str]]] = {}
-        heading = "Options"
-        for param in self.get_params(ctx):
-            heading = "Other" if param.is_eager else getattr(param, "heading", None) or heading
-            record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
-            if record is not None:
-                sections.setdefault(heading, []).append(record)
-        for name, records in sections.items():
-            with formatter.section(name):
-                formatter.write_dl(records)
-
-
-class Heading(click.Option):
-    """The first option below a heading of the help."""
-
-    def __init__(self, *names: Any, heading: str, **settings: Any) -> None:
-        super().__init__(*names, **settings)
-        self.heading = heading
+Rows = Sequence[Mapping[str, Any]]
 
 
 def deliver(result: str | bytes, output: str | None) -> None:
-    """Print a result, or write it to a file, which is there whole or not at all.
+    """Print a result, or write it to a file that appears complete or not at all.
 
     Raises:
-        UsageError: it is no text, and would go to a terminal.
+        UsageError: binary data would go to a terminal.
     """
     data = result.encode() if isinstance(result, str) else result
     if output is None:
         if isinstance(result, bytes) and sys.stdout.isatty():
-            raise UsageError("This format is not for a terminal: give --output FILE, or a pipe.")
+            raise UsageError("This format cannot be printed on a terminal. Use --output FILE, or a pipe.")
         click.echo(result, nl=False)
-    elif os.path.exists(output) and not os.path.isfile(output):  # a pipe or device is not to be replaced
+    elif os.path.isdir(output):
+        raise UsageError(f"{display_path(output)} is a folder. --output takes a file.")
+    elif os.path.exists(output) and not os.path.isfile(output):  # a pipe or a device cannot be replaced
         with open(output, "wb") as file:
             file.write(data)
     else:
@@ -62,49 +41,53 @@ def deliver(result: str | bytes, output: str | None) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON; see `as_json`."""
-    click.echo(as_json(value))
+    """Print a value as JSON."""
+    click.echo(dump_json(value))
+
+
+def print_rows(rows: Rows, columns: Sequence[str], form: str) -> None:
+    """Print rows as "table", "csv" or "json"; see `format_rows`."""
+    click.echo(format_rows(rows, columns, form), nl=False)
+
+
+def format_rows(rows: Rows, columns: Sequence[str], form: str) -> str:
+    """Return rows as a table or as CSV with these columns, or as JSON or JSON lines with everything they hold."""
+    if form == "json":
+        return as_json(rows) + "\n"
+    if form == "jsonl":
+        return "".join(json.dumps(row) + "\n" for row in rows)
+    return as_csv(rows, columns) if form == "csv" else as_table(rows, columns)
 
 
 def as_json(value: Any) -> str:
-    """Return a value as JSON; names that are no UTF-8 are escaped."""
-    return json.dumps(value, indent=1)
+    """Return a value as JSON."""
+    return dump_json(value)
 
 
-def print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print rows as CSV; see `as_csv`."""
-    click.echo(as_csv(rows, columns), nl=False)
-
-
-def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+def as_csv(rows: Rows, columns: Sequence[str]) -> str:
     """Return rows as CSV. Text that a spreadsheet would run as a formula gets an apostrophe in front."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([[defused(row[column]) for column in columns] for row in rows])
+    writer.writerows([[safe_cell(row[column]) for column in columns] for row in rows])
     return out.getvalue()
 
 
-def defused(cell: Any) -> Any:
-    """Make a cell harmless in a spreadsheet.
+def safe_cell(value: Any) -> Any:
+    """Return a cell that a spreadsheet does not run as a formula.
 
-    >>> defused("=1+1"), defused(-0.5), defused(None)
+    >>> safe_cell("=1+1"), safe_cell(-0.5), safe_cell(None)
     ("'=1+1", -0.5, '')
     """
-    if not isinstance(cell, str):
-        return "" if cell is None else cell
-    text = display_path(cell)
+    if not isinstance(value, str):
+        return "" if value is None else value
+    text = display_path(value)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
-def print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print rows in aligned columns; see `as_table`."""
-    click.echo(as_table(rows, columns), nl=False)
-
-
-def as_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+def as_table(rows: Rows, columns: Sequence[str]) -> str:
     """Return rows in aligned columns: numbers to the right, text to the left."""
-    cells = [[cell(row[column]) for column in columns] for row in rows]
+    cells = [[format_cell(row[column]) for column in columns] for row in rows]
     numeric = [all(isinstance(row[column], (int, float)) for row in rows) for column in columns]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     lines = []
@@ -114,20 +97,10 @@ def as_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     return "".join(lines)
 
 
-def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], form: str) -> None:
-    """Print rows in the asked format."""
-    if form == "json":
-        print_json(rows)
-    elif form == "csv":
-        print_csv(rows, columns)
-    else:
-        print_table(rows, columns)
+def format_cell(value: Any) -> str:
+    """Return a value as a table shows it.
 
-
-def cell(value: Any) -> str:
-    """Return a value as it stands in a table.
-
-    >>> cell(0.98765), cell(None), cell(3)
+    >>> format_cell(0.98765), format_cell(None), format_cell(3)
     ('0.9877', '-', '3')
     """
     if value is None:
@@ -135,20 +108,34 @@ def cell(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else display_path(str(value))
 
 
+def rows_of(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return the rows of a table that is given by columns."""
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
 def short(path: str) -> str:
-    """Return a path relative to the working folder where it lies inside."""
+    """Return a path relative to the working folder, if it is inside of it."""
     relative = os.path.relpath(path)
     return path if relative.startswith(os.pardir) else relative
 
 
-def size(octets: float) -> str:
-    """Return a size with its unit.
+def size(count: float) -> str:
+    """Return a number of bytes with its unit.
 
     >>> size(1536)
     '1.5 kB'
     """
     for unit in ("B", "kB", "MB", "GB"):
-        if octets < 1024 or unit == "GB":
+        if count < 1024 or unit == "GB":
             break
-        octets /= 1024
-    return f"{octets:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} {unit}"
+
+
+def views_text(views: Mapping[str, int]) -> str:
+    """Return views with their dimensions.
+
+    >>> views_text({"L0.mean": 256})
+    'L0.mean (256)'
+    """
+    return ", ".join(f"{view} ({dim})" for view, dim in views.items())

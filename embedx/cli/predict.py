@@ -1,13 +1,14 @@
-"""embedx predict: what rows or recordings are, by a head."""
+"""embedx predict: labels of rows or recordings, by a head."""
 
-import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from embedx.cli.output import Heading, Sectioned, as_csv, as_json, as_table, deliver, short
+from embedx.cli.options import COLLECTION, SectionedCommand, check_folder, format_option, model_section, section
+from embedx.cli.output import deliver, format_rows, rows_of, short
 from embedx.errors import EXIT_SOME_FAILED, UsageError
 from embedx.filesystem.paths import display_path
 
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    cls=Sectioned,
-    short_help="Say what rows or recordings are.",
+    cls=SectionedCommand,
     epilog="""\b
     Examples:
       embedx predict indexes/esc --head label-logistic
@@ -26,24 +26,48 @@ if TYPE_CHECKING:
       embedx predict indexes/field --where "label IS NULL" --format jsonl
     """,
 )
-@click.argument("collection", metavar="COLLECTION")
+@COLLECTION
 @click.argument("source", nargs=-1, metavar="[SOURCE]...")
-@click.option("--head", metavar="NAME", help="Which head. [default: the only one]")
-@click.option("--where", metavar="SQL", help="Of the stored rows, those that meet a condition.")
-@click.option("--per", type=click.Choice(["window", "recording"]), default="window", show_default=True)
-@click.option(
-    "--aggregate", type=click.Choice(["mean", "max"]), default="mean", show_default=True,
-    help="How the windows of a recording come together.",
-)  # fmt: skip
-@click.option("-k", "k", type=int, default=1, show_default=True, help="How many of the likeliest classes to show.")
-@click.option("--precision", type=float, metavar="P", help="Predict a class only where it is right this often.")
-@click.option("--recall", type=float, metavar="R", help="Predict a class so often that this share of it is found.")
-@click.option("--format", "form", default="table", show_default=True,
-              type=click.Choice(["table", "csv", "json", "jsonl", "audacity"]), cls=Heading, heading="Output",
-              help="What is written.")  # fmt: skip
-@click.option("--output", metavar="FILE", help="Write there instead; for audacity also a folder, a file per recording.")
-@click.option("--model", cls=Heading, heading="Model", help="Where it lies now, or code from outside.")
-@click.option("--allow-pickle", is_flag=True, help="Load the model even if its weights are a pickle.")
+@section(
+    "Prediction",
+    click.option("--head", metavar="NAME", help="Head to use. [default: the only head of the collection]"),
+    click.option("--where", metavar="SQL", help="Predict only stored rows that match this SQL condition."),
+    click.option(
+        "--per",
+        type=click.Choice(["window", "recording"]),
+        default="window",
+        show_default=True,
+        help="One prediction for each window or for each recording.",
+    ),
+    click.option(
+        "--aggregate",
+        type=click.Choice(["mean", "max"]),
+        default="mean",
+        show_default=True,
+        help="With --per recording: how to combine the probabilities of its windows.",
+    ),
+    click.option("-k", "k", type=int, default=1, show_default=True, help="Number of most probable classes to show."),
+    click.option(
+        "--precision",
+        type=float,
+        metavar="P",
+        help="Predict a class only above its threshold for precision P (0 to 1).",
+    ),
+    click.option(
+        "--recall", type=float, metavar="R", help="Predict a class only above its threshold for recall R (0 to 1)."
+    ),
+)
+@section(
+    "Output",
+    format_option("table", "csv", "json", "jsonl", "audacity", help="Output format; audacity writes a label track."),
+    click.option(
+        "--output",
+        callback=check_folder,
+        metavar="FILE",
+        help="Write to FILE instead of standard output; for audacity also a folder, with one file per recording.",
+    ),
+)
+@model_section
 def predict(
     collection: str,
     source: tuple[str, ...],
@@ -53,60 +77,60 @@ def predict(
     allow_pickle: bool,
     **options: Any,
 ) -> int:
-    """Say what the rows of a COLLECTION are, or the audio of SOURCE: files, folders or a manifest.
+    """Predict labels for the rows of a COLLECTION, or for the audio of SOURCE: files, folders or a manifest.
 
-    Audio is embedded by the recipe of the collection. Probabilities are calibrated as the head was trained to.
-    --precision and --recall set a threshold for each class from rows that were held out in training. What cannot be
-    read is named, and never stops the rest; the exit code is then 3.
+    SOURCE is embedded with the recipe of the collection. Probabilities are calibrated if the head was trained with
+    calibration. --precision and --recall use one threshold per class, computed on held-out rows in training.
+
+    A file that cannot be used is reported and does not stop the run. The exit code is then 3.
     """
     from embedx.collection.collection import Collection
 
     with Collection(collection, model=model, allow_pickle=allow_pickle) as opened:
         predictions = opened.predict(list(source) or None, **options)
-    write(predictions, form, output)
+    if form == "audacity":
+        write_label_tracks(predictions, output)
+    else:
+        columns = predictions.columns()
+        rows = rows_of(columns)
+        if form == "table":
+            rows = [row | {"path": short(row["path"])} for row in rows]
+        deliver(format_rows(rows, list(columns), form), output)
     for failure in predictions.failures:
         click.echo(failure.detail, err=True)
     return EXIT_SOME_FAILED if predictions.failures else 0
 
 
-def write(predictions: "Predictions", form: str, output: str | None) -> None:
-    """Print the predictions or write them to a file; labels of Audacity also to a folder, a file per recording."""
-    if form == "audacity":
-        by_path: dict[str, list[Prediction]] = {}
-        for one in predictions:
-            by_path.setdefault(one.path, []).append(one)
-        if output is not None and (os.path.isdir(output) or output.endswith(os.sep)):
-            from embedx.search.hits import safe_stem
+def write_label_tracks(predictions: "Predictions", output: str | None) -> None:
+    """Write the label track of one recording to a file, or those of several to a folder.
 
-            os.makedirs(output, exist_ok=True)
-            for number, (path, some) in enumerate(by_path.items(), start=1):
-                deliver(audacity(some), str(Path(output, f"{number:04d}_{safe_stem(path)}.txt")))
-            return
-        if len(by_path) > 1:
-            raise UsageError(
-                f"Labels of Audacity are for one recording, and these are {len(by_path)}: give --output FOLDER/."
-            )
-        deliver(audacity(list(predictions)), output)
-        return
-    columns = predictions.columns()
-    lines = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    if form == "json":
-        deliver(as_json(lines) + "\n", output)
-    elif form == "jsonl":
-        deliver("".join(json.dumps(line) + "\n" for line in lines), output)
-    elif form == "csv":
-        deliver(as_csv(lines, list(columns)), output)
+    Raises:
+        UsageError: there are several recordings and no folder.
+    """
+    tracks: dict[str, list[Prediction]] = {}
+    for prediction in predictions:
+        tracks.setdefault(prediction.path, []).append(prediction)
+    if output is not None and (os.path.isdir(output) or output.endswith(os.sep)):
+        from embedx.search.hits import safe_stem
+
+        os.makedirs(output, exist_ok=True)
+        for number, (path, track) in enumerate(tracks.items(), start=1):
+            deliver(label_track(track), str(Path(output, f"{number:04d}_{safe_stem(path)}.txt")))
+    elif len(tracks) > 1:
+        raise UsageError(
+            f"An Audacity label track belongs to one recording, and there are {len(tracks)}. Use --output FOLDER/."
+        )
     else:
-        shown = [line | {"path": short(line["path"])} for line in lines]
-        deliver(as_table(shown, list(columns)), output)
+        deliver(label_track(list(predictions)), output)
 
 
-def audacity(some: "list[Prediction]") -> str:
-    """Return labels of Audacity: a line for each stretch with a class, its probability behind the name."""
+def label_track(predictions: "Sequence[Prediction]") -> str:
+    """Return an Audacity label track: a line for each window with a class, and the probability after its name."""
     lines = []
-    for one in some:
-        sure = dict(one.top)
-        words = [f"{name} {sure[name]:.3f}" if name in sure else name for name in one.labels]
-        if words:
-            lines.append(f"{one.start_s:.6f}\t{one.end_s:.6f}\t{display_path('; '.join(words))}\n")
+    for prediction in predictions:
+        probabilities = dict(prediction.top)
+        names = [f"{name} {probabilities[name]:.3f}" if name in probabilities else name for name in prediction.labels]
+        if names:
+            text = display_path("; ".join(names))
+            lines.append(f"{prediction.start_s:.6f}\t{prediction.end_s:.6f}\t{text}\n")
     return "".join(lines)

@@ -1,23 +1,39 @@
-"""embedx probe: how well a classifier on the vectors tells labels apart."""
+"""embedx probe: how well a classifier on the vectors separates labels."""
 
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from embedx.cli.output import Heading, Sectioned, print_json
-from embedx.cli.train import head_options, learned_label, read_settings, split_options
+from embedx.cli.options import (
+    COLLECTION,
+    SectionedCommand,
+    format_option,
+    head_section,
+    label_section,
+    one_or_several,
+    read_settings,
+    section,
+    split_section,
+)
+from embedx.cli.output import print_json
 from embedx.errors import UsageError
 
 if TYPE_CHECKING:
     from embedx.evaluation.layer_sweep import ViewScores
     from embedx.evaluation.probe import Report
 
-SWEPT = ("where", "folds", "split", "group", "leaky", "seed")  # options that a sweep takes beside the views
+SWEEP_OPTIONS = ("where", "folds", "split", "group", "leaky", "seed")  # that --sweep takes, with --label and --view
+SWEEP_DEFAULTS = {  # what --sweep does not take must have its default
+    "kind": "logistic",
+    "separator": None,
+    "weak_negatives": 0.0,
+    "class_weight": None,
+    "head_model": "",
+}
 
 
 @click.command(
-    cls=Sectioned,
-    short_help="Score how well vectors tell labels apart.",
+    cls=SectionedCommand,
     epilog="""\b
     Examples:
       embedx probe indexes/esc
@@ -27,49 +43,50 @@ SWEPT = ("where", "folds", "split", "group", "leaky", "seed")  # options that a 
       embedx probe indexes/hubert --sweep --view "L*.mean"
     """,
 )
-@click.argument("collection", metavar="COLLECTION")
-@split_options
-@head_options
-@click.option("--view", help="Which vectors. [default: last layer, first pooling; weighted-layers: every layer]")
-@click.option("--sweep", is_flag=True, help="Compare views (all, or those that --view matches) by logistic probes.")
-@click.option(
-    "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True,
-    cls=Heading, heading="Output", help="What is printed.",
-)  # fmt: skip
+@COLLECTION
+@label_section
+@split_section
+@head_section
+@section(
+    "Layers",
+    click.option("--sweep", is_flag=True, help="Compare all views, or those that match --view, with logistic probes."),
+)
+@section("Output", format_option("table", "json"))
 def probe(
     collection: str, form: str, label: tuple[str, ...], settings: tuple[str, ...], sweep: bool, **options: Any
 ) -> None:
-    """Score a head on the stored vectors of a COLLECTION over folds, a logistic regression unless --kind says else.
+    """Measure how well a classifier on the vectors of a COLLECTION separates labels, on rows it was not trained on.
 
-    The folds are those of the data set, or are made so that no recording and no group is on both sides. What has to be
-    chosen (C, when to stop) is chosen inside the training rows of each fold. Figures come with 95 % intervals over
-    groups, beside the majority class and chance.
+    The folds are those of the data set, or are chosen so that no recording and no group is on both sides. Parameters
+    such as C are chosen inside the training rows of each fold. Scores have 95 % confidence intervals over groups, and
+    are shown next to the majority class and chance.
     """
     from embedx.collection.collection import Collection
 
     report: Report | ViewScores
     with Collection(collection) as opened:
         if sweep:
-            report = opened.sweep(**swept(label, settings, options))
+            report = opened.sweep(**sweep_options(label, settings, options))
         else:
-            report = opened.probe(learned_label(label), **options, **read_settings(settings))
+            report = opened.probe(one_or_several(label), **options, **read_settings(settings))
     if form == "json":
         print_json(report.to_dict())
     else:
         click.echo(str(report))
 
 
-def swept(label: tuple[str, ...], settings: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
+def sweep_options(label: tuple[str, ...], settings: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a sweep.
 
     Raises:
-        UsageError: another was given too.
+        UsageError: an option is given that a sweep does not take.
     """
-    plain = {"kind": "logistic", "separator": None, "weak_negatives": 0.0, "class_weight": None, "head_model": ""}
-    others = [name for name, value in plain.items() if options[name] != value] + ["setting"] * bool(settings)
+    others = [name for name, default in SWEEP_DEFAULTS.items() if options[name] != default]
+    others += ["setting"] if settings else []
     if others:
-        raise UsageError(f"--sweep is of plain logistic probes, and does not go with --{others[0].replace('_', '-')}.")
+        raise UsageError(f"--sweep uses plain logistic probes and does not take --{others[0].replace('_', '-')}.")
     if len(label) > 1:
-        raise UsageError("--sweep takes one class for each row, in one --label column.")
-    named = {"label": label[0]} if label else {}
-    return named | {name: options[name] for name in SWEPT} | ({"view": options["view"]} if options["view"] else {})
+        raise UsageError("--sweep takes one --label column, with one class per row.")
+    chosen = {name: options[name] for name in SWEEP_OPTIONS}
+    view = {"view": options["view"]} if options["view"] else {}
+    return {"label": one_or_several(label)} | chosen | view

@@ -1,117 +1,211 @@
-"""Progress: the display of a running extraction, and the signals that end it."""
+"""Progress on standard error, and the signals that stop a run."""
 
 import json
+import math
 import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
 from embedx.cli.output import size
 
 if TYPE_CHECKING:
+    from embedx.bench.runner import Progress as BenchProgress
     from embedx.ingest.pipeline import Progress
 
-
-EMIT_SECONDS = 1.0  # between two lines of progress
+JSON_SECONDS = 1.0  # between two lines of JSON
+TEXT_SECONDS = 10.0  # between two sentences
+MIN_SECONDS = 1e-3  # avoids a division by zero at the start
 
 
 class Signals:
-    """The first SIGINT or SIGTERM asks for a clean stop after what is in hand, the second ends the process at once."""
+    """The first SIGINT or SIGTERM asks for a clean stop, the second ends the process immediately."""
 
-    def __init__(self, in_hand: str = "the batch") -> None:
-        self.in_hand = in_hand
+    def __init__(self, unit: str = "batch") -> None:
+        self.unit = unit  # what is finished before the stop
         self.number = 0
 
     def received(self) -> int:
         """Return the number of the signal that came, 0 if none."""
         return self.number
 
-    def __enter__(self) -> "Signals":
-        self.old = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    def __enter__(self) -> Self:
+        self.handlers = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for number, handler in self.old.items():
+        for number, handler in self.handlers.items():
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.number:
             os._exit(128 + number)
         self.number = number
-        click.echo(f"\nStopping after {self.in_hand} in hand; once more stops at once.", err=True)
+        click.echo(f"\nStopping after the current {self.unit}. Interrupt again to stop immediately.", err=True)
 
 
-class ProgressDisplay:
-    """Shows progress: a bar on a terminal, JSON lines elsewhere, about once a second."""
+class Display:
+    """Shows progress as a bar, as sentences, as JSON lines or not at all."""
 
-    def __init__(self) -> None:
-        self.last: Progress | None = None
-        self.begun = time.monotonic()
-        self.before = 0  # recordings that were done when the run began
-        self.emitted = 0.0
+    def __init__(self, mode: str = "auto") -> None:
+        self.mode = ("bar" if sys.stderr.isatty() else "text") if mode == "auto" else mode
+        self.started = time.monotonic()
+        self.shown = -math.inf if self.mode == "json" else self.started  # when the last line was written
+        self.done_before = 0
         self.bar: Any = None
 
-    def __enter__(self) -> "ProgressDisplay":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.bar is not None:
-            self.bar.close()
-        elif self.last is not None:
-            self._emit(self.last)
+    def restart(self, done: int) -> None:
+        """Start the clock of a run, or of a stage of it, at which `done` units are done already."""
+        self.started = time.monotonic()
+        self.done_before = done
 
-    def __call__(self, progress: "Progress") -> None:
-        """Take note of the progress, and show it."""
-        if self.last is None:
-            self.begun, self.before = time.monotonic(), progress.done
-            self._announce(progress)
-        self.last = progress
-        if sys.stderr.isatty():
-            self._draw(progress)
-        elif time.monotonic() - self.emitted > EMIT_SECONDS:
-            self._emit(progress)
-
-    def _announce(self, progress: "Progress") -> None:
-        """Say what is ahead before the work begins."""
-        rows, octets = progress.expected_rows, progress.expected_bytes
-        if not sys.stderr.isatty():
-            left = progress.total - progress.done
-            emit("plan", {"recordings": left, "expected_rows": rows, "expected_bytes": octets})
-        elif rows:
-            click.echo(f"About {rows} rows to come, {size(octets)} of vectors.", err=True)
-
-    def _draw(self, progress: "Progress") -> None:
+    def draw(self, total: int, done: int, unit: str, label: str | None, details: str) -> None:
+        """Update the bar."""
         from tqdm import tqdm
 
         if self.bar is None:
-            self.bar = tqdm(total=progress.total, initial=progress.done, unit="clip", dynamic_ncols=True)
-        failed = f"{progress.failures.total()} failed"
-        self.bar.set_postfix_str(f"{self._speed(progress):.1f} h audio/h, {failed}", refresh=False)
-        self.bar.update(progress.done - self.bar.n)
+            self.bar = tqdm(total=total, initial=done, unit=unit, dynamic_ncols=True)
+        if label is not None:
+            self.bar.set_description(label, refresh=False)
+        self.bar.set_postfix_str(details, refresh=False)
+        self.bar.update(done - self.bar.n)
 
-    def _emit(self, progress: "Progress") -> None:
-        self.emitted = time.monotonic()
-        per_clip = (self.emitted - self.begun) / max(1, progress.done - self.before)
-        emit(
-            "progress",
-            {
+    def close_bar(self) -> None:
+        """Leave the bar as it is, on a line of its own."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def due(self) -> bool:
+        """Return whether it is time for another line."""
+        return time.monotonic() - self.shown > (JSON_SECONDS if self.mode == "json" else TEXT_SECONDS)
+
+    def remaining(self, done: int, total: int) -> float | None:
+        """Estimate the seconds that are left; None while nothing is done."""
+        progress = done - self.done_before
+        return (time.monotonic() - self.started) / progress * (total - done) if progress > 0 else None
+
+    def emit(self, event: str, values: Mapping[str, Any]) -> None:
+        """Write an event as one line of JSON."""
+        click.echo(json.dumps({"event": event, **values}), err=True)
+
+
+class ExtractionDisplay(Display):
+    """Shows the progress of an extraction."""
+
+    last: "Progress | None" = None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close_bar()
+        if self.mode == "json" and self.last is not None:
+            self._write_line(self.last)
+
+    def __call__(self, progress: "Progress") -> None:
+        """Show the progress; called after every recording."""
+        if self.last is None:
+            self.restart(progress.done)
+            self._announce(progress)
+        self.last = progress
+        if self.mode == "bar":
+            details = f"{self._speed(progress):.1f} h audio/h, {progress.failures.total()} failed"
+            self.draw(progress.total, progress.done, "clip", None, details)
+        elif self.mode != "none" and self.due():
+            self._write_line(progress)
+
+    def summary(self, values: Mapping[str, Any]) -> None:
+        """Write the summary as an event for programs."""
+        if self.mode == "json":
+            self.emit("summary", values)
+
+    def _announce(self, progress: "Progress") -> None:
+        recordings, rows, vectors = progress.total - progress.done, progress.expected_rows, progress.expected_bytes
+        if self.mode == "json":
+            self.emit("plan", {"recordings": recordings, "expected_rows": rows, "expected_bytes": vectors})
+        elif self.mode != "none" and rows:
+            click.echo(f"Embedding {recordings} recordings: about {rows} rows, {size(vectors)} of vectors.", err=True)
+
+    def _write_line(self, progress: "Progress") -> None:
+        self.shown = time.monotonic()
+        left = self.remaining(progress.done, progress.total)
+        failed = progress.failures.total()
+        if self.mode == "json":
+            values = {
                 "recordings": progress.done,
                 "total": progress.total,
-                "failures": progress.failures.total(),
+                "failures": failed,
                 "audio_hours": round(progress.seconds / 3600, 4),
                 "audio_hours_per_hour": round(self._speed(progress), 1),
-                "eta_s": round(per_clip * (progress.total - progress.done), 1) if progress.done > self.before else None,
-            },
-        )
+                "eta_s": None if left is None else round(left, 1),
+            }
+            self.emit("progress", values)
+        else:
+            click.echo(
+                f"{progress.done} of {progress.total} recordings done, {failed} failed, "
+                f"{self._speed(progress):.1f} h of audio per hour{about(left)}.",
+                err=True,
+            )
 
     def _speed(self, progress: "Progress") -> float:
-        return progress.seconds / max(1e-3, time.monotonic() - self.begun)
+        return progress.seconds / max(MIN_SECONDS, time.monotonic() - self.started)
 
 
-def emit(event: str, values: dict[str, Any]) -> None:
-    """Write one line of JSON to stderr."""
-    click.echo(json.dumps({"event": event, **values}), err=True)
+class BenchmarkDisplay(Display):
+    """Shows the progress of a benchmark, stage by stage."""
+
+    last: "BenchProgress | None" = None
+    units: Mapping[str, str] = {"extract": "clip", "fit": "fit"}
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._finish_stage()
+
+    def __call__(self, progress: "BenchProgress") -> None:
+        """Show the progress; called whenever something is done."""
+        if progress is not self.last:  # every stage has its own object
+            self._finish_stage()
+            self.restart(progress.present)
+        self.last = progress
+        if self.mode == "bar":
+            details = f"{len(progress.failures)} failed"
+            self.draw(progress.total, progress.done, self.units[progress.stage], progress.what, details)
+        elif self.mode != "none" and self.due():
+            self._write_line(progress)
+
+    def _finish_stage(self) -> None:
+        self.close_bar()
+        if self.mode == "json" and self.last is not None:
+            self._write_line(self.last)
+
+    def _write_line(self, progress: "BenchProgress") -> None:
+        self.shown = time.monotonic()
+        left = self.remaining(progress.done, progress.total)
+        failed = len(progress.failures)
+        if self.mode == "json":
+            values = {name: getattr(progress, name) for name in ("stage", "what", "done", "total", "present")}
+            eta = None if left is None else round(left, 1)
+            self.emit("progress", {**values, "failures": failed, "eta_s": eta})
+        else:
+            units = {"extract": "recordings embedded", "fit": "heads fitted"}[progress.stage]
+            click.echo(
+                f"{progress.what}: {progress.done} of {progress.total} {units}, {failed} failed{about(left)}.", err=True
+            )
+
+
+def about(seconds: float | None) -> str:
+    """Return the time that is left as the end of a sentence.
+
+    >>> about(None), about(40), about(400), about(7300)
+    ('', ', about 40 s left', ', about 7 min left', ', about 2.0 h left')
+    """
+    if seconds is None:
+        return ""
+    if seconds < 90:
+        return f", about {seconds:.0f} s left"
+    return f", about {seconds / 60:.0f} min left" if seconds < 5400 else f", about {seconds / 3600:.1f} h left"

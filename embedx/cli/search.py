@@ -6,8 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embedx.cli.hits import FORMATS, Lines
-from embedx.cli.output import Heading, Sectioned, deliver
+from embedx.cli.hits import FORMATS, HitTable
+from embedx.cli.options import (
+    COLLECTION,
+    METRIC,
+    OUTPUT,
+    VIEW,
+    SectionedCommand,
+    format_option,
+    model_section,
+    section,
+)
+from embedx.cli.output import deliver
 from embedx.errors import EXIT_SOME_FAILED, AudioError, UsageError
 from embedx.filesystem.paths import display_path
 
@@ -16,12 +26,11 @@ if TYPE_CHECKING:
     from embedx.search.answers import Answers
     from embedx.search.hits import Hits
 
-METRICS = click.Choice(["cosine", "ip", "l2"])
-ASKING = ("query", "id", "vector", "like", "unlike", "text")  # what --queries takes the place of
+QUERIES = ("query", "id", "vector", "like", "unlike", "text")  # options that --queries replaces
 
 
 @click.command(
-    cls=Sectioned,
+    cls=SectionedCommand,
     epilog="""\b
     Examples:
       embedx search indexes/field query.wav
@@ -34,41 +43,65 @@ ASKING = ("query", "id", "vector", "like", "unlike", "text")  # what --queries t
       embedx search indexes/field --queries calls.csv -k 3 --format csv --output hits.csv
     """,
 )
-@click.argument("collection", metavar="COLLECTION")
+@COLLECTION
 @click.argument("query", required=False)
-@click.option("--id", type=int, metavar="N", cls=Heading, heading="Instead of QUERY", help="A row of the collection.")
-@click.option("--vector", metavar="FILE.npy", help="A stored vector, or several.")
-@click.option("--like", multiple=True, metavar="EXAMPLE", help="A file, file#start-end or row to be near; repeatable.")
-@click.option("--unlike", multiple=True, metavar="EXAMPLE", help="One to keep away from, with --like; repeatable.")
-@click.option("--text", metavar="SENTENCE", help="A description, in a collection that was made by CLAP.")
-@click.option("--queries", metavar="SOURCE", help="Many queries: a manifest (also with stretches), or a folder.")
-@click.option("-k", type=int, cls=Heading, heading="Which rows", help="How many. [default: 10; all with --radius]")
-@click.option("--where", metavar="SQL", help="A condition on the rows, applied before the search.")
-@click.option("--exclude-self/--include-self", default=None, help="Leave the query itself out. [default: for rows]")
-@click.option("--view", help="Which vectors to compare. [default: last layer, first pooling]")
-@click.option("--metric", type=METRICS, default="cosine", show_default=True, help="l2: minus the distance.")
-@click.option("--exact", is_flag=True, help="Never use an approximate index.")
-@click.option(
-    "--radius",
-    type=float,
-    metavar="R",
-    cls=Heading,
-    heading="Chosen how (one of these; --radius also goes with --group-by, --merge, --align)",
-    help="All with a score of at least R, or a distance of at most R (l2).",
+@section(
+    "Instead of QUERY",
+    click.option("--id", type=int, metavar="N", help="Search with row N of the collection."),
+    click.option("--vector", metavar="FILE.npy", help="Search with a vector, or several; the best score counts."),
+    click.option(
+        "--like", multiple=True, metavar="EXAMPLE", help="A file, file#start-end or row id to be near. Repeatable."
+    ),
+    click.option(
+        "--unlike", multiple=True, metavar="EXAMPLE", help="An example to be far from; needs --like. Repeatable."
+    ),
+    click.option("--text", metavar="SENTENCE", help="Search with a description; needs a collection made by CLAP."),
+    click.option("--queries", metavar="SOURCE", help="Many queries: a folder, or a manifest of files and time ranges."),
 )
-@click.option("--score-band", type=float, nargs=2, metavar="LOW HIGH", help="Scores in between, the middle first.")
-@click.option("--group-by", metavar="COLUMN", help="The best of each value, such as recording, label or site.")
-@click.option("--merge", is_flag=True, help="Hits of a recording that overlap or touch become one.")
-@click.option("--diverse", type=float, metavar="0..1", help="Unlike each other too; 1 is likeness alone (try 0.5).")
-@click.option("--align", is_flag=True, help="Lay all windows of QUERY on each recording; its best place there.")
-@click.option("--format", "form", type=FORMATS, default="table", show_default=True, cls=Heading, heading="Output")
-@click.option("--output", metavar="FILE", help="Write there instead, whole or not at all.")
-@click.option("--columns", default="", metavar="A,B", help="Metadata columns to show beside each hit.")
-@click.option("--save-clips", metavar="DIR", help="Cut the hits out of their recordings, as WAV.")
-@click.option(
-    "--model", cls=Heading, heading="Model", help="Where it lies now, or code from outside that made the collection."
+@section(
+    "Which rows",
+    click.option("-k", type=int, help="Number of hits. [default: 10; with --radius all]"),
+    click.option("--where", metavar="SQL", help="Search only rows that match this SQL condition."),
+    click.option(
+        "--exclude-self/--include-self",
+        default=None,
+        help="Leave out the query itself. [default: exclude for --id, include for files]",
+    ),
+    VIEW,
+    METRIC,
+    click.option("--exact", is_flag=True, help="Do not use an approximate index."),
 )
-@click.option("--allow-pickle", is_flag=True, help="Load the model even if its weights are a pickle.")  # fmt: skip
+@section(
+    "Selection of hits (at most one; --radius also combines with --group-by, --merge, --align)",
+    click.option(
+        "--radius",
+        type=float,
+        metavar="R",
+        help="All rows with a score of at least R (for l2: a distance of at most R).",
+    ),
+    click.option(
+        "--score-band", type=float, nargs=2, metavar="LOW HIGH", help="Rows with a score in this range, middle first."
+    ),
+    click.option("--group-by", metavar="COLUMN", help="Best hit of each value: recording, label or another column."),
+    click.option("--merge", is_flag=True, help="Merge hits of one recording that overlap or touch."),
+    click.option(
+        "--diverse",
+        type=float,
+        metavar="0..1",
+        help="Make hits differ from each other; 1 is similarity only. Try 0.5.",
+    ),
+    click.option(
+        "--align", is_flag=True, help="Align all windows of QUERY with each recording; best position of each."
+    ),
+)
+@section(
+    "Output",
+    format_option(*FORMATS),
+    OUTPUT,
+    click.option("--columns", default="", metavar="A,B", help="Metadata columns to show."),
+    click.option("--save-clips", metavar="DIR", help="Save the audio of the hits as WAV files in DIR."),
+)
+@model_section
 def search(
     collection: str,
     queries: str | None,
@@ -80,13 +113,13 @@ def search(
     allow_pickle: bool,
     **options: Any,
 ) -> int:
-    """Find the rows of a COLLECTION that are most like QUERY.
+    """Find the rows of a COLLECTION that are most similar to QUERY.
 
-    QUERY is an audio file, or file#start-end for a stretch of it in seconds. It is embedded by the recipe of the
-    collection, so it cannot be compared wrongly. Scores are cosines unless --metric says otherwise: 1 is the same
-    direction. docs/search.md explains every option.
+    QUERY is an audio file, or file#start-end for a part of it in seconds. It is embedded with the recipe of the
+    collection. A higher score is more similar; with cosine, 1 is the same direction. See docs/search.md for details.
 
-    What could not be read or cut is named, and never stops the rest; the exit code is then 3.
+    A query that cannot be read or a clip that cannot be saved is reported and does not stop the rest. The exit code is
+    then 3.
     """
     from embedx.collection.collection import Collection
 
@@ -95,47 +128,48 @@ def search(
             answers: dict[str | None, Hits] = {None: opened.search(**options)}
             failures: list[AudioError] = []
         else:
-            found = search_many(opened, queries, options)
-            answers, failures = dict(found.items()), list(found.failures.values())
-        chosen = check_columns(columns, answers)
-        band_hz = opened.recipe.sample_rate / 2
+            many = search_many(opened, queries, options)
+            answers, failures = dict(many.items()), list(many.failures.values())
+        table = HitTable(answers, check_columns(columns, answers), opened.recipe.sample_rate / 2)
     if save_clips is not None:
         failures += save(answers, save_clips)
-    deliver(Lines(answers, chosen, band_hz).write(form), output)
+    deliver(table.write(form), output)
     for failure in failures:
         click.echo(failure.detail, err=True)
     return EXIT_SOME_FAILED if failures else 0
 
 
 def search_many(collection: "Collection", queries: str, options: Mapping[str, Any]) -> "Answers":
-    """Put the queries of a manifest or folder.
+    """Search with the queries of a manifest or folder.
 
     Raises:
-        UsageError: there is another query beside them.
+        UsageError: another query is given too.
     """
-    others = [name for name in ASKING if options[name] not in (None, ())]
+    others = [name for name in QUERIES if options[name] not in (None, ())]
     if others:
-        raise UsageError(f"--queries and {others[0]} are two questions: give one of them.")
-    return collection.search_many(queries, **{name: value for name, value in options.items() if name not in ASKING})
+        name = "QUERY" if others[0] == "query" else f"--{others[0]}"
+        raise UsageError(f"--queries and {name} cannot be used together. Give one of them.")
+    return collection.search_many(queries, **{name: value for name, value in options.items() if name not in QUERIES})
 
 
 def check_columns(columns: str, answers: "Mapping[str | None, Hits]") -> list[str]:
-    """Return the names of metadata columns.
+    """Return the names in --columns.
 
     Raises:
-        UsageError: no hit has one of them.
+        UsageError: no hit has one of the columns.
     """
-    chosen = [name.strip() for name in columns.split(",") if name.strip()]
+    names = [name.strip() for name in columns.split(",") if name.strip()]
     known = {name for hits in answers.values() for hit in hits for name in hit.meta}
-    unknown = [name for name in chosen if name not in known]
+    unknown = [name for name in names if name not in known]
     if unknown and any(answers.values()):
-        names = ", ".join(sorted(known)) or "none"
-        raise UsageError(f"The hits have no column {', '.join(unknown)}. Columns: {names}.")
-    return chosen
+        raise UsageError(
+            f"The hits have no column {', '.join(unknown)}. Columns: {', '.join(sorted(known)) or 'none'}."
+        )
+    return names
 
 
 def save(answers: "Mapping[str | None, Hits]", folder: str) -> list[AudioError]:
-    """Cut out the hits; those of several queries go to a folder for each."""
+    """Save the audio of the hits; each of several queries gets its own folder."""
     from embedx.search.hits import safe_stem
 
     failures = []

@@ -1,13 +1,18 @@
-"""embedx status, models and completion: what is there."""
+"""embedx status, models and completion."""
 
 from collections import Counter
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import get_completion_class
 
 from embedx.cli.index import print_indexes
-from embedx.cli.output import FORMATS, print_json, print_rows, size
+from embedx.cli.options import COLLECTION, TABLE_FORMAT
+from embedx.cli.output import print_json, print_rows, size
+
+if TYPE_CHECKING:
+    from embedx.collection.collection import Collection
 
 
 @click.command(
@@ -17,43 +22,44 @@ from embedx.cli.output import FORMATS, print_json, print_rows, size
       embedx status indexes/field --failed --format csv
     """
 )
-@click.argument("collection", metavar="COLLECTION")
-@click.option("--failed", is_flag=True, help="List the recordings that could not be embedded.")
-@click.option("--format", "form", type=FORMATS, default="table", show_default=True)
+@COLLECTION
+@click.option("--failed", is_flag=True, help="List the recordings that could not be embedded, with the reason.")
+@TABLE_FORMAT
 def status(collection: str, failed: bool, form: str) -> None:
-    """Say what a COLLECTION holds, how it was made, and what failed."""
+    """Show what a COLLECTION holds, how it was made, and what failed."""
     from embedx.collection.collection import Collection
 
     with Collection(collection) as opened:
-        failures = opened.failures()
         if failed:
-            rows = [{"path": one.path, "reason": one.reason, "detail": one.detail} for one in failures]
-            print_rows(rows, ["path", "reason", "detail"], form)
+            columns = ["path", "reason", "detail"]
+            failures = [{name: getattr(failure, name) for name in columns} for failure in opened.failures()]
+            print_rows(failures, columns, form)
             return
-        recipe = opened.recipe
-        store = opened.store
-        facts: dict[str, object] = {
-            "collection": str(opened.folder),
-            "recordings": len(store.recordings()) - len(failures),
-            "failed": dict(Counter(one.reason for one in failures)),
-            "rows": len(opened),
-            "hours": round(store.hours(), 4),
-            "size": size(store.size()),
-            "views": opened.views,
-            "fingerprint": recipe.fingerprint,
-            "last_run": store.last_run(),
-        }
-        indexes = opened.indexes.describe()
+        facts, recipe, indexes = describe(opened), asdict(opened.recipe), opened.indexes.describe()
     if form == "json":
-        print_json(facts | {"recipe": asdict(recipe), "indexes": indexes})
+        print_json(facts | {"recipe": recipe, "indexes": indexes})
         return
-    lines = [
-        {"what": name, "value": ", ".join(words(value)) or "none"} for name, value in (facts | asdict(recipe)).items()
-    ]
+    lines = [{"what": name, "value": ", ".join(words(value)) or "none"} for name, value in (facts | recipe).items()]
     print_rows(lines, ["what", "value"], form)
     if form == "table" and indexes:
         click.echo()
         print_indexes(indexes)
+
+
+def describe(collection: "Collection") -> dict[str, Any]:
+    """Return what a collection holds as plain values."""
+    store, failures = collection.store, collection.failures()
+    return {
+        "collection": str(collection.folder),
+        "recordings": len(store.recordings()) - len(failures),
+        "failed": dict(Counter(failure.reason for failure in failures)),
+        "rows": len(collection),
+        "hours": round(store.hours(), 4),
+        "size": size(store.size()),
+        "views": collection.views,
+        "fingerprint": collection.recipe.fingerprint,
+        "last_run": store.last_run(),
+    }
 
 
 @click.command(
@@ -62,13 +68,18 @@ def status(collection: str, failed: bool, form: str) -> None:
       embedx models
     """
 )
-@click.option("--format", "form", type=FORMATS, default="table", show_default=True)
+@TABLE_FORMAT
 def models(form: str) -> None:
-    """List the models that --model takes, and whether their weights are on this machine."""
+    """List the models for --model, and whether their weights are on this machine.
+
+    rate is the sample rate in Hz, dim the length of a vector.
+    """
     from embedx.extractors.catalogue import CATALOGUE
 
     columns = ["name", "rate", "dim", "layers", "licence", "source", "what"]
-    rows = [{column: getattr(one, column) for column in columns} | {"weights": one.weights()} for one in CATALOGUE]
+    rows = [
+        {column: getattr(entry, column) for column in columns} | {"weights": entry.weights()} for entry in CATALOGUE
+    ]
     print_rows(rows, [*columns[:-1], "weights", "what"], form)
 
 
@@ -81,10 +92,10 @@ def models(form: str) -> None:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the script that lets SHELL complete embedx commands and options."""
-    maker = get_completion_class(shell)
-    assert maker is not None
-    click.echo(maker(context.find_root().command, {}, "embedx", "_EMBEDX_COMPLETE").source())
+    """Print the script that completes embedx commands and options in SHELL."""
+    completer = get_completion_class(shell)
+    assert completer is not None
+    click.echo(completer(context.find_root().command, {}, "embedx", "_EMBEDX_COMPLETE").source())
 
 
 def words(value: object) -> list[str]:
@@ -94,7 +105,7 @@ def words(value: object) -> list[str]:
     (['L0.mean 256'], ['0', '6'], ['none'])
     """
     if isinstance(value, dict):
-        return [f"{key} {one}" for key, one in value.items()]
+        return [f"{key} {item}" for key, item in value.items()]
     if isinstance(value, tuple):
-        return [str(one) for one in value]
+        return [str(item) for item in value]
     return ["none" if value is None else str(value)]

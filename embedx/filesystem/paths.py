@@ -1,17 +1,47 @@
-"""Paths: show them safely."""
+"""Paths: show them safely, relative to a root, and explain errors of the system about them."""
 
 import os
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
+from collections.abc import Iterable
 
 
 def display_path(path: str) -> str:
-    r"""Return a path that is safe to print: bytes that are no UTF-8 and control characters are escaped.
+    r"""Return a path that is safe to print: bytes that are not UTF-8 and control characters are escaped.
 
     >>> display_path("caf\udce9\n.wav")
     'caf\\xe9\\n.wav'
     """
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def relative_path(path: str, root: str | None) -> str:
+    """Return a path relative to a root folder; unchanged if there is no root or the path is outside of it.
+
+    >>> relative_path("/data/a/1.wav", "/data"), relative_path("/tmp/1.wav", "/data"), relative_path("/data", None)
+    ('a/1.wav', '/tmp/1.wav', '/data')
+    """
+    inside = None if root is None else os.path.join(root, "")
+    return path[len(inside) :] if inside is not None and path.startswith(inside) else path
+
+
+def common_root(folders: Iterable[str]) -> str | None:
+    """Return the innermost folder that holds all folders; None if that is the whole disk, or there are no folders.
+
+    >>> common_root(["/data/a", "/data/b"]), common_root(["/data", "/tmp"]), common_root([])
+    ('/data', None, None)
+    """
+    names = list(folders)
+    root = os.path.commonpath(names) if names else os.sep
+    return None if root == os.sep else root
+
+
+def explain_os_error(error: OSError) -> str:
+    """Return a sentence about an error of the system, with the name of the file."""
+    name = display_path(os.fspath(error.filename)) if isinstance(error.filename, (str, os.PathLike)) else ""
+    folder = os.path.dirname(name)
+    if isinstance(error, FileNotFoundError) and name:
+        exists = not folder or os.path.isdir(folder)
+        return f"There is no file or folder {name}." if exists else f"There is no folder {folder}."
+    if isinstance(error, PermissionError) and name:
+        return f"No permission to read or write {name}."
+    return f"{name} cannot be read or written: {error.strerror}." if name else f"{error.strerror or error}."

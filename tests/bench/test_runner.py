@@ -424,7 +424,7 @@ def test_bench_command_prints_leaderboard_and_writes_report(
     out = tmp_path / "out"
     words = ["bench", "probe", "--task", f"sounds={made}", "--head", HEADS, "--jobs", "1", "-o", str(out)]
     words += ["--shots", "1,all"]
-    assert command([*words, "--format", "csv"]) == 0
+    assert command([*words, "--format", "csv", "--progress", "json"]) == 0
     printed, told = capfd.readouterr()
     listed = list(csv.DictReader(printed.splitlines()))
     assert {(row["head"], row["shots"]) for row in listed} == {

@@ -42,22 +42,36 @@ def outcome(capsys: Capture, *arguments: str) -> tuple[int, str, str]:
 
 def test_extract_twice_embeds_only_missing_files(manifest: Path, tmp_path: Path, capsys: Capture) -> None:
     out = str(tmp_path / "c")
-    code, text, log = outcome(capsys, "extract", str(manifest), "-o", out, "--pooling", "mean,max")
+    arguments = ("extract", str(manifest), "-o", out, "--pooling", "mean,max")
+    code, text, log = outcome(capsys, *arguments, "--progress", "json")
     assert code == 0
     assert re.search(
-        r"recordings: 40, of which 40 embedded now, 0 already there, 0 failed; 40 windows, [\d.]+ h of audio", text
+        r"recordings: 40 \(40 embedded now, 0 already there, 0 failed\); 40 windows, [\d.]+ h of audio", text
     )
     assert f"{out}: 40 rows" in text
     assert "L0.mean (256), L0.max (256)" in text
-    events = [json.loads(line) for line in log.splitlines()]  # stderr is no terminal here: JSON lines, and nothing else
+    events = [json.loads(line) for line in log.splitlines()]  # and nothing else
     assert [event["event"] for event in events][-1] == "summary"
     assert events[0] == {"event": "plan", "recordings": 40, "expected_rows": 40, "expected_bytes": 40 * 2 * 256 * 4}
     assert {"recordings", "total", "failures", "audio_hours_per_hour", "eta_s"} <= events[1].keys()
     assert events[-2]["recordings"] == events[-2]["total"] == 40
-    code, text, _ = outcome(capsys, "extract", str(manifest), "-o", out, "--pooling", "mean,max")
-    assert code == 0
+    code, text, log = outcome(capsys, *arguments)
+    assert (code, log) == (0, "")
     assert "0 embedded now" in text
     assert "40 already there" in text
+
+
+def test_extract_off_terminal_prints_progress_as_sentences(
+    manifest: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = outcome(capsys, "extract", str(manifest), "-o", str(tmp_path / "a"))[2]
+    assert re.fullmatch(r"Embedding 40 recordings: about 40 rows, [\d.]+ kB of vectors\.\n", log)
+    monkeypatch.setattr("embedx.cli.progress.TEXT_SECONDS", 0.0)
+    log = outcome(capsys, "extract", str(manifest), "-o", str(tmp_path / "b"))[2]
+    sentence = r"\d+ of 40 recordings done, 0 failed, [\d.]+ h of audio per hour(, about \d+ s left)?\."
+    assert all(re.fullmatch(sentence, line) for line in log.splitlines()[1:])
+    assert len(log.splitlines()) > 2
+    assert outcome(capsys, "extract", str(manifest), "-o", str(tmp_path / "c"), "--progress", "none")[2] == ""
 
 
 def test_extract_with_bad_file_names_it_and_exits_with_3(write_wav: WriteWav, tmp_path: Path, capsys: Capture) -> None:
@@ -212,7 +226,7 @@ def test_search_help_has_headings_and_fits_a_screen(capsys: Capture) -> None:
         "Usage",
         "Instead of QUERY",
         "Which rows",
-        "Chosen how",
+        "Selection of hits",
         "Output",
         "Model",
         "Other",
@@ -295,7 +309,7 @@ def test_search_writes_parquet(made: Path, tmp_path: Path, capsys: Capture) -> N
     os.close(terminal)
     os.close(main)
     assert done.returncode == 2
-    assert b"not for a terminal" in done.stderr
+    assert b"cannot be printed on a terminal" in done.stderr
 
 
 def test_search_parquet_holds_mixed_metadata_and_any_names(
@@ -349,9 +363,9 @@ def test_search_writes_raven_selection_table(made: Path, query: str, capsys: Cap
 def test_search_output_file_is_written_whole_or_not_at_all(made: Path, tmp_path: Path, capsys: Capture) -> None:
     arguments = ("search", str(made), "--id", "5", "--output")
     code, _, log = outcome(capsys, *arguments, str(tmp_path / "missing" / "hits.txt"))
-    assert code == 6
-    assert "missing" in log
-    assert outcome(capsys, *arguments, str(tmp_path))[0] == 6
+    assert (code, f"There is no folder {tmp_path / 'missing'}." in log) == (2, True)
+    code, _, log = outcome(capsys, *arguments, str(tmp_path))
+    assert (code, f"{tmp_path} is a folder" in log) == (2, True)
     assert outcome(capsys, *arguments, "/dev/null") == (0, "", "")
     assert not Path("/dev/null").is_file()
     assert os.listdir(tmp_path) == []
@@ -486,7 +500,7 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["search", "MADE", "--id", "1", "--where", "DROP TABLE rows"], 2, "can only compare"),
     (["search", "MADE", "--id", "1", "--view", "L1.mean"], 2, "L0.mean, L0.max"),
     (["search", "MADE", "--id", "1", "--merge", "--align"], 2, "merge and align do not go together"),
-    (["search", "MADE", "--id", "1", "--queries", "WAV"], 2, "two questions"),
+    (["search", "MADE", "--id", "1", "--queries", "WAV"], 2, "--queries and --id cannot be used together"),
     (["search", "MADE", "--text", "dog"], 7, "sound only"),
     (["search", "MADE", "--queries", "missing.csv"], 2, "no file or folder missing.csv"),
     (["duplicates", "MADE", "--threshold", "0"], 2, "above 0"),
@@ -599,7 +613,7 @@ def test_predict_writes_audacity_labels_per_recording(own: Path, tmp_path: Path,
     (tmp_path / "bad.wav").write_bytes(b"x")
     paths = [str(path) for path in embedx.open(own).rows()["path"].iloc[:2]]
     code, _, errors = outcome(capsys, "predict", str(own), *paths, "--format", "audacity")
-    assert (code, "2: give --output FOLDER/" in errors) == (2, True)
+    assert (code, "there are 2. Use --output FOLDER/" in errors) == (2, True)
     out = tmp_path / "labels"
     code, _, errors = outcome(
         capsys, "predict", str(own), *paths, str(tmp_path / "bad.wav"), "--format", "audacity", "--output", f"{out}/"
@@ -657,4 +671,4 @@ def test_sweep_prints_line_per_view(made: Path, capsys: Capture) -> None:
     said = json.loads(outcome(capsys, "probe", str(made), "--sweep", "--view", "*.max", "--format", "json")[1])
     assert [one["view"] for one in said["views"]] == ["L0.max"]
     code, _, errors = outcome(capsys, "probe", str(made), "--sweep", "--kind", "knn")
-    assert (code, "does not go with --kind" in errors) == (2, True)
+    assert (code, "does not take --kind" in errors) == (2, True)

@@ -26,7 +26,7 @@ def test_demo_shows_every_command_and_its_output(tmp_path: Path) -> None:
     done = subprocess.run(demo, cwd=tmp_path, capture_output=True, text=True, check=True)
     for shown in (
         "$ embedx extract build/demo/corpus/manifest.csv -o indexes/demo --group source",
-        "recordings: 200, of which 200 embedded now",
+        "recordings: 200 (200 embedded now",
         "$ embedx search indexes/demo build/demo/query.wav",
         "$ embedx probe indexes/demo",
         "linear probe",

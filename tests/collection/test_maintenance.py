@@ -208,16 +208,16 @@ def test_maintenance_commands_print_their_results(
 ) -> None:
     folder = str(copy.folder)
     assert run(["rm", folder, "--where", "label = 'bell'", "--dry-run"]) == 0
-    assert "10 rows would go, 40 are there" in capsys.readouterr().out
+    assert "10 of 40 rows would be deleted" in capsys.readouterr().out
     assert run(["rm", folder, "--where", "label = 'bell'"]) == 0
-    assert "10 rows removed, 30 are there" in capsys.readouterr().out
+    assert "10 rows deleted, 30 rows left" in capsys.readouterr().out
     assert run(["label", folder, "--set", "site=A", "--where", "id < 20"]) == 0
     (tmp_path / "t.csv").write_text("id,label\n30,owl\n999,owl\n")
     assert run(["label", folder, str(tmp_path / "t.csv")]) == 3
     assert "id 999" in capsys.readouterr().err
     assert run(["compact", folder]) == 0
     assert run(["verify", folder]) == 0
-    assert "all is well" in capsys.readouterr().out
+    assert "no damage found" in capsys.readouterr().out
     assert run(["merge", folder, "-o", str(tmp_path / "merged")]) == 0
     assert "30 rows" in capsys.readouterr().out
     assert run(["rm", folder, "--where", "nonsense", "--json"]) == 2

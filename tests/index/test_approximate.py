@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import faiss
 import numpy as np
 import pytest
@@ -402,14 +403,12 @@ def test_invalid_index_options_are_refused(stored: Path, capsys: pytest.CaptureF
 def test_index_options_equal_api_keywords() -> None:
     import inspect
 
-    from embedx.cli.index import KINDS as OFFERED
-    from embedx.cli.index import METRICS as MEASURES
     from embedx.cli.index import build as command
 
     keywords = set(inspect.signature(embedx.Collection.build_index).parameters) - {"self"}
     assert {one.name for one in command.params} == keywords | {"collection", "as_json"}
-    assert ("auto", *KINDS) == OFFERED
-    assert MEASURES == METRICS
+    choices = {one.name: tuple(one.type.choices) for one in command.params if isinstance(one.type, click.Choice)}
+    assert choices == {"kind": ("auto", *KINDS), "metric": METRICS}
 
 
 def test_killed_build_keeps_old_index_and_holds_no_lock(stored: Path) -> None:

@@ -170,7 +170,7 @@ def test_extract_command_reports_changes(
     assert "1 edited" in said
     assert "--prune" in said
     assert run([*arguments, "--prune"]) == 0
-    assert "taken out" in capsys.readouterr().out
+    assert "were removed" in capsys.readouterr().out
 
 
 def test_second_run_adds_labels_and_keeps_rows(again: Again, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 OFTEN = {
     "embedx.ingest.pipeline.COMMIT_CLIPS": 3,
     "embedx.collection.merge.COMMIT_RECORDINGS": 3,
-    "embedx.cli.progress.EMIT_SECONDS": 0.0,
+    "embedx.cli.progress.JSON_SECONDS": 0.0,
 }
 DIE = 0  # in place of an errno
 

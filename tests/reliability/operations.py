@@ -12,7 +12,7 @@ from embedx.cli.app import COMMANDS
 from tests.reliability.expected_state import Contents, alike, examine
 from tests.reliability.fault_injection import ForkServer
 
-OPTIONS = ("--window", 0.5, "--layout", "files")
+OPTIONS = ("--window", 0.5, "--layout", "files", "--progress", "json")
 HALF = "path GLOB '*/a/*'"  # of the corpus
 
 

@@ -147,7 +147,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(source: Path, out: Path, *options: str) -> "subprocess.Popen[str]":
     """Start the command as a user does, and wait until it has said what is ahead."""
-    arguments = [sys.executable, "-m", "embedx", "extract", str(source), "-o", str(out), *options]
+    arguments = [sys.executable, "-m", "embedx", "extract", str(source), "-o", str(out), "--progress", "json", *options]
     process = subprocess.Popen(
         arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment()
     )
@@ -249,7 +249,7 @@ def test_second_signal_ends_run_without_waiting_for_batch(tmp_path: Path) -> Non
 
 
 def test_reader_sees_whole_recordings_while_writer_commits(servers: ForkServers, many: Path, tmp_path: Path) -> None:
-    options = ("--window", 0.05)  # two rows a recording
+    options = ("--window", 0.05, "--progress", "json")  # two rows a recording
     ready = servers[0].run("extract", many / "000.wav", "-o", tmp_path / "c", *options)
     assert ready.code == 0, ready.err
     outcomes: list[Outcome] = []

@@ -1,0 +1,186 @@
+"""Options that several commands share, each written once, and the help that shows them in sections."""
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from embedx.filesystem.paths import display_path
+from embedx.text import parse_number, parse_pair
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Decorator = Callable[[Any], Any]
+
+
+class SectionedCommand(click.Command):
+    """A command whose help shows its options in sections; see `section`."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options below the titles of their sections, in the order of the code."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx) if isinstance(param, click.Option) else None
+            if record is not None:
+                title = "Other" if param.is_eager else getattr(param, "section", "Options")
+                sections.setdefault(title, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def section(title: str, *options: Decorator) -> Callable[[Function], Function]:
+    """Return a decorator that adds options, in this order, under a title of the help."""
+
+    def decorate(function: Function) -> Function:
+        for option in reversed(options):
+            function = option(function)
+            params: list[Any] = function.__click_params__  # type: ignore[attr-defined]
+            params[-1].section = title
+        return function
+
+    return decorate
+
+
+def check_folder(context: click.Context, param: click.Parameter, path: str | None) -> str | None:
+    """Check that the folder of an output file exists, before the command does its work.
+
+    Raises:
+        BadParameter: there is no such folder.
+    """
+    folder = os.path.dirname((path or "").rstrip(os.sep))
+    if folder and not os.path.isdir(folder):
+        raise click.BadParameter(f"There is no folder {display_path(folder)}. Create it first.", context, param)
+    return path
+
+
+def format_option(*choices: str, help: str = "Output format.") -> Decorator:
+    """Return --format with these choices, the first of them by default."""
+    return click.option(
+        "--format", "form", type=click.Choice(choices), default=choices[0], show_default=True, help=help
+    )
+
+
+COLLECTION = click.argument("collection", metavar="COLLECTION")
+VIEW = click.option(
+    "--view", help="Vectors to use, such as L12.mean. [default: last layer, first pooling; see `embedx status`]"
+)
+HEAD_VIEW = click.option(
+    "--view", help="Vectors to use. [default: last layer, first pooling; for weighted-layers every layer]"
+)
+METRIC = click.option(
+    "--metric",
+    type=click.Choice(["cosine", "ip", "l2"]),
+    default="cosine",
+    show_default=True,
+    help="Similarity: cosine, inner product, or minus the Euclidean distance.",
+)
+TABLE_FORMAT = format_option("table", "json", "csv")
+OUTPUT = click.option(
+    "--output", callback=check_folder, metavar="FILE", help="Write to FILE instead of standard output."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+PROGRESS = click.option(
+    "--progress",
+    type=click.Choice(["auto", "bar", "text", "json", "none"]),
+    default="auto",
+    show_default=True,
+    help="Progress on standard error: a bar, a sentence every 10 s (text), or a JSON line every second. "
+    "auto: a bar on a terminal, text elsewhere.",
+)
+ABSOLUTE_PATHS = click.option(
+    "--absolute-paths",
+    is_flag=True,
+    help="Print full paths. [default: relative to the folder of the sources]",
+)
+WAIT = click.option(
+    "--wait", is_flag=True, help="Wait while another process writes the collection, instead of stopping with an error."
+)
+
+ALLOW_PICKLE = click.option(
+    "--allow-pickle", is_flag=True, help="Load weights from a pickle (.bin, .pth) if there is no safetensors file."
+)
+MODEL_PLACE = click.option(
+    "--model", help="Where the model of this collection is now, or a plugin. [default: as recorded]"
+)
+model_section = section("Model", MODEL_PLACE, ALLOW_PICKLE)
+
+SEED = click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the folds and of the head.")
+LEAKY_HELP = "Split rows at random, ignoring groups; scores will be inflated."
+label_section = section(
+    "Labels",
+    click.option(
+        "--label",
+        multiple=True,
+        metavar="COLUMN",
+        help="Label column; repeat for multi-label data (one yes/no column per class). [default: label]",
+    ),
+    click.option(
+        "--separator", metavar="TEXT", help='Separator of several labels in one cell, such as ";" in "dog;rain".'
+    ),
+    click.option(
+        "--weak-negatives",
+        type=float,
+        default=0.0,
+        metavar="WEIGHT",
+        help="Use rows without a label as examples of no class, with this weight (0 to 1). [default: skip them]",
+    ),
+    click.option("--where", metavar="SQL", help="Use only rows that match this SQL condition."),
+)
+split_section = section(
+    "Split",
+    click.option(
+        "--folds", metavar="COLUMN", help="Column with the test fold of each row. [default: fold, if every row has one]"
+    ),
+    click.option(
+        "--split",
+        metavar="COLUMN",
+        help="Column with train, validation or test. [default: split, if every row has one]",
+    ),
+    click.option(
+        "--group",
+        metavar="COLUMN",
+        help="Keep all rows with the same value on one side of each split. [default: group, else recording]",
+    ),
+    click.option("--leaky", is_flag=True, help=LEAKY_HELP),
+    SEED,
+)
+head_section = section(
+    "Head",
+    click.option(
+        "--kind",
+        type=click.Choice(["logistic", "mlp", "knn", "prototype", "weighted-layers"]),
+        default="logistic",
+        show_default=True,
+        help="Kind of classifier.",
+    ),
+    click.option(
+        "--head-model", default="", metavar="STEPS", help='Steps before the classifier: "PCA(128)" or "Unit()".'
+    ),
+    click.option(
+        "--class-weight", type=click.Choice(["balanced"]), help="Give rare classes more weight. [default: equal]"
+    ),
+    click.option(
+        "--setting",
+        "settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A setting of the classifier, such as C=0.1, hidden=128, dropout=0.5, k=7. Repeatable.",
+    ),
+    HEAD_VIEW,
+)
+
+
+def read_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Return name -> number (or text) of NAME=VALUE texts.
+
+    >>> read_settings(("C=0.1", "k=5", "weights=uniform"))
+    {'C': 0.1, 'k': 5, 'weights': 'uniform'}
+    """
+    named = dict(parse_pair(pair, "--setting") for pair in pairs)
+    return {name: parse_number(value) for name, value in named.items()}
+
+
+def one_or_several(label: tuple[str, ...]) -> str | tuple[str, ...]:
+    """Return the label column, "label" by default, or several columns."""
+    return label if len(label) > 1 else label[0] if label else "label"
