@@ -24,6 +24,6 @@ and how fast a machine is with a model::
 from embedx.bench.config import Plan, make_plan, read_plan
 from embedx.bench.runner import Progress, run
 from embedx.bench.speed.measure import measure_speed
-from embedx.bench.speed.result import Speed
+from embedx.bench.speed.text import Speed
 
 __all__ = ["Plan", "Progress", "Speed", "make_plan", "measure_speed", "read_plan", "run"]

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from embedx import extractors
 from embedx._version import __version__
@@ -112,6 +112,25 @@ class EmbeddingOptions:
             model=self.model,
             allow_pickle=self.allow_pickle,
         )
+
+
+class EmbeddingKwargs(TypedDict, total=False):
+    """The fields of `EmbeddingOptions` as keywords."""
+
+    model: str
+    layers: str | int | Sequence[int]
+    pooling: str | Sequence[str]
+    window: float | None
+    hop: float | None
+    tail: str
+    channels: str
+    trim_silence: bool
+    max_seconds: float | None
+    device: str
+    precision: str
+    backend: str
+    batch_seconds: float | None
+    allow_pickle: bool
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:

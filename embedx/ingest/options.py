@@ -1,10 +1,8 @@
 """Options of an extraction, as one value, and as the keywords of `embedx.extract`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
 
-from embedx.embedding.options import EmbeddingOptions, check_choice
+from embedx.embedding.options import EmbeddingKwargs, EmbeddingOptions, check_choice
 
 DTYPES = ("float32", "float16")
 
@@ -34,23 +32,9 @@ class ExtractOptions(EmbeddingOptions):
         check_choice("store_dtype", self.store_dtype, DTYPES)
 
 
-class ExtractKwargs(TypedDict, total=False):
+class ExtractKwargs(EmbeddingKwargs, total=False):
     """The fields of `ExtractOptions` as keywords."""
 
-    model: str
-    layers: str | int | Sequence[int]
-    pooling: str | Sequence[str]
-    window: float | None
-    hop: float | None
-    tail: str
-    channels: str
-    trim_silence: bool
-    max_seconds: float | None
-    device: str
-    precision: str
-    backend: str
-    batch_seconds: float | None
-    allow_pickle: bool
     label: str | None
     group: str | None
     layout: str

@@ -1,1 +1,1 @@
-"""Speed: measure how fast a machine runs a model, where the time goes, and what would help."""
+"""Speed benchmark: how fast a machine runs a model, where the time goes, and what would make it faster."""

@@ -1,66 +1,72 @@
-"""Advice: what would make an extraction faster, by what was measured of it; no figure in it is a guess."""
+"""Advice: what would make an extraction faster. Every sentence follows from a measured figure."""
 
-from typing import TYPE_CHECKING
+from embedx.bench.speed.result import Measurement
 
-if TYPE_CHECKING:
-    from embedx.bench.speed.result import Speed
+GAIN_THRESHOLD = 1.10  # times as fast; a smaller gain of a trial is noise
+WAITING_THRESHOLD = 0.10  # fraction of the model's time that it waits for audio
+WRITING_THRESHOLD = 0.50  # fraction of the run in which the store is written
+PADDING_THRESHOLD = 1.10  # computed samples per sample of audio
+DECODING_THRESHOLD = 0.5  # decoders that are busy for a smaller fraction of their time do not delay the model
+PROCESSOR_THRESHOLD = 0.8  # processor time / busy time; lower values mean that other programs were running
+MIN_RUN_S = 2.0  # the figures of a shorter run are not reliable
 
-GAIN = 1.10  # of a trial; less is noise
-WAITING, WRITING, PADDING = 0.10, 0.50, 1.10  # shares of the time, and samples for one: more than that is too much
-BUSY = 0.5  # decoders that decode and resample for less of their time are not what a model waits for
-HAD = 0.8  # of the processor, where a run has it for itself
-SHORT_S = 2.0  # of the clock: what is over sooner says little
 
-
-def advise(speed: "Speed") -> list[str]:
-    """Return sentences, what gains most first."""
-    found = [
-        f"{trial.option}: {trial.gain:.1f} times as fast in a trial on {trial.audio_s:.0f} s of noise, and 1 - cos of "
-        f"its vectors to those without it was {trial.distance:.0e} (median)."
-        for trial in sorted(speed.trials, key=lambda trial: -trial.gain)
-        if trial.gain >= GAIN
+def advise(measurement: Measurement) -> list[str]:
+    """Return sentences on what would make a run faster; trials come first, the largest gain before the others."""
+    figures, share_of = measurement.figures, measurement.share_of
+    sentences = [
+        f"{trial.option}: {trial.gain:.1f} times as fast in a trial on {trial.audio_s:.0f} s of noise. The median "
+        f"cosine distance between its vectors and those without the option is {trial.distance:.0e}."
+        for trial in sorted(measurement.trials, key=lambda trial: -trial.gain)
+        if trial.gain >= GAIN_THRESHOLD
     ]
-    if speed.share_of("wait") > WAITING:
-        found.append(f"The model waits for audio {speed.share_of('wait'):.0%} of its time. {explain_waiting(speed)}")
-    if speed.backend == "reference" and speed.figures.padding > PADDING:
-        found.append(
-            f"Batches are padded by {speed.figures.padding:.2f}: a larger --batch-seconds, or a --window of one "
-            "length for all, leaves less of it."
+    if share_of("wait") > WAITING_THRESHOLD:
+        sentences.append(f"The model waits for audio {share_of('wait'):.0%} of its time. {explain_wait(measurement)}")
+    if measurement.backend == "reference" and figures.padding > PADDING_THRESHOLD:
+        sentences.append(
+            f"Batches are padded by a factor of {figures.padding:.2f}. A larger --batch-seconds, or a fixed --window, "
+            "reduces the padding."
         )
-    if speed.share_of("write") > WRITING:
-        found.append(
-            f"Writing takes {speed.share_of('write'):.1%} of the run. Fewer views (--layers, --pooling) and "
-            "`embedx extract --store-dtype float16` are less to write; a quicker disk takes less for it."
+    if share_of("write") > WRITING_THRESHOLD:
+        sentences.append(
+            f"Writing takes {share_of('write'):.1%} of the run. Store fewer views (--layers, --pooling), use `embedx "
+            "extract --store-dtype float16`, or write to a faster disk."
         )
-    busy = sum(speed.figures.seconds.get(stage, 0.0) for stage in ("copy", "model", "pooling"))
-    if speed.device == "cpu" and speed.figures.processor_s < HAD * busy:
-        found.append(
-            f"Its threads computed for {busy:.1f} s and had the processor for {speed.figures.processor_s:.1f} s of it: "
-            "other programs took the rest, and figures without them will be better."
+    busy_s = sum(figures.seconds.get(stage, 0.0) for stage in ("copy", "model", "pooling"))
+    if measurement.device == "cpu" and figures.processor_s < PROCESSOR_THRESHOLD * busy_s:
+        sentences.append(
+            f"The model's threads were busy for {busy_s:.1f} s but got only {figures.processor_s:.1f} s of processor "
+            "time: other programs used the rest. Measure again without them."
         )
-    if speed.figures.wall_s < SHORT_S:
-        found.append(f"The run was over after {speed.figures.wall_s:.1f} s. More --seconds give steadier figures.")
-    return found or [nothing(speed)]
+    if figures.wall_s < MIN_RUN_S:
+        sentences.append(f"The run took only {figures.wall_s:.1f} s. Use a larger --seconds for more reliable figures.")
+    return sentences or [explain_no_advice(measurement)]
 
 
-def explain_waiting(speed: "Speed") -> str:
-    """Say what keeps the audio from coming."""
-    decode, resample = speed.share_of("decode"), speed.share_of("resample")
-    cores = speed.machine["cores"]
-    if decode + resample < BUSY:
+def explain_wait(measurement: Measurement) -> str:
+    """Say why the model has to wait for audio."""
+    decode, resample = measurement.share_of("decode"), measurement.share_of("resample")
+    cores = measurement.machine["cores"]
+    if decode + resample < DECODING_THRESHOLD:
         return (
-            f"The decoders are busy only {decode + resample:.0%} of theirs: it is the beginning, before the first "
-            "batches are full, or passing windows on. More of them would bring nothing."
+            f"The decoders are busy only {decode + resample:.0%} of their time, so more decoders would not help: the "
+            "wait is at the start, before the first batches are full, or in passing windows to the model."
         )
-    if speed.decoders < cores:
-        return f"There are {speed.decoders} decoders and {cores} cores: --workers {cores} (or auto) decodes on all."
+    if measurement.decoders < cores:
+        return f"Only {measurement.decoders} of {cores} cores decode audio: use --workers {cores} (or auto)."
     if resample > decode:
-        return f"Most of it is resampling: recordings that are kept at {speed.sample_rate} Hz need none."
-    return f"Most of it is decoding: WAV at {speed.sample_rate} Hz, mono, on a fast disk needs least of it."
+        return (
+            f"Most of the decoders' time is resampling. Recordings stored at {measurement.sample_rate} Hz need no "
+            "resampling."
+        )
+    return (
+        f"Most of the decoders' time is decoding. Mono WAV at {measurement.sample_rate} Hz on a fast disk is the "
+        "fastest to decode."
+    )
 
 
-def nothing(speed: "Speed") -> str:
-    """Say that there is nothing to be gained, as far as is known."""
-    if speed.share_of_limit is None:
-        return f"Nothing that was looked at. No limit is known for {speed.model}."
-    return f"Nothing that was tried: it runs at {speed.share_of_limit:.0%} of the limit."
+def explain_no_advice(measurement: Measurement) -> str:
+    """Say that nothing faster was found."""
+    if measurement.share_of_limit is None:
+        return f"No faster option was found. The limit for {measurement.model} is not known."
+    return f"No faster option was found. The run reaches {measurement.share_of_limit:.0%} of the limit."

@@ -1,7 +1,8 @@
-"""Speed: how fast a machine embeds a corpus with a model, how near that is to the limit, and where the time goes.
+"""Measure how fast a machine embeds a corpus with a model, how near that is to the limit, and where the time goes.
 
-The pipeline of `embedx.extract` runs over a sample into a temporary collection, with the stopwatch on: once for what
-happens once, then for the figures, again with more if that was over too soon.
+The pipeline of `embedx.extract` runs over a sample of the corpus and writes to a temporary collection, while
+`embedx.timing` measures its stages. A short first run absorbs one-time costs. The second run gives the figures; it is
+repeated on more audio if it was too short.
 """
 
 import os
@@ -9,17 +10,18 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from embedx import timing
 from embedx.audio.decoder_process import borrow_decoder
-from embedx.bench.speed.result import Figures, Speed
+from embedx.bench.speed.result import Figures
 from embedx.bench.speed.sample import Recordings, Sample
-from embedx.bench.speed.trials import try_others
-from embedx.embedding.options import EmbeddingOptions
+from embedx.bench.speed.text import Speed
+from embedx.bench.speed.trials import Trial, try_options
+from embedx.embedding.options import EmbeddingKwargs, EmbeddingOptions
 from embedx.errors import Interrupted, NothingToDo, UsageError
 from embedx.ingest.changes import compare
 from embedx.ingest.extract import plan
@@ -31,83 +33,65 @@ from embedx.store.store import Store
 if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder
 
-WARM_S = 30.0  # of audio for what happens once: processes, first calls, the page cache
-ENOUGH_S, AIM_S = 5.0, 10.0  # a run that takes less is done again with as much as may take this
-TRIED_S = 3.0  # what other ways are tried on takes this run so long at most
-MOST_S = 3600.0  # of audio that are taken if nobody says how many
-UNLIMITED = ("logmel", "mfcc")  # models that are hardly any products of matrices
+WARM_UP_S = 30.0  # audio for the first run: starts processes, compiles, fills the page cache
+MIN_RUN_S, AIM_RUN_S = 5.0, 10.0  # a shorter run is repeated with as much audio as should take the second value
+TRIAL_RUN_S = 3.0  # how long the audio of the trials would take in the measured run
+MAX_AUDIO_S = 3600.0  # audio that is used if the user does not say how much
+WITHOUT_LIMIT = ("logmel", "mfcc")  # models that compute hardly any matrix products
+
+Check = Callable[[], None]  # raises Interrupted if a signal has arrived
 
 
 def measure_speed(
     source: Any = None,
     *,
-    model: str = "logmel",
-    layers: str | int | Sequence[int] = "last",
-    pooling: str | Sequence[str] = "mean",
-    window: float | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    backend: str = "auto",
-    batch_seconds: float | None = None,
     workers: int | str = "auto",
     seconds: float | None = None,
-    allow_pickle: bool = False,
     on_step: Callable[[str], None] = lambda step: None,
     interrupted: Callable[[], int] = lambda: 0,
+    **options: Unpack[EmbeddingKwargs],
 ) -> Speed:
-    """Embed a sample of a source into a collection that is thrown away, and return what it took.
+    """Embed a sample of a source into a temporary collection, and return how long each stage took.
 
     Args:
-        source: as `embedx.extract` takes it; recordings are taken evenly over it. None: noise is made.
-        model, layers, pooling, window, device, precision, backend, batch_seconds, workers, allow_pickle: as
-            `embedx.extract` takes them.
-        seconds: so much audio; None: as much as takes 5 to 10 s, up to an hour.
-        on_step: told in words what comes next.
-        interrupted: asked now and then; the number of a signal ends the measurement.
+        source: what `embedx.extract` takes; the sample is spread evenly over its recordings. None: noise clips.
+        workers: number of decoder processes, as in `embedx.extract`; default "auto".
+        seconds: seconds of audio to embed, 1 to 1000000; default: enough for a run of 5 to 10 s, at most one hour.
+        on_step: called with a description of each step before it starts.
+        interrupted: called regularly; the number of a signal (not 0) stops the measurement.
+        **options: how vectors are made, as in `embedx.extract`: model, layers, pooling, window, device, precision,
+            backend, batch_seconds, allow_pickle and so on.
+
+    Returns:
+        The measurement. `print` shows it as text, `to_dict` returns plain values.
 
     Raises:
-        UsageError: an argument cannot be meant.
-        NothingToDo: no audio was found, or none that can be used.
+        UsageError: an argument is invalid.
+        NothingToDo: there is no audio, or none of it can be used.
         ModelError: the model cannot be loaded.
-        Interrupted: a signal came. Nothing is left behind.
+        Interrupted: a signal arrived. No files are left behind.
     """
     if seconds is not None and not 1 <= seconds <= 1e6:
-        raise UsageError(f"seconds of audio that are measured are from 1 to 1000000, not {seconds}.")
-    options = EmbeddingOptions(
-        model,
-        layers,
-        pooling,
-        window,
-        device=device,
-        precision=precision,
-        backend=backend,
-        batch_seconds=batch_seconds,
-        allow_pickle=allow_pickle,
-    )
+        raise UsageError(f"seconds={seconds} is out of range. Give 1 to 1000000 seconds of audio.")
+    settings = EmbeddingOptions(**options)
     decoders = parse_workers(workers)
 
     def check() -> None:
         if number := interrupted():
-            raise Interrupted("Stopped. Nothing was measured to its end, and nothing is left behind.", number)
+            raise Interrupted("Stopped before the measurement was complete. No files are left behind.", number)
 
     with tempfile.TemporaryDirectory(prefix="embedx-speed-") as folder:
         sample = Sample(source, folder)
-        on_step(f"loading {model}")
-        begun = time.perf_counter()
-        embedder = options.load()
-        load_s = time.perf_counter() - begun
-        decoders = sample.share if decoders is None else decoders
-        run = partial(run_once, embedder, folder=folder, threads=sample.share, decoders=decoders, check=check)
-        figures = run_long_enough(sample, run, seconds, on_step)
-    operations, peak, trials = None, None, []
-    if embedder.recipe.extractor not in UNLIMITED:
-        on_step("measuring the limit, and trying what may be faster")
-        operations, peak = find_limit(embedder, figures.lengths, sample.share)
-        check()
-        trials = try_others(embedder, figures.lengths, TRIED_S * figures.times_real_time, sample.share, check)
+        on_step(f"loading {settings.model}")
+        start = time.perf_counter()
+        embedder = settings.load()
+        load_s = time.perf_counter() - start
+        runner = Runner(embedder, folder, sample.share, sample.share if decoders is None else decoders, check)
+        figures = run_long_enough(sample, runner.run, seconds, on_step)
+    limit = compare_with_limit(runner, figures, on_step)
     return Speed(
         machine=describe_machine(embedder.devices),
-        model=model,
+        model=settings.model,
         corpus=sample.name,
         backend=embedder.backend,
         device=",".join(embedder.devices),
@@ -115,13 +99,13 @@ def measure_speed(
         batch_seconds=embedder.budget / embedder.extractor.sample_rate,
         sample_rate=embedder.extractor.sample_rate,
         load_s=load_s,
-        lanes=len(embedder.make_workers(sample.share)),
-        decoders=max(1, decoders),
+        workers=len(embedder.make_workers(sample.share)),
+        decoders=max(1, runner.decoders),
         figures=figures,
-        operations=operations,
-        peak=peak,
-        trials=trials,
-        kernels=getattr(embedder.extractor, "kernels", {}),  # of all that was tried
+        operations=limit.operations,
+        peak=limit.peak,
+        trials=limit.trials,
+        kernels=getattr(embedder.extractor, "kernels", {}),  # those of the trials too
         replaced=getattr(embedder.extractor, "replaced", {}),
     )
 
@@ -129,60 +113,92 @@ def measure_speed(
 def run_long_enough(
     sample: Sample, run: Callable[[Recordings], Figures], seconds: float | None, on_step: Callable[[str], None]
 ) -> Figures:
-    """Run over a little for what happens once, then over so many seconds of audio, or more until it takes a while."""
+    """Run on a little audio to warm up, then on `seconds` of audio, or on more and more until a run is long enough."""
     on_step("warming up")
-    audio_s = min(WARM_S, seconds or WARM_S)
-    taken = sample.take(audio_s)
-    figures = run(taken)
+    audio_s = min(WARM_UP_S, seconds or WARM_UP_S)
+    recordings = sample.take(audio_s)
+    figures = run(recordings)
     while True:
-        audio_s = seconds or min(MOST_S, audio_s * max(2.0, AIM_S / figures.wall_s))
-        before, taken = len(taken), sample.take(audio_s)
+        audio_s = seconds or min(MAX_AUDIO_S, audio_s * max(2.0, AIM_RUN_S / figures.wall_s))
+        previous, recordings = len(recordings), sample.take(audio_s)
         on_step(f"measuring on up to {audio_s:.0f} s of audio")
-        figures = run(taken)
-        if seconds or figures.wall_s >= ENOUGH_S or audio_s >= MOST_S or len(taken) == before:
+        figures = run(recordings)
+        if seconds or figures.wall_s >= MIN_RUN_S or audio_s >= MAX_AUDIO_S or len(recordings) == previous:
             return figures
 
 
-def run_once(
-    embedder: "Embedder", recordings: Recordings, *, folder: str, threads: int, decoders: int, check: Callable[[], None]
-) -> Figures:
-    """Embed recordings into a new collection in a folder, remove it, and return what that took."""
+@dataclass(frozen=True)
+class Runner:
+    """Runs the extraction pipeline on recordings; `threads` of it run the model, `decoders` processes read ahead."""
 
-    def stop() -> int:
-        check()
-        return 0
+    embedder: "Embedder"
+    folder: str
+    threads: int
+    decoders: int
+    check: Check
 
-    embedder.heard = embedder.padded = 0
-    with (
-        tempfile.TemporaryDirectory(dir=folder) as out,
-        Store.create(Path(out) / "c", embedder.recipe, embedder.extractor.dim) as store,
-    ):
-        with borrow_decoder() as decoder:
-            difference = compare(store, recordings, [], decoder.hash_content)
-            progress = plan(store, difference, decoder)
-        work = ExtractionPipeline(store, embedder, difference.todo, progress, lambda progress: None, stop, {}, decoders)
-        work.threads = threads  # what the whole source is worth, not this part of it
-        with timing.measure() as seconds:
-            begun, processor = time.perf_counter(), time.process_time()
-            work.finish()
-            wall_s, processor_s = time.perf_counter() - begun, time.process_time() - processor
-        lengths = [row.end_s - row.start_s for row in store.rows()]
-        if not lengths:
-            detail = next(one.detail for one in store.recordings().values() if one.reason)
-            raise NothingToDo(f"None of the {len(recordings)} recordings that were tried can be used: {detail}")
-    return Figures(
-        recordings=len(recordings),
-        failures=dict(progress.failures),
-        lengths=lengths,
-        wall_s=wall_s,
-        processor_s=processor_s + seconds.pop("decoder", 0.0),
-        padding=embedder.padding,
-        seconds=seconds,
-    )
+    def run(self, recordings: Recordings) -> Figures:
+        """Embed recordings into a temporary collection, and return the figures of the run."""
+
+        def stop() -> int:
+            self.check()
+            return 0
+
+        embedder = self.embedder
+        embedder.heard = embedder.padded = 0
+        with (
+            tempfile.TemporaryDirectory(dir=self.folder) as out,
+            Store.create(Path(out) / "c", embedder.recipe, embedder.extractor.dim) as store,
+        ):
+            with borrow_decoder() as decoder:
+                difference = compare(store, recordings, [], decoder.hash_content)
+                progress = plan(store, difference, decoder)
+            pipeline = ExtractionPipeline(
+                store, embedder, difference.todo, progress, lambda progress: None, stop, {}, self.decoders
+            )
+            pipeline.threads = self.threads  # enough for the whole source, not only for this sample
+            with timing.measure() as seconds:
+                start, processor_start = time.perf_counter(), time.process_time()
+                pipeline.finish()
+                wall_s, processor_s = time.perf_counter() - start, time.process_time() - processor_start
+            lengths = [row.end_s - row.start_s for row in store.rows()]
+            if not lengths:
+                reason = next(recording.detail for recording in store.recordings().values() if recording.reason)
+                raise NothingToDo(f"None of the {len(recordings)} recordings in the sample can be used: {reason}")
+        return Figures(
+            recordings=len(recordings),
+            failures=dict(progress.failures),
+            lengths=lengths,
+            wall_s=wall_s,
+            processor_s=processor_s + seconds.pop("decoder", 0.0),
+            padding=embedder.padding,
+            seconds=seconds,
+        )
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Operations of the model, the peak rate of the device (None if that is no limit), and trials of other options."""
+
+    operations: float | None = None
+    peak: float | None = None
+    trials: Sequence[Trial] = ()
+
+
+def compare_with_limit(runner: Runner, figures: Figures, on_step: Callable[[str], None]) -> Limit:
+    """Measure the limit of the device, and try options that may be faster, on windows like those of a run."""
+    embedder = runner.embedder
+    if embedder.recipe.extractor in WITHOUT_LIMIT:
+        return Limit()
+    on_step("measuring the limit, and trying other options")
+    operations, peak = find_limit(embedder, figures.lengths, runner.threads)
+    runner.check()
+    max_s = TRIAL_RUN_S * figures.times_real_time
+    return Limit(operations, peak, try_options(embedder, figures.lengths, max_s, runner.threads, runner.check))
 
 
 def find_limit(embedder: "Embedder", lengths: Sequence[float], threads: int) -> tuple[float | None, float | None]:
-    """Return the operations of the model on windows of these lengths, and the peak; None where that is no limit."""
+    """Return the operations of the model on windows of these lengths, and the peak rate; None if that is no limit."""
     from embedx.bench.speed.roofline import count_operations, measure_peak
     from embedx.embedding.forward import DTYPES
     from embedx.embedding.workers import make_workers
@@ -190,12 +206,12 @@ def find_limit(embedder: "Embedder", lengths: Sequence[float], threads: int) -> 
     operations = count_operations(embedder.extractor, lengths, embedder.device)
     if not operations:
         return None, None
-    lanes = make_workers(embedder.extractor, embedder.device, threads)
-    return operations, len(embedder.devices) * measure_peak(lanes, DTYPES[embedder.precision])
+    workers = make_workers(embedder.extractor, embedder.device, threads)
+    return operations, len(embedder.devices) * measure_peak(workers, DTYPES[embedder.precision])
 
 
 def describe_machine(devices: Sequence[str]) -> dict[str, Any]:
-    """Return what figures depend on besides the model."""
+    """Return the facts about the machine that the figures depend on."""
     from embedx.bench.speed.roofline import name_device
 
     libraries = ("embedx", "torch", "transformers", "soundfile", "soxr")

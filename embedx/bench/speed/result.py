@@ -1,26 +1,38 @@
-"""Pace: what was measured of a speed, and what follows from it."""
+"""Figures of a speed measurement. Data only: `advice` and `text` explain them."""
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from embedx.bench.speed.advice import advise
 from embedx.bench.speed.trials import Trial
 
-# Stages by what they run in: threads with a batch each, processes that read ahead, and the thread that commits.
-LANE, DECODER, WRITER = ("copy", "model", "pooling", "wait"), ("decode", "resample"), ("write",)
+# Stages, by the threads or processes that run them: the threads that run the model (one batch each), the decoder
+# processes, and the thread that writes to the store.
+MODEL_STAGES, DECODER_STAGES, WRITER_STAGES = ("copy", "model", "pooling", "wait"), ("decode", "resample"), ("write",)
+STAGES = (*DECODER_STAGES, *MODEL_STAGES, *WRITER_STAGES)
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a run took. Seconds are those of the clock, of all threads or processes that do the same added up."""
+    """The figures of one run over a sample.
+
+    Attributes:
+        recordings: number of recordings.
+        failures: reason -> number of recordings that failed.
+        lengths: length of each window in seconds.
+        wall_s: elapsed time in seconds.
+        processor_s: processor time of this process and the decoder processes, in seconds.
+        padding: computed samples / samples of audio, 1 without padding.
+        seconds: stage -> seconds, summed over all threads or processes that run the stage.
+    """
 
     recordings: int
-    failures: dict[str, int]  # reason -> recordings
-    lengths: list[float]  # of the windows, in seconds
+    failures: dict[str, int]
+    lengths: list[float]
     wall_s: float
-    processor_s: float  # of this process and the decoders
-    padding: float  # samples computed for one that was heard
-    seconds: dict[str, float]  # stage -> seconds
+    processor_s: float
+    padding: float
+    seconds: dict[str, float]
 
     @property
     def audio_s(self) -> float:
@@ -29,13 +41,29 @@ class Figures:
 
     @property
     def times_real_time(self) -> float:
-        """Seconds of audio in a second, which is hours of audio in an hour."""
+        """Seconds of audio per second, which equals hours of audio per hour."""
         return self.audio_s / self.wall_s
 
 
 @dataclass(frozen=True)
-class Speed:
-    """What was measured; `str` is for people, `to_dict` for programs."""
+class Measurement:
+    """A speed measurement.
+
+    Attributes:
+        machine: hardware, system and versions.
+        model: the model as the user named it.
+        corpus: a description of the audio.
+        backend, device, precision, batch_seconds, sample_rate: how the model was run.
+        load_s: seconds to import and load the model. No other figure includes them.
+        workers: number of threads that run the model, one batch each.
+        decoders: number of decoder processes.
+        figures: the figures of the run.
+        operations: floating-point operations of the model for this audio; None if no limit is known.
+        peak: the highest rate of matrix products on this device, in operations per second; None likewise.
+        trials: other options that were tried.
+        kernels: kind of layer -> implementation, for models of the fast backend.
+        replaced: kind of layer -> implementation that was used because another gave wrong numbers.
+    """
 
     machine: dict[str, Any]
     model: str
@@ -45,68 +73,32 @@ class Speed:
     precision: str
     batch_seconds: float
     sample_rate: int
-    load_s: float  # to import and load the model
-    lanes: int  # batches that are computed at a time
-    decoders: int  # processes
+    load_s: float
+    workers: int
+    decoders: int
     figures: Figures
-    operations: float | None  # floating-point operations of the model on what was measured; None: no limit is known
-    peak: float | None  # of matrix products, in operations a second
-    trials: list[Trial] = field(default_factory=list)
-    kernels: dict[str, str] = field(default_factory=dict)  # kind of layer -> how it is computed, if that was asked
-    replaced: dict[str, str] = field(default_factory=dict)  # kind -> what was taken for what gave wrong numbers
+    operations: float | None
+    peak: float | None
+    trials: Sequence[Trial] = ()
+    kernels: dict[str, str] = field(default_factory=dict)
+    replaced: dict[str, str] = field(default_factory=dict)
 
     @property
     def share_of_limit(self) -> float | None:
-        """How much of the time the model's products would take at the peak."""
+        """Least time that the model's products need at the peak rate, divided by the elapsed time."""
         if self.operations is None or not self.peak:
             return None
         return self.operations / self.peak / self.figures.wall_s
 
     def workers_of(self, stage: str) -> int:
-        """Return how many threads or processes a stage runs in."""
-        return self.lanes if stage in LANE else self.decoders if stage in DECODER else 1
+        """Return the number of threads or processes that run a stage."""
+        return self.workers if stage in MODEL_STAGES else self.decoders if stage in DECODER_STAGES else 1
 
     def share_of(self, *stages: str) -> float:
-        """Return the part that stages take of the time of all threads or processes that they run in."""
-        wall = self.figures.wall_s
-        return sum(self.figures.seconds.get(one, 0.0) / self.workers_of(one) / wall for one in stages)
+        """Return the fraction of their threads' or processes' time that stages take."""
+        wall_s = self.figures.wall_s
+        return sum(self.figures.seconds.get(stage, 0.0) / self.workers_of(stage) / wall_s for stage in stages)
 
     def per_hour(self, stage: str) -> float:
-        """Return the seconds that a stage takes for an hour of audio."""
+        """Return the seconds that a stage takes per hour of audio."""
         return self.figures.seconds.get(stage, 0.0) / self.figures.audio_s * 3600
-
-    @property
-    def advice(self) -> list[str]:
-        """What would help, in sentences."""
-        return advise(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return every number as plain values."""
-        figures = asdict(self.figures)
-        found = {name: value for name, value in vars(self).items() if name not in ("figures", "trials")}
-        windows = figures.pop("lengths")
-        del figures["seconds"]
-        return {
-            **found,
-            **figures,
-            "windows": len(windows),
-            "audio_s": self.figures.audio_s,
-            "audio_hours_per_hour": self.figures.times_real_time,
-            "share_of_limit": self.share_of_limit,
-            "stages": [
-                {
-                    "stage": stage,
-                    "runs_in": self.workers_of(stage),
-                    "seconds_per_audio_hour": self.per_hour(stage),
-                    "share": self.share_of(stage),
-                }
-                for stage in (*DECODER, *LANE, *WRITER)
-            ],
-            "trials": [asdict(trial) for trial in self.trials],
-            "advice": self.advice,
-        }
-
-    def __str__(self) -> str:
-        from embedx.bench.speed.text import as_text
-
-        return as_text(self)

@@ -1,98 +1,158 @@
-"""Sheet: what was measured of a speed, as text for people."""
+"""A speed measurement as text for people, and as plain values for JSON."""
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import Any
 
+from embedx.bench.speed.advice import advise
+from embedx.bench.speed.result import DECODER_STAGES, STAGES, WRITER_STAGES, Measurement
 from embedx.ingest.pipeline import by_way
 
-if TYPE_CHECKING:
-    from embedx.bench.speed.result import Speed
-
-STAGES = {  # stage -> what it is
+EXPLANATIONS = {  # stage -> what happens in it
     "decode": "files to samples at their own rate",
-    "resample": "to the rate of the model",
-    "copy": "a batch put together, and onto the device",
-    "model": "frames",
-    "pooling": "frames to vectors, and back to the CPU",
-    "wait": "nothing to do: no audio was ready",
-    "write": "into the collection",
+    "resample": "to the sample rate of the model",
+    "copy": "build a batch and copy it to the device",
+    "model": "samples to frames",
+    "pooling": "frames to vectors, copied back to the CPU",
+    "wait": "idle: no audio was ready",
+    "write": "to the collection",
 }
-WIDTH, INDENT = 100, 10  # columns, and of the names before facts
+WIDTH, INDENT = 100, 10  # columns of the text, and columns that the names of facts take
 Line = tuple[str, str, str, str, str]
-HEAD: Line = ("stage", "runs in", "s per hour of audio", "share", "what it does")
+HEADER: Line = ("stage", "runs in", "s per hour of audio", "share", "what it does")
 
 
-def as_text(speed: "Speed", form: str = "table") -> str:
-    """Return the sheet, its table aligned or in Markdown."""
-    figures, machine = speed.figures, speed.machine
-    title = f"{figures.times_real_time:.1f} hours of audio an hour ({figures.times_real_time:.1f} x real time)"
+class Speed(Measurement):
+    """A speed measurement that explains itself: `str` gives a text for people, `to_dict` values for JSON."""
+
+    @property
+    def advice(self) -> list[str]:
+        """What would make the run faster, in sentences."""
+        return advise(self)
+
+    def __str__(self) -> str:
+        return as_text(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all figures as plain values."""
+        keys = {"workers": "lanes"}  # the key of earlier versions
+        values = {keys.get(name, name): value for name, value in vars(self).items()} | asdict(self.figures)
+        del values["figures"], values["seconds"]
+        return values | {
+            "windows": len(values.pop("lengths")),
+            "audio_s": self.figures.audio_s,
+            "audio_hours_per_hour": self.figures.times_real_time,
+            "share_of_limit": self.share_of_limit,
+            "stages": [
+                {
+                    "stage": stage,
+                    "runs_in": self.workers_of(stage),
+                    "seconds_per_audio_hour": self.per_hour(stage),
+                    "share": self.share_of(stage),
+                }
+                for stage in STAGES
+            ],
+            "trials": [asdict(trial) for trial in self.trials],
+            "advice": self.advice,
+        }
+
+
+def as_text(measurement: Measurement, form: str = "table") -> str:
+    """Return a measurement as text.
+
+    Args:
+        measurement: the measurement.
+        form: "table" (aligned columns) or "markdown".
+
+    Returns:
+        The speed, facts about the run, the time of each stage, and advice.
+    """
+    rate = measurement.figures.times_real_time
+    lines = list_stages(measurement)
+    note = (
+        f"A share is the fraction of the time of the threads or processes that run the stage: {measurement.workers} "
+        f"workers that run the model, {measurement.decoders} decoders, one writer. They work at the same time, so "
+        "shares of different ones do not add up to 100 %; the rest of the time they are idle."
+    )
+    advice = "\n".join(textwrap.fill(f"- {text}", WIDTH, subsequent_indent="  ") for text in advise(measurement))
+    parts = (
+        f"{rate:.1f} hours of audio per hour ({rate:.1f} x real time)",
+        format_facts(list_facts(measurement), form),
+        align_columns(lines) if form == "table" else format_markdown(lines),
+        textwrap.fill(note, WIDTH),
+        "How to make it faster:",
+        advice,
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def list_facts(measurement: Measurement) -> dict[str, str]:
+    """Return name -> text for what is known about a measurement besides the stages."""
+    figures, machine = measurement.figures, measurement.machine
     facts = {
         "measured": f"{figures.audio_s:.0f} s of audio in {figures.wall_s:.2f} s, "
         f"{figures.processor_s:.2f} s of processor time",
-        "model": f"{speed.model}, {speed.backend} backend, {speed.precision}, batches of {speed.batch_seconds:g} s, "
-        f"padded by {figures.padding:.2f}",
-        "corpus": f"{figures.recordings} recordings, {len(figures.lengths)} windows, of {speed.corpus}",
+        "model": f"{measurement.model}, {measurement.backend} backend, {measurement.precision}, batches of "
+        f"{measurement.batch_seconds:g} s, padded by a factor of {figures.padding:.2f}",
+        "corpus": f"{figures.recordings} recordings, {len(figures.lengths)} windows, from {measurement.corpus}",
         "failed": ", ".join(f"{count} {reason}" for reason, count in sorted(figures.failures.items())) or "none",
         "machine": f"{machine['device']}, {machine['cores']} cores (load {machine['load']:.1f}), "
         f"torch {machine['versions']['torch']}",
-        "start-up": f"{speed.load_s:.1f} s to load the model, which is in no other figure",
-        "limit": limit_of(speed),
+        "start-up": f"{measurement.load_s:.1f} s to load the model, not included in the other figures",
+        "limit": explain_limit(measurement),
     }
-    if speed.kernels:
-        facts["kernels"] = by_way(speed.kernels)
-    if speed.replaced:
-        facts["replaced"] = f"wrong numbers on this processor, so {by_way(speed.replaced)}"
-    note = (
-        f"Shares are of the time of all that a stage runs in: {speed.lanes} lanes of the model, {speed.decoders} "
-        "decoders, one writer. They work at the same time, so shares of different ones do not add up; what is "
-        "missing of a whole is idle."
-    )
-    table = in_columns(lines_of(speed)) if form == "table" else in_markdown(lines_of(speed))
+    if measurement.kernels:
+        facts["kernels"] = by_way(measurement.kernels)
+    if measurement.replaced:
+        facts["replaced"] = f"kernels that gave wrong results on this processor: {by_way(measurement.replaced)}"
+    return facts
+
+
+def format_facts(facts: dict[str, str], form: str) -> str:
+    """Return facts as wrapped lines with a name before each, or as a Markdown list."""
     if form == "markdown":
-        listed = "\n".join(f"- {name}: {what}" for name, what in facts.items())
-    else:
-        listed = "\n".join(
-            textwrap.fill(what, WIDTH, initial_indent=f"{name}:".ljust(INDENT), subsequent_indent=" " * INDENT)
-            for name, what in facts.items()
-        )
-    advice = "\n".join(textwrap.fill(f"- {one}", WIDTH, subsequent_indent="  ") for one in speed.advice)
-    return f"{title}\n\n{listed}\n\n{table}\n\n{textwrap.fill(note, WIDTH)}\n\nWhat would help:\n\n{advice}\n"
-
-
-def limit_of(speed: "Speed") -> str:
-    """Say how near a run came to the limit."""
-    share = speed.share_of_limit
-    if share is None or speed.operations is None or speed.peak is None:
-        return f"none is known for {speed.model}, which is hardly any products of matrices"
-    each = speed.operations / speed.figures.audio_s / 1e9
-    alone = speed.share_of("model")
-    return (
-        f"{share:.0%} of it; {share / alone:.0%} while the model computes. {each:.1f} GFLOP for a second of audio, "
-        f"{speed.peak / 1e9:.0f} GFLOP/s in products of {speed.precision}"
+        return "\n".join(f"- {name}: {text}" for name, text in facts.items())
+    return "\n".join(
+        textwrap.fill(text, WIDTH, initial_indent=f"{name}:".ljust(INDENT), subsequent_indent=" " * INDENT)
+        for name, text in facts.items()
     )
 
 
-def lines_of(speed: "Speed") -> list[Line]:
-    """Return the lines of the table, its head first."""
-    lines = [HEAD]
-    for stage, what in STAGES.items():
-        count = speed.workers_of(stage)
-        room = "writer" if stage == "write" else "decoder" if stage in ("decode", "resample") else "lane"
-        place = f"{count} {room}{'s' if count > 1 else ''}"
+def explain_limit(measurement: Measurement) -> str:
+    """Say how near a run came to the limit, which is the peak rate of matrix products on the device."""
+    share = measurement.share_of_limit
+    if share is None or measurement.operations is None or measurement.peak is None:
+        return f"not known for {measurement.model}, which computes hardly any matrix products"
+    per_second = measurement.operations / measurement.figures.audio_s / 1e9
+    return (
+        f"{share:.0%} of it over the run, {share / measurement.share_of('model'):.0%} while the model computes "
+        f"({per_second:.1f} GFLOP per second of audio; peak {measurement.peak / 1e9:.0f} GFLOP/s for matrix products "
+        f"in {measurement.precision})"
+    )
+
+
+def list_stages(measurement: Measurement) -> list[Line]:
+    """Return the lines of the table of stages, the header first."""
+    lines = [HEADER]
+    for stage in STAGES:
+        count = measurement.workers_of(stage)
+        unit = "writer" if stage in WRITER_STAGES else "decoder" if stage in DECODER_STAGES else "worker"
+        place = f"{count} {unit}{'s' if count > 1 else ''}"
         name = "waiting" if stage == "wait" else stage
-        lines.append((name, place, f"{speed.per_hour(stage):.2f}", f"{speed.share_of(stage):.1%}", what))
+        per_hour, share = f"{measurement.per_hour(stage):.2f}", f"{measurement.share_of(stage):.1%}"
+        lines.append((name, place, per_hour, share, EXPLANATIONS[stage]))
     return lines
 
 
-def in_columns(lines: Sequence[Line]) -> str:
-    """Return lines in aligned columns, numbers to the right."""
+def align_columns(lines: Sequence[Line]) -> str:
+    """Return lines as aligned columns, with numbers aligned to the right."""
     widths = [max(len(line[i]) for line in lines) for i in range(5)]
     rows = [[line[i].rjust(widths[i]) if i in (2, 3) else line[i].ljust(widths[i]) for i in range(5)] for line in lines]
     return "\n".join("  ".join(row).rstrip() for row in rows)
 
 
-def in_markdown(lines: Sequence[Line]) -> str:
-    """Return lines as a table of Markdown."""
-    head, *rest = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join([head, "|---|---|--:|--:|---|", *rest])
+def format_markdown(lines: Sequence[Line]) -> str:
+    """Return lines as a Markdown table."""
+    header, *rows = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([header, "|---|---|--:|--:|---|", *rows])

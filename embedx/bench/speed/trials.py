@@ -1,4 +1,4 @@
-"""Trials: other ways to compute the same, tried out on a batch for each lane, so that nobody has to guess the gain."""
+"""Trials: other options for the same model, timed on a few batches, so that their gain is measured and not guessed."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,15 +14,19 @@ from embedx.audio.windows import Window
 if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder
 
-LONG_S = 5.0  # a round that takes longer is not done a second time
-GPU_BATCHES = 4  # times as much audio in a batch is tried on a GPU
+REPEAT_LIMIT_S = 5.0  # if the first round takes longer, there is no second one
+GPU_BATCHES = 4  # the larger batch that is tried on a GPU, in batches of the present size
 
 
 @dataclass(frozen=True)
 class Trial:
     """An option that was tried.
 
-    gain: times as fast as without it. distance: the median of 1 - cos between the vectors with and without it.
+    Attributes:
+        option: the option on the command line.
+        gain: time without the option / time with it.
+        distance: median cosine distance between the vectors with and without the option.
+        audio_s: seconds of audio in the trial.
     """
 
     option: str
@@ -31,61 +35,62 @@ class Trial:
     audio_s: float
 
 
-def try_others(
-    embedder: "Embedder", lengths: Sequence[float], most_s: float, threads: int, check: Callable[[], None]
+def try_options(
+    embedder: "Embedder", lengths: Sequence[float], max_s: float, threads: int, check: Callable[[], None]
 ) -> list[Trial]:
-    """Try what an embedder could do otherwise, in turn with what it does, on noise of these lengths in seconds.
+    """Time other options in turn with the present ones, on noise.
 
-    A batch for each lane, or `most_s` of audio if that is less.
+    Args:
+        embedder: the embedder with the present options.
+        lengths: lengths of the noise clips in seconds.
+        max_s: most seconds of audio; less if one batch for each worker is less.
+        threads: number of threads that run the model.
+        check: called after each run; it may raise to end the trials.
     """
-    rate, lanes = embedder.extractor.sample_rate, len(embedder.make_workers(threads))
-    clips = make_clips(lengths, rate, min(embedder.budget * lanes, round(most_s * rate)))
-    ways = {"": embedder, **dict(others(embedder))}
+    rate, workers = embedder.extractor.sample_rate, len(embedder.make_workers(threads))
+    clips = make_clips(lengths, rate, min(embedder.budget * workers, round(max_s * rate)))
+    embedders = {"": embedder, **dict(list_options(embedder))}
     vectors: dict[str, NDArray[np.float32]] = {}
-    taken: dict[str, list[float]] = {option: [] for option in ways}
-    for way in ways.values():
-        embed(way, clips[-1:] * lanes, threads)  # what happens once
+    seconds: dict[str, list[float]] = {option: [] for option in embedders}
+    for candidate in embedders.values():
+        embed(candidate, clips[-1:] * workers, threads)  # one-time costs
     for _ in range(2):
-        for option, way in ways.items():
-            begun = time.perf_counter()
-            vectors[option] = embed(way, clips, threads)
-            taken[option].append(time.perf_counter() - begun)
+        for option, candidate in embedders.items():
+            start = time.perf_counter()
+            vectors[option] = embed(candidate, clips, threads)
+            seconds[option].append(time.perf_counter() - start)
             check()
-        if sum(map(sum, taken.values())) > LONG_S:
+        if sum(map(sum, seconds.values())) > REPEAT_LIMIT_S:
             break
     audio_s = sum(map(len, clips)) / rate
     return [
-        Trial(option, min(taken[""]) / min(taken[option]), distance(vectors[""], vectors[option]), audio_s)
-        for option in ways
+        Trial(option, min(seconds[""]) / min(seconds[option]), distance(vectors[""], vectors[option]), audio_s)
+        for option in embedders
         if option
     ]
 
 
-def others(embedder: "Embedder") -> "Iterator[tuple[str, Embedder]]":
-    """Yield (option, embedder) for what may be faster."""
+def list_options(embedder: "Embedder") -> "Iterator[tuple[str, Embedder]]":
+    """Yield (option, embedder) for every option that may be faster."""
     from embedx.embedding.embedder import BATCH_SECONDS, Embedder
     from embedx.extractors.fast.encoder import accelerate
 
     extractor, recipe, device = embedder.extractor, embedder.recipe, ",".join(embedder.devices)
     precision, batch_s = embedder.precision, embedder.budget / extractor.sample_rate
-    again = partial(Embedder, model=embedder.model.name, allow_pickle=embedder.model.allow_pickle)
+    make = partial(
+        Embedder, recipe=recipe, device=device, model=embedder.model.name, allow_pickle=embedder.model.allow_pickle
+    )
     if precision == "float32":
-        yield (
-            "--precision bfloat16",
-            again(extractor, recipe, device=device, precision="bfloat16", batch_seconds=batch_s),
-        )
+        yield "--precision bfloat16", make(extractor, precision="bfloat16", batch_seconds=batch_s)
     if (fast := accelerate(extractor)) is not extractor:
-        yield "--backend fast", again(fast, recipe, device=device, precision=precision, batch_seconds=batch_s)
+        yield "--backend fast", make(fast, precision=precision, batch_seconds=batch_s)
     larger_s = BATCH_SECONDS["cpu"] if embedder.device == "cpu" else GPU_BATCHES * batch_s
     if larger_s > batch_s:
-        yield (
-            f"--batch-seconds {larger_s:g}",
-            again(extractor, recipe, device=device, precision=precision, batch_seconds=larger_s),
-        )
+        yield f"--batch-seconds {larger_s:g}", make(extractor, precision=precision, batch_seconds=larger_s)
 
 
 def make_clips(lengths: Sequence[float], rate: int, samples: int) -> list[NDArray[np.float32]]:
-    """Return noise of these lengths in seconds, again and again until there are so many samples."""
+    """Return noise clips of these lengths in seconds, repeated until they hold a number of samples."""
     random = np.random.default_rng(0)
     clips: list[NDArray[np.float32]] = []
     while sum(map(len, clips)) < samples:
@@ -97,16 +102,16 @@ def make_clips(lengths: Sequence[float], rate: int, samples: int) -> list[NDArra
 def embed(embedder: "Embedder", clips: Sequence[NDArray[np.float32]], threads: int) -> NDArray[np.float32]:
     """Return the vectors [N, D] of clips."""
     windows = ((i, Window(0.0, len(clip) / embedder.extractor.sample_rate, clip)) for i, clip in enumerate(clips))
-    found = {i: vectors[embedder.recipe.default_view] for i, vectors, _ in embedder.embed(windows, threads)}
-    return np.stack([found[i] for i in range(len(clips))])
+    vectors = {i: views[embedder.recipe.default_view] for i, views, _ in embedder.embed(windows, threads)}
+    return np.stack([vectors[i] for i in range(len(clips))])
 
 
 def distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Return the median of 1 - cos over the rows of two matrices.
+    """Return the median cosine distance between the rows of two matrices.
 
     >>> distance(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))
     0.0
     """
-    one, two = a.astype(np.float64), b.astype(np.float64)
-    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1) + 1e-300
-    return float(max(0.0, 1 - np.median((one * two).sum(axis=1) / norms)))
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1) + 1e-300  # so that zero vectors do not divide by 0
+    return float(max(0.0, 1 - np.median((x * y).sum(axis=1) / norms)))

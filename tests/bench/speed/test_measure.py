@@ -22,15 +22,16 @@ import torch
 from embedx import extractors, timing
 from embedx.bench.speed.advice import advise
 from embedx.bench.speed.measure import measure_speed
-from embedx.bench.speed.result import DECODER, LANE, Figures, Speed
+from embedx.bench.speed.result import DECODER_STAGES, MODEL_STAGES, Figures
 from embedx.bench.speed.roofline import count_operations, measure_peak
 from embedx.bench.speed.sample import Sample
-from embedx.bench.speed.text import as_text
+from embedx.bench.speed.text import Speed, as_text
 from embedx.bench.speed.trials import Trial
 from embedx.cli.app import load_command, run
 from embedx.cli.speed import speed as command
 from embedx.datasets.synthetic import synthesise_lengths
 from embedx.embedding.embedder import Embedder
+from embedx.embedding.options import EmbeddingKwargs
 from embedx.embedding.workers import make_workers
 from embedx.errors import ModelError, NothingToDo, UsageError
 from tests.helpers.embedding import recipe_of, windows
@@ -202,10 +203,10 @@ def assert_sound(found: Speed) -> None:
     figures = found.figures
     assert figures.wall_s > 0
     assert min(figures.seconds.values()) >= 0
-    assert set(figures.seconds) <= {*LANE, *DECODER, "write"}
+    assert set(figures.seconds) <= {*MODEL_STAGES, *DECODER_STAGES, "write"}
     slack = 1.02
-    assert found.share_of(*LANE) <= slack
-    assert found.share_of(*DECODER) <= slack
+    assert found.share_of(*MODEL_STAGES) <= slack
+    assert found.share_of(*DECODER_STAGES) <= slack
     assert found.share_of("write") <= slack
     assert figures.processor_s <= slack * figures.wall_s * (os.cpu_count() or 1) + 0.05
     assert figures.padding >= 1
@@ -230,7 +231,7 @@ def test_speed_of_transformer_is_plausible(hubert_speed: Speed) -> None:
     assert found.backend == "fast"
     assert found.load_s > 0
     assert found.share_of("model") > found.share_of("pooling") > 0
-    assert found.share_of(*LANE) > 0
+    assert found.share_of(*MODEL_STAGES) > 0
     assert found.share_of("resample") == 0  # it is at the rate of the model already
     assert found.share_of("decode") > 0
     assert found.share_of_limit is not None
@@ -256,11 +257,11 @@ def test_speed_of_high_rate_files_is_dominated_by_decoding(tmp_path: Path) -> No
     found = measure_speed([str(path) for path in sorted(tmp_path.glob("*.flac"))], seconds=120.0)
     assert_sound(found)
     seconds = found.figures.seconds
-    assert max(seconds, key=lambda stage: 0 if stage == "wait" else seconds[stage]) in DECODER
+    assert max(seconds, key=lambda stage: 0 if stage == "wait" else seconds[stage]) in DECODER_STAGES
     assert seconds["resample"] > 0
     assert seconds["decode"] + seconds["resample"] > seconds["model"]
     assert found.share_of_limit is None
-    assert "No limit is known" in str(found) or "waits for audio" in str(found)
+    assert "is not known" in str(found) or "waits for audio" in str(found)
 
 
 def test_speed_of_reference_backend_tries_the_fast_one(checkpoint: Checkpoint) -> None:
@@ -285,12 +286,12 @@ def test_speed_of_unusable_input_is_refused(tmp_path: Path, write_wav: WriteWav)
         measure_speed(tmp_path / "empty")
     with pytest.raises(ModelError, match="Unknown model"):
         measure_speed(model="hubrt")
-    with pytest.raises(UsageError, match="seconds of audio"):
+    with pytest.raises(UsageError, match="seconds=0 is out of range"):
         measure_speed(seconds=0)
     with pytest.raises(UsageError, match="workers"):
         measure_speed(workers="many")
     (tmp_path / "text.wav").write_text("this is text")
-    with pytest.raises(NothingToDo, match=r"None of the 1 recordings that were tried can be used: .*text\.wav"):
+    with pytest.raises(NothingToDo, match=r"None of the 1 recordings in the sample can be used: .*text\.wav"):
         measure_speed(tmp_path / "text.wav", seconds=1)
     write_wav("good.wav")
     found = measure_speed([str(tmp_path / "good.wav"), str(tmp_path / "text.wav")], seconds=20)
@@ -310,7 +311,7 @@ def test_speed_interrupted_by_signal_leaves_no_files(own_temporary_folder: Path,
     process.send_signal(number)
     printed, log = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert "nothing is left behind" in log
+    assert "No files are left behind" in log
     assert "Traceback" not in log
     assert printed == ""
 
@@ -336,7 +337,7 @@ FINE = Speed(
     batch_seconds=30.0,
     sample_rate=16_000,
     load_s=1.0,
-    lanes=2,
+    workers=2,
     decoders=2,
     figures=WELL,
     operations=1.5e12,
@@ -355,13 +356,13 @@ WAITS = {"wait": 8.0, "model": 10.0}
 RULES: list[tuple[Speed, str]] = [
     (changed(trials=[Trial("--precision bfloat16", 1.84, 2e-5, 60.0)]), r"--precision bfloat16: 1\.8 times .* 2e-05"),
     (changed(WAITS | {"decode": 14.0, "resample": 4.0}), r"waits for audio 40%.*WAV at 16000 Hz"),
-    (changed(WAITS | {"decode": 4.0, "resample": 14.0}), r"waits for audio 40%.*kept at 16000 Hz"),
-    (changed(WAITS | {"decode": 8.0}, decoders=1), r"1 decoder.*2 cores: --workers 2"),
-    (changed(WAITS), r"busy only 5% of theirs"),
-    (changed(backend="reference", padding=1.3), r"padded by 1\.30"),
+    (changed(WAITS | {"decode": 4.0, "resample": 14.0}), r"waits for audio 40%.*stored at 16000 Hz"),
+    (changed(WAITS | {"decode": 8.0}, decoders=1), r"Only 1 of 2 cores decode audio: use --workers 2"),
+    (changed(WAITS), r"busy only 5% of their time"),
+    (changed(backend="reference", padding=1.3), r"padded by a factor of 1\.30"),
     (changed({"write": 6.0}), r"Writing takes 60\.0%"),
-    (changed(processor_s=9.0), r"for 18\.2 s and had the processor for 9\.0 s"),
-    (changed(wall_s=1.0, seconds={"wait": 0.1, "model": 1.7, "write": 0.01}), r"over after 1\.0 s"),
+    (changed(processor_s=9.0), r"for 18\.2 s but got only 9\.0 s"),
+    (changed(wall_s=1.0, seconds={"wait": 0.1, "model": 1.7, "write": 0.01}), r"took only 1\.0 s"),
 ]
 
 
@@ -375,8 +376,8 @@ def test_advice_rules_fire_one_at_a_time(speed: Speed, said: str) -> None:
 
 
 def test_advice_for_a_good_run_is_empty() -> None:
-    assert advise(FINE) == ["Nothing that was tried: it runs at 75% of the limit."]
-    assert advise(changed(operations=None, peak=None)) == ["Nothing that was looked at. No limit is known for m."]
+    assert advise(FINE) == ["No faster option was found. The run reaches 75% of the limit."]
+    assert advise(changed(operations=None, peak=None)) == ["No faster option was found. The limit for m is not known."]
     assert advise(changed(padding=1.3)) == advise(FINE)  # the fast backend computes no padding
 
 
@@ -392,13 +393,13 @@ def test_speed_text_is_narrow_and_explains_shares() -> None:
     text = as_text(changed(WAITS, failures={"not-audio": 2}))
     assert max(map(len, text.splitlines())) <= 100
     lines = {line.split()[0]: line.split() for line in text.splitlines() if line}
-    assert lines["model"][1:5] == ["2", "lanes", "360.00", "50.0%"]
+    assert lines["model"][1:5] == ["2", "workers", "360.00", "50.0%"]
     assert lines["waiting"][4] == "40.0%"
     assert lines["write"][1:5] == ["1", "writer", "3.60", "1.0%"]
-    assert "75% of it; 150% while the model computes. 15.0 GFLOP" in text
+    assert "75% of it over the run, 150% while the model computes" in text
     assert "failed:   2 not-audio" in text
     table = as_text(FINE, "markdown")
-    assert "| model | 2 lanes | 648.00 | 90.0% | frames |" in table
+    assert "| model | 2 workers | 648.00 | 90.0% | samples to frames |" in table
 
 
 def test_replaced_kernels_are_in_text_and_json() -> None:
@@ -407,7 +408,7 @@ def test_replaced_kernels_are_in_text_and_json() -> None:
                     replaced={"product [9, 4]": "torch for oneDNN"})  # fmt: skip
     text = as_text(found)
     assert "kernels:  torch: product [9, 4]; oneDNN: product [2, 4]\n" in text
-    assert "replaced: wrong numbers on this processor, so torch for oneDNN: product [9, 4]\n" in text
+    assert "replaced: kernels that gave wrong results on this processor: torch for oneDNN: product [9, 4]\n" in text
     assert found.to_dict()["replaced"] == found.replaced
     assert found.to_dict()["kernels"] == found.kernels
 
@@ -433,7 +434,7 @@ def test_speed_command_prints_json_and_returns_exit_code(
     assert run(["bench", "speed", "--model", "hubrt"]) == 7
 
 
-def test_speed_options_equal_api_keywords() -> None:
-    keywords = set(inspect.signature(measure_speed).parameters) - {"on_step", "interrupted"}
-    assert {one.name for one in command.params} - {"form"} == keywords
+def test_options_are_the_keywords() -> None:
+    keywords = set(inspect.signature(measure_speed).parameters) | EmbeddingKwargs.__optional_keys__
+    assert {parameter.name for parameter in command.params} - {"form"} <= keywords
     assert "speed" in load_command("bench").commands  # type: ignore[attr-defined]
