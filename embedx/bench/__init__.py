@@ -1,29 +1,24 @@
-"""Bench: which model, layer, pooling and head to take, measured so that it can be believed.
+"""Benchmarks: which model, layer, pooling and head is best for a task, and how fast a machine runs a model.
 
-A run fills a folder, later runs extend it, and everything shown is made from what is in it alone::
+A run of the probe benchmark fills a folder. Later runs add to it, and every table and figure is made from its files::
 
-    results.csv    one row per fit (`table`)                 predictions/, maps/    what figures need (`evidence`)
-    about.json     commands, versions, protocols (`evidence`)
-    report.html    the report, with figures/*.png (`report`)
+    results.csv    one row per fit                        predictions/, maps/    data for figures
+    about.json     commands, versions, protocols          report.html            the report, with figures/*.png
 
-    plan           options or a file -> what to run      cases        data + model -> vectors and their split
-    setups         heads as text                         fits         one setup -> results
-    runner         all of a plan, in processes           keepsakes    what of it a report needs
-    significance   intervals, paired tests           figures       layer and few-shot curves, and their style
-    leaderboard    results -> boards, ranks, marks   diagnostics   confusion, reliability, classes
-    verdict        what a board says, fairly         maps          vectors -> two dimensions, and their picture
-    listing        boards -> text of four kinds      page          the HTML around the report
+    config         options or a TOML file -> Plan         head_spec      heads as text: "PCA(128)+knn(k=3)"
+    runner         Plan -> results, in processes          protocols      names for shots and seeds
+    cases          data set + model -> vectors, split     fits           one setup -> results
+    results        results.csv                            artifacts      the other files of the folder
+    leaderboard    results -> boards with ranks           significance   intervals and paired tests
+    keep_best      files for the best setups only         report/        text, figures and the HTML page
 
-and how fast a machine is with a model::
-
-    speed          runs over a sample -> its pace    sample        part of a source, or made noise
-    pace           the figures of it                 trials        other ways, tried out
-    advice         a pace -> what would help         sheet         all of it as text
+The speed benchmark is in `speed/`: measure (runs the pipeline over a sample), result, roofline (the limit of the
+device), trials (other options), advice, text.
 """
 
 from embedx.bench.config import Plan, make_plan, read_plan
-from embedx.bench.runner import Progress, run
+from embedx.bench.runner import BenchProgress, run
 from embedx.bench.speed.measure import measure_speed
 from embedx.bench.speed.text import Speed
 
-__all__ = ["Plan", "Progress", "Speed", "make_plan", "measure_speed", "read_plan", "run"]
+__all__ = ["BenchProgress", "Plan", "Speed", "make_plan", "measure_speed", "read_plan", "run"]

@@ -1,7 +1,7 @@
-"""Evidence: what the figures of a report need beyond the table of results, in files beside it.
+"""Files beside the table of results that a report needs.
 
-`predictions/` has a file for every key without its fold, `maps/` one for every picture of vectors; they are numpy's npz
-without pickle, with a header in JSON. `about.json` says what no number says: commands, versions, protocols, recipes.
+`predictions/` has one file per key without its fold, `maps/` one file per map of vectors. Both are numpy's npz format
+without pickle, with a JSON header. `about.json` holds the commands, versions, protocols and recipes of the runs.
 """
 
 import hashlib
@@ -26,11 +26,14 @@ ABOUT = "about.json"
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a head said of test rows.
+    """Predictions of a head for test rows.
 
-    classes: their names [C]. proba: [N, C] from 0 to 1. folds: the test part of each row [N].
-    truth: class numbers [N]; with several labels per row 0 or 1 [N, C].
-    groups: numbers of what belongs together [N], so that intervals resample it together.
+    Attributes:
+        classes: class names [C].
+        truth: class numbers [N]; for multi-label tasks 0 or 1 [N, C].
+        proba: probabilities [N, C].
+        folds: name of the test fold of each row [N].
+        groups: group number of each row [N]; intervals resample whole groups.
     """
 
     classes: tuple[str, ...]
@@ -55,62 +58,72 @@ class Map:
 
 
 def save_predictions(folder: str | Path, key: Key, predictions: Predictions) -> None:
-    """Write predictions of one or several folds; folds of the same key that were written before are kept.
+    """Write predictions of one or more folds, and keep those of other folds that the file already holds.
 
-    `key.fold` is not looked at. What was written for other classes is replaced, since the corpus was another.
+    Predictions for other classes are replaced, because the data has changed.
+
+    Args:
+        folder: folder of the benchmark.
+        key: key of the fit; its fold is ignored.
+        predictions: what to write.
     """
-    old = load_predictions(folder, key)
+    stored = load_predictions(folder, key)
     names = ("truth", "proba", "folds", "groups")
     arrays = {name: getattr(predictions, name) for name in names}
-    if old is not None and old.classes == predictions.classes:
-        kept = ~np.isin(old.folds, predictions.folds)
-        arrays = {name: np.concatenate([getattr(old, name)[kept], arrays[name]]) for name in names}
+    if stored is not None and stored.classes == predictions.classes:
+        kept = ~np.isin(stored.folds, predictions.folds)
+        arrays = {name: np.concatenate([getattr(stored, name)[kept], arrays[name]]) for name in names}
     write_arrays(predictions_file(folder, key), {"key": key[:-1], "classes": predictions.classes}, arrays)
 
 
 def load_predictions(folder: str | Path, key: Key) -> Predictions | None:
-    """Return the predictions of all folds of a key, None where there are none.
+    """Return the predictions of all folds of a key, None if there are none.
 
     Raises:
         UsageError: the file is damaged.
     """
-    found = read_arrays(predictions_file(folder, key))
-    return found and Predictions(classes=tuple(found[0]["classes"]), **found[1])
+    content = read_arrays(predictions_file(folder, key))
+    return content and Predictions(classes=tuple(content[0]["classes"]), **content[1])
 
 
-def save_map(folder: str | Path, task: str, view: str, picture: Map) -> None:
-    """Write the map of a task's vectors; `view` says whose they are ("hubert-base L9.mean")."""
-    arrays = {"points": picture.points, "labels": picture.labels}
-    write_arrays(map_file(folder, task, view), {"task": task, "view": view, "axes": picture.axes}, arrays)
+def save_map(folder: str | Path, task: str, view: str, vector_map: Map) -> None:
+    """Write the map of a task's vectors; `view` names the vectors ("hubert-base L9.mean")."""
+    arrays = {"points": vector_map.points, "labels": vector_map.labels}
+    write_arrays(map_file(folder, task, view), {"task": task, "view": view, "axes": vector_map.axes}, arrays)
 
 
 def load_maps(folder: str | Path) -> dict[tuple[str, str], Map]:
-    """Return all maps of a folder by task and view."""
+    """Return all maps of a folder by task and view.
+
+    Raises:
+        UsageError: a file is damaged.
+    """
     maps = {}
     for file in sorted(Path(folder, "maps").glob("*.npz")):
-        found = read_arrays(file)
-        if found:
-            maps[found[0]["task"], found[0]["view"]] = Map(axes=tuple(found[0]["axes"]), **found[1])
+        content = read_arrays(file)
+        if content:
+            header, arrays = content
+            maps[header["task"], header["view"]] = Map(axes=tuple(header["axes"]), **arrays)
     return maps
 
 
 def predictions_file(folder: str | Path, key: Key) -> Path:
-    """Return where the predictions of a key are."""
-    return Path(folder, "predictions", f"{digest(key[:-1])}.npz")
+    """Return the path of the predictions of a key."""
+    return Path(folder, "predictions", f"{hash_names(key[:-1])}.npz")
 
 
 def map_file(folder: str | Path, task: str, view: str) -> Path:
-    """Return where a map is."""
-    return Path(folder, "maps", f"{digest([task, view])}.npz")
+    """Return the path of a map."""
+    return Path(folder, "maps", f"{hash_names([task, view])}.npz")
 
 
-def digest(names: Sequence[object]) -> str:
+def hash_names(names: Sequence[object]) -> str:
     """Return a file name for a list of names."""
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:20]
 
 
 def write_arrays(file: Path, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays with a header, whole or not at all."""
+    """Write arrays with a header, atomically."""
     data = io.BytesIO()
     np.savez_compressed(data, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
     make_folder(file.parent)
@@ -118,17 +131,15 @@ def write_arrays(file: Path, header: Mapping[str, Any], arrays: Mapping[str, NDA
 
 
 def read_arrays(file: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] | None:
-    """Return the header and the arrays of a file, None where it is missing."""
+    """Return the header and the arrays of a file, None if there is no file."""
     try:
-        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as opened:
-            arrays = dict(opened)
+        with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as archive:
+            arrays = dict(archive)
         return json.loads(str(arrays.pop("header"))), arrays
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(
-            f"{file} is damaged ({error}). Remove it, and run the benchmark again to make it anew."
-        ) from error
+        raise UsageError(f"{file} is damaged ({error}). Remove it and run the benchmark again.") from error
 
 
 def note_run(
@@ -139,14 +150,18 @@ def note_run(
     tasks: Mapping[str, Mapping[str, Any]] | None = None,
     recipes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Add to `about.json` what a run wants the report to say.
+    """Add facts about a run to `about.json`.
 
-    command: what was typed. versions: of the libraries and the machine, by name. recipes: by fingerprint.
-    tasks: by name, with `protocol` (a sentence), `source` and `duplicates` (pairs of paths across the split).
+    Args:
+        folder: folder of the benchmark.
+        command: the command line.
+        versions: versions of the libraries, and the machine, by name.
+        tasks: by name, with `protocol` (a sentence), `source` and `duplicates` (pairs of paths across the split).
+        recipes: by fingerprint.
     """
     about = read_about(folder)
     if command:
-        about["commands"] = [*(one for one in about["commands"] if one != command), command]
+        about["commands"] = [*(known for known in about["commands"] if known != command), command]
     for name, values in (("versions", versions), ("tasks", tasks), ("recipes", recipes)):
         about[name] |= values or {}
     make_folder(Path(folder))
@@ -154,18 +169,18 @@ def note_run(
 
 
 def read_about(folder: str | Path) -> dict[str, Any]:
-    """Return what runs noted: commands, versions, tasks, recipes.
+    """Return the facts about all runs: commands, versions, tasks, recipes.
 
     Raises:
         UsageError: the file is damaged.
     """
     empty: dict[str, Any] = {"commands": [], "versions": {}, "tasks": {}, "recipes": {}}
     try:
-        found: dict[str, Any] = json.loads(Path(folder, ABOUT).read_bytes())
-        return empty | found
+        about: dict[str, Any] = json.loads(Path(folder, ABOUT).read_bytes())
+        return empty | about
     except FileNotFoundError:
         return empty
     except (ValueError, TypeError) as error:
         raise UsageError(
-            f"{Path(folder, ABOUT)} is damaged ({error}). Remove it, and run the benchmark again."
+            f"{Path(folder, ABOUT)} is damaged ({error}). Remove it and run the benchmark again."
         ) from error

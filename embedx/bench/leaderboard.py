@@ -1,6 +1,6 @@
-"""Leaderboard: results -> a board for every task, with ranks and marks of what cannot be told from the best.
+"""Leaderboard: results -> a board for each task, with ranks and significance marks.
 
-What is compared on a board is alike: one task, one way to split it, one number of training rows per class.
+All setups on a board were measured in the same way: one task, one split, one number of training rows per class.
 """
 
 from collections import defaultdict
@@ -15,29 +15,35 @@ from embedx.errors import UsageError
 from embedx.text import natural_key
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "map", "d_prime", "log_loss", "ece")
-LOWER = ("log_loss", "ece")  # of these less is better
-UNBOUNDED = ("log_loss", "d_prime")  # the others lie between 0 and 1
-HEADLINES = ("accuracy", "map")  # what a board is sorted by if nothing is asked; the first that the task has
-UNEVEN = 1.5  # times its even share that the commonest class may have before accuracy alone misleads
+LOWER_IS_BETTER = ("log_loss", "ece")
+UNBOUNDED = ("log_loss", "d_prime")  # the other metrics lie between 0 and 1
+HEADLINES = ("accuracy", "map")  # the default metric of a board is the first of these that the task has
+IMBALANCE_THRESHOLD = 1.5  # share of the most common class * number of classes, above which accuracy alone misleads
 BEST, LIKE_BEST, WORSE, UNTESTED = "best", "≈", "", "?"
 
 Baseline = Literal["majority", "chance"]
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 
+Unit = Literal["fold", "seed"]
 Values = Mapping[str, Mapping[str, float]]  # metric -> fold (or seed) -> value
 
 
 class Setup(NamedTuple):
-    """What is compared: vectors and a head on them."""
+    """What is compared: vectors and a head."""
 
     model: str
     layer: int
     pooling: str
     head: str
 
+    @classmethod
+    def of(cls, row: Result) -> "Setup":
+        """Return the setup of a result."""
+        return cls(row.model, row.layer, row.pooling, row.head)
+
     @property
     def view(self) -> str:
-        """Which vectors of the model."""
+        """The name of the vectors of the model."""
         return f"{'all layers' if self.layer == EVERY_LAYER else f'L{self.layer}'}.{self.pooling}"
 
 
@@ -45,9 +51,15 @@ class Setup(NamedTuple):
 class Entry:
     """One setup on a board.
 
-    values: of every metric by unit (see `Board`), means over seeds. scores: their means with intervals.
-    rank: from 1; None if units are missing, since means over other folds are not comparable.
-    p: of the difference from the best, Holm-corrected; None where it cannot be tested. mark: see `EXPLANATION`.
+    Attributes:
+        setup: the setup.
+        values: values by metric and unit (see `Board`); a value is a mean over seeds.
+        scores: mean of the values and its interval, by metric.
+        units: the folds (or seeds) that have been run.
+        seeds: number of seeds.
+        rank: from 1; None if units are missing, because means over different folds cannot be compared.
+        p: Holm-corrected p-value of the difference from the best setup; None if it cannot be tested.
+        mark: BEST, LIKE_BEST, WORSE or UNTESTED; see `EXPLANATION`.
     """
 
     setup: Setup
@@ -62,11 +74,21 @@ class Entry:
 
 @dataclass(frozen=True)
 class Board:
-    """What was reached on one task, best first.
+    """All setups for one task, the best first.
 
-    unit: what a mean goes over, "fold"; with a single test part "seed", which leaves out the chance in the test rows.
-    rows: test rows of all folds. duplicates: those of them with a near-duplicate in training, by the model that finds
-    fewest: copies are near for every model.
+    Attributes:
+        task, split, leaky, shots: what was measured, as in `Result`.
+        metric: the metric that ranks the setups.
+        unit: what means are taken over: "fold", or "seed" if there is one test part. Means over seeds do not include
+            the uncertainty from the choice of test rows.
+        units: names of all folds (or seeds).
+        classes: number of classes.
+        rows: test rows of all folds.
+        duplicates: test rows with a near-duplicate in the training part, by the model that finds the fewest: a true
+            copy is near for every model.
+        majority, chance: means of the baselines in `Result`.
+        recipes: fingerprints of the recipes.
+        entries: the setups, the best first.
     """
 
     task: str
@@ -74,7 +96,7 @@ class Board:
     leaky: bool
     shots: Shots
     metric: str
-    unit: Literal["fold", "seed"]
+    unit: Unit
     units: tuple[str, ...]
     classes: int
     rows: int
@@ -90,97 +112,80 @@ class Board:
         return self.entries[0]
 
     @property
-    def pictured(self) -> list[str]:
-        """The metrics that are drawn: also balanced accuracy, where accuracy is high without listening."""
-        uneven = self.metric == "accuracy" and (self.majority or 0.0) > UNEVEN / self.classes
-        return [self.metric, *(["balanced_accuracy"] if uneven else [])]
+    def plotted_metrics(self) -> list[str]:
+        """The metrics that are plotted: also balanced accuracy, if a constant answer has a high accuracy."""
+        is_uneven = self.metric == "accuracy" and (self.majority or 0.0) > IMBALANCE_THRESHOLD / self.classes
+        return [self.metric, *(["balanced_accuracy"] if is_uneven else [])]
 
     def baseline(self, name: Baseline, metric: str) -> float | None:
-        """Return what a constant answer scores by a metric, None where that is not said."""
+        """Return the score of a constant answer by a metric, None if it is not known."""
         if metric == "accuracy":
             return self.majority if name == "majority" else 1 / self.classes
         known = {"balanced_accuracy": self.chance, "map": self.chance, "macro_auc": 0.5, "d_prime": 0.0}
         return known.get(metric)
 
     def baselines(self, metric: str) -> dict[str, float]:
-        """Return what constant answers score by a metric, where that is said."""
-        found = ((name, self.baseline(name, metric)) for name in BASELINES)
-        return {name: value for name, value in found if value is not None}
+        """Return the known scores of constant answers by a metric."""
+        scores = ((name, self.baseline(name, metric)) for name in BASELINES)
+        return {name: score for name, score in scores if score is not None}
 
 
 EXPLANATION = (
-    "The mark ≈ says that a setup cannot be told from the best at 5 %: a t-test paired by fold, its variance corrected "
-    "for overlapping training parts (Nadeau and Bengio 2003), its p-values for the number of setups (Holm). "
-    "Unmarked setups are worse; ? could not be tested. "
-    "The best of many setups is a little too good by chance: see what the other folds would have chosen."
+    "≈ marks setups that do not differ significantly from the best at the 5 % level: a t-test paired by fold, with the "
+    "variance corrected for overlapping training parts (Nadeau and Bengio 2003) and the p-values for the number of "
+    "setups (Holm). Setups without a mark are significantly worse; ? marks setups that could not be tested. "
+    "The score of the best of many setups is slightly too high by chance; compare it with the score of the setup that "
+    "the other folds choose."
 )
 
 
 def goodness(value: float, metric: str) -> float:
-    """Return a value so that more is better."""
-    return -value if metric in LOWER else value
+    """Return a value with its sign changed where lower is better, so that higher is always better."""
+    return -value if metric in LOWER_IS_BETTER else value
 
 
 def boards(table: Iterable[Result], metric: str | None = None) -> list[Board]:
-    """Aggregate results over seeds, then folds; boards by task, the one with all training rows first.
+    """Aggregate results over seeds, then over folds.
 
-    metric: what to sort by, one of METRICS; accuracy if not given, mAP where a row has several labels.
+    Args:
+        table: the results.
+        metric: the metric that ranks setups, one of METRICS; default: accuracy, or mAP for multi-label tasks.
+
+    Returns:
+        Boards sorted by task; for each task, the board with all training rows comes first.
 
     Raises:
-        UsageError: no such metric, or no result has it.
+        UsageError: the metric does not exist, or no result has it.
     """
     rows = list(table)
     if metric is not None and metric not in METRICS:
         raise UsageError(f"There is no metric {metric!r}. Choose one of: {', '.join(METRICS)}.")
-    alike: dict[tuple[str, str, Shots], list[Result]] = defaultdict(list)
+    groups: dict[tuple[str, str, Shots], list[Result]] = defaultdict(list)
     for row in rows:
-        alike[row.task, row.split, row.shots].append(row)
+        groups[row.task, row.split, row.shots].append(row)
     made = []
-    for group in alike.values():
-        asked = metric or next((one for one in HEADLINES if any(getattr(row, one) is not None for row in group)), None)
-        having = [row for row in group if asked and getattr(row, asked) is not None]
-        if asked and having:
-            made.append(make_board(having, asked))
+    for group in groups.values():
+        ranked_by = metric or next((name for name in HEADLINES if has_metric(group, name)), None)
+        scored = [row for row in group if ranked_by and getattr(row, ranked_by) is not None]
+        if ranked_by and scored:
+            made.append(make_board(scored, ranked_by))
     if not made:
-        raise UsageError(f"There are no results{f' with {metric}' if rows and metric else ''} yet: run the benchmark.")
-    return sorted(made, key=lambda one: (one.task, one.leaky, one.split, one.shots != "all", str(one.shots).zfill(9)))
+        condition = f" with {metric}" if rows and metric else ""
+        raise UsageError(f"There are no results{condition} yet. Run the benchmark first.")
+    return sorted(made, key=lambda b: (b.task, b.leaky, b.split, b.shots != "all", str(b.shots).zfill(9)))
+
+
+def has_metric(rows: Iterable[Result], metric: str) -> bool:
+    """Tell whether a result has a metric."""
+    return any(getattr(row, metric) is not None for row in rows)
 
 
 def make_board(rows: Sequence[Result], metric: str) -> Board:
-    """Return the board of results that are alike and have the metric."""
+    """Return the board of results of one task, split and number of shots, all of which have the metric."""
     folds = {row.fold for row in rows}
-    unit: Literal["fold", "seed"] = "fold" if len(folds) > 1 else "seed"
+    unit: Unit = "fold" if len(folds) > 1 else "seed"
     units = tuple(sorted({str(getattr(row, unit)) for row in rows}, key=natural_key))
-    setups: dict[Setup, list[Result]] = defaultdict(list)
-    for row in rows:
-        setups[Setup(row.model, row.layer, row.pooling, row.head)].append(row)
-    found = {setup: average(some, unit) for setup, some in setups.items()}
-    order = sorted(
-        found,
-        key=lambda one: (
-            len(found[one][metric]) == len(units),
-            goodness(fmean(found[one][metric].values()), metric),
-        ),
-        reverse=True,
-    )
     tests = {row.fold: row for row in rows}.values()
-    p = compare_with_best(order, found, metric, overlap(rows)) if unit == "fold" else {}
-    entries = []
-    for i, setup in enumerate(order):
-        mark = UNTESTED if setup not in p else LIKE_BEST if p[setup] >= LEVEL else WORSE
-        values = found[setup]
-        entries.append(
-            Entry(
-                setup=setup,
-                values=values,
-                scores={name: summarise(list(some.values())) for name, some in values.items()},
-                units=tuple(values[metric]),
-                seeds=len({row.seed for row in setups[setup]}),
-                rank=i + 1 if len(values[metric]) == len(units) else None,
-                p=p.get(setup),
-                mark=mark if i else BEST,
-            )
-        )
     return Board(
         task=rows[0].task,
         split=rows[0].split,
@@ -195,42 +200,83 @@ def make_board(rows: Sequence[Result], metric: str) -> Board:
         majority=mean_of([row.majority for row in tests]),
         chance=mean_of([row.chance for row in tests]),
         recipes=tuple(sorted({row.recipe for row in rows if row.recipe})),
-        entries=tuple(entries),
+        entries=tuple(rank_entries(rows, metric, unit, units)),
     )
 
 
-def average(rows: Sequence[Result], unit: str) -> dict[str, dict[str, float]]:
-    """Return the values of one setup by metric and unit; seeds of a fold are one value, their mean."""
-    found = {}
+def rank_entries(rows: Sequence[Result], metric: str, unit: Unit, units: Sequence[str]) -> list[Entry]:
+    """Return the entries of a board: complete ones before incomplete ones, then the best first."""
+    by_setup: dict[Setup, list[Result]] = defaultdict(list)
+    for row in rows:
+        by_setup[Setup.of(row)].append(row)
+    values = {setup: average(some, unit) for setup, some in by_setup.items()}
+    order = sorted(
+        values,
+        key=lambda setup: (
+            len(values[setup][metric]) == len(units),
+            goodness(fmean(values[setup][metric].values()), metric),
+        ),
+        reverse=True,
+    )
+    p = compare_with_best(order, values, metric, row_ratio(rows)) if unit == "fold" else {}
+    entries = []
+    for i, setup in enumerate(order):
+        mark = UNTESTED if setup not in p else LIKE_BEST if p[setup] >= LEVEL else WORSE
+        by_metric = values[setup]
+        entries.append(
+            Entry(
+                setup=setup,
+                values=by_metric,
+                scores={name: summarise(list(by_unit.values())) for name, by_unit in by_metric.items()},
+                units=tuple(by_metric[metric]),
+                seeds=len({row.seed for row in by_setup[setup]}),
+                rank=i + 1 if len(by_metric[metric]) == len(units) else None,
+                p=p.get(setup),
+                mark=mark if i else BEST,
+            )
+        )
+    return entries
+
+
+def average(rows: Sequence[Result], unit: Unit) -> dict[str, dict[str, float]]:
+    """Return the values of one setup by metric and unit; the seeds of a fold are averaged."""
+    values = {}
     for metric in METRICS:
         by_unit: dict[str, list[float]] = defaultdict(list)
         for row in rows:
             if getattr(row, metric) is not None:
                 by_unit[str(getattr(row, unit))].append(getattr(row, metric))
         if by_unit:
-            found[metric] = {name: fmean(by_unit[name]) for name in sorted(by_unit, key=natural_key)}
-    return found
+            values[metric] = {name: fmean(by_unit[name]) for name in sorted(by_unit, key=natural_key)}
+    return values
 
 
 def compare_with_best(
-    order: Sequence[Setup], found: Mapping[Setup, Values], metric: str, ratio: float
+    order: Sequence[Setup], values: Mapping[Setup, Values], metric: str, ratio: float
 ) -> dict[Setup, float]:
-    """Return the corrected p-values of the differences from the first setup, for those with two folds in common."""
-    best = found[order[0]][metric]
-    raw = {}
+    """Return the corrected p-values of the differences from the first setup, for setups that share two folds with it.
+
+    Args:
+        order: the setups, the best first.
+        values: values by setup, metric and fold.
+        metric: the metric that is compared.
+        ratio: test rows / training rows.
+    """
+    best = values[order[0]][metric]
+    p = {}
     for setup in order[1:]:
-        values = found[setup][metric]
-        differences = [best[unit] - values[unit] for unit in best if unit in values]
+        by_fold = values[setup][metric]
+        differences = [best[fold] - by_fold[fold] for fold in best if fold in by_fold]
         if len(differences) > 1:
-            raw[setup] = compare(differences, ratio)
-    return dict(zip(raw, adjust(list(raw.values())), strict=True))
+            p[setup] = compare(differences, ratio)
+    return dict(zip(p, adjust(list(p.values())), strict=True))
 
 
-def overlap(rows: Sequence[Result]) -> float:
+def row_ratio(rows: Sequence[Result]) -> float:
     """Return test rows / training rows, the mean over folds.
 
-    With few shots the training rows are a small part of what they were drawn from, which is what folds share: there
-    the rows of the other test parts are counted.
+    With few shots, the training rows are a small sample of the rows that the folds share. The ratio then uses the rows
+    of the other test parts instead.
     """
     tests = {row.fold: row.rows_test for row in rows}
     total = sum(tests.values())
@@ -238,6 +284,6 @@ def overlap(rows: Sequence[Result]) -> float:
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:
-    """Return the mean of what is there."""
-    there = [value for value in values if value is not None]
-    return fmean(there) if there else None
+    """Return the mean of the values that are not None; None if there is none."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

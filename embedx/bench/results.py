@@ -1,8 +1,8 @@
-"""Table: the results of a benchmark, one row per fit, in a CSV file that later runs extend.
+"""The table of results: one row per fit, in a CSV file that later runs extend.
 
-The file is `results.csv` in the folder of the benchmark: UTF-8, commas, a first line with the names of the columns, so
-that pandas and spreadsheets open it. An empty cell is a figure that was not, or cannot be, computed. Columns that this
-version does not know (a newer embedx wrote them) are kept.
+The file is `results.csv` in the folder of the benchmark: UTF-8, separated by commas, with a header, so that pandas and
+spreadsheets can open it. An empty cell is a figure that was not computed. Unknown columns, which a newer version of
+embedx may have written, are kept.
 """
 
 import csv
@@ -18,13 +18,13 @@ from embedx.formats.columns import from_cell, to_cell
 from embedx.store.lock import Lock
 
 FILE = "results.csv"
-EVERY_LAYER = -1  # the layer of a head that reads all of them
+EVERY_LAYER = -1  # in the column "layer": the head reads all layers
 
 Shots = int | Literal["all"]
 
 
 class Key(NamedTuple):
-    """What names a fit. `split` is in it so that a leaky run never stands in for a fair one."""
+    """What identifies a fit. It includes `split`, so that a leaky fit never replaces a fair one."""
 
     task: str
     split: str
@@ -41,15 +41,29 @@ class Key(NamedTuple):
 class Result:
     """One fit on the training part of one fold, scored on its test part.
 
-    task, split: what was to be told apart, and how the test parts were made, in words ("5 official folds").
-    leaky: rows of one recording or group may be on both sides. duplicates: test rows with a near-duplicate in training.
-    layer: `EVERY_LAYER` for a head that reads all. shots: training rows per class, or "all". fold: its name.
-    C: the strength that was chosen, for heads that have one.
-    accuracy ... d_prime: shares from 0 to 1, but log_loss in nats; log_loss and ece are better when lower.
-    majority: the share of test rows right when the commonest training label is always named.
-    chance: the balanced accuracy of any constant answer, 1 / classes; with several labels per row mean prevalence.
-    seconds: to fit and predict. made: ISO 8601 with zone. embedx: its version. recipe: fingerprint of the vectors.
-    data: fingerprint of the rows, what they are and how they are split; wherever the files lie.
+    Attributes:
+        task: name of the task.
+        model, layer, pooling: the vectors; layer is `EVERY_LAYER` for a head that reads all layers.
+        head: the head as text.
+        shots: training rows per class, or "all".
+        seed: seed of the sample of training rows and of random weights.
+        fold: name of the test fold.
+        rows_train, rows_test, classes: numbers of rows and classes.
+        split: how the test parts were made, in words ("5 official folds").
+        leaky: whether rows of one recording or group may be in both the training and the test part.
+        duplicates: test rows with a near-duplicate in the training part.
+        C: the chosen regularisation strength, for heads that have one.
+        accuracy, balanced_accuracy, macro_f1, macro_auc, map, ece: from 0 to 1. For ece, lower is better.
+        log_loss: in nats; lower is better.
+        d_prime: sensitivity index.
+        majority: accuracy of always predicting the most common training label.
+        chance: balanced accuracy of a constant answer, 1 / classes; mean prevalence for multi-label tasks.
+        seconds: time to fit and predict.
+        made: time of the fit, ISO 8601 with time zone.
+        embedx: version of embedx.
+        recipe: fingerprint of the recipe of the vectors.
+        data: fingerprint of the rows, their labels and the split; it does not depend on where the files are.
+        more: unknown columns, as text.
     """
 
     task: str
@@ -82,11 +96,11 @@ class Result:
     embedx: str = ""
     recipe: str = ""
     data: str = ""
-    more: Mapping[str, str] = field(default_factory=dict)  # columns that this version does not know, as they stand
+    more: Mapping[str, str] = field(default_factory=dict)
 
 
 def to_bool(cell: str) -> bool:
-    """Read what spreadsheets write in many ways.
+    """Read true or false in upper or lower case, as different spreadsheets write it.
 
     >>> to_bool("true"), to_bool("FALSE")
     (True, False)
@@ -95,17 +109,17 @@ def to_bool(cell: str) -> bool:
 
 
 def to_shots(cell: str) -> Shots:
-    """Read a number of rows per class, or "all"."""
+    """Read a number of rows per class or "all"."""
     return "all" if cell == "all" else int(cell)
 
 
 def to_figure(cell: str) -> float | None:
-    """Read a number that may not be there."""
+    """Read a number; an empty cell is None."""
     return float(cell) if cell else None
 
 
 def write_cell(value: object) -> str:
-    """Return a value as a cell; text that a spreadsheet would run gets an apostrophe in front.
+    """Return a value as a cell; text that a spreadsheet would run as a formula is prefixed with an apostrophe.
 
     >>> write_cell("=1+1"), write_cell(0.5), write_cell(False), write_cell(None), write_cell("")
     ("'=1+1", '0.5', 'false', '', '')
@@ -121,24 +135,19 @@ def to_text(cell: str) -> str:
 READERS: dict[Any, Callable[[str], Any]] = {
     str: to_text, int: int, bool: to_bool, Shots: to_shots, float | None: to_figure
 }  # fmt: skip
-COLUMNS = {one.name: READERS[one.type] for one in fields(Result) if one.name != "more"}
+COLUMNS = {column.name: READERS[column.type] for column in fields(Result) if column.name != "more"}
 
 
 def key(row: Result) -> Key:
-    """Return what names a fit."""
+    """Return the key of a result."""
     return Key(*(getattr(row, name) for name in Key._fields))
 
 
-def done(table: Iterable[Result]) -> set[Key]:
-    """Return the fits that need not be repeated."""
-    return {key(row) for row in table}
-
-
 def read_table(folder: str | Path) -> list[Result]:
-    """Return the results in a folder, in the order of the file; none where there is no file yet.
+    """Return the results in a folder, in the order of the file; an empty list if there is no file yet.
 
     Raises:
-        UsageError: the file is torn, or is no table of results; it is left as it is.
+        UsageError: the file is incomplete or is not a table of results. It is not changed.
     """
     file = Path(folder) / FILE
     try:
@@ -146,25 +155,25 @@ def read_table(folder: str | Path) -> list[Result]:
     except FileNotFoundError:
         return []
     except UnicodeDecodeError as error:
-        raise refusal(file, "it is no UTF-8 text") from error
+        raise table_error(file, "it is not UTF-8 text") from error
     if not text.endswith("\n"):
-        raise refusal(file, "its last line has no end, so it was cut off")
+        raise table_error(file, "its last line is incomplete")
     try:
         header, *lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line] or [[]]
     except csv.Error as error:
-        raise refusal(file, str(error)) from error
+        raise table_error(file, str(error)) from error
     missing = [name for name in COLUMNS if name not in header]
     if missing or len(set(header)) < len(header):
-        raise refusal(file, f"it has no column {missing[0]!r}" if missing else "two of its columns have one name")
-    return list(
-        {key(row): row for row in (read_row(file, i, header, line) for i, line in enumerate(lines, 1))}.values()
-    )
+        reason = f"it has no column {missing[0]!r}" if missing else "two columns have the same name"
+        raise table_error(file, reason)
+    rows = (read_row(file, number, header, line) for number, line in enumerate(lines, 1))
+    return list({key(row): row for row in rows}.values())
 
 
 def read_row(file: Path, number: int, header: Sequence[str], cells: Sequence[str]) -> Result:
-    """Return a line of the file as a result; `number` is for messages."""
+    """Return a line of the file as a result; `number` is for errors."""
     if len(cells) != len(header):
-        raise refusal(file, f"row {number} has {len(cells)} cells and there are {len(header)} columns")
+        raise table_error(file, f"row {number} has {len(cells)} cells, but there are {len(header)} columns")
     values, more = {}, {}
     for name, cell in zip(header, cells, strict=True):
         try:
@@ -173,34 +182,41 @@ def read_row(file: Path, number: int, header: Sequence[str], cells: Sequence[str
             else:
                 more[name] = cell
         except (ValueError, KeyError) as error:
-            raise refusal(file, f"in row {number} the {name} is {cell!r}") from error
+            raise table_error(file, f"{name} in row {number} is {cell!r}") from error
     return Result(**values, more=more)
 
 
-def refusal(file: Path, why: str) -> UsageError:
-    """Return the error for a file that cannot be used."""
+def table_error(file: Path, reason: str) -> UsageError:
+    """Return the error for a file that cannot be read."""
     return UsageError(
-        f"{file} cannot be read as results of embedx bench: {why}. It was left as it is. "
-        "Name another output folder, or mend the file (or move it away) and run again."
+        f"{file} cannot be read as results of embedx bench: {reason}. The file was not changed. "
+        "Choose another output folder, or repair or move the file, and run again."
     )
 
 
 def extend_table(folder: str | Path, rows: Iterable[Result]) -> list[Result]:
-    """Add results to those in a folder, and return all; one with the key of an older one takes its place.
+    """Add results to the table in a folder; a result replaces an older one with the same key.
 
-    The file is there whole or not at all, and processes that extend it at the same time wait for each other.
+    The file is written atomically. A process waits while another one extends the table.
+
+    Args:
+        folder: folder of the benchmark.
+        rows: the results to add.
+
+    Returns:
+        All results in the folder.
 
     Raises:
-        UsageError: there is a file that `read_table` refuses; it is left as it is.
+        UsageError: the present file cannot be read; it is not changed.
     """
     make_folder(Path(folder))
     lock = Lock(Path(folder), wait=True)
     try:
-        every = {key(row): row for row in (*read_table(folder), *rows)}
-        replace_file(Path(folder) / FILE, write_table(every.values()).encode())
+        results = {key(row): row for row in (*read_table(folder), *rows)}
+        replace_file(Path(folder) / FILE, write_table(results.values()).encode())
     finally:
         lock.release()
-    return list(every.values())
+    return list(results.values())
 
 
 def write_table(rows: Iterable[Result]) -> str:

@@ -1,4 +1,4 @@
-"""Runner: a plan -> results, in a table that fills while it runs. What is in the table already is not done again."""
+"""Run a plan, and add the results to the table while it runs. Fits that the table already has are not repeated."""
 
 import os
 import platform
@@ -21,22 +21,27 @@ from embedx.bench.keep_best import keep_maps, keep_predictions
 from embedx.bench.results import EVERY_LAYER, Key, Result, extend_table, key, read_table
 from embedx.errors import EmbedxError, Interrupted
 from embedx.filesystem.atomic import make_folder
-from embedx.ingest.pipeline import Progress as Extraction
+from embedx.ingest.pipeline import Progress
 
-WRITE_SECONDS = 3.0  # between two writings of the table, or
-WRITE_SHARE = 10  # so many times what the last one took, where the table is long
-POLL_SECONDS = 0.5  # between two looks at whether to stop
+WRITE_SECONDS = 3.0  # the table is written at most this often; one killed run loses the fits of this time
+WRITE_SHARE = 10  # and not before this many times the duration of the last write, which grows with the table
+POLL_SECONDS = 0.5  # time between checks for a signal
 LIBRARIES = ("numpy", "scikit-learn", "torch", "transformers")
 
-Report = Callable[["Progress"], None]
+Report = Callable[["BenchProgress"], None]
 
 
 @dataclass
-class Progress:
-    """Where a run stands; `run` hands it to `on_progress` whenever something is done.
+class BenchProgress:
+    """The state of a run; `run` passes it to `on_progress` after each recording and fit.
 
-    stage: "extract", of which `what` is task and model and a unit is a recording; or "fit".
-    present: of `total`, what was there before. failures: a sentence each.
+    Attributes:
+        stage: "extract" (units are recordings) or "fit" (units are fits).
+        what: task and model, or the last fit.
+        total: number of units.
+        done: number of finished units.
+        present: number of units that were finished before this run.
+        failures: a sentence for each failure.
     """
 
     stage: str
@@ -48,7 +53,7 @@ class Progress:
 
 
 class Crashed(EmbedxError):
-    """A process that fits heads has died."""
+    """A process that fits heads has ended unexpectedly."""
 
 
 def run(
@@ -58,19 +63,27 @@ def run(
     interrupted: Callable[[], int] = lambda: 0,
     command: str = "",
 ) -> list[Result]:
-    """Run a benchmark, and return the results that the plan asks for, whether made now or before.
+    """Run a benchmark.
 
     Args:
-        plan: see `embedx.bench.config.make_plan`. With more than one job in a script of your own, call this under
-            `if __name__ == "__main__":`, as processes of Python need it.
-        on_progress: called whenever something is done.
-        interrupted: asked now and then; the number of a signal ends the run once the fits in hand are written.
-        command: how to run it again, for the report.
+        plan: see `embedx.bench.config.make_plan`. In a script with more than one job, call this under
+            `if __name__ == "__main__":`, because Python's multiprocessing needs it.
+        on_progress: called after each recording and fit.
+        interrupted: called regularly; the number of a signal (not 0) stops the run after the current fits.
+        command: the command line to run it again, for the report.
+
+    Returns:
+        The results of the plan, from this run and earlier ones.
 
     Raises:
-        UsageError: a task cannot be posed, or the table in the folder is none.
-        ModelError, LockedError, StoreError, DiskError, NothingToDo: as `embedx.extract`.
-        Interrupted: a signal came. The same plan goes on from here.
+        UsageError: a task has unusable labels or splits, or the table in the folder cannot be read.
+        ModelError: as `embedx.extract`.
+        LockedError: as `embedx.extract`.
+        StoreError: as `embedx.extract`.
+        DiskError: as `embedx.extract`.
+        NothingToDo: as `embedx.extract`.
+        Crashed: a process that fits heads has ended unexpectedly.
+        Interrupted: a signal arrived. Run the same plan again to continue.
     """
     report = on_progress or (lambda progress: None)
     make_folder(plan.out)
@@ -78,14 +91,14 @@ def run(
     load_vectors.cache_clear()
     failures: list[str] = []
     cases = list(open_cases(plan, report, failures, interrupted))
-    note(plan, cases, command)
-    wanted = list(list_jobs(plan, cases))
-    jobs = [rest for job in wanted if (rest := what_is_missing(job, table)).parts]
-    total = sum(len(job.parts) for job in wanted)
+    note_plan(plan, cases, command)
+    planned = list(list_jobs(plan, cases))
+    jobs = [rest for job in planned if (rest := select_missing(job, table)).parts]
+    total = sum(len(job.parts) for job in planned)
     present = total - sum(len(job.parts) for job in jobs)
-    progress = Progress("fit", "", total, present, present, failures)
+    progress = BenchProgress("fit", "", total, present, present, failures)
     report(progress)
-    with Writer(plan, table) as writer:
+    with TableWriter(plan, table) as writer:
         for results, failed in execute(jobs, plan.jobs or 1, interrupted):
             writer.add(results)
             failures += failed
@@ -93,23 +106,23 @@ def run(
             progress.what = describe(results[-1]) if results else progress.what
             report(progress)
     keep_predictions(plan.out, table.values())
-    keep_maps(plan.out, table.values(), cases, changed={job.case.task for job in jobs}, how=plan.map)
-    return [table[one] for job in wanted for part in job.parts if (one := job.key(part)) in table]
+    keep_maps(plan.out, table.values(), cases, changed={job.case.task for job in jobs}, method=plan.map)
+    return [table[name] for job in planned for part in job.parts if (name := job.key(part)) in table]
 
 
 def open_cases(plan: Plan, report: Report, failures: list[str], interrupted: Callable[[], int]) -> Iterator[BenchCase]:
-    """Yield every task with the vectors of every model, embedded where they are not there yet.
+    """Yield every task with the vectors of every model; missing vectors are extracted first.
 
     Raises:
-        Interrupted: after a clean commit.
+        Interrupted: a signal arrived; finished recordings are stored.
     """
     for data in plan.task:
         for model in plan.model if not data.is_collection else [None]:
             folder = data.data
             if model is not None:
-                progress = Progress("extract", f"{data.name}, {model.name}", 0, failures=failures)
+                progress = BenchProgress("extract", f"{data.name}, {model.name}", 0, failures=failures)
 
-                def show(extraction: Extraction, progress: Progress = progress) -> None:
+                def show(extraction: Progress, progress: BenchProgress = progress) -> None:
                     progress.total, progress.done = extraction.total, extraction.done
                     progress.present = extraction.present
                     report(progress)
@@ -120,10 +133,10 @@ def open_cases(plan: Plan, report: Report, failures: list[str], interrupted: Cal
 
 
 def list_jobs(plan: Plan, cases: Iterable[BenchCase]) -> Iterator[FitJob]:
-    """Yield every job of a plan; those that read the same vectors follow each other.
+    """Yield every job of a plan; jobs that read the same vectors follow each other.
 
-    A head that reads all layers is left out where there is one layer. All rows are drawn in one way only, so seeds
-    matter there to heads that begin at random.
+    Heads that read all layers are left out if there is only one layer. With all training rows, only heads with random
+    weights have more than one seed.
     """
     for case in cases:
         parts = tuple(part.name for part in case.splits.parts)
@@ -137,110 +150,110 @@ def list_jobs(plan: Plan, cases: Iterable[BenchCase]) -> Iterator[FitJob]:
                             yield FitJob(case, layer, pooling, head, shots, seed, parts, os.fspath(plan.out))
 
 
-def what_is_missing(job: FitJob, table: dict[Key, Result]) -> FitJob:
-    """Return a job without the parts that the table has, made of the same vectors, rows, labels and splits."""
+def select_missing(job: FitJob, table: dict[Key, Result]) -> FitJob:
+    """Return a job without the parts that the table already has for the same vectors, rows, labels and splits."""
     recipe = job.case.recipe_of(job.layer).fingerprint
-    asked = {part: table.get(job.key(part)) for part in job.parts}
-    missing = [part for part, row in asked.items() if row is None or (row.recipe, row.data) != (recipe, job.case.data)]
+    rows = {part: table.get(job.key(part)) for part in job.parts}
+    missing = [part for part, row in rows.items() if row is None or (row.recipe, row.data) != (recipe, job.case.data)]
     return replace(job, parts=tuple(missing))
 
 
-class Writer:
-    """Adds results to the table in the folder, every few seconds and at the end, whatever ends the run."""
+class TableWriter:
+    """Adds results to the table in the folder every few seconds, and when the run ends for any reason."""
 
     def __init__(self, plan: Plan, table: dict[Key, Result]) -> None:
         self.out, self.table = plan.out, table
-        self.waiting: list[Result] = []
-        self.next = time.monotonic() + WRITE_SECONDS
+        self.pending: list[Result] = []
+        self.next_write = time.monotonic() + WRITE_SECONDS
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> "TableWriter":
         return self
 
     def __exit__(self, *error: object) -> None:
         self.write()
 
     def add(self, results: list[Result]) -> None:
-        """Take results, and write if it is time."""
+        """Add results, and write if the last write is long enough ago."""
         self.table |= {key(row): row for row in results}
-        self.waiting += results
-        if time.monotonic() > self.next:
+        self.pending += results
+        if time.monotonic() > self.next_write:
             self.write()
 
     def write(self) -> None:
-        """Write what waits."""
-        begun = time.monotonic()
-        if self.waiting:
-            extend_table(self.out, self.waiting)
-            self.waiting = []
-        self.next = time.monotonic() + max(WRITE_SECONDS, WRITE_SHARE * (time.monotonic() - begun))
+        """Write the pending results."""
+        start = time.monotonic()
+        if self.pending:
+            extend_table(self.out, self.pending)
+            self.pending = []
+        self.next_write = time.monotonic() + max(WRITE_SECONDS, WRITE_SHARE * (time.monotonic() - start))
 
 
 def execute(
     jobs: list[FitJob], processes: int, interrupted: Callable[[], int]
 ) -> Iterator[tuple[list[Result], list[str]]]:
-    """Yield what the jobs make, in the order in which they are done.
+    """Yield (results, failures) of the jobs in the order in which they finish.
 
     Raises:
-        Interrupted: a signal came, and what was in hand has been yielded.
-        Crashed: a process died.
+        Interrupted: a signal arrived; the running jobs have been yielded.
+        Crashed: a process ended unexpectedly.
     """
     if processes == 1 or len(jobs) < 2:
         for job in jobs:
-            stop(interrupted())
+            check_interrupt(interrupted())
             yield compute(job)
         return
-    with one_thread_each(), ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn"), ignore_sigint) as pool:
-        left = {pool.submit(compute, job) for job in jobs}
+    with single_thread(), ProcessPoolExecutor(min(processes, len(jobs)), get_context("spawn"), ignore_sigint) as pool:
+        pending = {pool.submit(compute, job) for job in jobs}
         try:
-            while left:
+            while pending:
                 if number := interrupted():
-                    running = {one for one in left if not one.cancel()}
-                    yield from (one.result() for one in running)
-                    stop(number)
-                finished, left = wait(left, POLL_SECONDS, FIRST_COMPLETED)
-                yield from (one.result() for one in finished)
+                    running = {future for future in pending if not future.cancel()}
+                    yield from (future.result() for future in running)
+                    check_interrupt(number)
+                finished, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
+                yield from (future.result() for future in finished)
         except BrokenProcessPool as error:
             raise Crashed(
-                "A process that fits heads has died, most often because memory ran out. What was done is in the table: "
-                "run the same again with fewer jobs."
+                "A process that fits heads ended unexpectedly, probably because memory ran out. Finished fits are in "
+                "the table. Run the same command again with fewer jobs (--jobs)."
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def stop(number: int) -> None:
-    """End the run if there is the number of a signal."""
+def check_interrupt(number: int) -> None:
+    """Raise Interrupted if there is the number of a signal."""
     if number:
-        raise Interrupted("Stopped; what was fitted is in the table. The same command goes on from here.", number)
+        raise Interrupted("Stopped. Finished fits are in the table; run the same command again to continue.", number)
 
 
 def ignore_sigint() -> None:
-    """Leave Ctrl-C, which the terminal sends to every process, to the one that writes the table."""
+    """Ignore Ctrl-C in a child process; only the process that writes the table handles it."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Let processes that are started inside run on one thread each."""
-    old = os.environ.get("OMP_NUM_THREADS")
+def single_thread() -> Iterator[None]:
+    """Give processes that are started in this context one thread each."""
+    previous = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
         yield
     finally:
-        if old is None:
+        if previous is None:
             del os.environ["OMP_NUM_THREADS"]
         else:
-            os.environ["OMP_NUM_THREADS"] = old
+            os.environ["OMP_NUM_THREADS"] = previous
 
 
-def note(plan: Plan, cases: list[BenchCase], command: str) -> None:
-    """Say beside the table how it was made."""
+def note_plan(plan: Plan, cases: list[BenchCase], command: str) -> None:
+    """Write facts about the run into the folder of the benchmark."""
     pairs: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for case in cases:
         pairs[case.task] += [pair for pair in case.pairs if pair not in pairs[case.task]]
-    known = {data.name: data.preset for data in plan.task if data.preset}
+    presets = {data.name: data.preset for data in plan.task if data.preset}
     recipes = {}
     for case in cases:
         for layer in (case.layers[-1], EVERY_LAYER):
@@ -256,15 +269,15 @@ def note(plan: Plan, cases: list[BenchCase], command: str) -> None:
             "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         },
         tasks={
-            name: ({"protocol": known[name].protocol, "source": known[name].source} if name in known else {})
-            | {"duplicates": found}
-            for name, found in pairs.items()
+            name: ({"protocol": presets[name].protocol, "source": presets[name].source} if name in presets else {})
+            | {"duplicates": duplicates}
+            for name, duplicates in pairs.items()
         },
         recipes=recipes,
     )
 
 
 def describe(row: Result) -> str:
-    """Return what a fit was, for people who watch."""
+    """Return a short description of a fit, for the progress display."""
     layer = "all layers" if row.layer == EVERY_LAYER else f"L{row.layer}.{row.pooling}"
     return f"{row.task}, {row.model} {layer}, {row.head}, {row.shots} shots"

@@ -1,4 +1,4 @@
-"""Significance: how sure a mean over folds is, and whether two of them differ."""
+"""Significance: intervals of means over folds, and tests of their differences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 CONFIDENCE = 0.95
-LEVEL = 0.05  # of the family of all comparisons with the best of a board
+LEVEL = 0.05  # for the family of all comparisons with the best setup of a board
 
 
 @dataclass(frozen=True)
 class Score:
-    """A mean with its standard deviation and its 95 % interval; None where one value alone gives neither."""
+    """A mean, its standard deviation and its 95 % interval; these are None for a single value."""
 
     mean: float
     deviation: float | None
@@ -25,7 +25,7 @@ class Score:
 
 
 def summarise(values: Sequence[float]) -> Score:
-    """Return the mean of independent values, and the interval that Student's t gives.
+    """Return the mean of independent values with its interval by Student's t distribution.
 
     >>> summarise([0.8, 0.9, 1.0]).mean, summarise([0.5]).deviation
     (0.9, None)
@@ -41,11 +41,15 @@ def summarise(values: Sequence[float]) -> Score:
 
 
 def compare(differences: Sequence[float], ratio: float) -> float:
-    """Return the two-sided p-value of a mean difference over folds being zero.
+    """Return the two-sided p-value for the null hypothesis that the mean difference over folds is zero.
 
-    Training parts of folds overlap, so differences are not independent, and a plain paired t-test finds too much. The
-    corrected resampled t-test (Nadeau and Bengio, Inference for the generalization error, Machine Learning 52, 2003)
-    widens the variance of the mean from s^2 / n to s^2 (1 / n + ratio), where `ratio` is test rows / training rows.
+    The training parts of folds overlap, so the differences are not independent, and a plain paired t-test rejects too
+    often. The corrected resampled t-test (Nadeau and Bengio, Inference for the generalization error, Machine Learning
+    52, 2003) increases the variance of the mean from s^2 / n to s^2 (1 / n + ratio).
+
+    Args:
+        differences: one difference per fold.
+        ratio: test rows / training rows.
 
     >>> compare([0.0, 0.0, 0.0], 0.25)
     1.0
@@ -61,27 +65,31 @@ def compare(differences: Sequence[float], ratio: float) -> float:
     return float(2 * t.sf(abs(mean) / error, n - 1)) if error else 0.0
 
 
-def set_bar(chance: float, setups: Sequence[Sequence[float]]) -> float:
-    """Return what the best of several setups must reach to be more than chance; each has a value for every fold.
+def significant_score(chance: float, setups: Sequence[Sequence[float]]) -> float:
+    """Return the mean that the best of several setups must exceed to be significantly above chance.
 
-    For one setup this is where the 95 % interval begins to leave chance out. Of a hundred setups without any
-    knowledge the best leaves it far behind, so the quantile is that of the best of so many (Bonferroni). The spread
-    over folds is pooled over setups, since few folds alone say little about it.
+    For one setup, this is where its 95 % interval no longer includes chance. The best of many setups exceeds chance
+    even if none has learned anything, so the quantile is corrected for the number of setups (Bonferroni). The variance
+    over folds is pooled over the setups, because a few folds give a poor estimate.
 
-    >>> round(set_bar(0.5, [[0.5, 0.6, 0.7]]), 3), round(set_bar(0.5, [[0.5, 0.6, 0.7]] * 10), 3)
+    Args:
+        chance: the score of a constant answer.
+        setups: for each setup, one value per fold.
+
+    >>> round(significant_score(0.5, [[0.5, 0.6, 0.7]]), 3), round(significant_score(0.5, [[0.5, 0.6, 0.7]] * 10), 3)
     (0.748, 0.682)
     """
     from scipy.stats import t
 
     values = np.asarray(setups, float)
-    many, folds = values.shape
-    quantile = float(t.ppf(1 - (1 - CONFIDENCE) / 2 / many, many * (folds - 1)))
+    count, folds = values.shape
+    quantile = float(t.ppf(1 - (1 - CONFIDENCE) / 2 / count, count * (folds - 1)))
     error = float(np.sqrt(np.var(values, axis=1, ddof=1).mean() / folds))
     return chance + quantile * error
 
 
 def adjust(values: Sequence[float]) -> list[float]:
-    """Return p-values after Holm's correction, so that a family of tests errs in 5 % of cases and not each test.
+    """Return p-values with Holm's correction, which controls the error rate of the whole family of tests.
 
     >>> [round(p, 3) for p in adjust([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
@@ -91,4 +99,4 @@ def adjust(values: Sequence[float]) -> list[float]:
     steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(steps, 1)
-    return [float(one) for one in adjusted]
+    return [float(value) for value in adjusted]

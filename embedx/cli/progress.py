@@ -15,7 +15,7 @@ import click
 from embedx.cli.output import size
 
 if TYPE_CHECKING:
-    from embedx.bench.runner import Progress as BenchProgress
+    from embedx.bench.runner import BenchProgress
     from embedx.ingest.pipeline import Progress
 
 JSON_SECONDS = 1.0  # between two lines of JSON

@@ -142,7 +142,7 @@ def test_single_test_part_gives_no_significance_and_no_conclusion() -> None:
     assert board.entries[1].mark == UNTESTED
     assert board.best.scores["accuracy"].deviation == pytest.approx(0.01)
     assert give_verdict(board).learned is None
-    assert "one test part" in give_verdict(board).text
+    assert "only one test part" in give_verdict(board).text
     alone = board_of([result("test")])
     assert alone.best.scores["accuracy"].half is None
     for form in FORMS:
@@ -179,17 +179,17 @@ def test_accuracy_of_unbalanced_data_is_explained(tmp_path: Path) -> None:
     verdict = give_verdict(board)
     assert board.best.scores["accuracy"].mean > 0.7
     assert verdict.learned is False
-    assert "Nothing was learned" in verdict.text
-    assert "cannot be told from what always naming the commonest class" in verdict.text
+    assert "No setup is significantly above chance" in verdict.text
+    assert "does not differ significantly from always predicting the most common class" in verdict.text
     text = list_boards([board])
     assert text.index("(majority)") < text.index(" best "), "the majority is above what was learned"
-    assert board.pictured == ["accuracy", "balanced_accuracy"]
+    assert board.plotted_metrics == ["accuracy", "balanced_accuracy"]
 
 
 def test_learnable_data_is_reported_as_learned(real: list[Result]) -> None:
     verdict = give_verdict(boards(real)[0])
     assert verdict.learned is True
-    assert "Nothing" not in verdict.text
+    assert "No setup" not in verdict.text
 
 
 def test_choice_for_a_fold_uses_only_other_folds() -> None:

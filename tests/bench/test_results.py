@@ -21,7 +21,7 @@ from embedx.bench.artifacts import (
     save_map,
     save_predictions,
 )
-from embedx.bench.results import COLUMNS, EVERY_LAYER, FILE, Result, done, extend_table, key, read_table
+from embedx.bench.results import COLUMNS, EVERY_LAYER, FILE, Result, extend_table, key, read_table
 from embedx.errors import UsageError
 from tests.helpers.bench_results import result
 
@@ -62,9 +62,7 @@ def test_results_row_with_same_key_replaces_the_older(tmp_path: Path) -> None:
     every = extend_table(tmp_path, [result(accuracy=1.0), result("3")])
     assert [(row.fold, row.accuracy) for row in every] == [("1", 1.0), ("2", 0.1 + 0.2), ("3", 0.1 + 0.2)]
     assert read_table(tmp_path) == every
-    assert done(every) == {key(result(fold)) for fold in "123"}
-    assert key(result()) in done(every)
-    assert key(result(split="random", leaky=True)) not in done(every), "a leaky fit stands in for a fair one"
+    assert key(result(split="random", leaky=True)) != key(result()), "a leaky fit would replace a fair one"
 
 
 def test_results_columns_of_newer_version_are_kept(tmp_path: Path) -> None:
@@ -83,18 +81,18 @@ def test_results_file_that_is_torn_or_foreign_is_refused_and_kept(tmp_path: Path
     whole = (tmp_path / FILE).read_bytes()
     line = whole.splitlines(keepends=True)
     damages = {
-        "cut off": whole[:-1],
+        "last line is incomplete": whole[:-1],
         "cells": line[0] + line[1].replace(b",", b"", 1),
         "no column 'task'": b"name,age\nx,3\n",
-        "one name": line[0].replace(b"recipe", b"recipe,C"),
-        "no UTF-8": whole.replace(b"yamnet", b"\xff"),
-        "the layer is 'two'": whole.replace(b"yamnet,0", b"yamnet,two"),
-        "the leaky is 'perhaps'": whole.replace(b"false", b"perhaps"),
+        "the same name": line[0].replace(b"recipe", b"recipe,C"),
+        "not UTF-8": whole.replace(b"yamnet", b"\xff"),
+        "layer in row 1 is 'two'": whole.replace(b"yamnet,0", b"yamnet,two"),
+        "leaky in row 1 is 'perhaps'": whole.replace(b"false", b"perhaps"),
         "no column": b"\n",
     }
     for why, damaged in damages.items():
         (tmp_path / FILE).write_bytes(damaged)
-        with pytest.raises(UsageError, match=f"{why}.*left as it is"):
+        with pytest.raises(UsageError, match=f"{why}.*was not changed"):
             read_table(tmp_path)
         with pytest.raises(UsageError, match=why):
             extend_table(tmp_path, [result("3")])

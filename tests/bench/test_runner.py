@@ -25,7 +25,7 @@ from embedx.bench.fits import FitJob, compute
 from embedx.bench.head_spec import read_heads
 from embedx.bench.leaderboard import boards
 from embedx.bench.results import EVERY_LAYER, Result, key, read_table
-from embedx.bench.runner import Progress, run
+from embedx.bench.runner import BenchProgress, run
 from embedx.cli import run as command
 from embedx.errors import Interrupted, UsageError
 from embedx.heads.fit import fit
@@ -290,7 +290,7 @@ def test_bench_keeps_the_best_heads_and_predictions(plan: Plan) -> None:
 
 
 def test_bench_with_failing_fit_names_it_and_continues(plan: Plan, made: Path) -> None:
-    told: list[Progress] = []
+    told: list[BenchProgress] = []
     asked = make_plan(task=str(made), head="PCA(16)+knn,knn", shots="1,all", out=str(plan.out))
     rows = run(asked, told.append)
     assert len(rows) == 3 * 5  # four rows have no 16 directions
@@ -303,29 +303,29 @@ def test_bench_with_failing_fit_names_it_and_continues(plan: Plan, made: Path) -
 @pytest.mark.parametrize(
     "given, message",
     [
-        ({"tasks": "x"}, "no 'tasks'.*task, model"),
+        ({"tasks": "x"}, "no option 'tasks'.*task, model"),
         ({"task": "/nowhere"}, "no file or folder /nowhere"),
         ({"out": None}, "needs out"),
-        ({"head": "svm"}, "'svm' is no head.*logistic, mlp"),
+        ({"head": "svm"}, "Unknown head 'svm'.*logistic, mlp"),
         ({"head": "knn(n=3)"}, "no setting 'n'.*k, weights"),
         ({"head": "knn(k=0)"}, "k of knn takes"),
         ({"head": "knn(k)"}, "'knn\\(k\\)' takes NAME=VALUE, not 'k'"),
         ({"head": "PCA+knn"}, "'PCA' in head_model is no step"),
-        ({"shots": "0"}, "from 1 on"),
-        ({"shots": [1, "some"]}, "from 1 on, and all"),
-        ({"seeds": 0}, "whole number from 1"),
-        ({"seeds": True}, "whole number from 1"),
-        ({"jobs": "2"}, "whole number from 1"),
-        ({"layers": "middle"}, "all, last, or whole numbers"),
-        ({"layers": [1.5]}, "all, last, or whole numbers"),
+        ({"shots": "0"}, "at least 1"),
+        ({"shots": [1, "some"]}, "at least 1, and all"),
+        ({"seeds": 0}, "integer from 1"),
+        ({"seeds": True}, "integer from 1"),
+        ({"jobs": "2"}, "integer from 1"),
+        ({"layers": "middle"}, "all, last, or integers"),
+        ({"layers": [1.5]}, "all, last, or integers"),
         ({"leaky": "yes"}, "true or false"),
         ({"map": "tsne"}, "pca or umap"),
         ({"protocol": "quick"}, "Protocols: full, few-shot, mteb"),
-        ({"task": {"data": "MADE", "labels": "species"}}, "no 'labels'.*separator"),
+        ({"task": {"data": "MADE", "labels": "species"}}, "no option 'labels'.*separator"),
         ({"task": {"name": "x"}}, "needs data"),
-        ({"task": ["MADE", "MADE"]}, "Two of task are called"),
-        ({"task": {"data": "MADE", "label": 3}}, "label takes text"),
-        ({"task": "CORPUS"}, "Name a model"),
+        ({"task": ["MADE", "MADE"]}, "Two tasks have the name"),
+        ({"task": {"data": "MADE", "label": 3}}, "label takes a text"),
+        ({"task": "CORPUS"}, "needs a model"),
     ],
 )
 def test_invalid_arguments_are_refused(
@@ -364,7 +364,7 @@ def test_bench_of_two_models_with_same_name_is_refused(manifest: Path, tmp_path:
     for place in ("a/model", "b/model"):
         (tmp_path / place).mkdir(parents=True)
     models = [str(tmp_path / "a/model"), str(tmp_path / "b/model")]
-    with pytest.raises(UsageError, match="Two of model are called 'model'"):
+    with pytest.raises(UsageError, match="Two models have the name 'model'"):
         make_plan(task=str(manifest), model=models, out=str(tmp_path))
     named = make_plan(task=str(manifest), model=[f"first={models[0]}", models[1]], out=str(tmp_path))
     assert [one.name for one in named.model] == ["first", "model"]

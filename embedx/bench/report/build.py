@@ -1,4 +1,4 @@
-"""Report: everything in the folder of a benchmark -> one file of HTML, and its figures as PNG."""
+"""Report: the files in the folder of a benchmark -> one HTML page, and its figures as PNG."""
 
 import json
 import re
@@ -10,44 +10,47 @@ from xml.etree.ElementTree import Element
 
 from embedx.bench.artifacts import load_maps, read_about
 from embedx.bench.leaderboard import BASELINES, EXPLANATION, UNBOUNDED, Board, boards
-from embedx.bench.report.conclusions import NAMES, choose_by_model, describe, give_verdict, judge
-from embedx.bench.report.html import Content, draw_interval, picture, table, tag, write_page
+from embedx.bench.report.conclusions import NAMES, chance_metric, choose_by_model, describe, give_verdict
+from embedx.bench.report.html import Content, draw_interval, embed_png, table, tag, write_page
 from embedx.bench.report.panels import (
     BOOTSTRAP,
-    Close,
-    Picture,
-    look_closely,
-    picture_closely,
-    picture_layers,
-    picture_map,
-    picture_shots,
+    BestPredictions,
+    Panel,
+    load_best,
+    make_diagnostic_panels,
+    make_layers_panel,
+    make_map_panel,
+    make_shots_panel,
 )
-from embedx.bench.report.plots import capital, colours_of
-from embedx.bench.report.tables import count_runs, figure, lines
+from embedx.bench.report.plots import capitalise, colours_of
+from embedx.bench.report.tables import describe_runs, format_entry, list_lines, sort_by_shots
 from embedx.bench.results import FILE as RESULTS
 from embedx.bench.results import Result, read_table
 from embedx.filesystem.atomic import replace_file, whole_folder
 
 FILE = "report.html"
 TITLE = "Linear probes"
-TOP = 15  # entries of a leaderboard
-PAIRS = 12  # near-duplicates that are named
-BADGES = {True: ("above chance", "good"), False: ("nothing learned", "bad"), None: ("not judged", "soft")}
+TOP = 15  # entries of a leaderboard, by default; the table has all
+MAX_PAIRS = 12  # near-duplicates that are listed by name
+BADGES = {True: ("above chance", "good"), False: ("not above chance", "bad"), None: ("not tested", "soft")}
 
 Tasks = list[list[Board]]  # the boards of each task, the one with all training rows first
 
 
 def write_report(folder: str | Path, *, metric: str | None = None, top: int = TOP, title: str = TITLE) -> Path:
-    """Write `report.html` and `figures/*.png` from what is in a folder, and return the path of the report.
+    """Write `report.html` and `figures/*.png` from the files of a benchmark.
 
     Args:
-        folder: where a benchmark wrote its results; see `embedx.bench`.
-        metric: what boards are sorted by; accuracy if not given, mAP where a row has several labels.
-        top: entries of a board that are shown; `results.csv` has them all.
+        folder: the folder of the benchmark.
+        metric: the metric that ranks setups; default: accuracy, or mAP for multi-label tasks.
+        top: number of entries of a board that are shown; default 15.
         title: the heading.
 
+    Returns:
+        The path of the report.
+
     Raises:
-        UsageError: there are no results, no such metric, or matplotlib is missing.
+        UsageError: there are no results, the metric does not exist, or matplotlib is not installed.
     """
     folder = Path(folder)
     rows = read_table(folder)
@@ -58,215 +61,233 @@ def write_report(folder: str | Path, *, metric: str | None = None, top: int = TO
     about, colours, maps = read_about(folder), colours_of([row.model for row in rows]), load_maps(folder)
     sections = []
     with whole_folder(folder / "figures") as figures:
-        for number, same in enumerate(tasks, start=1):
-            board = same[0]
-            close = look_closely(folder, rows, board)
-            drawn = [
-                *(picture_layers(board, metric, colours) for metric in board.pictured),
-                picture_shots(same, colours),
-                *(picture_closely(close) if close else []),
-                *(picture_map(view, one) for (task, view), one in maps.items() if task == board.task),
+        for number, same_task in enumerate(tasks, start=1):
+            board = same_task[0]
+            best = load_best(folder, rows, board)
+            candidates = [
+                *(make_layers_panel(board, metric, colours) for metric in board.plotted_metrics),
+                make_shots_panel(same_task, colours),
+                *(make_diagnostic_panels(best) if best else []),
+                *(make_map_panel(view, vectors) for (task, view), vectors in maps.items() if task == board.task),
             ]
-            pictures = [one for one in drawn if one]
-            for i, one in enumerate(pictures, start=1):
-                (figures / f"{number}-{slug(board.task)}-{i}-{one.name}.png").write_bytes(one.png)
-            sections.append(describe_task(number, same, about["tasks"].get(board.task, {}), close, pictures, top))
-    body = [*open_page(title, rows, tasks), *sections, *close_page(rows, about)]
+            panels = [panel for panel in candidates if panel]
+            for i, panel in enumerate(panels, start=1):
+                (figures / f"{number}-{make_slug(board.task)}-{i}-{panel.name}.png").write_bytes(panel.png)
+            facts = about["tasks"].get(board.task, {})
+            sections.append(make_task_section(number, same_task, facts, best, panels, top))
+    body = [*make_summary(title, rows, tasks), *sections, make_provenance(rows, about)]
     replace_file(folder / FILE, write_page(title, body).encode())
     return folder / FILE
 
 
-def open_page(title: str, rows: Sequence[Result], tasks: Tasks) -> list[Element]:
-    """Return the heading and the summary of all tasks."""
+def make_summary(title: str, rows: Sequence[Result], tasks: Tasks) -> list[Element]:
+    """Return the heading and a table of all tasks."""
     counts = (plural(len(tasks), "task"), plural(len({row.model for row in rows}), "model"), plural(len(rows), "fit"))
-    made = max(row.made for row in rows)[:10]
+    last = max(row.made for row in rows)[:10]
     header = ["task", "best setup", "metric", "score", *BASELINES, ""]
     summary: list[list[Content]] = [
         [
             tag("a", board.task, href=f"#task-{i}"),
             describe(board.best.setup),
             NAMES[board.metric],
-            figure(board.best, board.metric),
-            *(number(board.baseline(name, board.metric)) for name in BASELINES),
-            badge(board),
+            format_entry(board.best, board.metric),
+            *(format_number(board.baseline(name, board.metric)) for name in BASELINES),
+            make_badge(board),
         ]
         for i, (board, *_) in enumerate(tasks, start=1)
     ]
     return [
         tag("h1", title),
-        tag("p", f"{', '.join(counts)}{f'; the last on {made}' if made else ''}.", kind="soft"),
-        table(header, summary, caption="The best setup of every task, beside what is reached without listening."),
+        tag("p", f"{', '.join(counts)}{f'; last fit on {last}' if last else ''}.", kind="soft"),
+        table(header, summary, caption="The best setup of every task, with the scores of constant answers."),
     ]
 
 
-def badge(board: Board) -> Element:
-    """Return the verdict in two words."""
+def make_badge(board: Board) -> Element:
+    """Return the verdict in a few words."""
     if board.leaky:
         return tag("span", "leaky", kind="badge bad")
-    word, kind = BADGES[give_verdict(board).learned]
-    return tag("span", word, kind=f"badge {kind}")
+    text, kind = BADGES[give_verdict(board).learned]
+    return tag("span", text, kind=f"badge {kind}")
 
 
-def describe_task(
+def make_task_section(
     number: int,
-    same: Sequence[Board],
-    about: dict[str, Any],
-    close: Close | None,
-    pictures: Sequence[Picture],
+    boards: Sequence[Board],
+    facts: dict[str, Any],
+    best: BestPredictions | None,
+    panels: Sequence[Panel],
     top: int,
 ) -> Element:
-    """Return all of one task: warnings, verdict, leaderboard, figures, classes."""
-    board, verdict = same[0], give_verdict(same[0])
-    nothing = verdict.learned is False
-    shown: dict[str, list[Element]] = defaultdict(list)
-    for one in pictures:
-        shown[one.name].append(picture(one.png, one.caption, wide=one.wide))
+    """Return the section of one task.
+
+    Args:
+        number: number of the task.
+        boards: the boards of the task, the one with all training rows first.
+        facts: facts about the task from `about.json`.
+        best: the best entry with stored predictions.
+        panels: the figures.
+        top: number of entries of a board that are shown.
+    """
+    board, verdict = boards[0], give_verdict(boards[0])
+    verdict_kind = "warning" if verdict.learned is False else ""
+    figures: dict[str, list[Element]] = defaultdict(list)
+    for panel in panels:
+        figures[panel.name].append(embed_png(panel.png, panel.caption, wide=panel.wide))
     parts: dict[str, Sequence[Element | None]] = {
-        "": [*warn(board, about), tag("p", verdict.text, kind="warning" if nothing else ""), list_facts(board, about)],
+        "": [*make_warnings(board, facts), tag("p", verdict.text, kind=verdict_kind), list_facts(board, facts)],
         "Leaderboard": [rank_setups(board, top), rank_models(board)],
-        "Layers": shown["layers"],
-        "Few training rows": [list_shots(same), *shown["shots"]] if len(same) > 1 else [],
-        "The best setup, closely": [
-            *([tag("div", *shown["confusion"], *shown["reliability"], kind="pair")] if close else []),
-            *shown["classes"],
-            list_classes(close),
+        "Layers": figures["layers"],
+        "Few training rows": [list_shots(boards), *figures["shots"]] if len(boards) > 1 else [],
+        "The best setup in detail": [
+            *([tag("div", *figures["confusion"], *figures["reliability"], kind="pair")] if best else []),
+            *figures["classes"],
+            list_classes(best),
         ],
-        "Map of the vectors": shown["map"],
+        "Map of the vectors": figures["map"],
     }
     section = tag("section", tag("h2", board.task, id=f"task-{number}"))
     for heading, elements in parts.items():
-        there = [element for element in elements if element is not None]
-        section.extend([*([tag("h3", heading)] if heading and there else []), *there])
+        present = [element for element in elements if element is not None]
+        section.extend([*([tag("h3", heading)] if heading and present else []), *present])
     return section
 
 
-def warn(board: Board, about: dict[str, Any]) -> list[Element]:
-    """Return what a reader must not overlook."""
-    found = []
+def make_warnings(board: Board, facts: dict[str, Any]) -> list[Element]:
+    """Return the warnings about a task."""
+    warnings = []
     if board.leaky:
-        text = " Windows of one recording or group may be on both sides, so scores are too good. Do not quote them."
-        found.append(tag("p", tag("strong", "Leaky split."), text, kind="warning"))
+        text = (
+            " Windows of one recording or group may be in both the training and the test part, so scores are inflated. "
+            "Do not quote them."
+        )
+        warnings.append(tag("p", tag("strong", "Leaky split."), text, kind="warning"))
     if board.duplicates:
-        pairs = about.get("duplicates", [])
-        named = [f"{a} and {b}" for a, b in pairs[:PAIRS]]
-        named += [f"{len(pairs) - PAIRS} more"] if len(pairs) > PAIRS else []
+        pairs = facts.get("duplicates", [])
+        names = [f"{a} and {b}" for a, b in pairs[:MAX_PAIRS]]
+        names += [f"{len(pairs) - MAX_PAIRS} more"] if len(pairs) > MAX_PAIRS else []
         text = f" {board.duplicates} of {board.rows} test rows have a near-duplicate among the training rows"
-        text += f": {'; '.join(named)}." if named else "."
-        found.append(tag("p", tag("strong", "Near-duplicates across the split."), text, kind="warning"))
-    return found
+        text += f": {'; '.join(names)}." if names else "."
+        warnings.append(tag("p", tag("strong", "Near-duplicates across the split."), text, kind="warning"))
+    return warnings
 
 
-def list_facts(board: Board, about: dict[str, Any]) -> Element:
+def list_facts(board: Board, facts: dict[str, Any]) -> Element:
     """Return how a task was measured."""
     parts = plural(len(board.units), "part") if board.unit == "fold" else "one part"
-    known = {
+    texts = {
         "Split": board.split,
-        "Protocol": about.get("protocol"),
-        "Data": about.get("source"),
+        "Protocol": facts.get("protocol"),
+        "Data": facts.get("source"),
         "Rows": f"{board.classes} classes; {board.rows} test rows in {parts}; {board.duplicates} near-duplicates",
         "Recipes": ", ".join(board.recipes),
     }
-    return tag("dl", *(tag(*pair) for name, text in known.items() if text for pair in (("dt", name), ("dd", text))))
+    return tag("dl", *(tag(*pair) for name, text in texts.items() if text for pair in (("dt", name), ("dd", text))))
 
 
 def rank_setups(board: Board, top: int) -> Element:
-    """Return the leaderboard with a drawing of its intervals; the baselines stand where they belong."""
-    header, found = lines(board, top)
+    """Return the leaderboard with a drawing of the intervals; baselines are placed by their score."""
+    header, lines = list_lines(board, top)
     marks = list(board.baselines(board.metric).values())
-    scores = [line.entry.scores[board.metric] for line in found if line.entry]
-    ends = [*marks, *(end for one in scores for end in (one.mean, one.low, one.high) if end is not None)]
+    scores = [line.entry.scores[board.metric] for line in lines if line.entry]
+    ends = [*marks, *(end for score in scores for end in (score.mean, score.low, score.high) if end is not None)]
     low, high = min(ends), max(ends)
     if board.metric not in UNBOUNDED:
         low, high = max(low, 0.0), min(high, 1.0)
     rows: list[list[Content]] = [
         [*line.cells, draw_interval(line.entry.scores[board.metric], low, high, marks) if line.entry else ""]
-        for line in found
+        for line in lines
     ]
-    kinds = ["base" if not line.entry else "best" if line.entry is board.best else "" for line in found]
+    kinds = ["base" if not line.entry else "best" if line.entry is board.best else "" for line in lines]
     more = f" {len(board.entries) - top} more are in {RESULTS}." if len(board.entries) > top else ""
-    means = f"Means over {count_runs(board)} ± half of the 95 % interval; dashes are majority and chance."
+    means = f"Means over {describe_runs(board)} ± half of the 95 % interval; dashed lines are majority and chance."
     return table([*header, ""], rows, kinds=kinds, caption=f"{means}{more} {EXPLANATION}")
 
 
 def rank_models(board: Board) -> Element | None:
-    """Return every model with what the other folds would have chosen; None where there is nothing to choose."""
-    chosen = choose_by_model(board)
-    if len(chosen) in (0, len(board.entries)):
+    """Return every model with the score of the setups that the other folds choose; None if there is no choice."""
+    choices = choose_by_model(board)
+    if len(choices) in (0, len(board.entries)):
         return None
-    rows = [
-        [model, number(one.score), number(one.judged), ", ".join(f"{s.view} {s.head}" for s in one.setups)]
-        for model, one in chosen.items()
-    ]
-    return table(
-        ["model", NAMES[board.metric], NAMES[judge(board)], "chosen"], rows,
-        caption="What a model is worth when its layer, pooling and head are chosen for each fold by the other folds.",
-    )  # fmt: skip
-
-
-def list_shots(same: Sequence[Board]) -> Element:
-    """Return the best setup of every model over training rows per class."""
-    boards = sorted(same, key=lambda one: (one.shots == "all", one.shots))
-    models = list(dict.fromkeys(entry.setup.model for board in same for entry in board.entries))
     rows = [
         [
             model,
-            *(
-                next((figure(entry, board.metric) for entry in board.entries if entry.setup.model == model), "")
-                for board in boards
-            ),
+            format_number(choice.score),
+            format_number(choice.chance_score),
+            ", ".join(f"{setup.view} {setup.head}" for setup in choice.setups),
         ]
-        for model in models
+        for model, choice in choices.items()
     ]
+    return table(
+        ["model", NAMES[board.metric], NAMES[chance_metric(board)], "chosen"],
+        rows,
+        caption="Scores of each model if the other folds choose its layer, pooling and head for each fold.",
+    )
+
+
+def list_shots(boards: Sequence[Board]) -> Element:
+    """Return the best setup of every model over training rows per class."""
+    models = list(dict.fromkeys(entry.setup.model for board in boards for entry in board.entries))
+    ordered = sort_by_shots(boards)
+    rows = [[model, *(best_score(board, model) for board in ordered)] for model in models]
     seeds = max(entry.seeds for board in boards for entry in board.entries)
     return table(
-        ["model", *(str(board.shots) for board in boards)], rows,
-        caption=f"{capital(NAMES[same[0].metric])} of the best setup of every model over training rows per class; "
-        f"up to {plural(seeds, 'seed')} per fold, averaged before the interval.",
-    )  # fmt: skip
+        ["model", *(str(board.shots) for board in ordered)],
+        rows,
+        caption=f"{capitalise(NAMES[boards[0].metric])} of the best setup of every model over training rows per class; "
+        f"up to {plural(seeds, 'seed')} per fold, averaged before the interval is computed.",
+    )
 
 
-def list_classes(close: Close | None) -> Element | None:
-    """Return precision, recall and F1 of every class, the worst first, behind a click."""
-    if close is None:
+def best_score(board: Board, model: str) -> str:
+    """Return the score of a model's best setup, empty if there is none."""
+    return next((format_entry(entry, board.metric) for entry in board.entries if entry.setup.model == model), "")
+
+
+def list_classes(best: BestPredictions | None) -> Element | None:
+    """Return a collapsed table of precision, recall and F1 of every class, the worst first."""
+    if best is None:
         return None
-    ordered = sorted(close.metrics.per_class, key=lambda one: one.f1.value if one.f1 else 1.0)
+    ordered = sorted(best.metrics.per_class, key=lambda each: each.f1.value if each.f1 else 1.0)
     rows = [
         [
-            one.name,
-            str(one.rows),
-            *("" if value is None else str(value) for value in (one.precision, one.recall, one.f1, one.auc)),
+            each.name,
+            str(each.rows),
+            *("" if value is None else str(value) for value in (each.precision, each.recall, each.f1, each.auc)),
         ]
-        for one in ordered
+        for each in ordered
     ]
-    caption = f"Classes by {describe(close.entry.setup)}, worst F1 first. {BOOTSTRAP}"
-    listed = table(["class", "rows", "precision", "recall", "F1", "AUC"], rows, caption=caption)
-    return tag("details", tag("summary", "Precision, recall and F1 of every class"), listed)
+    caption = f"Classes with {describe(best.entry.setup)}, worst F1 first. {BOOTSTRAP}"
+    classes = table(["class", "rows", "precision", "recall", "F1", "AUC"], rows, caption=caption)
+    return tag("details", tag("summary", "Precision, recall and F1 of every class"), classes)
 
 
-def close_page(rows: Sequence[Result], about: dict[str, Any]) -> list[Element]:
-    """Return how to make it all again."""
+def make_provenance(rows: Sequence[Result], about: dict[str, Any]) -> Element:
+    """Return the commands, versions and recipes behind the results."""
     versions = {"embedx": ", ".join(sorted({row.embedx for row in rows if row.embedx})), **about["versions"]}
-    used = sorted({row.recipe for row in rows if row.recipe})
-    recipes: list[list[Content]] = [[tag("code", name), json.dumps(about["recipes"].get(name, {}))] for name in used]
-    section = tag("section", tag("h2", "How to make it again"))
+    names = sorted({row.recipe for row in rows if row.recipe})
+    recipes: list[list[Content]] = [[tag("code", name), json.dumps(about["recipes"].get(name, {}))] for name in names]
+    section = tag("section", tag("h2", "How to reproduce these results"))
     if about["commands"]:
         section.append(tag("pre", *(tag("div", command) for command in about["commands"])))
-    section.append(tag("p", "Every number here is made from ", tag("code", RESULTS), " and the files beside it."))
+    section.append(
+        tag("p", "Every number in this report comes from ", tag("code", RESULTS), " and the files next to it.")
+    )
     section.append(table(["software", "version"], [[name, text] for name, text in versions.items() if text]))
     if recipes:
-        section.append(table(["recipe", "what makes its vectors"], recipes))
-    return [section]
+        section.append(table(["recipe", "content"], recipes))
+    return section
 
 
-def number(value: float | None) -> str:
-    """Return a figure, or nothing."""
+def format_number(value: float | None) -> str:
+    """Return a number with three decimals, or an empty text."""
     return "" if value is None else f"{value:.3f}"
 
 
-def slug(name: str) -> str:
-    """Return a name for a file.
+def make_slug(name: str) -> str:
+    """Return a name as part of a file name.
 
-    >>> slug("esc50"), slug("a/b c")
+    >>> make_slug("esc50"), make_slug("a/b c")
     ('esc50', 'a-b-c')
     """
     return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] or "task"

@@ -1,4 +1,4 @@
-"""Verdict: what a board says in words, and what its best setup is worth when the test rows did not choose it."""
+"""What a board says in words, and the score of its best setup when the test rows did not choose it."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from embedx.bench.leaderboard import LIKE_BEST, UNBOUNDED, Board, Entry, Setup, goodness, mean_of
-from embedx.bench.significance import Score, set_bar
+from embedx.bench.significance import Score, significant_score
 from embedx.filesystem.paths import display_path
 
 NAMES = {
@@ -23,95 +23,106 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Choice:
-    """A mean score whose setup was chosen for each fold by the results on the other folds.
+    """A mean score for which the setup of each fold was chosen by the results on the other folds.
 
-    The best of many setups on the test rows is too good by chance; this mean is not. It has no interval: folds choose
-    with each other's help, so their spread says too little. `judged` is the same choice scored by `judge`.
+    The score of the best of many setups on the test rows is too high by chance; this score is not. It has no interval,
+    because the choices for different folds depend on each other.
+
+    Attributes:
+        setups: the chosen setups.
+        score: the mean by the metric of the board.
+        chance_score: the mean by `chance_metric`.
     """
 
     setups: tuple[Setup, ...]
     score: float
-    judged: float | None
+    chance_score: float | None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether anything was learned (None if that cannot be said), and the sentences for people."""
+    """Whether the best setup is above chance (None if that is not known), and sentences for people."""
 
     learned: bool | None
     text: str
 
 
 def choose(board: Board, entries: Sequence[Entry]) -> Choice | None:
-    """Choose for each fold the entry that is best on all others; None without two folds or a complete entry.
+    """Choose for each fold the entry that is best on all other folds.
 
-    The scores of the other folds come from heads that trained on this fold's rows; no head is tested on them.
+    The heads of the other folds were trained on rows of this fold but not tested on them.
+
+    Returns:
+        None if there is one test part, or no entry with results for every fold.
     """
     entries = [entry for entry in entries if entry.rank is not None]
     if board.unit != "fold" or not entries:
         return None
 
-    def elsewhere(entry: Entry, fold: str) -> float:
-        return goodness(fmean(entry.values[board.metric][one] for one in board.units if one != fold), board.metric)
+    def score_elsewhere(entry: Entry, fold: str) -> float:
+        by_fold = entry.values[board.metric]
+        return goodness(fmean(by_fold[other] for other in board.units if other != fold), board.metric)
 
-    picked = {fold: max(entries, key=lambda entry: elsewhere(entry, fold)) for fold in board.units}
-    score = fmean(entry.values[board.metric][fold] for fold, entry in picked.items())
-    judged = [entry.values.get(judge(board), {}).get(fold) for fold, entry in picked.items()]
-    return Choice(tuple(dict.fromkeys(entry.setup for entry in picked.values())), score, mean_of(judged))
+    chosen = {fold: max(entries, key=lambda entry: score_elsewhere(entry, fold)) for fold in board.units}
+    score = fmean(entry.values[board.metric][fold] for fold, entry in chosen.items())
+    by_chance_metric = [entry.values.get(chance_metric(board), {}).get(fold) for fold, entry in chosen.items()]
+    return Choice(tuple(dict.fromkeys(entry.setup for entry in chosen.values())), score, mean_of(by_chance_metric))
 
 
 def choose_by_model(board: Board) -> dict[str, Choice]:
-    """Return for every model what `choose` makes of its layers, poolings and heads; best first."""
-    models: dict[str, list[Entry]] = defaultdict(list)
+    """Return for every model the choice among its layers, poolings and heads; the best model first."""
+    by_model: dict[str, list[Entry]] = defaultdict(list)
     for entry in board.entries:
-        models[entry.setup.model].append(entry)
-    found = {model: choose(board, entries) for model, entries in models.items()}
-    made = {model: one for model, one in found.items() if one}
-    return dict(sorted(made.items(), key=lambda item: goodness(item[1].score, board.metric), reverse=True))
+        by_model[entry.setup.model].append(entry)
+    choices = {model: choice for model, entries in by_model.items() if (choice := choose(board, entries))}
+    return dict(sorted(choices.items(), key=lambda item: goodness(item[1].score, board.metric), reverse=True))
 
 
-def judge(board: Board) -> str:
-    """Return the metric whose level of chance is known, and is the same for every constant answer."""
+def chance_metric(board: Board) -> str:
+    """Return a metric by which every constant answer has the same, known score."""
     return "balanced_accuracy" if "balanced_accuracy" in board.best.values else "map"
 
 
 def give_verdict(board: Board) -> Verdict:
-    """Say what was reached, how sure that is, and whether it is more than chance; see `set_bar`."""
+    """Say what the best setup scores, with its interval, and whether it is above chance; see `significant_score`."""
     score = board.best.scores[board.metric]
-    text = [f"Best: {describe(board.best.setup)}, {NAMES[board.metric]} {span(score, board.metric)}."]
-    alike = sum(entry.mark == LIKE_BEST for entry in board.entries)
-    if alike:
-        text.append(f"{alike} of {len(board.entries) - 1} other setups cannot be told from it.")
+    sentences = [f"Best: {describe(board.best.setup)}, {NAMES[board.metric]} {format_score(score, board.metric)}."]
+    similar = sum(entry.mark == LIKE_BEST for entry in board.entries)
+    if similar:
+        sentences.append(f"{similar} of {len(board.entries) - 1} other setups do not differ significantly from it.")
     choice = choose(board, board.entries)
     if choice is None:
-        text.append("There is one test part, so no interval says how much chance is in the choice of its rows.")
-        return Verdict(None, " ".join(text))
+        sentences.append(
+            "There is only one test part, so the uncertainty from the choice of test rows is not known and there is no "
+            "interval for it."
+        )
+        return Verdict(None, " ".join(sentences))
     if len(board.entries) > 1:
-        text.append(f"When the other folds choose the setup, the mean is {choice.score:.3f}.")
-    learned, nothing = judge_best(board)
+        sentences.append(f"If the other folds choose the setup for each fold, the mean is {choice.score:.3f}.")
+    learned, warnings = compare_with_chance(board)
     accuracy = board.best.scores.get("accuracy")
     if accuracy and accuracy.low is not None and board.majority is not None and accuracy.low <= board.majority:
-        text.append(
-            f"An accuracy of {accuracy.mean:.3f} cannot be told from what always naming the commonest class gives "
-            f"({board.majority:.3f}): look at the balanced accuracy."
+        sentences.append(
+            f"The accuracy of {accuracy.mean:.3f} does not differ significantly from always predicting the most common "
+            f"class ({board.majority:.3f}). Use the balanced accuracy."
         )
-    return Verdict(learned, " ".join([*nothing, *text]))
+    return Verdict(learned, " ".join([*warnings, *sentences]))
 
 
-def judge_best(board: Board) -> tuple[bool | None, list[str]]:
-    """Return whether any setup is above chance, and the sentence that says that none is."""
-    metric = judge(board)
+def compare_with_chance(board: Board) -> tuple[bool | None, list[str]]:
+    """Return whether any setup is significantly above chance, and a sentence if none is."""
+    metric = chance_metric(board)
     values = [list(entry.values.get(metric, {}).values()) for entry in board.entries]
-    complete = [some for some in values if len(some) == len(board.units)]
+    complete = [by_fold for by_fold in values if len(by_fold) == len(board.units)]
     if board.chance is None or not complete:
         return None, []
-    bar, highest = set_bar(board.chance, complete), max(map(fmean, complete))
-    if highest > bar:
+    needed, highest = significant_score(board.chance, complete), max(map(fmean, complete))
+    if highest > needed:
         return True, []
-    tried = f"the highest of {len(complete)} setups" if len(complete) > 1 else "it"
+    subject = f"the best of {len(complete)} setups" if len(complete) > 1 else "the setup"
     return False, [
-        f"Nothing was learned that these folds can show: chance is a {NAMES[metric]} of {board.chance:.3f}, {tried} "
-        f"reaches {highest:.3f}, and more than {bar:.3f} would be needed."
+        f"No setup is significantly above chance: chance is a {NAMES[metric]} of {board.chance:.3f}, {subject} reaches "
+        f"{highest:.3f}, and more than {needed:.3f} is needed."
     ]
 
 
@@ -120,11 +131,13 @@ def describe(setup: Setup) -> str:
     return display_path(f"{setup.model} {setup.view} with {setup.head}")
 
 
-def span(score: Score, metric: str) -> str:
-    """Return a score with its interval, as far as the metric goes.
+def format_score(score: Score, metric: str) -> str:
+    """Return a score with its interval, limited to the range of the metric.
 
-    >>> span(Score(0.9512, 0.06, 0.88, 1.0224), "accuracy"), span(Score(0.9512, None, None, None), "map")
-    ('0.951 (95 % interval 0.880 to 1.000)', '0.951')
+    >>> format_score(Score(0.9512, 0.06, 0.88, 1.0224), "accuracy")
+    '0.951 (95 % interval 0.880 to 1.000)'
+    >>> format_score(Score(0.9512, None, None, None), "map")
+    '0.951'
     """
     if score.low is None or score.high is None:
         return f"{score.mean:.3f}"
@@ -132,10 +145,10 @@ def span(score: Score, metric: str) -> str:
     return f"{score.mean:.3f} (95 % interval {low:.3f} to {high:.3f})"
 
 
-def show_half(score: Score) -> str:
+def format_half(score: Score) -> str:
     """Return a score with half the width of its interval, for a table.
 
-    >>> show_half(Score(0.9, 0.05, 0.88, 0.92)), show_half(Score(0.9, None, None, None))
+    >>> format_half(Score(0.9, 0.05, 0.88, 0.92)), format_half(Score(0.9, None, None, None))
     ('0.900 ± 0.020', '0.900')
     """
     return f"{score.mean:.3f}" if score.half is None else f"{score.mean:.3f} ± {score.half:.3f}"

@@ -1,6 +1,6 @@
-"""Page: the HTML around a report, one file without scripts and without anything from elsewhere.
+"""HTML of a report: one file without scripts or external resources.
 
-Elements are trees, so whatever a label holds is escaped when they are written.
+The page is built as a tree of elements, so that all text is escaped when it is written.
 """
 
 import base64
@@ -12,7 +12,7 @@ from embedx.filesystem.paths import display_path
 
 Content = str | Element
 
-WRAP = 26  # letters of a cell
+MAX_LETTERS = 26  # a table cell with more letters may be wrapped
 CSS = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #5b6470; --line: #d5dae0; --paper: #fff; --panel: #f5f7f9;
   --good: #0b6b4f; --warn: #a33f00; --accent: #0072b2; }
@@ -58,7 +58,7 @@ summary { cursor: pointer; color: var(--soft); font-size: .87rem; }
 
 
 def tag(name: str, /, *children: Content | None, **attributes: str) -> Element:
-    """Return an element; `kind` is its class, and text is escaped when it is written.
+    """Return an element with children and attributes; `kind` is its CSS class.
 
     >>> tostring(tag("p", "a < b ", tag("b", "&"), kind="soft")).decode()
     '<p class="soft">a &lt; b <b>&amp;</b></p>'
@@ -78,11 +78,11 @@ def tag(name: str, /, *children: Content | None, **attributes: str) -> Element:
 def table(
     header: Sequence[str], rows: Sequence[Sequence[Content]], *, caption: str = "", kinds: Sequence[str] = ()
 ) -> Element:
-    """Return a table; `kinds` are the classes of its rows."""
-    sides = [column_kind([row[i] for row in rows]) for i in range(len(header))]
-    head = tag("tr", *(tag("th", name, kind=side) for name, side in zip(header, sides, strict=True)))
+    """Return a table; `kinds` are the CSS classes of its rows."""
+    columns = [column_kind([row[i] for row in rows]) for i in range(len(header))]
+    head = tag("tr", *(tag("th", name, kind=column) for name, column in zip(header, columns, strict=True)))
     body = [
-        tag("tr", *(tag("td", cell, kind=side) for cell, side in zip(row, sides, strict=True)), kind=kind)
+        tag("tr", *(tag("td", cell, kind=column) for cell, column in zip(row, columns, strict=True)), kind=kind)
         for row, kind in zip(rows, kinds or [""] * len(rows), strict=True)
     ]
     return tag(
@@ -92,7 +92,7 @@ def table(
 
 
 def column_kind(cells: Sequence[Content]) -> str:
-    """Return the class of a column: "n" to the right for numbers, "w" for text long enough to be broken, else "t".
+    """Return the CSS class of a column: "n" for numbers, "w" for long text that may be wrapped, else "t".
 
     >>> column_kind(["0.5 ± 0.1", ""]), column_kind(["dog"]), column_kind(["one very long name of a model"])
     ('n', 't', 'w')
@@ -100,34 +100,34 @@ def column_kind(cells: Sequence[Content]) -> str:
     texts = [cell for cell in cells if isinstance(cell, str) and cell]
     if texts and all(text[0] in "0123456789-" for text in texts):
         return "n"
-    return "w" if any(len(text) > WRAP for text in texts) else "t"
+    return "w" if any(len(text) > MAX_LETTERS for text in texts) else "t"
 
 
-def picture(png: bytes, caption: str, *, wide: bool = False) -> Element:
-    """Return a figure with its picture inside; a wide one has nothing beside it."""
+def embed_png(png: bytes, caption: str, *, wide: bool = False) -> Element:
+    """Return a figure with an embedded image; a wide one takes the full width."""
     data = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     image = tag("img", src=data, alt=display_path(caption))
     return tag("figure", image, tag("figcaption", caption), kind="wide" if wide else "")
 
 
 def draw_interval(score: Score, low: float, high: float, marks: Sequence[float] = ()) -> Element:
-    """Return a small drawing of a score with its interval, on a line from `low` to `high`; `marks` are baselines."""
+    """Return a small drawing of a score and its interval on a scale from `low` to `high`; `marks` are baselines."""
     width, height = 130.0, 14.0
 
-    def place(value: float) -> str:
+    def x_of(value: float) -> str:
         return f"{4 + (width - 8) * min(max((value - low) / ((high - low) or 1), 0), 1):.1f}"
 
     middle = f"{height / 2:g}"
-    parts = [tag("line", x1=place(low), x2=place(high), y1=middle, y2=middle, kind="tie")]
-    parts += [tag("line", x1=place(one), x2=place(one), y1="0", y2=f"{height:g}", kind="axis") for one in marks]
+    parts = [tag("line", x1=x_of(low), x2=x_of(high), y1=middle, y2=middle, kind="tie")]
+    parts += [tag("line", x1=x_of(mark), x2=x_of(mark), y1="0", y2=f"{height:g}", kind="axis") for mark in marks]
     if score.low is not None and score.high is not None:
-        parts.append(tag("line", x1=place(score.low), x2=place(score.high), y1=middle, y2=middle, kind="span"))
-    parts.append(tag("circle", cx=place(score.mean), cy=middle, r="3"))
+        parts.append(tag("line", x1=x_of(score.low), x2=x_of(score.high), y1=middle, y2=middle, kind="span"))
+    parts.append(tag("circle", cx=x_of(score.mean), cy=middle, r="3"))
     return tag("svg", *parts, width=f"{width:g}", height=f"{height:g}", role="img")
 
 
 def write_page(title: str, body: Sequence[Element]) -> str:
-    """Return the whole file."""
+    """Return the HTML of the whole page."""
     head = tag(
         "head",
         tag("meta", charset="utf-8"),

@@ -1,4 +1,4 @@
-"""Pictures: boards and evidence -> the figures of a report, as PNG with what to say below them."""
+"""Panels of a report: boards and predictions -> figures as PNG with captions."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,8 +8,8 @@ from pathlib import Path
 from embedx.bench.artifacts import Map, Predictions, load_predictions
 from embedx.bench.leaderboard import Board, Entry, Setup, goodness
 from embedx.bench.report.conclusions import NAMES, describe
-from embedx.bench.report.diagnostics import COUNTED, draw_classes, draw_confusion, draw_reliability
-from embedx.bench.report.plots import Curve, capital, draw_layers, draw_shots, to_png
+from embedx.bench.report.diagnostics import MAX_COUNTED, draw_classes, draw_confusion, draw_reliability
+from embedx.bench.report.plots import Curve, capitalise, draw_layers, draw_shots, to_png
 from embedx.bench.report.projections import draw_map
 from embedx.bench.results import EVERY_LAYER, Key, Result, key
 from embedx.bench.significance import Score
@@ -18,12 +18,19 @@ from embedx.metrics.evaluate import evaluate
 from embedx.metrics.report import Metrics
 
 BOOTSTRAP = "Bars are 95 % intervals from resampling recordings or groups."
-LINES = 6  # curves of a figure where there are fewer models than that
+MAX_CURVES = 6  # of a figure over layers, unless there are more models than that
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A figure: a name for its file, the PNG, its caption, and whether it needs the width of the page."""
+class Panel:
+    """A figure of a report.
+
+    Attributes:
+        name: part of its file name.
+        png: the image.
+        caption: the caption.
+        wide: whether it takes the full width of the page.
+    """
 
     name: str
     png: bytes
@@ -32,133 +39,142 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Close:
-    """The best entry whose predictions were kept, looked at closely."""
+class BestPredictions:
+    """The best entry with stored predictions, these predictions, and their metrics."""
 
     entry: Entry
     predictions: Predictions
     metrics: Metrics
 
 
-def picture_layers(board: Board, metric: str, colours: Mapping[str, str]) -> Picture | None:
-    """Draw the scores of a board over layers, by the metric; None where no line has two."""
-    lines: dict[tuple[str, str, str, bool], list[Entry]] = defaultdict(list)
-    for entry in board.entries:  # best first, so lines come in the order of their best layer
+def make_layers_panel(board: Board, metric: str, colours: Mapping[str, str]) -> Panel | None:
+    """Plot the scores of a board over layers by a metric; None if no curve has two points."""
+    by_curve: dict[tuple[str, str, str, bool], list[Entry]] = defaultdict(list)
+    for entry in board.entries:  # the best first, so curves are in the order of their best layer
         if entry.rank is not None and metric in entry.scores:
             model, layer, pooling, head = entry.setup
-            lines[model, pooling, head, layer == EVERY_LAYER].append(entry)
-    if all(len(entries) < 2 for entries in lines.values()):
+            by_curve[model, pooling, head, layer == EVERY_LAYER].append(entry)
+    if all(len(entries) < 2 for entries in by_curve.values()):
         return None
     last = max(entry.setup.layer for entry in board.entries)
-    beyond = last + 1 + last // 12  # apart from the last tick
-    most = max(1, LINES // len({line[0] for line in lines}))
-    drawn: dict[str, int] = defaultdict(int)
+    all_layers_x = last + 1 + last // 12  # with a gap after the last layer
+    max_per_model = max(1, MAX_CURVES // len({curve[0] for curve in by_curve}))
+    variants: dict[str, int] = defaultdict(int)
     curves = []
-    for (model, _, _, every), entries in lines.items():
-        if drawn[model] < most:
-            places: dict[float, Score] = {
-                beyond if every else entry.setup.layer: entry.scores[metric] for entry in entries
+    for (model, _, _, reads_all), entries in by_curve.items():
+        if variants[model] < max_per_model:
+            scores: dict[float, Score] = {
+                all_layers_x if reads_all else entry.setup.layer: entry.scores[metric] for entry in entries
             }
-            curves.append(make_curve(name_line(board, entries[0].setup), model, places, drawn[model]))
-            drawn[model] += 1
-    has_all = any(line[3] for line in lines)
+            curves.append(make_curve(name_curve(board, entries[0].setup), model, scores, variants[model]))
+            variants[model] += 1
+    any_reads_all = any(curve[3] for curve in by_curve)
     figure = draw_layers(
-        curves, NAMES[metric], colours=colours, lines=board.baselines(metric), every=beyond if has_all else None,
+        curves,
+        NAMES[metric],
+        colours=colours,
+        baselines=board.baselines(metric),
+        all_layers_x=all_layers_x if any_reads_all else None,
         title=board.task,
-    )  # fmt: skip
-    left_out = f" {len(lines) - len(curves)} weaker lines are left out." if len(lines) > len(curves) else ""
-    caption = f"{capital(NAMES[metric])} over layers. {band(board)}{left_out}"
-    return Picture("layers", to_png(figure), caption)
+    )
+    hidden = len(by_curve) - len(curves)
+    note = f" {hidden} curves with lower scores are not shown." if hidden else ""
+    return Panel("layers", to_png(figure), f"{capitalise(NAMES[metric])} over layers. {explain_bands(board)}{note}")
 
 
-def picture_shots(boards: Sequence[Board], colours: Mapping[str, str]) -> Picture | None:
-    """Draw the scores of one task over training rows per class; None where there is one number of them alone.
+def make_shots_panel(boards: Sequence[Board], colours: Mapping[str, str]) -> Panel | None:
+    """Plot the scores of one task over training rows per class; None if no curve has two points.
 
-    Each model has one line, of the setup that was run with most numbers of shots, and of those of the best one.
+    Each model has one curve: its setup with results for the most numbers of rows, and the best of these setups.
     """
     shots = sorted(board.shots for board in boards if board.shots != "all")
-    beyond = 2 * shots[-1] if shots else 0
-    found: dict[Setup, dict[float, Score]] = defaultdict(dict)
+    all_rows_x = 2 * shots[-1] if shots else 0
+    scores: dict[Setup, dict[float, Score]] = defaultdict(dict)
     for board in boards:
         for entry in board.entries:
-            place = beyond if board.shots == "all" else board.shots
+            x = all_rows_x if board.shots == "all" else board.shots
             if entry.rank is not None:
-                found[entry.setup][place] = entry.scores[board.metric]
-    lines: dict[str, Setup] = {}
+                scores[entry.setup][x] = entry.scores[board.metric]
+    setups: dict[str, Setup] = {}
     metric = boards[0].metric
 
-    def worth(setup: Setup) -> tuple[int, float]:
-        places = found[setup]
-        return len(places), goodness(places[max(places)].mean, metric)
+    def priority(setup: Setup) -> tuple[int, float]:
+        by_x = scores[setup]
+        return len(by_x), goodness(by_x[max(by_x)].mean, metric)
 
-    for setup in sorted(found, key=worth, reverse=True):
-        lines.setdefault(setup.model, setup)
-    if not shots or all(len(found[setup]) < 2 for setup in lines.values()):
+    for setup in sorted(scores, key=priority, reverse=True):
+        setups.setdefault(setup.model, setup)
+    if not shots or all(len(scores[setup]) < 2 for setup in setups.values()):
         return None
-    board = boards[0]
+    first = boards[0]
     figure = draw_shots(
-        [make_curve(describe(setup), model, found[setup]) for model, setup in lines.items()],
-        NAMES[board.metric], colours=colours, lines=board.baselines(board.metric), title=board.task,
-        every=beyond if any(one.shots == "all" for one in boards) else None,
-    )  # fmt: skip
-    caption = f"{capital(NAMES[board.metric])} over training rows per class, each step twice as many. {band(board)}"
-    return Picture("shots", to_png(figure), caption)
+        [make_curve(describe(setup), model, scores[setup]) for model, setup in setups.items()],
+        NAMES[metric],
+        colours=colours,
+        baselines=first.baselines(metric),
+        all_rows_x=all_rows_x if any(board.shots == "all" for board in boards) else None,
+        title=first.task,
+    )
+    caption = f"{capitalise(NAMES[metric])} over training rows per class, logarithmic axis. {explain_bands(first)}"
+    return Panel("shots", to_png(figure), caption)
 
 
-def look_closely(folder: Path, table: Iterable[Result], board: Board) -> Close | None:
-    """Return the first entry of a board whose predictions were kept, with its metrics."""
+def load_best(folder: Path, table: Iterable[Result], board: Board) -> BestPredictions | None:
+    """Return the first entry of a board that has stored predictions, with its metrics."""
     keys: dict[Setup, Key] = {}
     for row in table:
         if (row.task, row.split, row.shots) == (board.task, board.split, board.shots):
-            keys.setdefault(Setup(row.model, row.layer, row.pooling, row.head), key(row))
+            keys.setdefault(Setup.of(row), key(row))
     for entry in board.entries:
-        found = load_predictions(folder, keys[entry.setup])
-        if found is not None:
-            measured = evaluate(
-                found.truth, found.proba, found.classes, multilabel=found.multilabel, groups=found.groups
-            )  # fmt: skip
-            return Close(entry, found, measured)
+        stored = load_predictions(folder, keys[entry.setup])
+        if stored is not None:
+            metrics = evaluate(
+                stored.truth, stored.proba, stored.classes, multilabel=stored.multilabel, groups=stored.groups
+            )
+            return BestPredictions(entry, stored, metrics)
     return None
 
 
-def picture_closely(close: Close) -> list[Picture]:
-    """Draw what an entry confuses, how far its probabilities can be believed, and each of its classes."""
-    name, found = describe(close.entry.setup), close.predictions
-    bins = reliability(found.truth, found.proba, multilabel=found.multilabel)
-    pictures = []
-    if close.metrics.confusion is not None:
-        png = to_png(draw_confusion(close.metrics.confusion, found.classes, name))
-        caption = f"Confusion of {name}; numbers are test rows."
-        pictures.append(Picture("confusion", png, caption, wide=len(found.classes) > COUNTED))
-    caption = f"Calibration of {name}; bars are 95 % intervals of a share."
-    pictures.append(Picture("reliability", to_png(draw_reliability(bins, name)), caption, wide=False))
-    caption = f"F1 by {name}. {BOOTSTRAP}"
-    pictures.append(Picture("classes", to_png(draw_classes(close.metrics.per_class, name)), caption))
-    return pictures
+def make_diagnostic_panels(best: BestPredictions) -> list[Panel]:
+    """Plot the confusion matrix, the calibration and the F1 of each class for an entry."""
+    name, stored = describe(best.entry.setup), best.predictions
+    bins = reliability(stored.truth, stored.proba, multilabel=stored.multilabel)
+    panels = []
+    if best.metrics.confusion is not None:
+        png = to_png(draw_confusion(best.metrics.confusion, stored.classes, name))
+        caption = f"Confusion matrix of {name}; numbers are test rows."
+        panels.append(Panel("confusion", png, caption, wide=len(stored.classes) > MAX_COUNTED))
+    caption = f"Calibration of {name}; bars are 95 % intervals of the accuracy."
+    panels.append(Panel("reliability", to_png(draw_reliability(bins, name)), caption, wide=False))
+    caption = f"F1 of each class with {name}. {BOOTSTRAP}"
+    panels.append(Panel("classes", to_png(draw_classes(best.metrics.per_class, name)), caption))
+    return panels
 
 
-def picture_map(view: str, one: Map) -> Picture:
-    """Draw a map."""
-    ways = "two principal components" if one.axes[0].startswith("PC") else "a UMAP, whose distances mean little"
-    return Picture("map", to_png(draw_map(one, view)), f"{len(one.labels)} vectors of {view} as {ways}.")
+def make_map_panel(view: str, vector_map: Map) -> Panel:
+    """Plot a map."""
+    is_pca = vector_map.axes[0].startswith("PC")
+    method = "on their first two principal components" if is_pca else "as a UMAP, whose distances have no meaning"
+    return Panel("map", to_png(draw_map(vector_map, view)), f"{len(vector_map.labels)} vectors of {view} {method}.")
 
 
-def make_curve(name: str, model: str, places: Mapping[float, Score], variant: int = 0) -> Curve:
-    """Return the line through scores by place."""
-    x = sorted(places)
-    scores = [places[one] for one in x]
-    return Curve(name, model, x, [s.mean for s in scores], [s.low for s in scores], [s.high for s in scores], variant)
+def make_curve(name: str, model: str, scores: Mapping[float, Score], variant: int = 0) -> Curve:
+    """Return the curve through scores by position."""
+    x = sorted(scores)
+    ordered = [scores[position] for position in x]
+    mean, low, high = ([getattr(score, part) for score in ordered] for part in ("mean", "low", "high"))
+    return Curve(name, model, x, mean, low, high, variant)
 
 
-def name_line(board: Board, setup: Setup) -> str:
-    """Return the model, and what else distinguishes lines of a board."""
+def name_curve(board: Board, setup: Setup) -> str:
+    """Return the model, and the pooling and head if the board has several."""
     poolings, heads = ({getattr(entry.setup, part) for entry in board.entries} for part in ("pooling", "head"))
     parts = [setup.model, *([setup.pooling] if len(poolings) > 1 else []), *([setup.head] if len(heads) > 1 else [])]
     return ", ".join(parts)
 
 
-def band(board: Board) -> str:
-    """Say what the bands are."""
+def explain_bands(board: Board) -> str:
+    """Say what the bands show."""
     if board.unit == "seed":
-        return "Bands are 95 % intervals over the choice of training rows alone, since there is one test part."
+        return "Bands are 95 % intervals over samples of training rows only, because there is one test part."
     return "Bands are 95 % intervals over folds."

@@ -1,6 +1,6 @@
-"""Figures: curves over layers and shots, and the style that all figures share.
+"""Plots of scores over layers and over shots, and the style of all figures.
 
-Figures are made with matplotlib's objects, not with pyplot, so nothing is left behind and no display is needed.
+Figures use matplotlib's objects instead of pyplot, so there is no global state and no display is needed.
 """
 
 import io
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 200
-WIDTH = 7.0  # inches: a page of text, and 1400 pixels
-COLOURS = (  # Okabe and Ito 2008, told apart with any colour vision; their yellow is too light for a line on white
+WIDTH = 7.0  # inches: the width of a page of text, 1400 pixels
+COLOURS = (  # Okabe and Ito 2008, readable with any colour vision; without their yellow, which is too light on white
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31"
 )  # fmt: skip
 MARKERS = "osD^vPX*"
 GREY = "#6B6B6B"
-BAND = 0.15  # opacity of an interval
-SAME = 0.004  # closer lines cannot be told apart
+BAND_OPACITY = 0.15  # of an interval
+SAME_LINE_THRESHOLD = 0.004  # baselines that are closer share one line, because they would hide each other
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -43,15 +43,21 @@ STYLE = {
     "lines.linewidth": 1.6,
     "lines.markersize": 4.5,
     "figure.constrained_layout.use": True,
-    "text.parse_math": False,  # a label with two dollars is not a formula
+    "text.parse_math": False,  # a label with two dollar signs is not a formula
 }
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line with a band: x [N], mean, low and high [N]; low and high are None where there is no interval.
+    """A line with an interval band.
 
-    `model` decides on the colour, `variant` (0, 1, ...) on the dashes; `name` is for the legend.
+    Attributes:
+        name: name in the legend.
+        model: the model, which has its own colour.
+        x: positions [N].
+        mean: values [N].
+        low, high: ends of the interval [N], None where there is none.
+        variant: 0, 1, ...; the dash pattern.
     """
 
     name: str
@@ -65,24 +71,26 @@ class Curve:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Set the style of what is made inside, and say what to install where matplotlib is missing."""
+    """Set the style of figures in this context; raise UsageError if matplotlib is not installed."""
     try:
         import matplotlib
     except ImportError as error:
         raise UsageError("Figures need matplotlib: pip install 'embedx[bench]'.") from error
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():  # type: ignore[arg-type]
-        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")  # labels in a script that no font has
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")  # labels in a script without a font
         yield
 
 
-def canvas(height: float, width: float = WIDTH, parts: Sequence[float] = (1,)) -> "tuple[Figure, Sequence[Axes]]":
-    """Return an empty figure, its sizes in inches, with axes one below the other, as high as `parts` says."""
+def make_figure(
+    height: float, width: float = WIDTH, heights: Sequence[float] = (1,)
+) -> "tuple[Figure, Sequence[Axes]]":
+    """Return an empty figure with axes below each other; sizes are in inches, `heights` are relative."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(len(parts), squeeze=False, sharex=True, height_ratios=parts)[:, 0].tolist()
+    return figure, figure.subplots(len(heights), squeeze=False, sharex=True, height_ratios=heights)[:, 0].tolist()
 
 
 def to_png(figure: "Figure") -> bytes:
@@ -94,28 +102,28 @@ def to_png(figure: "Figure") -> bytes:
 
 
 def colours_of(models: Sequence[str]) -> dict[str, str]:
-    """Return a colour for every model; give all models of a report, so that one has the same colour everywhere."""
+    """Return a colour for every model. Give all models of a report, so that a model has one colour in all figures."""
     return {model: COLOURS[i % len(COLOURS)] for i, model in enumerate(sorted(set(models)))}
 
 
-def capital(text: str) -> str:
-    """Return text with a capital first letter; a name that has its own capitals stays.
+def capitalise(text: str) -> str:
+    """Return text with a capital first letter; a name with a capital second letter is not changed.
 
-    >>> capital("macro F1"), capital("mAP")
+    >>> capitalise("macro F1"), capitalise("mAP")
     ('Macro F1', 'mAP')
     """
     return text if text[1:2].isupper() else text[:1].upper() + text[1:]
 
 
-def shorten(text: str, most: int = 28) -> str:
-    """Return text that fits beside a figure, its middle left out.
+def shorten(text: str, max_length: int = 28) -> str:
+    """Return text with its middle left out if it is too long.
 
     >>> shorten("a very long name of a class", 15)
     'a very…a class'
     """
     text = display_path(text)
-    head = most // 2
-    return text if len(text) <= most else f"{text[:head].rstrip()}…{text[head + 1 - most :].lstrip()}"
+    head = max_length // 2
+    return text if len(text) <= max_length else f"{text[:head].rstrip()}…{text[head + 1 - max_length :].lstrip()}"
 
 
 def draw_layers(
@@ -123,28 +131,34 @@ def draw_layers(
     metric: str,
     *,
     colours: Mapping[str, str],
-    lines: Mapping[str, float] | None = None,
-    every: float | None = None,
+    baselines: Mapping[str, float] | None = None,
+    all_layers_x: float | None = None,
     title: str = "",
 ) -> "Figure":
-    """Draw the score over layers: a curve per model with its 95 % band, and a dashed line for every baseline.
+    """Plot scores over layers.
 
-    x of the curves are layers; at `every` stand the heads that read all layers.
+    Args:
+        curves: a curve per model; x are layers.
+        metric: the name of the score.
+        colours: colour by model.
+        baselines: scores of constant answers by name, shown as dashed lines.
+        all_layers_x: the position of heads that read all layers.
+        title: the title.
     """
     with styled():
-        figure, (axes,) = canvas(3.6)
+        figure, (axes,) = make_figure(3.6)
         draw_curves(axes, curves, colours)
-        draw_baselines(axes, lines or {})
-        layers = sorted({x for curve in curves for x in curve.x} - {every})
+        draw_baselines(axes, baselines or {})
+        layers = sorted({x for curve in curves for x in curve.x} - {all_layers_x})
         step = max(1, round(len(layers) / 13))
         ticks = dict(zip(layers[::step], (f"{x:g}" for x in layers[::step]), strict=True))
-        if every is not None:
-            ticks[every] = "all"
+        if all_layers_x is not None:
+            ticks[all_layers_x] = "all"
         axes.set_xticks(list(ticks), list(ticks.values()))
         low, high = min(ticks), max(max(ticks), *(layers or [0]))
         axes.set_xlim(low - max(0.5, (high - low) * 0.03), high + max(0.5, (high - low) * 0.03))
-        finish(axes, "Layer", metric, title)
-        legend(axes)
+        label_axes(axes, "Layer", metric, title)
+        add_legend(axes)
     return figure
 
 
@@ -153,67 +167,74 @@ def draw_shots(
     metric: str,
     *,
     colours: Mapping[str, str],
-    lines: Mapping[str, float] | None = None,
-    every: float | None = None,
+    baselines: Mapping[str, float] | None = None,
+    all_rows_x: float | None = None,
     title: str = "",
 ) -> "Figure":
-    """Draw the score over training rows per class, on an axis where each step doubles them.
+    """Plot scores over training rows per class, on a logarithmic axis.
 
-    At `every` stands what all training rows give.
+    Args:
+        curves: a curve per model; x are training rows per class.
+        metric: the name of the score.
+        colours: colour by model.
+        baselines: scores of constant answers by name, shown as dashed lines.
+        all_rows_x: the position of scores with all training rows.
+        title: the title.
     """
     with styled():
-        figure, (axes,) = canvas(3.6)
+        figure, (axes,) = make_figure(3.6)
         draw_curves(axes, curves, colours)
-        draw_baselines(axes, lines or {})
+        draw_baselines(axes, baselines or {})
         axes.set_xscale("log", base=2)
         shots = sorted({x for curve in curves for x in curve.x})
-        axes.set_xticks(shots, ["all" if x == every else f"{x:g}" for x in shots])
+        axes.set_xticks(shots, ["all" if x == all_rows_x else f"{x:g}" for x in shots])
         axes.minorticks_off()
         axes.set_xlim(shots[0] / 1.2, shots[-1] * 1.2)
-        finish(axes, "Training rows per class", metric, title)
-        legend(axes)
+        label_axes(axes, "Training rows per class", metric, title)
+        add_legend(axes)
     return figure
 
 
 def draw_curves(axes: "Axes", curves: Sequence[Curve], colours: Mapping[str, str]) -> None:
-    """Draw lines with bands; a single point has a bar, and a thin line through the figure."""
+    """Plot lines with bands; a single point has a bar, and a thin horizontal line to compare it with other curves."""
     models = list(colours)
     for curve in curves:
         colour = colours[curve.model]
         dashes = ("-", "--", ":", "-.")[curve.variant % 4]
         marker = MARKERS[(models.index(curve.model) + curve.variant) % len(MARKERS)]
-        alone = len(curve.x) == 1
-        line = {"color": colour, "marker": marker, "linestyle": "none" if alone else dashes}
-        banded = [i for i, low in enumerate(curve.low) if low is not None]
-        low, high = ([float(side[i] or 0) for i in banded] for side in (curve.low, curve.high))
-        x = [curve.x[i] for i in banded]
+        is_point = len(curve.x) == 1
+        line = {"color": colour, "marker": marker, "linestyle": "none" if is_point else dashes}
+        with_interval = [i for i, low in enumerate(curve.low) if low is not None]
+        low, high = ([float(ends[i] or 0) for i in with_interval] for ends in (curve.low, curve.high))
+        x = [curve.x[i] for i in with_interval]
         axes.plot(curve.x, curve.mean, zorder=3, label=shorten(curve.name, 36), **line)  # type: ignore[arg-type]
-        if alone:
+        if is_point:
             axes.vlines(x, low, high, color=colour, linewidth=1.2, zorder=2)
-            axes.axhline(curve.mean[0], color=colour, linewidth=0.8, alpha=0.4, zorder=1)  # to compare with at any x
+            axes.axhline(curve.mean[0], color=colour, linewidth=0.8, alpha=0.4, zorder=1)
         elif x:
-            axes.fill_between(x, low, high, color=colour, alpha=BAND, linewidth=0)
+            axes.fill_between(x, low, high, color=colour, alpha=BAND_OPACITY, linewidth=0)
 
 
-def draw_baselines(axes: "Axes", lines: Mapping[str, float]) -> None:
-    """Draw a grey line for each of what is reached without listening; those that would hide each other are one."""
-    named: dict[float, list[str]] = {}
-    for name, y in lines.items():
-        named.setdefault(next((one for one in named if abs(one - y) < SAME), y), []).append(name)
-    for (y, names), dashes in zip(named.items(), ("--", ":", "-."), strict=False):
+def draw_baselines(axes: "Axes", baselines: Mapping[str, float]) -> None:
+    """Plot a grey line for each baseline; nearly equal baselines share one line."""
+    names_by_y: dict[float, list[str]] = {}
+    for name, y in baselines.items():
+        same = next((other for other in names_by_y if abs(other - y) < SAME_LINE_THRESHOLD), y)
+        names_by_y.setdefault(same, []).append(name)
+    for (y, names), dashes in zip(names_by_y.items(), ("--", ":", "-."), strict=False):
         axes.axhline(y, color=GREY, linestyle=dashes, linewidth=1.1, label=" = ".join(names), zorder=1)
 
 
-def finish(axes: "Axes", x: str, y: str, title: str) -> None:
-    """Name the axes; shares end at 0 and 1 however wide an interval is."""
+def label_axes(axes: "Axes", x: str, y: str, title: str) -> None:
+    """Label the axes, and limit the y axis to 0 and 1 for scores that cannot be outside."""
     axes.set_xlabel(x)
-    axes.set_ylabel(capital(y))
+    axes.set_ylabel(capitalise(y))
     axes.set_title(shorten(title, 70))
     if not y.startswith(("log loss", "d′")):
         low, high = axes.get_ylim()
         axes.set_ylim(max(low, 0), min(high, 1.005))
 
 
-def legend(axes: "Axes") -> None:
-    """Put the legend where it hides nothing: to the right of the axes."""
+def add_legend(axes: "Axes") -> None:
+    """Put the legend to the right of the axes, where it hides nothing."""
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), borderaxespad=0.6)

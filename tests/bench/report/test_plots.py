@@ -71,7 +71,7 @@ def curves(models: int, layers: int) -> list[Curve]:
 def test_layer_curves_of_any_size_are_drawn_whole(models: int, layers: int) -> None:
     found = curves(models, layers)
     figure = draw_layers(
-        found, "accuracy", colours=colours_of([one.model for one in found]), lines={"majority": 0.1, "chance": 0.1}
+        found, "accuracy", colours=colours_of([one.model for one in found]), baselines={"majority": 0.1, "chance": 0.1}
     )
     pixels(figure)
     (axes,) = figure.axes
@@ -94,7 +94,7 @@ def test_model_has_one_colour_in_all_figures() -> None:
 def test_shots_axis_doubles_at_every_step() -> None:
     shots = [1, 2, 4, 8, 16, 32, 64]
     curve = Curve("m", "m", shots, [0.1 * i for i in range(7)], [0.0] * 7, [0.7] * 7)
-    figure = draw_shots([curve], "accuracy", colours=colours_of(["m"]), every=64)
+    figure = draw_shots([curve], "accuracy", colours=colours_of(["m"]), all_rows_x=64)
     pixels(figure)
     axes = figure.axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "2", "4", "8", "16", "32", "all"]
@@ -187,7 +187,7 @@ def test_map_names_every_label(labels: int) -> None:
 
 def test_map_of_degenerate_vectors_is_drawn() -> None:
     pixels(draw_map(project(np.zeros((5, 4), np.float32), np.array(list("abcde")))))
-    with pytest.raises(UsageError, match="three vectors or more"):
+    with pytest.raises(UsageError, match="at least three vectors"):
         project(np.zeros((2, 4), np.float32), np.array(["a", "b"]))
     with pytest.raises(UsageError, match="Choose pca or umap"):
         project(np.zeros((5, 4), np.float32), np.array(["a"] * 5), "tsne")  # type: ignore[arg-type]
