@@ -7,7 +7,7 @@ import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Unpack, get_args, get_origin
+from typing import Any, Unpack, get_args
 
 import click
 import nbformat
@@ -18,6 +18,10 @@ from nbclient import NotebookClient
 import embedx
 from embedx.cli.app import COMMANDS, load_command
 from embedx.errors import EmbedxError
+from embedx.evaluation.options import ExperimentKwargs
+from embedx.heads.options import HeadSettings
+from embedx.training.active_learning import SuggestKwargs
+from embedx.training.predict import PredictKwargs
 from tests.helpers.paths import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -94,11 +98,14 @@ def test_command_help_has_examples_that_parse(name: str) -> None:
 
 
 def keywords_of(function: Callable[..., object]) -> set[str]:
-    """Return the keywords of a function, with those of `**options: Unpack[...]`."""
-    names = set()
+    """Return the names of the keywords of a function; those of `**options: Unpack[SomeKwargs]` one by one."""
+    known = {one.__name__: one for one in (ExperimentKwargs, PredictKwargs, SuggestKwargs)} | {"Unpack": Unpack}
+    names: set[str] = set()
     for parameter in inspect.signature(function).parameters.values():
-        if get_origin(parameter.annotation) is Unpack:
-            names |= set(get_args(parameter.annotation)[0].__annotations__)
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            annotation = parameter.annotation
+            unpacked = eval(annotation, known) if isinstance(annotation, str) else annotation
+            names |= set(get_args(unpacked)[0].__annotations__)
         else:
             names.add(parameter.name)
     return names - {"self"}
@@ -120,10 +127,10 @@ def test_command_options_equal_api_keywords(name: str) -> None:
         "duplicates": embedx.Collection.duplicates,
     }
     opening = keywords_of(embedx.open)
-    keywords = keywords_of(functions[name])
+    keywords = keywords_of(functions[name]) - set(HeadSettings.__annotations__)
     options = {one.name for one in load_command(name).params}
     assert keywords - options <= {"on_progress", "interrupted"}
-    of_output = {"form", "all_groups", "columns", "as_json", "output", "save_clips", "report"}
+    of_output = {"form", "all_groups", "columns", "as_json", "output", "save_clips", "report", "per_class"}
     of_output |= {"progress", "absolute_paths"}
     assert options - keywords <= {"collection", "queries", "sweep"} | of_output | opening
 

@@ -17,8 +17,8 @@ from embedx.bench.results import EVERY_LAYER
 from embedx.collection.create import extract
 from embedx.errors import UsageError
 from embedx.evaluation.leakage import Overlap, find_overlap
-from embedx.evaluation.splits import Splits, make_splits
-from embedx.evaluation.targets import Targets, read_targets
+from embedx.evaluation.splits import SplitOptions, Splits, make_splits
+from embedx.evaluation.targets import LabelOptions, Targets, read_targets
 from embedx.ingest.pipeline import Progress
 from embedx.recipe import Recipe, view_name
 from embedx.store.store import Store
@@ -125,19 +125,9 @@ def open_case(plan: Plan, data: Dataset, model: str | None, folder: str) -> Benc
         layers, poolings = pick_views(plan, recipe, folder)
         found = store.rows(select_rows(store, data))
         rows = sorted(found, key=lambda row: (row.path, row.start_s, row.stretch, row.id))
-        preset = data.preset
-        targets = read_targets(
-            rows, data.label or "label", separator=data.separator, weak_negatives=data.weak_negatives
-        )  # fmt: skip
-        own = data.folds or data.split or plan.leaky
-        splits = make_splits(
-            rows,
-            targets,
-            folds=None if plan.leaky else data.folds or (preset.folds if preset and not own else None),
-            split=None if plan.leaky else data.split or (preset.split if preset and not own else None),
-            group=data.group or (preset.group if preset else None),
-            leaky=plan.leaky,
-        )
+        labels = LabelOptions(data.label or "label", separator=data.separator, weak_negatives=data.weak_negatives)
+        targets = read_targets(rows, labels)
+        splits = make_splits(rows, targets, split_options(plan, data))
         kept = [rows[i] for i in targets.kept]
         ids = np.array([row.id for row in kept], np.int64)
         x = read_vectors(store, view_name(layers[-1], poolings[0]), ids)
@@ -159,6 +149,17 @@ def open_case(plan: Plan, data: Dataset, model: str | None, folder: str) -> Benc
         pairs=name_pairs(overlaps.values()),
         data=fingerprint([(contents[row.path] or row.path, row.start_s, row.end_s) for row in kept], targets, splits),
     )
+
+
+def split_options(plan: Plan, data: Dataset) -> SplitOptions:
+    """Return how a task is split: at random if the plan says leaky, else as the data set or its preset says."""
+    preset = data.preset
+    group = data.group or (preset.group if preset else None)
+    if plan.leaky:
+        return SplitOptions(group=group, leaky=True)
+    if preset and not (data.folds or data.split):
+        return SplitOptions(folds=preset.folds, split=preset.split, group=group)
+    return SplitOptions(folds=data.folds, split=data.split, group=group)
 
 
 def select_rows(store: Store, data: Dataset) -> list[int] | None:

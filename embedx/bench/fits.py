@@ -1,28 +1,27 @@
 """Fits: a case and a setup -> results, one for each test part. This is what the processes of a benchmark run."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx import heads
 from embedx._version import __version__
 from embedx.bench.artifacts import Predictions, save_predictions
 from embedx.bench.cases import BenchCase, load_vectors
 from embedx.bench.head_spec import HeadSpec
 from embedx.bench.results import Key, Result, Shots
+from embedx.evaluation.cross_validation import HeldOutPredictions, LabelledVectors, cross_fit, make_fit
 from embedx.evaluation.few_shot import sample_shots
-from embedx.evaluation.splits import Positions, Split
-from embedx.metrics.evaluate import evaluate
+from embedx.evaluation.probe import penalty_of
+from embedx.evaluation.splits import NO_ROWS, Split
+from embedx.heads.options import HeadOptions
+from embedx.metrics.scoring import evaluate
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "map", "log_loss", "ece", "d_prime")
-CAUGHT = (ValueError, ArithmeticError, MemoryError)  # of one fit; the others go on
-
-
-NONE = np.empty(0, np.int64)
+RECOVERABLE_ERRORS = (ValueError, ArithmeticError, MemoryError)  # errors of one fit; the other fits go on
 
 
 @dataclass(frozen=True)
@@ -52,108 +51,59 @@ class FitJob:
         return f"{self.case.task}, {self.case.model} {views} with {self.head}, shots {self.shots}"
 
 
-@dataclass(frozen=True)
-class TrainTestRows:
-    """The rows of one fit: to learn from, to choose by (often none: then folds of the others do that), to be tested."""
+def draw_part(job: FitJob, part: Split) -> Split:
+    """Return a part with the training rows that are drawn for a job.
 
-    part: Split
-    learn: Positions
-    choose: Positions
-
-    @property
-    def rows(self) -> Positions:
-        """All rows that the head may see."""
-        return np.concatenate([self.learn, self.choose])
-
-    @property
-    def validation(self) -> NDArray[np.bool_] | None:
-        """Which of them serve choices only."""
-        return np.arange(len(self.rows)) >= len(self.learn) if len(self.choose) else None
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What one fit made: probabilities [M, C] of the test rows, the C that was chosen if any, and how long it took."""
-
-    proba: NDArray[np.float64]
-    C: float | None
-    seconds: float
-
-
-def draw(job: FitJob, part: Split) -> TrainTestRows:
-    """Draw the rows of a fit.
-
-    With few shots there is nothing to choose by but the rows that were drawn: a validation part has many more.
+    With few shots there is no validation part: it would have many more rows than the training part.
     """
     if job.shots == "all":
-        return TrainTestRows(part, part.train, part.validation)
+        return part
     y, groups = job.case.targets.y[part.train], job.case.groups[part.train]
-    return TrainTestRows(part, part.train[sample_shots(y, groups, job.shots, job.seed)], NONE)
+    return replace(part, train=part.train[sample_shots(y, groups, job.shots, job.seed)], validation=NO_ROWS)
 
 
 def compute(job: FitJob) -> tuple[list[Result], list[str]]:
     """Return the results of a job, and a sentence for each fit that failed.
 
-    Every fit runs on one thread: numbers do not depend on how many run at a time.
+    Every fit runs on one thread, so that numbers do not depend on how many run at a time.
     """
     from threadpoolctl import threadpool_limits
 
-    case = job.case
-    x = load_vectors(case.folder, case.views(job.layer, job.pooling), case.ids.tobytes())
-    drawn = [draw(job, part) for part in case.splits.parts if part.name in job.parts]
-    results, scored, failures = [], [], []
+    case, views = job.case, job.case.views(job.layer, job.pooling)
+    data = LabelledVectors(views, load_vectors(case.folder, views, case.ids.tobytes()), case.targets, case.splits)
+    fit = make_fit(data, HeadOptions.from_keywords(job.head.kind, job.head.steps, seed=job.seed, **job.head.settings))
+    results, predictions, failures = [], [], []
     with threadpool_limits(1):
-        for one in drawn:
+        for part in [draw_part(job, part) for part in case.splits.parts if part.name in job.parts]:
             try:
-                fitted = fit(job, x, one)
-                results.append(make_result(job, one, fitted))
-                scored.append((one.part, fitted.proba))
-            except CAUGHT as error:
-                failures.append(f"{job}, test part {one.part.name}: {error}")
-    if job.shots == "all" and scored:
-        keep(job, scored)
+                started = time.perf_counter()
+                held_out = cross_fit(data, fit, [part])
+                results.append(make_result(job, part, held_out, time.perf_counter() - started))
+                predictions.append(held_out)
+            except RECOVERABLE_ERRORS as error:
+                failures.append(f"{job}, test part {part.name}: {error}")
+    if job.shots == "all" and predictions:
+        keep(job, predictions)
     return results, failures
 
 
-def fit(job: FitJob, x: NDArray[np.float32], drawn: TrainTestRows) -> FitResult:
-    """Fit a head on some rows, and ask it about others."""
-    begun = time.perf_counter()
-    targets, of = job.case.targets, drawn.rows
-    head = heads.fit(
-        job.head.kind,
-        x[of],
-        targets.y[of],
-        targets.classes,
-        multilabel=targets.multilabel,
-        groups=job.case.groups[of],
-        validation=drawn.validation,
-        sample_weight=None if (targets.weights == 1).all() else targets.weights[of],
-        head_model=job.head.steps,
-        seed=job.seed,
-        **job.head.settings,
-    )
-    proba = head.predict_proba(x[drawn.part.test])
-    C = head.settings.get("C")
-    return FitResult(proba, None if C is None else float(C), time.perf_counter() - begun)
-
-
-def make_result(job: FitJob, drawn: TrainTestRows, fitted: FitResult) -> Result:
-    """Score what was said of a test part."""
-    case, targets, part = job.case, job.case.targets, drawn.part
+def make_result(job: FitJob, part: Split, held_out: HeldOutPredictions, seconds: float) -> Result:
+    """Return the scores of the predictions for a test part."""
+    case, targets = job.case, job.case.targets
     truth = targets.y[part.test]
-    found = evaluate(truth, fitted.proba, targets.classes, multilabel=targets.multilabel, samples=0).figures
-    figures: dict[str, Any] = {name: None if (one := found.get(name)) is None else one.value for name in FIGURES}
+    metrics = evaluate(truth, held_out.proba, targets.classes, multilabel=targets.multilabel, samples=0).figures
+    figures: dict[str, Any] = {name: None if (one := metrics.get(name)) is None else one.value for name in FIGURES}
     return Result(
         **job.key(part.name)._asdict(),
-        rows_train=len(drawn.rows),
+        rows_train=len(part.learned),
         rows_test=len(part.test),
         classes=len(targets.classes),
         leaky=case.splits.leaky,
         duplicates=case.duplicates[part.name],
-        C=fitted.C,
+        C=penalty_of(held_out.heads[0]),
         **figures,
-        **baselines(targets.y[drawn.rows], truth),
-        seconds=round(fitted.seconds, 4),
+        **baselines(targets.y[part.learned], truth),
+        seconds=round(seconds, 4),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         embedx=__version__,
         recipe=case.recipe_of(job.layer).fingerprint,
@@ -174,18 +124,18 @@ def baselines(learned: NDArray[np.int64], truth: NDArray[np.int64]) -> dict[str,
     return {"majority": majority, "chance": 1 / len(np.unique(truth))}
 
 
-def keep(job: FitJob, scored: list[tuple[Split, NDArray[np.float64]]]) -> None:
-    """Keep what was said of the test parts, for the figures of a report."""
+def keep(job: FitJob, predictions: list[HeldOutPredictions]) -> None:
+    """Save the predictions for the test parts, for the figures of a report."""
     case = job.case
-    tested = np.concatenate([part.test for part, _ in scored])
+    tested = np.concatenate([one.positions for one in predictions])
     save_predictions(
         job.out,
         job.key(""),
         Predictions(
             case.targets.classes,
             case.targets.y[tested],
-            np.concatenate([proba for _, proba in scored]).astype(np.float32),
-            np.concatenate([np.full(len(part.test), part.name) for part, _ in scored]),
+            np.concatenate([one.proba for one in predictions]).astype(np.float32),
+            np.concatenate([one.parts for one in predictions]),
             case.splits.groups[tested],
         ),
     )

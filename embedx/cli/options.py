@@ -79,6 +79,9 @@ TABLE_FORMAT = format_option("table", "json", "csv")
 OUTPUT = click.option(
     "--output", callback=check_folder, metavar="FILE", help="Write to FILE instead of standard output."
 )
+PER_CLASS = click.option(
+    "--per-class", is_flag=True, help="Print the scores of every class, the worst first. JSON always has them."
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 PROGRESS = click.option(
     "--progress",

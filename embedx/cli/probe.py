@@ -1,11 +1,12 @@
 """embedx probe: how well a classifier on the vectors separates labels."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from embedx.cli.options import (
     COLLECTION,
+    PER_CLASS,
     SectionedCommand,
     format_option,
     head_section,
@@ -17,10 +18,6 @@ from embedx.cli.options import (
 )
 from embedx.cli.output import print_json
 from embedx.errors import UsageError
-
-if TYPE_CHECKING:
-    from embedx.evaluation.layer_sweep import ViewScores
-    from embedx.evaluation.probe import Report
 
 SWEEP_OPTIONS = ("where", "folds", "split", "group", "leaky", "seed")  # that --sweep takes, with --label and --view
 SWEEP_DEFAULTS = {  # what --sweep does not take must have its default
@@ -51,9 +48,15 @@ SWEEP_DEFAULTS = {  # what --sweep does not take must have its default
     "Layers",
     click.option("--sweep", is_flag=True, help="Compare all views, or those that match --view, with logistic probes."),
 )
-@section("Output", format_option("table", "json"))
+@section("Output", format_option("table", "json"), PER_CLASS)
 def probe(
-    collection: str, form: str, label: tuple[str, ...], settings: tuple[str, ...], sweep: bool, **options: Any
+    collection: str,
+    form: str,
+    label: tuple[str, ...],
+    settings: tuple[str, ...],
+    sweep: bool,
+    per_class: bool,
+    **options: Any,
 ) -> None:
     """Measure how well a classifier on the vectors of a COLLECTION separates labels, on rows it was not trained on.
 
@@ -63,16 +66,17 @@ def probe(
     """
     from embedx.collection.collection import Collection
 
-    report: Report | ViewScores
     with Collection(collection) as opened:
         if sweep:
-            report = opened.sweep(**sweep_options(label, settings, options))
+            scores = opened.sweep(**sweep_options(label, settings, options))
+            values, text = scores.to_dict(), str(scores)
         else:
             report = opened.probe(one_or_several(label), **options, **read_settings(settings))
+            values, text = report.to_dict(), report.text(per_class)
     if form == "json":
-        print_json(report.to_dict())
+        print_json(values)
     else:
-        click.echo(str(report))
+        click.echo(text)
 
 
 def sweep_options(label: tuple[str, ...], settings: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:

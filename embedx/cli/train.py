@@ -8,6 +8,7 @@ import click
 from embedx.cli.options import (
     COLLECTION,
     JSON,
+    PER_CLASS,
     SectionedCommand,
     check_folder,
     head_section,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         metavar="FILE.png",
         help="Draw the reliability diagram (needs embedx[bench]).",
     ),
+    PER_CLASS,
     JSON,
 )
 def train(
@@ -65,6 +67,7 @@ def train(
     label: tuple[str, ...],
     settings: tuple[str, ...],
     report: str | None,
+    per_class: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -85,7 +88,7 @@ def train(
         head = {"name": trained.name, "folder": str(trained.folder), "gain": gain, "head": trained.to_dict()}
         print_json({"exit_code": 0, "collection": collection, **head})
     else:
-        click.echo(str(trained))
+        click.echo(trained.text(per_class))
 
 
 def draw_reliability(trained: "Trained", file: str) -> None:

@@ -1,7 +1,7 @@
 """The methods of a Collection that train, evaluate and use heads."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from embedx.collection.base import CollectionBase
 from embedx.datasets.sources import read_corpus
@@ -9,11 +9,13 @@ from embedx.errors import UsageError
 
 if TYPE_CHECKING:
     from embedx.evaluation.layer_sweep import ViewScores
+    from embedx.evaluation.options import ExperimentKwargs
     from embedx.evaluation.probe import Report
+    from embedx.evaluation.splits import SplitKwargs
     from embedx.heads.head import Head
-    from embedx.training.active_learning import Suggestions
+    from embedx.training.active_learning import Suggestions, SuggestKwargs
     from embedx.training.fit_head import Trained
-    from embedx.training.predict import Predictions
+    from embedx.training.predict import Predictions, PredictKwargs
 
 
 class TrainingMixin(CollectionBase):
@@ -23,50 +25,34 @@ class TrainingMixin(CollectionBase):
         self,
         label: str | Sequence[str] = "label",
         *,
-        kind: str = "logistic",
         view: str | Sequence[str] | None = None,
         where: str | None = None,
-        folds: str | None = None,
-        split: str | None = None,
-        group: str | None = None,
-        leaky: bool = False,
-        separator: str | None = None,
-        weak_negatives: float = 0.0,
-        class_weight: Any = None,
-        head_model: str = "",
-        seed: int = 0,
-        **settings: Any,
+        **options: "Unpack[ExperimentKwargs]",
     ) -> "Report":
-        """Measure how well a head on the vectors tells the labels apart, on rows that it has not learned from.
+        """Measure how well a head on the vectors tells the labels apart, on rows that it was not trained on.
+
+        Nothing is calibrated or saved.
 
         Args:
-            label, kind, view, where, folds, split, group, leaky, separator, weak_negatives, class_weight, head_model,
-                seed, settings: as in `fit_head`; nothing is calibrated or saved.
+            label: the label column; see `fit_head`.
+            view: the view; see `fit_head`.
+            where: an SQL condition on the rows that are used; all if None.
+            options: labels, split and head; see `fit_head`.
+
+        Returns:
+            The scores with intervals and baselines; `print(report)` shows them, `report.text(per_class=True)` also
+            those of every class.
 
         Raises:
-            UsageError: as `fit_head`; also where there is too little to be split.
+            UsageError: see `fit_head`; or there are too few groups to split.
         """
         from embedx.evaluation.cross_validation import choose_views
+        from embedx.evaluation.options import read_options
         from embedx.evaluation.probe import probe
 
-        views = choose_views(self.store.views, view, self.store.recipe.default_view, several=kind == "weighted-layers")
-        return probe(
-            self.store,
-            views,
-            label,
-            kind=kind,
-            ids=self._select_ids(where),
-            folds=folds,
-            split=split,
-            group=group,
-            leaky=leaky,
-            separator=separator,
-            weak_negatives=weak_negatives,
-            class_weight=class_weight,
-            head_model=head_model,
-            seed=seed,
-            **settings,
-        )
+        labels, split, head = read_options(label, options)
+        views = choose_views(self.views, view, self.recipe.default_view, several=head.kind == "weighted-layers")
+        return probe(self.store, views, labels, split, head, ids=self._select_ids(where))
 
     def sweep(
         self,
@@ -75,42 +61,41 @@ class TrainingMixin(CollectionBase):
         view: str | Sequence[str] = "*",
         Cs: Sequence[float] | None = None,
         where: str | None = None,
-        folds: str | None = None,
-        split: str | None = None,
-        group: str | None = None,
-        leaky: bool = False,
-        seed: int = 0,
         device: str = "auto",
+        **split: "Unpack[SplitKwargs]",
     ) -> "ViewScores":
-        """Probe many views at once by logistic regressions, to see which layer and pooling tell the labels apart.
+        """Probe many views at once by logistic regression, to see which layer and pooling tells the labels apart.
 
-        All views, training parts and Cs are solved together, several times faster than one after the other; C is chosen
-        inside the training rows.
+        All views, folds and values of C are solved together, several times faster than one by one. C is chosen inside
+        the training rows.
 
         Args:
-            label, where, folds, split, group, leaky, seed: as in `fit_head`.
-            view: names or patterns such as "L*.mean"; all views if not given.
-            Cs: inverse strengths of the penalty to choose from; ten from 0.0001 to 100 if not given.
+            label: the label column, with one class per row.
+            view: names or patterns such as "L*.mean"; all views by default.
+            Cs: inverse penalty strengths to choose from; by default ten from 0.0001 to 100.
+            where: an SQL condition on the rows that are used; all if None.
             device: "auto", "cpu" or "cuda".
+            split: folds, split, group, leaky and seed; see `fit_head`.
+
+        Returns:
+            The accuracy and log loss of each view.
 
         Raises:
-            UsageError: as `probe`.
+            UsageError: see `probe`.
         """
         from embedx.evaluation.cross_validation import match_views
         from embedx.evaluation.layer_sweep import sweep_views
-        from embedx.heads.logistic import GRID
+        from embedx.evaluation.splits import SplitOptions
+        from embedx.evaluation.targets import LabelOptions
+        from embedx.heads.logistic import C_GRID
 
         return sweep_views(
             self.store,
-            match_views(self.store.views, view),
-            label,
-            Cs=GRID if Cs is None else Cs,
+            match_views(self.views, view),
+            LabelOptions(label),
+            SplitOptions(**split),
+            Cs=C_GRID if Cs is None else Cs,
             ids=self._select_ids(where),
-            folds=folds,
-            split=split,
-            group=group,
-            leaky=leaky,
-            seed=seed,
             device=device,
         )
 
@@ -118,90 +103,70 @@ class TrainingMixin(CollectionBase):
         self,
         label: str | Sequence[str] = "label",
         *,
-        kind: str = "logistic",
         view: str | Sequence[str] | None = None,
         name: str | None = None,
         where: str | None = None,
-        folds: str | None = None,
-        split: str | None = None,
-        group: str | None = None,
-        leaky: bool = False,
-        separator: str | None = None,
-        weak_negatives: float = 0.0,
-        class_weight: Any = None,
-        head_model: str = "",
         calibration: str = "temperature",
-        seed: int = 0,
-        **settings: Any,
+        **options: "Unpack[ExperimentKwargs]",
     ) -> "Trained":
-        """Fit a classifier on stored vectors, score it on rows it has not learned from, and save it in heads/.
+        """Fit a classifier on stored vectors, score it on rows that it was not trained on, and save it in heads/.
 
         Args:
-            label: the column with a class for each row; several columns of yes and no are several labels.
-            kind: "logistic", "mlp", "knn", "prototype" or "weighted-layers".
-            view: the vectors; the last layer with the first pooling if not given, and for weighted-layers every layer
-                with that pooling (or a list, or a pattern such as "L*.max").
-            name: of the head; LABEL-KIND if not given. One of that name is replaced, and `gain` says what the labels
-                since then have brought.
-            where: an SQL condition on the rows that are used.
-            folds, split: the column of the data set's own folds, or of its train, validation and test parts; "fold" or
-                "split" where every row has one.
-            group: the column whose values are never split; "group" where it is filled. A recording never is.
-            leaky: random rows instead: scores are too good, and the report says so.
-            separator: between the classes of a row, as in "dog;rain": several labels.
-            weak_negatives: the weight, up to 1, of rows without a label as examples of no class.
-            class_weight: "balanced", or weights for names of classes.
-            head_model: steps before the head, such as "PCA(128)".
+            label: the label column, with one class per row; or several yes/no columns, one per class (multi-label).
+            view: the view; by default the last layer with the first pooling. For weighted-layers a list or a pattern
+                such as "L*.max"; by default every layer with the first pooling.
+            name: the name of the head; by default LABEL-KIND. A head of this name is replaced, and `gain` shows the
+                effect of the labels added since.
+            where: an SQL condition on the rows that are used; all if None.
             calibration: "temperature", "isotonic" or "none".
-            seed: of made folds and of the head.
-            settings: of the kind, such as C=0.1, hidden=128, k=7; see `embedx.heads.KINDS`. Without C it is chosen
-                inside the training rows.
+            separator: the text between the classes of a row, as in "dog;rain" (multi-label).
+            weak_negatives: the weight, from 0 to 1, of rows without a label, as examples of no class; 0 leaves them out
+                (default).
+            folds: the column with the data set's own folds; by default "fold" if every row has one.
+            split: the column with train, validation and test; by default "split" if it holds these.
+            group: the column whose values are never split; by default "group" where it is filled. A recording is never
+                split.
+            leaky: split rows at random, ignoring groups; scores will be inflated, and the report says so.
+            seed: the seed for the folds and the head; default 0.
+            kind: "logistic" (default), "mlp", "knn", "prototype" or "weighted-layers".
+            head_model: steps before the head, such as "PCA(128)".
+            class_weight: "balanced", or weights by class name.
+            options: the keywords from `separator` on, and settings of the kind such as C=0.1, hidden=128, k=7; see
+                `embedx.heads.KINDS`. C is chosen inside the training rows unless it is given.
 
         Returns:
-            The head, with its name, report and gain; `predict_proba(x)` needs numpy alone.
+            The head, with its name, report and gain. `predict_proba(x)` needs only numpy.
 
         Raises:
-            UsageError: an argument cannot be meant; no such column; what belongs together would be on both sides.
+            UsageError: an invalid argument; a column does not exist; the split would split a recording or group.
             DiskError: the head cannot be written.
         """
+        from embedx.evaluation.options import read_options
         from embedx.training.fit_head import fit_head
 
-        return fit_head(
-            self.store,
-            label,
-            kind=kind,
-            view=view,
-            name=name,
-            ids=self._select_ids(where),
-            folds=folds,
-            split=split,
-            group=group,
-            leaky=leaky,
-            separator=separator,
-            weak_negatives=weak_negatives,
-            class_weight=class_weight,
-            head_model=head_model,
-            calibration=calibration,
-            seed=seed,
-            **settings,
-        )
+        labels, split, head = read_options(label, options)
+        ids = self._select_ids(where)
+        return fit_head(self.store, labels, split, head, view=view, name=name, ids=ids, calibration=calibration)
 
     def heads(self) -> "dict[str, Head]":
-        """Return name -> saved head, by name.
+        """Return name -> saved head, sorted by name.
 
         Raises:
-            StoreError: one is damaged.
+            StoreError: a head is damaged.
         """
         from embedx.training.fit_head import load_heads
 
         return load_heads(self.folder)
 
     def head(self, name: str | None = None) -> "Head":
-        """Return a saved head; without a name the only one.
+        """Return a saved head.
+
+        Args:
+            name: its name; None for the only head.
 
         Raises:
-            UsageError: there is none of that name, or several and none is named.
-            StoreError: it is damaged.
+            UsageError: there is no head of that name; or no name is given and there is not exactly one head.
+            StoreError: the head is damaged.
         """
         from embedx.training.fit_head import load_head
 
@@ -211,7 +176,7 @@ class TrainingMixin(CollectionBase):
         """Delete a saved head.
 
         Raises:
-            UsageError: there is none of that name.
+            UsageError: there is no head of that name.
         """
         from embedx.training.fit_head import remove_head
 
@@ -223,80 +188,75 @@ class TrainingMixin(CollectionBase):
         *,
         head: "str | Head | None" = None,
         where: str | None = None,
-        per: str = "window",
-        aggregate: str = "mean",
-        k: int = 1,
-        precision: float | None = None,
-        recall: float | None = None,
+        **options: "Unpack[PredictKwargs]",
     ) -> "Predictions":
-        """Say what rows or recordings are, with calibrated probabilities where the head has a calibration.
+        """Predict the classes of rows or recordings; probabilities are calibrated if the head is calibrated.
 
         Args:
-            source: audio as `extract` takes it (files, folders, a manifest), embedded by this collection's recipe; the
-                stored rows if not given.
-            head: a head or its name; the only one if not given.
-            where: an SQL condition on the stored rows.
-            per: "window", or "recording": the windows of a recording (and channel) together.
-            aggregate: how they come together: the "mean" of their probabilities, or the "max" of each class.
-            k: how many of the likeliest classes are given with their probability.
-            precision, recall: name a class only from the threshold on that had this precision (or recall) on rows that
-                were held out in training.
+            source: audio, as `extract` takes it (files, folders, a manifest); it is embedded by the recipe of this
+                collection. None for the stored rows.
+            head: a head or its name; None for the only head.
+            where: an SQL condition on the stored rows; all if None.
+            per: "window" (default), or "recording": all windows of a recording (and channel) together.
+            aggregate: how the windows of a recording are combined: the "mean" of their probabilities (default), or the
+                "max" of each class.
+            k: number of most probable classes to return with their probabilities; default 1.
+            precision, recall: predict a class only from the threshold that had this precision (or recall) on rows held
+                out in training; give at most one of the two.
+            options: the keywords from `per` on.
+
+        Returns:
+            The predictions in the order of the rows or files, with the files that could not be read in `failures`.
 
         Raises:
-            UsageError: an argument cannot be meant; there is no such head; a condition beside a source.
+            UsageError: an invalid argument; there is no such head; `where` together with a source.
             RecipeMismatch: the head was trained on vectors of another recipe.
-            ModelError: audio is given, and the model of the collection is not there any more.
+            ModelError: audio is given, and the model of the collection is missing.
         """
-        from embedx.training.predict import predict
+        from embedx.training.predict import PredictOptions, predict
 
         if source is not None and where is not None:
-            raise UsageError("where chooses among stored rows; it does not go with audio as the source.")
-        found = self.head(head) if head is None or isinstance(head, str) else head
+            raise UsageError("where selects stored rows; it cannot be combined with audio as the source.")
+        chosen = self.head(head) if head is None or isinstance(head, str) else head
         items = None if source is None else read_corpus(source)
-        options: dict[str, Any] = {"per": per, "aggregate": aggregate, "k": k, "precision": precision, "recall": recall}
-        return predict(self.store, found, self._load_embedder, items, self._select_ids(where), **options)
+        ids = self._select_ids(where)
+        return predict(self.store, chosen, self._load_embedder, items, ids, PredictOptions(**options))
 
     def suggest(
         self,
         *,
         head: "str | Head | None" = None,
-        by: str = "margin",
-        n: int = 20,
-        label: str | None = None,
         where: str | None = None,
-        of_class: str | None = None,
-        score_band: tuple[float, float] | None = None,
-        stratify: str | None = None,
         view: str | None = None,
-        seed: int = 0,
+        **options: "Unpack[SuggestKwargs]",
     ) -> "Suggestions":
-        """Choose rows without a label whose labels would teach most; see `embedx.training.active_learning.suggest`.
+        """Choose rows without a label to label next, the most useful first.
 
         Args:
-            head: a head or its name; the only one if there is one. "diverse" and "random" need none.
-            label: the column that is empty; that which the head learned, or "label".
-            where: an SQL condition on the rows to choose from.
-            view: for "diverse": the vectors that are compared; the head's, or the default view.
-            by, n, of_class, score_band, stratify, seed: see `embedx.training.active_learning.suggest`.
+            head: a head or its name; None for the only head. "diverse" and "random" need none.
+            where: an SQL condition on the rows to choose from; all if None.
+            view: for "diverse", the vectors that are compared; by default those of the head, or the default view.
+            by: "margin" (default): the two most probable classes are closest. "uncertainty": the highest entropy.
+                "diverse": the farthest from all labelled rows. "band": a probability in `score_band`. "random".
+            n: number of rows; default 20.
+            label: the label column that is empty; by default the one that the head learned, or "label".
+            of_class: for "band", the class; by default the most probable one.
+            score_band: for "band", the lowest and the highest probability.
+            stratify: a column whose values take turns ("path": every recording).
+            seed: the seed of "random"; default 0.
+            options: the keywords from `by` on.
+
+        Returns:
+            The rows; `columns()` is a table to fill in for `embedx label`.
 
         Raises:
-            UsageError: an argument cannot be meant; there is no such head.
+            UsageError: an invalid argument; there is no such head.
             NothingToDo: every row has a label.
         """
-        from embedx.training.active_learning import WITHOUT_HEAD, suggest
+        from embedx.training.active_learning import WITHOUT_HEAD, SuggestOptions, suggest
 
-        given = by in WITHOUT_HEAD and head is None and len(self.heads()) != 1
-        found = None if given else self.head(head) if head is None or isinstance(head, str) else head
-        return suggest(
-            self.store,
-            found,
-            view or (found.views if found else self.store.recipe.default_view),
-            by=by,
-            n=n,
-            label=label,
-            ids=self._select_ids(where),
-            of_class=of_class,
-            score_band=score_band,
-            stratify=stratify,
-            seed=seed,
-        )
+        choice = SuggestOptions(**options)
+        needs_none = choice.by in WITHOUT_HEAD and head is None and len(self.heads()) != 1
+        chosen = None if needs_none else self.head(head) if head is None or isinstance(head, str) else head
+        views = view or (chosen.views if chosen else self.recipe.default_view)
+        return suggest(self.store, chosen, views, choice, self._select_ids(where))

@@ -1,58 +1,87 @@
-"""Evaluation: stored rows, labels and a split -> what heads say of rows that they have not learned from."""
+"""Cross-validation: stored rows, labels and a split -> predictions for rows that the heads were not trained on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx import heads
 from embedx.errors import UsageError
 from embedx.evaluation.leakage import Overlap, find_overlap
-from embedx.evaluation.splits import NotEnoughGroups, Positions, Split, Splits, make_splits, stratified, unsplit
-from embedx.evaluation.targets import Targets, read_targets
+from embedx.evaluation.splits import (
+    NotEnoughGroups,
+    Positions,
+    Split,
+    SplitOptions,
+    Splits,
+    make_splits,
+    stratified,
+    unsplit,
+)
+from embedx.evaluation.targets import LabelOptions, Targets, read_targets
+from embedx.heads.fitting import fit as fit_head
 from embedx.heads.head import Head
-from embedx.metrics.evaluate import evaluate
+from embedx.heads.options import HeadOptions
 from embedx.metrics.report import Metrics
+from embedx.metrics.scoring import evaluate
 from embedx.recipe import check_view
 from embedx.store.records import Row
 from embedx.store.store import Store
 
-LEAKY = "LEAKY: what belongs together is on both sides of the split; these scores are too good"
+LEAKY = "LEAKY: rows of one recording or group are in both training and test rows; these scores are inflated"
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """What is to be learned from which rows: N rows, their vectors, classes and split.
+class LabelledVectors:
+    """N vectors with their classes and their split.
 
-    x is [N, D]; for several views [N, L, D], in the order of `views`.
+    Attributes:
+        views: the views that the vectors are of.
+        x: vectors [N, D]; for several views [N, L, D], in the order of `views`.
+        targets: the classes of the rows.
+        splits: the training and test parts.
     """
 
     views: tuple[str, ...]
-    label: str
-    rows: tuple[Row, ...]
     x: NDArray[np.float32]
     targets: Targets
     splits: Splits
-    overlap: Overlap
 
     @property
     def development(self) -> Positions:
-        """The rows that a head may learn from in the end: all of the folds, but not a test part that stands alone."""
+        """The rows that the final head may learn from: all rows of the folds, or all but a test part of its own."""
         if len(self.splits.parts) == 1:
-            part = self.splits.parts[0]
-            return np.sort(np.concatenate([part.train, part.validation]))
+            return np.sort(self.splits.parts[0].learned)
         return np.sort(np.concatenate([part.test for part in self.splits.parts]))
 
 
 @dataclass(frozen=True)
-class HeldOutPredictions:
-    """What was said of M rows by heads that had not learned from them.
+class Experiment(LabelledVectors):
+    """Labelled vectors of stored rows.
 
-    positions: [M] into the rows of the problem, each once. parts: [M] the test part of each. logits, proba: [M, C].
-    heads: the head of each part.
+    Attributes:
+        label: the name of the label column; several with commas between them.
+        rows: the N stored rows.
+        overlap: near-duplicates across the split.
+    """
+
+    label: str
+    rows: tuple[Row, ...]
+    overlap: Overlap
+
+
+@dataclass(frozen=True)
+class HeldOutPredictions:
+    """Predictions for M rows by heads that were not trained on them.
+
+    Attributes:
+        positions: [M] positions of the rows in the labelled vectors, each once.
+        parts: [M] the name of the test part of each row.
+        logits: [M, C].
+        proba: probabilities [M, C], not calibrated.
+        heads: the head of each part.
     """
 
     positions: Positions
@@ -62,151 +91,167 @@ class HeldOutPredictions:
     heads: tuple[Head, ...]
 
 
-Fit = Callable[[Positions, Positions], Head]  # rows to learn from, rows to choose by
+Fit = Callable[[Positions, Positions], Head]  # (rows to train on, rows to make choices by) -> head
 
 
 def build_experiment(
     store: Store,
     views: Sequence[str],
-    label: str | Sequence[str],
+    labels: LabelOptions,
+    split: SplitOptions,
     *,
     ids: Sequence[int] | None = None,
-    folds: str | None = None,
-    split: str | None = None,
-    group: str | None = None,
-    leaky: bool = False,
-    separator: str | None = None,
-    weak_negatives: float = 0.0,
-    seed: int = 0,
     must_split: bool = True,
 ) -> Experiment:
     """Read rows, targets and vectors, and split them.
 
-    See `embedx.evaluation.targets.read_targets` and `embedx.evaluation.splits.make_splits`.
+    Args:
+        store: the store of the collection.
+        views: the views to read.
+        labels: which column holds the labels.
+        split: how to split the rows.
+        ids: the rows to use; all if None.
+        must_split: if False, and there are too few groups to split, use one part that trains on all rows.
 
-    Where there is too little to be split, and it need not be, one part learns from all and tests nothing.
+    Returns:
+        The rows with vectors, targets and splits.
 
     Raises:
-        UsageError: as those.
+        UsageError: see `embedx.evaluation.targets.read_targets` and `embedx.evaluation.splits.make_splits`.
     """
-    every = store.rows(ids)
-    targets = read_targets(every, label, separator=separator, weak_negatives=weak_negatives)
+    all_rows = store.rows(ids)
+    targets = read_targets(all_rows, labels)
     try:
-        splits = make_splits(every, targets, folds=folds, split=split, group=group, leaky=leaky, seed=seed)
+        splits = make_splits(all_rows, targets, split)
     except NotEnoughGroups:
         if must_split:
             raise
-        splits = unsplit(every, targets)
-    rows = tuple(every[i] for i in targets.kept)
+        splits = unsplit(all_rows, targets)
+    rows = tuple(all_rows[i] for i in targets.kept)
     matrices = [store.vectors(view, [row.id for row in rows])[1] for view in views]
     overlap = find_overlap(store, rows, matrices[-1], targets, splits)
     x = matrices[0] if len(matrices) == 1 else np.stack(matrices, axis=1)
-    name = label if isinstance(label, str) else ", ".join(label)
-    return Experiment(tuple(views), name, rows, x, targets, splits, overlap)
+    return Experiment(tuple(views), x, targets, splits, label=str(labels), rows=rows, overlap=overlap)
 
 
-def make_fit(problem: Experiment, kind: str, seed: int = 0, **settings: Any) -> Fit:
-    """Return what fits a head of a kind on some rows of a problem; settings as `embedx.heads.fit` takes them."""
-    targets = problem.targets
-    groups = np.arange(len(problem.rows)) if problem.splits.leaky else problem.splits.groups
+def make_fit(data: LabelledVectors, options: HeadOptions) -> Fit:
+    """Return a function that fits a head on some of the rows."""
+    targets, groups = data.targets, data.splits.inner_groups
 
-    def fit(learn: Positions, choose: Positions) -> Head:
-        of = np.concatenate([learn, choose])
-        validation = np.arange(len(of)) >= len(learn) if len(choose) else None
-        head = heads.fit(
-            kind,
-            problem.x[of],
-            targets.y[of],
+    def fit(train: Positions, validation: Positions) -> Head:
+        rows = np.concatenate([train, validation])
+        head = fit_head(
+            options.kind,
+            data.x[rows],
+            targets.y[rows],
             targets.classes,
             multilabel=targets.multilabel,
-            groups=groups[of],
-            validation=validation,
-            sample_weight=None if (targets.weights == 1).all() else targets.weights[of],
-            seed=seed,
-            **settings,
+            groups=groups[rows],
+            validation=np.arange(len(rows)) >= len(train) if len(validation) else None,
+            sample_weight=None if (targets.weights == 1).all() else targets.weights[rows],
+            class_weight=options.class_weight,
+            head_model=options.head_model,
+            seed=options.seed,
+            **options.settings,
         )
-        return head.replace(views=problem.views)
+        return head.replace(views=data.views)
 
     return fit
 
 
-def cross_fit(problem: Experiment, fit: Fit, splits: Splits | None = None) -> HeldOutPredictions:
-    """Fit a head for each part of a split, and ask it about the rows it was not fitted on."""
-    parts = (splits or problem.splits).parts
-    fitted = [fit(part.train, part.validation) for part in parts]
-    tests = [part.test for part in parts]
+def cross_fit(data: LabelledVectors, fit: Fit, parts: Sequence[Split] | None = None) -> HeldOutPredictions:
+    """Fit one head per part, and predict the test rows of the part with it; the parts of the split if None."""
+    parts = data.splits.parts if parts is None else parts
+    return hold_out_predictions(data, parts, [fit(part.train, part.validation) for part in parts])
+
+
+def hold_out_predictions(data: LabelledVectors, parts: Sequence[Split], heads: Sequence[Head]) -> HeldOutPredictions:
+    """Predict the test rows of each part with the head of the part."""
+    logits = [head.logits(data.x[part.test]) for head, part in zip(heads, parts, strict=True)]
+    proba = [head.to_proba(part_logits) for head, part_logits in zip(heads, logits, strict=True)]
     return HeldOutPredictions(
-        positions=np.concatenate(tests),
+        positions=np.concatenate([part.test for part in parts]),
         parts=np.concatenate([np.full(len(part.test), part.name) for part in parts]),
-        logits=np.concatenate([head.logits(problem.x[test]) for head, test in zip(fitted, tests, strict=True)]),
-        proba=np.concatenate([head.predict_proba(problem.x[test]) for head, test in zip(fitted, tests, strict=True)]),
-        heads=tuple(fitted),
+        logits=np.concatenate(logits),
+        proba=np.concatenate(proba),
+        heads=tuple(heads),
     )
 
 
 def score(
-    problem: Experiment, positions: Positions, proba: NDArray[np.float64], parts: NDArray[np.str_] | None
+    data: LabelledVectors,
+    rows: Positions,
+    proba: NDArray[np.float64],
+    parts: NDArray[np.str_] | None,
+    **options: Any,
 ) -> Metrics:
-    """Evaluate probabilities [M, C] of some rows of a problem."""
-    targets = problem.targets
+    """Evaluate probabilities [M, C] of some rows; `options` are those of `embedx.metrics.scoring`."""
+    targets = data.targets
     return evaluate(
-        targets.y[positions],
+        targets.y[rows],
         proba,
         targets.classes,
         multilabel=targets.multilabel,
-        groups=problem.splits.groups[positions],
+        groups=data.splits.groups[rows],
         parts=parts,
+        **options,
     )
 
 
-def folds_within(problem: Experiment, rows: Positions, seed: int = 0) -> Splits:
-    """Return folds of some rows of a problem that keep together what its split keeps together."""
-    strata, groups = problem.targets.strata()[rows], problem.splits.groups[rows]
-    made = stratified(strata, np.arange(len(rows)) if problem.splits.leaky else groups, "inner folds", seed)
-    parts = tuple(Split(one.name, rows[one.train], rows[one.validation], rows[one.test]) for one in made.parts)
-    return Splits(parts, made.how, problem.splits.groups, problem.splits.leaky)
+def folds_within(data: LabelledVectors, rows: Positions, seed: int = 0) -> tuple[Split, ...]:
+    """Return folds of some rows that keep together what the split keeps together."""
+    splits = stratified(data.targets.strata()[rows], data.splits.inner_groups[rows], "inner folds", seed)
+    return tuple(replace(part, train=rows[part.train], test=rows[part.test]) for part in splits.parts)
 
 
 def choose_views(views: Mapping[str, int], view: str | Sequence[str] | None, default: str, several: bool) -> list[str]:
-    """Return the views that are meant: by name, or by a pattern such as "L*.mean".
+    """Return the views that a head reads.
 
-    Without a name, the default view; if `several` are wanted, every layer with the default's pooling.
+    Args:
+        views: name -> dimension of the views of the collection.
+        view: names, or patterns such as "L*.mean". By default the default view; if `several`, every layer with the
+            pooling of the default view.
+        default: the default view.
+        several: whether the head reads several views.
+
+    Returns:
+        The names of the views.
 
     Raises:
-        UsageError: there is no such view; one is wanted and several are named, or the other way round; their dimensions
-            differ.
+        UsageError: a view does not exist; there are several views and the head reads one, or the other way round; the
+            dimensions differ.
 
     >>> choose_views({"L0.mean": 4, "L1.mean": 4, "L1.max": 4}, None, "L1.mean", several=True)
     ['L0.mean', 'L1.mean']
     """
     if view is None:
         view = f"L*.{default.partition('.')[2]}" if several else default
-    chosen = match_views(views, view)
-    if several and len(chosen) < 2:
+    names = match_views(views, view)
+    if several and len(names) < 2:
         raise UsageError(
-            f"Weighing layers needs two views or more, and {', '.join(chosen)} is one. `embedx extract --layers all` "
-            "stores every layer of a model that has several."
+            f"weighted-layers needs two views or more, but there is only {', '.join(names)}. "
+            "`embedx extract --layers all` stores every layer of a model."
         )
-    if not several and len(chosen) > 1:
-        raise UsageError(f"One view is wanted, not {len(chosen)} ({', '.join(chosen)}).")
-    if len({views[name] for name in chosen}) > 1:
-        raise UsageError(f"Views that are weighed against each other have one dimension, not: {', '.join(chosen)}.")
-    return chosen
+    if not several and len(names) > 1:
+        raise UsageError(f"This head reads one view, not {len(names)} ({', '.join(names)}). Choose one with view.")
+    if len({views[name] for name in names}) > 1:
+        raise UsageError(f"weighted-layers needs views of the same dimension; these differ: {', '.join(names)}.")
+    return names
 
 
 def match_views(views: Mapping[str, int], view: str | Sequence[str]) -> list[str]:
-    """Return the views that names or patterns mean, each once.
+    """Return the views that names or patterns match, each once.
 
     Raises:
-        UsageError: one means none.
+        UsageError: a name or pattern matches no view.
 
     >>> match_views({"L0.mean": 4, "L1.mean": 4, "L1.max": 4}, ["L1.max", "*.mean"])
     ['L1.max', 'L0.mean', 'L1.mean']
     """
-    chosen: list[str] = []
+    names: list[str] = []
     for pattern in [view] if isinstance(view, str) else view:
-        found = [name for name in views if name == pattern or fnmatchcase(name, pattern)]
-        if not found:
+        matches = [name for name in views if name == pattern or fnmatchcase(name, pattern)]
+        if not matches:
             check_view(pattern, views)
-        chosen += [name for name in found if name not in chosen]
-    return chosen
+        names += [name for name in matches if name not in names]
+    return names

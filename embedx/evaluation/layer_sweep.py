@@ -1,7 +1,7 @@
-"""Layers: every view, training part and C of a logistic probe in one go, to see which layer to take.
+"""Layer sweep: logistic probes of every view, fold and C together, to see which layer to use.
 
-The solver is `embedx.heads.batched_logistic.sweep`; the split, the overlap
-and the choice of C inside the training rows are a probe's.
+The solver is `embedx.heads.batched_logistic.sweep`. The split, the check for near-duplicates and the choice of C inside
+the training rows are those of a probe.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 
 from embedx.errors import UsageError
 from embedx.evaluation.cross_validation import LEAKY, Experiment, build_experiment
-from embedx.heads.logistic import GRID
+from embedx.evaluation.splits import SplitOptions
+from embedx.evaluation.targets import LabelOptions
+from embedx.heads.batched_logistic.sweep import Selection
+from embedx.heads.logistic import C_GRID
+from embedx.metrics.report import align
 from embedx.store.store import Store
 
 if TYPE_CHECKING:
@@ -22,7 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ViewScore:
-    """A view: mean accuracy over the test parts and its deviation (ddof 1), mean log loss, and the C of each part."""
+    """The score of one view.
+
+    Attributes:
+        view: its name.
+        accuracy: mean over the test parts.
+        deviation: standard deviation over the test parts (ddof 1).
+        log_loss: mean over the test parts, in nats.
+        C: the chosen inverse penalty strength of each part.
+    """
 
     view: str
     accuracy: float
@@ -32,114 +44,135 @@ class ViewScore:
 
 
 class ViewScores(Sequence[ViewScore]):
-    """The views in the order in which they were asked for.
+    """The scores of views, in the order in which the views were given.
 
-    Cs: the grid. accuracy: [V, P, Cs] of every view, test part and C. problem: what was asked.
+    Attributes:
+        experiment: the rows, labels and split.
+        Cs: the grid of C.
+        accuracy: [V, P, Cs] of every view, test part and C.
     """
 
     def __init__(
-        self, found: Sequence[ViewScore], problem: Experiment, Cs: tuple[float, ...], accuracy: NDArray[np.float64]
+        self, scores: Sequence[ViewScore], experiment: Experiment, Cs: tuple[float, ...], accuracy: NDArray[np.float64]
     ) -> None:
-        self._found = list(found)
-        self.problem = problem
+        self._scores = list(scores)
+        self.experiment = experiment
         self.Cs = Cs
         self.accuracy = accuracy
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._scores)
 
     @overload
     def __getitem__(self, index: int) -> ViewScore: ...
     @overload
     def __getitem__(self, index: slice) -> list[ViewScore]: ...
     def __getitem__(self, index: int | slice) -> ViewScore | list[ViewScore]:
-        return self._found[index]
+        return self._scores[index]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON."""
-        splits = self.problem.splits
+        experiment = self.experiment
         return {
-            "label": self.problem.label,
-            "split": splits.how,
-            "leaky": splits.leaky,
-            "rows": len(self.problem.rows),
-            "classes": len(self.problem.targets.classes),
-            "overlap": self.problem.overlap.to_dict(),
-            "views": [asdict(one) for one in self],
+            "label": experiment.label,
+            "split": experiment.splits.how,
+            "leaky": experiment.splits.leaky,
+            "rows": len(experiment.rows),
+            "classes": len(experiment.targets.classes),
+            "overlap": experiment.overlap.to_dict(),
+            "views": [asdict(score) for score in self],
         }
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Return a frame with a line for each view."""
+        """Return a frame with one row per view."""
         import pandas as pd
 
-        return pd.DataFrame([asdict(one) for one in self])
+        return pd.DataFrame([asdict(score) for score in self])
 
     def __str__(self) -> str:
-        problem = self.problem
-        width = max(len("view"), *(len(one.view) for one in self))
+        experiment = self.experiment
+        best = max(self, key=lambda score: score.accuracy)
+        table = [["view", "accuracy", "deviation", "log loss", "chosen C"]]
+        for score in self:
+            numbers = [f"{value:.4f}" for value in (score.accuracy, score.deviation, score.log_loss)]
+            table.append([score.view, *numbers, ", ".join(f"{C:.2g}" for C in score.C)])
         return "\n".join([
-            f"{len(problem.rows)} rows, {len(problem.targets.classes)} classes of {problem.label!r}; split by "
-            f"{problem.splits.how}; C chosen inside the training rows of each part",
-            *([LEAKY] if problem.splits.leaky else []),
-            str(problem.overlap),
+            f"Best view: {best.view}, accuracy {best.accuracy:.4f} (mean of {len(best.C)} test parts); {len(self)} "
+            f"views, {len(experiment.rows)} rows, {len(experiment.targets.classes)} classes.",
+            *([LEAKY] if experiment.splits.leaky else []),
+            str(experiment.overlap),
             "",
-            f"{'view':<{width}}  accuracy  deviation  log loss  chosen C",
-            *(
-                f"{one.view:<{width}}  {one.accuracy:>8.4f}  {one.deviation:>9.4f}  {one.log_loss:>8.4f}  "
-                f"{', '.join(f'{C:.2g}' for C in one.C)}"
-                for one in self
-            ),
+            align(table),
             "",
-            "The best of several is a little too good by chance; `embedx bench probe` says what other folds choose.",
+            f"Label {experiment.label!r}; split by {experiment.splits.how}; C is chosen inside the training rows.",
+            "The best of several views is slightly too good by chance; `embedx bench probe` shows by how much.",
         ])  # fmt: skip
 
 
 def sweep_views(
     store: Store,
     views: Sequence[str],
-    label: str = "label",
+    labels: LabelOptions,
+    split: SplitOptions,
     *,
-    Cs: Sequence[float] = GRID,
+    Cs: Sequence[float] = C_GRID,
     ids: Sequence[int] | None = None,
     device: str = "auto",
-    seed: int = 0,
-    **split: Any,
 ) -> ViewScores:
-    """Fit a logistic regression to every training part of every view for every C, and score it on the test part.
+    """Fit a logistic regression for every training part, view and C, and score it on the test part.
 
     Args:
-        store, views: where the vectors are; one view after the other is read.
-        label: the column with a class for each row.
-        Cs: inverse strengths of the penalty to choose from.
-        ids: the rows to use, all if not given.
+        store: the store of the collection.
+        views: the views to compare; they are read one after the other.
+        labels: which column holds the labels; one class per row.
+        split: how to split the rows. Its seed is also that of the inner folds on which C is chosen.
+        Cs: inverse penalty strengths to choose from.
+        ids: the rows to use; all if None.
         device: "auto", "cpu" or "cuda".
-        seed, split: see `embedx.evaluation.splits.make_splits`; seed also of the inner parts by which C is chosen.
+
+    Returns:
+        The score of each view, in the order of `views`.
 
     Raises:
-        UsageError: as a probe; or a row has several labels.
+        UsageError: as `embedx.evaluation.probe.probe`; or the rows have several labels.
     """
     from embedx.heads.batched_logistic.sweep import select
 
-    problem = build_experiment(store, views[-1:], label, ids=ids, seed=seed, **split)
-    if problem.targets.multilabel:
-        raise UsageError("A sweep takes one class for each row; probe several labels view by view.")
-    numbers = [row.id for row in problem.rows]
+    experiment = build_experiment(store, views[-1:], labels, split, ids=ids)
+    targets = experiment.targets
+    if targets.multilabel:
+        raise UsageError("A sweep needs one class per row. For multi-label data probe the views one by one.")
+    row_ids = [row.id for row in experiment.rows]
 
     def vectors() -> Iterator[tuple[str, NDArray[np.float32]]]:
         for view in views:
-            yield view, problem.x if view == views[-1] else store.vectors(view, numbers)[1]
+            yield view, experiment.x if view == views[-1] else store.vectors(view, row_ids)[1]
 
-    parts = [(np.concatenate([part.train, part.validation]), part.test) for part in problem.splits.parts]
-    classes = problem.targets.classes
-    groups = np.arange(len(numbers)) if problem.splits.leaky else problem.splits.groups
-    made = select(vectors(), problem.targets.y, parts, Cs, groups=groups, seed=seed, classes=classes, device=device)
-    accuracy, loss = made.at_chosen(made.outer.accuracy), made.at_chosen(made.outer.log_loss)  # [V, P]
-    ddof = int(len(parts) > 1)
-    found = [
+    selection = select(
+        vectors(),
+        targets.y,
+        [(part.learned, part.test) for part in experiment.splits.parts],
+        Cs,
+        groups=experiment.splits.inner_groups,
+        seed=split.seed,
+        classes=targets.classes,
+        device=device,
+    )
+    return ViewScores(score_views(views, selection), experiment, selection.outer.Cs, selection.outer.accuracy)
+
+
+def score_views(views: Sequence[str], selection: Selection) -> list[ViewScore]:
+    """Return the score of each view at the chosen Cs."""
+    outer = selection.outer
+    accuracy, loss = selection.at_chosen(outer.accuracy), selection.at_chosen(outer.log_loss)  # [V, P]
+    ddof = int(accuracy.shape[1] > 1)
+    return [
         ViewScore(
-            view, float(accuracy[v].mean()), float(accuracy[v].std(ddof=ddof)), float(loss[v].mean()),
-            tuple(made.outer.Cs[place] for place in made.chosen[v]),
+            view=view,
+            accuracy=float(accuracy[v].mean()),
+            deviation=float(accuracy[v].std(ddof=ddof)),
+            log_loss=float(loss[v].mean()),
+            C=tuple(outer.Cs[place] for place in selection.chosen[v]),
         )
         for v, view in enumerate(views)
-    ]  # fmt: skip
-    return ViewScores(found, problem, made.outer.Cs, made.outer.accuracy)
+    ]

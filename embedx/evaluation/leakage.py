@@ -1,37 +1,50 @@
-"""Overlap: a split -> rows that are tested although the same sound is learned from, and sounds with two labels.
+"""Leakage: a split -> test rows whose sound is also in the training rows, and sounds with two different labels.
 
-A split keeps recordings and named groups together; it cannot know that two files hold the same sound. The duplicates
-are those of `embedx duplicates`: files with the same bytes, vectors with the same bits, and near ones by the cosine.
+A split keeps recordings and named groups together, but it does not know that two files hold the same sound. Duplicates
+are defined as in `embedx duplicates`: files with the same bytes, vectors with the same bits, and near-duplicates by
+cosine.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedx.evaluation.splits import Splits
 from embedx.evaluation.targets import Targets
+from embedx.filesystem.paths import display_path
 from embedx.index.vectors import ROUNDING, factorize, unit
 from embedx.store.records import Row
 from embedx.store.store import Store
 
-ALIKE = 0.99  # least cosine of near duplicates, as `embedx duplicates` takes it
-# Where all vectors point one way (mean cosine 0.9 and more with log-mel statistics and transformers) that alone names
-# every second row. So a near duplicate must also stand out: once dimensions are standardised, it is at most half as far
-# away as the tenth nearest foreign row. That names 0 to 2 % of ESC-10 and FSDD, where foreign recordings are no copies,
-# and by YAMNet 80 to 90 % (by logmel all) of copies through OGG and MP3, half of those 6 dB quieter.
-OUTSTANDING, NEIGHBOUR = 0.5, 10
-SAME = 0.05  # a distance of unit vectors that needs no comparison: a sound that is there more than ten times
-BACKGROUND = 10_000  # rows that the tenth nearest is looked for among
-NAMED = 20  # pairs that a report names
+NEAR_THRESHOLD = 0.99  # lowest cosine of near-duplicates, the default of `embedx duplicates`
+# With log-mel statistics and transformers all vectors point in about one direction (mean cosine above 0.9), so a cosine
+# threshold alone would flag every second row. A near-duplicate must also stand out: after standardisation of the
+# dimensions, its distance is at most half the distance of the tenth nearest row of another group. This flags 0 to 2 %
+# of ESC-10 and FSDD, where recordings are no copies of each other; of copies through OGG and MP3, half of them 6 dB
+# quieter, it finds 80 to 90 % with YAMNet, and all with logmel.
+RELATIVE_DISTANCE_THRESHOLD, REFERENCE_NEIGHBOUR = 0.5, 10
+SAME_DISTANCE_THRESHOLD = 0.05  # below this, unit vectors are near-duplicates whatever the tenth nearest is
+MAX_BACKGROUND = 10_000  # rows among which the tenth nearest is searched
+MAX_PAIRS = 20  # pairs that a report keeps
+MAX_PRINTED_PAIRS = 3
 BLOCK = 1024  # test rows at a time: 4 MB of scores for 1000 training rows
+
+
+class Match(NamedTuple):
+    """A test row with the most similar training row that is a duplicate of it, both as positions."""
+
+    test: int
+    train: int
+    why: str
+    cosine: float
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A tested row and the row most like it that was learned from."""
+    """A test row and its most similar training row; why is "same file", "same vector" or "near"."""
 
     id: int
     path: str
@@ -39,15 +52,19 @@ class Pair:
     like_id: int
     like_path: str
     like_label: str
-    why: str  # "same file", "same vector" or "near"
+    why: str
     cosine: float
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """How many tested rows have a duplicate among the rows learned from.
+    """The number of test rows with a duplicate among the training rows.
 
-    exact, near: by kind. conflicts: of both, those whose duplicate has other labels. pairs: the first of them by name.
+    Attributes:
+        exact: rows with an exact duplicate.
+        near: rows with a near-duplicate only.
+        conflicts: rows, of both kinds, whose duplicate has another label.
+        pairs: up to 20 pairs, conflicts first.
     """
 
     exact: int = 0
@@ -57,7 +74,7 @@ class Overlap:
 
     @property
     def rows(self) -> int:
-        """All of them."""
+        """The number of test rows with a duplicate of any kind."""
         return self.exact + self.near
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,17 +83,19 @@ class Overlap:
 
     def __str__(self) -> str:
         if not self.rows:
-            return "no near-duplicates across the split"
+            return "No near-duplicates across the split."
         lines = [
-            f"near-duplicates across the split: {self.rows} tested rows are also learned from ({self.exact} exactly, "
-            f"{self.near} nearly), {self.conflicts} of them under another label; scores may be off by that"
+            f"WARNING: {self.rows} test rows have a duplicate in the training rows ({self.exact} exact, {self.near} "
+            f"near), {self.conflicts} of them with another label; the scores may be wrong by that much."
         ]
-        for one in self.pairs[:5]:
-            labels = one.label if one.label == one.like_label else f"{one.label} / {one.like_label}"
+        for pair in self.pairs[:MAX_PRINTED_PAIRS]:
+            labels = pair.label if pair.label == pair.like_label else f"{pair.label} / {pair.like_label}"
             lines.append(
-                f"  {one.why} ({one.cosine:.3f}), {labels}: {one.id} {one.path} = {one.like_id} {one.like_path}"
+                f"  {pair.why} ({pair.cosine:.3f}), {labels}: "
+                f"{pair.id} {display_path(pair.path)} = {pair.like_id} {display_path(pair.like_path)}"
             )
-        return "\n".join(lines + ([f"  and {self.rows - 5} more"] if self.rows > 5 else []))
+        more = self.rows - min(len(self.pairs), MAX_PRINTED_PAIRS)
+        return "\n".join([*lines, *([f"  and {more} more"] if more else [])])
 
 
 def find_overlap(
@@ -85,82 +104,92 @@ def find_overlap(
     x: NDArray[np.float32],
     targets: Targets,
     splits: Splits,
-    threshold: float = ALIKE,
+    threshold: float = NEAR_THRESHOLD,
 ) -> Overlap:
-    """Look for the duplicates of the tested rows among those that are learned from (or chosen by) in the same part.
+    """Find the duplicates of test rows among the training and validation rows of the same part.
 
     Args:
-        store: where the hashes of the files are.
+        store: the store with the hashes of the files.
         rows: the N rows.
         x: their vectors [N, D].
-        targets, splits: of the same rows.
-        threshold: least cosine of a near duplicate.
+        targets: the classes of the rows.
+        splits: the split of the rows.
+        threshold: the lowest cosine of a near-duplicate.
+
+    Returns:
+        The numbers of rows with duplicates, and the first pairs.
     """
-    contents = {path: one.content_hash for path, one in store.recordings().items()}
-    stretches = [(contents[row.path] or row.path, row.start_s, row.end_s) for row in rows]
-    files = factorize(stretches)
+    content_hashes = {path: recording.content_hash for path, recording in store.recordings().items()}
+    files = factorize([(content_hashes[row.path] or row.path, row.start_s, row.end_s) for row in rows])
     bits = factorize((vector.tobytes(), round(row.end_s - row.start_s, 6)) for vector, row in zip(x, rows, strict=True))
-    heard = np.array(["silent" not in row.flags for row in rows]) & x.any(axis=1)  # all silence is alike
-    raw, scaled = unit(x), unit((x - x.mean(axis=0)) / (x.std(axis=0) + np.float32(1e-12)))
-    nearness = Nearness(raw, scaled, splits.groups, threshold)
-    found: list[tuple[int, int, str, float]] = []
+    audible = np.array(["silent" not in row.flags for row in rows]) & x.any(axis=1)  # all silent rows are equal
+    scaled = unit((x - x.mean(axis=0)) / (x.std(axis=0) + np.float32(1e-12)))
+    nearness = Nearness(unit(x), scaled, splits.groups, threshold)
+    matches: list[Match] = []
     for part in splits.parts:
-        learned = np.concatenate([part.train, part.validation])
-        test, learned = part.test[heard[part.test]], learned[heard[learned]]
-        found += pairs_between(test, learned, files, bits, nearness)
-    labels = names_of(targets)
+        test, train = part.test[audible[part.test]], part.learned[audible[part.learned]]
+        matches += find_matches(test, train, files, bits, nearness)
+    labels = label_names(targets)
     pairs = [
         Pair(rows[i].id, rows[i].path, labels[i], rows[j].id, rows[j].path, labels[j], why, round(cosine, 6))
-        for i, j, why, cosine in sorted(found, key=lambda one: (one[2] == "near", -one[3], one[0]))
+        for i, j, why, cosine in sorted(matches, key=lambda match: (match.why == "near", -match.cosine, match.test))
     ]
-    near = sum(one.why == "near" for one in pairs)
-    conflicts = [one for one in pairs if one.label != one.like_label]
-    rest = [one for one in pairs if one.label == one.like_label]
-    return Overlap(len(pairs) - near, near, len(conflicts), tuple((conflicts + rest)[:NAMED]))
+    near = sum(pair.why == "near" for pair in pairs)
+    conflicts = [pair for pair in pairs if pair.label != pair.like_label]
+    others = [pair for pair in pairs if pair.label == pair.like_label]
+    return Overlap(len(pairs) - near, near, len(conflicts), tuple((conflicts + others)[:MAX_PAIRS]))
 
 
 class Nearness:
-    """Vectors [N, D] of length 1, raw and standardised, and how far the tenth nearest foreign row of each is."""
+    """Finds near-duplicates among unit vectors [N, D], and keeps the distance of each row's tenth nearest foreign row.
+
+    Args:
+        raw: unit vectors [N, D].
+        scaled: the same vectors, standardised and of unit length again [N, D].
+        groups: [N] rows of one group are not foreign to each other.
+        threshold: the lowest cosine of a near-duplicate.
+    """
 
     def __init__(
         self,
         raw: NDArray[np.float32],
         scaled: NDArray[np.float32],
         groups: NDArray[np.int64],
-        threshold: float = ALIKE,
+        threshold: float = NEAR_THRESHOLD,
     ) -> None:
         self.raw, self.scaled, self.groups, self.threshold = raw, scaled, groups, threshold
-        self.background = np.arange(len(raw))[:: -(-len(raw) // BACKGROUND)]
-        self.far = np.full(len(raw), np.nan)
+        self.background = np.arange(len(raw))[:: -(-len(raw) // MAX_BACKGROUND)]
+        self.reference = np.full(len(raw), np.nan)
 
-    def judge(
-        self, test: NDArray[np.int64], learned: NDArray[np.int64]
+    def compare(
+        self, test: NDArray[np.int64], train: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return the cosines [T, L] between some rows and others, and which of them are near duplicates."""
-        cosines = self.raw[test] @ self.raw[learned].T
+        """Return the cosines [T, L] between test and training rows, and which of the pairs are near-duplicates."""
+        cosines = self.raw[test] @ self.raw[train].T
         i, j = np.nonzero(cosines >= self.threshold - ROUNDING)
-        alike = np.zeros(cosines.shape, bool)
+        near = np.zeros(cosines.shape, bool)
         if len(i):
-            rows, others = test[i], learned[j]
-            apart = distance(np.einsum("nd,nd->n", self.scaled[rows], self.scaled[others]))
-            self.measure(np.union1d(rows, others))
-            usual = np.minimum(self.far[rows], self.far[others])
-            alike[i, j] = (apart <= OUTSTANDING * usual) | (apart <= SAME)
-        return cosines, alike
+            rows, others = test[i], train[j]
+            distances = distance(np.einsum("nd,nd->n", self.scaled[rows], self.scaled[others]))
+            self._measure_references(np.union1d(rows, others))
+            references = np.minimum(self.reference[rows], self.reference[others])
+            stands_out = distances <= RELATIVE_DISTANCE_THRESHOLD * references
+            near[i, j] = stands_out | (distances <= SAME_DISTANCE_THRESHOLD)
+        return cosines, near
 
-    def measure(self, rows: NDArray[np.int64]) -> None:
-        """Fill in the distances of some rows to their tenth nearest foreign row."""
-        rows = rows[np.isnan(self.far[rows])]
+    def _measure_references(self, rows: NDArray[np.int64]) -> None:
+        """Compute the distances of rows to their tenth nearest foreign row."""
+        rows = rows[np.isnan(self.reference[rows])]
         for start in range(0, len(rows), BLOCK):
             block = rows[start : start + BLOCK]
             cosines = self.scaled[block] @ self.scaled[self.background].T
-            cosines[self.groups[block][:, None] == self.groups[self.background]] = -1  # as far as can be
-            k = min(NEIGHBOUR, cosines.shape[1])
-            self.far[block] = distance(np.partition(cosines, -k, axis=1)[:, -k])
+            cosines[self.groups[block][:, None] == self.groups[self.background]] = -1  # the lowest cosine
+            k = min(REFERENCE_NEIGHBOUR, cosines.shape[1])
+            self.reference[block] = distance(np.partition(cosines, -k, axis=1)[:, -k])
 
 
 def distance(cosine: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the Euclidean distance of vectors of length 1.
+    """Return the Euclidean distance of unit vectors with these cosines.
 
     >>> distance(np.array([1.0, 0.5, -1.0])).tolist()
     [0.0, 1.0, 2.0]
@@ -168,33 +197,33 @@ def distance(cosine: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.sqrt(np.maximum(0, 2 - 2 * cosine))
 
 
-def pairs_between(
+def find_matches(
     test: NDArray[np.int64],
-    learned: NDArray[np.int64],
+    train: NDArray[np.int64],
     files: NDArray[np.int64],
     bits: NDArray[np.int64],
-    near: Nearness,
-) -> Iterator[tuple[int, int, str, float]]:
-    """Yield (tested row, the row most like it, why, cosine) for every tested row that has a duplicate."""
-    if not len(learned):
+    nearness: Nearness,
+) -> Iterator[Match]:
+    """Yield a match for every test row that has a duplicate among the training rows."""
+    if not len(train):
         return
     for start in range(0, len(test), BLOCK):
         block = test[start : start + BLOCK]
-        cosines, alike = near.judge(block, learned)
-        same_file = files[block][:, None] == files[learned]
-        same_bits = bits[block][:, None] == bits[learned]
-        for n in np.flatnonzero((alike | same_file | same_bits).any(axis=1)):
-            why, those = next(
+        cosines, near = nearness.compare(block, train)
+        same_file = files[block][:, None] == files[train]
+        same_bits = bits[block][:, None] == bits[train]
+        for n in np.flatnonzero((near | same_file | same_bits).any(axis=1)):
+            why, candidates = next(
                 (why, mask[n])
-                for why, mask in (("same file", same_file), ("same vector", same_bits), ("near", alike))
+                for why, mask in (("same file", same_file), ("same vector", same_bits), ("near", near))
                 if mask[n].any()
             )
-            j = int(np.where(those, cosines[n], -2).argmax())
-            yield int(block[n]), int(learned[j]), why, float(min(1.0, cosines[n, j]))
+            j = int(np.where(candidates, cosines[n], -2).argmax())
+            yield Match(int(block[n]), int(train[j]), why, float(min(1.0, cosines[n, j])))
 
 
-def names_of(targets: Targets) -> list[str]:
-    """Return the class of every row by name, several with commas between."""
+def label_names(targets: Targets) -> list[str]:
+    """Return the class of every row by name; several classes with commas between them."""
     if not targets.multilabel:
         return [targets.classes[c] for c in targets.y]
     return [", ".join(targets.classes[c] for c in np.flatnonzero(row)) for row in targets.y]

@@ -1,6 +1,6 @@
-"""Probe: store -> a leak-free report of how well a head on the vectors tells the labels apart.
+"""Probe: a store -> scores without leakage that say how well a head on the vectors tells the labels apart.
 
-Windows of one recording, and clips of one group, are never on both sides of a split, unless that is asked for.
+Windows of one recording, and clips of one group, are never in both training and test rows, unless the user asks for it.
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,10 @@ from embedx.evaluation.cross_validation import (
     score,
 )
 from embedx.evaluation.leakage import Overlap
+from embedx.evaluation.splits import SplitOptions
+from embedx.evaluation.targets import LabelOptions
+from embedx.heads.head import Head
+from embedx.heads.options import HeadOptions
 from embedx.metrics.bootstrap import Figure
 from embedx.metrics.report import Metrics
 from embedx.metrics.retrieval import retrieve
@@ -27,7 +31,7 @@ from embedx.store.store import Store
 
 @dataclass(frozen=True)
 class Fold:
-    """One test part: its name, how many rows it has, the share told right, and the C that its training rows chose."""
+    """One test part: its name, number of rows, accuracy, and the C that was chosen on its training rows."""
 
     name: str
     rows: int
@@ -37,10 +41,17 @@ class Fold:
 
 @dataclass(frozen=True)
 class Report:
-    """What a probe found; every score is from 0 to 1, of rows that were not learned from.
+    """The result of a probe. All scores are from 0 to 1, on rows that the heads were not trained on.
 
-    metrics: everything about the head, with intervals and baselines. retrieval: how often the nearest vectors outside
-    the test part share the label ("p@1", "map", ...). overlap: near-duplicates across the split.
+    Attributes:
+        view, label, kind, split: what was probed, and how the rows were split, in words.
+        leaky: whether rows of one recording or group may be in both training and test rows.
+        unlabelled: number of rows left out because they have no label.
+        left_out: number of rows that the data set's own split leaves out.
+        metrics: all figures of the head, with intervals and baselines.
+        retrieval: how often the nearest vectors outside the test part share the label ("p@1", "map", ...).
+        overlap: near-duplicates across the split.
+        folds: the test parts.
     """
 
     view: str
@@ -57,32 +68,32 @@ class Report:
 
     @property
     def rows(self) -> int:
-        """How many rows were tested."""
+        """The number of test rows."""
         return self.metrics.rows
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return len(self.metrics.classes)
 
     @property
     def accuracy(self) -> float:
-        """The share of rows that are labelled right (of several labels, with all of them right)."""
+        """The share of rows with the right class; multi-label: with all labels right."""
         return self._value("exact_match" if self.metrics.multilabel else "accuracy")
 
     @property
     def balanced_accuracy(self) -> float:
-        """The mean recall of the classes; of several labels the mean area under the ROC curve."""
+        """The mean recall of the classes; multi-label: the mean area under the ROC curve."""
         return self._value("macro_auc" if self.metrics.multilabel else "balanced_accuracy")
 
     @property
     def neighbour(self) -> float:
-        """The share of rows whose nearest vector outside of their test part has the same label (P@1)."""
+        """The share of rows whose nearest vector outside their test part has the same label (P@1)."""
         return self.retrieval["p@1"].value if "p@1" in self.retrieval else 0.0
 
     @property
     def majority(self) -> float:
-        """The accuracy of always naming the commonest class (of several labels, of never naming one)."""
+        """The accuracy of always predicting the most frequent class; multi-label: of never predicting a label."""
         baselines = self.metrics.baselines
         return (
             baselines["all-negative"]["exact_match"] if self.metrics.multilabel else baselines["majority"]["accuracy"]
@@ -90,7 +101,7 @@ class Report:
 
     @property
     def chance(self) -> float:
-        """The balanced accuracy of any constant answer; of several labels the area under the ROC curve, 0.5."""
+        """The balanced accuracy of any constant prediction; multi-label: the area under the ROC curve, 0.5."""
         return 0.5 if self.metrics.multilabel else 1 / self.classes
 
     def _value(self, name: str) -> float:
@@ -113,104 +124,114 @@ class Report:
         }
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, per_class: bool = False) -> str:
+        """Return the report as text: the verdict in one line, warnings, then the figures.
+
+        Args:
+            per_class: add a table with the figures of every class.
+        """
         name = "linear probe (logistic)" if self.kind == "logistic" else f"{self.kind} probe"
-        measure = "exact match" if self.metrics.multilabel else "accuracy"
-        found = [f"{one} {figure}" for one, figure in self.retrieval.items() if figure.low is not None]
-        chosen = [f"{one.chosen:.2g}" for one in self.folds if one.chosen is not None]
+        retrieval = [f"{key} {figure}" for key, figure in self.retrieval.items() if figure.low is not None]
+        Cs = [f"{fold.chosen:.2g}" for fold in self.folds if fold.chosen is not None]
         lines = [
-            f"{self.rows} rows, {self.classes} classes of {self.label!r}, view {self.view}; split by {self.split}",
+            self.metrics.verdict(),
             *([LEAKY] if self.leaky else []),
-            *([f"{self.unlabelled} rows without a label were left out"] if self.unlabelled else []),
-            *([f"{self.left_out} rows that the split does not name were left out"] if self.left_out else []),
-            f"{name}: {measure} {self.accuracy:.4f}; nearest neighbour of another part: {self.neighbour:.4f} (P@1)",
-            *([f"retrieval from other parts: {', '.join(found)}"] if found else []),
-            *([f"C inside the training rows of each part: {', '.join(chosen)}"] if chosen else []),
             str(self.overlap),
             "",
-            str(self.metrics),
+            self.metrics.tables(per_class),
+            "",
+            f"{name} on view {self.view}; label {self.label!r}; split by {self.split}.",
+            *describe_left_out(self.unlabelled, 0, self.left_out),
+            *([f"C, chosen inside the training rows of each part: {', '.join(Cs)}."] if Cs else []),
+            *([f"Retrieval from other parts: {', '.join(retrieval)}."] if retrieval else []),
         ]
         return "\n".join(lines)
+
+
+def describe_left_out(unlabelled: int, weak: int, left_out: int) -> list[str]:
+    """Return a sentence for each reason why rows are not used as they are."""
+    return [
+        *([f"{unlabelled} rows without a label were left out."] if unlabelled else []),
+        *([f"{weak} rows without a label count as weak negatives."] if weak else []),
+        *([f"{left_out} rows that are not in the data set's own split were left out."] if left_out else []),
+    ]
 
 
 def probe(
     store: Store,
     views: Sequence[str],
-    label: str | Sequence[str] = "label",
+    labels: LabelOptions,
+    split: SplitOptions,
+    head: HeadOptions,
     *,
-    kind: str = "logistic",
     ids: Sequence[int] | None = None,
-    folds: str | None = None,
-    split: str | None = None,
-    group: str | None = None,
-    leaky: bool = False,
-    separator: str | None = None,
-    weak_negatives: float = 0.0,
-    seed: int = 0,
-    **settings: Any,
 ) -> Report:
     """Fit a head on each training part, and score it on the test part.
 
     Args:
-        store, views: where the vectors are.
-        label, separator, weak_negatives: what is learned; see `embedx.evaluation.targets.read_targets`.
-        kind, settings: the head; see `embedx.heads.fit`. What it chooses, it chooses inside the training part.
-        ids: the rows to use, all if not given.
-        folds, split, group, leaky: the split; see `embedx.evaluation.splits.make_splits`.
-        seed: of made folds, and of the head.
+        store: the store of the collection.
+        views: the views that the head reads.
+        labels: which column holds the labels.
+        split: how to split the rows.
+        head: which head to fit. All its choices, such as C, are made inside the training part.
+        ids: the rows to use; all if None.
+
+    Returns:
+        The scores with intervals and baselines.
 
     Raises:
-        UsageError: no such column; fewer than two classes or groups; folds that would split a recording or a group.
+        UsageError: a column does not exist; there are fewer than two classes or groups; the folds would split a
+            recording or a group.
     """
-    problem = build_experiment(
-        store, views, label, ids=ids, folds=folds, split=split, group=group, leaky=leaky,
-        separator=separator, weak_negatives=weak_negatives, seed=seed,
-    )  # fmt: skip
-    held = cross_fit(problem, make_fit(problem, kind, seed, **settings))
-    return report_on(problem, held, kind)
+    experiment = build_experiment(store, views, labels, split, ids=ids)
+    return report_on(experiment, cross_fit(experiment, make_fit(experiment, head)), head.kind)
 
 
-def report_on(problem: Experiment, held: HeldOutPredictions, kind: str) -> Report:
-    """Score what was said of rows that were held out."""
-    targets, splits = problem.targets, problem.splits
-    metrics = score(problem, held.positions, held.proba, held.parts)
+def report_on(experiment: Experiment, held_out: HeldOutPredictions, kind: str) -> Report:
+    """Score predictions for held-out rows."""
+    targets, splits = experiment.targets, experiment.splits
+    metrics = score(experiment, held_out.positions, held_out.proba, held_out.parts)
     name = "exact_match" if targets.multilabel else "accuracy"
+    by_part = {part.name: part for part in metrics.by_part}
     folds = [
-        Fold(part.name, part.rows, part.figures[name], chosen_of(held, part.name))
-        for part in sorted(metrics.by_part, key=lambda one: [two.name for two in splits.parts].index(one.name))
+        Fold(part.name, by_part[part.name].rows, by_part[part.name].figures[name], penalty_of(head))
+        for part, head in zip(splits.parts, held_out.heads, strict=True)
+        if part.name in by_part
     ]
     return Report(
-        view=", ".join(problem.views),
-        label=problem.label,
+        view=", ".join(experiment.views),
+        label=experiment.label,
         kind=kind,
         split=splits.how,
         leaky=splits.leaky,
         unlabelled=targets.unlabelled,
         left_out=splits.left_out,
         metrics=metrics,
-        retrieval=neighbours(problem),
-        overlap=problem.overlap,
+        retrieval=retrieve_neighbours(experiment),
+        overlap=experiment.overlap,
         folds=tuple(folds),
     )
 
 
-def chosen_of(held: HeldOutPredictions, part: str) -> float | None:
-    """Return the C that was chosen for a part."""
-    place = list(dict.fromkeys(held.parts.tolist())).index(part)
-    C = held.heads[place].settings.get("C")
+def penalty_of(head: Head) -> float | None:
+    """Return the C of a head, None for heads without one."""
+    C = head.settings.get("C")
     return float(C) if isinstance(C, (int, float)) else None
 
 
-def neighbours(problem: Experiment) -> dict[str, Figure]:
-    """Let every tested row look for its nearest vectors outside of its test part."""
-    tested = problem.splits.tested_in()
-    x = problem.x if problem.x.ndim == 2 else problem.x[:, -1]
+def retrieve_neighbours(experiment: Experiment) -> dict[str, Figure]:
+    """Measure how often the nearest vectors outside the test part of a test row share its label."""
+    tested = experiment.splits.tested_in()
+    x = experiment.x if experiment.x.ndim == 2 else experiment.x[:, -1]
     used = np.zeros(len(tested), bool)
-    for part in problem.splits.parts:
-        used[np.concatenate([part.train, part.validation, part.test])] = True
+    for part in experiment.splits.parts:
+        used[np.concatenate([part.learned, part.test])] = True
     return retrieve(
         x[used],
-        problem.targets.y[used],
+        experiment.targets.y[used],
         tested[used],
-        problem.splits.groups[used],
+        experiment.splits.groups[used],
         queries=tested[used] != "",
     )

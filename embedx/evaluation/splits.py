@@ -1,12 +1,13 @@
-"""Splits: rows -> training, validation and test parts that leak nothing.
+"""Splits: rows -> training, validation and test parts without leakage.
 
-What belongs together (the windows of a recording, the clips of a named group) is never on both sides. The split is
-the data set's own where it has one: folds, or a column that says train, validation and test.
+Rows that belong together (the windows of a recording, the clips of a group) are always in one part. The data set's own
+split is used where it has one: folds, or a column with train, validation and test.
 """
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,35 +17,92 @@ from embedx.evaluation.targets import Targets, column
 from embedx.store.records import Row
 from embedx.text import natural_key
 
-FOLDS = 5  # where the corpus brings none
-FOLD_COLUMN, SPLIT_COLUMN = "fold", "split"  # what known data sets call theirs
+FOLDS = 5  # the number of folds where the data set has none of its own
+FOLD_COLUMN, SPLIT_COLUMN = "fold", "split"  # the names that known data sets use
 TRAIN, VALIDATION, TEST = ("train", "training"), ("validation", "valid", "val", "dev"), ("test", "testing", "eval")
+STAGES = {**dict.fromkeys(TRAIN, "train"), **dict.fromkeys(VALIDATION, "validation"), **dict.fromkeys(TEST, "test")}
 
 Positions = NDArray[np.int64]
+NO_ROWS: Positions = np.empty(0, np.int64)
+
+
+class SplitKwargs(TypedDict, total=False):
+    """The fields of `SplitOptions` as keywords."""
+
+    folds: str | None
+    split: str | None
+    group: str | None
+    leaky: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How rows are split into training and test parts.
+
+    Without folds, split, group and leaky, a column "fold" is used if every row has it; else a column "split" that holds
+    only train, validation and test (rows without a value are left out); else stratified folds are made.
+
+    Attributes:
+        folds: the column whose values are the test parts, one after the other.
+        split: the column that says train, validation (optional) or test.
+        group: the column whose values are never split; by default "group" where it is filled. A recording is never
+            split.
+        leaky: split rows at random, also those of one recording or group. Scores will be inflated.
+        seed: the seed for the folds that are made here.
+
+    Raises:
+        UsageError: more than one of folds, split and leaky is given.
+    """
+
+    folds: str | None = None
+    split: str | None = None
+    group: str | None = None
+    leaky: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.folds is not None) + (self.split is not None) + self.leaky > 1:
+            raise UsageError("Give only one of folds (a column), split (a column) and leaky.")
+
+    @property
+    def by_column(self) -> bool:
+        """Whether a column gives the test parts."""
+        return self.folds is not None or self.split is not None
 
 
 class NotEnoughGroups(UsageError):
-    """There is too little that may be parted: one recording or group, or one of each class."""
+    """The rows cannot be split: they are of one recording or group, or there is one group per class."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Positions of the rows to learn from, to choose by (often none: then inner folds do that), and to be scored on."""
+    """One part: positions of the rows to train on, to make choices by, and to test on.
+
+    `validation` is often empty; then choices are made on inner folds of the training rows.
+    """
 
     name: str
     train: Positions
     validation: Positions
     test: Positions
 
+    @property
+    def learned(self) -> Positions:
+        """The rows that a head may see: training rows, then validation rows."""
+        return np.concatenate([self.train, self.validation])
+
 
 @dataclass(frozen=True)
 class Splits:
     """All parts of a split.
 
-    how: where it comes from, in words.
-    groups: [N] equal numbers for rows that belong together.
-    leaky: rows of one recording or group may be on both sides, because that was asked for.
-    left_out: rows that the data set's own split does not name.
+    Attributes:
+        parts: the parts, each with its training and test rows.
+        how: how the parts were made, in words.
+        groups: [N] the same number for rows that belong together.
+        leaky: whether rows of one recording or group may be in both training and test rows, because the user asked.
+        left_out: number of rows that the data set's own split leaves out.
     """
 
     parts: tuple[Split, ...]
@@ -52,6 +110,11 @@ class Splits:
     groups: Positions
     leaky: bool = False
     left_out: int = 0
+
+    @property
+    def inner_groups(self) -> Positions:
+        """The groups [N] that inner folds keep together: each row on its own if the split is leaky."""
+        return np.arange(len(self.groups)) if self.leaky else self.groups
 
     def tested_in(self) -> NDArray[np.str_]:
         """Return the name of the part [N] in which each row is tested, "" for none."""
@@ -61,157 +124,163 @@ class Splits:
         return names
 
 
-def make_splits(
-    rows: Sequence[Row],
-    targets: Targets,
-    *,
-    folds: str | None = None,
-    split: str | None = None,
-    group: str | None = None,
-    leaky: bool = False,
-    seed: int = 0,
-) -> Splits:
+def make_splits(rows: Sequence[Row], targets: Targets, options: SplitOptions) -> Splits:
     """Split the rows that have targets.
 
     Args:
-        rows: all rows; the positions that come back count those of `targets.kept`.
-        targets: what they are.
-        folds: a column whose values are test parts, one after the other.
-        split: instead, a column that says train, validation (may be missing) or test.
-        group: a column whose values are never split; "group" where it is filled. A recording never is.
-        leaky: instead, random folds of rows that may split recordings and groups: scores will be too good.
-        seed: of the folds that are made here, stratified by class.
+        rows: all rows. The positions in the result count the rows of `targets.kept`.
+        targets: the classes of the rows.
+        options: how to split.
 
-    Without folds, split, group and leaky, a column "fold" is taken if every row has it, else a column "split" that says
-    nothing but train, validation and test (rows without it are left out).
+    Returns:
+        One part per fold, or a single part for a train/test column.
 
     Raises:
-        UsageError: no such column; what belongs together would be on both sides; too few groups; nothing to learn.
+        UsageError: the column does not exist; rows that belong together would be split; there are too few groups; a
+            training part has fewer than two classes.
     """
-    if (folds is not None) + (split is not None) + leaky > 1:
-        raise UsageError("Give one of folds (a column), split (a column) and leaky.")
     kept = [rows[i] for i in targets.kept]
-    grouped = group or ("group" if any(row.group is not None for row in kept) else None)
-    groups = [value or "" for value in column(kept, grouped)] if grouped else [""] * len(kept)
-    together = never_split([row.path for row in kept], groups)
-    if folds is None and split is None and group is None and not leaky:
-        folds = FOLD_COLUMN if all(row.meta.get(FOLD_COLUMN) is not None for row in kept) else None
-        split = SPLIT_COLUMN if folds is None and has_official(kept) else None
-    if folds is not None:
-        found = by_folds(kept, folds, together)
-    elif split is not None:
-        found = by_column(kept, split, together)
+    group_column = options.group or ("group" if any(row.group is not None for row in kept) else None)
+    names = [value or "" for value in column(kept, group_column)] if group_column else [""] * len(kept)
+    groups = group_ids([row.path for row in kept], names)
+    options = choose_columns(kept, options)
+    if options.folds is not None:
+        splits = split_by_folds(kept, options.folds, groups)
+    elif options.split is not None:
+        splits = split_by_stage(kept, options.split, groups)
+    elif options.leaky:
+        splits = stratified(targets.strata(), np.arange(len(kept)), "random rows (leaky)", options.seed)
+        splits = replace(splits, groups=groups, leaky=True)
     else:
-        kind = "random rows (leaky)" if leaky else f"{grouped!r}, stratified" if grouped else "recording, stratified"
-        found = stratified(targets.strata(), np.arange(len(kept)) if leaky else together, kind, seed)
-        found = replace(found, groups=together, leaky=leaky)
-    check_parts(found, targets)
-    return found
+        how = f"{group_column!r}, stratified" if group_column else "recording, stratified"
+        splits = stratified(targets.strata(), groups, how, options.seed)
+    check_parts(splits, targets)
+    return splits
+
+
+def choose_columns(rows: Sequence[Row], options: SplitOptions) -> SplitOptions:
+    """Fill in the data set's own fold or split column where the user asks for no split in particular."""
+    if options.by_column or options.leaky or options.group is not None:
+        return options
+    if all(row.meta.get(FOLD_COLUMN) is not None for row in rows):
+        return replace(options, folds=FOLD_COLUMN)
+    return replace(options, split=SPLIT_COLUMN) if has_official(rows) else options
 
 
 def has_official(rows: Sequence[Row]) -> bool:
-    """Tell whether the column of splits names training, validation and test parts, and the first and the last exist."""
+    """Tell whether the "split" column names training and test rows, and holds no value other than the known ones."""
     values = {row.split.lower() for row in rows if row.split}
-    return values <= {*TRAIN, *VALIDATION, *TEST} and not values.isdisjoint(TRAIN) and not values.isdisjoint(TEST)
+    return values <= set(STAGES) and not values.isdisjoint(TRAIN) and not values.isdisjoint(TEST)
 
 
-def by_folds(rows: Sequence[Row], name: str, together: Positions) -> Splits:
-    """Test every value of a column once."""
+def split_by_folds(rows: Sequence[Row], name: str, groups: Positions) -> Splits:
+    """Make one part for each value of a column, with the rows of that value as the test rows."""
     values = column(rows, name)
-    check_groups_intact(rows, values, together, f"The folds of {name!r}")
-    parts = np.array([value or "" for value in values])
-    names = sorted(set(parts[parts != ""].tolist()), key=natural_key)
+    check_groups_intact(rows, values, groups, f"The folds of {name!r}")
+    folds = np.array([value or "" for value in values])
+    names = sorted(set(folds[folds != ""].tolist()), key=natural_key)
     if len(names) < 2:
-        raise UsageError(f"The column {name!r} has one value only; folds need two or more.")
-    found = [
-        Split(one, where((parts != one) & (parts != "")), np.empty(0, np.int64), where(parts == one)) for one in names
+        raise UsageError(f"The column {name!r} has only one value; folds need two or more.")
+    parts = [
+        Split(fold, positions((folds != fold) & (folds != "")), NO_ROWS, positions(folds == fold)) for fold in names
     ]
-    return Splits(tuple(found), f"the column {name!r}", together, left_out=int((parts == "").sum()))
+    return Splits(tuple(parts), f"the column {name!r}", groups, left_out=int((folds == "").sum()))
 
 
-def by_column(rows: Sequence[Row], name: str, together: Positions) -> Splits:
-    """Take the one split that a column gives."""
+def split_by_stage(rows: Sequence[Row], name: str, groups: Positions) -> Splits:
+    """Make the single part that a column with train, validation and test gives."""
     values = [None if value is None else value.lower() for value in column(rows, name)]
-    strange = sorted({value for value in values if value} - {*TRAIN, *VALIDATION, *TEST})
-    if strange:
+    unknown = sorted({value for value in values if value} - set(STAGES))
+    if unknown:
         raise UsageError(
-            f"The column {name!r} says {strange[0]!r}; it may say {', '.join((*TRAIN, *VALIDATION, *TEST))}. "
-            "A column of folds is named as folds."
+            f"The column {name!r} holds {unknown[0]!r}. Allowed values: {', '.join(STAGES)}. "
+            "If the column holds folds, pass it as folds."
         )
-    stage = [0 if not value else 1 if value in TRAIN else 2 if value in VALIDATION else 3 for value in values]
-    check_groups_intact(
-        rows, [("", "train", "validation", "test")[one] or None for one in stage], together, f"The column {name!r}"
-    )
-    of = np.array(stage)
-    part = Split("test", where(of == 1), where(of == 2), where(of == 3))
+    stages = [STAGES[value] if value else None for value in values]
+    check_groups_intact(rows, stages, groups, f"The column {name!r}")
+    array = np.array([stage or "" for stage in stages])
+    part = Split("test", positions(array == "train"), positions(array == "validation"), positions(array == "test"))
     if not len(part.train) or not len(part.test):
-        raise UsageError(f"The column {name!r} must name rows to train and rows to test.")
-    return Splits((part,), f"the column {name!r}", together, left_out=int((of == 0).sum()))
+        raise UsageError(f"The column {name!r} must name rows to train on and rows to test on.")
+    return Splits((part,), f"the column {name!r}", groups, left_out=int((array == "").sum()))
 
 
-def check_groups_intact(rows: Sequence[Row], parts: Sequence[str | None], together: Positions, what: str) -> None:
-    """See to it that what belongs together is in one part.
+def check_groups_intact(rows: Sequence[Row], parts: Sequence[str | None], groups: Positions, what: str) -> None:
+    """Check that rows that belong together are in one part.
 
     Raises:
-        UsageError: it is not; the message names the recording.
+        UsageError: they are not; the message names the recordings.
     """
     first: dict[int, tuple[int, str]] = {}
-    for i, (part, one) in enumerate(zip(parts, together.tolist(), strict=True)):
+    for i, (part, group) in enumerate(zip(parts, groups.tolist(), strict=True)):
         if part is None:
             continue
-        j, before = first.setdefault(one, (i, part))
-        if part != before:
+        j, first_part = first.setdefault(group, (i, part))
+        if part != first_part:
+            other = "" if rows[i].path == rows[j].path else f" and {rows[i].path}"
             raise UsageError(
-                f"{what} puts one recording or group on both sides ({before}, {part}): {rows[j].path}"
-                f"{'' if rows[i].path == rows[j].path else f' and {rows[i].path}'}. Scores would be too good. "
-                "Name a group column instead, or ask for a leaky split on purpose."
+                f"{what} would split one recording or group ({first_part}, {part}): {rows[j].path}{other}. Scores "
+                "would be inflated. Name a group column instead, or ask for a leaky split."
             )
 
 
-def stratified(strata: NDArray[np.int64], together: Positions, how: str, seed: int, folds: int = FOLDS) -> Splits:
-    """Make folds that keep what belongs together, with about the same share of every class in each."""
+def stratified(strata: NDArray[np.int64], groups: Positions, how: str, seed: int, folds: int = FOLDS) -> Splits:
+    """Make folds that keep groups together, with about the same share of every class in each.
+
+    Args:
+        strata: [N] one class number per row.
+        groups: [N] the same number for rows that belong together.
+        how: how the parts are made, in words.
+        seed: the seed for the shuffle.
+        folds: the highest number of folds.
+
+    Returns:
+        The folds; fewer than `folds` where there are too few groups, or too few rows of the largest class.
+
+    Raises:
+        NotEnoughGroups: not even two folds are possible.
+    """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    number = min(folds, len(set(together.tolist())), int(np.bincount(strata).max()))
+    number = min(folds, len(set(groups.tolist())), int(np.bincount(strata).max()))
     if number < 2:
         raise NotEnoughGroups(
-            "All rows are of one recording or group, or each of another class, so they cannot be split. A class needs "
-            "rows of two recordings (and groups) at least, one to learn from and one to be tested on."
+            "The rows cannot be split: all are of one recording or group, or each is of a different class. A class "
+            "needs rows of at least two recordings (and groups), one to train on and one to test on."
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a class with fewer rows than folds is no fault of the user
-        cuts = list(StratifiedGroupKFold(number, shuffle=True, random_state=seed).split(strata, strata, together))
-    none = np.empty(0, np.int64)
-    parts = [Split(str(i), train, none, test) for i, (train, test) in enumerate(cuts, start=1) if len(test)]
-    return Splits(tuple(parts), how, together)
+        warnings.simplefilter("ignore", UserWarning)  # it warns of classes with fewer rows than folds
+        cuts = list(StratifiedGroupKFold(number, shuffle=True, random_state=seed).split(strata, strata, groups))
+    parts = [Split(str(i), train, NO_ROWS, test) for i, (train, test) in enumerate(cuts, start=1) if len(test)]
+    return Splits(tuple(parts), how, groups)
 
 
 def unsplit(rows: Sequence[Row], targets: Targets) -> Splits:
-    """Return one part that learns from all rows and tests none."""
+    """Return a single part that trains on all rows and tests none."""
     everything = np.arange(len(targets.kept))
-    none = np.empty(0, np.int64)
-    together = never_split([rows[i].path for i in targets.kept], [""] * len(everything))
-    return Splits((Split("", everything, none, none),), "nothing: too few to be split", together)
+    groups = group_ids([rows[i].path for i in targets.kept], [""] * len(everything))
+    return Splits((Split("", everything, NO_ROWS, NO_ROWS),), "nothing: too few to be split", groups)
 
 
 def check_parts(splits: Splits, targets: Targets) -> None:
-    """See to it that something can be learned in every part.
+    """Check that the training rows of every part differ in their labels.
 
     Raises:
-        UsageError: all its training rows are alike.
+        NotEnoughGroups: all training rows of a part have the same label.
     """
     for part in splits.parts:
-        learned = targets.y[part.train]
-        if (learned == learned[:1]).all():
+        y = targets.y[part.train]
+        if (y == y[:1]).all():
             raise NotEnoughGroups(
-                f"Outside the test part {part.name} there are fewer than two classes, so nothing can be learned there."
+                f"The training rows for the test part {part.name} have fewer than two classes, so no head can be "
+                "fitted."
             )
 
 
-def never_split(paths: Sequence[str], groups: Sequence[str]) -> Positions:
-    """Number the rows [N] so that those of one recording, or of one named group, share a number.
+def group_ids(paths: Sequence[str], groups: Sequence[str]) -> Positions:
+    """Number the rows [N] so that rows of one recording, or of one named group, share a number.
 
-    >>> never_split(["a", "a", "b", "c"], ["x", "y", "y", ""]).tolist()
+    >>> group_ids(["a", "a", "b", "c"], ["x", "y", "y", ""]).tolist()
     [0, 0, 0, 3]
     """
     parent = list(range(len(paths)))
@@ -229,6 +298,6 @@ def never_split(paths: Sequence[str], groups: Sequence[str]) -> Positions:
     return np.array([root(i) for i in range(len(paths))], np.int64)
 
 
-def where(mask: NDArray[np.bool_]) -> Positions:
-    """Return the positions of True."""
+def positions(mask: NDArray[np.bool_]) -> Positions:
+    """Return the positions where a mask is True."""
     return np.flatnonzero(mask).astype(np.int64)

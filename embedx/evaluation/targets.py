@@ -1,11 +1,12 @@
-"""Labels: rows -> targets, the classes and which of them each row is.
+"""Labels: rows -> targets: the classes, and which of them each row has.
 
-A row is of one class (a column of names), or of any number of them (names with a separator between, or a column of
-yes and no for every class). Rows that nobody labelled are left out, or count as weak negatives.
+A row has one class (a column of names), or any number of them (names with a separator between them, or one yes/no
+column per class). Rows without a label are left out, or count as weak negatives.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +17,75 @@ from embedx.text import natural_key
 
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 
+ClassSet = set[str] | None  # the classes of one row; None: nobody labelled it
+
+
+class LabelKwargs(TypedDict, total=False):
+    """The fields of `LabelOptions` as keywords, except for `label`, which is an argument of its own."""
+
+    separator: str | None
+    weak_negatives: float
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """Which column holds the labels, and how to read it.
+
+    Attributes:
+        label: "label" or a metadata column with one class per row; or several yes/no columns (1 and 0, true and false),
+            one per class: multi-label. An empty cell beside a filled one counts as no.
+        separator: the text between the classes of a row, as in "dog;rain": multi-label. A cell with only separators is
+            a row that is known to have no class.
+        weak_negatives: the weight, from 0 to 1, of rows without a label, used as examples of no class: multi-label.
+            0 leaves these rows out.
+
+    Raises:
+        UsageError: a weight outside 0 to 1, or a separator that is empty or combined with several columns.
+    """
+
+    label: str | Sequence[str] = "label"
+    separator: str | None = None
+    weak_negatives: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.label, str):
+            object.__setattr__(self, "label", tuple(self.label))
+        if not 0 <= self.weak_negatives <= 1:
+            raise UsageError(
+                f"weak_negatives is a weight from 0 (leave these rows out) to 1, not {self.weak_negatives}."
+            )
+        if self.separator is not None and (len(self.columns) > 1 or not self.separator):
+            raise UsageError(
+                "separator is the text between the classes of one label column. It must not be empty, and it does not "
+                "go with several label columns."
+            )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The label columns."""
+        return (self.label,) if isinstance(self.label, str) else tuple(self.label)
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a row may have several classes, or none."""
+        return self.separator is not None or len(self.columns) > 1 or self.weak_negatives > 0
+
+    def __str__(self) -> str:
+        return ", ".join(self.columns)
+
 
 @dataclass(frozen=True)
 class Targets:
-    """What some of the rows are.
+    """The classes of the labelled rows.
 
-    kept: [N] positions of the rows that are used, ascending; every other field is about those.
-    classes: the C names, numbers in their order before text.
-    y: [N] the number of each row's class; if `multilabel`, [N, C] of 0 and 1.
-    weights: [N] 1, or less for a weak negative.
+    Attributes:
+        kept: [N] positions of the rows that are used, ascending; all other fields are about these rows.
+        classes: the C names, numbers in numeric order before text.
+        y: [N] the class number of each row; if `multilabel`, [N, C] of 0 and 1.
+        multilabel: whether a row may have several classes, or none.
+        weights: [N] 1, or less for a weak negative.
+        unlabelled: number of rows left out because they have no label.
+        weak: number of rows without a label that count as weak negatives.
     """
 
     kept: NDArray[np.int64]
@@ -32,106 +93,103 @@ class Targets:
     y: NDArray[np.int64]
     multilabel: bool
     weights: NDArray[np.float32]
-    unlabelled: int  # rows that were left out
-    weak: int  # rows without a label that count as negatives
+    unlabelled: int
+    weak: int
 
     def strata(self) -> NDArray[np.int64]:
-        """Return one class for each row [N], to spread over folds: of several the rarest, of none the number C."""
+        """Return one class per row [N] to balance folds by: the rarest of several, the number C for none."""
         if not self.multilabel:
             return self.y
         rarity = np.where(self.y > 0, self.y.sum(axis=0), len(self.y) + 1)
         return np.where(self.y.any(axis=1), rarity.argmin(axis=1), len(self.classes))
 
 
-def read_targets(
-    rows: Sequence[Row], label: str | Sequence[str], *, separator: str | None = None, weak_negatives: float = 0.0
-) -> Targets:
-    """Read what the rows are.
+def read_targets(rows: Sequence[Row], options: LabelOptions) -> Targets:
+    """Read the classes of rows.
 
     Args:
         rows: stored rows.
-        label: "label" or a metadata column with one class for each row; or several columns of yes and no (1 and 0,
-            true and false), each a class of that name: multi-label. An empty cell beside a filled one is a no.
-        separator: what stands between the classes of a row, as in "dog;rain": multi-label. A cell with nothing but
-            separators is a row that is known to be of no class.
-        weak_negatives: the weight, up to 1, of rows without a label as examples of no class: multi-label. 0 leaves
-            them out.
+        options: which column holds the labels, and how to read it.
+
+    Returns:
+        The targets of the rows that have a label (and of weak negatives).
 
     Raises:
-        UsageError: no such column; a cell that is neither yes nor no; fewer than two classes to tell apart.
+        UsageError: the column does not exist; a cell is neither yes nor no; there are fewer than two classes.
     """
-    names = [label] if isinstance(label, str) else list(label)
-    if not 0 <= weak_negatives <= 1:
-        raise UsageError(f"The weight of weak negatives is from 0 (leave them out) to 1, not {weak_negatives}.")
-    if separator is not None and (len(names) > 1 or not separator):
-        raise UsageError("A separator stands between the classes in one column; several columns need none.")
-    if len(names) == 1 and separator is None:
-        sets = [None if value is None else {value} for value in column(rows, names[0])]
-    elif separator is not None:
-        cells = column(rows, names[0])
-        sets = [None if cell is None else {part.strip() for part in cell.split(separator)} - {""} for cell in cells]
+    class_sets = read_class_sets(rows, options)
+    if len(options.columns) > 1:
+        classes = options.columns
     else:
-        sets = yes_or_no(rows, names)
-    several = len(names) > 1
-    classes = names if several else sorted({name for one in sets for name in one or ()}, key=natural_key)
-    multilabel = separator is not None or several or weak_negatives > 0
-    kept = [i for i, one in enumerate(sets) if one is not None or weak_negatives > 0]
+        classes = tuple(sorted({name for names in class_sets for name in names or ()}, key=natural_key))
+    weak = options.weak_negatives > 0
+    kept = [i for i, names in enumerate(class_sets) if names is not None or weak]
     place = {name: c for c, name in enumerate(classes)}
     y = np.zeros((len(kept), len(classes)), np.int64)
     for n, i in enumerate(kept):
-        y[n, [place[name] for name in sets[i] or ()]] = 1
-    unlabelled = sum(one is None for one in sets)
+        y[n, [place[name] for name in class_sets[i] or ()]] = 1
+    unlabelled = sum(names is None for names in class_sets)
     targets = Targets(
         kept=np.array(kept, np.int64),
-        classes=tuple(classes),
-        y=y if multilabel else y.argmax(axis=1),
-        multilabel=multilabel,
-        weights=np.array([weak_negatives if sets[i] is None else 1 for i in kept], np.float32),
-        unlabelled=0 if weak_negatives else unlabelled,
-        weak=unlabelled if weak_negatives else 0,
+        classes=classes,
+        y=y if options.multilabel else y.argmax(axis=1),
+        multilabel=options.multilabel,
+        weights=np.array([options.weak_negatives if class_sets[i] is None else 1 for i in kept], np.float32),
+        unlabelled=0 if weak else unlabelled,
+        weak=unlabelled if weak else 0,
     )
-    check_variety(targets, ", ".join(names))
+    check_variety(targets, str(options))
     return targets
 
 
-def yes_or_no(rows: Sequence[Row], names: Sequence[str]) -> list[set[str] | None]:
-    """Return the names of the columns that say yes, for each row; None where all are empty."""
+def read_class_sets(rows: Sequence[Row], options: LabelOptions) -> list[ClassSet]:
+    """Return the classes of each row; None for a row without a label."""
+    if len(options.columns) > 1:
+        return read_yes_no_columns(rows, options.columns)
+    cells = column(rows, options.columns[0])
+    if options.separator is None:
+        return [None if cell is None else {cell} for cell in cells]
+    return [None if cell is None else {part.strip() for part in cell.split(options.separator)} - {""} for cell in cells]
+
+
+def read_yes_no_columns(rows: Sequence[Row], names: Sequence[str]) -> list[ClassSet]:
+    """Return for each row the names of the columns that say yes; None where all cells are empty."""
     columns = {name: column(rows, name) for name in names}
-    sets: list[set[str] | None] = []
+    class_sets: list[ClassSet] = []
     for i, row in enumerate(rows):
         cells = {name: columns[name][i] for name in names}
         for name, cell in cells.items():
             if cell is not None and cell.lower() not in YES + NO:
                 raise UsageError(
-                    f"The column {name!r} says {cell!r} of row {row.id}; several label columns hold yes and no "
-                    f"({', '.join(YES)} or {', '.join(NO)}). Classes by name are in one column, with a separator."
+                    f"The column {name!r} holds {cell!r} in row {row.id}. Several label columns must hold yes or no "
+                    f"({', '.join(YES)} or {', '.join(NO)}). Put class names in one column and give a separator."
                 )
         filled = any(cell is not None for cell in cells.values())
-        sets.append({name for name, cell in cells.items() if cell and cell.lower() in YES} if filled else None)
-    return sets
+        class_sets.append({name for name, cell in cells.items() if cell and cell.lower() in YES} if filled else None)
+    return class_sets
 
 
 def check_variety(targets: Targets, names: str) -> None:
-    """See to it that there is something to tell apart.
+    """Check that the rows differ in their labels.
 
     Raises:
-        UsageError: all rows are alike.
+        UsageError: all rows have the same label.
     """
     classes = targets.classes
     if not targets.multilabel and len(classes) < 2:
         raise UsageError(
-            f"There must be two classes or more; the column {names!r} has {len(classes)} "
-            f"({', '.join(classes)}). One class against rows without a label: weak negatives."
+            f"There must be two classes or more; the column {names!r} has {len(classes)} ({', '.join(classes)}). "
+            "To learn one class from rows without a label, set weak_negatives."
         )
     if targets.multilabel and (targets.y == targets.y[:1]).all():
-        raise UsageError(f"Every row has the same labels in {names!r}, so there is nothing to tell apart.")
+        raise UsageError(f"Every row has the same labels in {names!r}, so there is nothing to learn.")
 
 
 def column(rows: Sequence[Row], name: str) -> list[str | None]:
-    """Return a column as text; "recording" is the path.
+    """Return the values of a column as text; "recording" is the path.
 
     Raises:
-        UsageError: no row has it.
+        UsageError: no row has this column.
     """
     if name in ("label", "group", "split", "path", "recording"):
         values = [getattr(row, "path" if name == "recording" else name) for row in rows]
@@ -141,6 +199,6 @@ def column(rows: Sequence[Row], name: str) -> list[str | None]:
         names = sorted({key for row in rows for key in row.meta})
         raise UsageError(
             f"No row has a {name!r}. Columns: label, group, split{''.join(f', {key}' for key in names)}. "
-            "`embedx extract --label` says where labels come from."
+            "The options of `embedx extract` set where labels come from; `embedx label` adds them later."
         )
     return [None if value is None else str(value) for value in values]

@@ -6,7 +6,7 @@ judged inside by whole groups of them.
 
 from embedx.heads.calibration import METHODS, fit_calibration
 from embedx.heads.files import check_name
-from embedx.heads.fit import fit
+from embedx.heads.fitting import fit
 from embedx.heads.head import Head
 from embedx.heads.kinds import KINDS
 from embedx.heads.preprocessing import STEPS

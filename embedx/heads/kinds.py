@@ -108,6 +108,16 @@ KINDS = {
 }
 
 
+def check_kind(kind: str) -> None:
+    """Check that a kind of head exists.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"Unknown kind of head {kind!r}. Kinds: {', '.join(KINDS)}.")
+
+
 def check_settings(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return all settings of a kind, those that are not given by their defaults.
 

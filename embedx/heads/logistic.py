@@ -12,7 +12,7 @@ from embedx.heads.inference import Floats
 from embedx.heads.preprocessing import Array, apply_chain, read_chain
 from embedx.heads.training_data import ABSENT, Examples, Positions
 
-GRID = tuple(float(f"{C:.3g}") for C in np.logspace(-4, 2, 10))
+C_GRID = tuple(float(f"{C:.3g}") for C in np.logspace(-4, 2, 10))
 UNCHOSEN = 0.1  # where too few groups are there to choose
 Linear = tuple[Floats, Floats]  # weight [C, D], bias [C]
 
@@ -44,7 +44,7 @@ def choose_penalty(examples: Examples, settings: Mapping[str, Any]) -> tuple[flo
     else:
         said = [fit_held_out(examples, train, held, settings["max_iter"]) for train, held in folds]
     best, means = choose_among(examples, folds, said, settings["criterion"])
-    return GRID[best], {"inner_scores": {str(C): one for C, one in zip(GRID, means, strict=True)}}
+    return C_GRID[best], {"inner_scores": {str(C): one for C, one in zip(C_GRID, means, strict=True)}}
 
 
 def choose_among(
@@ -53,14 +53,14 @@ def choose_among(
     said: Sequence[Sequence[Floats]],
     criterion: str,
 ) -> tuple[int, list[float]]:
-    """Return the place in `GRID` of the best mean score over folds, of equal ones the smallest C, and all means.
+    """Return the place in `C_GRID` of the best mean score over folds, of equal ones the smallest C, and all means.
 
     said: logits [M, C] of the held-out rows of each fold, for each C.
     """
     judge = make_judge(examples, criterion)
     scores = [[judge(train, held, logits) for logits in path] for (train, held), path in zip(folds, said, strict=True)]
     means = [tuple(one) for one in np.average(scores, axis=0, weights=[len(held) for _, held in folds])]
-    return max(range(len(GRID)), key=lambda one: means[one]), [float(one[0]) for one in means]
+    return max(range(len(C_GRID)), key=lambda one: means[one]), [float(one[0]) for one in means]
 
 
 def sweep_path(examples: Examples, folds: Sequence[tuple[Positions, Positions]]) -> list[list[Floats]]:
@@ -68,7 +68,7 @@ def sweep_path(examples: Examples, folds: Sequence[tuple[Positions, Positions]])
     from embedx.heads.batched_logistic.sweep import sweep
 
     made = sweep(
-        {"": examples.x}, examples.y, folds, GRID, classes=examples.classes, sample_weight=examples.weights,
+        {"": examples.x}, examples.y, folds, C_GRID, classes=examples.classes, sample_weight=examples.weights,
         keep=["probabilities"],
     )  # fmt: skip
     return [[to_logits(one) for one in made.probabilities["", fold]] for fold in range(len(folds))]
@@ -93,7 +93,7 @@ def fit_held_out(examples: Examples, train: Positions, held: Positions, max_iter
         x, foreign = x @ basis.T, foreign @ basis.T
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one C of many that has not converged is scored as it is
-        return [foreign @ weight.T + bias for weight, bias in fit_path(examples, x, train, GRID, max_iter)]
+        return [foreign @ weight.T + bias for weight, bias in fit_path(examples, x, train, C_GRID, max_iter)]
 
 
 def fit_path(

@@ -7,9 +7,9 @@ None and has a note; nothing here warns, and nothing knows a store, a head or a 
 
 from embedx.metrics.bootstrap import Figure
 from embedx.metrics.calibration import Bin, reliability
-from embedx.metrics.evaluate import evaluate
 from embedx.metrics.report import ClassMetrics, Metrics, PartMetrics
 from embedx.metrics.retrieval import retrieve
+from embedx.metrics.scoring import evaluate
 
 __all__ = [
     "Bin",

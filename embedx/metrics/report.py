@@ -6,14 +6,14 @@ from typing import Any
 
 from embedx.metrics.bootstrap import Figure, Ints
 
-WORST = 30  # classes in the text; all are in `per_class`
-IN_PARTS = ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "macro_auc", "map")  # columns of the text
-OF_CLASSES = ("precision", "recall", "f1", "auc", "average_precision", "d_prime")
+MAX_PRINTED_CLASSES = 30  # in the text, the worst first; all are in `per_class`
+PART_COLUMNS = ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "macro_auc", "map")
+CLASS_COLUMNS = ("precision", "recall", "f1", "auc", "average_precision", "d_prime")
 
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """One class against the rest: how many rows have it, and figures, which are None where they are undefined."""
+    """One class against the rest: its number of rows, and figures, None where they are undefined."""
 
     name: str
     rows: int
@@ -32,7 +32,7 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class PartMetrics:
-    """One test part (fold): its rows, and every figure by name, None where it is undefined."""
+    """One test part (fold): its number of rows, and every figure by name, None where it is undefined."""
 
     name: str
     rows: int
@@ -48,17 +48,22 @@ class Metrics:
     """All figures of an evaluation.
 
     Attributes:
-        figures: name -> Figure, None where undefined. With one label a row: accuracy, balanced_accuracy, macro_f1, ece,
-            log_loss, top3, top5 (with more classes than that), macro_auc, map, d_prime. With many labels: macro_f1,
+        classes: the names of the C classes.
+        multilabel: whether a row can have any number of labels.
+        rows: the number of rows.
+        groups: the number of groups that the rows belong to.
+        samples: the number of resamples behind the intervals.
+        figures: name -> Figure, None where undefined. Single-label: accuracy, balanced_accuracy, macro_f1, ece,
+            log_loss, top3, top5 (if there are more classes than that), macro_auc, map, d_prime. Multi-label: macro_f1,
             micro_f1, ece, exact_match, lrap, log_loss, macro_auc, map, d_prime, micro_auc, micro_map.
-        per_class: in the order of `classes`.
-        confusion: rows by truth (down) and prediction (across) [C, C]; None with many labels.
-        baselines: name ("majority", "chance"; "all-negative", "prevalence") -> the same names -> value.
-        better_than_chance: whether the low end of the balanced accuracy lies above what naming one class always
-            reaches; with many labels, whether that of macro_auc lies above 0.5. False without intervals.
-        by_part, spread: each test part, and name -> (mean over the parts, standard deviation with ddof 1).
-        samples: resamples behind the intervals.
-        notes: sentences on what is missing or to be taken with care.
+        per_class: figures of each class, in the order of `classes`.
+        confusion: number of rows by true (down) and predicted (across) class [C, C]; None for multi-label.
+        baselines: name ("majority", "chance"; "all-negative", "prevalence") -> figure name -> value.
+        better_than_chance: whether the interval of balanced_accuracy lies above the score of any constant prediction;
+            multi-label: whether that of macro_auc lies above 0.5. False without intervals.
+        by_part: figures of each test part.
+        spread: figure name -> (mean over the parts, standard deviation with ddof 1).
+        notes: sentences about undefined figures and unreliable intervals.
     """
 
     classes: tuple[str, ...]
@@ -76,7 +81,7 @@ class Metrics:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON; what is undefined is None."""
+        """Return plain values, ready for JSON; undefined figures are None."""
         return {
             "classes": list(self.classes),
             "multilabel": self.multilabel,
@@ -84,65 +89,85 @@ class Metrics:
             "groups": self.groups,
             "samples": self.samples,
             "figures": {name: figure.to_dict() if figure else None for name, figure in self.figures.items()},
-            "per_class": [one.to_dict() for one in self.per_class],
+            "per_class": [one_class.to_dict() for one_class in self.per_class],
             "confusion": None if self.confusion is None else self.confusion.tolist(),
             "baselines": {name: dict(values) for name, values in self.baselines.items()},
             "better_than_chance": self.better_than_chance,
-            "by_part": [one.to_dict() for one in self.by_part],
+            "by_part": [part.to_dict() for part in self.by_part],
             "spread": {name: {"mean": mean, "deviation": spread} for name, (mean, spread) in self.spread.items()},
             "notes": list(self.notes),
         }
 
     def __str__(self) -> str:
-        blocks = [self._head(), align(self._figures()), *([self._verdict()] if self.rows else [])]
+        return f"{self.verdict()}\n\n{self.tables()}"
+
+    def verdict(self) -> str:
+        """Return the main figure in one line, compared with the baseline, and the size of the data."""
+        kind = "labels" if self.multilabel else "classes"
+        sizes = f"{self.rows} rows, {self.groups} groups, {len(self.classes)} {kind}"
         if self.by_part:
-            blocks.append(align(self._parts()))
-        worst = sorted(self.per_class, key=lambda one: (one.f1 is None, one.f1.value if one.f1 else 0.0))
-        table = align([["class", "rows", *OF_CLASSES], *(map(class_cells, worst[:WORST]))])
-        more = [f"and {len(worst) - WORST} classes that are no worse"] if len(worst) > WORST else []
-        blocks.append("\n".join([table, *more]))
+            sizes += f", {len(self.by_part)} test part{'' if len(self.by_part) == 1 else 's'}"
+        name, baseline = ("macro_auc", "prevalence") if self.multilabel else ("balanced_accuracy", "majority")
+        figure = self.figures.get(name)
+        if figure is None:
+            return f"{name} is undefined; {sizes}."
+        interval = "" if figure.low is None else f" (95 % interval {figure.low:.3f} to {figure.high:.3f})"
+        better = "better than" if self.better_than_chance else "NOT shown to be better than"
+        reference = self.baselines.get(baseline, {}).get(name)
+        compared = "" if reference is None else f", {better} the {baseline} baseline {reference:.3f}"
+        return f"{name} {figure.value:.3f}{interval}{compared}; {sizes}."
+
+    def tables(self, per_class: bool = False) -> str:
+        """Return the figures, the test parts and the notes as text.
+
+        Args:
+            per_class: add a table with the figures of the classes, the worst first.
+        """
+        blocks = [align(self._figure_lines())]
+        if self.by_part:
+            blocks.append(align(self._part_lines()))
+        if per_class:
+            blocks.append(self._class_table())
         if self.notes:
-            blocks.append("\n".join(f"note: {note}" for note in self.notes))
+            blocks.append("\n".join(f"Note: {note}" for note in self.notes))
         return "\n\n".join(blocks)
 
-    def _head(self) -> str:
-        kind = "labels" if self.multilabel else "classes"
-        intervals = f"; intervals of 95 % by {self.samples} resamples of groups" if self.samples else ""
-        return f"{self.rows} rows in {self.groups} groups, {len(self.classes)} {kind}{intervals}"
-
-    def _figures(self) -> list[list[str]]:
+    def _figure_lines(self) -> list[list[str]]:
         lines = [["figure", "value", "low", "high", *self.baselines]]
         for name, figure in self.figures.items():
-            own = [figure.value, figure.low, figure.high] if figure else [None] * 3
-            lines.append([name, *map(cell, [*own, *(one.get(name) for one in self.baselines.values())])])
+            values = [figure.value, figure.low, figure.high] if figure else [None] * 3
+            lines.append([name, *map(cell, [*values, *(values_of.get(name) for values_of in self.baselines.values())])])
         return lines
 
-    def _verdict(self) -> str:
-        name = "macro_auc" if self.multilabel else "balanced_accuracy"
-        if self.better_than_chance:
-            return f"Better than chance: {name} is {self.figures[name]}."
-        known = f"NOT shown to be better than chance: {name} is {self.figures[name] or 'undefined'}"
-        if accuracy := self.figures.get("accuracy"):
-            same = self.baselines["majority"]["accuracy"]
-            known += f"; the accuracy of {accuracy.value:.4f} stands beside {same:.4f} for the majority class"
-        return f"{known}."
+    def _part_lines(self) -> list[list[str]]:
+        names = [name for name in PART_COLUMNS if name in self.figures]
+        lines = [
+            [escape(part.name), str(part.rows), *(cell(part.figures[name]) for name in names)] for part in self.by_part
+        ]
+        spreads = [self.spread.get(name, (None, None)) for name in names]
+        lines.append(["mean", "", *(cell(mean) for mean, _ in spreads)])
+        lines.append(["spread", "", *(cell(deviation) for _, deviation in spreads)])
+        return [["part", "rows", *names], *lines]
 
-    def _parts(self) -> list[list[str]]:
-        names = [name for name in IN_PARTS if name in self.figures]
-        lines = [[show(one.name), str(one.rows), *(cell(one.figures[name]) for name in names)] for one in self.by_part]
-        over = [self.spread.get(name, (None, None)) for name in names]
-        ends = [[name, "", *(cell(one[i]) for one in over)] for i, name in enumerate(("mean", "spread"))]
-        return [["part", "rows", *names], *lines, *ends]
+    def _class_table(self) -> str:
+        worst = sorted(self.per_class, key=lambda one: (one.f1 is None, one.f1.value if one.f1 else 0.0))
+        table = align([["class", "rows", *CLASS_COLUMNS], *map(class_cells, worst[:MAX_PRINTED_CLASSES])])
+        more = len(worst) - MAX_PRINTED_CLASSES
+        return table if more <= 0 else f"{table}\nand {more} more classes with the same or a better F1"
 
 
-def class_cells(one: ClassMetrics) -> list[str]:
-    """Return the line of a class."""
-    figures = (one.precision, one.recall, one.f1, one.auc, one.average_precision, one.d_prime)
-    return [show(one.name), str(one.rows), *(cell(figure.value if figure else None) for figure in figures)]
+def class_cells(one_class: ClassMetrics) -> list[str]:
+    """Return the cells of a class in the table of classes."""
+    figures = [getattr(one_class, name) for name in CLASS_COLUMNS]
+    return [
+        escape(one_class.name),
+        str(one_class.rows),
+        *(cell(figure.value if figure else None) for figure in figures),
+    ]
 
 
 def cell(value: float | None) -> str:
-    """Return a number as it stands in a table.
+    """Return a number as a table cell.
 
     >>> cell(0.98765), cell(None)
     ('0.9877', '-')
@@ -150,17 +175,17 @@ def cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def show(name: str) -> str:
+def escape(name: str) -> str:
     r"""Return a name that is safe to print.
 
-    >>> show("a\nb")
+    >>> escape("a\nb")
     'a\\nb'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def align(lines: Sequence[Sequence[str]]) -> str:
-    """Return lines of cells as a table: the first column to the left, the others to the right.
+    """Return lines of cells as a table: the first column left-aligned, the others right-aligned.
 
     >>> align([["a", "10"], ["long", "5"]]).splitlines()
     ['a     10', 'long   5']

@@ -1,12 +1,12 @@
-"""Suggest: a head and rows without labels -> the rows whose labels would teach most.
+"""Active learning: a head and rows without labels -> the rows to label next.
 
-The ways are those of active learning: where the head is undecided (margin, uncertainty), what is unlike all that is
-labelled (diverse), and what scores near a bound (band). Labels come back through `embedx label`.
+The strategies: rows where the head is undecided (margin, uncertainty), rows that are unlike all labelled rows
+(diverse), and rows whose probability lies in a band (band). Labels come back through `embedx label`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,78 @@ from embedx.store.records import Row
 from embedx.store.store import Store
 
 By = Literal["margin", "uncertainty", "diverse", "band", "random"]
-WAYS: tuple[str, ...] = get_args(By)
+STRATEGIES: tuple[str, ...] = get_args(By)
 WITHOUT_HEAD = ("diverse", "random")
-PLACE, REMARKS = ("id", "path", "start_s", "end_s"), ("suggested", "probability", "value")
+ROW_COLUMNS, REMARK_COLUMNS = ("id", "path", "start_s", "end_s"), ("suggested", "probability", "value")
+BLOCK = 1024  # labelled rows that are compared at a time
 
 Scores = NDArray[np.float64]
 
 
+class SuggestKwargs(TypedDict, total=False):
+    """The fields of `SuggestOptions` as keywords."""
+
+    by: str
+    n: int
+    label: str | None
+    of_class: str | None
+    score_band: tuple[float, float] | None
+    stratify: str | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class SuggestOptions:
+    """How rows are chosen.
+
+    Attributes:
+        by: "margin": the two most probable classes are closest (multi-label: a probability is closest to 0.5).
+            "uncertainty": the highest entropy. "diverse": each row is the farthest, by cosine, from all labelled rows
+            and from the rows chosen before it. "band": the probability of a class is in `score_band`, closest to its
+            middle first. "random".
+        n: number of rows.
+        label: the label column that is empty in the rows to choose from; by default the one that the head learned, or
+            "label".
+        of_class: for "band", the class; by default the most probable class of each row.
+        score_band: for "band", the lowest and the highest probability.
+        stratify: a column whose values take turns, so that each gets its share ("path": every recording).
+        seed: the seed of "random", and of the first row of "diverse" if no row is labelled.
+
+    Raises:
+        UsageError: an invalid value, or `by` and `score_band` do not go together.
+    """
+
+    by: str = "margin"
+    n: int = 20
+    label: str | None = None
+    of_class: str | None = None
+    score_band: tuple[float, float] | None = None
+    stratify: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.by not in STRATEGIES:
+            raise UsageError(f"by must be one of {', '.join(STRATEGIES)}, not {self.by!r}.")
+        if self.n < 1:
+            raise UsageError(f"n must be 1 or more, not {self.n}.")
+        if (self.score_band is not None) != (self.by == "band"):
+            raise UsageError("'band' requires score_band (two probabilities), and score_band requires 'band'.")
+        if self.score_band is not None and not 0 <= self.score_band[0] < self.score_band[1] <= 1:
+            raise UsageError(
+                f"score_band must be two probabilities from 0 to 1, the lower one first, not {self.score_band}."
+            )
+
+
 @dataclass(frozen=True)
 class Suggestion:
-    """A row to label, what the head takes it for, how sure it is (0 to 1), and the number it was chosen by."""
+    """A row to label.
+
+    Attributes:
+        id, path, start_s, end_s: the row.
+        suggested: the most probable class; None without a head.
+        probability: the probability of that class, from 0 to 1.
+        value: the number by which the row was chosen; higher is better.
+    """
 
     id: int
     path: str
@@ -40,182 +102,178 @@ class Suggestion:
 
 
 class Suggestions(list[Suggestion]):
-    """Suggestions, the most telling first, and the column to be filled in."""
+    """Suggestions, the best first.
 
-    def __init__(self, label: str, found: Sequence[Suggestion]) -> None:
-        super().__init__(found)
+    Attributes:
+        label: the label column to fill in.
+    """
+
+    def __init__(self, label: str, suggestions: Sequence[Suggestion]) -> None:
+        super().__init__(suggestions)
         self.label = label
 
     def columns(self) -> dict[str, list[Any]]:
-        """Return name -> values of a table that `embedx label` takes back: an empty column, and remarks with a "_"."""
-        columns: dict[str, list[Any]] = {name: [getattr(one, name) for one in self] for name in PLACE}
+        """Return name -> values of a table for `embedx label`: with an empty label column, remarks start with "_"."""
+        columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in self] for name in ROW_COLUMNS}
         columns[self.label] = [None] * len(self)
-        return columns | {f"_{name}": [getattr(one, name) for one in self] for name in REMARKS}
+        return columns | {f"_{name}": [getattr(row, name) for row in self] for name in REMARK_COLUMNS}
 
 
 def suggest(
     store: Store,
     head: Head | None,
     view: str | Sequence[str],
-    *,
-    by: str = "margin",
-    n: int = 20,
-    label: str | None = None,
+    options: SuggestOptions,
     ids: Sequence[int] | None = None,
-    of_class: str | None = None,
-    score_band: tuple[float, float] | None = None,
-    stratify: str | None = None,
-    seed: int = 0,
 ) -> Suggestions:
-    """Choose rows without a label, the most telling first.
+    """Choose rows without a label, the best first.
 
     Args:
-        store: the collection's.
-        head: what judges the rows; "diverse" and "random" need none.
-        view: the vectors that the head takes, or for "diverse" those that are compared.
-        by: "margin": the two likeliest classes are closest (several labels: one is nearest to 0.5). "uncertainty": the
-            highest entropy. "diverse": each the farthest, by cosine, from all labelled rows and those chosen before.
-            "band": the probability of a class is between two bounds, nearest to their middle first. "random".
-        n: how many.
-        label: the column that is empty in the rows to choose from; that which the head learned, or "label".
-        ids: choose from these rows only.
-        of_class, score_band: for "band"; without a class the likeliest one's probability counts.
-        stratify: a column; its values take turns, so that each has its share ("path": every recording).
-        seed: of "random", and of the first row of "diverse" where nothing is labelled.
+        store: the store of the collection.
+        head: the head that predicts the rows; "diverse" and "random" need none.
+        view: the views that the head reads; for "diverse" the vectors that are compared.
+        options: how rows are chosen.
+        ids: choose from these rows only; from all if None.
+
+    Returns:
+        At most `options.n` rows.
 
     Raises:
-        UsageError: an argument that cannot be meant.
+        UsageError: the strategy needs a head; the head has no such class.
         NothingToDo: every row has a label.
     """
-    check(by, n, head, of_class, score_band)
-    label = learned_by(head) if label is None else label
+    check_head(head, options)
+    label = learned_label(head) if options.label is None else options.label
     rows = store.rows(ids)
-    known = column_or_empty(rows, label)
-    candidates = [row for row, value in zip(rows, known, strict=True) if value is None]
+    labels = column_or_empty(rows, label)
+    candidates = [row for row, value in zip(rows, labels, strict=True) if value is None]
+    labelled = [row for row, value in zip(rows, labels, strict=True) if value is not None]
     if not candidates:
-        raise NothingToDo(f"Every row has a {label!r}; there is nothing to suggest.")
-    turns = [""] * len(candidates) if stratify is None else [value or "" for value in column(candidates, stratify)]
-    x = vectors_of(store, candidates, view)
+        raise NothingToDo(f"Every row has a {label!r}, so there is no row to suggest.")
+    x = read_vectors(store, candidates, view)
     proba = None if head is None else head.predict_proba(x, calibrated=head.calibrated)
-    random = np.random.default_rng(seed)
-    if by == "diverse":
-        labelled = [row for row, value in zip(rows, known, strict=True) if value is not None]
-        last = x if x.ndim == 2 else x[:, -1]
-        known_x = vectors_of(store, labelled, view if isinstance(view, str) else view[-1])
-        order, values = farthest(unit(last), unit(known_x), turns, n, random)
+    if options.by == "diverse":
+        known = read_vectors(store, labelled, view if isinstance(view, str) else view[-1])
+        order, values = order_by_distance(x if x.ndim == 2 else x[:, -1], known, candidates, options)
     else:
-        if by == "random":
-            values = random.random(len(candidates))
-        else:
-            assert head is not None and proba is not None
-            values = score(by, proba, head, of_class, score_band)
-        order = take_turns(np.argsort(-values, kind="stable"), turns, n)
-        order = order[np.isfinite(values[order])]
-    found = []
+        order, values = order_by_score(proba, head, candidates, options)
+    suggestions = []
     for place in order.tolist():
-        row, best = candidates[place], None if proba is None else int(proba[place].argmax())
-        guess = None if head is None or best is None else head.classes[best]
-        sure = None if proba is None or best is None else round(float(proba[place, best]), 6)
-        found.append(Suggestion(row.id, row.path, row.start_s, row.end_s, guess, sure, round(float(values[place]), 6)))
-    return Suggestions(label, found)
+        row, value = candidates[place], round(float(values[place]), 6)
+        suggested = probability = None
+        if head is not None and proba is not None:
+            best = int(proba[place].argmax())
+            suggested, probability = head.classes[best], round(float(proba[place, best]), 6)
+        suggestions.append(Suggestion(row.id, row.path, row.start_s, row.end_s, suggested, probability, value))
+    return Suggestions(label, suggestions)
 
 
-def learned_by(head: Head | None) -> str:
-    """Return the column that a head was fitted on."""
-    learned = head.settings.get("training", {}).get("label", "label") if head else "label"
-    if not isinstance(learned, str):
-        raise UsageError(f"The head learned several columns ({', '.join(learned)}); say which is empty: label.")
-    return learned
+def learned_label(head: Head | None) -> str:
+    """Return the label column that a head was trained on."""
+    label = head.settings.get("training", {}).get("label", "label") if head else "label"
+    if not isinstance(label, str):
+        raise UsageError(f"The head learned several columns ({', '.join(label)}); choose the empty one with label.")
+    return label
 
 
-def check(by: str, n: int, head: Head | None, of_class: str | None, score_band: tuple[float, float] | None) -> None:
-    """Refuse what cannot be meant."""
-    if by not in WAYS:
-        raise UsageError(f"by is one of {', '.join(WAYS)}, not {by!r}.")
-    if n < 1:
-        raise UsageError(f"n must be 1 or more, not {n}.")
-    if head is None and by not in WITHOUT_HEAD:
+def check_head(head: Head | None, options: SuggestOptions) -> None:
+    """Check that the head can do what the options ask for."""
+    if head is None and options.by not in WITHOUT_HEAD:
         raise UsageError(
-            f"{by!r} needs a head that judges the rows: `embedx train` makes one; without: {', '.join(WITHOUT_HEAD)}."
+            f"{options.by!r} needs a head; `embedx train` makes one. Without a head: {', '.join(WITHOUT_HEAD)}."
         )
-    if (score_band is not None) != (by == "band"):
-        raise UsageError("'band' and score_band (two probabilities) belong together.")
-    if score_band is not None and not 0 <= score_band[0] < score_band[1] <= 1:
-        raise UsageError(f"score_band is two probabilities from 0 to 1, the lower first, not {score_band}.")
-    if of_class is not None and (head is None or of_class not in head.classes):
+    if options.of_class is not None and (head is None or options.of_class not in head.classes):
         classes = ", ".join(head.classes) if head else "none, without a head"
-        raise UsageError(f"There is no class {of_class!r}. Classes of the head: {classes}.")
+        raise UsageError(f"There is no class {options.of_class!r}. Classes of the head: {classes}.")
 
 
-def score(by: str, proba: Scores, head: Head, of_class: str | None, score_band: tuple[float, float] | None) -> Scores:
-    """Return how much a label of each row would teach [N]; -inf for rows outside of a band."""
-    if by == "band":
-        assert score_band is not None
-        asked = proba.max(axis=1) if of_class is None else proba[:, head.classes.index(of_class)]
-        inside = (asked >= score_band[0]) & (asked <= score_band[1])
-        return np.where(inside, -np.abs(asked - sum(score_band) / 2), -np.inf)
-    if by == "margin":
+def order_by_score(
+    proba: Scores | None, head: Head | None, candidates: Sequence[Row], options: SuggestOptions
+) -> tuple[NDArray[np.int64], Scores]:
+    """Return positions of the chosen candidates, the highest score first, and the scores of all candidates [N]."""
+    if options.by == "random":
+        values = np.random.default_rng(options.seed).random(len(candidates))
+    else:
+        assert head is not None and proba is not None
+        values = score(proba, head, options)
+    order = take_turns(np.argsort(-values, kind="stable"), turn_names(candidates, options.stratify), options.n)
+    return order[np.isfinite(values[order])], values
+
+
+def score(proba: Scores, head: Head, options: SuggestOptions) -> Scores:
+    """Return how useful the label of each row would be [N]; -inf for rows outside the band."""
+    if options.score_band is not None:
+        low, high = options.score_band
+        values = proba.max(axis=1) if options.of_class is None else proba[:, head.classes.index(options.of_class)]
+        return np.where((values >= low) & (values <= high), -np.abs(values - (low + high) / 2), -np.inf)
+    if options.by == "margin":
         if head.multilabel or proba.shape[1] == 1:
             return np.asarray(-np.abs(proba - 0.5).min(axis=1))
         second, first = np.sort(proba, axis=1)[:, -2:].T
         return np.asarray(second - first)
-    both = np.stack([proba, 1 - proba], axis=-1) if head.multilabel else proba[..., None]
-    logs = np.log(both, out=np.zeros_like(both), where=both > 0)
-    return np.asarray(-(both * logs).sum(axis=(1, 2)))
+    outcomes = np.stack([proba, 1 - proba], axis=-1) if head.multilabel else proba[..., None]
+    logs = np.log(outcomes, out=np.zeros_like(outcomes), where=outcomes > 0)
+    return np.asarray(-(outcomes * logs).sum(axis=(1, 2)))
 
 
-def farthest(
-    x: NDArray[np.float32], known: NDArray[np.float32], turns: Sequence[str], n: int, random: np.random.Generator
+def order_by_distance(
+    x: NDArray[np.float32], known: NDArray[np.float32], candidates: Sequence[Row], options: SuggestOptions
 ) -> tuple[NDArray[np.int64], Scores]:
-    """Choose unit vectors x [N, D] one by one, each the least like those known [M, D] and chosen before it.
+    """Choose vectors x [N, D] one by one, each the farthest from the known ones [M, D] and from those chosen before it.
 
-    Returns the order of the chosen, and for every row its distance (1 - cosine) when it was chosen or last looked at.
+    Returns the positions of the chosen candidates, and for every candidate its distance (1 - cosine) when it was chosen
+    or last updated.
     """
+    x, known = unit(x), unit(known)
     distance = np.full(len(x), 2.0)
-    for start in range(0, len(known), 1024):
-        distance = np.minimum(distance, 1 - (x @ known[start : start + 1024].T).max(axis=1))
+    for start in range(0, len(known), BLOCK):
+        distance = np.minimum(distance, 1 - (x @ known[start : start + BLOCK].T).max(axis=1))
     if not len(known):
-        distance += random.random(len(x)) * 1e-6  # any row may be the first
-    values, left = distance.copy(), np.ones(len(x), bool)
+        distance += np.random.default_rng(options.seed).random(len(x)) * 1e-6  # any row may be the first
+    values, free = distance.copy(), np.ones(len(x), bool)
     order: list[int] = []
-    numbers = np.unique(np.array(turns), return_inverse=True)[1]
-    used = np.zeros(numbers.max() + 1, np.int64)
-    while len(order) < n and left.any():
-        allowed = left & (used[numbers] == used[np.unique(numbers[left])].min())
+    turns = np.unique(np.array(turn_names(candidates, options.stratify)), return_inverse=True)[1]
+    chosen_in_turn = np.zeros(turns.max() + 1, np.int64)
+    while len(order) < options.n and free.any():
+        allowed = free & (chosen_in_turn[turns] == chosen_in_turn[np.unique(turns[free])].min())
         place = int(np.where(allowed, distance, -np.inf).argmax())
         order.append(place)
         values[place] = distance[place]
-        left[place] = False
-        used[numbers[place]] += 1
+        free[place] = False
+        chosen_in_turn[turns[place]] += 1
         distance = np.minimum(distance, 1 - x @ x[place])
     return np.array(order, np.int64), values
 
 
+def turn_names(rows: Sequence[Row], stratify: str | None) -> list[str]:
+    """Return the value of the stratify column for each row [N]; all the same without a column."""
+    return [""] * len(rows) if stratify is None else [value or "" for value in column(rows, stratify)]
+
+
 def take_turns(order: NDArray[np.int64], turns: Sequence[str], n: int) -> NDArray[np.int64]:
-    """Take n from an order, one of every kind in turn.
+    """Take n positions from an order, so that the values in `turns` [N] take turns.
 
     >>> take_turns(np.array([0, 1, 2, 3]), ["a", "a", "a", "b"], 3).tolist()
     [0, 3, 1]
     """
-    taken: dict[str, int] = {}
+    counts: dict[str, int] = {}
     rounds = []
     for place in order.tolist():
-        taken[turns[place]] = taken.get(turns[place], 0) + 1
-        rounds.append(taken[turns[place]])
+        counts[turns[place]] = counts.get(turns[place], 0) + 1
+        rounds.append(counts[turns[place]])
     return order[np.argsort(np.array(rounds), kind="stable")][:n]
 
 
-def vectors_of(store: Store, rows: Sequence[Row], view: str | Sequence[str]) -> NDArray[np.float32]:
-    """Return the vectors of rows, [N, D], or [N, L, D] of several views."""
+def read_vectors(store: Store, rows: Sequence[Row], view: str | Sequence[str]) -> NDArray[np.float32]:
+    """Return the vectors of rows, [N, D], or [N, L, D] for several views."""
     ids = [row.id for row in rows]
-    if isinstance(view, str):
-        return store.vectors(view, ids)[1]
-    matrices = [store.vectors(one, ids)[1] for one in view]
+    views = [view] if isinstance(view, str) else view
+    matrices = [store.vectors(name, ids)[1] for name in views]
     return matrices[0] if len(matrices) == 1 else np.stack(matrices, axis=1)
 
 
 def column_or_empty(rows: Sequence[Row], name: str) -> list[str | None]:
-    """Return a column as text, all None where no row has it yet."""
+    """Return a column as text; all None if no row has it yet."""
     try:
         return column(rows, name)
     except UsageError:

@@ -1,10 +1,10 @@
-"""Training: stored vectors and labels -> a head that was evaluated on rows it had not seen, saved in heads/."""
+"""Training: stored vectors and labels -> a head, scored on rows that it was not trained on, and saved in heads/."""
 
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,219 +20,240 @@ from embedx.evaluation.cross_validation import (
     choose_views,
     cross_fit,
     folds_within,
+    hold_out_predictions,
     make_fit,
     score,
 )
-from embedx.evaluation.splits import Positions
+from embedx.evaluation.probe import describe_left_out
+from embedx.evaluation.splits import NO_ROWS, Positions, SplitOptions
+from embedx.evaluation.targets import LabelOptions
 from embedx.heads.calibration import METHODS
 from embedx.heads.files import check_name
 from embedx.heads.head import Head
-from embedx.heads.kinds import KINDS
+from embedx.heads.options import HeadOptions
 from embedx.metrics.calibration import reliability
 from embedx.metrics.report import Metrics
 from embedx.store.store import Store
-from embedx.training.label_gain import Gain, gain_since, ranges
+from embedx.training.label_gain import Gain, gain_since, to_ranges
 
-HEADS = "heads"  # the folder in a collection
+HEADS = "heads"  # the folder of the heads in a collection
 CALIBRATIONS = (*METHODS, "none")
-CHOSEN = ("C", "temperature")  # settings that a head chooses inside its training rows
-NONE = np.empty(0, np.int64)
+CHOSEN_SETTINGS = ("C", "temperature")  # settings that a head chooses inside its training rows
 
 
 @dataclass(frozen=True, eq=False)
 class Trained(Head):
-    """A head that was just fitted and saved: what it is called, how well it did, and what more labels have brought.
+    """A head that was just fitted and saved.
 
-    report: the figures on rows that it had not learned from, None where there was too little to be split.
-    gain: since the last head of this name, None where there was none or nothing was added.
+    Attributes:
+        name: the name of the head.
+        folder: where it was saved.
+        report: the figures on rows that it was not trained on; None if there were too few groups to split.
+        gain: the effect of the labels added since the last head of this name; None if there was none, or no new label.
+        experiment: the rows, labels and split.
     """
 
     name: str = ""
     folder: Path = Path()
     report: Metrics | None = field(default=None, repr=False)
     gain: Gain | None = None
-    problem: Experiment | None = field(default=None, repr=False)
+    experiment: Experiment | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
-        assert self.problem is not None
-        problem, targets, splits = self.problem, self.problem.targets, self.problem.splits
-        lines = [
-            f"{self.folder}: {self.kind} on {', '.join(self.views)}, {len(self.classes)} classes of "
-            f"{problem.label!r}, learned from {len(problem.development)} rows; split by {splits.how}",
-            *([LEAKY] if splits.leaky else []),
-            *([f"{targets.unlabelled} rows without a label were left out"] if targets.unlabelled else []),
-            *([f"{targets.weak} rows without a label count as weak negatives"] if targets.weak else []),
-            *([f"{splits.left_out} rows that the split does not name were left out"] if splits.left_out else []),
-            *self.settings.get("notes", []),
-        ]
+        return self.text()
+
+    def text(self, per_class: bool = False) -> str:
+        """Return the result as text: the verdict in one line, warnings, then the figures.
+
+        Args:
+            per_class: add a table with the figures of every class.
+        """
+        assert self.experiment is not None
+        experiment, targets, splits = self.experiment, self.experiment.targets, self.experiment.splits
         if self.report is None:
-            return "\n".join([*lines, "not scored: every class needs two recordings (or groups), one to be tested on"])
-        if "calibration" in self.metrics:
-            before, after = self.metrics["calibration"]["before"], self.metrics["calibration"]["after"]
-            lines.append(
-                f"calibration ({self.settings['calibration']}): ECE {before['ece']:.4f} -> {after['ece']:.4f}, "
-                f"log loss {before['log_loss']:.4f} -> {after['log_loss']:.4f}, on rows held out"
-            )
-        lines += [str(self.gain)] if self.gain else []
-        return "\n".join([*lines, str(problem.overlap), "", str(self.report)])
+            verdict, tables = "Not scored: every class needs two recordings (or groups), one of them to test on.", []
+        else:
+            verdict, tables = self.report.verdict(), [str(experiment.overlap), "", self.report.tables(per_class), ""]
+        lines = [
+            verdict,
+            *([LEAKY] if splits.leaky else []),
+            *tables,
+            f"Saved as {self.folder}: {self.kind} head on {', '.join(self.views)}, {len(self.classes)} classes of "
+            f"{experiment.label!r}, trained on {len(experiment.development)} rows; split by {splits.how}.",
+            *describe_left_out(targets.unlabelled, targets.weak, splits.left_out),
+            *self.settings.get("notes", []),
+            *self._calibration_lines(),
+            *([str(self.gain)] if self.gain else []),
+        ]
+        return "\n".join(lines)
+
+    def _calibration_lines(self) -> list[str]:
+        if "calibration" not in self.metrics:
+            return []
+        before, after = self.metrics["calibration"]["before"], self.metrics["calibration"]["after"]
+        return [
+            f"Calibration ({self.settings['calibration']}), on held-out rows: ECE {before['ece']:.4f} -> "
+            f"{after['ece']:.4f}, log loss {before['log_loss']:.4f} -> {after['log_loss']:.4f}."
+        ]
 
 
 def fit_head(
     store: Store,
-    label: str | Sequence[str] = "label",
+    labels: LabelOptions,
+    split: SplitOptions,
+    options: HeadOptions,
     *,
-    kind: str = "logistic",
     view: str | Sequence[str] | None = None,
     name: str | None = None,
     ids: Sequence[int] | None = None,
-    folds: str | None = None,
-    split: str | None = None,
-    group: str | None = None,
-    leaky: bool = False,
-    separator: str | None = None,
-    weak_negatives: float = 0.0,
     calibration: str = "temperature",
-    seed: int = 0,
-    **settings: Any,
 ) -> Trained:
-    """Fit a head, score it on rows it has not learned from, calibrate it, and save it; see `Collection.fit_head`.
+    """Fit a head, score it on rows that it was not trained on, calibrate it, and save it.
 
-    With folds, every row is scored by the head of its fold, and the head that is saved learns from all of them. With a
-    test part of its own (train, validation, test), the saved head never sees that. Calibration and thresholds come from
-    the rows held out by the folds, or by inner folds of what is learned from.
+    With folds, the head of its fold predicts every row, and the saved head is trained on all rows. With a separate test
+    part (train, validation, test), the saved head never sees the test rows. Calibration and thresholds are fitted on
+    rows held out by inner folds of the training rows.
+
+    Args:
+        store: the store of the collection.
+        labels: which column holds the labels.
+        split: how to split the rows.
+        options: which head to fit.
+        view: the views; see `embedx.evaluation.cross_validation.choose_views`.
+        name: the name of the head; LABEL-KIND if None.
+        ids: the rows to use; all if None.
+        calibration: "temperature", "isotonic" or "none".
+
+    Returns:
+        The saved head with its figures.
+
+    Raises:
+        UsageError: an invalid argument; see `build_experiment`.
+        DiskError: the head cannot be written.
     """
     if calibration not in CALIBRATIONS:
-        raise UsageError(f"calibration is one of {', '.join(CALIBRATIONS)}, not {calibration!r}.")
-    if kind not in KINDS:
-        raise UsageError(f"kind is one of {', '.join(KINDS)}, not {kind!r}.")
-    views = choose_views(store.views, view, store.recipe.default_view, several=kind == "weighted-layers")
-    problem = build_experiment(
-        store, views, label, ids=ids, folds=folds, split=split, group=group, leaky=leaky, separator=separator,
-        weak_negatives=weak_negatives, seed=seed, must_split=folds is not None or split is not None,
-    )  # fmt: skip
-    name = re.sub(r"[^\w.+-]+", "+", f"{problem.label}-{kind}") if name is None else name
+        raise UsageError(f"calibration must be one of {', '.join(CALIBRATIONS)}, not {calibration!r}.")
+    views = choose_views(store.views, view, store.recipe.default_view, several=options.kind == "weighted-layers")
+    experiment = build_experiment(store, views, labels, split, ids=ids, must_split=split.by_column)
+    name = re.sub(r"[^\w.+-]+", "+", f"{experiment.label}-{options.kind}") if name is None else name
     check_name(name)
     folder = store.folder / HEADS / name
-    fit = make_fit(problem, kind, seed, **settings)
-    part, alone = problem.splits.parts[0], len(problem.splits.parts) == 1
-    head = fit(part.train, part.validation) if alone else fit(problem.development, NONE)
-    columns = label if isinstance(label, str) else list(label)
-    training = {
-        "label": columns,
-        "separator": separator,
-        "weak_negatives": weak_negatives,
-        "split": problem.splits.how,
-        "leaky": problem.splits.leaky,
-        "rows": ranges([problem.rows[i].id for i in problem.development]),
-    }
+    fit = make_fit(experiment, options)
+    part, is_single = experiment.splits.parts[0], len(experiment.splits.parts) == 1
+    head = fit(part.train, part.validation) if is_single else fit(experiment.development, NO_ROWS)
+    training = describe_training(experiment, labels)
     head = head.replace(recipe=asdict(store.recipe), settings={**head.settings, "training": training})
     report = gain = None
     if len(part.test):
-        held = head_alone(problem, head) if alone else cross_fit(problem, fit)
-        head, right = calibrate_and_set_thresholds(problem, head, held, calibration, kind, seed, settings)
-        report = score(problem, held.positions, held.proba, held.parts)
-        head = head.replace(metrics=noted(problem, held, report, right))
-        gain = gain_since(problem, fit, folder, columns, held)
+        held_out = hold_out_predictions(experiment, [part], [head]) if is_single else cross_fit(experiment, fit)
+        head, calibrated = calibrate_and_set_thresholds(experiment, head, held_out, calibration, options)
+        report = score(experiment, held_out.positions, held_out.proba, held_out.parts)
+        head = head.replace(metrics=describe_evaluation(experiment, held_out, report, calibrated))
+        gain = gain_since(experiment, fit, folder, training["label"], held_out)
     head.save(folder)
-    own = {one.name: getattr(head, one.name) for one in fields(Head)}
-    return Trained(**own, name=name, folder=folder, report=report, gain=gain, problem=problem)
+    head_fields = {one.name: getattr(head, one.name) for one in fields(Head)}
+    return Trained(**head_fields, name=name, folder=folder, report=report, gain=gain, experiment=experiment)
 
 
-def head_alone(problem: Experiment, head: Head) -> HeldOutPredictions:
-    """Return what a head says of the one test part, which it has not learned from."""
-    part = problem.splits.parts[0]
-    logits = head.logits(problem.x[part.test])
-    return HeldOutPredictions(part.test, np.full(len(part.test), part.name), logits, head.to_proba(logits), (head,))
+def describe_training(experiment: Experiment, labels: LabelOptions) -> dict[str, Any]:
+    """Return what a head keeps about its training data, ready for JSON."""
+    return {
+        "label": labels.label if isinstance(labels.label, str) else list(labels.label),
+        "separator": labels.separator,
+        "weak_negatives": labels.weak_negatives,
+        "split": experiment.splits.how,
+        "leaky": experiment.splits.leaky,
+        "rows": to_ranges([experiment.rows[i].id for i in experiment.development]),
+    }
 
 
 def calibrate_and_set_thresholds(
-    problem: Experiment,
-    head: Head,
-    held: HeldOutPredictions,
-    method: str,
-    kind: str,
-    seed: int,
-    settings: Mapping[str, Any],
+    experiment: Experiment, head: Head, held_out: HeldOutPredictions, method: str, options: HeadOptions
 ) -> tuple[Head, NDArray[np.float64] | None]:
-    """Return the head with calibration and operating points, and what calibrated heads say of the tested rows [M, C].
+    """Calibrate a head, and measure its operating points.
 
-    The head of each part is calibrated on inner folds of the rows that it has learned from, by heads with the choices
-    that it made, such as its C: another C would give logits of another scale. So no tested row has a part in its own
-    calibration. None, and an uncalibrated head, if the method is "none" or there is too little for inner folds.
+    The head of each part is calibrated on inner folds of its own training rows, by heads with the settings that it
+    chose, such as C: another C would give logits of another scale. So no test row is used in its own calibration.
+
+    Returns:
+        The calibrated head, and the probabilities [M, C] of calibrated heads for the test rows. None, and a head
+        without calibration, if the method is "none" or there are too few rows for inner folds.
     """
-    y = problem.targets.y
+    y = experiment.targets.y
 
-    def calibrate(one: Head, rows: Positions) -> tuple[Head, HeldOutPredictions]:
-        chosen = {name: one.settings[name] for name in CHOSEN if name in one.settings}
-        inner = cross_fit(
-            problem, make_fit(problem, kind, seed, **{**settings, **chosen}), folds_within(problem, rows, seed)
-        )
-        return (one if method == "none" else one.calibrate(method, inner.logits, y[inner.positions])), inner
+    def calibrate(head: Head, rows: Positions) -> tuple[Head, HeldOutPredictions]:
+        chosen = {name: head.settings[name] for name in CHOSEN_SETTINGS if name in head.settings}
+        fit = make_fit(experiment, replace(options, settings={**options.settings, **chosen}))
+        inner = cross_fit(experiment, fit, folds_within(experiment, rows, options.seed))
+        return (head if method == "none" else head.calibrate(method, inner.logits, y[inner.positions])), inner
 
     try:
-        head, inner = calibrate(head, problem.development)
+        head, inner = calibrate(head, experiment.development)
         if method == "none":
             return head.measure_points(inner.proba, y[inner.positions]), None
         head = head.measure_points(cross_calibrated(head, inner, y), y[inner.positions])
-        proba = np.empty_like(held.proba)
-        for part, one in zip(problem.splits.parts, held.heads, strict=True):
-            mine = held.parts == part.name
-            rows = np.sort(np.concatenate([part.train, part.validation]))
-            right = head if len(held.heads) == 1 else calibrate(one, rows)[0]
-            proba[mine] = right.to_proba(held.logits[mine], calibrated=True)
-    except UsageError:  # an inner fold without two classes: too few rows
+        proba = np.empty_like(held_out.proba)
+        for part, part_head in zip(experiment.splits.parts, held_out.heads, strict=True):
+            in_part = held_out.parts == part.name
+            calibrated = head if len(held_out.heads) == 1 else calibrate(part_head, np.sort(part.learned))[0]
+            proba[in_part] = calibrated.to_proba(held_out.logits[in_part], calibrated=True)
+    except UsageError:  # too few rows: an inner fold has fewer than two classes
         return head, None
     return head, proba
 
 
-def cross_calibrated(head: Head, held: HeldOutPredictions, y: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return probabilities [M, C], those of each part by the calibration of all others."""
-    proba = np.empty_like(held.proba)
-    for name in np.unique(held.parts):
-        mine = held.parts == name
-        other = head.calibrate(head.settings["calibration"], held.logits[~mine], y[held.positions[~mine]])
-        proba[mine] = other.to_proba(held.logits[mine], calibrated=True)
+def cross_calibrated(head: Head, held_out: HeldOutPredictions, y: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return probabilities [M, C]; those of each part are calibrated on all other parts."""
+    proba = np.empty_like(held_out.proba)
+    for name in np.unique(held_out.parts):
+        in_part = held_out.parts == name
+        others = held_out.logits[~in_part], y[held_out.positions[~in_part]]
+        calibrated = head.calibrate(head.settings["calibration"], *others)
+        proba[in_part] = calibrated.to_proba(held_out.logits[in_part], calibrated=True)
     return proba
 
 
-def noted(
-    problem: Experiment, held: HeldOutPredictions, metrics: Metrics, right: NDArray[np.float64] | None
+def describe_evaluation(
+    experiment: Experiment, held_out: HeldOutPredictions, metrics: Metrics, calibrated: NDArray[np.float64] | None
 ) -> dict[str, Any]:
-    """Return what a head keeps of its evaluation, ready for JSON."""
-    several, truth = problem.targets.multilabel, problem.targets.y[held.positions]
-    bars = {"before": held.proba} | ({} if right is None else {"after": right})
-    kept: dict[str, Any] = {
+    """Return what a head keeps about its evaluation, ready for JSON."""
+    multilabel, truth = experiment.targets.multilabel, experiment.targets.y[held_out.positions]
+    predictions = {"before": held_out.proba} | ({} if calibrated is None else {"after": calibrated})
+    evaluation: dict[str, Any] = {
         "held_out": metrics.to_dict(),
-        "overlap": problem.overlap.to_dict(),
+        "overlap": experiment.overlap.to_dict(),
         "reliability": {
-            name: [asdict(bar) for bar in reliability(truth, proba, multilabel=several)] for name, proba in bars.items()
+            name: [asdict(bar) for bar in reliability(truth, proba, multilabel=multilabel)]
+            for name, proba in predictions.items()
         },
     }
-    if right is not None:
-        after = score(problem, held.positions, right, held.parts)
-        kept["calibration"] = {"before": errors_of(metrics), "after": errors_of(after)}
-    return kept
+    if calibrated is not None:
+        after = score(experiment, held_out.positions, calibrated, held_out.parts)
+        evaluation["calibration"] = {"before": calibration_errors(metrics), "after": calibration_errors(after)}
+    return evaluation
 
 
-def errors_of(metrics: Metrics) -> dict[str, float | None]:
-    """Return what a calibration is to lower."""
-    found = {name: metrics.figures[name] for name in ("ece", "log_loss")}
-    return {name: figure.value if figure else None for name, figure in found.items()}
+def calibration_errors(metrics: Metrics) -> dict[str, float | None]:
+    """Return the figures that calibration should lower."""
+    figures = {name: metrics.figures[name] for name in ("ece", "log_loss")}
+    return {name: figure.value if figure else None for name, figure in figures.items()}
 
 
 def load_head(folder: Path, name: str | None) -> Head:
     """Return a saved head of a collection; without a name the only one.
 
     Raises:
-        UsageError: there is none of that name, or several and none is named.
+        UsageError: there is no head of that name; or no name is given and there is not exactly one head.
     """
-    names = [place.parent.name for place in sorted((folder / HEADS).glob("*/head.json"))]
+    names = [file.parent.name for file in sorted((folder / HEADS).glob("*/head.json"))]
     if name is None and len(names) == 1:
         name = names[0]
+    if name is None and names:
+        raise UsageError(f"There are several heads in {folder}; choose one with head: {', '.join(names)}.")
     if name not in names:
-        given = "no head" if name is None and not names else "several heads" if name is None else f"no head {name!r}"
+        missing = "no head" if name is None else f"no head {name!r}"
         raise UsageError(
-            f"There is {given} in {folder}. Heads: {', '.join(names) or 'none'}; `embedx train` makes one."
+            f"There is {missing} in {folder}. Heads: {', '.join(names) or 'none'}; `embedx train` makes one."
         )
     return Head.load(folder / HEADS / name)
 
@@ -241,18 +262,18 @@ def remove_head(folder: Path, name: str) -> None:
     """Delete a saved head.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is no head of that name.
     """
-    place = folder / HEADS / name
-    if os.sep in name or not (place / "head.json").exists():
-        raise UsageError(f"There is no head {name!r} in {folder}: `embedx heads list {folder}` names them.")
-    shutil.rmtree(place)
+    head_folder = folder / HEADS / name
+    if os.sep in name or not (head_folder / "head.json").exists():
+        raise UsageError(f"There is no head {name!r} in {folder}. `embedx heads list {folder}` lists them.")
+    shutil.rmtree(head_folder)
 
 
 def load_heads(folder: Path) -> dict[str, Head]:
-    """Return name -> head of a collection, by name.
+    """Return name -> head of a collection, sorted by name.
 
     Raises:
-        StoreError: one is damaged.
+        StoreError: a head is damaged.
     """
-    return {note.parent.name: Head.load(note.parent) for note in sorted((folder / HEADS).glob("*/head.json"))}
+    return {file.parent.name: Head.load(file.parent) for file in sorted((folder / HEADS).glob("*/head.json"))}

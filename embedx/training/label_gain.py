@@ -1,4 +1,4 @@
-"""Gain: two sets of training rows, the last head's and today's -> what the labels in between have brought."""
+"""Label gain: the training rows of the last head and of today's -> the effect of the labels added in between."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +14,13 @@ from embedx.heads.head import Head
 
 @dataclass(frozen=True)
 class Gain:
-    """What more labels brought: two heads on the same tested rows, one fitted on the rows that the last head had.
+    """The effect of more labels: two heads on the same test rows, one fitted only on the rows of the last head.
 
-    figure: what is compared. low, high: 95 % interval of the difference, from the groups of the tested rows.
+    Attributes:
+        figure: the name of the figure that is compared.
+        before, after: its value with the rows of the last head, and with all rows.
+        low, high: 95 % interval of the difference, from resampling the groups of the test rows.
+        rows_before, rows_after: numbers of training rows.
     """
 
     figure: str
@@ -31,46 +35,52 @@ class Gain:
         return (
             f"{self.rows_after - self.rows_before:+d} labelled rows since the last head of this name: {self.figure} "
             f"{self.before:.4f} -> {self.after:.4f} "
-            f"({self.after - self.before:+.4f}, {self.low:+.4f} to {self.high:+.4f})"
+            f"({self.after - self.before:+.4f}, 95 % interval {self.low:+.4f} to {self.high:+.4f})."
         )
 
 
 def gain_since(
-    problem: Experiment, fit: Fit, folder: Path, label: str | list[str], held: HeldOutPredictions
+    experiment: Experiment, fit: Fit, folder: Path, label: str | list[str], held_out: HeldOutPredictions
 ) -> Gain | None:
-    """Compare with heads that learn from the rows of the last head of this name only, on the same tested rows.
+    """Compare today's heads with heads fitted only on the rows of the last head of this name, on the same test rows.
 
-    None where there is no such head, or nothing was added since, or it could not learn from what it had.
+    None if there is no such head, no row was added since, or its rows are too few for the folds.
     """
     try:
-        last = Head.load(folder).settings["training"]
-        before = within(np.array([row.id for row in problem.rows]), last["rows"])
+        training = Head.load(folder).settings["training"]
+        old_rows = in_ranges(np.array([row.id for row in experiment.rows]), training["rows"])
     except (StoreError, KeyError, TypeError):
         return None
-    learned = np.zeros(len(problem.rows), bool)
-    learned[problem.development] = True
-    if last.get("label") != label or not (learned & ~before).any():
+    new_rows = np.zeros(len(experiment.rows), bool)
+    new_rows[experiment.development] = True
+    if training.get("label") != label or not (new_rows & ~old_rows).any():
         return None
-    fewer = tuple(
-        replace(part, train=part.train[before[part.train]], validation=part.validation[before[part.validation]])
-        for part in problem.splits.parts
-    )
+    parts = [
+        replace(part, train=part.train[old_rows[part.train]], validation=part.validation[old_rows[part.validation]])
+        for part in experiment.splits.parts
+    ]
     try:
-        old = cross_fit(problem, fit, replace(problem.splits, parts=fewer))
-    except UsageError:  # a fold without two classes among them
+        before = cross_fit(experiment, fit, parts)
+    except UsageError:  # a fold has fewer than two classes
         return None
-    y = problem.targets.y[old.positions]
-    rights = [right(logits, y) for logits in (old.logits, held.logits)]
-    low, high = paired_interval(rights[1] - rights[0], problem.splits.groups[old.positions])
-    figure = "share of labels right" if problem.targets.multilabel else "accuracy"
-    counts = int((before & learned).sum()), int(learned.sum())
-    return Gain(figure, float(rights[0].mean()), float(rights[1].mean()), low, high, *counts)
+    y = experiment.targets.y[before.positions]
+    correct_before, correct_after = share_correct(before.logits, y), share_correct(held_out.logits, y)
+    low, high = paired_interval(correct_after - correct_before, experiment.splits.groups[before.positions])
+    return Gain(
+        figure="share of correct labels" if experiment.targets.multilabel else "accuracy",
+        before=float(correct_before.mean()),
+        after=float(correct_after.mean()),
+        low=low,
+        high=high,
+        rows_before=int((old_rows & new_rows).sum()),
+        rows_after=int(new_rows.sum()),
+    )
 
 
-def right(logits: NDArray[np.float64], y: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return for each row [M] whether it is told right, or the share of its labels that are.
+def share_correct(logits: NDArray[np.float64], y: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return for each row [M] 1 or 0 for a correct or wrong class; multi-label: the share of correct labels.
 
-    >>> right(np.array([[1.0, -1.0], [1.0, -1.0]]), np.array([[1, 0], [0, 0]])).tolist()
+    >>> share_correct(np.array([[1.0, -1.0], [1.0, -1.0]]), np.array([[1, 0], [0, 0]])).tolist()
     [1.0, 0.5]
     """
     if y.ndim == 2:
@@ -81,7 +91,7 @@ def right(logits: NDArray[np.float64], y: NDArray[np.int64]) -> NDArray[np.float
 def paired_interval(
     difference: NDArray[np.float64], groups: NDArray[np.int64], samples: int = 2000
 ) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the mean of differences [M], with whole groups drawn."""
+    """Return the 95 % bootstrap interval of the mean of differences [M]; whole groups are resampled."""
     number = np.unique(groups, return_inverse=True)[1]
     sums, sizes = np.bincount(number, difference), np.bincount(number)
     drawn = np.random.default_rng(0).integers(len(sums), size=(samples, len(sums)))
@@ -90,27 +100,27 @@ def paired_interval(
     return float(low), float(high)
 
 
-def ranges(ids: Sequence[int]) -> list[list[int]]:
-    """Write ascending ids as first and last of every run.
+def to_ranges(ids: Sequence[int]) -> list[list[int]]:
+    """Return ascending ids as [first, last] of every run.
 
-    >>> ranges([1, 2, 3, 7, 9, 10])
+    >>> to_ranges([1, 2, 3, 7, 9, 10])
     [[1, 3], [7, 7], [9, 10]]
     """
-    found: list[list[int]] = []
-    for one in ids:
-        if found and one == found[-1][1] + 1:
-            found[-1][1] = one
+    ranges: list[list[int]] = []
+    for row_id in ids:
+        if ranges and row_id == ranges[-1][1] + 1:
+            ranges[-1][1] = row_id
         else:
-            found.append([one, one])
-    return found
+            ranges.append([row_id, row_id])
+    return ranges
 
 
-def within(ids: NDArray[np.int64], some: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
-    """Tell which ids [N] are in ascending ranges.
+def in_ranges(ids: NDArray[np.int64], ranges: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
+    """Return which ids [N] are in ascending ranges.
 
-    >>> within(np.array([1, 4, 8]), [[1, 3], [8, 9]]).tolist()
+    >>> in_ranges(np.array([1, 4, 8]), [[1, 3], [8, 9]]).tolist()
     [True, False, True]
     """
-    firsts, lasts = np.array(some, np.int64).reshape(-1, 2).T
+    firsts, lasts = np.array(ranges, np.int64).reshape(-1, 2).T
     place = np.searchsorted(firsts, ids, side="right") - 1
     return (place >= 0) & (ids <= lasts[place.clip(min=0)]) if len(firsts) else np.zeros(len(ids), bool)

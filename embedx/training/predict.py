@@ -1,12 +1,12 @@
-"""Prediction: a head and vectors -> what every window or recording is, and how sure that is.
+"""Prediction: a head and vectors -> the classes of every window or recording, with probabilities.
 
-The vectors are those of stored rows, or are made of audio by the collection's recipe.
+The vectors are those of stored rows, or are computed from audio by the recipe of the collection.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,18 +24,66 @@ if TYPE_CHECKING:
 
 Per = Literal["window", "recording"]
 Aggregate = Literal["mean", "max"]
-FILES_AT_A_TIME = 64  # whose vectors are held: batches go across them, and memory stays bounded
-ROWS_AT_A_TIME = 8192
+FILES_AT_A_TIME = 64  # files whose vectors are in memory at a time; batches go across files
+ROWS_AT_A_TIME = 8192  # stored rows whose vectors are in memory at a time: 32 MB of 1024 float32
 
 Scores = NDArray[np.float64]
 
 
+class PredictKwargs(TypedDict, total=False):
+    """The fields of `PredictOptions` as keywords."""
+
+    per: str
+    aggregate: str
+    k: int
+    precision: float | None
+    recall: float | None
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What is predicted, and how.
+
+    Attributes:
+        per: "window", or "recording": all windows of a recording (and channel) together.
+        aggregate: how the windows of a recording are combined: the "mean" of their probabilities, or the "max" of each
+            class.
+        k: number of most probable classes to return with their probabilities.
+        precision, recall: predict a class only from the threshold that had this precision (or recall) on rows held out
+            in training; give at most one of the two.
+
+    Raises:
+        UsageError: an invalid value, or both precision and recall.
+    """
+
+    per: str = "window"
+    aggregate: str = "mean"
+    k: int = 1
+    precision: float | None = None
+    recall: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.per not in get_args(Per):
+            raise UsageError(f"per must be one of {', '.join(get_args(Per))}, not {self.per!r}.")
+        if self.aggregate not in get_args(Aggregate):
+            raise UsageError(f"aggregate must be one of {', '.join(get_args(Aggregate))}, not {self.aggregate!r}.")
+        if self.k < 1:
+            raise UsageError(f"k must be 1 or more, not {self.k}.")
+        if self.precision is not None and self.recall is not None:
+            raise UsageError("Give precision or recall, not both: one threshold sets both.")
+
+
 @dataclass(frozen=True)
 class Prediction:
-    """What a window or a recording is taken for.
+    """The predicted classes of a window or recording.
 
-    labels: the classes that are predicted: the likeliest, or all whose probability reaches their threshold. top: the k
-    likeliest with their probabilities, from the highest. id: the row, if it is stored. channel: if they are apart.
+    Attributes:
+        id: the row; None if it is not stored.
+        path: the recording.
+        start_s, end_s: the time in the recording, in seconds.
+        channel: the channel, if channels are embedded separately.
+        labels: the predicted classes: the most probable one, or all classes whose probability reaches their threshold.
+        top: the k most probable classes with their probabilities, highest first.
     """
 
     id: int | None
@@ -48,40 +96,48 @@ class Prediction:
 
 
 class Predictions(Sequence[Prediction]):
-    """Predictions in the order of the rows or files; a sequence that also turns into a frame.
+    """Predictions in the order of the rows or files.
 
-    classes: the C names. proba: [N, C] float64. failures: the recordings that could not be used.
+    Attributes:
+        classes: the C class names.
+        proba: probabilities [N, C] float64.
+        failures: the recordings that could not be read.
     """
 
     def __init__(
-        self, found: Sequence[Prediction], classes: tuple[str, ...], proba: Scores, failures: Sequence[AudioError] = ()
+        self,
+        predictions: Sequence[Prediction],
+        classes: tuple[str, ...],
+        proba: Scores,
+        failures: Sequence[AudioError] = (),
     ) -> None:
-        self._found = list(found)
+        self._predictions = list(predictions)
         self.classes = classes
         self.proba = proba
         self.failures = list(failures)
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._predictions)
 
     @overload
     def __getitem__(self, index: int) -> Prediction: ...
     @overload
     def __getitem__(self, index: slice) -> list[Prediction]: ...
     def __getitem__(self, index: int | slice) -> Prediction | list[Prediction]:
-        return self._found[index]
+        return self._predictions[index]
 
     def columns(self) -> dict[str, list[Any]]:
         """Return name -> values: id, path, start_s, end_s, channel, label (several with ";"), top1, probability1 ..."""
         columns: dict[str, list[Any]] = {
-            name: [getattr(one, name) for one in self] for name in ("id", "path", "start_s", "end_s", "channel")
+            name: [getattr(prediction, name) for prediction in self]
+            for name in ("id", "path", "start_s", "end_s", "channel")
         }
         if not any(columns["channel"]):
             del columns["channel"]
-        columns["label"] = [";".join(one.labels) for one in self]
-        for rank in range(min((len(one.top) for one in self), default=0)):
-            columns[f"top{rank + 1}"] = [one.top[rank][0] for one in self]
-            columns[f"probability{rank + 1}"] = [one.top[rank][1] for one in self]
+        columns["label"] = [";".join(prediction.labels) for prediction in self]
+        for rank in range(min((len(prediction.top) for prediction in self), default=0)):
+            columns[f"top{rank + 1}"] = [prediction.top[rank][0] for prediction in self]
+            columns[f"probability{rank + 1}"] = [prediction.top[rank][1] for prediction in self]
         return columns
 
     def to_pandas(self) -> "pd.DataFrame":
@@ -89,83 +145,8 @@ class Predictions(Sequence[Prediction]):
         import pandas as pd
 
         columns: dict[str, Any] = dict(self.columns())
-        columns["path"] = pd.Series(columns["path"], dtype=object)  # holds names that are no UTF-8
+        columns["path"] = pd.Series(columns["path"], dtype=object)  # some paths are not UTF-8
         return pd.DataFrame(columns)
-
-
-def predict_rows(store: Store, head: Head, ids: Sequence[int]) -> tuple[list[Prediction], Scores]:
-    """Ask a head about stored rows; the labels and tops are filled in by `decide`."""
-    found, proba = [], []
-    for start in range(0, len(ids), ROWS_AT_A_TIME):
-        some = ids[start : start + ROWS_AT_A_TIME]
-        matrices = [store.vectors(view, some)[1] for view in head.views]
-        proba.append(ask(head, matrices))
-        found += [blank(row) for row in store.rows(some)]
-    return found, stack(proba, head)
-
-
-def predict_files(
-    embedder: "Embedder", head: Head, items: Sequence["Item"]
-) -> tuple[list[Prediction], Scores, list[AudioError]]:
-    """Ask a head about recordings and stretches, a few files at a time; a bad one is returned, not raised."""
-    found: list[Prediction] = []
-    proba: list[Scores] = []
-    failures: list[AudioError] = []
-    queue = iter(items)
-    while some := list(islice(queue, FILES_AT_A_TIME)):
-        heard = embedder.embed_files([(item.path, item.start_s, item.end_s) for item in some])
-        for item, one in zip(some, heard, strict=True):
-            if isinstance(one, AudioError):
-                failures.append(one)
-                continue
-            proba.append(ask(head, [one.vectors[view] for view in head.views]))
-            found += [
-                Prediction(None, item.path, start_s, end_s, channel, (), ())
-                for (channel, start_s), end_s in zip(one.places, one.ends_s, strict=True)
-            ]
-    return found, stack(proba, head), failures
-
-
-def ask(head: Head, matrices: Sequence[NDArray[np.float32]]) -> Scores:
-    """Return the probabilities [N, C], calibrated where the head can."""
-    x = matrices[0] if len(matrices) == 1 else np.stack(matrices, axis=1)
-    return np.asarray(head.predict_proba(x, calibrated=head.calibrated), np.float64)
-
-
-def per_recording(found: Sequence[Prediction], proba: Scores, aggregate: str) -> tuple[list[Prediction], Scores]:
-    """Put the windows of each recording together: the mean of their probabilities, or the highest of each class."""
-    if aggregate not in get_args(Aggregate):
-        raise UsageError(f"aggregate is one of {', '.join(get_args(Aggregate))}, not {aggregate!r}.")
-    places: dict[tuple[str, int | None], list[int]] = {}
-    for place, one in enumerate(found):
-        places.setdefault((one.path, one.channel), []).append(place)
-    combine = np.mean if aggregate == "mean" else np.max
-    merged = [
-        replace(found[some[0]], id=None if len(some) > 1 else found[some[0]].id,
-                start_s=min(found[i].start_s for i in some), end_s=max(found[i].end_s for i in some))
-        for some in places.values()
-    ]  # fmt: skip
-    scores = [np.asarray(combine(proba[some], axis=0)) for some in places.values()]
-    return merged, np.stack(scores) if scores else proba
-
-
-def decide(
-    head: Head, found: Sequence[Prediction], proba: Scores, k: int, thresholds: NDArray[np.float64] | None
-) -> Iterator[Prediction]:
-    """Fill in labels and the k likeliest classes.
-
-    Without thresholds [C] a row is of its likeliest class; of a head with several labels, of all above 0.5. With them,
-    it is of the classes that reach theirs; where classes exclude each other, of the likeliest of these, or of none.
-    """
-    order = np.argsort(-proba, axis=1, kind="stable")
-    if thresholds is not None:
-        reached = proba >= thresholds
-    else:
-        reached = proba > 0.5 if head.multilabel else np.ones(proba.shape, bool)
-    for one, scores, best, passed in zip(found, proba, order, reached, strict=True):
-        labels = [head.classes[c] for c in best if passed[c]]
-        top = tuple((head.classes[c], round(float(scores[c]), 6)) for c in best[:k])
-        yield replace(one, labels=tuple(labels if head.multilabel else labels[:1]), top=top)
 
 
 def predict(
@@ -174,40 +155,121 @@ def predict(
     load_embedder: Callable[[], "Embedder"],
     items: Sequence["Item"] | None,
     ids: Sequence[int] | None,
-    *,
-    per: str = "window",
-    aggregate: str = "mean",
-    k: int = 1,
-    precision: float | None = None,
-    recall: float | None = None,
+    options: PredictOptions,
 ) -> Predictions:
-    """Say what stored rows (ids, all if None) or recordings (items) are; see `Collection.predict`."""
-    if per not in get_args(Per):
-        raise UsageError(f"per is one of {', '.join(get_args(Per))}, not {per!r}.")
-    if k < 1:
-        raise UsageError(f"k must be 1 or more, not {k}.")
-    if precision is not None and recall is not None:
-        raise UsageError("Give the wanted precision or the wanted recall: one follows from the other.")
+    """Predict the classes of stored rows or recordings; see `Collection.predict`.
+
+    Args:
+        store: the store of the collection.
+        head: the head.
+        load_embedder: returns the embedder of the collection; called only for recordings.
+        items: the recordings and excerpts to embed; None for stored rows.
+        ids: the stored rows; all if None.
+        options: what is predicted, and how.
+
+    Returns:
+        The predictions in the order of the rows or items.
+
+    Raises:
+        UsageError: the head has no operating points.
+        RecipeMismatch: the head was trained on vectors of another recipe.
+    """
     head.check_recipe(asdict(store.recipe), list(store.views))
-    wanted = precision is not None or recall is not None
-    thresholds = head.thresholds(precision=precision, recall=recall) if wanted else None
+    with_thresholds = options.precision is not None or options.recall is not None
+    thresholds = head.thresholds(precision=options.precision, recall=options.recall) if with_thresholds else None
     failures: list[AudioError] = []
     if items is None:
-        found, proba = predict_rows(store, head, store.ids().tolist() if ids is None else list(ids))
+        places, proba = predict_rows(store, head, store.ids().tolist() if ids is None else list(ids))
     else:
-        found, proba, failures = predict_files(load_embedder(), head, items)
-    if per == "recording":
-        found, proba = per_recording(found, proba, aggregate)
-    decided = list(decide(head, found, proba, min(k, len(head.classes)), thresholds))
-    return Predictions(decided, head.classes, proba, failures)
+        places, proba, failures = predict_files(load_embedder(), head, items)
+    if options.per == "recording":
+        places, proba = merge_recordings(places, proba, options.aggregate)
+    predictions = list(decide(head, places, proba, min(options.k, len(head.classes)), thresholds))
+    return Predictions(predictions, head.classes, proba, failures)
 
 
-def blank(row: Row) -> Prediction:
-    """Return a stored row's place."""
+def predict_rows(store: Store, head: Head, ids: Sequence[int]) -> tuple[list[Prediction], Scores]:
+    """Return the places of stored rows and their probabilities [N, C]; `decide` fills in labels and top."""
+    places, proba = [], []
+    for start in range(0, len(ids), ROWS_AT_A_TIME):
+        block = ids[start : start + ROWS_AT_A_TIME]
+        proba.append(predict_proba(head, [store.vectors(view, block)[1] for view in head.views]))
+        places += [place_of(row) for row in store.rows(block)]
+    return places, concatenate(proba, head)
+
+
+def predict_files(
+    embedder: "Embedder", head: Head, items: Sequence["Item"]
+) -> tuple[list[Prediction], Scores, list[AudioError]]:
+    """Return the places of windows, their probabilities [N, C], and the errors of files that could not be read."""
+    places: list[Prediction] = []
+    proba: list[Scores] = []
+    failures: list[AudioError] = []
+    queue = iter(items)
+    while block := list(islice(queue, FILES_AT_A_TIME)):
+        embedded = embedder.embed_files([(item.path, item.start_s, item.end_s) for item in block])
+        for item, file in zip(block, embedded, strict=True):
+            if isinstance(file, AudioError):
+                failures.append(file)
+                continue
+            proba.append(predict_proba(head, [file.vectors[view] for view in head.views]))
+            places += [
+                Prediction(None, item.path, start_s, end_s, channel, (), ())
+                for (channel, start_s), end_s in zip(file.places, file.ends_s, strict=True)
+            ]
+    return places, concatenate(proba, head), failures
+
+
+def predict_proba(head: Head, matrices: Sequence[NDArray[np.float32]]) -> Scores:
+    """Return the probabilities [N, C] of vectors, one matrix per view; calibrated if the head is calibrated."""
+    x = matrices[0] if len(matrices) == 1 else np.stack(matrices, axis=1)
+    return np.asarray(head.predict_proba(x, calibrated=head.calibrated), np.float64)
+
+
+def merge_recordings(places: Sequence[Prediction], proba: Scores, aggregate: str) -> tuple[list[Prediction], Scores]:
+    """Combine the windows of each recording: the mean of their probabilities, or the maximum of each class."""
+    by_recording: dict[tuple[str, int | None], list[int]] = {}
+    for number, place in enumerate(places):
+        by_recording.setdefault((place.path, place.channel), []).append(number)
+    combine = np.mean if aggregate == "mean" else np.max
+    merged = [
+        replace(
+            places[numbers[0]],
+            id=None if len(numbers) > 1 else places[numbers[0]].id,
+            start_s=min(places[i].start_s for i in numbers),
+            end_s=max(places[i].end_s for i in numbers),
+        )
+        for numbers in by_recording.values()
+    ]
+    scores = [np.asarray(combine(proba[numbers], axis=0)) for numbers in by_recording.values()]
+    return merged, np.stack(scores) if scores else proba
+
+
+def decide(
+    head: Head, places: Sequence[Prediction], proba: Scores, k: int, thresholds: NDArray[np.float64] | None
+) -> Iterator[Prediction]:
+    """Fill in the labels and the k most probable classes.
+
+    Without thresholds [C], the label is the most probable class; multi-label: all classes above 0.5. With thresholds,
+    the labels are the classes that reach theirs; of a single-label head only the most probable of these, if any.
+    """
+    order = np.argsort(-proba, axis=1, kind="stable")
+    if thresholds is not None:
+        reached = proba >= thresholds
+    else:
+        reached = proba > 0.5 if head.multilabel else np.ones(proba.shape, bool)
+    for place, row, classes, passed in zip(places, proba, order, reached, strict=True):
+        labels = [head.classes[c] for c in classes if passed[c]]
+        top = tuple((head.classes[c], round(float(row[c]), 6)) for c in classes[:k])
+        yield replace(place, labels=tuple(labels if head.multilabel else labels[:1]), top=top)
+
+
+def place_of(row: Row) -> Prediction:
+    """Return a stored row as a prediction without labels."""
     channel = row.meta.get("channel")
     return Prediction(row.id, row.path, row.start_s, row.end_s, channel if isinstance(channel, int) else None, (), ())
 
 
-def stack(proba: Sequence[Scores], head: Head) -> Scores:
-    """Return blocks of probabilities as one [N, C], also where there are none."""
+def concatenate(proba: Sequence[Scores], head: Head) -> Scores:
+    """Return blocks of probabilities as one array [N, C], also if there are none."""
     return np.concatenate([np.zeros((0, len(head.classes))), *proba])

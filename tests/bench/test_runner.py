@@ -28,7 +28,7 @@ from embedx.bench.results import EVERY_LAYER, Result, key, read_table
 from embedx.bench.runner import BenchProgress, run
 from embedx.cli import run as command
 from embedx.errors import Interrupted, UsageError
-from embedx.heads.fit import fit
+from embedx.heads.fitting import fit
 from tests.helpers.paths import ROOT
 
 HEADS = "logistic(C=0.1),knn(k=3),prototype"

@@ -83,7 +83,7 @@ def test_shots_of_absent_class_or_no_rows_are_empty() -> None:
 @pytest.mark.parametrize(
     "y, groups, shots, seed, message",
     [
-        (Y, None, 0, 0, "shots is 1 or more"),
+        (Y, None, 0, 0, "shots must be 1 or more"),
         (Y, None, 1, -1, "seed 0 or more"),
         (Y, GROUPS[1:], 1, 0, "78 rows and 77 groups"),
         (Y.astype(float), None, 1, 0, "class numbers .* not float64"),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from embedx.evaluation.leakage import Nearness, pairs_between
+from embedx.evaluation.leakage import Nearness, find_matches
 from embedx.index.vectors import unit
 
 
@@ -20,9 +20,9 @@ def test_duplicates_across_split_are_counted_by_kind_and_named() -> None:
     files, bits = np.arange(60), np.arange(60)
     files[7] = 3  # the file 3 again
     bits[4] = 0
-    found = {i: (j, why) for i, j, why, _ in pairs_between(np.arange(4, 60), np.arange(4), files, bits, nearness(x))}
+    found = {i: (j, why) for i, j, why, _ in find_matches(np.arange(4, 60), np.arange(4), files, bits, nearness(x))}
     assert found == {4: (0, "same vector"), 5: (1, "near"), 6: (2, "near"), 7: (3, "same file")}
-    assert list(pairs_between(np.arange(4), np.empty(0, np.int64), files, bits, nearness(x))) == []
+    assert list(find_matches(np.arange(4), np.empty(0, np.int64), files, bits, nearness(x))) == []
 
 
 def test_vectors_with_common_direction_are_not_duplicates() -> None:
@@ -33,7 +33,7 @@ def test_vectors_with_common_direction_are_not_duplicates() -> None:
     near = nearness(x, threshold=0.97)
     assert (near.raw @ near.raw.T).min() > 0.97
     each = np.arange(60)
-    assert [(i, j) for i, j, *_ in pairs_between(each[:30], each[30:], each, each, near)] == [(3, 40)]
+    assert [(i, j) for i, j, *_ in find_matches(each[:30], each[30:], each, each, near)] == [(3, 40)]
 
 
 def test_sound_repeated_twenty_times_is_a_duplicate() -> None:
@@ -41,5 +41,5 @@ def test_sound_repeated_twenty_times_is_a_duplicate() -> None:
     x = random.standard_normal((100, 64)).astype(np.float32)
     x[:20] = x[0] + 0.01 * random.standard_normal((20, 64)).astype(np.float32)
     each = np.arange(100)
-    found = pairs_between(each[:10], each[10:], each, each, nearness(x))
+    found = find_matches(each[:10], each[10:], each, each, nearness(x))
     assert [i for i, *_ in found] == list(range(10))

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -6,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedx.errors import UsageError
-from embedx.evaluation.splits import Splits, make_splits, never_split
-from embedx.evaluation.targets import Targets, read_targets
+from embedx.evaluation.splits import SplitKwargs, SplitOptions, Splits, group_ids, make_splits
+from embedx.evaluation.targets import LabelOptions, Targets, read_targets
 from embedx.store.records import Row
 
 
@@ -16,8 +17,8 @@ def row(i: int, path: str, label: str = "a", group: str | None = None, split: st
 
 
 def split(rows: list[Row], **options: object) -> tuple[Splits, Targets]:
-    targets = read_targets(rows, "label")
-    return make_splits(rows, targets, **options), targets  # type: ignore[arg-type]
+    targets = read_targets(rows, LabelOptions())
+    return make_splits(rows, targets, SplitOptions(**options)), targets  # type: ignore[arg-type]
 
 
 @settings(max_examples=60, deadline=None)
@@ -67,7 +68,7 @@ def test_split_column_gives_train_validation_and_test() -> None:
 
 def test_group_on_both_sides_is_refused() -> None:
     rows = [row(i, f"/{i // 2}.wav", "ab"[i // 2 % 2], fold=str(i % 3)) for i in range(12)]
-    with pytest.raises(UsageError, match=r"on both sides \(0, 1\): /0.wav"):
+    with pytest.raises(UsageError, match=r"split one recording or group \(0, 1\): /0.wav"):
         split(rows)
     rows = [row(i, f"/{i}.wav", "ab"[i % 2], group=str(i // 4), split=["train", "test"][i % 2]) for i in range(12)]
     with pytest.raises(UsageError, match=r"/0.wav and /1.wav"):
@@ -89,8 +90,8 @@ def test_leaky_split_on_request_is_marked() -> None:
     [
         ({"folds": "fold", "leaky": True}, "one of folds"),
         ({"folds": "nothing"}, "No row has a 'nothing'"),
-        ({"split": "site"}, "says 'x'"),
-        ({"split": "half"}, "must name rows to train and rows to test"),
+        ({"split": "site"}, "holds 'x'"),
+        ({"split": "half"}, "must name rows to train on"),
     ],
 )
 def test_invalid_split_is_refused(options: dict[str, object], message: str) -> None:
@@ -106,4 +107,8 @@ def test_test_part_without_training_rows_is_refused() -> None:
 
 
 def test_groups_sharing_a_recording_stay_together() -> None:
-    assert len(set(never_split(["a", "a", "b", "b", "c"], ["1", "2", "2", "3", "4"]).tolist())) == 2
+    assert len(set(group_ids(["a", "a", "b", "b", "c"], ["1", "2", "2", "3", "4"]).tolist())) == 2
+
+
+def test_keywords_are_the_fields_of_the_options() -> None:
+    assert set(SplitKwargs.__annotations__) == {field.name for field in fields(SplitOptions)}

@@ -103,7 +103,7 @@ def test_one_example_per_class_is_enough_for_prototypes(make: Make) -> None:
     x, labels = clusters(3, 3, spread=0.1)
     trained = make(x, labels).fit_head(kind="prototype")
     assert trained.report is None
-    assert "not scored" in str(trained)
+    assert "Not scored" in str(trained)
     assert trained.predict(x) == labels
 
 
@@ -131,7 +131,7 @@ def test_weighted_layers_use_all_layers_and_other_kinds_one(make: Make) -> None:
         make(x, labels).fit_head(view="L7.mean")
     with pytest.raises(UsageError, match="needs two views or more"):
         make(x, labels).fit_head(kind="weighted-layers")
-    with pytest.raises(UsageError, match="kind is one of"):
+    with pytest.raises(UsageError, match="Unknown kind of head 'forest'"):
         make(x, labels).fit_head(kind="forest")
     with pytest.raises(UsageError, match="logistic has no setting 'hidden'"):
         make(x, labels).fit_head(hidden=3)
@@ -160,7 +160,7 @@ def test_prediction_of_rows_equals_prediction_of_files(made: Path, tmp_path: Pat
         ]
         assert (frame["label"] == frame["top1"]).all()
         assert np.allclose(stored.proba.sum(axis=1), 1)
-        with pytest.raises(UsageError, match="does not go with audio"):
+        with pytest.raises(UsageError, match="cannot be combined with audio"):
             collection.predict(paths, where="id = 1")
 
 
@@ -275,10 +275,10 @@ def test_suggestions_labelled_give_a_better_head(make: Make, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"by": "magic"}, "by is one of margin"),
+        ({"by": "magic"}, "by must be one of margin"),
         ({"n": 0}, "n must be 1 or more"),
-        ({"by": "band"}, "belong together"),
-        ({"by": "band", "score_band": (0.9, 0.1)}, "the lower first"),
+        ({"by": "band"}, "requires score_band"),
+        ({"by": "band", "score_band": (0.9, 0.1)}, "the lower one first"),
         ({"of_class": "z"}, "no class 'z'"),
         ({"head": "other"}, "no head 'other'"),
     ],

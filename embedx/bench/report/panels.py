@@ -14,8 +14,8 @@ from embedx.bench.report.projections import draw_map
 from embedx.bench.results import EVERY_LAYER, Key, Result, key
 from embedx.bench.significance import Score
 from embedx.metrics.calibration import reliability
-from embedx.metrics.evaluate import evaluate
 from embedx.metrics.report import Metrics
+from embedx.metrics.scoring import evaluate
 
 BOOTSTRAP = "Bars are 95 % intervals from resampling recordings or groups."
 MAX_CURVES = 6  # of a figure over layers, unless there are more models than that

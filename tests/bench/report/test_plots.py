@@ -14,7 +14,7 @@ from embedx.bench.report.plots import COLOURS, DPI, Curve, colours_of, draw_laye
 from embedx.bench.report.projections import draw_map, project
 from embedx.errors import UsageError
 from embedx.metrics.calibration import reliability
-from embedx.metrics.evaluate import evaluate
+from embedx.metrics.scoring import evaluate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from embedx.metrics.baselines import find_baselines
 from embedx.metrics.bootstrap import FEW_GROUPS, Figure, Ints, make_figures, number_groups
 from embedx.metrics.classification import Probabilities, Scores, score_resamples, score_whole
 from embedx.metrics.ranking import NEAREST_TO_ONE, d_prime
-from embedx.metrics.report import ClassMetrics, Metrics, PartMetrics, show
+from embedx.metrics.report import ClassMetrics, Metrics, PartMetrics, escape
 from embedx.text import natural_key
 
 EFFORT = 1.5e9  # probabilities times resamples: 5 to 12 s on one core
@@ -184,7 +184,7 @@ def note_classes(classes: Sequence[str], support: Ints, rows: int) -> list[str]:
         (0, "no row", "recall, ROC AUC or average precision"),
         (rows, "no row outside of it", "ROC AUC or average precision"),
     ):
-        names = [f"'{show(name)}'" for name, known in zip(classes, support.tolist(), strict=True) if known == count]
+        names = [f"'{escape(name)}'" for name, known in zip(classes, support.tolist(), strict=True) if known == count]
         if names:
             has, it = ("has", "it") if len(names) == 1 else ("have", "them")
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""

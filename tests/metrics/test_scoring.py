@@ -16,9 +16,9 @@ from embedx.errors import UsageError
 from embedx.metrics.bootstrap import Figure, count_groups
 from embedx.metrics.calibration import reliability
 from embedx.metrics.classification import ManyLabels, OneLabel
-from embedx.metrics.evaluate import evaluate
 from embedx.metrics.ranking import Ranking
 from embedx.metrics.report import Metrics
+from embedx.metrics.scoring import evaluate
 from embedx.metrics.weighted_sums import Tally
 
 Floats = NDArray[np.float64]
@@ -306,7 +306,7 @@ def test_majority_accuracy_is_not_better_than_chance() -> None:
     metrics = evaluate(y, useless, names(2))
     assert value(metrics, "accuracy") > 0.74
     assert not metrics.better_than_chance
-    assert "NOT shown to be better than chance" in str(metrics)
+    assert "NOT shown to be better than the majority baseline" in metrics.verdict()
     y, proba = one_label(400, 2)
     assert evaluate(y, proba, names(2)).better_than_chance
     assert not evaluate(y, proba, names(2), samples=0).better_than_chance  # without an interval nothing is shown
@@ -419,7 +419,7 @@ def test_approximate_figures_are_marked() -> None:
 
 
 def test_large_input_gets_fewer_resamples_with_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedx.metrics.evaluate.EFFORT", 500 * 3 * 150)
+    monkeypatch.setattr("embedx.metrics.scoring.EFFORT", 500 * 3 * 150)
     y, proba = one_label(500, 3)
     metrics = evaluate(y, proba, names(3), samples=1000)
     assert metrics.samples == 150
@@ -451,7 +451,8 @@ def test_reliability_bins_sum_to_calibration_error() -> None:
 def test_text_shows_baselines_and_worst_class_first() -> None:
     y, proba = one_label(400, 6)
     metrics = evaluate(y, proba, ["bad\x1b[2J", *names(5)], parts=y % 2)
-    text = str(metrics)
+    assert "d_prime" not in str(metrics).split("part")[-1]
+    text = metrics.tables(per_class=True)
     assert "\x1b" not in text
     header = next(line for line in text.splitlines() if line.startswith("figure"))
     assert header.split() == ["figure", "value", "low", "high", "majority", "chance"]

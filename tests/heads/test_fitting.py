@@ -17,7 +17,7 @@ from embedx import heads
 from embedx.errors import UsageError
 from embedx.heads.inference import NEAR
 from embedx.heads.kinds import KINDS
-from embedx.heads.logistic import GRID
+from embedx.heads.logistic import C_GRID
 from embedx.heads.training_data import make_examples
 from tests.helpers.head_data import CLASSES, GROUPS, MANY, NEW, X, Y, fit, make_rows, shaped
 
@@ -191,7 +191,7 @@ def test_penalty_choice_uses_inner_folds_of_whole_groups() -> None:
     for train, held in splits:
         assert not set(GROUPS[train]) & set(GROUPS[held])
         row = []
-        for C in GRID[::3]:
+        for C in C_GRID[::3]:
             model = make_pipeline(PCA(3), StandardScaler(), LogisticRegression(C=C, max_iter=5000))
             with threadpool_limits(1):
                 model.fit(x[train].astype(np.float64), Y[train])
@@ -199,7 +199,7 @@ def test_penalty_choice_uses_inner_folds_of_whole_groups() -> None:
         scores.append(row)
         sizes.append(len(held))
     expected = np.average(scores, axis=0, weights=sizes)
-    np.testing.assert_allclose([found[str(C)] for C in GRID[::3]], expected, atol=0.003)
+    np.testing.assert_allclose([found[str(C)] for C in C_GRID[::3]], expected, atol=0.003)
     assert found[str(head.settings["C"])] == max(found.values())
 
 
@@ -224,7 +224,7 @@ def test_validation_rows_alone_decide_choice() -> None:
     held = np.arange(240) >= 200
     truth = np.where(held, (y + 1) % 4, y)
     head = fit("logistic", x, truth, validation=held, criterion="log_loss")
-    assert head.settings["C"] == GRID[0]
+    assert head.settings["C"] == C_GRID[0]
     assert fit("logistic", x, y, validation=held, criterion="log_loss").settings["C"] > 0.01
     stopped = fit("mlp", x, truth, validation=held, criterion="log_loss", max_epochs=60)
     assert stopped.settings["best_epoch"] <= 3
