@@ -92,8 +92,8 @@ class Trained(Head):
             return []
         before, after = self.metrics["calibration"]["before"], self.metrics["calibration"]["after"]
         return [
-            f"Calibration ({self.settings['calibration']}), on held-out rows: ECE {before['ece']:.4f} -> "
-            f"{after['ece']:.4f}, log loss {before['log_loss']:.4f} -> {after['log_loss']:.4f}."
+            f"Calibration ({self.settings['calibration']}): ECE {before['ece']:.4f} -> {after['ece']:.4f}, "
+            f"log loss {before['log_loss']:.4f} -> {after['log_loss']:.4f}, on held-out rows."
         ]
 
 

@@ -585,8 +585,8 @@ def own(made: Path, tmp_path: Path) -> Path:
 def test_train_predict_and_heads_work_together(own: Path, tmp_path: Path, capsys: Capture) -> None:
     code, text, _ = outcome(capsys, "train", str(own), "--setting", "C=0.1", "--report", str(tmp_path / "r.png"))
     assert code == 0
-    assert "calibration (temperature): ECE" in text
-    assert "no near-duplicates across the split" in text or "near-duplicates across the split:" in text
+    assert "Calibration (temperature): ECE" in text
+    assert "No near-duplicates across the split" in text or "have a duplicate in the training rows" in text
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
     said = json.loads(outcome(capsys, "train", str(own), "--kind", "knn", "--name", "near", "--json")[1])
     assert (said["exit_code"], said["name"], said["head"]["kind"]) == (0, "near", "knn")
@@ -648,7 +648,7 @@ def test_suggest_writes_table_to_fill_in(own: Path, tmp_path: Path, capsys: Capt
         (["train", "OWN", "--setting", "trees=9"], 2, "no setting 'trees'. Its settings: C"),
         (["train", "OWN", "--head-model", "PCA(x)"], 2, "is no step"),
         (["train", "OWN", "--head-model", "PCA(9999)"], 2, "asks for 9999 directions"),
-        (["train", "OWN", "--leaky", "--folds", "source"], 2, "Give one of folds"),
+        (["train", "OWN", "--leaky", "--folds", "source"], 2, "Give only one of folds"),
         (["predict", "OWN"], 2, "no head in"),
         (["heads", "show", "OWN", "x"], 2, "no head 'x'"),
         (["heads", "rm", "OWN", "../x"], 2, "no head"),
