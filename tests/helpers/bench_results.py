@@ -19,8 +19,6 @@ from embedx.bench.results import Result, Shots, extend_table, key
 DIM, FOLDS, TAKES, SHOTS = 12, 5, 4, (1, 4)  # TAKES rows of one recording
 STRENGTH = {"hubert-base": (0.5, 0.9, 1.4, 1.1), "wav2vec2-base": (0.4, 0.8, 1.0, 0.7), "yamnet": (1.3,)}  # per layer
 HEADS = {"logistic": lambda: LogisticRegression(C=0.1, max_iter=2000), "knn": lambda: KNeighborsClassifier(1)}
-
-
 Split = tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]]  # training rows, test rows, probabilities
 
 

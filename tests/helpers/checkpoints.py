@@ -14,8 +14,6 @@ SMALL = {  # a transformer that runs at hundreds of times real time
 
 
 LARGE = {"feat_extract_norm": "layer", "conv_bias": True}
-
-
 SPECTRAL: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
     "wav2vec2-bert": ("Wav2Vec2Bert", {"feature_projection_input_dim": 160}, "SeamlessM4TFeatureExtractor", {}),
     "ast": ("AST", {}, "ASTFeatureExtractor", {}),

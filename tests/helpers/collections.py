@@ -11,8 +11,6 @@ from embedx.store.records import Recording, Row
 from embedx.store.store import Store
 
 DIM = 20
-
-
 Make = Callable[..., embedx.Collection]
 
 

@@ -10,11 +10,7 @@ from torch import Tensor
 from embedx.extractors.base import Extractor
 
 Checkpoint = Callable[[str], Path]
-
-
 SECONDS = (1.0, 0.3, 5.0, 2.2, 0.98, 3.3, 0.9)
-
-
 EXACT = 1e-5
 
 

@@ -10,11 +10,7 @@ from embedx.heads.head import Head
 from embedx.heads.kinds import KINDS
 
 DIM, CLASSES = 24, ("cat", "dog", "owl", "rain")
-
-
 QUICK: dict[str, dict[str, Any]] = {"mlp": {"max_epochs": 15, "hidden": 16}, "weighted-layers": {"max_epochs": 40}}
-
-
 Array = NDArray[Any]
 
 
@@ -50,9 +46,5 @@ def fit(kind: str, x: Array, y: Array, classes: tuple[str, ...] = CLASSES, **opt
 
 
 X, Y, GROUPS = make_rows()
-
-
 NEW, NEW_Y, _ = make_rows(100, seed=5)
-
-
 MANY = make_labels(X)

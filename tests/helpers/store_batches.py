@@ -8,11 +8,7 @@ from embedx.recipe import Recipe
 from embedx.store.records import Recording, Row, Vectors
 
 RECIPE = Recipe("logmel", "", "00", 16_000, (0, 1), ("mean",))
-
-
 DIM = 4
-
-
 Batch = list[tuple[Recording, list[tuple[Row, Vectors]]]]
 
 

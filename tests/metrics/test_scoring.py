@@ -13,52 +13,12 @@ from numpy.typing import NDArray
 from sklearn import metrics as reference
 
 from embedx.errors import UsageError
-from embedx.metrics.bootstrap import Figure, count_groups
+from embedx.metrics.bootstrap import Figure
 from embedx.metrics.calibration import reliability
-from embedx.metrics.classification import ManyLabels, OneLabel
-from embedx.metrics.ranking import Ranking
 from embedx.metrics.report import Metrics
 from embedx.metrics.scoring import evaluate
 from embedx.metrics.weighted_sums import Tally
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
-
-def value(metrics: Metrics, name: str) -> float:
-    figure = metrics.figures[name]
-    assert figure is not None
-    return figure.value
-
-
-def interval(metrics: Metrics, name: str) -> tuple[float, float]:
-    figure = metrics.figures[name]
-    assert figure is not None
-    assert figure.low is not None
-    assert figure.high is not None
-    return figure.low, figure.high
-
-
-def names(n: int) -> list[str]:
-    return [f"c{i}" for i in range(n)]
-
-
-def one_label(rows: int, classes: int, seed: int = 0, step: float | None = None) -> tuple[Ints, Floats]:
-    """Truth and probabilities that know something of it; multiples of `step` have many ties."""
-    random = np.random.default_rng(seed)
-    y = random.integers(classes, size=rows)
-    scores = random.standard_normal((rows, classes))
-    scores[np.arange(rows), y] += 1
-    if step:
-        scores = np.round(scores / step) * step
-    proba = np.exp(scores)
-    return y, proba / proba.sum(axis=1, keepdims=True)
-
-
-def many_labels(rows: int, classes: int, seed: int = 0, digits: int = 9) -> tuple[Ints, Floats]:
-    random = np.random.default_rng(seed)
-    y = (random.random((rows, classes)) < 0.3).astype(np.int64)
-    return y, np.round(1 / (1 + np.exp(-(random.standard_normal((rows, classes)) + 2 * y - 1))), digits)
+from tests.helpers.predictions import Floats, figures, many_labels, names, one_label, value
 
 
 @pytest.mark.parametrize("step", [None, 2.0])
@@ -149,119 +109,6 @@ def brute_ece(confidence: Floats, right: NDArray[np.generic]) -> float:
         if inside.any():
             total += inside.mean() * abs(confidence[inside].mean() - right[inside].mean())
     return total
-
-
-def test_resample_scores_equal_scikit_learn_with_weights() -> None:
-    random = np.random.default_rng(1)
-    y, proba = one_label(60, 4, step=1.0)
-    groups = random.integers(12, size=60)
-    counts = random.integers(0, 4, size=(30, 12)).astype(np.float32)
-    scores = OneLabel(y, proba, groups).measure(counts)
-    for i, weight in enumerate(counts[:, groups]):
-        keep = np.repeat(np.arange(60), weight.astype(int))
-        copied = evaluate(y[keep], proba[keep], names(4), samples=0)
-        for name, values in scores.overall.items():
-            assert values[i] == pytest.approx(value(copied, name), abs=1e-9), name
-        auc = [reference.roc_auc_score(y == c, proba[:, c], sample_weight=weight) for c in range(4)]
-        ap = [reference.average_precision_score(y == c, proba[:, c], sample_weight=weight) for c in range(4)]
-        assert scores.by_class["auc"][i] == pytest.approx(auc, abs=1e-9)
-        assert scores.by_class["average_precision"][i] == pytest.approx(ap, abs=1e-9)
-
-
-def test_multilabel_resample_equals_copied_rows() -> None:
-    random = np.random.default_rng(2)
-    y, proba = many_labels(50, 4, digits=1)
-    groups = random.integers(10, size=50)
-    counts = random.integers(0, 4, size=(20, 10)).astype(np.float32)
-    scores = ManyLabels(y, proba, groups).measure(counts)
-    for i, weight in enumerate(counts[:, groups]):
-        keep = np.repeat(np.arange(50), weight.astype(int))
-        copied = evaluate(y[keep], proba[keep], names(4), multilabel=True, samples=0)
-        for name, values in scores.overall.items():
-            assert values[i] == pytest.approx(value(copied, name), abs=1e-9), name
-
-
-@pytest.mark.parametrize("levels", [1, 2, 5, 1000])
-def test_weighted_ranks_with_ties_equal_scikit_learn(levels: int) -> None:
-    random = np.random.default_rng(levels)
-    for _ in range(30):
-        rows = int(random.integers(2, 40))
-        truth, scores = random.random(rows) < random.random(), random.integers(levels, size=rows) / levels
-        groups, counts = np.arange(rows), random.integers(0, 3, size=(5, rows)).astype(np.float32)
-        if not truth.any():
-            continue
-        auc, ap = Ranking(truth, scores, groups).measure(counts, counts.sum(axis=1).astype(np.float64))
-        for i, weight in enumerate(counts):
-            if weight[truth].sum() and weight[~truth].sum():
-                assert auc[i] == pytest.approx(reference.roc_auc_score(truth, scores, sample_weight=weight))
-                assert ap[i] == pytest.approx(reference.average_precision_score(truth, scores, sample_weight=weight))
-            else:
-                assert np.isnan(auc[i])
-                assert np.isnan(ap[i])
-
-
-def test_weighted_sums_do_not_depend_on_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    y, proba = many_labels(80, 3)
-    whole = evaluate(y, proba, names(3), multilabel=True, samples=150).to_dict()
-    monkeypatch.setattr("embedx.metrics.ranking.ELEMENTS", 200)
-    monkeypatch.setattr("embedx.metrics.bootstrap.ELEMENTS", 800)
-    monkeypatch.setattr("embedx.metrics.classification.CELLS", 10)
-    pieces = evaluate(y, proba, names(3), multilabel=True, samples=150).to_dict()
-    assert json.dumps(whole) == json.dumps(pieces)
-
-
-def test_intervals_depend_only_on_seed() -> None:
-    y, proba = one_label(200, 3)
-    first, again, other = (evaluate(y, proba, names(3), seed=seed).to_dict() for seed in (0, 0, 1))
-    assert first == again
-    assert first["figures"]["log_loss"]["low"] != other["figures"]["log_loss"]["low"]
-
-
-def test_accuracy_interval_equals_binomial() -> None:
-    y, proba = one_label(800, 3)
-    metrics = evaluate(y, proba, names(3), samples=4000)
-    share = value(metrics, "accuracy")
-    half = 1.96 * math.sqrt(share * (1 - share) / 800)
-    assert interval(metrics, "accuracy") == pytest.approx((share - half, share + half), abs=0.004)
-    assert all(figure.low <= figure.value <= figure.high for figure in figures(metrics))  # type: ignore[operator]
-
-
-def figures(metrics: Metrics) -> list[Figure]:
-    return [figure for figure in metrics.figures.values() if figure is not None]
-
-
-def correlated(random: np.random.Generator, groups: int = 60, each: int = 10) -> tuple[Ints, Floats, Ints]:
-    """Two classes; a group is easy or hard as a whole, so its rows are right or wrong together: 0.75 are right."""
-    of = np.repeat(np.arange(groups), each)
-    skill = random.beta(1.5, 0.5, groups)
-    y = random.integers(2, size=groups * each)
-    right = random.random(groups * each) < skill[of]
-    proba = np.where(right[:, None] == np.eye(2, dtype=bool)[y], 0.8, 0.2)
-    return y, proba, of
-
-
-def test_group_intervals_cover_truth_where_row_intervals_fail() -> None:
-    random = np.random.default_rng(0)
-    held = {"groups": 0, "rows": 0}
-    for _ in range(200):
-        y, proba, of = correlated(random)
-        for name, groups in (("groups", of), ("rows", None)):
-            low, high = interval(evaluate(y, proba, names(2), groups=groups, samples=200), "accuracy")
-            held[name] += low <= 0.75 <= high
-    assert held["groups"] / 200 > 0.89  # 0.95 is meant; 60 groups and 200 resamples give a little less
-    assert held["rows"] / 200 < 0.75
-
-
-def test_groups_are_identified_by_name() -> None:
-    y, proba, of = correlated(np.random.default_rng(3))
-    named = np.array([f"speaker {i}" for i in of], dtype=object)
-    assert evaluate(y, proba, names(2), groups=of).groups == 60
-    assert evaluate(y, proba, names(2), groups=named).groups == 60
-    blocks = np.concatenate(list(count_groups(5, rows=9, samples=300, seed=0)))
-    assert blocks[0].tolist() == [1] * 5
-    assert blocks.shape == (301, 5)
-    assert set(blocks.sum(axis=1).tolist()) == {5}
-    assert blocks[1:].mean(axis=0) == pytest.approx(np.ones(5), abs=0.2)
 
 
 def test_parts_are_scored_separately_in_natural_order() -> None:
@@ -416,14 +263,6 @@ def test_approximate_figures_are_marked() -> None:
     assert "4 groups only" in evaluate(y, proba, names(3), groups=np.arange(40) % 4).notes[0]
     assert "infinite" in evaluate(y, np.eye(3)[y], names(3)).notes[0]
     assert evaluate(y, proba, names(3)).notes == ()
-
-
-def test_large_input_gets_fewer_resamples_with_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedx.metrics.scoring.EFFORT", 500 * 3 * 150)
-    y, proba = one_label(500, 3)
-    metrics = evaluate(y, proba, names(3), samples=1000)
-    assert metrics.samples == 150
-    assert "150 resamples instead of 1000" in metrics.notes[0]
 
 
 def test_evaluation_of_2000_rows_and_50_classes_is_feasible() -> None:

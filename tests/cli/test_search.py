@@ -1,0 +1,254 @@
+"""The command `search`: queries, formats of hits, saved clips."""
+
+import csv
+import io
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+import pytest
+
+import embedx
+from embedx.cli.app import load_command
+from tests.helpers.commands import COMMAND, Capture, WriteWav, outcome
+
+
+@pytest.fixture
+def query(made: Path) -> str:
+    with embedx.open(made) as collection:
+        return str(collection.rows()["path"].iloc[4])
+
+
+def test_search_prints_table(made: Path, query: str, capsys: Capture) -> None:
+    code, text, _ = outcome(capsys, "search", str(made), query, "-k", "3", "--columns", "source")
+    lines = text.splitlines()
+    assert code == 0
+    assert lines[0].split() == ["id", "score", "file", "start", "end", "label", "source"]
+    assert lines[1].split()[:2] == ["5", "1.0000"]
+    assert query in lines[1]
+    assert len(lines) == 4
+
+
+def test_search_prints_json_and_csv(made: Path, query: str, capsys: Capture) -> None:
+    where = "label = 'clock'"
+    hits = json.loads(outcome(capsys, "search", str(made), query, "--where", where, "-k", "4", "--format", "json")[1])
+    assert [hit["label"] for hit in hits] == ["clock"] * 4
+    assert list(hits[0]) == ["id", "score", "path", "start_s", "end_s", "label", "meta"]
+    text = outcome(capsys, "search", str(made), "--id", "5", "--format", "csv", "--columns", "source")[1]
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert len(rows) == 10
+    assert list(rows[0]) == ["id", "score", "path", "start_s", "end_s", "label", "source"]
+    assert "5" not in {row["id"] for row in rows}
+
+
+def test_search_with_where_without_match_is_empty(made: Path, capsys: Capture) -> None:
+    assert outcome(capsys, "search", str(made), "--id", "5", "--where", "id < 0", "--format", "json")[:2] == (0, "[]\n")
+    assert outcome(capsys, "search", str(made), "--id", "5", "--where", "id < 0")[0] == 0
+
+
+def test_search_output_is_safe_for_terminals_and_spreadsheets(
+    tmp_path: Path, write_wav: WriteWav, capsys: Capture
+) -> None:
+    evil = write_wav("in/=cmd\x1b[31m.wav")
+    frame_path = tmp_path / "m.csv"
+    frame_path.write_text(f'path,label\n"{evil}","=HYPERLINK(1)\x1b[0m"\n')
+    out = str(tmp_path / "c")
+    assert outcome(capsys, "extract", str(frame_path), "-o", out)[0] == 0
+    for form in ("table", "csv", "json"):
+        text = outcome(capsys, "search", out, "--id", "1", "--include-self", "--format", form)[1]
+        assert "\x1b" not in text
+        assert form != "csv" or "'=HYPERLINK" in text
+
+
+def test_search_of_names_that_are_not_utf8_keeps_their_bytes(tmp_path: Path, write_wav: WriteWav) -> None:
+    name = os.fsdecode(b"in/caf\xe9/\xff.wav")
+    path = write_wav(name)
+    write_wav("in/other/a.wav")
+    out = tmp_path / "c"
+    for command in (
+        ["extract", str(tmp_path / "in"), "-o", str(out)],
+        ["search", str(out), str(path), "-k", "1"],
+        ["search", str(out), str(path), "-k", "1", "--format", "csv"],
+        ["search", str(out), str(path), "-k", "1", "--format", "json"],
+        ["search", str(out), str(path) + "#0-0.5", "-k", "1"],
+    ):
+        done = subprocess.run([*COMMAND, *map(os.fsencode, command)], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+    with embedx.open(out) as collection:
+        assert os.fsencode(collection.rows()["path"].iloc[0]).endswith(b"caf\xe9/\xff.wav")
+        assert os.path.exists(collection.search(id=2)[0].path)
+        assert collection.rows()["label"].tolist() == ["caf\\xe9", "other"]
+
+
+def test_search_help_has_headings_and_fits_a_screen(capsys: Capture) -> None:
+    text = outcome(capsys, "search", "--help")[1]
+    headings = re.findall(r"^(\w[^:]*):", text, re.MULTILINE)
+    assert [one.split(" (")[0] for one in headings] == [
+        "Usage",
+        "Instead of QUERY",
+        "Which rows",
+        "Selection of hits",
+        "Output",
+        "Model",
+        "Other",
+    ]
+    options = {line.split()[0] for line in text.splitlines() if line.startswith("  -")}
+    for param in load_command("search").params:
+        assert not isinstance(param, click.Option) or param.opts[0] in options
+
+
+def test_search_by_like_and_unlike_works(made: Path, query: str, capsys: Capture) -> None:
+    common = ("search", str(made), "--format", "json", "-k", "40")
+    hits = json.loads(outcome(capsys, *common, "--like", query, "--like", "17", "--unlike", "30")[1])
+    with embedx.open(made) as collection:
+        expected = collection.search(like=[query, 17], unlike=[30], k=40)
+    assert [hit["id"] for hit in hits] == [hit.id for hit in expected]
+    assert {17, 30} & {hit["id"] for hit in hits} == set()
+
+
+def test_search_with_radius_band_and_grouping_works(made: Path, query: str, tmp_path: Path, capsys: Capture) -> None:
+    made = shutil.copytree(made, tmp_path / "c")  # another metric leaves another index
+
+    def ids(*options: str) -> list[int]:
+        return [
+            hit["id"]
+            for hit in json.loads(outcome(capsys, "search", str(made), query, "--format", "json", *options)[1])
+        ]
+
+    with embedx.open(made) as collection:
+        for options, ways in (
+            (["--radius", "0.9"], {"radius": 0.9}),
+            (["--score-band", "0.2", "0.9", "-k", "4"], {"score_band": (0.2, 0.9), "k": 4}),
+            (["--metric", "l2", "--score-band", "-90", "-20"], {"score_band": (-90, -20), "metric": "l2"}),
+            (["--group-by", "label"], {"group_by": "label"}),
+            (["--merge"], {"merge": True}),
+            (["--diverse", "0.4", "--exact"], {"diverse": 0.4}),
+            (["--align", "--include-self"], {"align": True}),
+        ):
+            found = ids(*options)
+            assert found == [hit.id for hit in collection.search(query, **ways)]
+            assert found
+    table = outcome(capsys, "search", str(made), query, "--align")[1].splitlines()
+    assert table[0].split() == ["id", "score", "file", "start", "end", "query_start", "label"]
+
+
+def test_search_of_many_queries_prints_one_table(made: Path, query: str, tmp_path: Path, capsys: Capture) -> None:
+    manifest = tmp_path / "queries.csv"
+    (tmp_path / "text.wav").write_text("text")
+    manifest.write_text(f"path,start,end\n{query},,\n{query},0.5,1\n{tmp_path}/text.wav,,\n{tmp_path}/gone.wav,,\n")
+    code, text, log = outcome(capsys, "search", str(made), "--queries", str(manifest), "-k", "2", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert code == 3
+    assert list(rows[0]) == ["query", "id", "score", "path", "start_s", "end_s", "label"]
+    assert [row["query"] for row in rows] == [query, query, f"{query}#0.5-1", f"{query}#0.5-1"]
+    assert rows[0]["path"] == query
+    assert len(log.splitlines()) == 2
+    assert "text.wav is no audio" in log
+    assert "no file" in log
+    lines = outcome(capsys, "search", str(made), "--queries", str(manifest), "-k", "2", "--format", "jsonl")[
+        1
+    ].splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [int(row["id"]) for row in rows]
+    assert outcome(capsys, "search", str(made), "--queries", str(manifest))[1].startswith("query ")
+
+
+def test_search_writes_parquet(made: Path, tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "hits.parquet"
+    arguments = ("search", str(made), "--id", "5", "--format", "parquet", "--output", str(out))
+    assert outcome(capsys, *arguments) == (0, "", "")
+    with embedx.open(made) as collection:
+        pd.testing.assert_frame_equal(
+            pd.read_parquet(out), collection.search(id=5).to_pandas(), check_dtype=False, rtol=0, atol=0
+        )
+    assert outcome(capsys, *arguments, "--where", "id < 0") == (0, "", "")
+    assert list(pd.read_parquet(out).columns) == ["id", "score", "path", "start_s", "end_s", "label"]
+    assert os.listdir(tmp_path) == ["hits.parquet"]
+    piped = subprocess.run([*COMMAND, *arguments[:-2]], capture_output=True, check=True).stdout
+    assert len(pd.read_parquet(io.BytesIO(piped))) == 10
+    main, terminal = pty.openpty()
+    done = subprocess.run([*COMMAND, *arguments[:-2]], stdout=terminal, stderr=subprocess.PIPE, check=False)
+    os.close(terminal)
+    os.close(main)
+    assert done.returncode == 2
+    assert b"cannot be printed on a terminal" in done.stderr
+
+
+def test_search_parquet_holds_mixed_metadata_and_any_names(
+    tmp_path: Path, write_wav: WriteWav, capsys: Capture
+) -> None:
+    paths = [str(write_wav(os.fsdecode(name))) for name in (b"0.wav", b"1.wav", b"\xff.wav")]
+    frame = pd.DataFrame({"path": pd.Series(paths, dtype=object), "score": [1, 2, 3], "mixed": [1, "a", None]})
+    frame["list"] = pd.Series([[1], [2, 3], None], dtype=object)
+    embedx.extract(frame, out=tmp_path / "c").close()
+    out = str(tmp_path / "hits.parquet")
+    assert (
+        outcome(
+            capsys, "search", str(tmp_path / "c"), "--id", "1", "--include-self", "--format", "parquet", "--output", out
+        )[0]
+        == 0
+    )
+    found = pd.read_parquet(out).set_index("id").sort_index()
+    assert found["score_"].tolist() == [1, 2, 3]
+    assert found["mixed"].tolist()[:2] == ["1", '"a"']
+    assert found["path"].iloc[2].endswith("\\xff.wav")
+
+
+def test_search_writes_audacity_labels(made: Path, query: str, tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "labels.txt"
+    outcome(capsys, "search", str(made), query, "-k", "3", "--format", "audacity", "--output", str(out))
+    with embedx.open(made) as collection:
+        hits = collection.search(query, k=3)
+    assert out.read_text().splitlines() == [
+        f"{hit.start_s:.6f}\t{hit.end_s:.6f}\t{hit.score:.4f} {hit.label} {os.path.basename(hit.path)}" for hit in hits
+    ]
+
+
+def test_search_writes_raven_selection_table(made: Path, query: str, capsys: Capture) -> None:
+    text = outcome(capsys, "search", str(made), query, "-k", "3", "--format", "raven")[1]
+    table = pd.read_csv(io.StringIO(text), sep="\t")
+    assert list(table.columns)[:9] == [
+        *("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)"),
+        *("Low Freq (Hz)", "High Freq (Hz)", "Begin Path", "File Offset (s)"),
+    ]
+    assert table["Selection"].tolist() == [1, 2, 3]
+    assert table["Channel"].tolist() == [1, 1, 1]
+    assert set(table["High Freq (Hz)"]) == {8000.0}
+    with embedx.open(made) as collection:
+        hits = collection.search(query, k=3).to_pandas()
+    assert table["id"].tolist() == hits["id"].tolist()
+    assert table["Begin Path"].tolist() == hits["path"].tolist()
+    np.testing.assert_allclose(table["File Offset (s)"], hits["start_s"], atol=1e-6)
+    np.testing.assert_allclose(table["End Time (s)"], hits["end_s"], atol=1e-6)
+
+
+def test_search_output_file_is_written_whole_or_not_at_all(made: Path, tmp_path: Path, capsys: Capture) -> None:
+    arguments = ("search", str(made), "--id", "5", "--output")
+    code, _, log = outcome(capsys, *arguments, str(tmp_path / "missing" / "hits.txt"))
+    assert (code, f"There is no folder {tmp_path / 'missing'}." in log) == (2, True)
+    code, _, log = outcome(capsys, *arguments, str(tmp_path))
+    assert (code, f"{tmp_path} is a folder" in log) == (2, True)
+    assert outcome(capsys, *arguments, "/dev/null") == (0, "", "")
+    assert not Path("/dev/null").is_file()
+    assert os.listdir(tmp_path) == []
+
+
+def test_search_saves_clips_and_names_missing_files(tmp_path: Path, write_wav: WriteWav, capsys: Capture) -> None:
+    paths = [write_wav(f"in/{name}.wav") for name in "abc"]
+    collection, clips = str(tmp_path / "c"), tmp_path / "clips"
+    embedx.extract(tmp_path / "in", out=collection).close()
+    paths[1].unlink()
+    code, _, log = outcome(capsys, "search", collection, "--id", "1", "--include-self", "--save-clips", str(clips))
+    assert code == 3
+    assert "2 clips saved" in log
+    assert "b.wav" in log
+    assert sorted(one.name.split("_")[2] for one in clips.iterdir()) == ["a", "c"]
+    queries = ("--queries", str(tmp_path / "in"), "-k", "1", "--save-clips", str(tmp_path / "many"))
+    assert outcome(capsys, "search", collection, *queries)[0] == 0
+    assert sorted(one.name for one in (tmp_path / "many").iterdir()) == ["0001_a", "0002_c"]

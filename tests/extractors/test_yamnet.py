@@ -1,0 +1,79 @@
+"""YAMNet equals an independent implementation."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import torch
+from safetensors.torch import save_file
+
+from embedx import extractors
+from embedx.errors import ModelError
+from embedx.extractors import yamnet
+from embedx.extractors.melspec import LogMel, count_patches, patches
+from tests.helpers.conformance import run
+from tests.helpers.random_models import random_yamnet
+
+
+def test_yamnet_is_found_by_variable_folder_and_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = random_yamnet(tmp_path)
+    monkeypatch.setenv("EMBEDX_YAMNET_WEIGHTS", str(path))
+    names = ["yamnet", f"yamnet:{path}", f"yamnet:{tmp_path}", str(path), str(tmp_path)]
+    assert len({extractors.load(name).weights for name in names}) == 1
+    assert {extractors.resolve(name)[0] for name in names} == {"yamnet"}
+
+
+def test_yamnet_refuses_other_weights(tmp_path: Path) -> None:
+    save_file({"conv0.weight": torch.zeros(1)}, tmp_path / "yamnet.safetensors")
+    with pytest.raises(ModelError, match=r"conv1\.weight"):
+        extractors.load(f"yamnet:{tmp_path}")
+
+
+def test_front_end_of_sine_peaks_at_its_band() -> None:
+    """The figures of VGGish's published front end for 3 s of 1 kHz, from an independent float64 implementation."""
+    sine = torch.sin(2 * torch.pi * 1000 * torch.arange(48_000, dtype=torch.float64) / 16_000).float()
+    found = patches(LogMel(0.01)(sine[None]), hop=96)[0]
+    assert found.shape == (3, 96, 64)
+    values = {
+        0: -4.48313,
+        1: -4.27083,
+        10: -3.47829,
+        20: 4.77504,
+        21: 2.26222,
+        22: -0.58961,
+        31: -4.17908,
+        63: -4.60116,
+    }
+    for band, value in values.items():
+        assert found[0, 0, band] == pytest.approx(value, abs=1e-4)
+    assert found.mean() == pytest.approx(-3.429619, abs=1e-4)
+    assert found.std(correction=0) == pytest.approx(2.126577, abs=1e-4)
+
+
+def test_front_end_equals_the_reference(shared: Path) -> None:
+    golden = np.load(shared / "reference/frontend_golden.npz", allow_pickle=False)
+    clip = torch.from_numpy(golden["clip_16k"])[None]
+    for offset, name in ((0.01, "clip_vggish_logmel"), (0.001, "clip_yamnet_logmel")):
+        np.testing.assert_allclose(LogMel(offset)(clip)[0].numpy(), golden[name], atol=1e-4)
+
+
+def test_yamnet_equals_the_reference(shared: Path) -> None:
+    golden = np.load(shared / "reference/yamnet_golden.npz", allow_pickle=False)
+    extractor = yamnet.load(str(shared / "weights/yamnet"))
+    clips = []
+    for name in golden["files"]:
+        samples, rate = soundfile.read(shared / "data/esc10/audio" / str(name), dtype="float32", always_2d=True)
+        clips.append(torch.from_numpy(soxr.resample(samples.mean(axis=1), rate, 16_000, quality="HQ")))
+    (found,) = run(extractor, clips).values()
+    assert [len(one) for one in found] == golden["n_patches"].tolist()
+    np.testing.assert_allclose([one.mean(dim=0) for one in found], golden["mean_embedding"], atol=1e-4)
+    np.testing.assert_allclose([one.amax(dim=0) for one in found], golden["max_embedding"], atol=1e-3)
+    np.testing.assert_allclose([extractor.scores(one).mean(dim=0) for one in found], golden["mean_scores"], atol=1e-4)
+
+
+def test_patch_count_equals_patches_cut() -> None:
+    for n in (15_600, 15_759, 23_279, 23_280, 80_016, 160_000):
+        cut = patches(LogMel(0.01)(torch.zeros(1, n)), hop=48)
+        assert count_patches(torch.tensor([n]), 48).item() == cut.shape[1]
