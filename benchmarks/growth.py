@@ -112,7 +112,7 @@ def extract(source: str, out: str, forget: bool) -> Figures:
     """
     import embedx
     import embedx.embedding.embedder  # with torch, before the clock starts
-    from embedx.audio.decoder_process import stop_idle
+    from embedx.audio.decoder_pool import DECODERS
     from embedx.store.store import Store
 
     spent = [0.0]
@@ -130,7 +130,7 @@ def extract(source: str, out: str, forget: bool) -> Figures:
     begun, worked = time.perf_counter(), time.process_time()
     embedx.extract(source, out=out, layout="files").close()
     seconds, cpu = time.perf_counter() - begun, time.process_time() - worked
-    stop_idle()
+    DECODERS.stop_idle()
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "seconds": seconds,

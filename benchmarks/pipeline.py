@@ -118,9 +118,11 @@ def threads_or_processes(folder: Path) -> Iterator[str]:
         processes = [GpuProcess("cpu", embedder.model, forward, 1) for _ in range(cores)]
         ways: tuple[Sequence[Worker | RemoteWorker], ...] = (
             make_workers(extractor, "cpu", cores),
-            [process.lanes[0] for process in processes],
+            [process.workers[0] for process in processes],
         )
-        taken = np.array([[clocked(lanes, forward, batches) for lanes in ways] for _ in range(1 + PARALLEL_TURNS)])[1:]
+        taken = np.array([[clocked(workers, forward, batches) for workers in ways] for _ in range(1 + PARALLEL_TURNS)])[
+            1:
+        ]
         del processes, ways
         ratios, seconds = taken[:, 0] / taken[:, 1], sum(map(len, clips)) / RATE
         speeds = " | ".join(f"{seconds / best:.1f}" for best in np.median(taken, axis=0))
@@ -131,11 +133,11 @@ def threads_or_processes(folder: Path) -> Iterator[str]:
 
 
 def clocked(
-    lanes: Sequence[Worker | RemoteWorker], forward: Forward, batches: Sequence[Sequence[NDArray[np.float32]]]
+    workers: Sequence[Worker | RemoteWorker], forward: Forward, batches: Sequence[Sequence[NDArray[np.float32]]]
 ) -> float:
-    """Return the seconds that lanes take for all batches."""
+    """Return the seconds that workers take for all batches."""
     begun = time.perf_counter()
-    for _ in run_in_order(lanes, lambda lane, clips: lane.run(forward, clips), batches):
+    for _ in run_in_order(workers, lambda worker, clips: worker.run(forward, clips), batches):
         pass
     return time.perf_counter() - begun
 

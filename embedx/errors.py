@@ -1,33 +1,33 @@
-"""Everything that embedx raises on purpose, with the exit code of the command line beside it.
+"""The exceptions of embedx, each with the exit code of the command line.
 
 ::
 
-    EmbedxError               1    an internal error, when nothing below fits
-    |- UsageError             2    an argument or option that cannot be meant
-    |- AudioError             2    a recording that cannot be used (in `extract` it is one failed input: exit 3)
-    |  `- DecoderDied         2    decoding it ended the process that decodes, or put it to sleep
+    EmbedxError               1    an internal error, if no other class fits
+    |- UsageError             2    an invalid argument or option
+    |- AudioError             2    a recording that cannot be used (in `extract` a failed input: exit code 3)
+    |  `- DecoderDied         2    the decoder process crashed or hung
     |- LockedError            4    another process is writing the collection
-    |- StoreError             5    the collection is damaged, or made by a newer embedx
-    |- DiskError              6    the disk is full, or reading and writing failed
+    |- StoreError             5    the collection is damaged, or was made by a newer version of embedx
+    |- DiskError              6    the disk is full, or reading or writing failed
     |- ModelError             7    the model is missing, or cannot be loaded
-    |  `- RecipeMismatch      7    it loads, but would make other vectors than the collection holds
-    |- NothingToDo            8    no audio was found
-    `- Interrupted     130, 143    SIGINT or SIGTERM, after a clean commit
+    |  `- RecipeMismatch      7    the model or the recipe differs from that of the collection
+    |- NothingToDo            8    there is no audio
+    `- Interrupted     130, 143    SIGINT or SIGTERM, after a commit
 
-The command line ends with 0 when all is done, and with 3 when all is done but some inputs failed.
+The exit code is 0 if everything succeeded, and 3 if some inputs failed and all others succeeded.
 """
 
 EXIT_SOME_FAILED = 3
 
 
 class EmbedxError(Exception):
-    """The root: catch it to catch everything that embedx raises on purpose."""
+    """The base class of all exceptions that embedx raises on purpose."""
 
     exit_code = 1
 
 
 class UsageError(EmbedxError, ValueError):
-    """An argument that cannot be meant; the message names what is allowed."""
+    """An invalid argument; the message names the allowed values."""
 
     exit_code = 2
 
@@ -35,7 +35,9 @@ class UsageError(EmbedxError, ValueError):
 class AudioError(EmbedxError):
     """A recording that cannot be used.
 
-    `reason` is a class to count by ("missing", "not-audio", "empty", ...), `detail` a sentence.
+    Attributes:
+        reason: a class of failures that can be counted, such as "missing", "not-audio" or "empty".
+        detail: a sentence for people.
     """
 
     exit_code = 2
@@ -47,7 +49,7 @@ class AudioError(EmbedxError):
 
 
 class DecoderDied(AudioError):
-    """The decoder's process crashed or hung over a recording; the next one gets a new process."""
+    """The decoder process crashed or hung on a recording; a new process decodes the next one."""
 
 
 class LockedError(EmbedxError):
@@ -57,35 +59,35 @@ class LockedError(EmbedxError):
 
 
 class StoreError(EmbedxError):
-    """The store is damaged, is no store of embedx, or was made by a newer version."""
+    """The store is damaged, is not an embedx store, or was made by a newer version."""
 
     exit_code = 5
 
 
 class DiskError(EmbedxError, OSError):
-    """The disk is full, or the system refused to read or write."""
+    """The disk is full, or the system could not read or write a file."""
 
     exit_code = 6
 
 
 class ModelError(EmbedxError):
-    """A model that is not there, cannot be loaded, or is of a kind that embedx does not run."""
+    """A model that is missing, cannot be loaded, or is not supported."""
 
     exit_code = 7
 
 
 class RecipeMismatch(ModelError):
-    """Two recipes that differ; the message names the fields."""
+    """Two recipes differ; the message names the fields."""
 
 
 class NothingToDo(EmbedxError):
-    """No audio was found where it was looked for."""
+    """There is no audio in the source."""
 
     exit_code = 8
 
 
 class Interrupted(EmbedxError):
-    """A signal ended the work after a clean commit; `exit_code` is 128 + the signal's number."""
+    """A signal ended the work after a commit; `exit_code` is 128 + the number of the signal."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)

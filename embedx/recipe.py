@@ -1,6 +1,6 @@
-"""Recipe: everything that changes a vector, and nothing else. It travels with the data.
+"""Recipe: everything that changes a vector, and nothing else. It is stored with the vectors.
 
-The store keeps it as JSON; search builds its embedder from it. Batch size, device and precision are no part of
+The store holds it as JSON, and search creates its embedder from it. Batch size, device and precision are not part of
 it, because the vector of a clip does not depend on them.
 """
 
@@ -16,28 +16,42 @@ from embedx.errors import RecipeMismatch, StoreError, UsageError
 class Recipe:
     """How the vectors of a collection are made.
 
-    `extractor` is the family ("huggingface"), `weights` the hash of its numbers; together they are its identity.
-    `source` says where it was loaded from, and may change when a folder moves.
+    Attributes:
+        extractor: the family of the model, such as "huggingface".
+        source: where the model was loaded from. It may change when a folder moves, so it does not count in comparisons.
+        weights: the hash of the weights.
+        sample_rate: the rate in Hz of the model's input.
+        layers: the layers that are pooled.
+        poolings: the poolings of each layer.
+        window_s: the length of a window in seconds; None: a recording of up to `whole_s` is one window.
+        whole_s: without `window_s`, a longer recording is cut into windows of 10 s.
+        hop_s: seconds between the starts of two windows.
+        tail: audio after the last full window: "keep" (a window that ends where the audio ends), "pad" (with zeros) or
+            "drop".
+        channels: "mean" of all channels, the "first", or "each" with rows of its own.
+        trim_silence: drop silence at both ends.
+        max_seconds: use only the first seconds of each recording.
+        resampler: the resampler and its quality.
     """
 
     extractor: str
     source: str
     weights: str
-    sample_rate: int  # Hz, what the extractor hears
+    sample_rate: int
     layers: tuple[int, ...]
     poolings: tuple[str, ...]
-    window_s: float | None = None  # None: the whole recording, if it is not longer than
-    whole_s: float = 60.0  # this; a longer one is cut into windows of 10 s
+    window_s: float | None = None
+    whole_s: float = 60.0
     hop_s: float | None = None
-    tail: str = "keep"  # "keep": the last window ends where the audio ends; "pad" with zeros; or "drop"
-    channels: str = "mean"  # of all channels, or the "first", or "each" with rows of its own
-    trim_silence: bool = False  # at both ends
-    max_seconds: float | None = None  # of each recording, from its start
+    tail: str = "keep"
+    channels: str = "mean"
+    trim_silence: bool = False
+    max_seconds: float | None = None
     resampler: str = "soxr-hq"
 
     @property
     def views(self) -> tuple[str, ...]:
-        """Names of the stored views, one for each layer and pooling.
+        """The names of the stored views, one for each layer and pooling.
 
         >>> Recipe("logmel", "", "", 16000, (0, 6), ("mean", "max")).views
         ('L0.mean', 'L0.max', 'L6.mean', 'L6.max')
@@ -46,7 +60,7 @@ class Recipe:
 
     @property
     def model(self) -> str:
-        """The name that `embedx.extractors.load` knows the extractor by, if it lies where it was.
+        """The name to pass to `embedx.extractors.load`, if the model is still at `source`.
 
         >>> Recipe("yamnet", "weights/yamnet", "", 16000, (0,), ("mean",)).model
         'yamnet:weights/yamnet'
@@ -55,46 +69,52 @@ class Recipe:
 
     @property
     def default_view(self) -> str:
-        """The view that search and probe take when none is named: last layer, first pooling."""
+        """The view that is used if none is given: the last layer with the first pooling."""
         return view_name(self.layers[-1], self.poolings[0])
 
     @property
     def fingerprint(self) -> str:
-        """A short hash of the identity, for files that are derived from the vectors."""
+        """A short hash of all fields except `source`; files that are made from the vectors hold it."""
         identity = json.dumps(self._identity(), sort_keys=True)
         return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
-        """Return the recipe as JSON; `from_json` is the way back."""
+        """Return the recipe as JSON; see `from_json`."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Recipe":
-        """Read what `to_json` wrote.
+        """Return the recipe that `to_json` wrote.
 
         Raises:
-            StoreError: the text is no recipe of this version.
+            StoreError: the text is not a recipe of this version.
         """
         try:
             values = json.loads(text)
             values["layers"], values["poolings"] = tuple(values["layers"]), tuple(values["poolings"])
             return cls(**values)
         except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"The stored recipe cannot be read ({error}); a newer embedx may have made it.") from error
+            raise StoreError(
+                f"The stored recipe cannot be read ({error}). A newer version of embedx may have written it."
+            ) from error
 
     def require_same(self, stored: "Recipe", where: str) -> None:
-        """Refuse to mix vectors of two recipes.
+        """Check that vectors of this recipe can be compared with stored ones.
+
+        Args:
+            stored: the recipe of a collection.
+            where: the name of the collection, for the error.
 
         Raises:
-            RecipeMismatch: the identities differ; the message names every differing field.
+            RecipeMismatch: a field other than `source` differs; the message names all such fields.
         """
         mine, theirs = self._identity(), stored._identity()
         different = [name for name in mine if mine[name] != theirs[name]]
         if different:
-            details = "; ".join(f"{name}: stored {theirs[name]!r}, asked {mine[name]!r}" for name in different)
+            details = "; ".join(f"{name}: stored {theirs[name]!r}, requested {mine[name]!r}" for name in different)
             raise RecipeMismatch(
-                f"{where} holds vectors of another recipe ({details}). "
-                "Vectors of two recipes cannot be compared: repeat the stored options, or name another collection."
+                f"{where} holds vectors of another recipe ({details}). Vectors of two recipes cannot be compared. "
+                "Use the stored options, or another collection."
             )
 
     def _identity(self) -> dict[str, object]:

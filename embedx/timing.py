@@ -1,7 +1,7 @@
-"""Stopwatch: the seconds that the stages of a run take, over all threads; off unless somebody measures.
+"""Timing: the seconds that each stage of a run takes, summed over all threads; off by default.
 
-What is to be measured says so where it happens, `with timed("model"):`, and pays nothing for it while nobody measures.
-A stage that several threads are in at once takes the sum of their times.
+Code marks a stage with `with timed("model"):`, which costs nearly nothing unless `measure` is active. If several
+threads are in a stage at the same time, their times are added.
 """
 
 import contextlib
@@ -10,16 +10,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-One = TypeVar("One")
+Item = TypeVar("Item")
 
 LOCK = threading.Lock()
 OFF = contextlib.nullcontext()
-running: dict[str, float] | None = None  # stage -> seconds, while somebody measures
+active: dict[str, float] | None = None  # stage -> seconds of the current measurement; it includes all threads
 
 
 @contextlib.contextmanager
 def measure() -> Iterator[dict[str, float]]:
-    """Measure as long as the context lasts, in all threads; what is lent is stage -> seconds, and grows.
+    """Measure all threads for the length of a `with` block; return stage -> seconds, which is updated all the time.
 
     >>> with measure() as seconds:
     ...     with timed("nothing"):
@@ -27,44 +27,46 @@ def measure() -> Iterator[dict[str, float]]:
     >>> list(seconds)
     ['nothing']
     """
-    global running
-    before, running = running, {}
+    global active
+    before, active = active, {}
     try:
-        yield running
+        yield active
     finally:
-        running = before
+        active = before
 
 
 def add(stage: str, seconds: float) -> None:
-    """Add to a stage, if somebody measures."""
+    """Add seconds to a stage, if a measurement is active."""
     with LOCK:
-        if running is not None:
-            running[stage] = running.get(stage, 0.0) + seconds
+        if active is not None:
+            active[stage] = active.get(stage, 0.0) + seconds
 
 
 def timed(stage: str, finish: Callable[[], None] | None = None) -> contextlib.AbstractContextManager[None]:
-    """Return a context whose time goes to a stage.
+    """Return a context that adds its time to a stage.
 
-    A device that works by itself is waited for with `finish`, or its work would be counted where its result is asked
-    for. Nobody waits while nobody measures.
+    Args:
+        stage: the name of the stage.
+        finish: waits for a device that works asynchronously, so that its work counts for this stage and not for the
+            one that reads the result. It is called only while a measurement is active.
     """
-    return OFF if running is None else time_it(stage, finish)
+    return OFF if active is None else measure_block(stage, finish)
 
 
 @contextlib.contextmanager
-def time_it(stage: str, finish: Callable[[], None] | None) -> Iterator[None]:
-    """Be the context of `timed` while somebody measures."""
-    begun = time.perf_counter()
+def measure_block(stage: str, finish: Callable[[], None] | None) -> Iterator[None]:
+    """Add the time of a `with` block to a stage."""
+    start = time.perf_counter()
     try:
         yield
         if finish is not None:
             finish()
     finally:
-        add(stage, time.perf_counter() - begun)
+        add(stage, time.perf_counter() - start)
 
 
-def timed_each(stage: str, items: Iterable[One], finish: Callable[[], None] | None = None) -> Iterator[One]:
-    """Yield what an iterable yields; the time that it takes to make each goes to a stage.
+def timed_each(stage: str, items: Iterable[Item], finish: Callable[[], None] | None = None) -> Iterator[Item]:
+    """Yield the items of an iterable, and add the time that it takes to produce each one to a stage.
 
     >>> with measure() as seconds:
     ...     print(sum(timed_each("count", range(4))), list(seconds))

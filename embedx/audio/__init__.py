@@ -1,1 +1,1 @@
-"""Audio: decode a recording to a clip, cut the clip into windows, and do both in a child process."""
+"""Audio: decode a recording to a clip and cut the clip into windows, in a child process."""

@@ -1,74 +1,62 @@
-"""Decoding: recordings -> windows in a child process, so that a decoder that crashes or hangs costs one file.
+"""Decoder: a child process that decodes recordings, so that a decoder that crashes or hangs costs one file.
 
-libsndfile and FFmpeg are native code that reads what strangers wrote. The child runs them and sends windows back over
-a socket, as JSON and raw float32: no pickle, and never the `__main__` of the user a second time. It keeps nothing: when
-it dies, another is started. The socket's buffer holds it back, so a recording of any length takes the memory of a
-window.
+libsndfile and FFmpeg are native code that parses untrusted files. The child runs them and sends windows back through
+a socket, as JSON and raw float32: no pickle, and never the `__main__` module of the user. The child keeps no state, so
+a new one replaces it when it dies. The buffer of the socket slows the child down to the speed of the parent, so a
+recording of any length needs the memory of one window.
 
     parent                                     child
     {"do": "read", "path": ..., ...}    -->
-                                        <--    {"clip": ..., "window": ...} + samples, as often as there are windows
-                                        <--    {"clip": ..., "done": true, "seconds": ...},
-                                               or {"error": [reason, detail]}
+                                        <--    {"clip": ..., "window": ...} + samples [S], once for each window
+                                        <--    {"clip": ..., "done": true, "seconds": ...}
+    {"do": "excerpt", ...}              -->
+                                        <--    {"rate": ..., "channels": ...} + frames [S, channels], several times
+                                        <--    {"done": true}
+    {"do": "hash"} or {"do": "length"}  -->
+                                        <--    {"done": true, "value": ...}
+    An error ends each of them:         <--    {"error": ..., "reason": ...}
 """
 
-import atexit
 import contextlib
 import os
 import resource
 import signal
-import socket
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import numpy as np
+
 from embedx import timing
-from embedx.audio.decode import Clip, Samples, hash_content, length_of, require_regular
+from embedx.audio.decode import Clip, Frames, hash_content, length_of, require_regular
+from embedx.audio.excerpts import read_excerpt
 from embedx.audio.windows import Window, read_channels
-from embedx.errors import AudioError, DecoderDied, EmbedxError
+from embedx.errors import AudioError, DecoderDied
 from embedx.filesystem.paths import display_path
 from embedx.processes import spawn
-from embedx.processes.channels import NOTHING, Message, Wire
+from embedx.processes.channels import READY, Channel, Message, Values, error_message, no_action, raise_reported
+from embedx.processes.spawn import Child, start_child
 from embedx.recipe import Recipe
 
-HANG_S = 60.0  # of silence are a hang: some 10 h of audio are decoded in it, and
-SLOWEST = 1_000_000  # bytes that a slow disk and decoder take in a second: what is long may be silent for longer
-# A window is 1 h at 48 kHz at most, 0.7 GB as float32, and cutting it holds it three times; libraries map 0.5 GB more.
+HANG_S = 60.0  # without a message, the decoder hangs; some 10 h of audio are decoded in that time
+MIN_BYTES_PER_S = 1_000_000  # a slow disk and decoder read this much; a large file gets more time
+# A window has up to 1 h at 48 kHz, 0.7 GB as float32, and cutting holds it three times; libraries map 0.5 GB more.
 MEMORY = 4 << 30
-TICK_S = 0.1  # between looks at the clock while nothing comes: a signal has to end the run within 10 s
+TICK_S = 0.1  # seconds between two checks for a timeout or a signal; a signal must end a run within 10 s
+MAX_BLOCK_VALUES = 1 << 24  # of an excerpt; decoders return up to 2**20 samples at a time
 
-IDLE: list["Decoder"] = []  # processes that nobody uses at the moment
-
-
-@contextlib.contextmanager
-def borrow_decoder() -> Iterator["Decoder"]:
-    """Lend a decoder that an earlier run in this process has started, or a new one: a start takes 0.3 s."""
-    try:
-        decoder = IDLE.pop()
-    except IndexError:
-        decoder = Decoder()
-    try:
-        yield decoder
-    finally:
-        IDLE.append(decoder)
-
-
-@atexit.register
-def stop_idle() -> None:
-    """End the processes that nobody uses; they would notice the end of this one by themselves."""
-    while IDLE:
-        IDLE.pop().stop()
+Answer = tuple[Message, Sequence[Values]]
 
 
 class Decoder:
-    """One child process that decodes one recording at a time; it starts when it is needed, and again after a death."""
+    """The parent's side of one decoder process; it starts when it is needed, and again after it died.
+
+    It handles one recording at a time. `child` is None while no process runs.
+    """
 
     def __init__(self) -> None:
-        self.process: subprocess.Popen[bytes] | None = None
-        self.wire: Wire
-        self.owner = 0  # the process that started it; a fork of that must not talk to the same child
+        self.child: Child[Channel] | None = None
 
     def read(
         self,
@@ -76,188 +64,225 @@ class Decoder:
         recipe: Recipe,
         start_s: float = 0.0,
         end_s: float | None = None,
-        on_wait: Callable[[], None] = lambda: None,
-    ) -> Iterator[tuple[Clip, int | None, Window]]:
-        """Do what `embedx.audio.windows.read_channels` does, in the child.
+        on_wait: Callable[[], None] = no_action,
+    ) -> Generator[tuple[Clip, int | None, Window]]:
+        """Yield what `embedx.audio.windows.read_channels` yields, from the child.
 
-        `on_wait` is called while there is no window.
+        Args:
+            path, recipe, start_s, end_s: see `read_channels`.
+            on_wait: called while the child has not sent a window yet.
 
         Raises:
-            AudioError: as `read_channels`, or "too-large" for what needs more memory than a decoder may have.
-            DecoderDied: the child crashed ("decoder-crash") or went silent ("decoder-hang"). It is gone.
+            AudioError: see `read_channels`; also "too-large" if the file needs more memory than the child may use.
+            DecoderDied: the child crashed ("decoder-crash") or hung ("decoder-hang"). It has been ended.
         """
         job = {"do": "read", "path": path, "recipe": recipe.to_json(), "start_s": start_s, "end_s": end_s}
-        most = round(max(recipe.window_s or 0.0, recipe.whole_s) * recipe.sample_rate) + 1
+        max_samples = round(max(recipe.window_s or 0.0, recipe.whole_s) * recipe.sample_rate) + 1
         clip: Clip | None = None
-        for answer, samples in self._ask(job, most, on_wait):
-            facts = answer["clip"] | {"flags": set(answer["clip"]["flags"])}
+        for answer, arrays in self._ask(job, max_samples, on_wait):
+            state = Clip(**answer["clip"] | {"flags": set(answer["clip"]["flags"])})
             if clip is None:
-                clip = Clip(**facts)
-            vars(clip).update(facts)
+                clip = state
+            clip.update(state)
             for stage, seconds in answer.get("seconds", {}).items():
                 timing.add(stage, seconds)
             if "window" in answer:
                 place = answer["window"]
-                yield clip, place["channel"], Window(place["start_s"], place["end_s"], samples, tuple(place["flags"]))
+                window = Window(place["start_s"], place["end_s"], arrays[0], tuple(place["flags"]))
+                yield clip, place["channel"], window
 
-    def hash_content(self, path: str, on_wait: Callable[[], None] = lambda: None) -> str:
-        """Return the hash of a file's bytes; see `embedx.audio.decode.hash_content`."""
-        return str(self._answer({"do": "hash", "path": path}, on_wait))
-
-    def length_of(self, path: str) -> float | None:
-        """Return the seconds that a header promises, None where it promises none or cannot be read."""
-        try:
-            found: float | None = self._answer({"do": "length", "path": path})
-        except AudioError:
-            return None
-        return found
-
-    def stop(self) -> None:
-        """End the child, whatever it is doing."""
-        if self.process is None:
-            return
-        self.wire.close()
-        if self.owner == os.getpid():
-            self.process.kill()
-            self.process.wait()
-        self.process = None
-
-    def _answer(self, job: Message, on_wait: Callable[[], None] = lambda: None) -> Any:
-        return [answer for answer, _ in self._ask(job, 0, on_wait)][-1]["value"]
-
-    def _ask(self, job: Message, most: int, on_wait: Callable[[], None]) -> Iterator[tuple[Message, Samples]]:
-        """Send a job and yield its answers up to the last; a child that has not come to the end of it is ended."""
-        require_regular(job["path"])
-        self._start()
-        patience = patience_for(job["path"])
-        at_end = False
-        try:
-            self.wire.send(job | {"patience_s": patience})
-            while not at_end:
-                answer, samples = self.wire.receive(most, patience, on_wait)
-                at_end = "done" in answer or "error" in answer
-                if "error" in answer:
-                    raise AudioError(*answer["error"])
-                yield answer, samples
-        except TimeoutError as error:
-            name = display_path(job["path"])
-            detail = f"{name} makes the decoder hang: it sent nothing for {patience:g} s, twice."
-            raise DecoderDied("decoder-hang", detail) from error
-        except (EOFError, ConnectionError) as error:
-            assert self.process is not None
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(TICK_S)
-            end = spawn.describe_end(self.process.poll())
-            detail = f"{display_path(job['path'])} makes the decoder crash ({end}), each time."
-            raise DecoderDied("decoder-crash", detail) from error
-        finally:
-            if not at_end:
-                self.stop()
-
-    def _start(self) -> None:
-        """Start the child unless it runs.
+    def read_excerpt(
+        self, path: str, start_s: float, end_s: float, on_wait: Callable[[], None] = no_action
+    ) -> tuple[Frames, int]:
+        """Return the frames [S, channels] between two times at the recording's own rate, and that rate in Hz.
 
         Raises:
-            EmbedxError: it cannot be started; no recording is to blame.
+            AudioError: the file cannot be read, or ends before `start_s`.
+            DecoderDied: see `read`.
         """
-        if self.process is not None and self.owner == os.getpid() and self.process.poll() is None:
-            return
-        self.stop()
-        mine, its = socket.socketpair()
-        with its:
-            try:
-                self.process = spawn.start("embedx.audio.decoder_process", [its.fileno()])
-            except OSError as error:
-                mine.close()
-                raise EmbedxError(f"The process that decodes audio cannot be started: {error}") from error
-        self.wire, self.owner = Wire(mine), os.getpid()
-        mine.settimeout(TICK_S)
+        blocks: list[Frames] = []
+        rate = 0
+        job = {"do": "excerpt", "path": path, "start_s": start_s, "end_s": end_s}
+        for answer, arrays in self._ask(job, MAX_BLOCK_VALUES, on_wait):
+            rate = answer.get("rate", rate)
+            blocks += arrays
+        return np.concatenate(blocks), rate
+
+    def hash_content(self, path: str, on_wait: Callable[[], None] = no_action) -> str:
+        """Return the hash of a file's bytes; see `embedx.audio.decode.hash_content`.
+
+        Raises:
+            AudioError: the file cannot be read.
+            DecoderDied: see `read`.
+        """
+        return str(self._ask_value({"do": "hash", "path": path}, on_wait))
+
+    def length_of(self, path: str) -> float | None:
+        """Return the duration in seconds from the header; None if it has none or cannot be read."""
         try:
-            self.wire.receive(0, HANG_S)
+            length: float | None = self._ask_value({"do": "length", "path": path}, no_action)
+        except AudioError:
+            return None
+        return length
+
+    def stop(self) -> None:
+        """End the child, even in the middle of its work."""
+        if self.child is not None:
+            self.child.stop()
+            self.child = None
+
+    def _ask_value(self, job: Message, on_wait: Callable[[], None]) -> Any:
+        return [answer for answer, _ in self._ask(job, 0, on_wait)][-1]["value"]
+
+    def _ask(self, job: Message, max_values: int, on_wait: Callable[[], None]) -> Generator[Answer]:
+        """Send a job and yield the answers; if the caller stops before the last one, end the child."""
+        require_regular(job["path"])
+        child = self._start()
+        (channel,) = child.channels
+        shown, timeout_s, is_done = display_path(job["path"]), timeout_for(job["path"]), False
+        try:
+            channel.send(job | {"timeout_s": timeout_s})
+            while not is_done:
+                answer, arrays = channel.receive(max_values, timeout_s, on_wait)
+                is_done = "done" in answer or "error" in answer
+                raise_reported(answer)
+                yield answer, arrays
+        except TimeoutError as error:
+            detail = f"{shown}: the decoder hung (no data for {timeout_s:g} s), in 2 attempts."
+            raise DecoderDied("decoder-hang", detail) from error
+        except (EOFError, ConnectionError) as error:
+            detail = f"{shown}: the decoder crashed ({child.describe_end()}), in 2 attempts."
+            raise DecoderDied("decoder-crash", detail) from error
+        finally:
+            if not is_done:
+                self.stop()
+
+    def _start(self) -> Child[Channel]:
+        """Return the child, and start it unless it runs.
+
+        Raises:
+            EmbedxError: it cannot be started. That is no fault of the recording.
+        """
+        if self.child is not None and self.child.is_running():
+            return self.child
+        self.stop()
+        child = start_child("decodes audio", "embedx.audio.decoder_process", Channel)
+        try:
+            self.connect(child)
         except (EOFError, OSError) as error:
-            end = spawn.describe_end(self.process.poll())
-            self.stop()
-            raise EmbedxError(
-                f"The process that decodes audio does not start ({end}). EMBEDX_DEBUG=1 shows what it says."
-            ) from error
+            failure = child.failure("did not start")
+            child.stop()
+            raise failure from error
+        return child
+
+    def connect(self, child: Child[Channel]) -> None:
+        """Use a child that has been started, once it is ready.
+
+        Raises:
+            EOFError, OSError: it ended before it was ready.
+        """
+        (channel,) = child.channels
+        channel.socket.settimeout(TICK_S)
+        child.wait_until_ready(channel, HANG_S)
+        self.child = child
 
 
-def serve(number: int) -> None:
-    """Be the child: do one job after the other that comes over the socket of this number, until it is closed."""
+def timeout_for(path: str) -> float:
+    """Return the seconds without a message after which a decoder of this file is taken to hang."""
+    try:
+        return HANG_S + os.stat(path).st_size / MIN_BYTES_PER_S
+    except (OSError, ValueError):
+        return HANG_S
+
+
+def serve(handle: int) -> None:
+    """Run the child process: do the jobs that arrive on the channel until it closes."""
     spawn.ignore_signals()
-    bound_memory()
-    wire = Wire(socket.socket(fileno=number))
+    limit_memory()
+    channel = Channel.from_handles(handle)
     with contextlib.suppress(EOFError, ConnectionError):
-        wire.send({"ready": True})
+        channel.send(READY)
         while True:
-            job, _ = wire.receive(0)
-            for answer, samples in answers(job):
-                signal.alarm(0)  # waiting for the parent is no hang
-                wire.send(answer, samples)
-                wind_alarm(job)
+            job, _ = channel.receive(0)
+            for answer, arrays in do_job(job):
+                signal.alarm(0)  # waiting for the parent is not a hang
+                channel.send(answer, arrays)
+                set_alarm(job)
 
 
-def wind_alarm(job: Message) -> None:
-    """Let the kernel end this process should it hang, and the parent not live to see it."""
-    signal.alarm(2 * round(job["patience_s"] + 1))
+def set_alarm(job: Message) -> None:
+    """Let the kernel end this process if it hangs and the parent is no longer there to end it."""
+    signal.alarm(2 * round(job["timeout_s"] + 1))
 
 
-def answers(job: Message) -> Iterator[tuple[Message, Samples]]:
-    """Do a job and yield its answers; whatever goes wrong becomes the last one."""
-    wind_alarm(job)
+def do_job(job: Message) -> Iterator[Answer]:
+    """Do a job and yield its answers; any error becomes the last answer."""
+    set_alarm(job)
     shown = display_path(job["path"])
     try:
-        if job["do"] == "read":
-            yield from read(job)
-        elif job["do"] == "hash":
-            yield {"done": True, "value": hash_content(job["path"])}, NOTHING
-        else:
-            yield {"done": True, "value": length_of(job["path"])}, NOTHING
+        yield from JOBS[job["do"]](job)
     except AudioError as error:
-        yield {"error": [error.reason, error.detail]}, NOTHING
+        yield error_message(error), ()
     except MemoryError:
-        detail = f"{shown} needs more memory than the {MEMORY >> 30} GB that a decoder may have."
-        yield {"error": ["too-large", detail]}, NOTHING
+        detail = f"{shown} needs more memory than the {MEMORY >> 30} GB that a decoder may use."
+        yield error_message(AudioError("too-large", detail)), ()
     except OSError as error:
-        yield {"error": ["unreadable", f"{shown} cannot be read: {error}"]}, NOTHING
-    except Exception as error:  # a fault of ours: the file is named by it, and the run goes on
-        detail = f"{shown} meets a fault of embedx, please report it: {type(error).__name__}: {error}"
-        yield {"error": ["internal", detail]}, NOTHING
+        yield error_message(AudioError("unreadable", f"{shown} cannot be read: {error}")), ()
+    except Exception as error:  # a bug: report it with the file, and let the run go on
+        detail = f"{shown} caused an internal error of embedx, please report it: {type(error).__name__}: {error}"
+        yield error_message(AudioError("internal", detail)), ()
     finally:
         signal.alarm(0)
 
 
-def read(job: Message) -> Iterator[tuple[Message, Samples]]:
-    """Decode a recording: a message for each window, and one with what is known at the end, and the time it took."""
+def send_windows(job: Message) -> Iterator[Answer]:
+    """Yield a message for each window, and one with the final state of the clip and the time that decoding took."""
     flags: set[str] = set()
-    recipe, begun = Recipe.from_json(job["recipe"]), time.process_time()
+    recipe, start = Recipe.from_json(job["recipe"]), time.process_time()
     with timing.measure() as seconds:
         for clip, channel, window in read_channels(job["path"], recipe, job["start_s"], job["end_s"]):
             place = {"channel": channel, "start_s": window.start_s, "end_s": window.end_s, "flags": window.flags}
-            yield {"clip": facts_of(clip), "window": place}, window.samples
+            yield {"clip": clip_fields(clip), "window": place}, [window.samples]
             last = clip
-            flags |= clip.flags  # each channel is heard by itself
-    facts = facts_of(replace(last, flags=flags | last.flags))
-    seconds["decoder"] = time.process_time() - begun  # on the processor, with what sending took
-    yield {"clip": facts, "done": True, "seconds": seconds}, NOTHING
+            flags |= clip.flags  # with channels="each", every channel has a clip and flags of its own
+    state = clip_fields(replace(last, flags=flags | last.flags))
+    seconds["decoder"] = time.process_time() - start  # CPU time, with the time for sending
+    yield {"clip": state, "done": True, "seconds": seconds}, ()
 
 
-def facts_of(clip: Clip) -> Message:
-    """Return the fields of a clip as JSON has them."""
+def send_excerpt(job: Message) -> Iterator[Answer]:
+    """Yield the frames between two times, block by block."""
+    for clip, frames in read_excerpt(job["path"], job["start_s"], job["end_s"]):
+        yield {"rate": clip.rate}, [frames]
+    yield {"done": True}, ()
+
+
+def send_hash(job: Message) -> Iterator[Answer]:
+    """Yield the hash of a file's bytes."""
+    yield {"done": True, "value": hash_content(job["path"])}, ()
+
+
+def send_length(job: Message) -> Iterator[Answer]:
+    """Yield the duration that a header declares."""
+    yield {"done": True, "value": length_of(job["path"])}, ()
+
+
+JOBS: dict[str, Callable[[Message], Iterator[Answer]]] = {
+    "read": send_windows,
+    "excerpt": send_excerpt,
+    "hash": send_hash,
+    "length": send_length,
+}
+
+
+def clip_fields(clip: Clip) -> Message:
+    """Return the fields of a clip as JSON values."""
     return asdict(clip) | {"flags": sorted(clip.flags)}
 
 
-def bound_memory() -> None:
-    """Refuse this process more memory than a decoder may have, and let no crash fill the disk with its image."""
+def limit_memory() -> None:
+    """Limit the memory of this process, and let a crash write no core dump."""
     for kind, size in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CORE, 0)):
         hard = resource.getrlimit(kind)[1]
-        with contextlib.suppress(ValueError, OSError):  # macOS takes no limit of the address space
+        with contextlib.suppress(ValueError, OSError):  # macOS does not support a limit of the address space
             resource.setrlimit(kind, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))
-
-
-def patience_for(path: str) -> float:
-    """Return the seconds that a decoder may be silent over a file."""
-    try:
-        return HANG_S + os.stat(path).st_size / SLOWEST
-    except (OSError, ValueError):
-        return HANG_S

@@ -1,45 +1,58 @@
-"""Excerpts: a stretch of a recording at its own rate, and as a WAV file."""
+"""Excerpts: the audio between two times of a recording, with all channels, at the recording's own rate."""
 
-import io
-from typing import TYPE_CHECKING
+import struct
+from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
+from embedx.audio.decode import Clip, Frames, decode_frames
 from embedx.errors import AudioError
-
-if TYPE_CHECKING:
-    pass
-from embedx.audio.decode import ALL, decode
 from embedx.filesystem.paths import display_path
 
+FLOAT_WAV = 3  # the format tag of IEEE float samples
+SAMPLE_BYTES = 4  # of float32
+MAX_WAV_BYTES = 0xFFFF_FF00  # sizes in a WAV have 32 bits; a little is left for the header
 
-def read_stretch(path: str, start_s: float, end_s: float) -> tuple[NDArray[np.float32], int]:
-    """Return the frames [n, channels] between two times at the recording's own rate, and that rate in Hz.
+
+def read_excerpt(path: str, start_s: float, end_s: float) -> Iterator[tuple[Clip, Frames]]:
+    """Yield the frames between two times in blocks [S, channels].
 
     Raises:
-        AudioError: it cannot be read, or ends before start_s.
+        AudioError: the file cannot be read, or ends before `start_s`.
     """
-    clip, blocks = decode(path, start_s, ALL)
+    clip, blocks = decode_frames(path, start_s)
     begin, end = round(start_s * clip.rate), round(end_s * clip.rate)
-    kept, place = [np.zeros((0, clip.channels), np.float32)], clip.first
+    position, is_empty = clip.first, True
     for block in blocks:
-        kept.append(block[max(0, begin - place) : max(0, end - place)])
-        place += len(block)
-        if place >= end:
+        excerpt = block[max(0, begin - position) : max(0, end - position)]
+        if len(excerpt):
+            is_empty = False
+            yield clip, excerpt
+        position += len(block)
+        if position >= end:
             break
-    frames = np.concatenate(kept)
-    if not len(frames):
+    if is_empty:
+        duration_s = position / clip.rate
         raise AudioError(
-            "outside", f"{display_path(path)} is {place / clip.rate:g} s long: it has nothing at {start_s:g} s."
+            "outside", f"{display_path(path)} is {duration_s:g} s long; there is no audio at {start_s:g} s."
         )
-    return frames, clip.rate
 
 
-def wav_of(frames: NDArray[np.float32], rate: int) -> bytes:
-    """Return frames [n, channels] as a WAV of float32, which loses nothing and clips nothing."""
-    import soundfile
+def wav_bytes(frames: Frames, rate: int) -> bytes:
+    """Return frames [S, channels] as a WAV file of float32, which keeps every sample as it is.
 
-    file = io.BytesIO()
-    soundfile.write(file, frames, rate, subtype="FLOAT", format="WAV")
-    return file.getvalue()
+    >>> len(wav_bytes(np.zeros((100, 2), np.float32), 16_000))
+    858
+
+    Raises:
+        AudioError: the frames exceed the 4 GB that a WAV can hold.
+    """
+    if frames.size * SAMPLE_BYTES > MAX_WAV_BYTES:
+        raise AudioError("too-large", f"An excerpt of {len(frames) / rate:g} s exceeds the 4 GB that a WAV can hold.")
+    samples = np.ascontiguousarray(frames, "<f4").tobytes()
+    channels = frames.shape[1]
+    frame_bytes = channels * SAMPLE_BYTES
+    layout = struct.pack("<HHIIHHH", FLOAT_WAV, channels, rate, rate * frame_bytes, frame_bytes, 8 * SAMPLE_BYTES, 0)
+    chunks = [(b"fmt ", layout), (b"fact", struct.pack("<I", len(frames))), (b"data", samples)]
+    body = b"WAVE" + b"".join(name + struct.pack("<I", len(content)) + content for name, content in chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body

@@ -1,7 +1,7 @@
-"""Headers: whether a file holds all the bytes that its header promises.
+"""Truncation: whether a file holds all the bytes that its header declares.
 
-libsndfile corrects the length of a truncated file without a word, and FFmpeg stops where the bytes stop; so the promise
-is read here, from a few bytes, and compared with the size of the file.
+libsndfile silently corrects the length of a truncated file, and FFmpeg stops at the end of the file. So this module
+reads the declared size from a few bytes of the header, and compares it with the size of the file.
 """
 
 import os
@@ -10,30 +10,30 @@ from typing import BinaryIO, Literal
 
 Order = Literal["big", "little"]
 
-MOST_CHUNKS = 1000  # looked at; real files have under 20, a hostile one may have millions
+MAX_CHUNKS = 1000  # that are read; real files have under 20, a malicious one may have millions
 OGG_PAGE = 27 + 255 + 255 * 255  # bytes of the longest page: header, table of segments, segments
-END_OF_STREAM = 4  # a bit of the flags of an Ogg page
-UNKNOWN_SIZE = 0x7FFF_E000  # from here up to 2**31 (and at the end of 32 bits): what a program writes into a pipe
+END_OF_STREAM = 4  # bit in the flags of the last Ogg page
+UNKNOWN_SIZE = 0x7FFF_E000  # programs that write to a pipe declare sizes from here to 2**31, or near 2**32
 
 
 def is_truncated(path: str) -> bool:
-    """Tell whether a file ends before its header says; what promises nothing (AAC, a pipe's WAV) never does."""
+    """Tell whether a file is shorter than its header declares; False if it declares no size (AAC, WAV from a pipe)."""
     size = os.stat(path).st_size
     with open(path, "rb") as file:
         head = file.read(12)
         if head[:4] == b"OggS":
             return not ogg_is_complete(file, size)
-        return (promised_end(file, head) or 0) > size
+        return (declared_end(file, head) or 0) > size
 
 
-def promised_end(file: BinaryIO, head: bytes) -> int | None:
-    """Return the place in bytes where the audio ends by its header, None where that does not say."""
+def declared_end(file: BinaryIO, head: bytes) -> int | None:
+    """Return the byte at which the audio ends by the header; None if the header does not declare it."""
     kind = head[:4]
     if kind in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
         return end_of_wav(file, "big" if kind == b"RIFX" else "little")
     if kind == b"FORM":
         return end_of_chunk(file, b"SSND", 12, 4, 4, "big", even=True)
-    if kind == b"riff":  # W64: names of 16 bytes, sizes that count the 24 bytes of name and size
+    if kind == b"riff":  # W64: names have 16 bytes, and sizes include the 24 bytes of name and size
         return end_of_chunk(file, b"data", 40, 16, 8, "little", counted=24)
     if kind == b"caff":
         return end_of_chunk(file, b"data", 8, 4, 8, "big")
@@ -52,8 +52,17 @@ def promised_end(file: BinaryIO, head: bytes) -> int | None:
 def chunks(
     file: BinaryIO, start: int, name: int, width: int, order: Order, counted: int = 0, even: bool = False
 ) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (name, place of the body, size) of each chunk: `name` bytes, a size of `width` bytes, the body."""
-    for _ in range(MOST_CHUNKS):
+    """Yield (name, position of the body, size) of each chunk.
+
+    Args:
+        file: the open file.
+        start: the position of the first chunk.
+        name, width: the bytes of a chunk's name, and of its size.
+        order: the byte order of the size.
+        counted: how many bytes of name and size are included in the size.
+        even: whether chunks start at even positions; W64 (`counted`) aligns them to 8 bytes.
+    """
+    for _ in range(MAX_CHUNKS):
         file.seek(start)
         head = file.read(name + width)
         if len(head) < name + width:
@@ -61,14 +70,14 @@ def chunks(
         size = max(0, int_at(head, name, width, order) - counted)
         yield head[:name], start + len(head), size
         start += len(head) + size + (size % 2 if even else -size % 8 if counted else 0)
-        if start >= 1 << 63:  # no file is so long, and seek would refuse
+        if start >= 1 << 63:  # no file is that long, and seek would raise an error
             return
 
 
 def end_of_chunk(
     file: BinaryIO, wanted: bytes, start: int, name: int, width: int, order: Order, counted: int = 0, even: bool = False
 ) -> int | None:
-    """Return where the first chunk ends whose name begins as wanted."""
+    """Return the end of the first chunk whose name starts with `wanted`; see `chunks` for the other arguments."""
     for kind, body, size in chunks(file, start, name, width, order, counted, even):
         if kind.startswith(wanted):
             return end_of(body, size, 8 * width)
@@ -76,7 +85,7 @@ def end_of_chunk(
 
 
 def end_of_wav(file: BinaryIO, order: Order) -> int | None:
-    """Return where the data of a WAV ends; RF64 keeps its size in an earlier chunk, "ds64"."""
+    """Return the end of the data chunk of a WAV; RF64 has its size in an earlier chunk, "ds64"."""
     long_size = None
     for kind, body, size in chunks(file, 12, 4, 4, order, even=True):
         if kind == b"ds64":
@@ -88,39 +97,39 @@ def end_of_wav(file: BinaryIO, order: Order) -> int | None:
 
 
 def end_of(start: int, size: int, bits: int = 32) -> int | None:
-    """Add a size to a place, unless the size is one that stands for "not known yet".
+    """Return the end of a chunk, None if its size stands for "unknown".
 
     >>> end_of(44, 1000), end_of(44, 0), end_of(44, 0xFFFFFFFF)
     (1044, None, None)
     """
-    streamed = size >> 63 if bits == 64 else size % 2**31 >= UNKNOWN_SIZE
-    return None if size == 0 or streamed else start + size
+    is_unknown = size >> 63 if bits == 64 else size % 2**31 >= UNKNOWN_SIZE
+    return None if size == 0 or is_unknown else start + size
 
 
 def counts_frames(path: str) -> bool:
-    """Tell whether an MP3 states its length (Xing, Info). Else libsndfile guesses one, and reads no further."""
+    """Tell whether an MP3 declares its length (Xing or Info tag); else libsndfile reads only an estimated length."""
     with open(path, "rb") as file:
         return end_of_mp3(file)[1]
 
 
 def end_of_mp3(file: BinaryIO) -> tuple[int | None, bool]:
-    """Return where an MP3 ends by the tag in its first frame, and whether that is a Xing or Info tag with a count."""
+    """Return the end of an MP3 by the tag in its first frame, and whether the tag (Xing, Info) counts the frames."""
     start = 0
-    for _ in range(MOST_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         file.seek(start)
         head = file.read(10)
         if head[:3] != b"ID3":
             break
-        sizes = head[6:10]  # four times 7 bits
-        start += 10 + sum(bits << 7 * (len(sizes) - 1 - place) for place, bits in enumerate(sizes))
+        sizes = head[6:10]  # four bytes of 7 bits each
+        start += 10 + sum(bits << 7 * (len(sizes) - 1 - i) for i, bits in enumerate(sizes))
     file.seek(start)
     frame = file.read(64)
     if not is_frame(frame[:4]):
         return None, False
     mono, first_version = frame[3] >> 6 == 3, bool(frame[1] & 8)
-    tag = 4 + ((17 if mono else 32) if first_version else (9 if mono else 17))  # behind the side information
+    tag = 4 + ((17 if mono else 32) if first_version else (9 if mono else 17))  # after the side information
     if frame[tag : tag + 4] in (b"Xing", b"Info"):
-        present = int_at(frame, tag + 4, 4, "big")  # bit 0: a count of frames follows, bit 1: then one of bytes
+        present = int_at(frame, tag + 4, 4, "big")  # bit 0: a number of frames follows; bit 1: then a number of bytes
         counted = bool(present & 1)
         size = int_at(frame, tag + 8 + 4 * counted, 4, "big") if present & 2 else 0
         return end_of(start, size), counted
@@ -130,14 +139,14 @@ def end_of_mp3(file: BinaryIO) -> tuple[int | None, bool]:
 
 
 def is_frame(head: bytes) -> bool:
-    """Tell whether four bytes are the header of a frame of MPEG audio, layer III."""
+    """Tell whether four bytes are the header of an MPEG audio frame, layer III."""
     return len(head) == 4 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2 and head[1] & 0x18 != 0x08
 
 
 def end_of_boxes(file: BinaryIO) -> int | None:
-    """Return where the last box at the top of an MP4 ends."""
+    """Return the end of the last top-level box of an MP4."""
     start = 0
-    for _ in range(MOST_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         file.seek(start)
         head = file.read(16)
         if len(head) < 8:
@@ -145,14 +154,14 @@ def end_of_boxes(file: BinaryIO) -> int | None:
         size = int_at(head, 0, 4, "big")
         if size == 1:
             size = int_at(head, 8, 8, "big")
-        if size < 8 or start + size >= 1 << 63:  # 0 says "to the end of the file"
+        if size < 8 or start + size >= 1 << 63:  # 0 means "to the end of the file"
             return None
         start += size
     return None
 
 
 def end_of_segment(file: BinaryIO) -> int | None:
-    """Return where the segment of a Matroska or WebM file ends, None where it was written as a stream."""
+    """Return the end of the segment of a Matroska or WebM file; None if it was written as a stream."""
     file.seek(4)
     length, _ = read_vint(file)
     file.seek(length or 0, os.SEEK_CUR)
@@ -163,16 +172,19 @@ def end_of_segment(file: BinaryIO) -> int | None:
 
 
 def read_vint(file: BinaryIO) -> tuple[int, bool]:
-    """Read a number of EBML, whose leading zero bits say how long it is, and whether it is the one for "unknown"."""
+    """Return a variable-length number of EBML, and whether it stands for "unknown".
+
+    The number of leading zero bits is the number of bytes that follow the first one.
+    """
     first = (file.read(1) or b"\0")[0]
-    more = 8 - first.bit_length()
-    bits = 7 * (more + 1)
-    value = int.from_bytes(bytes([first]) + file.read(more), "big") & ((1 << bits) - 1)
+    following = 8 - first.bit_length()
+    bits = 7 * (following + 1)
+    value = int.from_bytes(bytes([first]) + file.read(following), "big") & ((1 << bits) - 1)
     return value, value == (1 << bits) - 1
 
 
 def ogg_is_complete(file: BinaryIO, size: int) -> bool:
-    """Tell whether the last page of an Ogg file is whole, and says that it is the last."""
+    """Tell whether the last page of an Ogg file is complete, and is marked as the last one."""
     file.seek(max(0, size - 2 * OGG_PAGE))
     tail = file.read()
     page = tail[max(0, tail.rfind(b"OggS\0")) :]
@@ -182,6 +194,6 @@ def ogg_is_complete(file: BinaryIO, size: int) -> bool:
     return len(page) >= 27 + page[26] + sum(table)
 
 
-def int_at(data: bytes, place: int, width: int, order: Order) -> int:
-    """Return the unsigned number that lies at a place of some bytes."""
-    return int.from_bytes(data[place : place + width], order)
+def int_at(data: bytes, position: int, width: int, order: Order) -> int:
+    """Return the unsigned number of `width` bytes at a position."""
+    return int.from_bytes(data[position : position + width], order)

@@ -1,6 +1,6 @@
-"""Windows: a clip -> resampled, cut into slices of mono float32 at the extractor's rate.
+"""Windows: a clip -> slices of mono float32 samples, resampled to the rate of the extractor.
 
-Everything runs on streams, so the memory that a recording takes is bounded by its window, not by its length.
+All functions work on streams of blocks, so the memory depends on the length of a window, not of the recording.
 """
 
 import math
@@ -16,15 +16,21 @@ from embedx.filesystem.paths import display_path
 from embedx.recipe import Recipe
 from embedx.timing import timed, timed_each
 
-LONG_WINDOW_S = 10.0  # what is too long to be taken whole is cut into windows of this length
-TRIM_FRAME_S, TRIM_DB = 0.025, 40.0  # silence is what lies this far below the loudest frame of this length
+LONG_WINDOW_S = 10.0  # a recording that is too long for one row is cut into windows of this length
+TRIM_FRAME_S, TRIM_DB = 0.025, 40.0  # silence: frames of this length that are this far below the loudest frame
 TAILS, CHANNELS = ("keep", "pad", "drop"), ("mean", "first", "each")
-SILENT = 2.0**-15  # below one step of 16 bit everywhere
+SILENT_THRESHOLD = 2.0**-15  # one step of 16 bits; a window is silent if all its samples are below
 
 
 @dataclass(frozen=True)
 class Window:
-    """A slice of a clip: samples [S] at the asked rate, its place in the recording in seconds, and flags."""
+    """A slice of a clip.
+
+    Attributes:
+        start_s, end_s: its place in the recording, in seconds.
+        samples: [S] float32 at the rate of the extractor.
+        flags: "silent", "padded".
+    """
 
     start_s: float
     end_s: float
@@ -35,15 +41,21 @@ class Window:
 def read_windows(
     path: str, recipe: Recipe, start_s: float = 0.0, end_s: float | None = None, channel: int | None = None
 ) -> tuple[Clip, Iterator[Window]]:
-    """Open a recording and return it with an iterator over its windows, or those of the stretch start_s to end_s.
+    """Open a recording and return it with an iterator over its windows.
 
-    Windows start every `hop_s` seconds of the recipe. `tail` says what becomes of the rest behind the last whole one:
-    by default a window that ends where the audio ends. Without `window_s` the stretch is one window up to `whole_s`,
-    else windows of 10 s. What is shorter than a window is one window of its own length ("pad": filled up with zeros).
-    `channel` takes one channel instead of what the recipe says.
+    Windows start every `recipe.hop_s` seconds. Audio after the last full window is handled as `recipe.tail` says.
+    Without `recipe.window_s`, audio of up to `recipe.whole_s` is one window, and longer audio is cut into windows of
+    10 s. Audio that is shorter than a window becomes one window of its own length, or is padded with zeros for "pad".
+
+    Args:
+        path: the file.
+        recipe: window, hop, tail, channels, sampling rate and trimming.
+        start_s, end_s: read only the audio between these times; None is the end of the recording.
+        channel: read this channel, whatever `recipe.channels` says.
 
     Raises:
-        AudioError: the file is missing, no regular file, not audio, empty or broken (also while iterating).
+        AudioError: the file is missing, not a regular file, not audio, empty or damaged. It may also be raised while
+            the windows are read.
     """
     if recipe.max_seconds is not None:
         end_s = start_s + recipe.max_seconds if end_s is None else min(end_s, start_s + recipe.max_seconds)
@@ -59,7 +71,7 @@ def read_windows(
 def read_channels(
     path: str, recipe: Recipe, start_s: float = 0.0, end_s: float | None = None
 ) -> Iterator[tuple[Clip, int | None, Window]]:
-    """Yield (clip, channel, window), channel after channel where the recipe asks for each; else the channel is None."""
+    """Yield (clip, channel, window), one channel after the other for `channels="each"`; else the channel is None."""
     clip, windows = read_windows(path, recipe, start_s, end_s, channel=0 if recipe.channels == "each" else None)
     if recipe.channels != "each":
         yield from ((clip, None, window) for window in windows)
@@ -73,55 +85,57 @@ def read_channels(
 def windows_of(
     clip: Clip, blocks: Iterator[Samples], recipe: Recipe, start_s: float, end_s: float | None
 ) -> Iterator[Window]:
-    """Resample, take the stretch, cut, and name each window by its place; see `read_windows`."""
-    rate, found = recipe.sample_rate, False
-    for start, samples in pieces_of(clip, samples_of(clip, blocks, rate, start_s, end_s), recipe):
-        found = True
+    """Yield the windows of an open clip between two times; see `read_windows`."""
+    rate, is_empty = recipe.sample_rate, True
+    for start, samples in cut_by_recipe(clip, resample_stretch(clip, blocks, rate, start_s, end_s), recipe):
+        is_empty = False
         if not np.isfinite(samples).all():
-            raise AudioError(
-                "non-finite", f"{display_path(clip.path)} holds samples that are not numbers (NaN or infinity)."
-            )
-        flags = ["silent"] if float(np.abs(samples).max()) < SILENT else []
+            raise AudioError("non-finite", f"{display_path(clip.path)} contains samples that are NaN or infinite.")
+        flags = ["silent"] if float(np.abs(samples).max()) < SILENT_THRESHOLD else []
         begin = round(start_s * rate) + start
         end = begin + len(samples)
         if recipe.tail == "pad" and recipe.window_s and len(samples) < round(recipe.window_s * rate):
             samples = np.pad(samples, (0, round(recipe.window_s * rate) - len(samples)))
             flags.append("padded")
         yield Window(begin / rate, end / rate, samples, tuple(flags))
-    if found:
-        return
+    if is_empty:
+        raise no_windows(clip, recipe, start_s)
+
+
+def no_windows(clip: Clip, recipe: Recipe, start_s: float) -> AudioError:
+    """Return the error that says why a clip has no window."""
+    shown = display_path(clip.path)
     if not clip.duration_s:
-        raise AudioError("empty", f"{display_path(clip.path)} holds no samples.")
+        return AudioError("empty", f"{shown} contains no samples.")
     if start_s >= clip.duration_s:
-        raise AudioError(
-            "outside", f"{display_path(clip.path)} is {clip.duration_s:g} s long: it has nothing at {start_s:g} s."
-        )
-    raise AudioError(
+        return AudioError("outside", f"{shown} is {clip.duration_s:g} s long; there is no audio at {start_s:g} s.")
+    return AudioError(
         "too-short",
-        f"{display_path(clip.path)} is shorter than a window of {recipe.window_s:g} s, and the tail is dropped.",
+        f"{shown} is shorter than a window of {recipe.window_s:g} s, and tail=drop discards it. "
+        "Choose a shorter window, or tail=keep or pad.",
     )
 
 
-def pieces_of(clip: Clip, stretch: Iterator[Samples], recipe: Recipe) -> Iterator[tuple[int, Samples]]:
-    """Cut a stretch as the recipe says, and flag a clip that was too long to be taken whole."""
+def cut_by_recipe(clip: Clip, blocks: Iterator[Samples], recipe: Recipe) -> Iterator[tuple[int, Samples]]:
+    """Cut resampled blocks into (start, samples) as the recipe says; flag a clip that is too long for one row."""
     rate = recipe.sample_rate
     if recipe.window_s is not None:
         window = max(1, round(recipe.window_s * rate))
         hop = window if recipe.hop_s is None else max(1, round(recipe.hop_s * rate))
-        yield from cut(stretch, window, hop, recipe.tail)
+        yield from cut(blocks, window, hop, recipe.tail)
         return
     long_window = min(LONG_WINDOW_S, recipe.whole_s)
-    for start, samples in cut_if_long(stretch, round(recipe.whole_s * rate), round(long_window * rate)):
+    for start, samples in cut_if_long(blocks, round(recipe.whole_s * rate), round(long_window * rate)):
         if start:
             clip.flags.add("cut")
         yield start, samples
 
 
-def samples_of(
+def resample_stretch(
     clip: Clip, blocks: Iterator[Samples], rate: int, start_s: float, end_s: float | None
 ) -> Iterator[Samples]:
-    """Resample the blocks of a clip, and take what lies between two times."""
-    skip = round(start_s * rate) - clip.first // clip.rate * rate  # first lies on a whole second
+    """Resample the blocks of a clip, and yield the samples between two times."""
+    skip = round(start_s * rate) - clip.first // clip.rate * rate  # clip.first is on a whole second
     length = None if end_s is None else round(end_s * rate) - round(start_s * rate)
     return take(resample(timed_each("decode", blocks), clip.rate, rate), skip, length)
 
@@ -129,15 +143,15 @@ def samples_of(
 def loud_stretch(
     path: str, rate: int, start_s: float, end_s: float | None, channel: int | None
 ) -> tuple[float, float | None]:
-    """Return the stretch between the first and the last frame that are louder than 40 dB below the loudest.
+    """Return the times of the first and the last frame that is less than 40 dB below the loudest frame.
 
-    Frames are 25 ms long. Where all is silent, the stretch stays as it is.
+    Frames are 25 ms long. If all frames are silent, the times are returned as they are.
     """
     clip, blocks = decode(path, start_s, channel)
     frame = max(1, round(TRIM_FRAME_S * rate))
     levels = [
         float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
-        for _, samples in cut(samples_of(clip, blocks, rate, start_s, end_s), frame, frame, "pad")
+        for _, samples in cut(resample_stretch(clip, blocks, rate, start_s, end_s), frame, frame, "pad")
     ]
     loud = np.flatnonzero(np.array(levels) > max(levels, default=0.0) * 10 ** (-TRIM_DB / 20))
     if not len(loud):
@@ -147,7 +161,7 @@ def loud_stretch(
 
 
 def resample(blocks: Iterable[Samples], rate: int, target: int) -> Iterator[Samples]:
-    """Resample a stream with soxr HQ; the sum of the blocks equals resampling all at once."""
+    """Resample a stream with soxr HQ; the result does not depend on the size of the blocks."""
     if rate == target:
         yield from blocks
         return
@@ -161,7 +175,7 @@ def resample(blocks: Iterable[Samples], rate: int, target: int) -> Iterator[Samp
 
 
 def take(blocks: Iterable[Samples], skip: int, length: int | None) -> Iterator[Samples]:
-    """Drop `skip` samples from a stream, then pass on `length` (None: all that follow).
+    """Skip `skip` samples of a stream, then yield the next `length` samples (None: all).
 
     >>> [block.tolist() for block in take([np.arange(4), np.arange(4, 8)], skip=3, length=3)]
     [[3], [4, 5]]
@@ -181,8 +195,8 @@ def take(blocks: Iterable[Samples], skip: int, length: int | None) -> Iterator[S
 def cut(blocks: Iterable[Samples], window: int, hop: int, tail: str = "keep") -> Iterator[tuple[int, Samples]]:
     """Cut a stream into (start, samples [window]) every `hop` samples.
 
-    What is left behind the last whole window becomes, by `tail`: "keep", a window that ends where the stream ends;
-    "pad", a shorter one (the caller pads it); "drop", nothing.
+    `tail` says what the samples after the last full window become: "keep", a window that ends where the stream ends;
+    "pad", a shorter window (the caller pads it); "drop", nothing.
 
     >>> [(start, w.tolist()) for start, w in cut([np.arange(3), np.arange(3, 8)], window=3, hop=3)]
     [(0, [0.0, 1.0, 2.0]), (3, [3.0, 4.0, 5.0]), (5, [5.0, 6.0, 7.0])]
@@ -195,7 +209,7 @@ def cut(blocks: Iterable[Samples], window: int, hop: int, tail: str = "keep") ->
             yield start, held[start - origin : start - origin + window].copy()
             covered = start + window
             start += hop
-        needed = min(start, max(origin, end - window))  # the next window, and the last one that might end here
+        needed = min(start, max(origin, end - window))  # keep the next window, and the last one for tail="keep"
         held, origin = held[needed - origin :], needed
     end = origin + len(held)
     if start < end and covered < end and tail != "drop":
@@ -204,7 +218,7 @@ def cut(blocks: Iterable[Samples], window: int, hop: int, tail: str = "keep") ->
 
 
 def cut_if_long(blocks: Iterator[Samples], limit: int, window: int) -> Iterator[tuple[int, Samples]]:
-    """Yield a stream of up to `limit` samples whole, a longer one cut into windows."""
+    """Yield a stream of up to `limit` samples as one window, and cut a longer one into windows."""
     head: list[Samples] = []
     while sum(map(len, head)) <= limit:
         block = next(blocks, None)
@@ -218,7 +232,7 @@ def cut_if_long(blocks: Iterator[Samples], limit: int, window: int) -> Iterator[
 
 
 def count_windows(duration_s: float, recipe: Recipe) -> int:
-    """Return how many windows a recording of this length has, for one channel and before any trimming.
+    """Return the number of windows of a recording of this length, for one channel and without trimming.
 
     >>> count_windows(25.0, Recipe("logmel", "", "", 16_000, (0,), ("mean",), window_s=10.0, hop_s=5.0))
     4

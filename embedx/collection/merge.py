@@ -66,7 +66,7 @@ def copy_into(target: Store, stores: Sequence[Store]) -> int:
 
 def rank(recording: Recording) -> tuple[bool, int]:
     """Say which of two records of one file is to be believed: one that did not fail, then the newer."""
-    return not recording.reason, recording.mtime_ns
+    return not recording.reason, -1 if recording.mtime_ns is None else recording.mtime_ns
 
 
 def rows_with_vectors(store: Store, path: str) -> Iterator[tuple[Row, dict[str, Any]]]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedx.audio.decode import hash_content
-from embedx.audio.windows import Window, read_channels
+from embedx.audio.decoder_pool import DECODERS
+from embedx.audio.windows import Window
 from embedx.errors import AudioError, NothingToDo, StoreError, UsageError
 from embedx.index.manager import FOLDER, IndexManager
 from embedx.index.matrix import CorruptIndex
@@ -127,7 +127,7 @@ def remake(store: Store, embedder: "Embedder", ids: Iterable[int]) -> list[int]:
     remade: list[int] = []
     for path, rows in by_recording(store.rows(sorted(ids))).items():
         try:
-            if hash_content(path) == recordings[path].content_hash:
+            if DECODERS.hash_content(path) == recordings[path].content_hash:
                 made = list(embedder.embed(windows_of(store, embedder.recipe, recordings[path], rows)))
                 store.rewrite((number, vectors) for number, vectors, _ in made)
                 remade += [number for number, _, _ in made]
@@ -148,7 +148,7 @@ def windows_of(store: Store, recipe: Recipe, recording: Recording, rows: Sequenc
     """Yield (row id, window) of some rows of a recording."""
     wanted = {(row.stretch, row.start_s, row.end_s, row.meta.get("channel")): row.id for row in rows}
     for stretch, (start_s, end_s) in enumerate(json.loads(recording.stretches)):
-        for _, channel, window in read_channels(recording.path, recipe, start_s, end_s):
+        for _, channel, window in DECODERS.read(recording.path, recipe, start_s, end_s):
             place = (stretch, window.start_s, window.end_s, channel)
             if place in wanted:
                 yield wanted[place], window

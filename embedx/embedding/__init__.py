@@ -1,1 +1,1 @@
-"""Embedding: windows -> batches of similar length -> vectors, on one or several devices."""
+"""Embedding: windows -> batches of windows of similar length -> vectors, on one or several devices."""

@@ -1,43 +1,36 @@
-"""GpuProcess: each of several GPUs computes in a process of its own, which loads the model by its name.
+"""GpuProcess: with several GPUs, each GPU computes in its own process, which loads the model by its name.
 
-What tells a GPU what to do is Python, one call after the other, and one process has one Python for all its GPUs.
+A GPU gets its operations one by one from Python, and a process runs Python code in one thread at a time. So one process
+cannot keep several GPUs busy.
 
     parent                                              process of a GPU
-    {"model": ..., "device": ..., ...}          -->     on the first line
-                                                <--     {"ready": true}, or {"error": ...}, on every line
-    {} + the clips of a batch                   -->     on the line of a lane
+    {"model": ..., "device": ..., ...}          -->     on the first channel
+                                                <--     {"ready": true}, or {"error": ...}, on every channel
+    {} + the clips of a batch                   -->     on the channel of a worker
                                                 <--     {"views": [...]} + their vectors [B, D], or {"error": ...}
 """
 
 import contextlib
-import mmap
-import os
-import socket
-import subprocess
 import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from embedx import extractors
-from embedx.embedding.forward import Forward, Samples, Vectors, exact_for_all
+from embedx.embedding.forward import Forward, Samples, Vectors, exact_float32
 from embedx.embedding.workers import Worker, make_workers
-from embedx.errors import EmbedxError, RecipeMismatch
+from embedx.errors import RecipeMismatch
 from embedx.processes import spawn
-from embedx.processes.channels import Line
+from embedx.processes.channels import READY, SharedMemoryChannel, error_message, raise_reported
+from embedx.processes.spawn import Child, start_child
 from embedx.timing import timed
-
-END_S = 1.0  # for a process whose line is closed to be gone
 
 
 @dataclass(frozen=True)
 class Model:
-    """What a process loads: the arguments of `embedx.extractors.load`, and the hash of the weights that are meant."""
+    """What a process loads: the arguments of `embedx.extractors.load`, and the expected hash of the weights."""
 
     name: str
     allow_pickle: bool
@@ -46,99 +39,87 @@ class Model:
 
 
 class GpuProcess:
-    """The process of a GPU, as its parent has it; it ends when nobody knows this object any more."""
+    """The process of a GPU, as its parent sees it; it ends when this object is garbage-collected."""
 
     def __init__(self, device: str, model: Model, forward: Forward, count: int) -> None:
-        lines, theirs = [], []
-        for number in range(count):
-            mine, its = socket.socketpair()
-            memory = os.memfd_create(f"embedx-{device}-{number}")
-            os.ftruncate(memory, mmap.PAGESIZE)
-            lines.append(Line(mine.detach(), memory))
-            theirs += [its.detach(), memory]
-        try:
-            self.process = spawn.start("embedx.embedding.gpu_process", theirs)
-        except OSError as error:
-            raise EmbedxError(f"The process that computes on {device} cannot be started: {error}") from error
-        finally:
-            for handle in theirs[::2]:
-                os.close(handle)
-        job = {"model": asdict(model), "forward": asdict(forward), "device": device}
-        self.lanes = [RemoteWorker(self.process, line, device) for line in lines]
-        with contextlib.suppress(OSError):  # whoever asks it for something hears that it is gone
-            lines[0].send(job)
-        weakref.finalize(self, end, self.process, lines)
+        """Start the process; it does not wait for the model.
+
+        Args:
+            device: the GPU.
+            model: what the process loads.
+            forward: the settings of every batch.
+            count: the number of workers in the process.
+
+        Raises:
+            EmbedxError: the process cannot be started.
+        """
+        child = start_child(f"computes on {device}", "embedx.embedding.gpu_process", SharedMemoryChannel, count)
+        self.process = child.process
+        self.workers = [RemoteWorker(child, channel, device) for channel in child.channels]
+        with contextlib.suppress(OSError):  # the first batch reports a process that has ended
+            child.channels[0].send({"model": asdict(model), "forward": asdict(forward), "device": device})
+        weakref.finalize(self, child.stop)
 
 
 class RemoteWorker:
-    """A lane of a process, which takes one batch at a time; the same as a `Worker` to those who give it batches."""
+    """A worker of another process; it has the same `run` as `Worker`."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", line: Line, device: str) -> None:
-        self.process, self.line, self.device = process, line, device
+    def __init__(self, child: "Child[SharedMemoryChannel]", channel: SharedMemoryChannel, device: str) -> None:
+        self.child, self.channel, self.device = child, channel, device
         self.is_ready = False
         self.in_use = threading.Lock()
 
     def run(self, forward: Forward, clips: Sequence[Samples]) -> Vectors:
-        """Map clips to view -> vectors [B, D], by the forward that the process was given.
+        """Compute the vectors of a batch; `forward` is the one that the process was started with.
+
+        Returns:
+            view -> vectors [B, D], float32.
 
         Raises:
-            RuntimeError: what was raised there.
-            EmbedxError: the process is gone.
+            RuntimeError: the process raised an unexpected error.
+            EmbedxError: the process raised this error, or has ended.
         """
+        prefix = f"On {self.device}: "
         with self.in_use:
             try:
                 if not self.is_ready:
-                    self._answer()
+                    self.child.wait_until_ready(self.channel, prefix=prefix)
                     self.is_ready = True
                 with timed("copy"):
-                    self.line.send({}, clips)
+                    self.channel.send({}, clips)
                 with timed("model"):
-                    message, arrays = self._answer()
+                    message, arrays = self.channel.receive()
+                    raise_reported(message, prefix)
                 return {view: array.copy() for view, array in zip(message["views"], arrays, strict=True)}
             except (EOFError, OSError) as error:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self.process.wait(END_S)
-                how = spawn.describe_end(self.process.poll())
-                raise EmbedxError(
-                    f"The process that computes on {self.device} is gone ({how}). EMBEDX_DEBUG=1 shows what it says. "
-                    "What was committed is safe; the same command goes on from there."
-                ) from error
-
-    def _answer(self) -> tuple[dict[str, Any], list[NDArray[np.float32]]]:
-        message, arrays = self.line.receive()
-        if "error" in message:
-            raise understood(message, self.device)
-        return message, arrays
-
-
-def end(process: "subprocess.Popen[bytes]", lines: Sequence[Line]) -> None:
-    """End a process, whatever it is doing."""
-    for line in lines:
-        line.wire.close()
-        os.close(line.memory)
-    process.kill()
-    process.wait()
+                advice = " Committed data is safe; run the same command again to continue."
+                raise self.child.failure("ended", advice) from error
 
 
 def serve(*handles: int) -> None:
-    """Be the process: load the model, and compute what comes over the lines, each a socket and its memory."""
+    """Run the child process: load the model, and compute the batches that arrive on the channels.
+
+    Args:
+        handles: the descriptors of the channels: for each its socket and its memory.
+    """
     spawn.ignore_signals()
-    lines = [Line(sock, memory) for sock, memory in zip(handles[::2], handles[1::2], strict=True)]
-    job, _ = lines[0].receive()
-    torch.set_num_threads(len(lines))
+    channels = [SharedMemoryChannel.from_handles(*pair) for pair in zip(handles[::2], handles[1::2], strict=True)]
+    job, _ = channels[0].receive()
+    torch.set_num_threads(len(channels))
     try:
         model, forward = Model(**job["model"]), Forward(**job["forward"])
         extractor = extractors.load(model.name, allow_pickle=model.allow_pickle, backend=model.backend)
         if extractor.weights != model.weights:
-            raise RecipeMismatch(f"The weights of {model.name} are not what they were a moment ago.")
-        lanes = make_workers(extractor.to(job["device"]), job["device"], len(lines))
-    except Exception as error:  # whatever it is, it is raised in the parent
-        for line in lines:
-            line.send(complaint(error))
+            raise RecipeMismatch(f"The weights of {model.name} have changed since this run started. Run it again.")
+        workers = make_workers(extractor.to(job["device"]), job["device"], len(channels))
+    except Exception as error:  # any error is raised in the parent
+        for channel in channels:
+            channel.send(error_message(error))
         return
-    with exact_for_all(forward.precision):
+    with exact_float32(forward.precision):
         threads = [
-            threading.Thread(target=work, args=(lane, line, forward)) for lane, line in zip(lanes, lines, strict=True)
+            threading.Thread(target=compute_batches, args=(worker, channel, forward))
+            for worker, channel in zip(workers, channels, strict=True)
         ]
         for thread in threads:
             thread.start()
@@ -146,32 +127,15 @@ def serve(*handles: int) -> None:
             thread.join()
 
 
-def work(lane: Worker, line: Line, forward: Forward) -> None:
-    """Compute batch after batch, until the line is closed."""
-    with contextlib.suppress(EOFError, OSError), contextlib.closing(line.wire):  # or the parent would wait for ever
-        line.send({"ready": True})
+def compute_batches(worker: Worker, channel: SharedMemoryChannel, forward: Forward) -> None:
+    """Compute batch after batch until the channel closes; close it on any failure, so that the parent does not wait."""
+    with contextlib.suppress(EOFError, OSError), contextlib.closing(channel):
+        channel.send(READY)
         while True:
-            _, clips = line.receive()
+            _, clips = channel.receive()
             try:
-                vectors = lane.run(forward, clips)
-            except Exception as error:  # as above
-                line.send(complaint(error))
+                vectors = worker.run(forward, clips)
+            except Exception as error:  # any error is raised in the parent
+                channel.send(error_message(error))
             else:
-                line.send({"views": list(vectors)}, list(vectors.values()))
-
-
-def complaint(error: Exception) -> dict[str, Any]:
-    """Return the message that says what went wrong."""
-    if isinstance(error, EmbedxError):
-        return {"error": str(error), "code": error.exit_code}
-    return {"error": f"{type(error).__name__}: {error}"}
-
-
-def understood(message: dict[str, Any], device: str) -> Exception:
-    """Return what is raised for a complaint."""
-    text = f"On {device}: {message['error']}"
-    if "code" not in message:
-        return RuntimeError(text)
-    error = EmbedxError(text)
-    error.exit_code = message["code"]
-    return error
+                channel.send({"views": list(vectors)}, list(vectors.values()))

@@ -1,4 +1,4 @@
-"""EmbeddingOptions: how vectors are asked to be made, in the words of a user -> an embedder, which knows the recipe."""
+"""EmbeddingOptions: the options of a user that say how vectors are made -> an embedder with its recipe."""
 
 import hashlib
 import json
@@ -17,15 +17,17 @@ from embedx.recipe import Recipe
 if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder
 
-WHOLE_S = 60.0  # up to here a recording is one row when no window is asked for: attention is quadratic in time
+WHOLE_S = 60.0  # without a window, a recording of up to this length is one row: attention is quadratic in time
+MAX_WINDOW_S = 3600.0  # also of a hop; the decoder's memory limit is computed from it
+MAX_RECORDING_S = 1e9  # some 30 years, in practice no limit
 
 
 @dataclass(frozen=True)
 class EmbeddingOptions:
-    """The arguments of `embedx.extract` that say how vectors are made; see there.
+    """The arguments of `embedx.extract` that say how vectors are made.
 
     Raises:
-        UsageError: an argument cannot be meant. What only the model knows is seen when it is loaded.
+        UsageError: an argument is invalid. What depends on the model is checked when the model is loaded.
     """
 
     model: str = "logmel"
@@ -44,53 +46,53 @@ class EmbeddingOptions:
     allow_pickle: bool = False
 
     def __post_init__(self) -> None:
-        for name, value, most in (
-            ("window", self.window, 3600),
-            ("hop", self.hop, 3600),
-            ("max_seconds", self.max_seconds, 1e9),
+        for name, value, longest in (
+            ("window", self.window, MAX_WINDOW_S),
+            ("hop", self.hop, MAX_WINDOW_S),
+            ("max_seconds", self.max_seconds, MAX_RECORDING_S),
         ):
-            if value is not None and not 0.01 <= value <= most:
-                raise UsageError(f"{name} is in seconds, from 0.01 to {most:g}, not {value}.")
+            if value is not None and not 0.01 <= value <= longest:
+                raise UsageError(f"{name} must be from 0.01 to {longest:g} seconds, not {value}.")
         if self.hop is not None and self.window is None:
-            raise UsageError("hop says how far apart windows start: give a window too.")
+            raise UsageError("hop requires window.")
         check_choice("tail", self.tail, TAILS)
         check_choice("channels", self.channels, CHANNELS)
 
     def fingerprint(self) -> str | None:
-        """Return a hash of all that is asked, of the model's files as they lie there, and of the version of embedx.
+        """Return a hash of the options, the state of the model's files, and the version of embedx.
 
-        The same mark gives the same recipe, so that it can be known without loading the model. None where the files
-        of the model cannot be seen.
+        Equal fingerprints give equal recipes, so a run with nothing to do need not load the model. None if the files
+        of the model are not known.
 
         Raises:
-            ModelError: the name cannot be a model.
+            ModelError: the name of the model is invalid.
         """
         files = stamp(self.model)
         if files is None:
             return None
-        asked = json.dumps([asdict(self), files, __version__], sort_keys=True, default=str)
-        return hashlib.sha256(asked.encode()).hexdigest()[:16]
+        text = json.dumps([asdict(self), files, __version__], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @gc_paused()
     def load(self) -> "Embedder":
-        """Load the model, and return an embedder with the recipe that was asked for.
+        """Load the model, and return an embedder with the recipe for these options.
 
         Raises:
-            UsageError: the model has no such layer or pooling, or cannot hear so long a window.
+            UsageError: the model has no such layer or pooling, or its maximum input is shorter than the window.
             ModelError: the model cannot be loaded.
         """
         from embedx.embedding.embedder import Embedder, pick_layers, pick_poolings
 
         poolings = pick_poolings(self.pooling)
         extractor = extractors.load(self.model, allow_pickle=self.allow_pickle, backend=self.backend)
-        longest = None if extractor.max_samples is None else extractor.max_samples / extractor.sample_rate
-        whole_s = WHOLE_S if longest is None else min(WHOLE_S, longest)
-        if longest is not None and self.window is not None and self.window > whole_s:
-            raise UsageError(f"This model hears {whole_s:g} s at most, so a window cannot be {self.window:g} s long.")
-        family, place = extractors.resolve(self.model)
+        max_s = None if extractor.max_samples is None else extractor.max_samples / extractor.sample_rate
+        whole_s = WHOLE_S if max_s is None else min(WHOLE_S, max_s)
+        if max_s is not None and self.window is not None and self.window > whole_s:
+            raise UsageError(f"window={self.window:g} exceeds the model's maximum input of {whole_s:g} s.")
+        family, location = extractors.resolve(self.model)
         recipe = Recipe(
             extractor=family,
-            source=place,
+            source=location,
             weights=extractor.weights,
             sample_rate=extractor.sample_rate,
             layers=pick_layers(self.layers, extractor.layers),
@@ -134,6 +136,6 @@ class EmbeddingKwargs(TypedDict, total=False):
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
-    """Refuse a word that is none of those allowed."""
+    """Raise UsageError unless a value is one of those allowed."""
     if value not in allowed:
-        raise UsageError(f"{name} is one of {', '.join(allowed)}, not {value!r}.")
+        raise UsageError(f"{name} must be one of {', '.join(allowed)}, not {value!r}.")

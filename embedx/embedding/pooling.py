@@ -1,4 +1,4 @@
-"""Pooling: valid frames -> one vector, on the device, before anything is copied.
+"""Pooling: the valid frames of a window -> one vector, on the device, before it is copied to the CPU.
 
 Shape:
     frames [B, T, D] and frame lengths [B] -> vectors [B, D], float32.
@@ -34,7 +34,7 @@ def mean_pool(frames: Tensor, lengths: Tensor) -> Tensor:
 
 
 def max_pool(frames: Tensor, lengths: Tensor) -> Tensor:
-    """Largest value of each dimension over valid frames.
+    """Maximum of each dimension over valid frames.
 
     >>> max_pool(torch.tensor([[[1.0], [2.0], [99.0]]]), torch.tensor([2]))
     tensor([[2.]])

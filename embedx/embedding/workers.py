@@ -1,9 +1,9 @@
-"""Lanes: batches go through the model on several threads at once, and come out in the order in which they went in.
+"""Workers: several batches are computed at the same time, and the results come out in the order of the batches.
 
-On a CPU a lane is a thread with a core of its own: torch leaves Python's lock while it computes, so that lanes keep
-every core busy from one process, share the weights and start at no cost. One batch on all cores waits for the slowest
-core after every operation instead. A GPU gets two lanes with a stream each: one copies while the other computes. Of
-several GPUs each has a process of its own (`process`), and two threads here that give it batches.
+On a CPU each worker is a thread that uses one core. torch releases Python's global lock while it computes, so the
+workers keep all cores busy in one process and share the weights. A single batch on all cores is slower, because all
+cores wait for the slowest one after every operation. A GPU has two workers with a stream each: one copies data while
+the other computes. With several GPUs each GPU has its own process (`gpu_process`), and two threads send it batches.
 """
 
 import contextlib
@@ -22,112 +22,174 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedx import timing
-from embedx.embedding.forward import Forward, Samples, Vectors
+from embedx.embedding.forward import Forward, Samples, Vectors, backend_of, inference_precision
+from embedx.embedding.pooling import POOLINGS
 from embedx.extractors.base import Extractor
+from embedx.recipe import view_name
+from embedx.timing import timed, timed_each
 
-AnyLane = TypeVar("AnyLane")  # here, or in another process
+AnyWorker = TypeVar("AnyWorker")  # a Worker, or a RemoteWorker
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-MOST_LANES = 8  # on a CPU, because each holds a batch of its own; with more cores than that a lane has several
-LANES_PER_GPU = 2
-AHEAD = 2  # batches for each lane that are on their way
+MAX_WORKERS = 8  # on a CPU, since each holds a batch in memory; with more cores, each worker uses several of them
+WORKERS_PER_GPU = 2  # one copies while the other computes
+JOBS_PER_WORKER = 2  # one is computed, one waits, so that no worker is idle
 
 
 @dataclass(frozen=True)
 class Worker:
-    """Where a batch runs: an extractor, the device that it is on, and a stream of that device if it is a GPU."""
+    """An extractor, its device, and a stream of the device if it is a GPU."""
 
     extractor: Extractor
     device: str
     stream: torch.cuda.Stream | None = None
 
     def run(self, forward: Forward, clips: Sequence[Samples]) -> Vectors:
-        """Map clips to view -> vectors [B, D]."""
-        with self.open():
-            return forward.run(self, clips)
+        """Compute the vectors of a batch; one that does not fit into memory is halved, down to single clips.
+
+        A smaller budget is kept in `forward`, so that later batches fit at once.
+
+        Args:
+            forward: the layers, poolings and precision.
+            clips: B arrays of samples [S] at the rate of the extractor.
+
+        Returns:
+            view -> vectors [B, D], float32.
+        """
+        size = max(map(len, clips)) * len(clips)
+        if len(clips) == 1 or size <= forward.budget:
+            try:
+                with self.open():
+                    return self._compute(forward, clips)
+            except torch.OutOfMemoryError:
+                if len(clips) == 1:
+                    raise
+            forward.budget = max(1, min(forward.budget, size // 2))
+            if self.stream is not None:
+                torch.cuda.empty_cache()  # free blocks that are too small for the next batch
+        half = len(clips) // 2
+        first, second = self.run(forward, clips[:half]), self.run(forward, clips[half:])
+        return {view: np.concatenate([first[view], second[view]]) for view in first}
 
     def open(self) -> contextlib.AbstractContextManager[object]:
-        """Return the context in which work is put on the stream."""
+        """Return the context in which operations are queued on the stream."""
         return contextlib.nullcontext() if self.stream is None else torch.cuda.stream(self.stream)
 
     def finish(self) -> None:
-        """Wait until all is done that was put on the stream."""
+        """Wait until the stream has done all queued operations."""
         if self.stream is not None:
             self.stream.synchronize()
 
-    def fetch(self, found: Tensor) -> NDArray[np.float32]:
-        """Return a result as an array, in one copy, for which the stream is waited; the other one goes on."""
+    @torch.inference_mode()
+    def _compute(self, forward: Forward, clips: Sequence[Samples]) -> Vectors:
+        waves, lengths = self._upload(clips)
+        views, vectors = [], []
+        with inference_precision(forward.precision, self.device):
+            states = self.extractor.frames(waves, lengths, forward.layers)
+            for layer, frames, counts in timed_each("model", states, self.finish):
+                with timed("pooling", self.finish):
+                    for pooling in forward.poolings:
+                        views.append(view_name(layer, pooling))
+                        vectors.append(POOLINGS[pooling](frames, counts).float())  # [B, D]
+        with timed("copy"):
+            return dict(zip(views, self._download(torch.stack(vectors)), strict=True))
+
+    def _upload(self, clips: Sequence[Samples]) -> tuple[Tensor, Tensor]:
+        """Pad clips with zeros to one length, and return them as waves [B, S] and lengths [B] on the device."""
+        with timed("copy", self.finish):
+            lengths = torch.tensor([max(len(clip), self.extractor.min_samples) for clip in clips])
+            waves = torch.empty(len(clips), int(lengths.max()), pin_memory=self.stream is not None)  # [B, S]
+            for row, clip in zip(waves.numpy(), clips, strict=True):
+                row[: len(clip)] = clip
+                row[len(clip) :] = 0.0
+            waves = waves.to(self.device, non_blocking=True)
+            if backend_of(self.extractor) != "fast":  # the fast backend reads the lengths on the CPU, without a wait
+                lengths = lengths.to(self.device)
+            return waves, lengths
+
+    def _download(self, result: Tensor) -> NDArray[np.float32]:
+        """Return a tensor as an array in one copy; only this worker's stream is waited for."""
         if self.stream is None:
-            return found.cpu().numpy()
-        here = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
-        here.copy_(found, non_blocking=True)
+            return result.cpu().numpy()
+        pinned = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
+        pinned.copy_(result, non_blocking=True)
         self.stream.synchronize()
-        return here.numpy()
+        return pinned.numpy()
 
 
 def make_workers(extractor: Extractor, device: str, threads: int) -> list[Worker]:
-    """Return the lanes of the device that the extractor is on.
+    """Return the workers of a device.
 
-    A CPU gets `threads` of them, but no more than torch has threads, and a GPU two, if as many are asked for.
+    Args:
+        extractor: it is on the device.
+        device: "cpu", or a GPU such as "cuda:0".
+        threads: the largest number of workers. A CPU has at most as many as torch has threads, a GPU at most two.
     """
     if device == "cpu":
-        return [Worker(one, "cpu") for one in replicate(extractor, min(threads, torch.get_num_threads(), MOST_LANES))]
+        count = min(threads, torch.get_num_threads(), MAX_WORKERS)
+        return [Worker(replica, "cpu") for replica in replicate(extractor, count)]
     return [
-        Worker(one, device, torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
-        for one in replicate(extractor, min(threads, LANES_PER_GPU))
+        Worker(replica, device, torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+        for replica in replicate(extractor, min(threads, WORKERS_PER_GPU))
     ]
 
 
 def replicate(extractor: Extractor, count: int) -> list[Extractor]:
-    """Return an extractor for each of so many threads: the same weights in modules of their own.
+    """Return one extractor for each of `count` threads; they share the weights but no other state.
 
-    Some modules of transformers keep what they have computed for a batch, as the positions of a conformer, and another
-    thread would take it for its own. The fast backend keeps nothing.
+    Some modules of transformers keep values of the current batch, such as the positions of a conformer, and two threads
+    must not share these. The fast backend keeps no such state.
     """
-    if getattr(extractor, "backend", "reference") == "fast":
+    if backend_of(extractor) == "fast":
         return [extractor] * count
-    modules = [one for one in vars(extractor).values() if isinstance(one, torch.nn.Module)]
-    weights = {id(one): one for module in modules for one in (*module.parameters(), *module.buffers())}
+    modules = [value for value in vars(extractor).values() if isinstance(value, torch.nn.Module)]
+    weights = {id(tensor): tensor for module in modules for tensor in (*module.parameters(), *module.buffers())}
     return [extractor, *(copy.deepcopy(extractor, weights.copy()) for _ in range(1, count))]
 
 
 def run_in_order(
-    lanes: Sequence[AnyLane], work: Callable[[AnyLane, Job], Result], jobs: Iterable[Job]
+    workers: Sequence[AnyWorker], work: Callable[[AnyWorker, Job], Result], jobs: Iterable[Job]
 ) -> Generator[tuple[Job, Result]]:
-    """Yield every job with its result, in order. What the work raises is raised where its result would come.
+    """Run jobs on workers and yield (job, result) in the order of the jobs.
 
-    With one lane nothing runs but in the thread of the caller. Otherwise jobs are taken as lanes need them, and each
-    lane computes with its share of torch's threads.
+    An error of a job is raised where its result would be yielded. With a single worker everything runs in the thread of
+    the caller. Otherwise jobs are taken from the iterable when workers need them, and torch's threads are divided among
+    the workers.
+
+    Args:
+        workers: what runs the jobs, one job at a time each.
+        work: called with a worker and a job, in a thread.
+        jobs: taken in the thread of the caller, at most two ahead for each worker.
     """
-    if len(lanes) == 1:
+    if len(workers) == 1:
         for job in timing.timed_each("wait", jobs):
-            yield job, work(lanes[0], job)
+            yield job, work(workers[0], job)
         return
-    free: SimpleQueue[tuple[AnyLane, float]] = SimpleQueue()  # and since when
-    for lane in lanes:
-        free.put((lane, time.perf_counter()))
+    idle: SimpleQueue[tuple[AnyWorker, float]] = SimpleQueue()  # with the time since when each is idle
+    for worker in workers:
+        idle.put((worker, time.perf_counter()))
 
     def run(job: Job) -> Result:
-        lane, since = free.get()
+        worker, since = idle.get()
         timing.add("wait", time.perf_counter() - since)
         try:
-            return work(lane, job)
+            return work(worker, job)
         finally:
-            free.put((lane, time.perf_counter()))
+            idle.put((worker, time.perf_counter()))
 
     threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(len(lanes), "lane", torch.set_num_threads, (max(1, threads // len(lanes)),))
-    under_way: deque[tuple[Job, Future[Result]]] = deque()
+    pool = ThreadPoolExecutor(len(workers), "worker", torch.set_num_threads, (max(1, threads // len(workers)),))
+    running: deque[tuple[Job, Future[Result]]] = deque()
     try:
         for job in jobs:
-            under_way.append((job, pool.submit(run, job)))
-            if len(under_way) == AHEAD * len(lanes):
-                first, future = under_way.popleft()
+            running.append((job, pool.submit(run, job)))
+            if len(running) == JOBS_PER_WORKER * len(workers):
+                first, future = running.popleft()
                 yield first, future.result()
-        while under_way:
-            first, future = under_way.popleft()
+        while running:
+            first, future = running.popleft()
             yield first, future.result()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # of this thread, and of those to come
+        torch.set_num_threads(threads)  # set_num_threads in a worker also set the default of new threads

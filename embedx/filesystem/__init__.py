@@ -1,1 +1,1 @@
-"""Filesystem: write files whole or not at all, and show paths safely."""
+"""Filesystem: write files completely or not at all, and display paths safely."""

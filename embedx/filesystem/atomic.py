@@ -1,4 +1,4 @@
-"""Disk: writing so that a file is there whole or not at all, even after a power cut."""
+"""Atomic writes: a file is written completely or not at all, even if the power fails."""
 
 import contextlib
 import os
@@ -9,14 +9,14 @@ from typing import BinaryIO
 
 
 def replace_file(file: Path, data: bytes) -> None:
-    """Write beside the file, flush to the disk, rename over it, and flush the folder."""
+    """Write a new file beside `file`, flush it to the disk, rename it over `file`, and flush the folder."""
     with whole_file(file) as handle:
         handle.write(data)
 
 
 @contextlib.contextmanager
 def whole_file(file: Path) -> Iterator[BinaryIO]:
-    """Open a new file beside `file`; it is flushed and takes the name when the block ends, and goes if that fails."""
+    """Open a new file beside `file`; at the end of the block flush and rename it, after an error remove it."""
     new = file.with_name(file.name + ".new")
     try:
         with open(new, "wb") as handle:
@@ -32,9 +32,9 @@ def whole_file(file: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Make a new folder beside `folder` and hand it out; it takes the name, and the place of an older one, at the end.
+    """Create a new folder beside `folder`. At the end of the block it replaces `folder`; after an error it is removed.
 
-    No system renames over a folder with files in it: a crash between two renames leaves the old one as `.old`.
+    No system renames a folder over one that has files: a crash between the two renames leaves the old one as `.old`.
     """
     new, old = (folder.with_name(folder.name + ending) for ending in (".new", ".old"))
     shutil.rmtree(new, ignore_errors=True)
@@ -42,7 +42,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     try:
         yield new
         for file in new.iterdir():
-            sync_folder(file)  # a file is flushed in the same way
+            sync_folder(file)  # it also flushes a file
         sync_folder(new)
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
@@ -56,7 +56,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename inside a folder survive a power cut."""
+    """Flush a folder to the disk, so that a rename in it survives a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -65,8 +65,8 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder with all above it, where they are missing, so that they survive a power cut."""
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    """Create a folder and its missing parents, and flush them to the disk."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for one in missing:
-        sync_folder(one.parent)
+    for path in missing:
+        sync_folder(path.parent)

@@ -1,4 +1,4 @@
-"""Paths: show them safely, relative to a root, and explain errors of the system about them."""
+"""Display paths safely, relative to a root, and describe errors of the system about them."""
 
 import os
 from collections.abc import Iterable

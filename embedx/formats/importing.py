@@ -177,7 +177,7 @@ def make_recording(rows: Sequence[tuple[Row, Vectors]]) -> Recording:
             content.update(vectors[view].tobytes())
     first = rows[0][0]
     duration_s = max(row.end_s for row, _ in rows)
-    return Recording(first.path, -1, -1, "[]", f"imported:{content.hexdigest()}", duration_s)
+    return Recording(first.path, None, None, "[]", f"imported:{content.hexdigest()}", duration_s)
 
 
 def imported_recipe(name: str) -> Recipe:

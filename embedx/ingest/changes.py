@@ -1,4 +1,4 @@
-"""Difference: a corpus beside a store -> what a run has to do, and what it finds done."""
+"""Changes: a corpus compared with a store -> what has to be embedded, and what is already there."""
 
 import json
 import os
@@ -14,24 +14,35 @@ from embedx.errors import AudioError, UsageError
 from embedx.store.records import Recording
 from embedx.store.store import Store
 
-Hash = Callable[[str], str]  # path -> hash of the file's content; AudioError where it cannot be read
+Hash = Callable[[str], str]  # path -> hash of the content; raises AudioError if the file cannot be read
+Job = tuple[Recording, Sequence[Item]]
 
 
 @dataclass
 class Difference:
-    """What a corpus and a store do not have in common."""
+    """The differences between a corpus and a store.
 
-    new: list[tuple[Recording, Sequence[Item]]] = field(default_factory=list)
-    edited: list[tuple[Recording, Sequence[Item]]] = field(default_factory=list)  # or asked for otherwise
-    retried: list[tuple[Recording, Sequence[Item]]] = field(default_factory=list)  # that failed before
-    moved: dict[str, Recording] = field(default_factory=dict)  # old path -> what it is now
-    vanished: list[str] = field(default_factory=list)  # known from these sources, and in them no more
+    Attributes:
+        new: recordings that the store does not hold.
+        edited: recordings whose file or items have changed.
+        retried: recordings that failed before.
+        moved: old path -> the recording with its new path or time of change.
+        missing: paths in the store that came from these sources and are no longer in them.
+        present: number of recordings that need no work.
+        failed: reason -> number of recordings that failed before and are not tried again.
+    """
+
+    new: list[Job] = field(default_factory=list)
+    edited: list[Job] = field(default_factory=list)
+    retried: list[Job] = field(default_factory=list)
+    moved: dict[str, Recording] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
     present: int = 0
-    failed: Counter[str] = field(default_factory=Counter)  # reason -> recordings that are not tried again
+    failed: Counter[str] = field(default_factory=Counter)
 
     @property
-    def todo(self) -> list[tuple[Recording, Sequence[Item]]]:
-        """Recordings that have to be embedded, in the order of the corpus within each kind."""
+    def todo(self) -> list[Job]:
+        """Recordings that have to be embedded; within each kind in the order of the corpus."""
         return [*self.edited, *self.retried, *self.new]
 
 
@@ -45,96 +56,110 @@ def compare(
     checksum: bool = False,
     retry_failed: bool = False,
 ) -> Difference:
-    """Find what of a corpus a store lacks.
+    """Compare a corpus with a store.
 
-    A file with the size and time of change that are stored is taken to be the same; `checksum` compares the content as
-    well. One with another time and the old content is not embedded again, nor is one that moved: that is, whose content
-    the store knows from a path where there is no file any more. `shard` (i, n) looks at the i-th of n parts of the
-    corpus alone; `vanished` is about the whole of it.
+    A file whose size and time of change are as stored counts as unchanged. A file with another time of change but the
+    stored content is not embedded again. Neither is a moved file: one whose content the store holds under a path where
+    there is no file any more.
+
+    Args:
+        store: the collection.
+        by_path: path -> items of the corpus.
+        sources: the absolute paths of the sources of the corpus; see `name_sources`.
+        hash_content: reads a file and returns the hash of its content.
+        shard: (i, n): compare only the i-th of n parts of the corpus. `missing` is about the whole corpus.
+        checksum: compare the content too when size and time of change are as stored.
+        retry_failed: try recordings that failed before again.
     """
-    found = Difference()
-    known = store.recordings()
-    mine = in_shard(by_path, shard)
+    result = Difference()
+    stored = store.recordings()
+    shard_paths = in_shard(by_path, shard)
     for path, items in by_path.items():
-        if path not in mine:
+        if path not in shard_paths:
             continue
-        wanted, there = describe(path, items), known.get(path)
-        if there is None:
-            found.new.append((wanted, items))
-        elif not same(there, wanted, hash_content, checksum):
-            found.edited.append((wanted, items))
-        elif there.reason and retry_failed:
-            found.retried.append((wanted, items))
-        elif there.reason:
-            found.failed[there.reason] += 1
+        recording, known = describe(path, items), stored.get(path)
+        if known is None:
+            result.new.append((recording, items))
+        elif not is_unchanged(known, recording, hash_content, checksum):
+            result.edited.append((recording, items))
+        elif known.reason and retry_failed:
+            result.retried.append((recording, items))
+        elif known.reason:
+            result.failed[known.reason] += 1
         else:
-            found.present += 1
-            if there.mtime_ns != wanted.mtime_ns:
-                found.moved[path] = replace(there, mtime_ns=wanted.mtime_ns)
-    lost = [one for path, one in known.items() if path not in by_path and not one.reason and not os.path.lexists(path)]
-    find_moved(found, lost, hash_content)
-    gone = [path for path in known if path not in by_path and path not in found.moved]
-    origins = store.sources() if gone else {}
-    found.vanished = [path for path in gone if belongs(path, origins.get(path, ()), sources)]
-    return found
+            result.present += 1
+            if known.mtime_ns != recording.mtime_ns:
+                result.moved[path] = replace(known, mtime_ns=recording.mtime_ns)
+    absent = {path: recording for path, recording in stored.items() if path not in by_path}
+    find_moved(
+        result, [one for path, one in absent.items() if not one.reason and not os.path.lexists(path)], hash_content
+    )
+    unknown = [path for path in absent if path not in result.moved]
+    origins = store.sources() if unknown else {}
+    result.missing = [path for path in unknown if is_from(path, origins.get(path, ()), sources)]
+    return result
 
 
-def same(there: Recording, wanted: Recording, hash_content: Hash, checksum: bool) -> bool:
-    """Tell whether a recording is still what was embedded."""
-    if there.size != wanted.size or there.stretches != wanted.stretches:
+def is_unchanged(known: Recording, recording: Recording, hash_content: Hash, checksum: bool) -> bool:
+    """Tell whether a recording is as it was when it was embedded."""
+    if known.size != recording.size or known.stretches != recording.stretches:
         return False
-    if there.mtime_ns == wanted.mtime_ns and not checksum:
+    if known.mtime_ns == recording.mtime_ns and not checksum:
         return True
-    if not there.content_hash:  # it failed before it was read to its end
-        return there.mtime_ns == wanted.mtime_ns
+    if not known.content_hash:  # it failed before it was read to its end
+        return known.mtime_ns == recording.mtime_ns
     try:
-        return hash_content(wanted.path) == there.content_hash
+        return hash_content(recording.path) == known.content_hash
     except AudioError:
         return False
 
 
-def find_moved(found: Difference, lost: Iterable[Recording], hash_content: Hash) -> None:
-    """Take files that were moved out of those that are new: of equal size, equal stretches and equal content."""
-    by_size: dict[int, list[Recording]] = {}
-    for one in lost:
-        by_size.setdefault(one.size, []).append(one)
+def find_moved(result: Difference, candidates: Iterable[Recording], hash_content: Hash) -> None:
+    """Take the moved files out of the new ones: those with the size, items and content of a candidate."""
+    by_size: dict[int | None, list[Recording]] = {}
+    for recording in candidates:
+        by_size.setdefault(recording.size, []).append(recording)
     new = []
-    for wanted, items in found.new:
-        match = None
-        if candidates := by_size.get(wanted.size):
-            try:
-                content = hash_content(wanted.path)
-                match = next(
-                    (one for one in candidates if (one.content_hash, one.stretches) == (content, wanted.stretches)),
-                    None,
-                )
-            except AudioError:
-                pass
+    for recording, items in result.new:
+        match = find_same_content(recording, by_size.get(recording.size, []), hash_content)
         if match is None:
-            new.append((wanted, items))
+            new.append((recording, items))
         else:
-            by_size[wanted.size].remove(match)
-            found.moved[match.path] = replace(match, path=wanted.path, mtime_ns=wanted.mtime_ns)
-            found.present += 1
-    found.new = new
+            by_size[recording.size].remove(match)
+            result.moved[match.path] = replace(match, path=recording.path, mtime_ns=recording.mtime_ns)
+            result.present += 1
+    result.new = new
 
 
-def belongs(path: str, origins: Sequence[str], sources: Sequence[str]) -> bool:
-    """Tell whether a stored recording came from one of these sources, or lies in a folder among them."""
-    return bool(set(origins) & set(sources)) or any(path.startswith(one + os.sep) for one in sources)
+def find_same_content(recording: Recording, candidates: Sequence[Recording], hash_content: Hash) -> Recording | None:
+    """Return the first candidate with the same items and content as a recording, None if there is none."""
+    if not candidates:
+        return None
+    try:
+        content = hash_content(recording.path)
+    except AudioError:
+        return None
+    return next(
+        (one for one in candidates if (one.content_hash, one.stretches) == (content, recording.stretches)), None
+    )
+
+
+def is_from(path: str, origins: Sequence[str], sources: Sequence[str]) -> bool:
+    """Tell whether a stored recording came from one of the sources, or lies in a folder among them."""
+    return bool(set(origins) & set(sources)) or any(path.startswith(source + os.sep) for source in sources)
 
 
 def describe(path: str, items: Sequence[Item]) -> Recording:
-    """Return what is known of a recording before it is opened."""
+    """Return what is known of a recording before it is opened; size and time are None if the file cannot be found."""
     stretches = write_stretches(tuple((item.start_s, item.end_s) for item in items))
     try:
         status = os.stat(path)
     except (OSError, ValueError):
-        return Recording(path, -1, -1, stretches)  # reading it will say why
+        return Recording(path, None, None, stretches)  # reading it reports the reason
     return Recording(path, status.st_size, status.st_mtime_ns, stretches)
 
 
-@lru_cache(4096)  # most corpora know one only: every recording whole
+@lru_cache(4096)  # in most corpora all recordings have the same value: the whole file
 def write_stretches(stretches: tuple[tuple[float, float | None], ...]) -> str:
     """Return the stretches of a recording as they are stored.
 
@@ -145,32 +170,33 @@ def write_stretches(stretches: tuple[tuple[float, float | None], ...]) -> str:
 
 
 def name_sources(source: Any) -> list[str]:
-    """Return the absolute names of the folders, files and manifests of a source; a frame has none."""
-    several = source if isinstance(source, (list, tuple)) else [source]
-    return [os.path.abspath(one) for one in several if isinstance(one, (str, os.PathLike)) and os.fspath(one) != "-"]
+    """Return the absolute paths of the folders, files and manifests of a source; a data frame has none."""
+    sources = source if isinstance(source, (list, tuple)) else [source]
+    return [os.path.abspath(one) for one in sources if isinstance(one, (str, os.PathLike)) and os.fspath(one) != "-"]
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:
-    """Read "i/n", the i-th of n parts.
+    """Parse "i/n", the i-th of n parts.
 
     >>> parse_shard("2/3"), parse_shard(None)
     ((2, 3), (1, 1))
 
     Raises:
-        UsageError: it is no such part.
+        UsageError: the text has another form, or i is not in 1 to n.
     """
     if text is None:
         return 1, 1
     part, _, parts = text.partition("/")
     if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
-        raise UsageError(f"shard is i/n, the i-th of n parts, such as 1/4 to 4/4, not {text!r}.")
+        raise UsageError(f"shard must be i/n, the i-th of n parts, such as 1/4, not {text!r}.")
     return int(part), int(parts)
 
 
 def in_shard(paths: Iterable[str], shard: tuple[int, int]) -> set[str]:
-    """Return the paths that fall into a shard, by a hash of what they do not have in common.
+    """Return the paths of a shard, chosen by a hash of the path below the common folder.
 
-    So that every machine cuts alike wherever the corpus is mounted, and new files do not move the old ones.
+    So every machine makes the same choice wherever the corpus is mounted, and new files do not move old ones to
+    another shard.
 
     >>> a, b = (in_shard(["/a/1.wav", "/a/2.wav", "/a/3.wav"], (i, 2)) for i in (1, 2))
     >>> sorted(a | b), a & b
@@ -180,5 +206,5 @@ def in_shard(paths: Iterable[str], shard: tuple[int, int]) -> set[str]:
     part, parts = shard
     if parts == 1 or not every:
         return set(every)
-    root = len(os.path.commonpath([os.path.dirname(one) for one in every]))
-    return {one for one in every if zlib.crc32(os.fsencode(one[root:].lstrip(os.sep))) % parts == part - 1}
+    root = len(os.path.commonpath([os.path.dirname(path) for path in every]))
+    return {path for path in every if zlib.crc32(os.fsencode(path[root:].lstrip(os.sep))) % parts == part - 1}

@@ -1,4 +1,4 @@
-"""Ingest: corpus + model -> collection. Failures are stored and counted, never raised."""
+"""Extract: a corpus and a model -> a store. Recordings that fail are stored and counted, never raised."""
 
 import atexit
 import os
@@ -7,11 +7,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from embedx.audio.decoder_process import Decoder, borrow_decoder
+from embedx.audio.decoder_pool import DECODERS
+from embedx.audio.decoder_process import Decoder
 from embedx.audio.windows import count_windows
 from embedx.datasets.items import Item
 from embedx.datasets.sources import read_corpus
@@ -23,10 +24,7 @@ from embedx.recipe import Recipe
 from embedx.store.schema import FILE_NAME
 from embedx.store.store import Store
 
-if TYPE_CHECKING:
-    from embedx.embedding.embedder import Embedder
-
-LOOKED_AT = 64  # headers for an estimate of the size
+HEADERS = 64  # recordings whose headers are read to estimate the number of rows
 
 
 def extract_into_store(
@@ -36,45 +34,38 @@ def extract_into_store(
     on_progress: Callable[[Progress], None] | None = None,
     interrupted: Callable[[], int] = lambda: 0,
 ) -> str:
-    """Embed what the store of the folder `out` lacks, and return the folder; see `embedx.extract`.
+    """Embed the recordings that the store in the folder `out` does not hold yet; see `embedx.extract`.
 
-    A dry run for a collection that is not there yet returns an empty one in a temporary folder.
+    Returns:
+        The folder of the store. A dry run without a store returns an empty one in a temporary folder.
     """
-    part, decoders = parse_shard(options.shard), parse_workers(options.workers)
+    shard, workers = parse_shard(options.shard), parse_workers(options.workers)
     items = read_corpus(source, options.layout, options.label, options.group)
     by_path: dict[str, list[Item]] = {}
     for item in items:
         by_path.setdefault(item.path, []).append(item)
-    fingerprint = options.fingerprint()
-    embedder: Embedder | None = None
-    known = load_cached_recipe(out, fingerprint, options.wait)
-    if known is None:
+    fingerprint, embedder = options.fingerprint(), None
+    cached = load_cached_recipe(out, fingerprint, options.wait)
+    if cached is None:
         embedder = options.load()
-        known = embedder.recipe, embedder.extractor.dim
-    recipe, dim = known
-    report = on_progress or (lambda progress: None)
-    if options.dry_run:
-        out = out if os.path.isfile(os.path.join(out, FILE_NAME)) else empty_collection(recipe, dim)
-        opened = Store(out)
-        recipe.require_same(opened.recipe, os.fspath(out))
-    else:
-        opened = Store.create(out, recipe, dim, options.store_dtype, wait=options.wait)
-    with opened as store:
-        sources = name_sources(source)
-        with borrow_decoder() as decoder:
+        cached = embedder.recipe, embedder.extractor.dim
+    report, sources = on_progress or (lambda progress: None), name_sources(source)
+    with open_store(out, *cached, options) as store:
+        cached[0].require_same(store.recipe, os.fspath(out))
+        with DECODERS.borrow() as decoder:
             difference = compare(
                 store,
                 by_path,
                 sources,
                 decoder.hash_content,
-                shard=part,
+                shard=shard,
                 checksum=options.checksum,
                 retry_failed=options.retry_failed,
             )
             progress = plan(store, difference, decoder)
         if options.dry_run:
             report(progress)
-            return os.fspath(out)
+            return os.fspath(store.folder)
         if difference.todo and embedder is None:
             embedder = options.load()
             embedder.recipe.require_same(store.recipe, os.fspath(out))
@@ -82,16 +73,21 @@ def extract_into_store(
         report(progress)
         if embedder is not None and difference.todo:
             about = {"sources": sources, "request": fingerprint}
-            ExtractionPipeline(
-                store, embedder, difference.todo, progress, report, interrupted, about, decoders
-            ).finish()
+            ExtractionPipeline(store, embedder, difference.todo, progress, report, interrupted, about, workers).run()
     return os.fspath(out)
+
+
+def open_store(out: str | os.PathLike[str], recipe: Recipe, dim: int, options: ExtractOptions) -> Store:
+    """Open or create the store of a folder for writing; for a dry run open it for reading, or create an empty one."""
+    if not options.dry_run:
+        return Store.create(out, recipe, dim, options.store_dtype, wait=options.wait)
+    return Store(out if os.path.isfile(os.path.join(out, FILE_NAME)) else empty_collection(recipe, dim))
 
 
 def load_cached_recipe(
     folder: str | os.PathLike[str], fingerprint: str | None, wait: bool
 ) -> tuple[Recipe, int] | None:
-    """Return recipe and dimension of a collection whose last run was asked for the same, None if there is no such."""
+    """Return recipe and dimension of a collection whose last run had the same options; None if there is none."""
     if fingerprint is None or not os.path.isfile(os.path.join(folder, FILE_NAME)):
         return None
     with Store(folder, wait=wait) as store:
@@ -101,10 +97,10 @@ def load_cached_recipe(
 
 
 def plan(store: Store, difference: Difference, decoder: Decoder) -> Progress:
-    """Return where a run stands before it begins, and what is to be expected of it."""
+    """Return the state of a run before it begins, with an estimate of what it will add."""
     todo, recipe = difference.todo, store.recipe
     rows = expected_rows([recording.path for recording, _ in todo], recipe, decoder)
-    width = sum(store.views.values()) * np.dtype(store.dtype).itemsize
+    row_bytes = sum(store.views.values()) * np.dtype(store.dtype).itemsize
     return Progress(
         total=len(todo) + difference.present + difference.failed.total(),
         present=difference.present,
@@ -113,26 +109,26 @@ def plan(store: Store, difference: Difference, decoder: Decoder) -> Progress:
         edited=len(difference.edited),
         retried=len(difference.retried),
         moved=len(difference.moved),
-        vanished=len(difference.vanished),
+        vanished=len(difference.missing),
         expected_rows=rows,
-        expected_bytes=rows * width,
+        expected_bytes=rows * row_bytes,
     )
 
 
 def apply_metadata_changes(
     store: Store, difference: Difference, by_path: Mapping[str, Sequence[Item]], progress: Progress, prune: bool
 ) -> None:
-    """Write what costs no embedding: files that moved, labels that changed, and what vanished if it is to go."""
+    """Write the changes that need no embedding: moved files, new labels, and with `prune` the removal of files."""
     if difference.moved:
         store.relink(difference.moved)
-    if prune and difference.vanished:
-        store.forget(difference.vanished)
-        progress.pruned = len(difference.vanished)
+    if prune and difference.missing:
+        store.forget(difference.missing)
+        progress.pruned = len(difference.missing)
     update_labels(store, by_path)
 
 
 def empty_collection(recipe: Recipe, dim: int) -> str:
-    """Make an empty collection in a temporary folder that is removed when the process ends."""
+    """Create an empty collection in a temporary folder, which is removed when the process ends."""
     folder = tempfile.mkdtemp(prefix="embedx-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     Store.create(os.path.join(folder, "empty"), recipe, dim).close()
@@ -140,16 +136,16 @@ def empty_collection(recipe: Recipe, dim: int) -> str:
 
 
 def expected_rows(paths: Sequence[str], recipe: Recipe, decoder: Decoder) -> int:
-    """Estimate how many rows recordings will make from the headers of up to 64 of them."""
-    looked_at = paths[:: max(1, len(paths) // LOOKED_AT)][:LOOKED_AT]
-    lengths = [length for path in looked_at if (length := decoder.length_of(path)) is not None]
+    """Estimate the number of rows of recordings from the headers of up to 64 of them."""
+    sample = paths[:: max(1, len(paths) // HEADERS)][:HEADERS]
+    lengths = [length for path in sample if (length := decoder.length_of(path)) is not None]
     if not lengths:
         return len(paths)
     return round(sum(count_windows(length, recipe) for length in lengths) / len(lengths) * len(paths))
 
 
 def update_labels(store: Store, by_path: Mapping[str, Sequence[Item]]) -> None:
-    """Give the rows that are there the labels and metadata of their items. What an item does not say is kept."""
+    """Give stored rows the labels and metadata of their items; what an item does not give stays as it is."""
     if not any(item.label or item.group or item.split or item.meta for items in by_path.values() for item in items):
         return
     changed = []

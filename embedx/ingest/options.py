@@ -1,15 +1,15 @@
-"""Options of an extraction, as one value, and as the keywords of `embedx.extract`."""
+"""ExtractOptions: the options of an extraction as one value, and as the keywords of `embedx.extract`."""
 
 from dataclasses import dataclass
 
 from embedx.embedding.options import EmbeddingKwargs, EmbeddingOptions, check_choice
 
-DTYPES = ("float32", "float16")
+DTYPES = ("float32", "float16")  # of stored vectors
 
 
 @dataclass(frozen=True)
 class ExtractOptions(EmbeddingOptions):
-    """All options of `embedx.extract`; see there.
+    """All options of `embedx.extract`, where they are described.
 
     Raises:
         UsageError: an argument is invalid.

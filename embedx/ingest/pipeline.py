@@ -1,11 +1,14 @@
-"""Run: what a store lacks is read, embedded and committed. Interrupted at any point, the next one does the rest."""
+"""Pipeline: the missing recordings of a store are read, embedded and committed.
+
+A run may be interrupted at any point; the next run does what is left.
+"""
 
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -24,55 +27,82 @@ from embedx.timing import timed
 if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder
 
-COMMIT_CLIPS = 256  # recordings, or
-COMMIT_SECONDS = 2.0  # of work, wait for a commit at most
+COMMIT_CLIPS = 256  # recordings that wait for a commit at most; a kill loses at most these,
+COMMIT_SECONDS = 2.0  # or the work of this time
 
 
 @dataclass
 class Progress:
-    """Where a run stands; `extract` hands it to `on_progress` after every recording."""
+    """The state of a run; `extract` passes it to `on_progress` after every recording.
 
-    total: int  # recordings that were asked for
-    present: int = 0  # embedded in an earlier run
-    embedded: int = 0  # embedded and committed in this run
-    failures: Counter[str] = field(default_factory=Counter)  # reason -> recordings, in this run and in earlier ones
-    new: int = 0  # recordings that this run has to embed because the collection did not know them,
-    edited: int = 0  # because they are not what they were,
-    retried: int = 0  # or because they failed before
-    moved: int = 0  # that were found under another name or time of change; counted as present
-    vanished: int = 0  # that the collection knows from the source, and that are not in it any more
-    pruned: int = 0  # of these, taken out
-    windows: int = 0  # embedded in this run
-    seconds: float = 0.0  # of audio embedded in this run
-    expected_rows: int = 0  # that this run will add, by a look at some headers
-    expected_bytes: int = 0  # that their vectors will take
-    cut: int = 0  # recordings of this run that were too long to be taken whole
-    padding: float = 1.0  # samples that the model computed in this run for every one that there was
+    Attributes:
+        total: recordings in the corpus.
+        present: recordings that an earlier run embedded.
+        embedded: recordings that this run has embedded and committed.
+        failures: reason -> recordings that failed, in this run and in earlier ones.
+        new, edited, retried: recordings that this run has to embed because the collection does not hold them, because
+            they have changed, or because they failed before.
+        moved: recordings found under another path or with another time of change; they count as present.
+        vanished: recordings that the collection holds from these sources and that are no longer in them.
+        pruned: how many of these were removed.
+        windows: windows embedded in this run.
+        seconds: audio embedded in this run.
+        expected_rows, expected_bytes: estimates of the rows that this run adds, and of the size of their vectors.
+        cut: recordings of this run that were too long for one row.
+        padding: samples that the model computed in this run for each sample of audio.
+    """
+
+    total: int
+    present: int = 0
+    embedded: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    new: int = 0
+    edited: int = 0
+    retried: int = 0
+    moved: int = 0
+    vanished: int = 0
+    pruned: int = 0
+    windows: int = 0
+    seconds: float = 0.0
+    expected_rows: int = 0
+    expected_bytes: int = 0
+    cut: int = 0
+    padding: float = 1.0
 
     @property
     def done(self) -> int:
-        """Recordings of which nothing is left to do."""
+        """Recordings that need no more work."""
         return self.present + self.embedded + self.failures.total()
 
 
 @dataclass(slots=True)
 class RecordingJob:
-    """A recording on its way: its rows come in one by one, in the order of the embedder's batches."""
+    """A recording in the pipeline; its rows arrive in the order of the embedder's batches.
+
+    Attributes:
+        waiting: windows that have been read and not embedded yet.
+        is_read: whether all windows have been read.
+    """
 
     recording: Recording
     items: Sequence[Item]
-    waiting: int = 0  # windows that have been read and not yet embedded
-    read: bool = False  # to the end
+    waiting: int = 0
+    is_read: bool = False
     rows: list[tuple[Row, Vectors]] = field(default_factory=list)
 
     def fail(self, reason: str, detail: str) -> None:
-        """Mark as failed; rows that came in already are not kept."""
-        detail = detail.encode("utf-8", "backslashreplace").decode()  # libraries quote names of any bytes
+        """Mark the recording as failed; its rows are not stored."""
+        detail = detail.encode("utf-8", "backslashreplace").decode()  # libraries quote paths that are not UTF-8
         self.recording = replace(self.recording, reason=reason, detail=detail)
 
 
 class ExtractionPipeline:
-    """One run over a corpus: what is missing is read, embedded and committed every few seconds."""
+    """One run over the missing recordings of a store.
+
+    Attributes:
+        threads: batches that are computed at the same time.
+        workers: decoder processes.
+    """
 
     def __init__(
         self,
@@ -85,151 +115,170 @@ class ExtractionPipeline:
         about: Mapping[str, Any],
         workers: int | None,
     ) -> None:
+        """Prepare a run.
+
+        Args:
+            store: open for writing.
+            embedder: has the recipe of the store.
+            todo: the missing recordings with their items.
+            progress: the state before the run; it is updated.
+            on_progress: called after every committed recording.
+            interrupted: called after every window; the number of a signal ends the run after a commit.
+            about: what the store records about the run, as JSON values.
+            workers: decoder processes; 0 reads nothing ahead; None: as many as pay off.
+        """
         self.store = store
         self.embedder = embedder
         self.progress = progress
         self.on_progress = on_progress
         self.interrupted = interrupted
         self.dtype = store.dtype
-        self.number = 0  # of the run in the store, once there is something to commit
+        self.run_number = 0  # of this run in the store; set by the first commit
         self.next_id = store.next_id()
-        self.finished: list[RecordingJob] = []  # of which nothing more will come
-        self.written: list[RecordingJob] = []  # which the writer has
-        self.writing: Future[None] | None = None
+        self.finished: list[RecordingJob] = []  # complete, and wait for a commit
+        self.in_commit: list[RecordingJob] = []  # the writer commits them
+        self.commit: Future[None] | None = None
         self.writer = ThreadPoolExecutor(1, "writer")
-        self.committed = time.monotonic()
+        self.last_commit = time.monotonic()
         self.todo = [RecordingJob(recording, items) for recording, items in todo]
-        self.threads = share_work(len(todo), sum(max(0, recording.size) for recording, _ in todo))
+        self.threads = share_work(len(todo), sum(recording.size or 0 for recording, _ in todo))
         self.workers = min(self.threads, len(todo)) if workers is None else workers
         self.about = {**about, "workers": self.workers}
 
-    def finish(self) -> None:
-        """Do all that is missing; see `extract`."""
+    def run(self) -> None:
+        """Embed and commit all missing recordings; see `embedx.extract`.
+
+        Raises:
+            Interrupted: a signal ended the run after a commit.
+        """
         with self.writer:
             with closing(self._read()) as windows, closing(self.embedder.embed(windows, self.threads)) as embedded:
-                for (pending, row), vectors, flags in embedded:  # whatever ends this stops those who read ahead
-                    self._take(pending, row, vectors, flags)
-                    self._pause()
-            self._commit()
-            self._confirm()
+                for (job, row), vectors, flags in embedded:  # an error here ends the readers too
+                    self._add_row(job, row, vectors, flags)
+                    self._commit_if_due()
+            self._start_commit()
+            self._finish_commit()
 
-    def _take(self, pending: RecordingJob, row: Row, vectors: Vectors, flags: tuple[str, ...]) -> None:
-        """Give a row of a recording its vectors."""
-        pending.waiting -= 1
-        with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
-            fits = all(np.isfinite(vector.astype(self.dtype)).all() for vector in vectors.values())
-        if not fits:
-            pending.fail(
-                "non-finite", f"The model makes no finite vector of {display_path(row.path)} at {row.start_s:g} s."
-            )
-        pending.rows.append((replace(row, flags=flags), vectors))
-        self._settle(pending)
+    def _add_row(self, job: RecordingJob, row: Row, vectors: Vectors, flags: tuple[str, ...]) -> None:
+        """Add a row with its vectors to its recording."""
+        job.waiting -= 1
+        with np.errstate(over="ignore"):  # a value that is too large for the type becomes infinite and is refused
+            is_finite = all(np.isfinite(vector.astype(self.dtype)).all() for vector in vectors.values())
+        if not is_finite:
+            place = f"{display_path(row.path)} at {row.start_s:g} s"
+            job.fail("non-finite", f"The vector of {place} contains NaN or infinite values.")
+        job.rows.append((replace(row, flags=flags), vectors))
+        self._finish_if_complete(job)
 
-    def _pause(self) -> None:
-        """Commit if it is time, and stop here if a signal asks for it."""
-        number = self.interrupted()
-        waited = time.monotonic() - self.committed
-        if number or len(self.finished) >= COMMIT_CLIPS or waited > COMMIT_SECONDS:
-            self._commit()
-        elif self.writing is not None and self.writing.done():
-            self._confirm()
-        if number:
-            self._confirm()
-            raise Interrupted("Stopped after a clean commit. The same command goes on from here.", number)
+    def _commit_if_due(self) -> None:
+        """Commit if enough is waiting; stop after a commit if a signal has arrived."""
+        signal_number = self.interrupted()
+        waited = time.monotonic() - self.last_commit
+        if signal_number or len(self.finished) >= COMMIT_CLIPS or waited > COMMIT_SECONDS:
+            self._start_commit()
+        elif self.commit is not None and self.commit.done():
+            self._finish_commit()
+        if signal_number:
+            self._finish_commit()
+            raise Interrupted("Stopped after a commit. Run the same command again to continue.", signal_number)
 
     def _read(self) -> Generator[tuple[tuple[RecordingJob, Row], Window]]:
-        """Yield every window of what is missing, each with the row that it will be."""
-        wanted = [pending.items for pending in self.todo]
-        recipe, ready = self.embedder.recipe, self.embedder.pool
-        with read_ahead(wanted, recipe, workers=self.workers, samples=ready, on_wait=self._pause) as recordings:
-            for pending, events in zip(self.todo, recordings, strict=True):
-                yield from self._follow(pending, events)
+        """Yield every window of the missing recordings with its job and its future row."""
+        items = [job.items for job in self.todo]
+        recipe, samples = self.embedder.recipe, self.embedder.pool
+        with read_ahead(
+            items, recipe, workers=self.workers, samples=samples, on_wait=self._commit_if_due
+        ) as recordings:
+            for job, events in zip(self.todo, recordings, strict=True):
+                yield from self._read_recording(job, events)
 
-    def _follow(
-        self, pending: RecordingJob, events: Iterator[Event]
+    def _read_recording(
+        self, job: RecordingJob, events: Iterator[Event]
     ) -> Iterator[tuple[tuple[RecordingJob, Row], Window]]:
-        """Yield the windows of one recording with their rows; what is wrong with it is noted."""
+        """Yield the windows of one recording, and note its facts and its failure."""
         first_id = self.next_id
         for event in events:
             if isinstance(event, WindowRead):
-                item, window = pending.items[event.position], event.window
-                meta = item.meta if event.channel is None else {**item.meta, "channel": event.channel}
-                place = (self.next_id, item.path, window.start_s, window.end_s)
-                row = Row(*place, item.label, item.group, item.split, window.flags, meta, event.position)
-                self.next_id += 1
-                pending.waiting += 1
-                yield (pending, row), window
+                row = self._new_row(job.items[event.position], event)
+                job.waiting += 1
+                yield (job, row), event.window
             elif isinstance(event, Restarted):
                 self.next_id = first_id
-                pending = RecordingJob(
-                    pending.recording, pending.items
-                )  # nobody settles the old one: its rows are dropped
+                job = RecordingJob(job.recording, job.items)  # the old job never completes, so its rows are dropped
             else:
-                pending.recording = replace(pending.recording, **event.facts)
+                job.recording = replace(job.recording, **asdict(event.facts))
                 if event.failure is not None:
-                    pending.fail(event.failure.reason, event.failure.detail)
-        pending.read = True
-        self._settle(pending)
-        if pending.recording.reason:  # of which `finish` sees nothing
-            self._pause()
+                    job.fail(event.failure.reason, event.failure.detail)
+        job.is_read = True
+        self._finish_if_complete(job)
+        if job.recording.reason:  # it may have no window, after which `run` would commit
+            self._commit_if_due()
 
-    def _settle(self, pending: RecordingJob) -> None:
-        """Move a recording of which nothing more will come to those that wait for a commit."""
-        if pending.read and pending.waiting == 0:
-            if pending.recording.reason:
-                pending.rows.clear()
-            pending.rows.sort(key=lambda one: one[0].id)
-            self.finished.append(pending)
+    def _new_row(self, item: Item, event: WindowRead) -> Row:
+        """Return the row of a window, with the next free id."""
+        window = event.window
+        meta = item.meta if event.channel is None else {**item.meta, "channel": event.channel}
+        place = (self.next_id, item.path, window.start_s, window.end_s)
+        self.next_id += 1
+        return Row(*place, item.label, item.group, item.split, window.flags, meta, event.position)
 
-    def _commit(self) -> None:
-        """Hand what is finished to the writer, which works while the next is read and embedded."""
-        self._confirm()
+    def _finish_if_complete(self, job: RecordingJob) -> None:
+        """Move a recording to those that wait for a commit, once all its windows are read and embedded."""
+        if job.is_read and job.waiting == 0:
+            if job.recording.reason:
+                job.rows.clear()
+            job.rows.sort(key=lambda pair: pair[0].id)
+            self.finished.append(job)
+
+    def _start_commit(self) -> None:
+        """Pass the finished recordings to the writer thread, which works while the next ones are embedded."""
+        self._finish_commit()
         if self.finished:
-            self.written, self.finished = self.finished, []
-            self.writing = self.writer.submit(self._write, self.written)
-        self.committed = time.monotonic()
+            self.in_commit, self.finished = self.finished, []
+            self.commit = self.writer.submit(self._write, self.in_commit)
+        self.last_commit = time.monotonic()
 
-    def _write(self, batch: Sequence[RecordingJob]) -> None:
+    def _write(self, jobs: Sequence[RecordingJob]) -> None:
         with timed("write"):
-            self.number = self.number or self.store.start_run(settings(self.embedder, self.about))
-            self.store.add([(one.recording, one.rows) for one in batch], self.number)
+            self.run_number = self.run_number or self.store.start_run(run_settings(self.embedder, self.about))
+            self.store.add([(job.recording, job.rows) for job in jobs], self.run_number)
 
-    def _confirm(self) -> None:
-        """Wait for the writer, and report what is safe now. What it raised is raised here."""
-        if self.writing is None:
+    def _finish_commit(self) -> None:
+        """Wait for the writer thread, raise its error if there is one, and report the recordings it has committed."""
+        if self.commit is None:
             return
-        self.writing.result()
-        self.writing = None
-        for one in self.written:
-            if one.recording.reason:
-                self.progress.failures[one.recording.reason] += 1
+        self.commit.result()
+        self.commit = None
+        for job in self.in_commit:
+            if job.recording.reason:
+                self.progress.failures[job.recording.reason] += 1
             else:
                 self.progress.embedded += 1
-                self.progress.windows += len(one.rows)
-                self.progress.seconds += one.recording.duration_s or 0.0
-                self.progress.cut += "cut" in one.recording.flags
+                self.progress.windows += len(job.rows)
+                self.progress.seconds += job.recording.duration_s or 0.0
+                self.progress.cut += "cut" in job.recording.flags
             self.progress.padding = self.embedder.padding
-            one.rows.clear()  # `todo` keeps every recording to the end of the run, but not its vectors
+            job.rows.clear()  # `todo` keeps every job until the end of the run, but not its vectors
             self.on_progress(self.progress)
 
 
-def settings(embedder: "Embedder", about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is recorded of a run and is no part of the recipe."""
-    ways = {name: getattr(embedder.extractor, name, None) for name in ("kernels", "replaced")}  # of this process
+def run_settings(embedder: "Embedder", about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a store records about a run; none of it is part of the recipe."""
+    choices = {name: getattr(embedder.extractor, name, None) for name in ("kernels", "replaced")}  # of this process
     return {
         **about,
         "device": ",".join(embedder.devices),
         "precision": embedder.precision,
         "backend": embedder.backend,
-        **{name: by_way(found) for name, found in ways.items() if found},
+        **{name: by_way(ways) for name, ways in choices.items() if ways},
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "embedx": __version__,  # which may run from a checkout
+        "embedx": __version__,  # the installed version may differ from a checkout
         **{name: version(name) for name in ("torch", "transformers", "numpy", "soxr", "soundfile")},
     }
 
 
 def by_way(ways: Mapping[str, str]) -> str:
-    """Return kinds of layers by the way in which they are computed, in one line.
+    """Group kinds of layers by the way in which they are computed, in one line.
 
     >>> by_way({"product [4, 2]": "oneDNN", "convolution [4, 2, 3]": "torch", "product [8, 2]": "oneDNN"})
     'oneDNN: product [4, 2], product [8, 2]; torch: convolution [4, 2, 3]'
@@ -237,4 +286,4 @@ def by_way(ways: Mapping[str, str]) -> str:
     kinds: dict[str, list[str]] = {}
     for kind, way in ways.items():
         kinds.setdefault(way, []).append(kind)
-    return "; ".join(f"{way}: {', '.join(found)}" for way, found in kinds.items())
+    return "; ".join(f"{way}: {', '.join(names)}" for way, names in kinds.items())

@@ -1,1 +1,1 @@
-"""Processes: start child processes, and exchange messages and arrays with them."""
+"""Child processes: start them, exchange messages and arrays with them, report how they end."""

@@ -1,8 +1,8 @@
-"""Cores: how many processor cores this process may use."""
+"""The number of processor cores."""
 
 import os
 
 
 def count_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from embedx.audio.excerpts import read_stretch, wav_of
+from embedx.audio.decoder_pool import DECODERS
+from embedx.audio.excerpts import wav_bytes
 from embedx.errors import AudioError, DiskError
 from embedx.filesystem.atomic import replace_file
 from embedx.filesystem.paths import display_path
@@ -98,7 +99,7 @@ class Hits(Sequence[Hit]):
             Path(folder).mkdir(parents=True, exist_ok=True)
             for rank, hit in enumerate(self, start=1):
                 try:
-                    clip = wav_of(*read_stretch(hit.path, hit.start_s, hit.end_s))
+                    clip = wav_bytes(*DECODERS.read_excerpt(hit.path, hit.start_s, hit.end_s))
                 except AudioError as error:
                     failures.append(error)
                 else:

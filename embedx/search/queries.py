@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedx.audio.decode import hash_content
+from embedx.audio.decoder_pool import DECODERS
 from embedx.datasets.items import Item
 from embedx.errors import AudioError, UsageError
 from embedx.filesystem.paths import display_path
@@ -229,10 +229,7 @@ def name_of(item: Item) -> str:
 
 def rows_of_file(store: Store, path: str) -> list[Row]:
     """Return the rows of a recording, also if the collection stores the same content under another path."""
-    try:
-        paths = {os.path.abspath(path), *store.paths_of(hash_content(path))}
-    except OSError as error:
-        raise AudioError("unreadable", f"{display_path(path)} cannot be read: {error}") from error
+    paths = {os.path.abspath(path), *store.paths_of(DECODERS.hash_content(path))}
     return [row for stored in sorted(paths) for row in store.rows(path=stored)]
 
 

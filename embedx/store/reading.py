@@ -12,7 +12,7 @@ from embedx.errors import StoreError
 from embedx.recipe import Recipe, check_view
 from embedx.store import filters
 from embedx.store.checksums import Checked
-from embedx.store.records import Recording, Row
+from embedx.store.records import Recording, Row, from_stored
 from embedx.store.schema import FILE_NAME, vector_sum
 
 BLOCK = 2048  # rows that are read at a time: 6 MB of 768 float32
@@ -71,7 +71,17 @@ class Reader(Checked):
             ]
             name = os.fsdecode(path)
             known[name] = Recording(
-                name, size, mtime_ns, stretches, content, duration_s, rate, channels, split_flags(flags), reason, detail
+                name,
+                from_stored(size),
+                from_stored(mtime_ns),
+                stretches,
+                content,
+                duration_s,
+                rate,
+                channels,
+                split_flags(flags),
+                reason,
+                detail,
             )
         return known
 

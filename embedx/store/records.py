@@ -29,8 +29,8 @@ class Recording:
     """A file that was asked for: what it was like then, and why it failed if it did."""
 
     path: str
-    size: int
-    mtime_ns: int
+    size: int | None  # bytes; None if there is no file: it cannot be found, or the vectors were imported
+    mtime_ns: int | None
     stretches: str  # the parts that were asked for, as JSON
     content_hash: str = ""
     duration_s: float | None = None
@@ -42,3 +42,21 @@ class Recording:
 
 
 Vectors = Mapping[str, NDArray[np.float32]]  # view -> vector [D]
+
+
+def to_stored(number: int | None) -> int:
+    """Return a size or time as the store holds it: its columns are NOT NULL, so -1 stands for None.
+
+    >>> to_stored(None), to_stored(7)
+    (-1, 7)
+    """
+    return -1 if number is None else number
+
+
+def from_stored(number: int) -> int | None:
+    """Return a size or time of the store; see `to_stored`.
+
+    >>> from_stored(-1), from_stored(7)
+    (None, 7)
+    """
+    return None if number == -1 else number

@@ -10,7 +10,7 @@ from typing import Any
 from embedx.store.integrity import Issue
 from embedx.store.lock import Lock
 from embedx.store.reading import LISTED, Reader, listed
-from embedx.store.records import Recording, Row, Vectors
+from embedx.store.records import Recording, Row, Vectors, to_stored
 from embedx.store.repair import column_kinds, mend
 from embedx.store.schema import changed, checksum, count_added, explained, fill_sums, vector_sum
 
@@ -98,7 +98,7 @@ class Writer(Reader):
             for old, new in moved.items():
                 self._db.execute(
                     "UPDATE recordings SET path = ?, size = ?, mtime_ns = ? WHERE path = ?",
-                    (os.fsencode(new.path), new.size, new.mtime_ns, os.fsencode(old)),
+                    (os.fsencode(new.path), to_stored(new.size), to_stored(new.mtime_ns), os.fsencode(old)),
                 )
                 fill_sums(self._db, "recordings", "WHERE path = ?", (os.fsencode(new.path),))
                 fill_sums(
@@ -152,9 +152,9 @@ class Writer(Reader):
             "INSERT INTO recordings (id, path, size, mtime_ns, content_hash, duration_s, rate, channels, stretches, "
             "status, reason, detail, flags, run) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                (number, os.fsencode(one.path), one.size, one.mtime_ns, one.content_hash, one.duration_s, one.rate,
-                 one.channels, one.stretches, "failed" if one.reason else "ok", one.reason, one.detail,
-                 ",".join(one.flags), run)
+                (number, os.fsencode(one.path), to_stored(one.size), to_stored(one.mtime_ns), one.content_hash,
+                 one.duration_s, one.rate, one.channels, one.stretches, "failed" if one.reason else "ok", one.reason,
+                 one.detail, ",".join(one.flags), run)
                 for number, one in zip(numbers, recordings, strict=True)
             ),
         )  # fmt: skip

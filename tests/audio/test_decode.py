@@ -220,7 +220,7 @@ def test_file_that_names_a_network_address_opens_no_socket(tmp_path: Path) -> No
     path = tmp_path / "radio.wav"
     path.write_text(f"v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=audio {port} RTP/AVP 0\n")
     begun = time.monotonic()
-    with pytest.raises(AudioError, match="no audio"):
+    with pytest.raises(AudioError, match="cannot be read as audio"):
         read(path)
     assert time.monotonic() - begun < 60  # the socket would wait for ever
 

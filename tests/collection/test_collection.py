@@ -182,7 +182,7 @@ def test_search_with_invalid_query_is_refused(collection: embedx.Collection, tmp
         ({"vector": tmp_path / "objects.npy"}, UsageError, "npy"),
         ({"vector": text}, UsageError, "npy"),
         ({"vector": ["a"] * 256}, UsageError, "not a vector"),
-        ({"query": text}, AudioError, "no audio"),
+        ({"query": text}, AudioError, "cannot be read as audio"),
         ({"query": tmp_path / "missing.wav"}, AudioError, "no file"),
         ({"query": tmp_path}, AudioError, "regular"),
         ({"id": 1, "where": "nonsense = 1"}, UsageError, "no such column"),

@@ -22,7 +22,7 @@ import embedx
 from embedx import extractors
 from embedx.audio.windows import Window
 from embedx.embedding.embedder import BATCH_SECONDS, Embedder
-from embedx.embedding.workers import LANES_PER_GPU, make_workers
+from embedx.embedding.workers import WORKERS_PER_GPU, make_workers
 from embedx.extractors.base import Extractor
 from tests.helpers.embedding import recipe_of
 from tests.helpers.paths import ROOT
@@ -99,8 +99,8 @@ def test_gpu_has_two_streams_and_large_batches(model: str) -> None:
     extractor = extractors.load(model)
     embedder = Embedder(extractor, recipe_of(extractor, model), device="cuda")
     assert embedder.budget == BATCH_SECONDS["cuda"] * 16_000
-    lanes = make_workers(extractor, "cuda", 2)
-    assert len({lane.stream for lane in lanes}) == LANES_PER_GPU == 2
+    workers = make_workers(extractor, "cuda", 2)
+    assert len({worker.stream for worker in workers}) == WORKERS_PER_GPU == 2
 
 
 @gpu

@@ -1,9 +1,7 @@
 """Several devices, a process each: the same vectors, errors by name, and nobody left behind. Here a device is a CPU."""
 
-import mmap
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,10 +18,10 @@ from embedx import extractors
 from embedx.audio.windows import Window
 from embedx.embedding.embedder import Embedder
 from embedx.embedding.forward import Forward
-from embedx.embedding.gpu_process import GpuProcess, Model, RemoteWorker, work
+from embedx.embedding.gpu_process import GpuProcess, Model, RemoteWorker, compute_batches
 from embedx.embedding.workers import make_workers, run_in_order
 from embedx.errors import EmbedxError
-from embedx.processes.channels import Line
+from embedx.processes.channels import SharedMemoryChannel
 from tests.helpers.embedding import recipe_of
 from tests.helpers.paths import ROOT
 from tests.helpers.processes import is_alive, wait_until
@@ -58,23 +56,23 @@ def batches(count: int = 40) -> list[Clips]:
     return [[random.uniform(-0.5, 0.5, n).astype(np.float32) for n in some] for some in lengths]
 
 
-def lanes_of(processes: list[GpuProcess]) -> list[RemoteWorker]:
-    return [lane for process in processes for lane in process.lanes]
+def workers_of(processes: list[GpuProcess]) -> list[RemoteWorker]:
+    return [worker for process in processes for worker in process.workers]
 
 
 def test_two_processes_equal_one_process(model: Model, forward: Forward, two: list[GpuProcess]) -> None:
-    lane = make_workers(extractors.load(model.name, backend=model.backend), "cpu", 1)[0]
+    worker = make_workers(extractors.load(model.name, backend=model.backend), "cpu", 1)[0]
     answered: set[int] = set()
 
     def work(distant: RemoteWorker, clips: Clips) -> dict[str, NDArray[np.float32]]:
         found = distant.run(forward, clips)
-        answered.add(distant.process.pid)
+        answered.add(distant.child.process.pid)
         return found
 
     jobs = batches()
-    for number, (clips, found) in enumerate(run_in_order(lanes_of(two), work, jobs)):
+    for number, (clips, found) in enumerate(run_in_order(workers_of(two), work, jobs)):
         assert clips is jobs[number]
-        expected = forward.run(lane, clips)
+        expected = worker.run(forward, clips)
         assert list(found) == list(expected) == ["L0.mean", "L0.max", "L1.mean", "L1.max", "L2.mean", "L2.max"]
         for view, vectors in expected.items():
             np.testing.assert_allclose(found[view], vectors, atol=2e-6)
@@ -82,41 +80,39 @@ def test_two_processes_equal_one_process(model: Model, forward: Forward, two: li
 
 
 def test_error_in_process_is_raised_here_and_process_continues(forward: Forward, two: list[GpuProcess]) -> None:
-    lane, clips = two[0].lanes[0], batches(1)[0]
-    before = lane.run(forward, clips)
+    worker, clips = two[0].workers[0], batches(1)[0]
+    before = worker.run(forward, clips)
     with pytest.raises(RuntimeError, match=r"On cpu: ValueError: max\(\)"):
-        lane.run(forward, [])
-    after = lane.run(forward, clips)
+        worker.run(forward, [])
+    after = worker.run(forward, clips)
     assert all(np.array_equal(before[view], after[view]) for view in before)
 
 
 def test_killed_process_is_named_and_does_not_block(forward: Forward, two: list[GpuProcess]) -> None:
-    def work(lane: RemoteWorker, clips: Clips) -> None:
-        lane.run(forward, clips)
+    def work(worker: RemoteWorker, clips: Clips) -> None:
+        worker.run(forward, clips)
 
-    results = run_in_order(lanes_of(two), work, batches())
+    results = run_in_order(workers_of(two), work, batches())
     next(results)
     two[1].process.kill()
-    with pytest.raises(EmbedxError, match=r"computes on cpu is gone \(killed by SIGKILL\).* goes on from there"):
+    with pytest.raises(EmbedxError, match=r"computes on cpu ended \(killed by SIGKILL\).* run the same command again"):
         for _ in results:
             pass
-    two[0].lanes[0].run(forward, batches(1)[0])
+    two[0].workers[0].run(forward, batches(1)[0])
 
 
 def test_worker_that_cannot_answer_is_reported(forward: Forward, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though the process lives on: no memory for what it has to say is no reason to wait for it."""
-    mine, its = socket.socketpair()
-    memory = os.memfd_create("both")
-    os.ftruncate(memory, mmap.PAGESIZE)
-    here, there = Line(mine.detach(), memory), Line(its.detach(), memory)
-    lane = make_workers(extractors.load("logmel"), "cpu", 1)[0]
-    thread = threading.Thread(target=work, args=(lane, there, replace(forward, layers=(0,))))
+    here, there = SharedMemoryChannel.pair()
+    worker = make_workers(extractors.load("logmel"), "cpu", 1)[0]
+    thread = threading.Thread(target=compute_batches, args=(worker, there, replace(forward, layers=(0,))))
     thread.start()
     assert here.receive()[0] == {"ready": True}
-    monkeypatch.setattr(there, "send", lambda *_: os.ftruncate(memory, -1))
+    monkeypatch.setattr(there, "send", lambda *_: os.ftruncate(there.memory, -1))
     here.send({}, batches(1)[0])
     with pytest.raises(EOFError):
         here.receive()
+    here.close()
     thread.join(20)
     assert not thread.is_alive()
 
@@ -125,7 +121,7 @@ def test_worker_that_cannot_answer_is_reported(forward: Forward, monkeypatch: py
     ("change", "message", "code"),
     [
         ({"name": "logmell"}, "On cpu: Unknown model 'logmell'. Did you mean 'logmel'", 7),
-        ({"weights": "others"}, "are not what they were a moment ago", 7),
+        ({"weights": "others"}, "have changed since this run started", 7),
         ({"backend": "quick"}, "Unknown backend 'quick'", 2),
     ],
 )
@@ -133,9 +129,9 @@ def test_model_that_process_cannot_load_is_an_error_here(
     change: dict[str, Any], message: str, code: int, model: Model, forward: Forward
 ) -> None:
     process = GpuProcess("cpu", replace(model, **change), forward, 2)
-    for lane in process.lanes:
+    for worker in process.workers:
         with pytest.raises(EmbedxError, match=message) as raised:
-            lane.run(forward, batches(1)[0])
+            worker.run(forward, batches(1)[0])
         assert raised.value.exit_code == code
     assert process.process.wait(20) == 0
 
@@ -170,7 +166,7 @@ from embedx.embedding.gpu_process import Model, GpuProcess
 forward = Forward((0,), ("mean",), "float32", 16_000)
 process = GpuProcess("cpu", Model({model.name!r}, False, "fast", {model.weights!r}), forward, 2)
 import numpy as np
-process.lanes[0].run(forward, [np.zeros(16_000, np.float32)])
+process.workers[0].run(forward, [np.zeros(16_000, np.float32)])
 print(process.process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

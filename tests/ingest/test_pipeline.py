@@ -1,4 +1,4 @@
-"""Readers and lanes: what runs at once changes the speed, and neither what comes out nor what stays behind."""
+"""Readers and workers: what runs at once changes the speed, and neither what comes out nor what stays behind."""
 
 import copy
 import os
@@ -21,14 +21,14 @@ import torch
 
 import embedx
 from embedx import embedding, extractors
-from embedx.audio import decoder_process
+from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.windows import Window
 from embedx.embedding.embedder import Embedder
 from embedx.embedding.workers import Worker, run_in_order
 from embedx.extractors import logmel
 from embedx.extractors.logmel import LogMelStatistics
 from embedx.ingest import prefetch
-from embedx.ingest.prefetch import PrefetchBuffer, RecordingDone, Stopped, WindowRead, share_work
+from embedx.ingest.prefetch import PrefetchBuffer, RecordingDone, RecordingFacts, Stopped, WindowRead, share_work
 from tests.helpers.collections import assert_same
 from tests.helpers.embedding import recipe_of
 from tests.helpers.paths import ROOT
@@ -41,7 +41,7 @@ WriteWav = Callable[..., Path]
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let "auto" find four cores, and work for each of them in a few recordings."""
     monkeypatch.setattr(prefetch, "count_cores", lambda: 4)
-    monkeypatch.setattr(prefetch, "RECORDINGS_EACH", 1)
+    monkeypatch.setattr(prefetch, "RECORDINGS_PER_PROCESS", 1)
     threads = torch.get_num_threads()
     torch.set_num_threads(4)
     yield
@@ -137,49 +137,49 @@ def test_prefetch_buffer_is_bounded_and_keeps_order() -> None:
     """Eight readers that are much faster than who asks; some windows are longer than the budget."""
     budget, dice = 40_000, random.Random(0)
     lengths = [[dice.choice((10, 3_000, 30_000, 60_000)) for _ in range(dice.randint(0, 6))] for _ in range(80)]
-    desk, jobs = PrefetchBuffer(budget), iter(enumerate(lengths))
+    buffer, jobs = PrefetchBuffer(budget), iter(enumerate(lengths))
 
     def read() -> None:
-        while (job := desk.next(jobs)) is not None:
+        while (job := buffer.next_job(jobs)) is not None:
             for length in job[1]:
-                desk.put(job[0], piece(length))
-            desk.put(job[0], RecordingDone({"flags": (str(job[0]),)}))
+                buffer.put(job[0], piece(length))
+            buffer.put(job[0], RecordingDone(RecordingFacts(flags=(str(job[0]),))))
 
     threads = [threading.Thread(target=read, daemon=True) for _ in range(8)]
     for thread in threads:
         thread.start()
     for number, expected in enumerate(lengths):
-        events = list(desk.take(number, give_up))
+        events = list(buffer.take(number, give_up))
         assert [len(event.window.samples) for event in events if isinstance(event, WindowRead)] == expected
-        assert events[-1] == RecordingDone({"flags": (str(number),)})
+        assert events[-1] == RecordingDone(RecordingFacts(flags=(str(number),)))
         time.sleep(0.001)
     for thread in threads:
         thread.join(10)
         assert not thread.is_alive()
-    assert desk.held == 0
-    assert 0.5 * budget < desk.most <= budget + 60_000 + prefetch.EVENT
+    assert buffer.held == 0
+    assert 0.5 * budget < buffer.peak <= budget + 60_000 + prefetch.EVENT_SAMPLES
 
 
 def test_prefetch_buffer_is_bounded_for_failures_too() -> None:
-    desk = PrefetchBuffer(10 * prefetch.EVENT)
+    buffer = PrefetchBuffer(10 * prefetch.EVENT_SAMPLES)
 
     def read() -> None:
         for number in range(1000):
-            desk.put(number, RecordingDone({}))
+            buffer.put(number, RecordingDone(RecordingFacts()))
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     for number in range(1000):
-        assert list(desk.take(number, give_up)) == [RecordingDone({})]
+        assert list(buffer.take(number, give_up)) == [RecordingDone(RecordingFacts())]
     reader.join(10)
-    assert desk.most <= 10 * prefetch.EVENT
+    assert buffer.peak <= 10 * prefetch.EVENT_SAMPLES
 
 
 def test_prefetch_buffer_reports_waiting_and_stops_readers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(prefetch, "TICK_S", 0.01)
-    desk, waited = PrefetchBuffer(1000), list[int]()
+    buffer, waited = PrefetchBuffer(1000), list[int]()
 
     def lose_patience() -> None:
         waited.append(1)
@@ -187,19 +187,19 @@ def test_prefetch_buffer_reports_waiting_and_stops_readers(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        next(desk.take(0, lose_patience))
+        next(buffer.take(0, lose_patience))
     ended = threading.Event()
 
     def read() -> None:
         with pytest.raises(Stopped):
             for _ in range(3):
-                desk.put(1, piece(500))
+                buffer.put(1, piece(500))
         ended.set()
 
     threading.Thread(target=read, daemon=True).start()
     time.sleep(0.05)
     assert not ended.is_set()
-    desk.stop()
+    buffer.stop()
     assert ended.wait(60)
 
 
@@ -226,7 +226,7 @@ def test_failing_model_stops_readers_and_workers(sounds: Path, tmp_path: Path, m
             embedx.extract(sounds, **options)
     assert threading.active_count() == before
     assert torch.get_num_threads() == 4
-    for decoder in decoder_process.IDLE:  # each waits for its next recording, or was ended
+    for decoder in DECODERS.idle:  # each waits for its next recording, or was ended
         assert decoder.length_of(str(sounds / "01.wav")) == 4.0
     embedx.extract(sounds, **options).close()
     embedx.extract(sounds, workers=0, window=1.0, out=tmp_path / "whole").close()
@@ -325,7 +325,7 @@ def test_run_reports_its_padding(write_wav: WriteWav, tmp_path: Path) -> None:
     assert seen[-1].padding == pytest.approx((10 + 2 * 4 + 2) / 19.7)
 
 
-def lanes_of(count: int) -> list[Worker]:
+def workers_of(count: int) -> list[Worker]:
     return [Worker(extractors.load("logmel"), "cpu")] * count
 
 
@@ -338,13 +338,13 @@ def test_workers_keep_order_and_take_few_jobs_ahead(count: int) -> None:
             taken.append(job)
             yield job
 
-    def work(lane: Worker, job: int) -> int:
+    def work(worker: Worker, job: int) -> int:
         time.sleep(dice.uniform(0, 0.002))
         return job * job
 
-    for done, (job, result) in enumerate(run_in_order(lanes_of(count), work, jobs())):
+    for done, (job, result) in enumerate(run_in_order(workers_of(count), work, jobs())):
         assert (job, result) == (done, done * done)
-        assert len(taken) - done <= (1 if count == 1 else embedding.workers.AHEAD * count)
+        assert len(taken) - done <= (1 if count == 1 else embedding.workers.JOBS_PER_WORKER * count)
     assert len(taken) == 50
     assert torch.get_num_threads() == threads
     with ThreadPoolExecutor() as later:
@@ -353,22 +353,22 @@ def test_workers_keep_order_and_take_few_jobs_ahead(count: int) -> None:
 
 def test_workers_run_concurrently_with_one_job_each() -> None:
     meet = threading.Barrier(3, timeout=60)
-    for _ in run_in_order(lanes_of(3), lambda lane, job: meet.wait(), range(9)):  # or else BrokenBarrierError
+    for _ in run_in_order(workers_of(3), lambda worker, job: meet.wait(), range(9)):  # or else BrokenBarrierError
         pass
 
 
 def test_error_of_worker_is_raised_in_order_and_rest_dropped() -> None:
     started: list[int] = []
 
-    def work(lane: Worker, job: int) -> int:
+    def work(worker: Worker, job: int) -> int:
         started.append(job)
         return 1 // (job - 7)
 
-    results = run_in_order(lanes_of(2), work, range(1000))
+    results = run_in_order(workers_of(2), work, range(1000))
     assert [job for job, _ in islice(results, 7)] == list(range(7))
     with pytest.raises(ZeroDivisionError):
         next(results)
-    assert len(started) <= 8 + embedding.workers.AHEAD * 2
+    assert len(started) <= 8 + embedding.workers.JOBS_PER_WORKER * 2
 
 
 @pytest.mark.parametrize("name", ["hubert", "wavlm", "hubert-batch-norm", "whisper"])

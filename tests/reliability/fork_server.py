@@ -105,20 +105,20 @@ def lend_decoder(counter: int) -> None:
     """Give the child a process that decodes, forked with all modules where a new one takes 0.3 s to import them."""
     decoding: Any = importlib.import_module("embedx.audio.decoder_process")
     channels: Any = importlib.import_module("embedx.processes.channels")
+    spawn: Any = importlib.import_module("embedx.processes.spawn")
+    pool: Any = importlib.import_module("embedx.audio.decoder_pool")
     mine, its = socket.socketpair()
     child = os.fork()
     if not child:
         os.close(counter)
         mine.close()
-        decoding.bound_memory = lambda: None  # torch is here, and has mapped more than a decoder may
+        decoding.limit_memory = lambda: None  # torch is here, and has mapped more than a decoder may
         decoding.serve(its.detach())
         os._exit(0)
     its.close()
-    mine.settimeout(decoding.TICK_S)
     decoder = decoding.Decoder()
-    decoder.process, decoder.wire, decoder.owner = Forked(child), channels.Wire(mine), os.getpid()
-    decoder.wire.receive(0, decoding.HANG_S)
-    decoding.IDLE[:] = [decoder]
+    decoder.connect(spawn.Child("decodes audio", Forked(child), [channels.Channel(mine)]))
+    pool.DECODERS.idle[:] = [decoder]
 
 
 class Forked:

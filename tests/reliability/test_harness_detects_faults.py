@@ -59,8 +59,8 @@ SABOTAGES = (
     Sabotage(
         "acknowledged before the commit",
         RUN,
-        "            self.finished.append(pending)\n",
-        "            self.finished.append(pending)\n"
+        "            self.finished.append(job)\n",
+        "            self.finished.append(job)\n"
         "            self.on_progress(replace(self.progress, embedded=self.progress.embedded + len(self.finished)))\n",
         POWER,
     ),
@@ -76,16 +76,16 @@ SABOTAGES = (
     Sabotage(
         "an index is never brought up to date", INDEXING, "if changed or len(index) != len(ids):", "if False:", ADDED
     ),
-    Sabotage("resume forgets", "embedx/ingest/changes.py", "wanted, there = describe(path, items), known.get(path)",
-             "wanted, there = describe(path, items), None", AGAIN),
+    Sabotage("resume forgets", "embedx/ingest/changes.py", "recording, known = describe(path, items), stored.get(path)",
+             "recording, known = describe(path, items), None", AGAIN),
     Sabotage("ids come back", WRITING, "coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'rows'",
              "coalesce(max(id), 0) + 1 FROM rows", IDS),
     Sabotage("one commit at the end", RUN, "len(self.finished) >= COMMIT_CLIPS or waited > COMMIT_SECONDS", "False",
              READER),
     Sabotage("a journal that outlives a crash", "embedx/store/schema.py", '"PRAGMA journal_mode = WAL"', '"SELECT 1"',
              KILLED),
-    Sabotage("no commit at a signal", RUN, "            self.store.add([(one.recording, one.rows)",
-             "            slice([(one.recording, one.rows)", SIGNAL),
+    Sabotage("no commit at a signal", RUN, "            self.store.add([(job.recording, job.rows)",
+             "            slice([(job.recording, job.rows)", SIGNAL),
     Sabotage("readers lay down without end", PREFETCH, "self.held + size > self.budget and", "False and",
              LIES_READY),
     Sabotage("readers outlive their run", RUN, "from contextlib import closing",

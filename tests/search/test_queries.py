@@ -80,7 +80,7 @@ def test_text_query_is_embedded_by_clap(checkpoint: Callable[[str], Path], manif
 
 
 def test_text_query_without_text_model_is_refused(windowed: embedx.Collection) -> None:
-    with pytest.raises(ModelError, match="sound only"):
+    with pytest.raises(ModelError, match="cannot embed text"):
         windowed.search(text="dog")
 
 

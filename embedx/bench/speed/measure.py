@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from embedx import timing
-from embedx.audio.decoder_process import borrow_decoder
+from embedx.audio.decoder_pool import DECODERS
 from embedx.bench.speed.result import Figures
 from embedx.bench.speed.sample import Recordings, Sample
 from embedx.bench.speed.text import Speed
@@ -150,7 +150,7 @@ class Runner:
             tempfile.TemporaryDirectory(dir=self.folder) as out,
             Store.create(Path(out) / "c", embedder.recipe, embedder.extractor.dim) as store,
         ):
-            with borrow_decoder() as decoder:
+            with DECODERS.borrow() as decoder:
                 difference = compare(store, recordings, [], decoder.hash_content)
                 progress = plan(store, difference, decoder)
             pipeline = ExtractionPipeline(
@@ -159,7 +159,7 @@ class Runner:
             pipeline.threads = self.threads  # enough for the whole source, not only for this sample
             with timing.measure() as seconds:
                 start, processor_start = time.perf_counter(), time.process_time()
-                pipeline.finish()
+                pipeline.run()
                 wall_s, processor_s = time.perf_counter() - start, time.process_time() - processor_start
             lengths = [row.end_s - row.start_s for row in store.rows()]
             if not lengths:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from embedx.audio.decoder_process import Decoder, borrow_decoder
+from embedx.audio.decoder_pool import DECODERS
+from embedx.audio.decoder_process import Decoder
 from embedx.datasets.items import Item
 from embedx.datasets.sources import read_corpus
 from embedx.datasets.synthetic import synthesise_lengths
@@ -52,7 +53,7 @@ class Sample:
         if self.is_noise:
             return {str(path): [Item(str(path))] for path in synthesise_lengths(self.folder, seconds)}
         paths, selected = list(self.by_path), set()
-        with borrow_decoder() as decoder:
+        with DECODERS.borrow() as decoder:
             for position in np.argsort(np.arange(len(paths)) * GOLDEN_RATIO % 1.0):
                 if seconds <= 0:
                     break
