@@ -141,7 +141,8 @@ class Decoder:
         (channel,) = child.channels
         shown, timeout_s, is_done = display_path(job["path"]), timeout_for(job["path"]), False
         try:
-            channel.send(job | {"timeout_s": timeout_s})
+            folder = "" if os.path.isabs(job["path"]) else os.getcwd()  # it may have changed since the child started
+            channel.send(job | {"timeout_s": timeout_s, "folder": folder})
             while not is_done:
                 answer, arrays = channel.receive(max_values, timeout_s, on_wait)
                 is_done = "done" in answer or "error" in answer
@@ -220,6 +221,8 @@ def do_job(job: Message) -> Iterator[Answer]:
     set_alarm(job)
     shown = display_path(job["path"])
     try:
+        if job["folder"]:
+            os.chdir(job["folder"])
         yield from JOBS[job["do"]](job)
     except AudioError as error:
         yield error_message(error), ()

@@ -116,6 +116,15 @@ def test_decoder_that_dies_once_is_replaced_and_no_window_repeats(pool: DecoderP
     assert starts == [float(start) for start in range(0, 120, 10)]
 
 
+def test_relative_path_is_read_after_change_of_folder(
+    pool: DecoderPool, write_wav: WriteWav, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one/a.wav", "other/a.wav"):
+        path = write_wav(name)
+        monkeypatch.chdir(path.parent)
+        assert pool.hash_content("a.wav") == pool.hash_content(str(path))
+
+
 def test_closed_pool_ends_its_idle_decoders(write_wav: WriteWav) -> None:
     path = str(write_wav())
     pool = DecoderPool(max_idle=1)
