@@ -23,7 +23,7 @@ def test_timing_while_off_records_nothing() -> None:
         pass
     timing.add("a", 1.0)
     assert seconds == {}
-    assert timing.running is None
+    assert timing.active is None
 
 
 def test_timing_of_several_threads_adds_up() -> None:
@@ -47,7 +47,7 @@ def test_timing_of_several_threads_adds_up() -> None:
 
 def test_timing_of_embedder_stages_is_separate(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that sleeps is the model, a pooling that sleeps is the pooling, however many lanes there are."""
-    from embedx.embedding import forward as module
+    from embedx.embedding import workers as module
     from embedx.embedding.pooling import POOLINGS
 
     extractor = extractors.load("logmel")

@@ -150,7 +150,7 @@ def test_search_of_many_queries_prints_one_table(made: Path, query: str, tmp_pat
     assert [row["query"] for row in rows] == [query, query, f"{query}#0.5-1", f"{query}#0.5-1"]
     assert rows[0]["path"] == query
     assert len(log.splitlines()) == 2
-    assert "text.wav is no audio" in log
+    assert "text.wav cannot be read as audio" in log
     assert "no file" in log
     lines = outcome(capsys, "search", str(made), "--queries", str(manifest), "-k", "2", "--format", "jsonl")[
         1

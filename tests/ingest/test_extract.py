@@ -217,7 +217,7 @@ def test_model_with_30_s_input_gets_windows(
 
 def test_another_recipe_for_collection_is_refused(manifest: Path, tmp_path: Path) -> None:
     embedx.extract(manifest, out=tmp_path / "c").close()
-    with pytest.raises(RecipeMismatch, match="window_s: stored None, asked 1"):
+    with pytest.raises(RecipeMismatch, match="window_s: stored None, requested 1"):
         embedx.extract(manifest, out=tmp_path / "c", window=1)
     with embedx.open(tmp_path / "c") as collection:
         assert len(collection) == 40
