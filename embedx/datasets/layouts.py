@@ -1,8 +1,8 @@
-"""Layouts: known data sets, read with the folds, splits and groups that their makers gave them.
+"""Layouts of known data sets, with their official folds, splits and groups.
 
-What an official list or table names and the folder lacks is an item as well: reading it fails and is counted, so that
-nobody takes a part of a data set for the whole. A clip that lists name is known by its path without the suffix, so
-copies that were converted to another format keep their part, and none slips from the test part into training.
+A recording that an official list or table names but the folder lacks is an item too. Reading it fails and is reported,
+so that an incomplete data set is noticed. A listed recording is identified by its path without the suffix. Copies in
+another audio format therefore stay in their part, and no test recording becomes a training recording.
 """
 
 import os
@@ -17,11 +17,11 @@ from embedx.datasets.manifests import Row, metadata, parse
 from embedx.errors import UsageError
 from embedx.filesystem.paths import display_path
 
-LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}  # of Speech Commands; the rest trains
-NOISE = "_background_noise_"
+COMMAND_LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}  # all other clips are for training
+COMMAND_NOISE = "_background_noise_"  # a folder of Speech Commands without words
 COMMAND = re.compile(r"(?P<speaker>[0-9a-f]{8})_nohash_\d+")
-FILTERED = {"train": "train_filtered.txt", "validation": "valid_filtered.txt", "test": "test_filtered.txt"}
-GENRES = ("genres", "genres_original", ".")  # where the genres lie: as published, as on Kaggle, or in the root itself
+GTZAN_LISTS = {"train": "train_filtered.txt", "validation": "valid_filtered.txt", "test": "test_filtered.txt"}
+GENRE_FOLDERS = ("genres", "genres_original", ".")  # as published; as on Kaggle; the root itself
 TRACK = re.compile(
     r"(?P<genre>blues|classical|country|disco|hiphop|jazz|metal|pop|reggae|rock)/(?P<track>(?P=genre)\.\d{5})\.\w+"
 )
@@ -30,22 +30,28 @@ DIGIT = re.compile(r"(?P<digit>[0-9])_(?P<speaker>.+)_(?P<take>\d+)\.\w+", re.DO
 
 @dataclass(frozen=True)
 class Layout:
-    """How a known data set lies in its folder."""
+    """The folder structure of a known data set."""
 
-    expects: str  # what must be there, to be said where it is not
-    seen: Callable[[str], bool]  # root -> whether a folder that nobody named a layout for is this data set
-    read: Callable[[str], list[Item] | None]  # root -> items, None if it is not this data set
+    expects: str  # the files that must be there, for the error
+    matches: Callable[[str], bool]  # root -> whether the folder holds this data set, for the layout "auto"
+    read: Callable[[str], list[Item] | None]  # root -> items; None if it is not this data set
 
 
 def recognise(root: str) -> str | None:
-    """Return the name of the known data set that lies in a folder, None if there is none."""
-    return next((name for name, layout in KNOWN.items() if layout.seen(root)), None)
+    """Return the name of the known data set in a folder; None if there is none."""
+    return next((name for name, layout in KNOWN.items() if layout.matches(root)), None)
 
 
 def table(file: str, audio: Callable[[Row], str], label: str, group: str) -> Layout:
-    """Return the layout of a data set with a table; `audio` gives a row's path from the root on.
+    """Return the layout of a data set with a table.
 
-    Start and end columns, if any, are about the source, not about the clip.
+    Start and end columns, if there are any, refer to the source of a clip and not to the clip.
+
+    Args:
+        file: the table, relative to the root.
+        audio: row -> the path of its recording, relative to the root.
+        label: the column with the label.
+        group: the column with the group.
     """
 
     def read(root: str) -> list[Item] | None:
@@ -60,126 +66,134 @@ def table(file: str, audio: Callable[[Row], str], label: str, group: str) -> Lay
         except KeyError as error:
             raise UsageError(f"{display_path(str(path))} has no column {error}.") from error
 
-    return Layout(f"{file}, the table of its clips", lambda root: Path(root, file).is_file(), read)
+    return Layout(f"{file} (the table of its clips)", lambda root: Path(root, file).is_file(), read)
 
 
 def has_commands(root: str) -> bool:
-    """Tell whether a folder has the lists of Speech Commands."""
-    return all(os.path.isfile(os.path.join(root, name)) for name in LISTS.values())
+    """Tell whether a folder contains the lists of Speech Commands."""
+    return all(os.path.isfile(os.path.join(root, name)) for name in COMMAND_LISTS.values())
 
 
 def read_commands(root: str) -> list[Item] | None:
-    """Read Speech Commands: the label is the folder, the group the speaker, `split` what the two lists say."""
+    """Read Speech Commands: the label is the folder, the group is the speaker, `split` comes from the two lists."""
     if not has_commands(root):
         return None
-    listed = parts_of({part: read_list(os.path.join(root, name)) for part, name in LISTS.items()}, without_suffix)
-    items, found = [], set()
+    listed = parts_of(
+        {part: read_list(os.path.join(root, name)) for part, name in COMMAND_LISTS.items()}, without_suffix
+    )
+    items, present = [], set()
     for item in walk(root):
-        inside = os.path.relpath(item.path, root)
-        if inside.startswith(NOISE + os.sep):
+        relative = os.path.relpath(item.path, root)
+        if relative.startswith(COMMAND_NOISE + os.sep):
             continue
-        key = without_suffix(inside)
-        found.add(key)
+        key = without_suffix(relative)
+        present.add(key)
         items.append(replace(item, split=listed[key][1] if key in listed else "train"))
-    items += [replace(locate(root, entry), split=part) for key, (entry, part) in listed.items() if key not in found]
+    items += [replace(locate(root, entry), split=part) for key, (entry, part) in listed.items() if key not in present]
     return [name_command(item, root) for item in items]
 
 
 def name_command(item: Item, root: str) -> Item:
-    """Fill the word and the speaker of a clip of Speech Commands from its path; one beside the folders has no word."""
+    """Set the label and the speaker of a Speech Commands clip from its path; a clip in the root has no label."""
     *folders, name = os.path.relpath(item.path, root).split(os.sep)
-    speaker = COMMAND.match(name)
-    group = speaker["speaker"] if speaker else None
+    match = COMMAND.match(name)
+    group = match["speaker"] if match else None
     return replace(item, label=text(folders[0]) if folders else None, group=group, meta={"speaker": group})
 
 
 def find_tracks(root: str) -> Iterator[tuple[Item, re.Match[str] | None]]:
-    """Yield the audio files of GTZAN, each with the genre and the track that its path names, if it names some."""
-    folder = next(path for name in GENRES if os.path.isdir(path := os.path.normpath(os.path.join(root, name))))
+    """Yield the audio files of GTZAN, each with the match of genre and track in its path."""
+    folder = next(path for name in GENRE_FOLDERS if os.path.isdir(path := os.path.normpath(os.path.join(root, name))))
     for item in walk(folder):
         yield item, TRACK.fullmatch(os.path.relpath(item.path, folder))
 
 
 def read_genres(root: str) -> list[Item] | None:
-    """Read GTZAN: the label is the folder, `split` what the fault-filtered lists say, empty for what they leave out."""
-    tracks = [(item, named) for item, named in find_tracks(root) if named]
+    """Read GTZAN: the label is the folder, `split` comes from the fault-filtered lists and is None for other tracks."""
+    tracks = [(item, match) for item, match in find_tracks(root) if match]
     if not tracks:
         return None
     listed = parts_of(filtered_lists(root), lambda entry: re.sub(r"(\.\d{5})\.\w+$", r"\1", os.path.basename(entry)))
     items = [
-        replace(item, label=text(named["genre"]), split=listed.get(named["track"], ("", None))[1])
-        for item, named in tracks
+        replace(item, label=text(match["genre"]), split=listed.get(match["track"], ("", None))[1])
+        for item, match in tracks
     ]
-    found = {named["track"] for _, named in tracks}
+    present = {match["track"] for _, match in tracks}
     folder, suffix = os.path.dirname(os.path.dirname(items[0].path)), os.path.splitext(items[0].path)[1]
     for track, (_, part) in listed.items():
-        if track not in found:
+        if track not in present:
             genre = track.rpartition(".")[0]
             items.append(replace(locate(folder, f"{genre}/{track}{suffix}"), label=text(genre), split=part))
     return items
 
 
 def filtered_lists(root: str) -> Mapping[str, Iterable[str]]:
-    """Return the entries of GTZAN's fault-filtered lists (Kereliuk et al. 2015) by part: those beside the data, or
-    those that torchaudio brings.
+    """Return part -> entries of GTZAN's fault-filtered lists (Kereliuk et al. 2015).
+
+    The lists are the files beside the data, or those that torchaudio contains.
     """
     for folder in (root, os.path.dirname(root)):
-        files = {part: os.path.join(folder, name) for part, name in FILTERED.items()}
+        files = {part: os.path.join(folder, name) for part, name in GTZAN_LISTS.items()}
         if all(os.path.isfile(path) for path in files.values()):
             return {part: read_list(path) for part, path in files.items()}
     try:
         from torchaudio.datasets.gtzan import filtered_test, filtered_train, filtered_valid
     except ImportError as error:
         raise UsageError(
-            f"This torchaudio has no lists of GTZAN ({error}). Put {', '.join(FILTERED.values())} beside the data."
+            f"This torchaudio does not contain the lists of GTZAN ({error}). "
+            f"Put {', '.join(GTZAN_LISTS.values())} beside the data."
         ) from error
     return {"train": filtered_train, "validation": filtered_valid, "test": filtered_test}
 
 
 def find_digits(root: str) -> Iterator[tuple[Item, re.Match[str] | None]]:
-    """Yield the audio files of FSDD, each with the digit, speaker and take that its name says, if it says some."""
+    """Yield the audio files of FSDD, each with the match of digit, speaker and take in its name."""
     recordings = os.path.join(root, "recordings")
     for item in walk(recordings if os.path.isdir(recordings) else root):
         yield item, DIGIT.fullmatch(os.path.basename(item.path))
 
 
 def has_digits(root: str) -> bool:
-    """Tell whether a folder is FSDD: called, or with a folder called, recordings, and all names as they should be."""
-    named = os.path.basename(root) == "recordings" or os.path.isdir(os.path.join(root, "recordings"))
-    return named and all_named(find_digits(root))
+    """Tell whether a folder is FSDD: it, or a folder in it, is called recordings, and all file names match."""
+    is_named = os.path.basename(root) == "recordings" or os.path.isdir(os.path.join(root, "recordings"))
+    return is_named and all_match(find_digits(root))
 
 
 def read_digits(root: str) -> list[Item] | None:
-    """Read FSDD: the label is the digit; group and fold are the speaker."""
+    """Read FSDD: the label is the digit, and the speaker is both group and fold."""
     items = []
-    for item, named in find_digits(root):
-        if named:
-            speaker = text(named["speaker"])
-            meta = {"fold": speaker, "speaker": speaker, "take": int(named["take"])}
-            items.append(replace(item, label=named["digit"], group=speaker, meta=meta))
+    for item, match in find_digits(root):
+        if match:
+            speaker = text(match["speaker"])
+            meta = {"fold": speaker, "speaker": speaker, "take": int(match["take"])}
+            items.append(replace(item, label=match["digit"], group=speaker, meta=meta))
     return items or None
 
 
-def all_named(files: Iterator[tuple[Item, re.Match[str] | None]]) -> bool:
-    """Tell whether there are files, and all of them have a name of their data set; ends at the first that has not."""
+def all_match(files: Iterator[tuple[Item, re.Match[str] | None]]) -> bool:
+    """Tell whether there are files and the names of all of them match; stop at the first that does not."""
     first = next(files, None)
-    return first is not None and first[1] is not None and all(named for _, named in files)
+    return first is not None and first[1] is not None and all(match for _, match in files)
 
 
 def read_list(path: str) -> list[str]:
-    """Return the lines of a list of paths of any bytes, without the space and the carriage returns behind them."""
+    """Return the lines of a list of paths, without trailing spaces; paths may contain any bytes."""
     lines = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
     return [os.fsdecode(line.rstrip()) for line in lines if line.strip()]
 
 
 def parts_of(lists: Mapping[str, Iterable[str]], key: Callable[[str], str]) -> dict[str, tuple[str, str]]:
-    """Return key -> (entry, part) of all entries in the lists of a data set's parts.
+    """Return key -> (entry, part) of all entries in the lists of a data set.
+
+    Args:
+        lists: part, such as "test" -> the paths in its list.
+        key: path -> the key by which a recording is identified.
+
+    Raises:
+        UsageError: two parts contain the same recording.
 
     >>> parts_of({"test": ["dog/1.wav"], "train": ["dog/2.wav"]}, without_suffix)
     {'dog/1': ('dog/1.wav', 'test'), 'dog/2': ('dog/2.wav', 'train')}
-
-    Raises:
-        UsageError: two parts have the same entry.
     """
     listed: dict[str, tuple[str, str]] = {}
     for part, entries in lists.items():
@@ -187,13 +201,13 @@ def parts_of(lists: Mapping[str, Iterable[str]], key: Callable[[str], str]) -> d
             other = listed.setdefault(key(entry), (entry, part))[1]
             if other != part:
                 raise UsageError(
-                    f"{display_path(entry)} is in two lists of this data set, {other} and {part}; it may be in one."
+                    f"{display_path(entry)} is in two lists of this data set, {other} and {part}. Remove it from one."
                 )
     return listed
 
 
 def without_suffix(path: str) -> str:
-    """Return a relative path by which a listed clip is known, whatever its format and its form of Unicode.
+    """Return the key of a listed recording: its relative path without the suffix, in Unicode normal form C.
 
     >>> without_suffix("./bed/0a_nohash_0.wav")
     'bed/0a_nohash_0'
@@ -207,10 +221,10 @@ KNOWN = {
         "metadata/UrbanSound8K.csv", lambda row: f"audio/fold{row['fold']}/{row['slice_file_name']}", "class", "fsID"
     ),
     "speech-commands": Layout(
-        f"{' and '.join(LISTS.values())} beside the folders of words", has_commands, read_commands
+        f"{' and '.join(COMMAND_LISTS.values())} beside the folders of words", has_commands, read_commands
     ),
     "gtzan": Layout(
-        "genres/<genre>/<genre>.NNNNN.wav (or .au)", lambda root: all_named(find_tracks(root)), read_genres
+        "genres/<genre>/<genre>.NNNNN.wav (or .au)", lambda root: all_match(find_tracks(root)), read_genres
     ),
     "fsdd": Layout("recordings/{digit}_{speaker}_{n}.wav", has_digits, read_digits),
 }

@@ -1,6 +1,6 @@
 """Manifests: a table of recordings in CSV, TSV, Parquet or JSON lines -> items.
 
-Text stays text ("001", "NA" and "1e5" are kept as they are), and every column is kept.
+Text stays text: "001", "NA" and "1e5" are not converted. Every column is kept.
 """
 
 import io
@@ -21,13 +21,22 @@ MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "audio", "audio_path")
 START_COLUMNS, END_COLUMNS = ("start_s", "start"), ("end_s", "end")
 FIELDS = ("path", "start_s", "end_s", "label", "group", "split")  # columns that become fields of the item
-RESERVED = (*FIELDS, "id", "duration_s", "flags")
+RESERVED = (*FIELDS, "id", "duration_s", "flags")  # columns that rows() adds
 
 Row = Mapping[str, Any]
 
 
 def read_rows(rows: Sequence[Row], root: str, trusted: bool = False) -> list[Item]:
-    """Read the rows of a manifest. A relative path is taken from `root`, and may leave it only when `trusted`."""
+    """Return the rows of a manifest as items.
+
+    Args:
+        rows: column -> value of each row.
+        root: the folder at which relative paths start.
+        trusted: relative paths may lead out of `root`; otherwise such an item has a problem.
+
+    Raises:
+        UsageError: there is no column with paths, a row has no path, or a time is invalid.
+    """
     if not rows:
         return []
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -36,32 +45,42 @@ def read_rows(rows: Sequence[Row], root: str, trusted: bool = False) -> list[Ite
         raise UsageError(
             f"The manifest has no column with paths (one of {', '.join(PATH_COLUMNS)}). Columns: {', '.join(columns)}."
         )
-    items = []
-    for number, row in enumerate(rows, start=1):
-        if not row.get(path_column):
-            raise UsageError(f"Row {number} of the manifest has no {path_column}.")
-        given = os.fspath(row[path_column])
-        path = os.path.normpath(os.path.join(root, given))
-        leaves = not trusted and not os.path.isabs(given) and os.path.relpath(path, root).startswith(os.pardir + os.sep)
-        items.append(
-            Item(
-                path,
-                start_s=seconds(row, START_COLUMNS, number) or 0.0,
-                end_s=seconds(row, END_COLUMNS, number),
-                label=text(row.get("label")),
-                group=text(row.get("group")),
-                split=text(row.get("split")),
-                meta=metadata(row),
-                problem=f"{display_path(given)} leaves the folder of the manifest; an absolute path may."
-                if leaves
-                else "",
-            )
-        )
-    return items
+    return [read_row(row, number, path_column, root, trusted) for number, row in enumerate(rows, start=1)]
+
+
+def read_row(row: Row, number: int, path_column: str, root: str, trusted: bool) -> Item:
+    """Return one row of a manifest as an item; `number` counts from 1."""
+    if not row.get(path_column):
+        raise UsageError(f"Row {number} of the manifest has no value in column {path_column}.")
+    entry = os.fspath(row[path_column])
+    path = os.path.normpath(os.path.join(root, entry))
+    relative = not os.path.isabs(entry)
+    outside = relative and not trusted and os.path.relpath(path, root).startswith(os.pardir + os.sep)
+    problem = f"{display_path(entry)} is outside of the folder of the manifest. Give an absolute path."
+    label = text(row.get("label"))
+    return Item(
+        path,
+        start_s=seconds(row, START_COLUMNS, number) or 0.0,
+        end_s=seconds(row, END_COLUMNS, number),
+        label=label,
+        group=text(row.get("group")),
+        split=text(row.get("split")),
+        meta=metadata(row),
+        problem=problem if outside else "",
+        label_origin="column label" if label else "",
+    )
 
 
 def parse(data: bytes, name: str) -> list[dict[str, Any]]:
-    """Read a table from its bytes: Parquet, JSON lines, CSV, TSV, or a plain list of paths, told apart by content."""
+    """Parse a table. Its content tells whether it is Parquet, JSON lines, CSV, TSV, or a plain list of paths.
+
+    Args:
+        data: the bytes of the table.
+        name: the name of the file, for the error.
+
+    Raises:
+        UsageError: the table cannot be read.
+    """
     import pandas as pd
 
     try:
@@ -71,24 +90,24 @@ def parse(data: bytes, name: str) -> list[dict[str, Any]]:
         first = content.lstrip().split("\n", 1)[0].rstrip("\r")
         if first.startswith("{"):
             return [json.loads(line) for line in content.split("\n") if line.strip()]
-        if first and os.path.isfile(first):  # what `find` prints
+        if first and os.path.isfile(first):  # the output of `find`
             return [{"path": line.rstrip("\r")} for line in content.split("\n") if line.strip()]
         separator = "\t" if "\t" in first else ","
         frame = pd.read_csv(io.StringIO(content), sep=separator, dtype=object, keep_default_na=False)
-    except (ValueError, OSError) as error:  # pandas, pyarrow and json raise kinds of ValueError
+    except (ValueError, OSError) as error:  # pandas, pyarrow and json raise subclasses of ValueError
         raise UsageError(f"{name} cannot be read as a table: {error}") from error
     columns = {str(column): typed([str(value) for value in frame[column]]) for column in frame}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Return the rows of a frame, None where a value is missing."""
+    """Return the rows of a frame, with None for missing values."""
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def typed(values: list[str]) -> list[Any]:
-    """Turn a column of text into numbers where nothing is lost by it, and empty cells into None.
+    """Convert a column of text to numbers if nothing is lost, and empty cells to None.
 
     >>> typed(["1", "-2", ""]), typed(["1", "02"]), typed(["0.5", "2.50"]), typed(["1.1", "1.10"]), typed(["1e5"])
     ([1, -2, None], ['1', '02'], [0.5, 2.5], ['1.1', '1.10'], ['1e5'])
@@ -102,25 +121,34 @@ def typed(values: list[str]) -> list[Any]:
     return [value or None for value in values]
 
 
-def seconds(row: Row, names: Sequence[str], number: int) -> float | None:
-    """Return the time in the first of these columns that is filled."""
-    given = next((row[name] for name in names if row.get(name) is not None), None)
+def seconds(row: Row, columns: Sequence[str], number: int) -> float | None:
+    """Return the time in the first of these columns that has a value.
+
+    Args:
+        row: column -> value.
+        columns: the names to try.
+        number: the number of the row, from 1, for the error.
+
+    Raises:
+        UsageError: the value is not a finite time of at least 0 s.
+    """
+    value = next((row[name] for name in columns if row.get(name) is not None), None)
     try:
-        value = None if given is None or given != given else float(given)
+        time_s = None if value is None or value != value else float(value)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"Row {number} of the manifest: {given!r} is no time in seconds.") from error
-    if value is not None and not 0 <= value < float("inf"):
-        raise UsageError(f"Row {number} of the manifest: {given!r} is no time in seconds.")
-    return value
+        raise UsageError(f"Row {number} of the manifest: {value!r} is not a time in seconds.") from error
+    if time_s is not None and not 0 <= time_s < float("inf"):
+        raise UsageError(f"Row {number} of the manifest: {value!r} is not a time of at least 0 seconds.")
+    return time_s
 
 
 def metadata(row: Row) -> dict[str, Any]:
-    """Keep every column that is no field of the item, as values that JSON knows."""
-    return {renamed(str(name)): plain(value) for name, value in row.items() if name not in FIELDS}
+    """Return the columns that are not fields of the item, as values that JSON can hold."""
+    return {renamed(str(name)): to_json_value(value) for name, value in row.items() if name not in FIELDS}
 
 
 def renamed(column: str) -> str:
-    """Return the name under which a column is kept: one that rows() has already gets an underscore.
+    """Return the name under which a column is stored; a name that rows() uses gets an underscore.
 
     >>> renamed("site"), renamed("id"), renamed("Label")
     ('site', 'id_', 'Label_')
@@ -128,8 +156,8 @@ def renamed(column: str) -> str:
     return column + "_" if column.lower() in RESERVED and column not in FIELDS else column
 
 
-def plain(value: Any) -> Any:
-    """Return a value as JSON holds it: numbers, text, lists; dates become ISO text, missing ones None."""
+def to_json_value(value: Any) -> Any:
+    """Return a value as JSON can hold it: numbers, text, lists, objects; dates as ISO text, missing values as None."""
     if hasattr(value, "tolist"):  # numpy
         value = value.tolist()
     if value is None or isinstance(value, (bool, int)):
@@ -137,7 +165,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if value == value and abs(value) != float("inf") else None
     if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
+        return [to_json_value(element) for element in value]
     if isinstance(value, dict):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): to_json_value(element) for key, element in value.items()}
     return text(value.isoformat() if hasattr(value, "isoformat") else value)

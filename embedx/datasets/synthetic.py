@@ -1,8 +1,7 @@
-"""Synth: a small labelled corpus of physically distinct sounds, made of nothing, the same every time.
+"""A small labelled corpus of synthetic sounds for demos, tests and notebooks. It is the same on every machine.
 
-The demo, the tests and the notebooks run on it where there is no other audio. Every class has several sources
-(an instrument, an animal, a machine), and every clip of a source is another take of it: the source is the group
-that a probe must not split.
+Each class has several sources (an instrument, an animal, a machine), and each source has several takes. The source is
+the group that a probe must not split.
 """
 
 import csv
@@ -18,14 +17,14 @@ from numpy.typing import NDArray
 Wave = NDArray[np.float64]
 Random = np.random.Generator
 RATES = (8_000, 16_000, 22_050, 44_100, 48_000)  # Hz
-SOURCES, TAKES = 5, 4  # 20 clips a class
-SHORTEST_S, LONGEST_S = 1.0, 3.5
-MIXED_S, MIXED_RATE = (0.3, 30.0), 16_000  # of a corpus to measure speed on, and Hz
-NOISE_DB = (-45.0, -25.0)  # background of every take, relative to full scale
+SOURCES, TAKES = 5, 4  # 20 clips per class
+MIN_S, MAX_S = 1.0, 3.5  # length of a clip
+SPEED_LENGTHS_S, SPEED_RATE = (0.3, 30.0), 16_000  # lengths and sample rate (Hz) of the corpus for speed measurements
+NOISE_DB = (-45.0, -25.0)  # background noise of a take, relative to full scale
 
 
 def seconds(duration: float, rate: int) -> Wave:
-    """Return the time of every sample [S] in seconds."""
+    """Return the time of each sample [S] in seconds."""
     return np.arange(round(duration * rate)) / rate
 
 
@@ -36,7 +35,7 @@ def envelope(t: Wave, onsets: Wave, decay_s: float) -> Wave:
 
 
 def onsets(t: Wave, per_second: float, random: Random) -> Wave:
-    """Return times of regular events that begin at a random phase."""
+    """Return the times of regular events with a random phase."""
     first = random.uniform(0, 1 / per_second)
     return np.arange(first, t[-1] + 1e-9, 1 / per_second) if t[-1] > first else np.array([0.0])
 
@@ -51,7 +50,7 @@ def band_noise(t: Wave, low_hz: float, high_hz: float, random: Random) -> Wave:
 
 
 def bell(t: Wave, pitch: float, random: Random) -> Wave:
-    """Inharmonic partials of a struck bar (1, 2.76, 5.40, 8.93 times its lowest mode), each dying at its own pace."""
+    """Inharmonic partials of a struck bar (1, 2.76, 5.40, 8.93 times its lowest mode), each with its own decay."""
     strokes = onsets(t, 0.8, random)
     partials = [(1.0, 1.0, 0.9), (2.756, 0.6, 0.5), (5.404, 0.35, 0.25), (8.933, 0.2, 0.12)]
     hertz = 300 * pitch
@@ -75,7 +74,7 @@ def clock(t: Wave, pitch: float, random: Random) -> Wave:
 
 
 def engine(t: Wave, pitch: float, random: Random) -> Wave:
-    """Pulses at 25 to 60 Hz with all their harmonics, a little unsteady."""
+    """Pulses at 25 to 60 Hz with their harmonics and a slightly unsteady rate."""
     wobble = 1 + 0.02 * np.sin(2 * np.pi * 1.3 * t + random.uniform(0, 6))
     phase = 2 * np.pi * np.cumsum(35 * pitch * wobble) * (t[1] - t[0])
     return np.asarray(sum(np.sin(k * phase) / k**0.7 for k in range(1, 20)))
@@ -88,7 +87,7 @@ def horn(t: Wave, pitch: float, random: Random) -> Wave:
 
 
 def rain(t: Wave, pitch: float, random: Random) -> Wave:
-    """High-passed noise of many small drops."""
+    """High-passed noise whose level varies like many small drops."""
     drops = np.repeat(random.gamma(0.5, size=len(t) // 64 + 1), 64)[: len(t)]
     return band_noise(t, 1200 * pitch, 4000, random) * (0.5 + drops)
 
@@ -100,7 +99,7 @@ def siren(t: Wave, pitch: float, random: Random) -> Wave:
 
 
 def string(t: Wave, pitch: float, random: Random) -> Wave:
-    """Plucks with harmonics that die the faster the higher they are."""
+    """Plucks with harmonics; higher harmonics decay faster."""
     plucks = onsets(t, 2.5, random)
     hertz = 150 * pitch
     return np.asarray(sum(envelope(t, plucks, 0.6 / k) * np.sin(2 * np.pi * hertz * k * t) / k for k in range(1, 12)))
@@ -117,7 +116,7 @@ def voice(t: Wave, pitch: float, random: Random) -> Wave:
 
 
 def wind(t: Wave, pitch: float, random: Random) -> Wave:
-    """Low noise that swells slowly."""
+    """Low noise whose level changes slowly."""
     swell = 0.6 + 0.4 * np.sin(2 * np.pi * 0.4 * t + random.uniform(0, 6))
     return band_noise(t, 30, 350 * pitch, random) * swell
 
@@ -128,7 +127,15 @@ CLASSES: dict[str, Callable[[Wave, float, Random], Wave]] = {
 
 
 def synthesise_clip(name: str, source: int, take: int) -> tuple[NDArray[np.float32], int]:
-    """Return samples [S] in [-1, 1] and the rate of one take of one source of a class.
+    """Return one take of one source of a class.
+
+    Args:
+        name: the class, a key of `CLASSES`.
+        source: the number of the source, from 0.
+        take: the number of the take, from 0.
+
+    Returns:
+        Samples [S] in [-1, 1], and the sample rate in Hz.
 
     >>> samples, rate = synthesise_clip("bell", source=0, take=1)
     >>> samples.ndim, rate in RATES, bool(abs(samples).max() <= 1)
@@ -136,8 +143,8 @@ def synthesise_clip(name: str, source: int, take: int) -> tuple[NDArray[np.float
     """
     random = np.random.default_rng([list(CLASSES).index(name), source, take])
     rate = int(random.choice(RATES))
-    t = seconds(float(random.uniform(SHORTEST_S, LONGEST_S)), rate)
-    pitch = 2 ** (0.25 * (source - SOURCES // 2)) * 2 ** float(random.normal(0, 0.03))  # a source has its own register
+    t = seconds(float(random.uniform(MIN_S, MAX_S)), rate)
+    pitch = 2 ** (0.25 * (source - SOURCES // 2)) * 2 ** float(random.normal(0, 0.03))  # each source has its own pitch
     wave = CLASSES[name](t, pitch, random)
     wave = wave / (np.abs(wave).max() + 1e-12) * float(random.uniform(0.2, 0.8))
     wave = wave + 10 ** (float(random.uniform(*NOISE_DB)) / 20) * random.standard_normal(len(t)) / 4
@@ -145,25 +152,38 @@ def synthesise_clip(name: str, source: int, take: int) -> tuple[NDArray[np.float
 
 
 def synthesise_lengths(folder: str | os.PathLike[str], duration: float) -> list[Path]:
-    """Write `duration` seconds of noise as WAV of 16 kHz, each of 0.3 to 30 s (log-uniform), and return the paths.
+    """Write noise as 16 kHz WAV files of 0.3 to 30 s (log-uniform).
 
-    A longer corpus begins with the files of a shorter one, but for the last of it.
+    A longer corpus begins with the files of a shorter one, except for the last file of the shorter one.
+
+    Args:
+        folder: an existing folder.
+        duration: the length of all files together, in seconds.
+
+    Returns:
+        The paths of the files.
     """
     random = np.random.default_rng(0)
     paths: list[Path] = []
     while duration > 0:
-        length = min(max(MIXED_S[0], duration), float(np.exp(random.uniform(*np.log(MIXED_S)))))
-        wave = random.standard_normal(round(length * MIXED_RATE), np.float32) / 10
+        length = min(max(SPEED_LENGTHS_S[0], duration), float(np.exp(random.uniform(*np.log(SPEED_LENGTHS_S)))))
+        wave = random.standard_normal(round(length * SPEED_RATE), np.float32) / 10
         paths.append(Path(folder) / f"{len(paths):06}.wav")
-        soundfile.write(paths[-1], wave, MIXED_RATE, subtype="PCM_16")
+        soundfile.write(paths[-1], wave, SPEED_RATE, subtype="PCM_16")
         duration -= length
     return paths
 
 
 def synthesise(folder: str | os.PathLike[str], takes: int = TAKES, classes: int = len(CLASSES)) -> Path:
-    """Write the corpus as `<class>/<source>-<take>.wav` with a manifest of path, label and source; return its path.
+    """Write the corpus as `<class>/<source>-<take>.wav` with a manifest: 200 clips by default, about 7 minutes.
 
-    `takes` clips of each of 5 sources of each class: 200 clips by default, about 7 minutes.
+    Args:
+        folder: the folder of the corpus; created if it does not exist.
+        takes: clips per source; each class has 5 sources.
+        classes: the number of classes, at most 10.
+
+    Returns:
+        The manifest, with the columns path, label and source.
     """
     root = Path(folder)
     rows = []

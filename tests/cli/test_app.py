@@ -108,7 +108,7 @@ def test_damaged_or_newer_store_exits_with_5(
 
 WRONG: list[tuple[list[str], int, str]] = [
     (["extract", "missing/", "-o", "OUT"], 2, "no file or folder missing/"),
-    (["extract", "EMPTY", "-o", "OUT"], 8, r"No audio was found.*\.wav"),
+    (["extract", "EMPTY", "-o", "OUT"], 8, r"There is no audio.*\.wav"),
     (["extract", "WAV", "-o", "OUT", "--model", "hubrt"], 7, "Unknown model 'hubrt'"),
     (["extract", "WAV", "-o", "OUT", "--model", "EMPTY"], 7, "holds no config.json"),
     (["extract", "WAV", "-o", "OUT", "--layers", "12"], 2, "no layers '12'. It has the layers 0"),

@@ -174,7 +174,7 @@ def test_label_and_group_come_from_column_or_regular_expression(tmp_path: Path) 
 def test_manifest_path_outside_its_folder_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text(f"path\n../../etc/passwd.wav\nok/../in.wav\n{tmp_path / 'absolute.wav'}\n")
     problems = [item.problem for item in read_corpus(tmp_path / "m.csv")]
-    assert "leaves the folder" in problems[0]
+    assert "outside of the folder" in problems[0]
     assert problems[1:] == ["", ""]
 
 
@@ -204,9 +204,9 @@ def test_folder_with_any_file_names_is_read(tmp_path: Path) -> None:
     [
         (b"", "cannot be read as a table"),
         (b"label,n\na,1\n", "no column with paths.*Columns: label, n"),
-        (b"path,label\n,a\n", "Row 1 .*has no path"),
-        (b"path,start\nx.wav,soon\n", "Row 1 .*'soon' is no time"),
-        (b"path,start\nx.wav,-1\n", "no time"),
+        (b"path,label\n,a\n", "Row 1 .*has no value in column path"),
+        (b"path,start\nx.wav,soon\n", "Row 1 .*'soon' is not a time"),
+        (b"path,start\nx.wav,-1\n", "not a time"),
         (b'{"path": "x.wav"\n', "cannot be read as a table"),
         (b"PAR1 but no parquet", "cannot be read as a table"),
         (b'path\n"unclosed\n', "cannot be read as a table"),

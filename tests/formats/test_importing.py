@@ -221,7 +221,7 @@ WRONG: list[tuple[str, list[str], int, str]] = [
     ("infinite.csv", [], 2, "Row 2 .*not finite"),
     ("width.faiss", [], 2, "it is damaged"),
     ("cut.faiss", [], 2, "it is damaged"),
-    ("graph.faiss", [], 2, "IHNf.*Flat indexes are read"),
+    ("graph.faiss", [], 2, "IHNf.*reads flat indexes"),
     ("fifo.npy", [], 2, "no file or folder"),
     ("missing.csv", ["--format", "xls"], 2, "parquet"),
 ]

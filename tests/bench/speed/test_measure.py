@@ -115,7 +115,7 @@ def test_speed_of_reference_backend_tries_the_fast_one(checkpoint: Checkpoint) -
 
 def test_speed_of_unusable_input_is_refused(tmp_path: Path, write_wav: WriteWav) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(NothingToDo, match="No audio was found"):
+    with pytest.raises(NothingToDo, match="There is no audio"):
         measure_speed(tmp_path / "empty")
     with pytest.raises(ModelError, match="Unknown model"):
         measure_speed(model="hubrt")
