@@ -6,6 +6,7 @@ reads the declared size from a few bytes of the header, and compares it with the
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
 Order = Literal["big", "little"]
@@ -32,11 +33,11 @@ def declared_end(file: BinaryIO, head: bytes) -> int | None:
     if kind in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
         return end_of_wav(file, "big" if kind == b"RIFX" else "little")
     if kind == b"FORM":
-        return end_of_chunk(file, b"SSND", 12, 4, 4, "big", even=True)
+        return end_of_chunk(file, b"SSND", ChunkLayout(12, 4, 4, "big", even=True))
     if kind == b"riff":  # W64: names have 16 bytes, and sizes include the 24 bytes of name and size
-        return end_of_chunk(file, b"data", 40, 16, 8, "little", counted=24)
+        return end_of_chunk(file, b"data", ChunkLayout(40, 16, 8, "little", counted=24))
     if kind == b"caff":
-        return end_of_chunk(file, b"data", 8, 4, 8, "big")
+        return end_of_chunk(file, b"data", ChunkLayout(8, 4, 8, "big"))
     if kind in (b".snd", b"dns."):
         order: Order = "big" if kind == b".snd" else "little"
         return end_of(int_at(head, 4, 4, order), int_at(head, 8, 4, order))
@@ -49,49 +50,57 @@ def declared_end(file: BinaryIO, head: bytes) -> int | None:
     return None
 
 
-def chunks(
-    file: BinaryIO, start: int, name: int, width: int, order: Order, counted: int = 0, even: bool = False
-) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (name, position of the body, size) of each chunk.
+@dataclass(frozen=True)
+class ChunkLayout:
+    """Where the chunks of a format begin, and how each one is built: name, size, body.
 
-    Args:
-        file: the open file.
+    Attributes:
         start: the position of the first chunk.
-        name, width: the bytes of a chunk's name, and of its size.
+        name_bytes, size_bytes: the lengths of name and size.
         order: the byte order of the size.
-        counted: how many bytes of name and size are included in the size.
-        even: whether chunks start at even positions; W64 (`counted`) aligns them to 8 bytes.
+        counted: how many bytes of name and size are included in the size; W64 also aligns chunks to 8 bytes.
+        even: whether chunks start at even positions.
     """
+
+    start: int
+    name_bytes: int
+    size_bytes: int
+    order: Order
+    counted: int = 0
+    even: bool = False
+
+
+def chunks(file: BinaryIO, layout: ChunkLayout) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (name, position of the body, size of the body) of each chunk."""
+    start, head_bytes = layout.start, layout.name_bytes + layout.size_bytes
     for _ in range(MAX_CHUNKS):
         file.seek(start)
-        head = file.read(name + width)
-        if len(head) < name + width:
+        head = file.read(head_bytes)
+        if len(head) < head_bytes:
             return
-        size = max(0, int_at(head, name, width, order) - counted)
-        yield head[:name], start + len(head), size
-        start += len(head) + size + (size % 2 if even else -size % 8 if counted else 0)
+        size = max(0, int_at(head, layout.name_bytes, layout.size_bytes, layout.order) - layout.counted)
+        yield head[: layout.name_bytes], start + head_bytes, size
+        start += head_bytes + size + (size % 2 if layout.even else -size % 8 if layout.counted else 0)
         if start >= 1 << 63:  # no file is that long, and seek would raise an error
             return
 
 
-def end_of_chunk(
-    file: BinaryIO, wanted: bytes, start: int, name: int, width: int, order: Order, counted: int = 0, even: bool = False
-) -> int | None:
-    """Return the end of the first chunk whose name starts with `wanted`; see `chunks` for the other arguments."""
-    for kind, body, size in chunks(file, start, name, width, order, counted, even):
-        if kind.startswith(wanted):
-            return end_of(body, size, 8 * width)
+def end_of_chunk(file: BinaryIO, name: bytes, layout: ChunkLayout) -> int | None:
+    """Return the end of the first chunk whose name starts with `name`."""
+    for chunk, body, size in chunks(file, layout):
+        if chunk.startswith(name):
+            return end_of(body, size, 8 * layout.size_bytes)
     return None
 
 
 def end_of_wav(file: BinaryIO, order: Order) -> int | None:
     """Return the end of the data chunk of a WAV; RF64 has its size in an earlier chunk, "ds64"."""
     long_size = None
-    for kind, body, size in chunks(file, 12, 4, 4, order, even=True):
-        if kind == b"ds64":
+    for name, body, size in chunks(file, ChunkLayout(12, 4, 4, order, even=True)):
+        if name == b"ds64":
             file.seek(body + 8)
             long_size = int.from_bytes(file.read(8), "little")
-        elif kind == b"data":
+        elif name == b"data":
             return body + long_size if long_size is not None and size == 0xFFFF_FFFF else end_of(body, size)
     return None
 

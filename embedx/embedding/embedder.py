@@ -93,8 +93,8 @@ class Embedder:
         self.forward = Forward(recipe.layers, recipe.poolings, self.precision, budget)
         self.pool = POOL_BATCHES * budget  # samples that are sorted by length together
         self.processes: list[GpuProcess] = []  # one for each of several GPUs, started when there is enough work
-        self.heard = 0  # samples in all batches so far, without padding
-        self.padded = 0  # samples in all batches so far, with padding
+        self.audio_samples = 0  # in all batches so far, without padding
+        self.batch_samples = 0  # in all batches so far, with padding
 
     @classmethod
     def from_recipe(
@@ -194,8 +194,8 @@ class Embedder:
                 candidates = pool[: max(1, self.budget // longest)]
                 size = sum(self._length(window) >= MIN_LENGTH_RATIO * longest for _, window in candidates)
                 batch, pool = pool[:size], pool[size:]
-                self.heard += sum(self._length(window) for _, window in batch)
-                self.padded += longest * len(batch)
+                self.audio_samples += sum(self._length(window) for _, window in batch)
+                self.batch_samples += longest * len(batch)
                 yield batch
                 free += count_samples(batch)
                 windows = list(take_samples(stream, free))
@@ -205,7 +205,7 @@ class Embedder:
     @property
     def padding(self) -> float:
         """Samples computed for each sample of audio; 1 without padding."""
-        return self.padded / max(1, self.heard)
+        return self.batch_samples / max(1, self.audio_samples)
 
     def embed_files(self, stretches: Sequence[tuple[str, float, float | None]]) -> "list[EmbeddedFile | AudioError]":
         """Decode and embed files, in batches across files. A child process decodes them.

@@ -91,12 +91,11 @@ def compare(
             if known.mtime_ns != recording.mtime_ns:
                 result.moved[path] = replace(known, mtime_ns=recording.mtime_ns)
     absent = {path: recording for path, recording in stored.items() if path not in by_path}
-    find_moved(
-        result, [one for path, one in absent.items() if not one.reason and not os.path.lexists(path)], hash_content
-    )
-    unknown = [path for path in absent if path not in result.moved]
-    origins = store.sources() if unknown else {}
-    result.missing = [path for path in unknown if is_from(path, origins.get(path, ()), sources)]
+    deleted = [recording for path, recording in absent.items() if not recording.reason and not os.path.lexists(path)]
+    find_moved(result, deleted, hash_content)
+    left = [path for path in absent if path not in result.moved]
+    origins = store.sources() if left else {}
+    result.missing = [path for path in left if is_from(path, origins.get(path, ()), sources)]
     return result
 
 
@@ -139,9 +138,8 @@ def find_same_content(recording: Recording, candidates: Sequence[Recording], has
         content = hash_content(recording.path)
     except AudioError:
         return None
-    return next(
-        (one for one in candidates if (one.content_hash, one.stretches) == (content, recording.stretches)), None
-    )
+    same = (known for known in candidates if known.content_hash == content and known.stretches == recording.stretches)
+    return next(same, None)
 
 
 def is_from(path: str, origins: Sequence[str], sources: Sequence[str]) -> bool:

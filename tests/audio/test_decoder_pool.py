@@ -1,5 +1,6 @@
 """The decoder pool: no file of a user is decoded in the process of the user, and a decoder that dies is replaced."""
 
+import ast
 import os
 import shutil
 import sqlite3
@@ -26,6 +27,7 @@ from tests.helpers.processes import children, has_open, is_alive, linux, wait_un
 from tests.helpers.window_reading import RECIPE, read
 
 WriteWav = Callable[..., Path]
+DECODING = ("embedx.audio.decode", "embedx.audio.windows", "embedx.audio.excerpts")
 
 
 @pytest.fixture
@@ -76,6 +78,16 @@ def test_user_process_never_decodes_a_file(own: Path, tmp_path: Path) -> None:
     for clip in out.glob("*.wav"):
         samples, rate = soundfile.read(clip)
         assert rate > 0 and len(samples)
+
+
+def test_only_audio_imports_functions_that_decode() -> None:
+    values = {"Clip", "Samples", "Frames", "SUFFIXES", "Window", "count_windows", "CHANNELS", "TAILS", "wav_bytes"}
+    for path in (ROOT / "embedx").rglob("*.py"):
+        if path.parent.name == "audio":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module in ("embedx.audio", *DECODING):
+                assert {alias.name for alias in node.names} <= values, path
 
 
 @linux

@@ -145,7 +145,7 @@ class Runner:
             return 0
 
         embedder = self.embedder
-        embedder.heard = embedder.padded = 0
+        embedder.audio_samples = embedder.batch_samples = 0
         with (
             tempfile.TemporaryDirectory(dir=self.folder) as out,
             Store.create(Path(out) / "c", embedder.recipe, embedder.extractor.dim) as store,
