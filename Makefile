@@ -1,9 +1,9 @@
 # make demo   set up, and run the main job on a made corpus (or CORPUS=folder)
-# make test   set up, and run the tests
+# make test   set up, and run the fast tests (minutes); make test-long runs the others, make test-all both
 # make check  style, types, and the examples in the docstrings
 # make bench  measure, and write BENCHMARKS.md; bench-gpu the part that needs a GPU
 # make reliability  attack it for hours, and write RELIABILITY.md (PARTS="kills faults" for some, SCALE=0.1 for less)
-.PHONY: demo test check bench bench-gpu reliability format clean
+.PHONY: demo test test-long test-all check bench bench-gpu reliability format clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,6 +15,11 @@ demo: $(READY)
 
 test: $(READY)
 	$(RUN)/python -m pytest -n 2 --dist loadfile
+
+test-long: $(READY)
+	$(RUN)/python -m pytest -n 2 --dist loadfile -m long
+
+test-all: test test-long
 
 check: $(READY)
 	$(RUN)/ruff format --check

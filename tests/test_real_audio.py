@@ -56,6 +56,7 @@ def test_real_clip_search_finds_itself_first(esc10: Callable[[str], embedx.Colle
         assert (hit.id, f"{hit.score:.4f}") == (number, "1.0000")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("batch_seconds", [1.0, 90.0])
 def test_mixed_lengths_of_2000_clips_equal_transformers(
     shared: Path, checkpoint: Callable[[str], Path], tmp_path: Path, batch_seconds: float

@@ -101,7 +101,11 @@ def test_foreign_library_is_imported_in_its_home(path: Path) -> None:
         assert package_of(path) in HOMES.get(name[0], {package_of(path)}), f"{name[0]} in {path}"
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.name == "__init__.py" and path.parent != PACKAGE])
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if path.name == "__init__.py" and path.parent != PACKAGE],
+    ids=lambda path: path.parent.name,
+)
 def test_init_of_a_package_defines_nothing_but_re_exports(path: Path) -> None:
     docstring, *others = ast.parse(path.read_text(encoding="utf-8")).body
     assert isinstance(docstring, ast.Expr)
@@ -158,3 +162,22 @@ def test_no_address_of_a_registry_and_no_path_of_a_machine_is_in_the_tree() -> N
         path = ROOT / os.fsdecode(name)
         if path.exists():
             assert not forbidden.search(path.read_bytes()), path
+
+
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT / "tests")))
+def test_no_file_of_tests_imports_a_test_file(path: Path) -> None:
+    for parts in imports(path):
+        assert parts[0] != "tests" or not any(part.startswith("test_") for part in parts[1:3]), ".".join(parts)
+
+
+def test_folders_of_tests_mirror_packages() -> None:
+    folders = {path.parent.relative_to(ROOT / "tests") for path in TESTS}
+    for folder in folders - {Path("."), Path("helpers"), Path("reliability")}:
+        assert (PACKAGE / folder).is_dir(), f"tests/{folder} mirrors no package"
+
+
+def test_files_of_tests_have_at_most_400_lines() -> None:
+    assert [path.name for path in TESTS if len(path.read_text(encoding="utf-8").splitlines()) > 400] == []

@@ -13,6 +13,7 @@ import pytest
 
 import embedx
 from tests.helpers import malformed_audio
+from tests.helpers.amounts import fast_and_long
 from tests.helpers.paths import ROOT
 
 SEED = int(os.environ.get("EMBEDX_SEED", "0"))
@@ -78,6 +79,7 @@ def no_files(folder: Path, outside: Path) -> dict[str, str]:
 MEASURED = """
 import sys, re
 from embedx.cli import run
+from tests.helpers.amounts import fast_and_long
 code = run(sys.argv[1:])
 if sys.platform == "linux":  # what wait4 says includes the memory of the process that forked
     print("peak kB", re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1], file=sys.stderr)
@@ -122,8 +124,9 @@ def attack(count: int, tmp_path: Path) -> None:
 FAULTS = ("internal", "decoder-hang")  # ours; a crash is libsndfile's or FFmpeg's, and was survived
 
 
-def test_mutated_file_is_embedded_or_named(tmp_path: Path) -> None:
-    attack(int(os.environ.get("EMBEDX_HOSTILE", "500")), tmp_path)
+@fast_and_long("count", 60, 500)
+def test_mutated_file_is_embedded_or_named(tmp_path: Path, count: int) -> None:
+    attack(count, tmp_path)
 
 
 @pytest.mark.reliability

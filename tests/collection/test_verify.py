@@ -20,6 +20,7 @@ from embedx.errors import EmbedxError
 from embedx.store.schema import FILE_NAME
 from embedx.store.store import Store
 from tests.helpers import corruption
+from tests.helpers.amounts import fast_and_long
 from tests.helpers.corruption import Damage, Victim
 from tests.reliability.report import report, seed
 
@@ -256,8 +257,9 @@ def attack(patients: dict[str, Patient], fast: Path, count: int) -> None:
     assert not faults, f"EMBEDX_SEED={seed()}: {len(faults)} of {count}\n" + "\n".join(faults[:40])
 
 
-def test_damaged_collection_is_reported_and_never_served(patients: dict[str, Patient], fast: Path) -> None:
-    attack(patients, fast, int(os.environ.get("EMBEDX_DAMAGES", "1000")))
+@fast_and_long("count", 60, 1000)
+def test_damaged_collection_is_reported_and_never_served(patients: dict[str, Patient], fast: Path, count: int) -> None:
+    attack(patients, fast, count)
 
 
 @pytest.mark.reliability

@@ -315,6 +315,7 @@ def test_hash_depends_on_encoder_numbers_only(weights: Callable[[str], Path], tm
     assert extractors.load(f"HUBERT_TINY@{path}").weights != first
 
 
+@pytest.mark.long
 def test_bundle_of_real_size_loads_from_safetensors_and_pickle(tmp_path: Path) -> None:
     """HUBERT_BASE with random weights, 378 MB a file, both files removed at the end."""
     plain, pickled = tmp_path / "hubert.safetensors", tmp_path / "hubert.pth"

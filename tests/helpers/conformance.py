@@ -63,7 +63,7 @@ class ConformanceTests:
         found = list(extractor.frames(clips[0][None], torch.tensor([len(clips[0])]), (layer,)))
         assert [one for one, _, _ in found] == [layer]
 
-    @pytest.mark.parametrize("size", [2, 7])
+    @pytest.mark.parametrize("size", [pytest.param(2, marks=pytest.mark.long), 7])
     def test_frames_do_not_depend_on_batch_order_or_padding(self, extractor: Extractor, size: int) -> None:
         clips = clips_for(extractor)
         alone = [run(extractor, [clip]) for clip in clips]

@@ -87,7 +87,13 @@ def test_stored_rows_do_not_depend_on_workers(
 
 
 @pytest.mark.usefixtures("four_cores")
-@pytest.mark.parametrize("name", ["hubert", "wavlm", "data2vec", "conformer-rotary", "whisper", "logmel"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("hubert", "wavlm", "logmel"),
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("data2vec", "conformer-rotary", "whisper")),
+    ],
+)
 def test_threads_do_not_share_batches(name: str, checkpoint: Callable[[str], Path]) -> None:
     model = name if name == "logmel" else str(checkpoint(name))
     extractor = extractors.load(model)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from embedx.store.schema import FILE_NAME
+from tests.helpers.amounts import fast_and_long
 from tests.reliability.conftest import ForkServers
 from tests.reliability.expected_state import complain, differ, examine
 from tests.reliability.operations import OPERATIONS, Scene, stage
@@ -54,8 +55,9 @@ def test_acknowledged_recording_is_flushed_to_disk(filmed: tuple[Scene, Path, li
     assert not [change for change in disk.pending if len(change) == 2], "a rename was never flushed"
 
 
+@fast_and_long("every", 20, 1)
 def test_power_cut_after_any_call_loses_nothing(
-    filmed: tuple[Scene, Path, list[Call]], servers: ForkServers, tmp_path: Path
+    filmed: tuple[Scene, Path, list[Call]], servers: ForkServers, tmp_path: Path, every: int
 ) -> None:
     scene, root, calls = filmed
     begun, dice = time.monotonic(), random.Random(seed())
@@ -66,6 +68,8 @@ def test_power_cut_after_any_call_loses_nothing(
         disk.apply(call)
         promised = max(promised, acknowledged(call))
         printed = printed or (call.name == "say" and call.offset == STDOUT and bool(call.data.strip()))
+        if number % every:
+            continue
         for luck in (None, *[dice] * CUTS):
             folder = tmp_path / f"cut{next(cuts)}"
             disk.cut_power(folder, luck)

@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 from embedx.store.schema import FILE_NAME
+from tests.helpers.amounts import fast_and_long
 from tests.reliability.conftest import ForkServers
 from tests.reliability.expected_state import complain, differ, examine, misled
 from tests.reliability.fault_injection import Fault, ForkServer
@@ -50,8 +51,9 @@ def strike(server: ForkServer, scene: Scene, fault: Fault, folder: Path) -> str:
     return wrong
 
 
+@fast_and_long("every", 40, 1)
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_failing_call_loses_nothing(name: str, servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
+def test_failing_call_loses_nothing(name: str, every: int, servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
     begun = time.monotonic()
     scene = stage(OPERATIONS[name], servers[0], corpus, tmp_path / "stage")
     faults = [
@@ -59,7 +61,7 @@ def test_failing_call_loses_nothing(name: str, servers: ForkServers, corpus: Pat
         for number in range(1, scene.calls + SLACK)
         for error, lasting in ((errno.ENOSPC, False), (errno.EIO, False), (errno.ENOSPC, True))
         if not lasting or number % EVERY == 0
-    ]
+    ][::every]
     places = itertools.count()
 
     def work(server: ForkServer, fault: Fault) -> str:
@@ -70,7 +72,8 @@ def test_failing_call_loses_nothing(name: str, servers: ForkServers, corpus: Pat
     assert not failures, "\n".join(failures)
 
 
-def test_collection_on_full_disk_can_be_read(servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
+@fast_and_long("every", 20, EVERY)
+def test_collection_on_full_disk_can_be_read(servers: ForkServers, corpus: Path, tmp_path: Path, every: int) -> None:
     scene = stage(OPERATIONS["extract"], servers[0], corpus, tmp_path / "stage")
     full = Fault(1, lasting=True)
 
@@ -87,7 +90,7 @@ def test_collection_on_full_disk_can_be_read(servers: ForkServers, corpus: Path,
             return f"status {status.code}, search {search.code}: {status.err}{search.err}"
         return ""
 
-    failures = servers.each(list(range(1, scene.calls + 1, EVERY)), read)
+    failures = servers.each(list(range(1, scene.calls + 1, every)), read)
     assert not failures, "\n".join(failures)
 
 

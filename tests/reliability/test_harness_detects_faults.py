@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.amounts import fast_and_long
 from tests.helpers.paths import ROOT
 from tests.reliability.fault_injection import compile_shim, environment
 from tests.reliability.report import report
@@ -21,8 +22,8 @@ LOCK = "embedx/store/lock.py"
 STORE, READING, WRITING = "embedx/store/store.py", "embedx/store/reading.py", "embedx/store/writing.py"
 RUN, INDEXING = "embedx/ingest/pipeline.py", "embedx/index/manager.py"
 FLUSHED = "tests/reliability/test_durability.py::test_acknowledged_recording_is_flushed_to_disk[extract]"
-POWER = "tests/reliability/test_durability.py::test_power_cut_after_any_call_loses_nothing[extract]"
-KILLED = "tests/reliability/test_kills.py::test_kill_at_any_call_loses_nothing[extract]"
+POWER = "tests/reliability/test_durability.py::test_power_cut_after_any_call_loses_nothing[extract-long]"
+KILLED = "tests/reliability/test_kills.py::test_kill_at_any_call_loses_nothing[extract-long]"
 SECOND_WRITER = "tests/store/test_store.py::test_second_writer_is_refused_by_name_and_dead_one_ignored"
 SECOND_SIGNAL = "tests/reliability/test_kills.py::test_second_signal_ends_run_without_waiting_for_batch"
 SIGNAL = "tests/reliability/test_kills.py::test_signal_ends_run_with_a_commit[15]"
@@ -108,7 +109,8 @@ def notice(sabotage: Sabotage, folder: Path) -> str:
     file.write_text(text.replace(sabotage.line, sabotage.instead), encoding="utf-8")
     variables = environment() | {"PYTHONPATH": str(folder), "EMBEDX_FORK_SERVERS": "1"}
     variables.pop("EMBEDX_REPORT", None)  # a failure that is wanted is none to count
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", sabotage.noticed_by]
+    options = ["-x", "-m", "long or not long", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *options, sabotage.noticed_by]
     done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
     if done.returncode == pytest.ExitCode.TESTS_FAILED and f"FAILED {sabotage.noticed_by}" in done.stdout:
         return ""
@@ -116,10 +118,11 @@ def notice(sabotage: Sabotage, folder: Path) -> str:
     return f"{sabotage.name}: {sabotage.noticed_by} does not notice ({done.returncode}):\n{said}"
 
 
-def test_injected_fault_is_detected_by_its_test(tmp_path: Path) -> None:
+@fast_and_long("count", 1, len(SABOTAGES))
+def test_injected_fault_is_detected_by_its_test(tmp_path: Path, count: int) -> None:
     compile_shim(tmp_path)  # or skip: without it the tests would be skipped, not fail
     begun = time.monotonic()
-    chosen = [one for one in SABOTAGES if os.environ.get("EMBEDX_SABOTAGE", "") in one.name]
+    chosen = [one for one in SABOTAGES if os.environ.get("EMBEDX_SABOTAGE", "") in one.name][:count]
 
     def do(number: int) -> str:
         return notice(chosen[number], tmp_path / str(number))

@@ -23,14 +23,16 @@ import pytest
 import soundfile
 
 import embedx
+from tests.helpers.amounts import fast_and_long
 from tests.reliability.conftest import AT_ONCE, ForkServers
 from tests.reliability.expected_state import Contents, complain, differ, examine, misled
 from tests.reliability.fault_injection import DIE, OFTEN, Fault, ForkServer, Outcome, environment
 from tests.reliability.operations import OPERATIONS, Scene, stage
 from tests.reliability.report import EVERY, report, seed
 
-KILLS = int(os.environ.get("EMBEDX_KILLS", "100"))
-REAL_KILLS = max(4, KILLS // 20)  # by the command line as a user types it, which takes seconds to start
+REAL_KILLS = max(
+    4, int(os.environ.get("EMBEDX_KILLS", "100")) // 20
+)  # by the command line as a user types it, which takes seconds to start
 ALWAYS = OFTEN | {"embedx.ingest.pipeline.COMMIT_CLIPS": 1}
 LOCKED = 4
 
@@ -85,8 +87,11 @@ def ids(contents: Contents) -> list[int]:
     return [held.row.id for rows in contents.values() for held in rows]
 
 
+@fast_and_long("every", 40, EVERY)
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_kill_at_any_call_loses_nothing(name: str, servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
+def test_kill_at_any_call_loses_nothing(
+    name: str, every: int, servers: ForkServers, corpus: Path, tmp_path: Path
+) -> None:
     begun, places = time.monotonic(), itertools.count()
     scene = stage(OPERATIONS[name], servers[0], corpus, tmp_path / "stage")
 
@@ -99,13 +104,16 @@ def test_kill_at_any_call_loses_nothing(name: str, servers: ForkServers, corpus:
         shutil.rmtree(life.folder)
         return wrong
 
-    numbers = list(range(1 + seed() % EVERY, scene.calls + 1, EVERY))
+    numbers = list(range(1 + seed() % every, scene.calls + 1, every))
     failures = servers.each(numbers, kill)
     report(f"kills: {name}, at calls", len(numbers), len(failures), begun, seed())
     assert not failures, "\n".join(failures)
 
 
-def test_kill_at_random_instant_loses_nothing(servers: ForkServers, scenes: list[Scene], tmp_path: Path) -> None:
+@fast_and_long("kills_wanted", 10, 100, "EMBEDX_KILLS")
+def test_kill_at_random_instant_loses_nothing(
+    servers: ForkServers, scenes: list[Scene], tmp_path: Path, kills_wanted: int
+) -> None:
     begun, places = time.monotonic(), itertools.count()
 
     def live(server: ForkServer, number: int) -> str:
@@ -129,7 +137,7 @@ def test_kill_at_random_instant_loses_nothing(servers: ForkServers, scenes: list
     tally: list[int] = []
     failures: list[str] = []
     numbers = itertools.count()
-    while sum(tally) < KILLS and not failures:
+    while sum(tally) < kills_wanted and not failures:
         failures += servers.each(list(itertools.islice(numbers, 20 * AT_ONCE)), live)
     report("kills: random instants", sum(tally), len(failures), begun, seed())
     assert not failures, f"seed {seed()}\n" + "\n".join(failures)
@@ -162,7 +170,8 @@ def finished(process: "subprocess.Popen[str]") -> Outcome:
     return Outcome(process.returncode, 0, "", err)
 
 
-def test_kill_of_real_command_loses_nothing(many: Path, servers: ForkServers, tmp_path: Path) -> None:
+@fast_and_long("attempts", 2, REAL_KILLS)
+def test_kill_of_real_command_loses_nothing(many: Path, servers: ForkServers, tmp_path: Path, attempts: int) -> None:
     begun, dice = time.monotonic(), random.Random(seed())
     settled = servers[0].run("extract", many, "-o", tmp_path / "whole", settings={})
     assert settled.code == 0, settled.err
@@ -172,7 +181,7 @@ def test_kill_of_real_command_loses_nothing(many: Path, servers: ForkServers, tm
     lasts = min(time.monotonic() - started, 4.0)
     kills, known = 0, Contents()
     out = tmp_path / "0"
-    for attempt in range(REAL_KILLS):
+    for attempt in range(attempts):
         process = command(many, out)
         time.sleep(dice.uniform(0, lasts / 2))
         process.kill()
@@ -183,7 +192,7 @@ def test_kill_of_real_command_loses_nothing(many: Path, servers: ForkServers, tm
         assert complain(found, {}, whole) == "", f"seed {seed()}"
         assert known == {path: rows for path, rows in found.items() if path in known}, f"seed {seed()}"
         known = found
-        if len(known) == len(whole) or attempt == REAL_KILLS - 1:
+        if len(known) == len(whole) or attempt == attempts - 1:
             assert servers[0].run("extract", many, "-o", out, settings={}).code == 0
             assert differ(examine(out), whole) == ""
             out, known = tmp_path / str(attempt + 1), {}

@@ -31,6 +31,7 @@ from embedx.index.manager import IndexManager
 from embedx.recipe import Recipe
 from embedx.store.records import Recording, Row, Vectors
 from embedx.store.store import Store
+from tests.helpers.amounts import fast_and_long
 from tests.reliability.report import report, seed
 
 DIM = 5
@@ -295,8 +296,9 @@ def run_machines(kind: Any, machines: int, steps: int) -> None:
         run_state_machine_as_test(with_seed(seed())(kind), settings=chosen)
 
 
-def test_store_equals_dictionary_after_any_operations() -> None:
-    run_machines(StoreMachine, 100, 50)
+@fast_and_long("machines", 20, 100)
+def test_store_equals_dictionary_after_any_operations(machines: int) -> None:
+    run_machines(StoreMachine, machines, 50)
 
 
 @pytest.mark.reliability
