@@ -30,9 +30,7 @@ from tests.reliability.fault_injection import DIE, OFTEN, Fault, ForkServer, Out
 from tests.reliability.operations import OPERATIONS, Scene, stage
 from tests.reliability.report import EVERY, report, seed
 
-REAL_KILLS = max(
-    4, int(os.environ.get("EMBEDX_KILLS", "100")) // 20
-)  # by the command line as a user types it, which takes seconds to start
+REAL_KILLS = max(4, int(os.environ.get("EMBEDX_KILLS", "100")) // 20)  # the real command takes seconds to start
 ALWAYS = OFTEN | {"embedx.ingest.pipeline.COMMIT_CLIPS": 1}
 LOCKED = 4
 
