@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import pkgutil
 import re
 import shlex
 import shutil
@@ -76,12 +77,36 @@ def parse_command(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("words", commands(SHOWN), ids=" ".join)
-def test_commands_in_the_documentation_parse(words: list[str]) -> None:
+def test_documented_command_parses(words: list[str]) -> None:
     parse_command(words)
 
 
-def test_lines_of_the_readme_are_short() -> None:
+def test_readme_lines_outside_tables_have_at_most_120_characters() -> None:
     assert not [line for line in README.splitlines() if len(line) > 120 and not line.startswith("|")]
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_documented_link_leads_to_a_file_and_heading(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_documented_python_name_and_file_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name in set(re.findall(r"`(embedx(?:\.\w+)+)", text)) - {"embedx.json", "embedx.json_columns"}:
+        pkgutil.resolve_name(name)
+    for name in re.findall(r"`((?:embedx|tests|benchmarks|docs)/[\w./]+\.\w+)`", text):
+        assert name.startswith("benchmarks/esc50") or (ROOT / name).is_file(), name
 
 
 @pytest.mark.parametrize("name", COMMANDS)
