@@ -125,9 +125,9 @@ def verify(collection: str, repair: bool, model: str | None, allow_pickle: bool,
     The exit code is 0 if nothing is damaged or everything was repaired, and 5 if damage is left. Files that an
     interrupted run left behind are not damage.
     """
-    from embedx.collection.verify import check
+    from embedx.collection.verify import verify_collection
 
-    report = check(collection, repair=repair, model=model, allow_pickle=allow_pickle, wait=wait)
+    report = verify_collection(collection, repair=repair, model=model, allow_pickle=allow_pickle, wait=wait)
     code = StoreError.exit_code if report.left else 0
     issues = [{"kind": issue.kind, "place": issue.place, "detail": issue.detail} for issue in report.found]
     if not as_json:

@@ -1,1 +1,1 @@
-"""Collection: the facade. Open, make, search, train on, maintain, merge and verify a collection."""
+"""Collection: the facade of embedx. Make, open, search, train on, maintain, merge and verify a collection."""

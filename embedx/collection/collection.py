@@ -1,4 +1,4 @@
-"""Collection: a folder under indexes/, opened. The words of the command line as methods."""
+"""Collection: an open collection, with the commands of the command line as methods."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,19 @@ if TYPE_CHECKING:
 
 
 class Collection(SearchMixin, TrainingMixin, MaintenanceMixin):
-    """Stored vectors with their metadata, as `embedx.open("indexes/NAME")` returns it.
+    """Stored vectors with their metadata; `embedx.open("indexes/NAME")` opens one.
 
-    It reads what is committed at the time, also while another process extracts. `len()` is the number of rows.
+    `len()` is the number of rows. Every method sees what is committed when it is called, also while another process
+    extracts into the collection. Use it in a `with` block, or call `close`.
+
+    Args:
+        folder: the folder of the collection.
+        model: the model for audio and text queries, if it is not where the recipe says; see `embedx.open`.
+        allow_pickle: read weights from a pickle file, which can run code.
 
     Raises:
         UsageError: there is no collection in the folder.
-        StoreError: it is damaged, or made by a newer embedx.
+        StoreError: the collection is damaged, or a newer embedx made it.
     """
 
     def __repr__(self) -> str:
@@ -34,23 +40,28 @@ class Collection(SearchMixin, TrainingMixin, MaintenanceMixin):
         self.close()
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files of the collection."""
         self.store.close()
 
     def rows(self, where: str | None = None) -> "pd.DataFrame":
-        """Return the rows as a pandas frame whose index is the row id, ascending.
+        """Return the rows as a pandas data frame.
 
-        Columns: path, start_s, end_s, duration_s, label, group, split, flags, then the metadata under its own names.
+        Args:
+            where: an SQL condition on the rows, such as "label = 'dog'"; default: all rows.
+
+        Returns:
+            A data frame with the columns path, start_s, end_s, duration_s, label, group, split, flags and all metadata.
+            Its index is the row id, ascending.
 
         Raises:
-            UsageError: the condition is wrong; see `search`.
+            UsageError: the condition is invalid.
         """
         import pandas as pd
 
         rows = self.store.rows(self._select_ids(where))
         names = list(dict.fromkeys(name for row in rows for name in row.meta))
         columns: dict[str, Any] = {
-            "path": pd.Series([row.path for row in rows], dtype=object),  # some names are no UTF-8
+            "path": pd.Series([row.path for row in rows], dtype=object),  # a path may be invalid UTF-8
             "start_s": np.array([row.start_s for row in rows], float),
             "end_s": np.array([row.end_s for row in rows], float),
             "duration_s": np.array([row.end_s - row.start_s for row in rows], float),
@@ -61,15 +72,19 @@ class Collection(SearchMixin, TrainingMixin, MaintenanceMixin):
         return pd.DataFrame(columns).set_index(pd.Index([row.id for row in rows], dtype="int64", name="id"))
 
     def vectors(self, view: str | None = None, where: str | None = None) -> NDArray[np.float32]:
-        """Return the vectors [N, D] of a view, float32, in the order of `rows(where)`.
+        """Return vectors [N, D] as float32, in the order of `rows(where)`.
+
+        Args:
+            view: the view; default: last layer, first pooling.
+            where: an SQL condition on the rows; default: all rows.
 
         Raises:
-            UsageError: there is no such view.
+            UsageError: there is no such view, or the condition is invalid.
             StoreError: a vector is damaged; the message names its row.
         """
         ids = self._select_ids(where)
         return self.store.vectors(self._resolve_view(view), ids)[1]
 
     def failures(self) -> list[Recording]:
-        """Return the recordings that could not be embedded, each with its reason and a detail."""
+        """Return the recordings that could not be embedded, each with `reason` and `detail`."""
         return [recording for recording in self.store.recordings().values() if recording.reason]

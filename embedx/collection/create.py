@@ -1,4 +1,4 @@
-"""Create: open a collection, or make one from audio or from vectors."""
+"""Open a collection, or make one from audio or from vectors."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -12,10 +12,17 @@ from embedx.ingest.pipeline import Progress
 
 
 def open(folder: str | os.PathLike[str], *, model: str | None = None, allow_pickle: bool = False) -> Collection:
-    """Open the collection in a folder; see `Collection`.
+    """Open a collection.
 
-    A search by file loads the model that the recipe names, or `model`, which must have the same weights: a folder that
-    has moved, or code from outside. `allow_pickle` lets it read weights from a pickle.
+    Args:
+        folder: the folder of the collection.
+        model: the model for audio and text queries, if it is not where the recipe says: another folder, or code from
+            outside embedx. Its weights must be the same.
+        allow_pickle: read weights from a pickle file (.bin, .pth), which can run code.
+
+    Raises:
+        UsageError: there is no collection in the folder.
+        StoreError: the collection is damaged, or a newer embedx made it.
     """
     return Collection(folder, model=model, allow_pickle=allow_pickle)
 
@@ -28,51 +35,49 @@ def extract(
     interrupted: Callable[[], int] = lambda: 0,
     **options: Unpack[ExtractKwargs],
 ) -> Collection:
-    """Embed every recording of a source that the collection `out` does not hold yet, and return the collection.
+    """Embed the recordings of a source and store the vectors in a collection.
 
-    Again on a source that grew, shrank or changed it does the difference: new files are embedded, edited ones replaced,
-    moved ones are known by their content, and what vanished is counted (and taken out with `prune`).
+    Run it again after the source changed: only new or edited files are embedded; moved files are known by content.
 
     Args:
-        source: a folder, a file, a manifest, a pandas frame, or a list of these; see `embedx.datasets.read_corpus`.
-        model: "logmel", "yamnet", a hub id or a local folder; see `embedx.extractors`.
-        layers: "last", "all", or numbers (0 is the input of the transformer, -1 the last).
-        pooling: one or several of "mean", "sum", "max". Every layer with every pooling becomes a view.
-        window, hop: seconds; without a window a recording of up to 60 s (or what the model hears) is one row.
-        tail: what becomes of the end behind the last whole window: "keep" (a window that ends where the audio ends),
-            "pad" (with zeros) or "drop".
-        channels: "mean" of all, the "first", or "each" with rows of its own (column `channel`).
-        trim_silence: leave out what is 40 dB below the loudest moment at both ends.
-        max_seconds: take so much of each recording at most, from its start.
-        label, group: a column of the source, or a regular expression with one (group) searched in the path.
-        layout: "auto", a known data set ("esc50", "urbansound8k", "speech-commands", "gtzan", "fsdd"), "folders" or
-            "files".
-        device: "auto", "cpu", "cuda", or several GPUs: "cuda:0,cuda:1".
-        precision: "auto" (float32), "float32", "bfloat16" or "float16".
-        backend: "fast" (our own forward, of Wav2Vec2, HuBERT and their like), "reference" (the library's), or "auto":
-            the fast one where there is one. It changes the speed, and vectors by less than 1e-5.
-        batch_seconds: audio in one batch, if not given 15 s on a CPU and 600 s on a GPU; it changes the speed, never
-            the vectors. A batch that a GPU has no memory for is halved.
-        workers: processes that decode ahead of the model: "auto" (up to one a core), a number, or 0 for one that
-            decodes what is needed when it is; it changes the speed, never what comes out.
-        store_dtype: "float32", or "float16" for half the size.
-        allow_pickle: read weights from a pickle (.bin, .pth) where there is no safetensors file.
-        shard: "i/n": embed the i-th of n parts only, for several machines or GPUs; `embedx.merge` joins them.
-        checksum: compare the content of files whose size and time of change are as stored.
-        retry_failed: try recordings again that failed before.
-        prune: take out the recordings that are not in the source any more.
-        dry_run: write nothing, and report through `on_progress` what would be done. If there is no collection yet, the
-            one returned is empty and lies in a temporary folder.
-        wait: wait while another process writes the collection, instead of giving up.
-        out: the folder of the collection.
+        source: a folder, a file, a manifest, a pandas data frame, or a list of these.
+        out: the folder of the collection; it is made if it does not exist.
         on_progress: called after every recording.
-        interrupted: asked after every window; the number of a signal ends the run after a commit.
+        interrupted: called after every window; if it returns a signal number, the run commits and ends.
+        model: "logmel" (default), "yamnet", a hub id, a folder, or another name of `embedx models`.
+        layers: "last", "all", or layer numbers (0 is the input of the transformer, -1 the last layer).
+        pooling: "mean", "sum", "max", or several of them. Every layer with every pooling is a view.
+        window: window length in seconds; None: one window per recording of up to 60 s (or the model's maximum).
+        hop: seconds between the starts of windows; default: `window`.
+        tail: audio after the last full window: "keep" (a window that ends with the audio), "pad" (zeros) or "drop".
+        channels: "mean" of all channels, the "first", or "each" with rows of its own (column `channel`).
+        trim_silence: leave out audio 40 dB or more below the loudest moment at both ends.
+        max_seconds: use only the first seconds of each recording.
+        label: a column of the source, or a regular expression with one (group) for the path.
+        group: as `label`, for rows that belong together.
+        layout: "auto", a data set ("esc50", "urbansound8k", "speech-commands", "gtzan", "fsdd"), "folders" or "files".
+        device: "auto", "cpu", "cuda", or several GPUs such as "cuda:0,cuda:1".
+        precision: "auto" (float32), "float32", "bfloat16" or "float16".
+        backend: model code: "fast" (built in, fewer models), "reference" (the library), or "auto" (fast if possible).
+        batch_seconds: audio per batch; default 15 s on a CPU, 600 s on a GPU. Vectors do not depend on it.
+        workers: processes that decode ahead: "auto" (up to one per core), a number, or 0 (one, on demand).
+        store_dtype: "float32" or "float16" (half the size).
+        allow_pickle: read weights from a pickle file (.bin, .pth) if there is no safetensors file.
+        shard: "i/n": embed only part i of n, for several machines or GPUs; `embedx.merge` joins the parts.
+        checksum: compare the content of files whose size and time of change are as stored.
+        retry_failed: try recordings that failed before once more.
+        prune: delete the recordings that are no longer in the source.
+        dry_run: write nothing; report what would be done. The returned collection can be a temporary, empty one.
+        wait: wait while another process writes the collection, instead of giving up.
+
+    Returns:
+        The collection. Recordings that failed are in its `failures()`.
 
     Raises:
-        UsageError: an argument cannot be meant.
-        NothingToDo: no audio was found.
-        ModelError: the model cannot be loaded, or the collection was made by another recipe.
-        LockedError, StoreError, DiskError: the collection cannot be written. What was committed stays.
+        UsageError: an invalid argument.
+        NothingToDo: the source has no audio.
+        ModelError: the model cannot be loaded, or the collection has another recipe.
+        LockedError, StoreError, DiskError: the collection cannot be written; what was committed stays.
     """
     settings = ExtractOptions(**options)
     folder = extract_into_store(source, out, settings, on_progress, interrupted)
@@ -95,30 +100,30 @@ def import_vectors(
     store_dtype: str = "float32",
     wait: bool = False,
 ) -> Collection:
-    """Put vectors that were made elsewhere into the collection `out`, and return it.
+    """Import vectors from a file or an array into a collection.
 
-    An export of embedx that carries its recipe (Parquet, npy, hf) becomes the collection that it was. Any other has
-    the recipe "imported": search by row and by vector, filters and probe work, search by audio file does not.
-
-    Rows of one path are one recording. A path that is there is replaced, if anything of it has changed; rows without
-    a path get `imported:SOURCE#N`. Relative paths are kept as they are.
+    An export of embedx with its recipe (parquet, npy, hf) becomes the same collection again. Other vectors get the
+    recipe "imported": filters, probe and search by row or vector work, search by audio file does not. Rows with the
+    same path are one recording. A recording that is already stored is replaced if it has changed; rows without a path
+    get `imported:SOURCE#N`. Relative paths are kept as they are.
 
     Args:
-        source: a file or folder in one of the formats of `Collection.export`, an array [N, D], or a pandas frame.
-        out: the folder of the collection.
-        format: the format of the file, where its name and content do not tell.
-        vectors: the column that holds lists of numbers, or the columns with one number each.
-        metadata: for arrays, .npy and FAISS: a CSV (or Parquet, JSON lines, frame) with the rows in the same order.
-        name: what made the vectors; imports can be mixed only where it agrees. If not given, the name of the file.
-        label, group: the column that gives the label or the group.
-        store_dtype: "float32", or "float16" for half the size.
+        source: a file or folder in a format of `Collection.export`, an array [N, D], or a pandas data frame.
+        out: the folder of the collection; it is made if it does not exist.
+        format: the format of the file, if its name and content do not show it.
+        vectors: the column with lists of numbers, or the columns with one number each.
+        metadata: for arrays, .npy and FAISS: a CSV, Parquet or JSON lines file or a data frame, rows in the same order.
+        name: what made the vectors; only imports with the same name can be mixed. Default: the name of the file.
+        label: the column with the label.
+        group: the column with the group.
+        store_dtype: "float32" or "float16" (half the size).
         wait: wait while another process writes the collection, instead of giving up.
 
     Raises:
-        UsageError: the source cannot be read, a vector has another length or is not finite; nothing is stored then.
-        NothingToDo: the source holds no rows.
-        RecipeMismatch: the collection holds vectors of something else.
-        LockedError, StoreError, DiskError: the collection cannot be written. What was committed stays.
+        UsageError: the source cannot be read, or a vector has another length or is not finite; nothing is stored then.
+        NothingToDo: the source has no rows.
+        RecipeMismatch: the collection has vectors of another model.
+        LockedError, StoreError, DiskError: the collection cannot be written; what was committed stays.
     """
     options = ImportOptions(
         format=format,

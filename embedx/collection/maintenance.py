@@ -1,4 +1,4 @@
-"""Upkeep: what is done to a collection after it was made: remove, label, compact, merge."""
+"""Maintenance: remove rows, change labels, and give free space back to the disk."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,16 +14,26 @@ from embedx.store.records import Row
 from embedx.store.store import Store
 from embedx.text import parse_pair
 
-KEYS = ("id", "path")  # columns of a table of labels that say which rows are meant
-FIELDS = ("label", "group", "split")
+KEYS = ("id", "path")  # columns of a label table that select rows
+TIMES = ("start_s", "end_s")  # columns of a label table that select a window of a recording
+FIELDS = ("label", "group", "split")  # columns of every row that can be changed
+TIME_TOLERANCE_S = 1e-6  # between a time in a label table and that of a row: the rounding of a time in a CSV file
 
 
 def remove(folder: str | os.PathLike[str], where: str, *, wait: bool = False) -> int:
-    """Delete the rows of a collection that meet a condition, and return how many; a recording goes with its last row.
+    """Delete the rows of a collection that meet a condition. A recording is deleted with its last row.
+
+    Args:
+        folder: the folder of the collection.
+        where: an SQL condition on the rows, such as "label = 'noise'".
+        wait: wait while another process writes the collection, instead of giving up.
+
+    Returns:
+        The number of deleted rows.
 
     Raises:
-        UsageError: the condition is wrong, or there is no collection.
-        LockedError: another process writes, and `wait` is not set.
+        UsageError: the condition is invalid, or there is no collection.
+        LockedError: another process writes the collection, and `wait` is not set.
     """
     with Store(folder, write=True, wait=wait) as store:
         ids = store.filter(where).tolist()
@@ -34,7 +44,7 @@ def remove(folder: str | os.PathLike[str], where: str, *, wait: bool = False) ->
 
 @dataclass
 class LabelUpdate:
-    """What came of labelling: rows that were changed, and entries of the table that no row fits."""
+    """The result of `label`: the number of changed rows, and the entries of the table that match no row."""
 
     rows: int = 0
     unknown: list[str] = field(default_factory=list)
@@ -50,48 +60,52 @@ def label(
 ) -> LabelUpdate:
     """Set label, group, split or metadata of rows, in one transaction.
 
+    Give either `table` or `set`.
+
     Args:
-        folder: the collection.
-        table: a CSV, TSV, Parquet or JSON lines file, or a pandas frame, with a column `id` or `path` (and, for one
-            window of a recording, `start_s`); every other column is set, but for remarks, whose name begins with "_".
-            An empty cell leaves what was there.
-        set: instead, column -> value for all rows that are meant; None or "" takes a value away.
-        where: the rows that `set` is for; all if it is not given. With a table: only these are changed.
-        wait: wait for another writer instead of giving up.
+        folder: the folder of the collection.
+        table: a CSV, TSV, Parquet or JSON lines file, or a pandas data frame. The column `id` or `path` (for one window
+            of a recording also `start_s`) selects the rows; all other columns are set, except those whose name begins
+            with "_". An empty cell changes nothing.
+        set: column -> value for all selected rows; None or "" deletes the value.
+        where: an SQL condition: only these rows are changed; default: all rows.
+        wait: wait while another process writes the collection, instead of giving up.
+
+    Returns:
+        The number of changed rows, and the entries of the table that match no row.
 
     Raises:
-        UsageError: a column that cannot be set, a table without id and path, or a wrong condition.
-        NothingToDo: no entry of the table fits a row.
+        UsageError: a column cannot be set, the table has no column id or path, or the condition is invalid.
+        NothingToDo: no entry of the table matches a row.
+        LockedError: another process writes the collection, and `wait` is not set.
     """
     if (table is None) == (set is None):
         raise UsageError("Give a table (with a column id or path), or values to set (--set column=value).")
+    changes = [set or {}] if table is None else read_table(table)
     if table is None:
         check_columns(set or {})
-        changes: Sequence[Mapping[str, Any]] = [set or {}]
-    else:
-        changes = read_table(table)
     with Store(folder, write=True, wait=wait) as store:
         rows = {row.id: row for row in store.rows(None if where is None else store.filter(where).tolist())}
-        done = LabelUpdate()
+        update = LabelUpdate()
         changed: dict[int, Row] = {}
-        places = {} if table is None else by_place(rows.values())
+        by_path = {} if table is None else rows_by_path(rows.values())
         for change in changes:
-            meant = list(rows) if table is None else meant_by(change, rows, places, base_of(table))
-            if not meant:
-                done.unknown.append(name_of(change))
-            for number in meant:
-                changed[number] = with_values(changed.get(number, rows[number]), change, clear=table is None)
+            ids = list(rows) if table is None else select_rows(change, rows, by_path, base_of(table))
+            if not ids:
+                update.unknown.append(name_of(change))
+            for row_id in ids:
+                changed[row_id] = with_values(changed.get(row_id, rows[row_id]), change, clear=table is None)
         if table is not None and not changed:
-            raise NothingToDo(f"No entry fits a row of {folder}; the first is {done.unknown[0]}.")
-        different = [row for number, row in changed.items() if row != rows[number]]
+            raise NothingToDo(f"No entry of the table matches a row of {folder}. The first is {update.unknown[0]}.")
+        different = [row for row_id, row in changed.items() if row != rows[row_id]]
         if different:
             store.relabel(different)
-        done.rows = len(different)
-    return done
+        update.rows = len(different)
+    return update
 
 
 def read_table(table: Any) -> list[dict[str, Any]]:
-    """Read a table of labels without its remarks, and see that it names rows."""
+    """Read a label table, without the columns whose name begins with "_"; refuse one that does not select rows."""
     if hasattr(table, "to_dict"):
         entries = records(table.reset_index() if table.index.name in KEYS else table)
     else:
@@ -101,71 +115,76 @@ def read_table(table: Any) -> list[dict[str, Any]]:
         entries = parse(Path(name).read_bytes(), display_path(name))
     entries = [{name: value for name, value in entry.items() if not name.startswith("_")} for entry in entries]
     columns = list(entries[0]) if entries else []
-    key = next((name for name in KEYS if name in columns), None)
-    if key is None:
-        raise UsageError(
-            f"The table has no column id or path, so its entries name no rows. Columns: {', '.join(columns)}."
-        )
-    check_columns([name for name in columns if name not in (*KEYS, "start_s", "end_s")])
+    if not any(name in columns for name in KEYS):
+        raise UsageError(f"The table has no column id or path to select rows. Its columns: {', '.join(columns)}.")
+    check_columns([name for name in columns if name not in (*KEYS, *TIMES)])
     return entries
 
 
 def check_columns(columns: Iterable[str]) -> None:
-    """Refuse to set what the recording itself says."""
+    """Refuse columns that cannot be set, since they come from the recording."""
     names = list(columns)
     fixed = [name for name in names if name in RESERVED and name not in FIELDS]
     if fixed or not names:
-        what = f"{', '.join(fixed)} cannot be set" if fixed else "There is no column to set"
-        raise UsageError(f"{what}. Allowed are label, group, split and columns of your own.")
+        problem = f"{', '.join(fixed)} cannot be set" if fixed else "There is no column to set"
+        raise UsageError(f"{problem}. Allowed are label, group, split and metadata columns.")
 
 
-def by_place(rows: Iterable[Row]) -> dict[str, list[Row]]:
+def rows_by_path(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Return path -> rows."""
-    places: dict[str, list[Row]] = {}
+    by_path: dict[str, list[Row]] = {}
     for row in rows:
-        places.setdefault(row.path, []).append(row)
-    return places
+        by_path.setdefault(row.path, []).append(row)
+    return by_path
 
 
-def meant_by(
-    entry: Mapping[str, Any], rows: Mapping[int, Row], places: Mapping[str, Sequence[Row]], base: str
+def select_rows(
+    entry: Mapping[str, Any], rows: Mapping[int, Row], by_path: Mapping[str, Sequence[Row]], base: str
 ) -> list[int]:
-    """Return the ids of the rows that an entry of a table names."""
+    """Return the ids of the rows that an entry of a label table selects; `base` is the folder of relative paths."""
     if entry.get("id") is not None:
-        number = int(entry["id"]) if str(entry["id"]).isdigit() else -1
-        return [number] if number in rows else []
-    given = os.fspath(entry.get("path") or "")
-    candidates = (given, os.path.abspath(given), os.path.normpath(os.path.join(base, given)))
-    found = next((places[one] for one in candidates if one in places), ())
+        row_id = str(entry["id"])
+        return [int(row_id)] if row_id.isdigit() and int(row_id) in rows else []
+    path = os.fspath(entry.get("path") or "")
+    candidates = (path, os.path.abspath(path), os.path.normpath(os.path.join(base, path)))
+    of_path = next((by_path[candidate] for candidate in candidates if candidate in by_path), ())
     start = entry.get("start_s")
-    return [row.id for row in found if start is None or abs(row.start_s - float(start)) < 1e-6]
+    return [row.id for row in of_path if start is None or abs(row.start_s - float(start)) < TIME_TOLERANCE_S]
 
 
 def base_of(table: Any) -> str:
-    """Return the folder that relative paths of a table are taken from."""
+    """Return the folder that relative paths of a label table start from."""
     return os.getcwd() if hasattr(table, "to_dict") else os.path.dirname(os.path.abspath(os.fspath(table)))
 
 
 def name_of(entry: Mapping[str, Any]) -> str:
-    """Name an entry of a table in a message."""
+    """Return the name of an entry of a label table for a message."""
     return ", ".join(
         f"{key} {display_path(str(entry[key]))}" for key in (*KEYS, "start_s") if entry.get(key) is not None
     )
 
 
 def with_values(row: Row, values: Mapping[str, Any], *, clear: bool) -> Row:
-    """Return a row with other labels and metadata; empty values are set only where `clear` says so."""
+    """Return a row with other labels and metadata; empty values are used only with `clear`."""
     values = {name: value for name, value in values.items() if clear or value not in (None, "")}
     fields: dict[str, Any] = {name: text(values[name]) for name in FIELDS if name in values}
-    own = metadata({name: value for name, value in values.items() if name not in (*FIELDS, *KEYS, "end_s", "start_s")})
+    own = metadata({name: value for name, value in values.items() if name not in (*FIELDS, *KEYS, *TIMES)})
     return replace(row, **fields, meta={**row.meta, **{k: None if v == "" else v for k, v in own.items()}})
 
 
 def compact(folder: str | os.PathLike[str], *, wait: bool = False) -> tuple[int, int]:
-    """Give the space of deleted rows back to the disk; return the size in bytes before and after.
+    """Give the space of deleted rows back to the disk.
+
+    Args:
+        folder: the folder of the collection.
+        wait: wait while another process writes the collection, instead of giving up.
+
+    Returns:
+        The size of the store in bytes, before and after.
 
     Raises:
-        DiskError: there is no room for the copy that is made meanwhile; nothing has changed then.
+        DiskError: the disk has no room for the temporary copy; nothing has changed.
+        LockedError: another process writes the collection, and `wait` is not set.
     """
     with Store(folder, write=True, wait=wait) as store:
         before = store.size()

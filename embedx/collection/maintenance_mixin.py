@@ -6,14 +6,26 @@ from typing import Any
 
 from embedx.collection.base import CollectionBase
 from embedx.collection.maintenance import LabelUpdate, compact, label, remove
-from embedx.collection.verify import VerifyReport, check
+from embedx.collection.verify import VerifyReport, verify_collection
 
 
 class MaintenanceMixin(CollectionBase):
     """Remove, label, compact, verify and export a collection."""
 
     def remove(self, where: str, *, wait: bool = False) -> int:
-        """Delete the rows that meet a condition, and return how many; see `embedx.collection.maintenance.remove`."""
+        """Delete the rows that meet a condition. A recording is deleted with its last row.
+
+        Args:
+            where: an SQL condition on the rows, such as "label = 'noise'".
+            wait: wait while another process writes the collection, instead of giving up.
+
+        Returns:
+            The number of deleted rows.
+
+        Raises:
+            UsageError: the condition is invalid.
+            LockedError: another process writes the collection, and `wait` is not set.
+        """
         return remove(self.folder, where, wait=wait)
 
     def label(
@@ -24,19 +36,57 @@ class MaintenanceMixin(CollectionBase):
         where: str | None = None,
         wait: bool = False,
     ) -> LabelUpdate:
-        """Set labels and metadata of rows, from a table or to given values.
+        """Set label, group, split or metadata of rows, from a table or to given values.
 
-        See `embedx.collection.maintenance.label`.
+        Args:
+            table: a CSV, TSV, Parquet or JSON lines file, or a data frame, with a column `id` or `path`; see
+                `embedx.collection.maintenance.label`.
+            set: instead, column -> value for all selected rows; None or "" deletes the value.
+            where: an SQL condition: only these rows are changed; default: all rows.
+            wait: wait while another process writes the collection, instead of giving up.
+
+        Returns:
+            The number of changed rows, and the entries of the table that match no row.
+
+        Raises:
+            UsageError: a column cannot be set, the table has no column id or path, or the condition is invalid.
+            NothingToDo: no entry of the table matches a row.
+            LockedError: another process writes the collection, and `wait` is not set.
         """
         return label(self.folder, table, set=set, where=where, wait=wait)
 
     def compact(self, *, wait: bool = False) -> tuple[int, int]:
-        """Give the space of deleted rows back; return the size in bytes before and after."""
+        """Give the space of deleted rows back to the disk.
+
+        Args:
+            wait: wait while another process writes the collection, instead of giving up.
+
+        Returns:
+            The size of the store in bytes, before and after.
+
+        Raises:
+            DiskError: the disk has no room for the temporary copy; nothing has changed.
+            LockedError: another process writes the collection, and `wait` is not set.
+        """
         return compact(self.folder, wait=wait)
 
     def verify(self, *, repair: bool = False, wait: bool = False) -> VerifyReport:
-        """Find what is damaged, and mend it if `repair` is set; see `embedx.collection.verify.check`."""
-        return check(self.folder, repair=repair, model=self.model, allow_pickle=self.allow_pickle, wait=wait)
+        """Find damage in the store and its indexes, and repair it on request.
+
+        Args:
+            repair: repair what can be repaired; see `embedx.collection.verify.verify_collection`.
+            wait: wait while another process writes the collection, instead of giving up.
+
+        Returns:
+            The issues that were found, what was repaired, and the issues that are left.
+
+        Raises:
+            ModelError: vectors are damaged, and the model that made them cannot be loaded.
+            LockedError: another process writes the collection, and `wait` is not set.
+        """
+        return verify_collection(
+            self.folder, repair=repair, model=self.model, allow_pickle=self.allow_pickle, wait=wait
+        )
 
     def export(
         self,
@@ -47,21 +97,26 @@ class MaintenanceMixin(CollectionBase):
         where: str | None = None,
         overwrite: bool = False,
     ) -> int:
-        """Write rows with their vectors and metadata to a file that other tools open, and return how many there are.
+        """Write rows with their vectors and metadata to a file for other tools.
 
         Args:
-            out: the file, or the folder for "npy" and "hf"; it appears whole or not at all.
-            format: "parquet", "npy", "csv", "jsonl", "faiss" or "hf"; told from the ending of `out` if not given.
-            view: which vectors; "all" writes every view where the format holds several (not csv and faiss).
-            where: an SQL condition on the rows; see `search`.
-            overwrite: replace an `out` that is there.
+            out: the file, or for "npy" and "hf" the folder; it appears complete or not at all.
+            format: "parquet", "npy", "csv", "jsonl", "faiss" or "hf"; default: by the suffix of `out`.
+            view: the view, or "all" in the formats that hold several (not csv and faiss); default: last layer, first
+                pooling.
+            where: an SQL condition on the rows; default: all rows.
+            overwrite: replace `out` if it exists.
+
+        Returns:
+            The number of exported rows.
 
         Raises:
-            UsageError: an argument cannot be meant, or `out` is there.
+            UsageError: an invalid argument, or `out` exists.
             NothingToDo: no row meets the condition.
-            DiskError: the disk is full or refuses.
+            DiskError: the disk is full or cannot be written.
         """
         from embedx.formats.exporting import export
 
-        views = self.views if view == "all" else {self._resolve_view(view): self.views[self._resolve_view(view)]}
+        name = self._resolve_view(None if view == "all" else view)
+        views = self.views if view == "all" else {name: self.views[name]}
         return export(self.store, out, format=format, views=views, where=where, overwrite=overwrite)

@@ -1,4 +1,4 @@
-"""Merge: put collections of one recipe together."""
+"""Merge: copy the recordings of several collections of one recipe into one collection."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,24 +10,34 @@ from embedx.errors import UsageError
 from embedx.store.records import Recording, Row
 from embedx.store.store import Store
 
-COMMIT_RECORDINGS = 256  # that a merge writes in one transaction
+COMMIT_RECORDINGS = 256  # recordings that a merge writes in one transaction
 
 
 def merge(sources: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], *, wait: bool = False) -> int:
-    """Put the recordings of several collections of one recipe into one, and return how many were added.
+    """Copy the recordings of several collections of one recipe into one collection.
 
-    What `out` has already is left as it is, so that a merge that was killed goes on where it stopped. Rows get new ids,
-    in the order of their paths. Where several sources hold one recording, one that did not fail and is newest is taken.
+    Recordings that `out` already has stay as they are, so a merge that was killed can be run again and continues. Rows
+    get new ids, in the order of their paths. If several sources have a recording, one that did not fail is used, and of
+    these the newest.
+
+    Args:
+        sources: the folders of the collections to copy from.
+        out: the folder of the collection to copy to; it is made if it does not exist.
+        wait: wait while another process writes `out`, instead of giving up.
+
+    Returns:
+        The number of recordings that were copied.
 
     Raises:
-        RecipeMismatch: two of them were made by different recipes; the fields are named.
-        UsageError: a source is no collection, or is `out` itself.
+        RecipeMismatch: two collections have different recipes; the message names the fields.
+        UsageError: there are no sources, one is not a collection, or one is `out` itself.
+        LockedError: another process writes `out`, and `wait` is not set.
     """
-    if any(os.path.realpath(one) == os.path.realpath(out) for one in sources):
-        raise UsageError(f"{os.fspath(out)} cannot be merged into itself.")
+    if any(os.path.realpath(source) == os.path.realpath(out) for source in sources):
+        raise UsageError(f"{os.fspath(out)} is also one of the sources. Give another folder with -o.")
     if not sources:
-        raise UsageError("Name the collections that are to be merged.")
-    stores = [Store(one) for one in sources]
+        raise UsageError("Give at least one collection to merge.")
+    stores = [Store(source) for source in sources]
     try:
         first = stores[0]
         for other in stores[1:]:
@@ -40,21 +50,15 @@ def merge(sources: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
 
 
 def copy_into(target: Store, stores: Sequence[Store]) -> int:
-    """Copy the recordings that a store lacks from others."""
-    chosen: dict[str, tuple[Recording, Store]] = {}
-    known = target.recordings()
-    for store in stores:
-        for path, one in store.recordings().items():
-            best = chosen[path][0] if path in chosen else known.get(path)
-            if best is None or rank(one) > rank(best):
-                chosen[path] = one, store
+    """Copy the recordings that are missing in a store from other stores; return how many were copied."""
+    chosen = choose_recordings(target, stores)
     run = 0
     next_id = target.next_id()
-    todo = iter(sorted(chosen.items(), key=lambda pair: walk_order(pair[0])))
-    while some := list(islice(todo, COMMIT_RECORDINGS)):
+    remaining = iter(sorted(chosen.items(), key=lambda pair: walk_order(pair[0])))
+    while part := list(islice(remaining, COMMIT_RECORDINGS)):
         run = run or target.start_run({"merged": [str(store.folder) for store in stores]})
         batch = []
-        for path, (recording, store) in some:
+        for path, (recording, store) in part:
             rows = []
             for row, vectors in rows_with_vectors(store, path):
                 rows.append((replace(row, id=next_id), vectors))
@@ -64,8 +68,20 @@ def copy_into(target: Store, stores: Sequence[Store]) -> int:
     return len(chosen)
 
 
-def rank(recording: Recording) -> tuple[bool, int]:
-    """Say which of two records of one file is to be believed: one that did not fail, then the newer."""
+def choose_recordings(target: Store, stores: Sequence[Store]) -> dict[str, tuple[Recording, Store]]:
+    """Return path -> the best record of every recording to copy, with its store."""
+    chosen: dict[str, tuple[Recording, Store]] = {}
+    known = target.recordings()
+    for store in stores:
+        for path, recording in store.recordings().items():
+            best = chosen[path][0] if path in chosen else known.get(path)
+            if best is None or quality(recording) > quality(best):
+                chosen[path] = recording, store
+    return chosen
+
+
+def quality(recording: Recording) -> tuple[bool, int]:
+    """Return a key that is higher for the better of two records of one file: not failed, then newer."""
     return not recording.reason, -1 if recording.mtime_ns is None else recording.mtime_ns
 
 
@@ -73,12 +89,12 @@ def rows_with_vectors(store: Store, path: str) -> Iterator[tuple[Row, dict[str, 
     """Yield the rows of a recording, each with its vector in every view."""
     rows = store.rows(path=path)
     matrices = {view: store.vectors(view, [row.id for row in rows])[1] for view in store.views}
-    for place, row in enumerate(rows):
-        yield row, {view: matrix[place] for view, matrix in matrices.items()}
+    for position, row in enumerate(rows):
+        yield row, {view: matrix[position] for view, matrix in matrices.items()}
 
 
 def walk_order(path: str) -> tuple[list[bytes], bytes]:
-    """Return a key that sorts paths as `embedx.datasets.walk` yields them: files of a folder before its folders.
+    """Return a sort key for the order in which `embedx extract` reads a folder: its files before its subfolders.
 
     >>> sorted(["/a/z.wav", "/a/b/c.wav", "/a/a.wav"], key=walk_order)
     ['/a/a.wav', '/a/z.wav', '/a/b/c.wav']

@@ -1,8 +1,8 @@
-"""Store: rows, vectors, failures and recipe in one SQLite file, which is the truth.
+"""Store: rows, vectors, failures and the recipe of a collection, in one SQLite file.
 
-A recording and all its windows and views appear in one transaction or not at all. Every row of every table carries a
-checksum, which is compared when it is read. The file opens with any SQLite client (indexes/README.md describes it);
-everything else in the folder is derived from it and can be deleted.
+A recording is stored with all its windows and views in one transaction, or not at all. Every row of every table has a
+checksum, which is compared when the row is read. Any SQLite client can open the file (indexes/README.md describes it);
+all other files of a collection are derived from it and can be deleted.
 """
 
 from embedx.store.records import Recording, Row, Vectors

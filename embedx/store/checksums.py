@@ -1,4 +1,4 @@
-"""Checking: a connection to a store of which nothing is believed before it was compared with its checksum."""
+"""Checked reading: every row of a table is compared with its checksum before it is used."""
 
 import contextlib
 import sqlite3
@@ -11,37 +11,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.errors import StoreError
-from embedx.store.schema import SUMMED, checksum, explained
+from embedx.store.schema import SUMMED, checksum, wrap_errors
 
 
 class Checked:
-    """What reads the tables of a store: values that differ from their checksum, or are missing, raise."""
+    """Read the tables of a store; raise for values that differ from their checksum, and for missing rows."""
 
     folder: Path
     file: Path
     _db: sqlite3.Connection
-    _searchable = -1  # the generation in which the tables were compared with their keys
+    _searchable: int | None = None  # the generation in which the keys of the tables were checked
 
     @property
     def generation(self) -> int:
-        """Grows when rows or vectors come, go or change, so that what is derived from them knows that it is stale."""
+        """A number that grows with every change of rows or vectors: an index of another generation is out of date."""
         return int(self._get("generation"))
 
     def ids(self) -> NDArray[np.int64]:
         """Return the ids of all rows, ascending.
 
         Raises:
-            StoreError: some are missing.
+            StoreError: rows are missing.
         """
         with self.snapshot():
-            found = [number for (number,) in self._query("SELECT id FROM rows ORDER BY id")]
-            self._require_all("rows", found)
-        return np.array(found, np.int64)
+            ids = [row_id for (row_id,) in self._query("SELECT id FROM rows ORDER BY id")]
+            self._require_all("rows", ids)
+        return np.array(ids, np.int64)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Let everything that is read inside come from one state of the store, whatever is committed meanwhile."""
-        with explained(self.file):
+        """Within this context, read one state of the store, whatever other processes commit meanwhile."""
+        with wrap_errors(self.file):
             if self._db.in_transaction:
                 yield
                 return
@@ -52,25 +52,27 @@ class Checked:
                 self._db.execute("COMMIT")
 
     def _get(self, key: str) -> str:
-        found = self._checked("collection", "WHERE key = ?", (key,))
-        if not found:
+        """Return a value of the table `collection`."""
+        rows = self._checked("collection", "WHERE key = ?", (key,))
+        if not rows:
             raise StoreError(f"{self.file} is damaged: it has no {key}.")
-        return str(found[0][1])
+        return str(rows[0][1])
 
     def _query(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
-        with explained(self.file):
+        """Return the rows of a query; checksums are not compared."""
+        with wrap_errors(self.file):
             return self._db.execute(sql, values).fetchall()
 
     def _checked(self, table: str, which: str = "", values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """Return rows of a table without their checksums, which have been compared.
+        """Return rows of a table, after their checksums were compared.
 
         Raises:
-            StoreError: one differs; the message names it.
+            StoreError: a checksum differs; the message names the row.
         """
         return list(self._stream(table, which, values))
 
     def _stream(self, table: str, which: str = "", values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-        """Yield what `_checked` returns, one by one."""
+        """Yield what `_checked` returns, row by row."""
         _, columns = SUMMED[table]
         whole = table in ("rows", "recordings") and not which.startswith("WHERE")
         keys: list[int] = []
@@ -79,7 +81,7 @@ class Checked:
                 if checksum(rest) != stored:
                     raise StoreError(
                         f"{describe(table, rest)} in {self.file} is damaged (its checksum differs). `embedx verify "
-                        f"{self.folder}` says what else is."
+                        f"{self.folder}` lists all damage."
                     )
                 if whole:
                     keys.append(rest[0])
@@ -87,53 +89,53 @@ class Checked:
             if whole:
                 self._require_all(table, keys)
 
-    def _noted(self, table: str) -> tuple[int, int]:
-        """Return how many rows or recordings there are, and the sum of their ids, as it was written."""
+    def _tally(self, table: str) -> tuple[int, int]:
+        """Return the stored number of rows or recordings, and the stored sum of their ids."""
         count, total = map(int, self._get(table).split())
         return count, total
 
     def _require_all(self, table: str, ids: Sequence[int]) -> None:
-        """See that everything is there: a damaged page can hide rows without a word.
+        """Check that all rows were read: a damaged page can hide rows without an error.
 
         Raises:
-            StoreError: some are missing.
+            StoreError: rows are missing.
         """
-        count, total = self._noted(table)
-        in_order = all(one < other for one, other in pairwise(ids))  # pages that changed places break it
+        count, total = self._tally(table)
+        in_order = all(first < second for first, second in pairwise(ids))  # not if pages have changed places
         if (len(ids), sum(ids)) != (count, total) or not in_order:
             raise StoreError(
-                f"{self.file} is damaged: {len(ids)} {table} are there, {count} were written, or other ones. "
-                f"`embedx verify {self.folder}` says what else is."
+                f"{self.file} is damaged: the table {table} should hold {count} entries, but it holds {len(ids)}, or "
+                f"others. `embedx verify {self.folder}` lists all damage."
             )
 
-    def _require_those(self, asked: Sequence[int], found: Sequence[int], what: str) -> None:
-        """See that of the rows that were asked for only such are missing as are not there at all.
+    def _require_those(self, requested: Sequence[int], read: Sequence[int], what: str) -> None:
+        """Check that the requested rows were read, except those that do not exist.
 
         Raises:
-            StoreError: another one is.
+            StoreError: a row exists and was not read.
         """
-        missing = {int(number) for number in asked}.difference(found)
+        missing = {int(row_id) for row_id in requested}.difference(read)
         if missing and (lost := missing.intersection(self.ids().tolist())):
             raise StoreError(f"{self.file} is damaged: the {what} of row {min(lost)} cannot be found.")
 
     def _require_searchable(self) -> None:
-        """See that every row and recording is found by its keys, once for every generation.
+        """Check that the keys find every row and recording; once for every generation.
 
         Raises:
-            StoreError: one is not.
+            StoreError: a key is damaged.
         """
         with self.snapshot():
             if self._searchable == (generation := self.generation):
                 return
             for table in ("rows", "recordings"):
-                [complaint] = self._query(f"PRAGMA integrity_check({table})")[0]
-                if complaint != "ok":
-                    raise StoreError(f"{self.file} is damaged: {complaint}.")
+                [problem] = self._query(f"PRAGMA integrity_check({table})")[0]
+                if problem != "ok":
+                    raise StoreError(f"{self.file} is damaged: {problem}.")
             self._searchable = generation
 
 
 def describe(table: str, values: Sequence[Any]) -> str:
-    """Name a damaged row of a table.
+    """Return the name of a damaged row of a table for a message.
 
     >>> describe("rows", [3, b"a.wav", 0])
     'Row 3'

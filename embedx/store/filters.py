@@ -1,4 +1,4 @@
-"""Filters: an SQL condition of the user, over the columns and metadata of the rows, that can only read."""
+"""Filters: select rows by an SQL condition of the user, which can only read."""
 
 import contextlib
 import sqlite3
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from embedx.errors import StoreError, UsageError
 from embedx.store.schema import connect
 
-COLUMNS = {  # what a row has beside its metadata -> where it comes from
+COLUMNS = {  # column of every row -> its SQL expression
     "id": "rows.id",
     "path": "CAST(recordings.path AS TEXT)",
     "start_s": "rows.start_s",
@@ -22,20 +22,23 @@ COLUMNS = {  # what a row has beside its metadata -> where it comes from
     "split": "rows.split",
     "flags": "rows.flags",
 }
-FUNCTIONS = frozenset(  # what a filter may call
+FUNCTIONS = frozenset(  # SQL functions that a condition can call
     "abs coalesce glob ifnull iif instr json_array_length json_each json_extract length like lower ltrim max min "
     "nullif round rtrim substr substring trim typeof upper -> ->>".split()
 )
 
 
 def select(file: Path, where: str, metadata: Mapping[str, str]) -> NDArray[np.int64]:
-    """Return the ids of the rows that meet a condition, ascending.
+    """Return the ids of the rows that meet a condition, ascending. It runs on a connection of its own.
 
-    `metadata` gives the kind of every metadata column: one that holds numbers alone compares as a number, any other
-    as text, so that both `fold = 1` and `fold = '1'` mean what they say. It runs on a connection of its own.
+    Args:
+        file: the SQLite file.
+        where: the condition.
+        metadata: metadata column -> "number" (it holds only numbers, and compares as a number) or "text".
 
     Raises:
-        UsageError: the condition is wrong, names an unknown column, or does more than compare.
+        UsageError: the condition is invalid, names an unknown column, or does more than compare.
+        StoreError: the file is damaged.
     """
     columns = [f'{expression} AS "{name}"' for name, expression in COLUMNS.items()]
     for name, kind in metadata.items():
@@ -47,20 +50,20 @@ def select(file: Path, where: str, metadata: Mapping[str, str]) -> NDArray[np.in
     with contextlib.closing(connect(file, "ro")) as reader:
         reader.set_authorizer(only_read)
         try:
-            found = reader.execute(f"SELECT id FROM ({rows}) WHERE (\n{where}\n) ORDER BY id").fetchall()
+            ids = reader.execute(f"SELECT id FROM ({rows}) WHERE (\n{where}\n) ORDER BY id").fetchall()
         except (sqlite3.Error, sqlite3.Warning) as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                 raise StoreError(f"{file} is damaged: {error}.") from error
             raise UsageError(
-                f"The filter {where!r} cannot be used: {error}. It is an SQL condition such as \"label = 'dog' AND "
-                f'duration_s > 2" and can only compare. Columns: {", ".join([*COLUMNS, *metadata])} (group is a '
-                'word of SQL: write "group" in double quotes).'
+                f"The filter {where!r} is invalid: {error}. A filter is an SQL condition that only compares, such as "
+                f"\"label = 'dog' AND duration_s > 2\". Columns: {', '.join([*COLUMNS, *metadata])} (group is a word "
+                'of SQL: write "group" in double quotes).'
             ) from error
-    return np.array([number for (number,) in found], np.int64)
+    return np.array([row_id for (row_id,) in ids], np.int64)
 
 
 def only_read(action: int, table: str | None, function: str | None, *place: str | None) -> int:
-    """Allow a filter to read rows and recordings and to call harmless functions, and nothing else."""
+    """Allow a condition to read rows and recordings and to call safe functions, and nothing else."""
     if action == sqlite3.SQLITE_SELECT:
         return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_READ and table in ("rows", "recordings", "json_each"):

@@ -1,8 +1,9 @@
-"""Lock: who writes a collection, and the seal that the last writer left.
+"""Lock: which process writes a collection, and the seal of the last writer.
 
-The file `lock` names the writer in its first line. The second one says how far the store had come when a writer last
-closed it properly, and holds the seal until the next one changes it: size and hash. A store that is sealed and not as
-the seal says has been damaged; without a seal its last writer is at work, or was killed.
+The first line of the file `lock` names the process that writes. The second line holds the seal, which is the size and
+the hash of the store, and the state of the store when a writer last closed it properly. The next writer removes the
+seal before it changes the store. A sealed store that does not match its seal is damaged; without a seal a writer is
+active, or was killed.
 """
 
 import contextlib
@@ -21,22 +22,26 @@ from typing import Any
 from embedx.errors import LockedError, StoreError
 
 LOCK_NAME = "lock"
-POLL_S = 0.2  # between two looks at a lock that is waited for
+POLL_S = 0.2  # between two attempts to take a lock
 
 
 @dataclass(frozen=True)
-class Note:
-    """What a writer that closed properly left."""
+class LockContent:
+    """What the last writer left in the file when it closed the store properly."""
 
-    seal: dict[str, Any] | None = None  # size and sha256 of the store, until the next writer changes it
-    state: dict[str, Any] | None = None  # generation with its token, and the count of changes of labels
+    seal: dict[str, Any] | None = None  # size and sha256 of the store; None if a writer has changed it since
+    state: dict[str, Any] | None = None  # generation, its token, and the number of changes of labels
 
 
 class Lock:
-    """The writer's lock of a folder; the system lets go of it when the process dies.
+    """The lock of the process that writes a folder; the system releases it when the process ends.
+
+    Args:
+        folder: the folder.
+        wait: wait while another process has the lock, instead of giving up.
 
     Raises:
-        LockedError: another process holds it, and `wait` is not set.
+        LockedError: another process has the lock, and `wait` is not set.
     """
 
     def __init__(self, folder: Path, *, wait: bool = False) -> None:
@@ -50,28 +55,28 @@ class Lock:
                         f"{folder} is being written by {holder or 'another process'}. Wait for it (--wait), or stop it."
                     )
                 time.sleep(POLL_S)
-            self.note = Note()
+            self.content = LockContent()
             with contextlib.suppress(StoreError):
-                self.note = read_note(folder)
+                self.content = read_lock(folder)
             self._write()
         except BaseException:
             os.close(self._handle)
             raise
 
     def break_seal(self) -> None:
-        """Take the seal away, before the store is changed."""
-        if self.note.seal is not None:
-            self.note = Note(None, self.note.state)
+        """Remove the seal, before the store is changed."""
+        if self.content.seal is not None:
+            self.content = LockContent(None, self.content.state)
             self._write()
             os.fsync(self._handle)
 
     def set_seal(self, file: Path, state: dict[str, Any]) -> None:
-        """Seal a store that no one will change until the next writer comes; `state` says how far it has come."""
-        self.note = Note({"size": file.stat().st_size, "sha256": hash_file(file)}, state)
+        """Seal a store that does not change until the next writer opens it; `state` describes it."""
+        self.content = LockContent({"size": file.stat().st_size, "sha256": hash_file(file)}, state)
         self._write()
 
     def release(self) -> None:
-        """Let go."""
+        """Release the lock."""
         os.close(self._handle)
 
     def _try(self) -> bool:
@@ -81,34 +86,34 @@ class Lock:
         return False
 
     def _write(self) -> None:
-        """Write in place, since a renamed file would be another lock. A kill leaves it empty: that is no seal."""
+        """Write the file in place, since a renamed file would be another lock. A kill leaves it empty: no seal."""
         holder = f"process {os.getpid()} on {socket.gethostname()}"
-        second = [self.note.seal, self.note.state]
+        second = [self.content.seal, self.content.state]
         os.ftruncate(self._handle, 0)
         os.pwrite(self._handle, f"{holder}\n{json.dumps([*second, sum_of(holder, second)])}\n".encode(), 0)
 
 
 def sum_of(holder: str, second: list[Any]) -> int:
-    """Return the checksum of what is in the file."""
+    """Return the checksum of the content of the file."""
     return zlib.crc32(json.dumps([holder, *second]).encode())
 
 
-def read_note(folder: Path) -> Note:
-    """Return what the last writer noted; nothing where there was none yet.
+def read_lock(folder: Path) -> LockContent:
+    """Return what the last writer left in the lock file; nothing if there was no writer yet.
 
     Raises:
-        StoreError: the file is not what a writer writes.
+        StoreError: the file is damaged or cannot be read.
     """
     try:
         text = (folder / LOCK_NAME).read_bytes().decode()
-        if not text:  # for an instant, while it is written
-            return Note()
+        if not text:  # a writer is writing it now, or was killed meanwhile
+            return LockContent()
         holder, line, end = text.split("\n")
-        *second, found = json.loads(line)
-        if end == "" and sum_of(holder, second) == found:
-            return Note(*second)
+        *second, checksum = json.loads(line)
+        if end == "" and sum_of(holder, second) == checksum:
+            return LockContent(*second)
     except FileNotFoundError:
-        return Note()
+        return LockContent()
     except OSError as error:
         raise StoreError(f"{folder / LOCK_NAME} cannot be read: {error.strerror}.") from error
     except (ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""Rows and recordings: what a store holds, as plain values."""
+"""Rows and recordings of a store as plain values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Row:
     split: str | None
     flags: tuple[str, ...]
     meta: Mapping[str, Any]
-    stretch: int = 0  # ordinal of its item among those of the recording
+    stretch: int = 0  # number of its item among the items of the recording
 
 
 @dataclass(frozen=True, slots=True)

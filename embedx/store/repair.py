@@ -1,4 +1,4 @@
-"""Mending: what can be set right in a store without the recordings. What cannot be known any more is taken out."""
+"""Repair of a store, without the recordings: rows that cannot be restored are removed."""
 
 import json
 import os
@@ -10,30 +10,30 @@ from embedx.store.integrity import Issue
 from embedx.store.schema import SUMMED, checksum, fill_sums
 
 
-def mend(db: sqlite3.Connection, findings: Sequence[Issue]) -> list[str]:
-    """Mend the tables beside the vectors, inside a transaction; return the recordings that had to be taken out.
+def repair_tables(db: sqlite3.Connection, issues: Sequence[Issue]) -> list[str]:
+    """Repair the tables except the vectors, inside a transaction; return the paths of the removed recordings.
 
-    A row whose label or metadata is damaged goes with its whole recording, since what it said is lost; `extract` brings
-    it back. What a run noted of itself is emptied, the kinds of the columns are found out anew, and a generation gets a
-    new token, which makes its indexes stale.
+    A row with damaged label or metadata is removed with its whole recording, since the values are lost; `extract`
+    brings the recording back. The settings of a damaged run are emptied, the kinds of the metadata columns are
+    determined again, and a damaged generation gets a new token, which makes its indexes out of date.
     """
-    rows = [one.id for one in findings if one.kind == "row" and not refer_again(db, one.id)]
-    recordings = {one.id for one in findings if one.kind == "recording"}
+    rows = [issue.id for issue in issues if issue.kind == "row" and not restore_reference(db, issue.id)]
+    recordings = {issue.id for issue in issues if issue.kind == "recording"}
     recordings |= {
         number for row in rows for (number,) in db.execute("SELECT recording FROM rows WHERE id = ?", (row,))
     }
     removed = []
     for number in sorted(recordings):
-        found = db.execute("SELECT CAST(path AS BLOB) FROM recordings WHERE id = ?", (number,))
-        removed += [os.fsdecode(path) for (path,) in found]
+        paths = db.execute("SELECT CAST(path AS BLOB) FROM recordings WHERE id = ?", (number,))
+        removed += [os.fsdecode(path) for (path,) in paths]
         db.execute("DELETE FROM recordings WHERE id = ?", (number,))
-    tables = {one.place.split(" ")[0] for one in findings if one.kind == "table"}
+    tables = {issue.place.split(" ")[0] for issue in issues if issue.kind == "table"}
     for table in tables & {"runs", "history"}:
-        for number in damaged(db, table):
+        for key in damaged_keys(db, table):
             if table == "runs":
-                db.execute("UPDATE runs SET settings = '{}' WHERE id = ?", (number,))
+                db.execute("UPDATE runs SET settings = '{}' WHERE id = ?", (key,))
             else:
-                db.execute("UPDATE history SET token = ? WHERE generation = ?", (secrets.token_hex(8), number))
+                db.execute("UPDATE history SET token = ? WHERE generation = ?", (secrets.token_hex(8), key))
         fill_sums(db, table)
     if "columns" in tables:
         db.execute("DELETE FROM columns")
@@ -45,8 +45,8 @@ def mend(db: sqlite3.Connection, findings: Sequence[Issue]) -> list[str]:
     return removed
 
 
-def refer_again(db: sqlite3.Connection, row: int) -> bool:
-    """Give a row back to its recording, if nothing but the reference to it is damaged; return whether that is so."""
+def restore_reference(db: sqlite3.Connection, row: int) -> bool:
+    """Restore the reference of a row to its recording; return False if other values of the row are damaged."""
     _, columns = SUMMED["rows"]
     for stored, number, _, *rest in db.execute(f"SELECT checksum, {columns} FROM rows WHERE id = ?", (row,)).fetchall():
         for recording, path in db.execute("SELECT id, path FROM recordings").fetchall():
@@ -56,15 +56,15 @@ def refer_again(db: sqlite3.Connection, row: int) -> bool:
     return False
 
 
-def damaged(db: sqlite3.Connection, table: str) -> list[int]:
+def damaged_keys(db: sqlite3.Connection, table: str) -> list[int]:
     """Return the keys of the rows of a table whose checksum differs."""
     _, columns = SUMMED[table]
-    found = db.execute(f"SELECT checksum, {columns} FROM {table}").fetchall()
-    return [values[0] for stored, *values in found if checksum(values) != stored]
+    rows = db.execute(f"SELECT checksum, {columns} FROM {table}").fetchall()
+    return [values[0] for stored, *values in rows if checksum(values) != stored]
 
 
 def column_kinds(metas: Iterable[dict[str, object]]) -> dict[str, str]:
-    """Return metadata column -> "number" where it holds numbers alone, else "text".
+    """Return metadata column -> "number" if it holds only numbers, else "text".
 
     >>> column_kinds([{"fold": 1, "site": "A"}, {"fold": None, "site": 2}])
     {'fold': 'number', 'site': 'text'}

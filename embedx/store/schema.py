@@ -1,4 +1,4 @@
-"""The file of a store: its tables, how it is made and opened, its lock, and what its errors mean."""
+"""The SQLite file of a store: its tables and checksums, how it is made and opened, and its errors."""
 
 import contextlib
 import os
@@ -15,9 +15,9 @@ from embedx.store.lock import LOCK_NAME, Lock
 
 FILE_NAME = "store.db"
 APPLICATION_ID = 0x656D6278  # "embx" in the header of the file
-PAGE_SIZE = 32768  # several vectors of 768 float32 to a page
+PAGE_SIZE = 32768  # bytes: room for several vectors of 768 float32
 
-MIGRATIONS = (  # user_version counts those that have been applied; fill_sums completes all but the first
+MIGRATIONS = (  # user_version is the number of applied migrations; fill_sums completes all but the first
     """
     CREATE TABLE collection (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE runs (id INTEGER PRIMARY KEY, settings TEXT NOT NULL);
@@ -59,7 +59,7 @@ VECTORS = (
     "CREATE TABLE {} (id INTEGER PRIMARY KEY REFERENCES rows (id) ON DELETE CASCADE, "
     "checksum INTEGER NOT NULL, vector BLOB NOT NULL)"
 )
-SUMMED = {  # table -> (its key, the columns that its checksum is taken over)
+SUMMED = {  # table -> (its key, the columns in its checksum)
     "collection": ("key", "key, value"),
     "runs": ("id", "id, settings"),
     "history": ("generation", "generation, token"),  # a random token for every generation
@@ -70,7 +70,7 @@ SUMMED = {  # table -> (its key, the columns that its checksum is taken over)
         "id, path, size, mtime_ns, content_hash, duration_s, rate, channels, stretches, status, reason, detail, flags, "
         "run",
     ),
-    "rows": (  # with the path, so that a row cannot pass to another recording
+    "rows": (  # with the path, so that a row of another recording is noticed
         "id",
         "id, (SELECT path FROM recordings WHERE recordings.id = recording), stretch, start_s, end_s, label, "
         '"group", split, flags, meta',
@@ -79,20 +79,20 @@ SUMMED = {  # table -> (its key, the columns that its checksum is taken over)
 
 
 def checksum(values: Sequence[Any]) -> int:
-    """Return the CRC-32 of the values of a table's row, as SQLite returns them."""
+    """Return the CRC-32 of the values of a row, as SQLite returns them."""
     return zlib.crc32("\x1f".join(map(str, values)).encode("utf-8", "surrogatepass"))
 
 
-def vector_sum(table: str, number: int, blob: bytes) -> int:
-    """Return the CRC-32 of a vector, begun with that of its table and row: none passes for that of another."""
-    return zlib.crc32(blob, zlib.crc32(f"{table} {number}".encode()))
+def vector_sum(table: str, row_id: int, blob: bytes) -> int:
+    """Return the CRC-32 of table, row id and vector, so that a vector of another row or view is noticed."""
+    return zlib.crc32(blob, zlib.crc32(f"{table} {row_id}".encode()))
 
 
 def renew_vector_sums(db: sqlite3.Connection) -> None:
-    """Bring the table into the checksums of vectors (since format 3). One that is damaged stays so."""
+    """Add the table to the checksums of vectors (format 3). The checksum of a damaged vector stays wrong."""
 
-    def renewed(table: str, number: int, stored: int, blob: bytes) -> int:
-        return vector_sum(table, number, blob) if zlib.crc32(blob, number) == stored else stored
+    def renewed(table: str, row_id: int, stored: int, blob: bytes) -> int:
+        return vector_sum(table, row_id, blob) if zlib.crc32(blob, row_id) == stored else stored
 
     db.create_function("renewed", 4, renewed)
     for (table,) in db.execute("SELECT vectors FROM views").fetchall():
@@ -100,52 +100,50 @@ def renew_vector_sums(db: sqlite3.Connection) -> None:
 
 
 def fill_sums(db: sqlite3.Connection, table: str, which: str = "", values: Sequence[Any] = ()) -> None:
-    """Compute the checksums of rows of a table that have changed: all, or those that meet a condition."""
+    """Compute the checksums of all rows of a table, or of those that meet a condition."""
     key, columns = SUMMED[table]
-    changed = db.execute(f"SELECT {key}, {columns} FROM {table} {which}", values).fetchall()
-    db.executemany(
-        f"UPDATE {table} SET checksum = ? WHERE {key} = ?", [(checksum(found[1:]), found[0]) for found in changed]
-    )
+    rows = db.execute(f"SELECT {key}, {columns} FROM {table} {which}", values).fetchall()
+    db.executemany(f"UPDATE {table} SET checksum = ? WHERE {key} = ?", [(checksum(row[1:]), row[0]) for row in rows])
 
 
 def connect(file: Path, mode: str) -> sqlite3.Connection:
-    """Open an existing SQLite file; one in a folder that cannot be written is taken to stand still."""
-    place = file.absolute().as_uri()
-    still = "" if os.access(file.parent, os.W_OK) else "&immutable=1"
-    db = plain(f"{place}?mode={mode}{still}")
-    if mode == "ro" and not still:
+    """Open an existing SQLite file. In a folder without write permission it is opened as a file that never changes."""
+    uri = file.absolute().as_uri()
+    immutable = "" if os.access(file.parent, os.W_OK) else "&immutable=1"
+    db = open_uri(f"{uri}?mode={mode}{immutable}")
+    if mode == "ro" and not immutable:
         try:
             db.execute("SELECT 1 FROM sqlite_schema")
-        except sqlite3.Error as error:  # any other comes again with the first question
+        except sqlite3.Error as error:  # other errors appear again at the first query
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
                 db.close()
-                return connect_to_full_disk(file, place)
+                return connect_on_full_disk(file, uri)
     return db
 
 
-def connect_to_full_disk(file: Path, place: str) -> sqlite3.Connection:
-    """Open a store for reading where there is no room for the small files that readers make beside it.
+def connect_on_full_disk(file: Path, uri: str) -> sqlite3.Connection:
+    """Open a store for reading on a disk that has no room for the -shm file that readers make.
 
-    Alone with the file, SQLite keeps what would be in them in memory; without a log nothing of the kind is needed.
+    With an exclusive lock SQLite keeps this file in memory; without a log it needs none.
     """
     log = Path(f"{file}-wal")
     if not log.exists() or not log.stat().st_size:
-        return plain(f"{place}?mode=ro&immutable=1")
-    db = plain(f"{place}?mode=rw")
+        return open_uri(f"{uri}?mode=ro&immutable=1")
+    db = open_uri(f"{uri}?mode=rw")
     db.execute("PRAGMA locking_mode = EXCLUSIVE")
     db.execute("PRAGMA query_only = ON")
     return db
 
 
-def plain(place: str) -> sqlite3.Connection:
-    """Connect to a file by its address; transactions are begun by hand. One thread may use it after the other."""
-    db = sqlite3.connect(place, uri=True, isolation_level=None, check_same_thread=False)
-    db.text_factory = decode
+def open_uri(uri: str) -> sqlite3.Connection:
+    """Connect to a file. Transactions begin with an explicit BEGIN; threads may use the connection in turn."""
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    db.text_factory = decode_text
     return db
 
 
-def decode(text: bytes) -> str:
-    """Decode a text of the store. What is no UTF-8 is damaged: its checksum will differ, so that it can be named."""
+def decode_text(text: bytes) -> str:
+    """Decode a text of the store. Invalid UTF-8 is kept: its checksum differs, so the damaged row can be named."""
     return text.decode("utf-8", "surrogateescape")
 
 
@@ -163,29 +161,29 @@ COUNTERS = """
 
 
 def count_changes(db: sqlite3.Connection) -> None:
-    """Let a connection keep count of what its transactions change, so that a commit need not count what is there.
+    """Make a connection count the rows that its transactions add and delete, so that a commit need not count all rows.
 
-    What is deleted is counted by triggers, since it takes other rows along; what is added, by `count_added`: a trigger
-    would let SQLite copy a page for every row. The counters are the connection's own, and not in the file.
+    Triggers count deleted rows, since a deletion cascades to other rows. `count_added` counts added rows, because with
+    a trigger SQLite would copy a page for every row. The counters are temporary tables, not in the file.
     """
     db.executescript(COUNTERS)
 
 
 def count_added(db: sqlite3.Connection, table: str, ids: Sequence[int]) -> None:
-    """Count rows that were added to a table."""
-    more = (len(ids), sum(ids), table)
-    db.execute("UPDATE changed SET count = count + ?, total = total + ? WHERE name = ?", more)
+    """Count rows that were added to a table; see `count_changes`."""
+    values = (len(ids), sum(ids), table)
+    db.execute("UPDATE changed SET count = count + ?, total = total + ? WHERE name = ?", values)
 
 
 def changed(db: sqlite3.Connection) -> dict[str, tuple[int, int]]:
-    """Return by how much the tally has changed since this was asked last, which is to be in the same transaction."""
-    found = db.execute("SELECT name, count, total FROM changed").fetchall()
+    """Return the changes of the tally since the last call, and reset the counters; call it in the same transaction."""
+    rows = db.execute("SELECT name, count, total FROM changed").fetchall()
     db.execute("UPDATE changed SET count = 0, total = 0")
-    return {name: (count, total) for name, count, total in found}
+    return {name: (count, total) for name, count, total in rows}
 
 
 def tally(db: sqlite3.Connection) -> dict[str, tuple[int, int]]:
-    """Return the number and the sum of the ids of rows and of recordings: a page that is lost takes no trace along."""
+    """Return the number of rows and of recordings, each with the sum of the ids; the stored tally shows lost pages."""
     return {
         table: db.execute(f"SELECT count(*), coalesce(sum(id), 0) FROM {table}").fetchone()
         for table in ("rows", "recordings")
@@ -193,17 +191,19 @@ def tally(db: sqlite3.Connection) -> dict[str, tuple[int, int]]:
 
 
 def check_version(db: sqlite3.Connection, file: Path) -> int:
-    """Return the format of a store; refuse a file that is none, or one of a newer embedx."""
+    """Return the format of a store; refuse a file that is not a store, or that a newer embedx made."""
     if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise StoreError(f"{file} is no store of embedx.")
+        raise StoreError(f"{file} is not an embedx store.")
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     if not 1 <= version <= len(MIGRATIONS):
-        raise StoreError(f"{file} has format {version}, this embedx reads up to {len(MIGRATIONS)}: update embedx.")
+        raise StoreError(
+            f"{file} has format {version}; this embedx reads formats up to {len(MIGRATIONS)}. Update embedx."
+        )
     return version
 
 
 def migrate(db: sqlite3.Connection, version: int) -> None:
-    """Bring an older store to the format of today, in one transaction."""
+    """Update an older store to the current format, in one transaction."""
     db.execute("BEGIN IMMEDIATE")
     try:
         for statements in MIGRATIONS[version:]:
@@ -221,21 +221,23 @@ def migrate(db: sqlite3.Connection, version: int) -> None:
 
 
 def write_empty(folder: Path, recipe: Recipe, dim: int, dtype: str) -> None:
-    """Make a folder with an empty store; the file appears whole, by a rename."""
+    """Make a folder with an empty store. The file is renamed at the end, so that it appears complete."""
     new = folder / f"{FILE_NAME}.new"
-    if folder.exists() and (not folder.is_dir() or any(not is_ours(one.name) for one in folder.iterdir())):
-        raise UsageError(f"{folder} exists and is no collection. Name another place with -o (out).")
-    with explained(folder):
+    if folder.exists() and (not folder.is_dir() or any(not is_store_file(path.name) for path in folder.iterdir())):
+        raise UsageError(f"{folder} exists and is not a collection. Give another folder with -o (out).")
+    with wrap_errors(folder):
         make_folder(folder)
-        held = Lock(folder)
+        lock = Lock(folder)
         try:
-            if (folder / FILE_NAME).exists():  # another process was quicker
+            if (folder / FILE_NAME).exists():  # another process has made it meanwhile
                 return
-            for left in folder.glob(f"{new.name}*"):  # by a process that was killed
-                left.unlink()
+            for leftover in folder.glob(f"{new.name}*"):  # of a process that was killed
+                leftover.unlink()
             with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
                 db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-                db.execute("PRAGMA journal_mode = MEMORY")  # one on disk would outlive a crash, and is no use here
+                db.execute(
+                    "PRAGMA journal_mode = MEMORY"
+                )  # a journal on disk could outlive a crash, and has no use here
                 db.executescript(f"BEGIN; {MIGRATIONS[0]} PRAGMA user_version = 1; COMMIT")
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 db.executemany(
@@ -248,22 +250,22 @@ def write_empty(folder: Path, recipe: Recipe, dim: int, dtype: str) -> None:
                         view = (view_name(layer, pooling), layer, pooling, dim, dtype, table)
                         db.execute("INSERT INTO views VALUES (?, ?, ?, ?, ?, ?)", view)
                 migrate(db, 1)
-                # Before the file has its name: a kill during the switch leaves a journal that no reader may roll back.
+                # Before the rename: a kill during this switch leaves a journal that a reader could not roll back.
                 db.execute("PRAGMA journal_mode = WAL")
             os.replace(new, folder / FILE_NAME)
             sync_folder(folder)
         finally:
-            held.release()
+            lock.release()
 
 
-def is_ours(name: str) -> bool:
-    """Tell whether a file may lie where a store is to be made: a process that was killed leaves some."""
+def is_store_file(name: str) -> bool:
+    """Tell whether a file may exist where a store is made: a killed process can leave such files."""
     return name in (FILE_NAME, LOCK_NAME) or name.startswith(f"{FILE_NAME}.new")
 
 
 @contextlib.contextmanager
-def explained(file: Path) -> Iterator[None]:
-    """Turn what SQLite and the system say into the errors of embedx."""
+def wrap_errors(file: Path) -> Iterator[None]:
+    """Turn errors of SQLite and of the system into errors of embedx."""
     try:
         yield
     except sqlite3.Error as error:
@@ -274,7 +276,7 @@ def explained(file: Path) -> Iterator[None]:
             raise LockedError(f"{file} is being written by another program: {error}.") from error
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise DiskError(f"{file} cannot be read or written: {error}. What was committed before is safe.") from error
-        raise StoreError(f"{file} does not behave as a store of embedx: {error}.") from error
+        raise StoreError(f"{file} cannot be used as an embedx store: {error}.") from error
     except OSError as error:
         if isinstance(error, DiskError):
             raise

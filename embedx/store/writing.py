@@ -1,4 +1,4 @@
-"""Writing: every change of a store is one transaction, with its checksums and its tally."""
+"""Writing a store: every change is one transaction, with the checksums and the tally of rows."""
 
 import contextlib
 import json
@@ -11,17 +11,17 @@ from embedx.store.integrity import Issue
 from embedx.store.lock import Lock
 from embedx.store.reading import LISTED, Reader, listed
 from embedx.store.records import Recording, Row, Vectors, to_stored
-from embedx.store.repair import column_kinds, mend
-from embedx.store.schema import changed, checksum, count_added, explained, fill_sums, vector_sum
+from embedx.store.repair import column_kinds, repair_tables
+from embedx.store.schema import changed, checksum, count_added, fill_sums, vector_sum, wrap_errors
 
 
 class Writer(Reader):
-    """The half of a `Store` that changes it."""
+    """The methods of `Store` that change it."""
 
     _lock: Lock | None
 
     def start_run(self, settings: Mapping[str, Any]) -> int:
-        """Record how a run works (sources, device, precision, versions), and return its id."""
+        """Store the settings of a run (sources, device, precision, versions), and return its id."""
         with self._transaction():
             run = int(
                 self._db.execute("INSERT INTO runs (settings) VALUES (?)", (json.dumps(settings),)).lastrowid or 0
@@ -30,11 +30,11 @@ class Writer(Reader):
         return run
 
     def next_id(self) -> int:
-        """Return an id above every one that was ever used."""
+        """Return an id that is higher than all ids that were ever used."""
         return int(self._query("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'rows'")[0][0])
 
     def add(self, batch: Iterable[tuple[Recording, Sequence[tuple[Row, Vectors]]]], run: int) -> None:
-        """Store recordings with all their rows and vectors in one transaction; one that was there is replaced."""
+        """Store recordings with all their rows and vectors, in one transaction; existing recordings are replaced."""
         batch = list(batch)
         ids = [row.id for _, rows in batch for row, _ in rows]
         with self._transaction():
@@ -59,11 +59,11 @@ class Writer(Reader):
             for name, added in (("recordings", numbers), ("rows", ids)):
                 fill_sums(self._db, name, f"WHERE id IN {LISTED}", (listed(added),))
                 count_added(self._db, name, added)
-            self._note_columns(dict(row.meta) for _, rows in batch for row, _ in rows)
+            self._store_columns(dict(row.meta) for _, rows in batch for row, _ in rows)
             self._grow()
 
     def relabel(self, rows: Iterable[Row]) -> None:
-        """Write label, group, split and metadata of rows that are there, in one transaction."""
+        """Change label, group, split and metadata of existing rows, in one transaction."""
         rows = list(rows)
         with self._transaction():
             self._db.executemany(
@@ -71,29 +71,29 @@ class Writer(Reader):
                 [(row.label, row.group, row.split, json.dumps(dict(row.meta)), row.id) for row in rows],
             )
             fill_sums(self._db, "rows", f"WHERE id IN {LISTED}", (listed([row.id for row in rows]),))
-            self._note_columns(dict(row.meta) for row in rows)
+            self._store_columns(dict(row.meta) for row in rows)
             self._set("labelled", str(int(self._get("labelled")) + 1))
 
     def delete(self, ids: Sequence[int]) -> None:
-        """Take rows out, in one transaction; a recording goes with its last row. Their ids are never used again."""
+        """Delete rows, in one transaction; a recording is deleted with its last row. Ids are never used again."""
         with self._transaction():
-            touched = self._query(f"SELECT DISTINCT recording FROM rows WHERE id IN {LISTED}", (listed(ids),))
+            recordings = self._query(f"SELECT DISTINCT recording FROM rows WHERE id IN {LISTED}", (listed(ids),))
             self._db.execute(f"DELETE FROM rows WHERE id IN {LISTED}", (listed(ids),))
             self._db.execute(
                 f"DELETE FROM recordings WHERE id IN {LISTED} "
                 "AND NOT EXISTS (SELECT 1 FROM rows WHERE recording = recordings.id)",
-                (listed([number for (number,) in touched]),),
+                (listed([number for (number,) in recordings]),),
             )
             self._grow()
 
     def forget(self, paths: Iterable[str]) -> None:
-        """Take recordings out with all their rows, in one transaction."""
+        """Delete recordings with all their rows, in one transaction."""
         with self._transaction():
             self._db.executemany("DELETE FROM recordings WHERE path = ?", [(os.fsencode(path),) for path in paths])
             self._grow()
 
     def relink(self, moved: Mapping[str, Recording]) -> None:
-        """Give recordings a new path, size and time of change, in one transaction: old path -> what it is now."""
+        """Change path, size and time of change of recordings (old path -> new record), in one transaction."""
         with self._transaction():
             for old, new in moved.items():
                 self._db.execute(
@@ -110,7 +110,7 @@ class Writer(Reader):
             self._set("labelled", str(int(self._get("labelled")) + 1))
 
     def rewrite(self, rows: Iterable[tuple[int, Vectors]]) -> None:
-        """Put vectors made anew in the place of damaged ones, in one transaction."""
+        """Replace the vectors of rows, in one transaction."""
         with self._transaction():
             tables = self._tables()
             for number, vectors in rows:
@@ -124,27 +124,27 @@ class Writer(Reader):
             self._grow()
             self._set("rewritten", str(self.generation))
 
-    def mend(self, findings: Sequence[Issue]) -> list[str]:
-        """Set right what can be without the recordings; return those that had to be taken out. See `mending`."""
+    def repair(self, issues: Sequence[Issue]) -> list[str]:
+        """Repair everything except vectors; return the paths of the removed recordings. See `repair_tables`."""
         with self._transaction():
-            removed = mend(self._db, findings)
+            removed = repair_tables(self._db, issues)
             if removed:
                 self._grow()
         return removed
 
     def compact(self) -> None:
-        """Write the file anew without the space that deleted rows left; it stays whole if that fails.
+        """Rewrite the file without the space of deleted rows; the file stays intact if that fails.
 
         Raises:
-            DiskError: there is no room for the copy.
+            DiskError: the disk has no room for the temporary copy.
         """
         assert self._lock is not None
         self._lock.break_seal()
-        with explained(self.file):
+        with wrap_errors(self.file):
             self._db.execute("VACUUM")
 
     def _insert_recordings(self, recordings: Sequence[Recording], run: int) -> range:
-        """Insert recordings in the place of what was there, still without checksums, and return their ids."""
+        """Insert recordings, still without checksums, in place of those with the same path; return their ids."""
         self._db.executemany("DELETE FROM recordings WHERE path = ?", [(os.fsencode(one.path),) for one in recordings])
         [(first,)] = self._query("SELECT coalesce(max(id), 0) + 1 FROM recordings")
         numbers = range(first, first + len(recordings))
@@ -160,8 +160,8 @@ class Writer(Reader):
         )  # fmt: skip
         return numbers
 
-    def _note_columns(self, metas: Iterable[dict[str, Any]]) -> None:
-        """Remember the metadata columns, and which of them hold numbers alone."""
+    def _store_columns(self, metas: Iterable[dict[str, Any]]) -> None:
+        """Store the names of the metadata columns, and which of them hold only numbers."""
         self._db.executemany(
             "INSERT INTO columns (name, kind) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET kind = 'text' "
             "WHERE excluded.kind = 'text'",
@@ -170,34 +170,36 @@ class Writer(Reader):
         fill_sums(self._db, "columns")
 
     def _grow(self) -> None:
-        """Note that rows or vectors have changed, so that what is derived from them knows that it is stale."""
+        """Increase the generation, since rows or vectors have changed: indexes of earlier ones are out of date."""
         generation = self.generation + 1
         self._set("generation", str(generation))
         self._db.execute("INSERT INTO history (generation, token) VALUES (?, ?)", (generation, secrets.token_hex(8)))
         fill_sums(self._db, "history", "WHERE generation = ?", (generation,))
 
     def _set(self, key: str, value: str) -> None:
+        """Store a value in the table `collection`."""
         self._db.execute(
             "INSERT OR REPLACE INTO collection (key, value, checksum) VALUES (?, ?, ?)",
             (key, value, checksum((key, value))),
         )
 
-    def _note_tally(self) -> None:
-        """Write what a transaction changed in number, and not what is there: what was lost before stays missed."""
+    def _store_tally(self) -> None:
+        """Add the changes of a transaction to the stored tally. A new count would hide rows that were lost before."""
         for table, (count, total) in changed(self._db).items():
             if count or total:
-                noted = self._noted(table)
-                self._set(table, f"{noted[0] + count} {noted[1] + total}")
+                stored_count, stored_total = self._tally(table)
+                self._set(table, f"{stored_count + count} {stored_total + total}")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
+        """Run a transaction: break the seal, begin, store the tally, and commit, or roll back after an error."""
         assert self._lock is not None
-        with explained(self.file):
+        with wrap_errors(self.file):
             self._lock.break_seal()
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
-                self._note_tally()
+                self._store_tally()
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:

@@ -54,9 +54,9 @@ WITHOUT_DECODERS = """
 import sys
 sys.modules["soundfile"] = sys.modules["av"] = None  # importing either raises ImportError
 import embedx
-from embedx.collection.verify import check
+from embedx.collection.verify import verify_collection
 folder, wav, out = sys.argv[1:]
-assert check(folder, repair=True).remade == [3]
+assert verify_collection(folder, repair=True).remade == [3]
 with embedx.open(folder) as collection:
     assert len(collection.search(wav, k=3)) == 3
     assert len(collection.search(wav, k=3, exclude_self=True)) == 3

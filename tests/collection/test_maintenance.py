@@ -112,7 +112,7 @@ def test_label_table_by_id_path_or_window_is_applied(copy: embedx.Collection, tm
         ({"set": {"duration_s": 3}}, "cannot be set"),
         ({"set": {}}, "no column to set"),
         ({"table": pd.DataFrame({"name": ["a"], "label": ["b"]})}, "no column id or path"),
-        ({"set": {"label": "x"}, "where": "nonsense = 3"}, "cannot be used"),
+        ({"set": {"label": "x"}, "where": "nonsense = 3"}, "is invalid"),
     ],
 )
 def test_label_table_that_is_invalid_is_refused(copy: embedx.Collection, options: dict[str, Any], said: str) -> None:
@@ -162,7 +162,7 @@ def test_merge_of_different_recipes_is_refused(made: Path, write_wav: WriteWav, 
     embedx.extract(write_wav("a.wav"), out=tmp_path / "other", window=1).close()
     with pytest.raises(RecipeMismatch, match="window_s"):
         embedx.merge([made, tmp_path / "other"], tmp_path / "out")
-    with pytest.raises(UsageError, match="itself"):
+    with pytest.raises(UsageError, match="one of the sources"):
         embedx.merge([made], made)
     with pytest.raises(UsageError, match="no collection"):
         embedx.merge([tmp_path / "nowhere"], tmp_path / "out")

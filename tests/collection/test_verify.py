@@ -14,7 +14,7 @@ import pytest
 
 import embedx
 from embedx.collection.merge import copy_into
-from embedx.collection.verify import check, examine
+from embedx.collection.verify import find_issues, verify_collection
 from embedx.datasets.synthetic import synthesise
 from embedx.errors import EmbedxError
 from embedx.store.schema import FILE_NAME
@@ -190,7 +190,7 @@ def faults_of(kind: str, patient: Patient, damage: Damage, folder: Path, repair:
     files = {**patient.victim.now, damage.name: damage.content}
     damaged = {name: data for name, data in files.items() if data is not None}
     corruption.write(damaged, folder)
-    found = examine(folder) if any(one in damaged for one in ("lock", FILE_NAME)) else []
+    found = find_issues(folder) if any(one in damaged for one in ("lock", FILE_NAME)) else []
     if not found and not escapes(kind, damage):
         yield "is not found"
     log_cut = kind == "killed" and corruption.is_log(damage.name)
@@ -210,7 +210,7 @@ def faults_of_repair(
     """Repair a damaged collection, and yield what is not as it was."""
     shutil.rmtree(folder)
     corruption.write(damaged, folder)
-    done = check(folder, repair=True)
+    done = verify_collection(folder, repair=True)
     answers = ask(folder)
     lost = {"sources", "filter"} if done.removed or any("runs" in one.place for one in done.found) else set()
     for name in ("rows", "recordings"):

@@ -12,7 +12,7 @@ import pytest
 
 import embedx
 from embedx.cli import run
-from embedx.collection.verify import check, examine
+from embedx.collection.verify import find_issues, verify_collection
 from embedx.errors import EmbedxError
 from embedx.store.schema import FILE_NAME
 from embedx.store.store import Store
@@ -40,7 +40,7 @@ def test_damaged_vector_is_repaired_from_its_recording_alone(collection: Path, t
     before = ask_all(collection)
     spoil(collection, "UPDATE vectors_L0_mean SET vector = zeroblob(1024) WHERE id = 2")
     os.unlink(tmp_path / "otter.wav")
-    done = check(collection, repair=True)
+    done = verify_collection(collection, repair=True)
     assert {"vector"} <= {one.kind for one in done.found} <= {"vector", "file"}
     assert (done.remade, done.removed, done.left) == ([2], [], [])
     after = ask_all(collection)
@@ -61,7 +61,7 @@ def test_missing_vector_is_repaired(collection: Path) -> None:
             store.vectors("L0.mean")
         with pytest.raises(EmbedxError, match="row 3"):
             store.vectors("L0.mean", [2, 3])
-    assert check(collection, repair=True).remade == [3, 7]
+    assert verify_collection(collection, repair=True).remade == [3, 7]
     np.testing.assert_array_equal(ask_all(collection)[1][1], before[1][1])
 
 
@@ -80,7 +80,7 @@ def test_lost_recording_facts_are_restored_by_extract(collection: Path, tmp_path
     spoil(collection, damage)
     with Store(collection) as store, pytest.raises(EmbedxError, match="damaged"):
         store.rows(), store.recordings()
-    done = check(collection, repair=True)
+    done = verify_collection(collection, repair=True)
     assert done.left == []
     assert len(done.removed) == 1
     embedx.extract(tmp_path / "m.csv", out=collection, window=0.5).close()
@@ -89,7 +89,7 @@ def test_lost_recording_facts_are_restored_by_extract(collection: Path, tmp_path
         (row.path, row.start_s, row.label) for row in sorted(before[0], key=lambda row: (row.path, row.start_s))
     ]
     np.testing.assert_array_equal(np.unique(after[1][1], axis=0), np.unique(before[1][1], axis=0))
-    assert examine(collection) == []
+    assert find_issues(collection) == []
 
 
 @pytest.mark.parametrize(
@@ -105,13 +105,13 @@ def test_lost_recording_facts_are_restored_by_extract(collection: Path, tmp_path
 def test_recomputable_damage_is_repaired(collection: Path, damage: str) -> None:
     before = ask_all(collection)
     spoil(collection, damage)
-    assert examine(collection)
-    done = check(collection, repair=True)
+    assert find_issues(collection)
+    done = verify_collection(collection, repair=True)
     assert (done.left, done.removed, done.remade) == ([], [], [])
     assert ask_all(collection)[0] == before[0]
     with embedx.open(collection) as opened:
         assert len(opened.search(id=1)) == 7
-    assert examine(collection) == []
+    assert find_issues(collection) == []
 
 
 @pytest.mark.parametrize(
@@ -126,15 +126,17 @@ def test_recomputable_damage_is_repaired(collection: Path, damage: str) -> None:
 )
 def test_unrepairable_damage_is_named(collection: Path, damage: str, place: str) -> None:
     spoil(collection, damage)
-    done = check(collection, repair=True)
+    done = verify_collection(collection, repair=True)
     assert any(one.place.endswith(place) for one in done.left), done.left
-    assert any(one.place.endswith(place) for one in check(collection, repair=True).left), "it is not forgotten"
+    assert any(one.place.endswith(place) for one in verify_collection(collection, repair=True).left), (
+        "it is not forgotten"
+    )
 
 
 def test_damaged_row_without_recording_is_named(collection: Path, tmp_path: Path) -> None:
     spoil(collection, "UPDATE vectors_L0_mean SET vector = zeroblob(1024) WHERE id IN (2, 6)")
     os.unlink(tmp_path / "owl.wav")
-    done = check(collection, repair=True)
+    done = verify_collection(collection, repair=True)
     assert done.remade == [6]
     assert [(one.kind, one.id) for one in done.left] == [("vector", 2)]
 
@@ -160,7 +162,7 @@ def test_write_ahead_log_of_another_time_is_refused(collection: Path) -> None:
         writer.delete([1])
         log = (collection / f"{FILE_NAME}-wal").read_bytes()
     (collection / f"{FILE_NAME}-wal").write_bytes(log)
-    assert examine(collection)
+    assert find_issues(collection)
     for write in (False, True):
         with pytest.raises(EmbedxError, match="Move it away"):
             Store(collection, write=write)

@@ -18,7 +18,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import embedx
-from embedx.collection.verify import examine
+from embedx.collection.verify import find_issues
 from embedx.errors import RecipeMismatch
 from embedx.extractors.fingerprint import stamp
 from embedx.ingest.pipeline import Progress
@@ -94,7 +94,7 @@ def test_stored_counters_equal_contents_after_every_change(name: str, tmp_path: 
     with filled(tmp_path / "c", 200) as store:
         CHANGES[name](store)
         assert store.count() == len(store.ids()) == len(store.rows())
-    assert examine(tmp_path / "c") == []
+    assert find_issues(tmp_path / "c") == []
 
 
 def test_failed_change_is_not_counted(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_failed_change_is_not_counted(tmp_path: Path) -> None:
             store.add([good, (bad[0], [(bad[1][0][0], {})])], 1)
         store.add([good], 1)
         assert store.count() == len(store.rows()) == 12
-    assert examine(tmp_path / "c") == []
+    assert find_issues(tmp_path / "c") == []
 
 
 def test_lost_rows_stay_reported_after_later_commits(tmp_path: Path) -> None:
@@ -117,9 +117,9 @@ def test_lost_rows_stay_reported_after_later_commits(tmp_path: Path) -> None:
         store.add(batch(50, 3), 1)
         store.forget(["/000003.wav"])
         assert store.count() == 44
-    found = {one.place: one.detail for one in examine(tmp_path / "c")}
-    assert found["rows"] == "42 are there, 44 were written, or other ones."
-    assert found["recordings"] == "21 are there, 22 were written, or other ones."
+    found = {one.place: one.detail for one in find_issues(tmp_path / "c")}
+    assert found["rows"] == "It should hold 44 entries, but it holds 42, or others."
+    assert found["recordings"] == "It should hold 22 entries, but it holds 21, or others."
 
 
 def test_writer_counters_are_not_in_the_file(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def examine(folder: Path, *, torn: bool = False) -> Contents:
     """
     if not (folder / FILE_NAME).exists():
         return {}
-    findings = [one for one in verify.examine(folder) if not (torn and one.place.endswith(("-wal", LOCK_NAME)))]
+    findings = [one for one in verify.find_issues(folder) if not (torn and one.place.endswith(("-wal", LOCK_NAME)))]
     assert not findings, findings
     with Store(folder) as store:
         recordings = store.recordings()

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 from numpy.typing import NDArray
 
-from embedx.collection.verify import examine
+from embedx.collection.verify import find_issues
 from embedx.index.manager import IndexManager
 from embedx.recipe import Recipe
 from embedx.store.records import Recording, Row, Vectors
@@ -97,7 +97,7 @@ class StoreMachine(RuleBasedStateMachine):
         try:
             self.reader.close()
             self.store.close()
-            assert examine(self.folder) == []
+            assert find_issues(self.folder) == []
         finally:
             shutil.rmtree(self.home)
 
@@ -209,7 +209,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.reader.close()
         self.store.close()
         self.folder = after
-        assert examine(after) == []
+        assert find_issues(after) == []
         self.open()
 
     def open(self) -> None:
@@ -220,7 +220,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def verify(self) -> None:
         """Nothing is damaged, while it is being written too."""
-        assert examine(self.folder) == []
+        assert find_issues(self.folder) == []
 
     # comparing ----------------------------------------------------------------------------------------------------
 
