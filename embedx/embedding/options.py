@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, TypedDict
 
 from embedx import extractors
@@ -70,7 +70,8 @@ class EmbeddingOptions:
         files = stamp(self.model)
         if files is None:
             return None
-        text = json.dumps([asdict(self), files, __version__], sort_keys=True, default=str)
+        options = {field.name: getattr(self, field.name) for field in fields(EmbeddingOptions)}  # not of subclasses
+        text = json.dumps([options, files, __version__], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @gc_paused()
