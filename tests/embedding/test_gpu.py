@@ -183,6 +183,7 @@ def test_batch_size_that_did_not_fit_is_not_tried_again(model: str) -> None:
     assert embedder.budget <= narrow.room
 
 
+@pytest.mark.long
 def test_gpu_benchmark_runs_on_cpu(tmp_path: Path) -> None:
     out = tmp_path / "gpu.md"
     command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--small", "--device", "cpu", "--seconds", "0.05"]
