@@ -65,8 +65,13 @@ class SearchOptions:
             check_score_band(self.score_band)
         self._check_modes()
 
+    def _modes(self) -> list[str]:
+        """Return the modes that are set. `diverse` = 0.0 is set, although 0.0 == False."""
+        values = [(mode, getattr(self, mode)) for mode in MODES]
+        return [mode for mode, value in values if value is not None and value is not False]
+
     def _check_modes(self) -> None:
-        modes = [mode for mode in MODES if getattr(self, mode) not in (None, False)]
+        modes = self._modes()
         if len(modes) > 1:
             raise UsageError(f"{modes[0]} and {modes[1]} cannot be combined: give one of {', '.join(MODES)}.")
         if self.radius is not None and modes and modes[0] not in MODES_WITH_RADIUS:
@@ -76,7 +81,7 @@ class SearchOptions:
     @property
     def is_plain(self) -> bool:
         """Whether the search is for the k nearest rows and nothing else, so that an index can find them."""
-        return self.radius is None and all(getattr(self, mode) in (None, False) for mode in MODES)
+        return self.radius is None and not self._modes()
 
     @property
     def limit(self) -> int:
