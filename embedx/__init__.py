@@ -1,24 +1,24 @@
 """embedx: audio -> searchable, reusable embeddings.
 
 A recording is decoded to a clip, cut into windows, turned into frames by a frozen extractor, pooled into vectors,
-stored with its metadata, indexed and searched. Heads are trained on the stored vectors. The folders read as that
-sentence; a package imports only from packages below it::
+stored with its metadata, indexed and searched. Heads are trained on the stored vectors. This is the list of packages;
+a package imports only from packages below it::
 
     cli/          the command line
-    bench/        which model, layer, pooling and head to take; how fast this machine is
-    collection/   the facade: open, extract, search, train, maintain, merge, verify
-    training/     fit and save a head, predict, choose rows to label
-    ingest/       what a store lacks is read, embedded and committed
+    bench/        compare models, layers, poolings and heads; measure the speed of this machine
+    collection/   the facade: open, extract, search, train, maintain, merge and verify a collection
+    training/     fit and save heads, predict, choose rows to label
+    ingest/       find new and changed recordings, embed them, store the vectors
     search/       query -> hits; duplicates
     evaluation/   labels, splits, leakage, cross-validation, probe, layer sweep
     formats/      export and import of vectors
     hear          the extractors as a module of the HEAR benchmark
     datasets/     folders, manifests and known data sets -> items; tasks; a synthetic corpus
     embedding/    windows -> batches -> vectors
-    index/        nearest neighbours with FAISS
+    index/        nearest neighbors with FAISS
     audio/        recording -> clip -> windows
-    store/        rows, vectors, failures and recipe: the truth, one SQLite file
-    heads/        vectors -> classes; predicting needs numpy only
+    store/        rows, vectors, failures and recipe in one SQLite file
+    heads/        vectors -> classes; predicting needs NumPy only
     extractors/   waves [B, S] -> frames [B, T, D]; one file per family
     metrics/      truth and probabilities -> figures with intervals
     recipe        everything that changes a vector
@@ -26,7 +26,7 @@ sentence; a package imports only from packages below it::
     processes/    child processes and their channels
     text          natural order, NAME=VALUE pairs, JSON
     errors        the exceptions and their exit codes
-    timing        how long each stage of a run takes
+    timing        the time that each stage of a run takes
 """
 
 from importlib import import_module
@@ -56,7 +56,7 @@ __all__ = [
     "merge",
     "open",
 ]
-HOMES = {  # public name -> the module it is imported from on first use, so that `import embedx` is quick
+HOMES = {  # public name -> its module, which is imported on first use, so that `import embedx` is quick
     "Collection": "collection.collection",
     "Hit": "search.hits",
     "Hits": "search.hits",

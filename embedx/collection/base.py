@@ -17,7 +17,7 @@ class CollectionBase:
 
     Args:
         folder: the folder of the collection.
-        model: where the model of the recipe lies now; None for the place that the recipe names.
+        model: the model, if it is not where the recipe says; see `embedx.open`.
         allow_pickle: read weights from a pickle file.
 
     Raises:

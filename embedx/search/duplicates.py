@@ -34,7 +34,7 @@ from embedx.store.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_ROWS = 200_000  # of which all pairs are compared: 2e10 products of 768 numbers, some minutes on two cores
+MAX_ROWS = 200_000  # up to which all pairs are compared: 2e10 products of 768 numbers, a few minutes on two cores
 MAX_CHAIN_SHARE = 0.05  # of the compared rows in one near group; a larger one means that the threshold is too low
 HIGHER_THRESHOLDS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)  # shares of the way to cosine 1
 

@@ -155,7 +155,7 @@ def inspect_vectors(db: sqlite3.Connection) -> Iterator[Issue]:
 def inspect_wal(file: Path) -> Iterator[Issue]:
     """Check the write-ahead log of a killed writer: SQLite drops all frames after a damaged one without an error.
 
-    A frame that the kill cut short is no damage; a complete frame that differs from its checksum is.
+    A frame that the kill cut short is not damage; a complete frame that differs from its checksum is.
     """
     if not file.is_file() or os.path.getsize(file) < WAL_HEADER:
         return

@@ -65,26 +65,26 @@ class Reader(Checked):
 
     def recordings(self) -> dict[str, Recording]:
         """Return path -> recording, also of those that failed."""
-        known = {}
-        for found in self._checked("recordings", "ORDER BY id"):
-            path, size, mtime_ns, content, duration_s, rate, channels, stretches, _, reason, detail, flags, _ = found[
-                1:
-            ]
+        recordings = {}
+        for _, path, size, mtime_ns, content, *audio, _, reason, detail, flags, _ in self._checked(
+            "recordings", "ORDER BY id"
+        ):
+            duration_s, rate, channels, stretches = audio
             name = os.fsdecode(path)
-            known[name] = Recording(
-                name,
-                from_stored(size),
-                from_stored(mtime_ns),
-                stretches,
-                content,
-                duration_s,
-                rate,
-                channels,
-                split_flags(flags),
-                reason,
-                detail,
+            recordings[name] = Recording(
+                path=name,
+                size=from_stored(size),
+                mtime_ns=from_stored(mtime_ns),
+                stretches=stretches,
+                content_hash=content,
+                duration_s=duration_s,
+                rate=rate,
+                channels=channels,
+                flags=split_flags(flags),
+                reason=reason,
+                detail=detail,
             )
-        return known
+        return recordings
 
     def sources(self) -> dict[str, tuple[str, ...]]:
         """Return path -> the sources (folders, manifests) of the run that embedded the recording."""

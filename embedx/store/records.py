@@ -26,18 +26,18 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A file that was asked for: what it was like then, and why it failed if it did."""
+    """A file of a source as it was when it was read, and the reason if it failed."""
 
     path: str
     size: int | None  # bytes; None if there is no file: it cannot be found, or the vectors were imported
-    mtime_ns: int | None
-    stretches: str  # the parts that were asked for, as JSON
+    mtime_ns: int | None  # time of the last change, in nanoseconds
+    stretches: str  # the embedded parts, as JSON: a list of [start_s, end_s or null]
     content_hash: str = ""
     duration_s: float | None = None
-    rate: int | None = None
+    rate: int | None = None  # Hz
     channels: int | None = None
     flags: tuple[str, ...] = ()
-    reason: str = ""  # empty: all is well
+    reason: str = ""  # class of the failure, such as "not-audio"; empty if it did not fail
     detail: str = ""
 
 
