@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embedx.cli.output import FORMATS, as_csv, as_json, as_table, deliver, short
+from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, OUTPUT, TABLE_FORMAT, VIEW
+from embedx.cli.output import Rows, as_csv, as_json, as_table, deliver, rows_of, with_relative_paths
 
 if TYPE_CHECKING:
     from embedx.search.duplicates import Duplicates
@@ -22,16 +23,19 @@ COLUMNS = ("group", "kind", "why", "lowest", "highest", "id", "file", "start", "
       embedx duplicates indexes/field --exact-only --format json
     """
 )
-@click.argument("collection", metavar="COLLECTION")
+@COLLECTION
 @click.option("--threshold", type=float, default=0.99, show_default=True, help="Lowest cosine of a near pair.")
-@click.option("--view", help="Vectors to compare. [default: last layer, first pooling]")
+@VIEW
 @click.option("--where", metavar="SQL", help="Compare only the rows that meet this condition.")
 @click.option("--exact-only", is_flag=True, help="Find only files with the same bytes and vectors with the same bits.")
 @click.option("--within", is_flag=True, help="Compare rows of one recording too, if they do not overlap in time.")
 @click.option("--all", "all_groups", is_flag=True, help="Print all groups and members; csv and json always have all.")
-@click.option("--format", "form", type=FORMATS, default="table", show_default=True, help="Format of the result.")
-@click.option("--output", metavar="FILE", help="Write the result to a file instead of printing it.")
-def duplicates(collection: str, form: str, output: str | None, all_groups: bool, **options: Any) -> None:
+@TABLE_FORMAT
+@OUTPUT
+@ABSOLUTE_PATHS
+def duplicates(
+    collection: str, form: str, output: str | None, all_groups: bool, absolute_paths: bool, **options: Any
+) -> None:
     """Find duplicates in a COLLECTION: copies of files, equal vectors, and near duplicates.
 
     Rows that are connected by pairs form a group; lowest and highest are the cosines inside it. Silent rows are not
@@ -41,7 +45,8 @@ def duplicates(collection: str, form: str, output: str | None, all_groups: bool,
 
     with Collection(collection) as opened:
         found = opened.duplicates(**options)
-    lines = member_lines(found)
+        root = None if absolute_paths else opened.root
+    lines = list(with_relative_paths(rows_of(found.columns()), root, form))
     if form == "json":
         facts = {"compared": found.compared, "silent": found.silent, "complete": found.complete}
         deliver(as_json(facts | {"members": lines}) + "\n", output)
@@ -52,13 +57,7 @@ def duplicates(collection: str, form: str, output: str | None, all_groups: bool,
     click.echo(found.summary(), err=True)
 
 
-def member_lines(found: "Duplicates") -> list[dict[str, Any]]:
-    """Return one line per member of every group."""
-    columns = found.columns()
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
-def as_text(found: "Duplicates", lines: list[dict[str, Any]], all_groups: bool) -> str:
+def as_text(found: "Duplicates", lines: Rows, all_groups: bool) -> str:
     """Return the groups as a table; without `all_groups` only the first groups and members, and how many follow."""
     shown: list[dict[str, Any]] = []
     members = 0  # of the group of the line
@@ -68,7 +67,7 @@ def as_text(found: "Duplicates", lines: list[dict[str, Any]], all_groups: bool) 
             break
         if all_groups or members <= MAX_MEMBERS:
             times = {"start": f"{line['start_s']:.2f}", "end": f"{line['end_s']:.2f}"}
-            shown.append(line | times | {"file": short(line["path"])})
+            shown.append({**line, **times, "file": line["path"]})
     text = as_table(shown, COLUMNS)
     if all_groups:
         return text

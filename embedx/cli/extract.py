@@ -92,7 +92,7 @@ def extract(source: tuple[str, ...], progress: str, as_json: bool, **options: An
     if as_json:
         print_json(summary)
     else:
-        print_summary(collection, summary)
+        print_summary(collection, summary, state.labels)
     return EXIT_SOME_FAILED if state.failures else 0
 
 
@@ -117,14 +117,16 @@ def summarise(collection: "Collection", progress: "Progress", seconds: float) ->
     }
 
 
-def print_summary(collection: "Collection", summary: Mapping[str, Any]) -> None:
-    """Print the summary of a run for people."""
+def print_summary(collection: "Collection", summary: Mapping[str, Any], labels: str) -> None:
+    """Print the summary of a run for people; `labels` says how many there are and where they come from."""
     failed = sum(summary["failures"].values())
     click.echo(
         f"recordings: {summary['recordings']} ({summary['embedded']} embedded now, {summary['already_there']} already "
         f"there, {failed} failed); {summary['windows']} windows, {summary['audio_hours']:.3g} h of audio in "
         f"{summary['seconds']:.1f} s"
     )
+    if labels:
+        click.echo(f"labels: {labels}{'; --layout files for none' if 'folder names' in labels else ''}")
     print_changes(summary)
     if summary["cut"]:
         click.echo(f"{summary['cut']} recordings were too long for one vector and were split into windows (--window)")

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from embedx.cli.embedding_options import STORE_DTYPE
-from embedx.cli.options import COLLECTION, JSON, WAIT, check_folder
+from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, JSON, WAIT, check_folder
 from embedx.cli.output import print_json, size, views_text
 from embedx.formats.registry import FORMATS
 
@@ -29,12 +29,14 @@ FORMAT = click.Choice(FORMATS)
 @click.option("--view", help="Vectors to write, or all (not for csv and faiss). [default: last layer, first pooling]")
 @click.option("--where", metavar="SQL", help="Write only rows that match this SQL condition.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@ABSOLUTE_PATHS
 @JSON
 def export(collection: str, out: str, as_json: bool, **options: Any) -> None:
     """Write rows of a COLLECTION, with vectors and metadata, for other tools.
 
     OUT appears complete or not at all. Parquet, npy and hf contain the recipe, so `embedx import` restores the
-    collection from them. A faiss index holds vectors of length 1; OUT.csv describes its rows.
+    collection from them. A faiss index holds vectors of length 1; OUT.csv describes its rows. Paths in CSV are relative
+    to the folder of the sources; the other formats hold full paths.
     """
     from embedx.collection.collection import Collection
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from embedx.cli.output import as_csv, as_table, format_rows, short
+from embedx.cli.output import as_csv, as_table, format_rows, short, with_relative_paths
 from embedx.filesystem.paths import display_path
 
 if TYPE_CHECKING:
@@ -23,12 +23,16 @@ class HitTable:
     Args:
         answers: query -> its hits.
         columns: metadata columns to show in tables and CSV.
+        root: the folder to which paths are relative in tables and CSV; None for full paths.
         max_hz: the highest frequency that the model receives, for Raven.
     """
 
-    def __init__(self, answers: "Mapping[str | None, Hits]", columns: Sequence[str], max_hz: float) -> None:
+    def __init__(
+        self, answers: "Mapping[str | None, Hits]", columns: Sequence[str], root: str | None, max_hz: float
+    ) -> None:
         self.answers = answers
         self.columns = columns
+        self.root = root
         self.max_hz = max_hz
         query = ["query"] if None not in answers else []
         aligned = any(hit.query_start_s is not None for hits in answers.values() for hit in hits)
@@ -53,12 +57,13 @@ class HitTable:
         return writers[form]() if form in writers else format_rows(list(self), [], form)
 
     def _with_columns(self) -> list[dict[str, Any]]:
-        return [{name: row["meta"].get(name) for name in self.columns} | row for row in self]
+        rows = with_relative_paths(list(self), self.root, "table")
+        return [{**{name: row["meta"].get(name) for name in self.columns}, **row} for row in rows]
 
     def _table(self) -> str:
         rows = self._with_columns()
         for row in rows:
-            row |= {name: short(row[name]) for name in ("query", "path") if name in row}
+            row |= {"query": short(row["query"])} if "query" in row else {}
             row |= {name: f"{row[name]:.2f}" for name in self.fixed if name.endswith("_s")}
         titles = {name: "file" if name == "path" else name.removesuffix("_s") for name in self.fixed}
         shown = [

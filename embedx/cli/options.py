@@ -94,7 +94,7 @@ PROGRESS = click.option(
 ABSOLUTE_PATHS = click.option(
     "--absolute-paths",
     is_flag=True,
-    help="Print full paths. [default: relative to the folder of the sources]",
+    help="Full paths in table and CSV. [default: relative to the folder of the sources, if there is one]",
 )
 WAIT = click.option(
     "--wait", is_flag=True, help="Wait while another process writes the collection, instead of stopping with an error."

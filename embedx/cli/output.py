@@ -13,10 +13,9 @@ import click
 
 from embedx.errors import UsageError
 from embedx.filesystem.atomic import replace_file
-from embedx.filesystem.paths import display_path
+from embedx.filesystem.paths import display_path, relative_path
 from embedx.text import dump_json
 
-FORMATS = click.Choice(["table", "json", "csv"])
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -106,6 +105,13 @@ def format_cell(value: Any) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if isinstance(value, float) else display_path(str(value))
+
+
+def with_relative_paths(rows: Rows, root: str | None, form: str) -> Rows:
+    """Return rows whose `path` is relative to a root folder, if they go to a table or CSV; programs get full paths."""
+    if root is None or form not in ("table", "csv"):
+        return rows
+    return [{**row, "path": relative_path(row["path"], root)} for row in rows]
 
 
 def rows_of(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

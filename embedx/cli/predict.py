@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embedx.cli.options import COLLECTION, SectionedCommand, check_folder, format_option, model_section, section
-from embedx.cli.output import deliver, format_rows, rows_of, short
+from embedx.cli.options import (
+    ABSOLUTE_PATHS,
+    COLLECTION,
+    SectionedCommand,
+    check_folder,
+    format_option,
+    model_section,
+    section,
+)
+from embedx.cli.output import deliver, format_rows, rows_of, with_relative_paths
+from embedx.datasets.sources import root_of
 from embedx.errors import EXIT_SOME_FAILED, UsageError
 from embedx.filesystem.paths import display_path
 
@@ -66,6 +75,7 @@ if TYPE_CHECKING:
         metavar="FILE",
         help="Write to FILE instead of standard output; for audacity also a folder, with one file per recording.",
     ),
+    ABSOLUTE_PATHS,
 )
 @model_section
 def predict(
@@ -73,6 +83,7 @@ def predict(
     source: tuple[str, ...],
     form: str,
     output: str | None,
+    absolute_paths: bool,
     model: str | None,
     allow_pickle: bool,
     **options: Any,
@@ -88,13 +99,12 @@ def predict(
 
     with Collection(collection, model=model, allow_pickle=allow_pickle) as opened:
         predictions = opened.predict(list(source) or None, **options)
+        root = None if absolute_paths else root_of(map(os.path.abspath, source)) if source else opened.root
     if form == "audacity":
         write_label_tracks(predictions, output)
     else:
         columns = predictions.columns()
-        rows = rows_of(columns)
-        if form == "table":
-            rows = [row | {"path": short(row["path"])} for row in rows]
+        rows = with_relative_paths(rows_of(columns), root, form)
         deliver(format_rows(rows, list(columns), form), output)
     for failure in predictions.failures:
         click.echo(failure.detail, err=True)

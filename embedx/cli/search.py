@@ -8,6 +8,7 @@ import click
 
 from embedx.cli.hits import FORMATS, HitTable
 from embedx.cli.options import (
+    ABSOLUTE_PATHS,
     COLLECTION,
     METRIC,
     OUTPUT,
@@ -100,6 +101,7 @@ QUERIES = ("query", "id", "vector", "like", "unlike", "text")  # options that --
     OUTPUT,
     click.option("--columns", default="", metavar="A,B", help="Metadata columns to show."),
     click.option("--save-clips", metavar="DIR", help="Save the audio of the hits as WAV files in DIR."),
+    ABSOLUTE_PATHS,
 )
 @model_section
 def search(
@@ -109,6 +111,7 @@ def search(
     form: str,
     output: str | None,
     save_clips: str | None,
+    absolute_paths: bool,
     model: str | None,
     allow_pickle: bool,
     **options: Any,
@@ -130,7 +133,8 @@ def search(
         else:
             many = search_many(opened, queries, options)
             answers, failures = dict(many.items()), list(many.failures.values())
-        table = HitTable(answers, check_columns(columns, answers), opened.recipe.sample_rate / 2)
+        root = None if absolute_paths else opened.root
+        table = HitTable(answers, check_columns(columns, answers), root, opened.recipe.sample_rate / 2)
     if save_clips is not None:
         failures += save(answers, save_clips)
     deliver(table.write(form), output)

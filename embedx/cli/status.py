@@ -8,8 +8,8 @@ import click
 from click.shell_completion import get_completion_class
 
 from embedx.cli.index import print_indexes
-from embedx.cli.options import COLLECTION, TABLE_FORMAT
-from embedx.cli.output import print_json, print_rows, size
+from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, TABLE_FORMAT
+from embedx.cli.output import print_json, print_rows, size, with_relative_paths
 
 if TYPE_CHECKING:
     from embedx.collection.collection import Collection
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 @COLLECTION
 @click.option("--failed", is_flag=True, help="List the recordings that could not be embedded, with the reason.")
 @TABLE_FORMAT
-def status(collection: str, failed: bool, form: str) -> None:
+@ABSOLUTE_PATHS
+def status(collection: str, failed: bool, form: str, absolute_paths: bool) -> None:
     """Show what a COLLECTION holds, how it was made, and what failed."""
     from embedx.collection.collection import Collection
 
@@ -33,7 +34,10 @@ def status(collection: str, failed: bool, form: str) -> None:
         if failed:
             columns = ["path", "reason", "detail"]
             failures = [{name: getattr(failure, name) for name in columns} for failure in opened.failures()]
-            print_rows(failures, columns, form)
+            if form == "table" and not failures:
+                click.echo("No recording failed.")
+                return
+            print_rows(with_relative_paths(failures, None if absolute_paths else opened.root, form), columns, form)
             return
         facts, recipe, indexes = describe(opened), asdict(opened.recipe), opened.indexes.describe()
     if form == "json":

@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from embedx.cli.options import COLLECTION, OUTPUT, format_option
-from embedx.cli.output import deliver, format_rows, rows_of, short
+from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, OUTPUT, format_option
+from embedx.cli.output import deliver, format_rows, rows_of, with_relative_paths
 
 
 @click.command(
@@ -42,7 +42,8 @@ from embedx.cli.output import deliver, format_rows, rows_of, short
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed, for random and diverse.")
 @format_option("table", "csv", "json")
 @OUTPUT
-def suggest(collection: str, form: str, output: str | None, **options: Any) -> None:
+@ABSOLUTE_PATHS
+def suggest(collection: str, form: str, output: str | None, absolute_paths: bool, **options: Any) -> None:
     """Choose the rows of a COLLECTION without a label that are most useful to label.
 
     Fill in the label column of the CSV and pass the file to `embedx label`. Columns that begin with "_" are only
@@ -52,7 +53,6 @@ def suggest(collection: str, form: str, output: str | None, **options: Any) -> N
 
     with Collection(collection) as opened:
         columns = opened.suggest(**options).columns()
-    rows = rows_of(columns)
-    if form == "table":
-        rows = [row | {"path": short(row["path"])} for row in rows]
+        root = None if absolute_paths else opened.root
+    rows = with_relative_paths(rows_of(columns), root, form)
     deliver(format_rows(rows, list(columns), form), output)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embedx.datasets.sources import source_root
 from embedx.index.manager import IndexManager
 from embedx.recipe import Recipe, check_view
 from embedx.store.store import Store
@@ -45,6 +46,11 @@ class CollectionBase:
     def views(self) -> dict[str, int]:
         """Name -> dimension of every stored view."""
         return self.store.views
+
+    @property
+    def root(self) -> str | None:
+        """The folder that holds all sources; tables show paths relative to it. None if there is none."""
+        return source_root(self.store)
 
     def _resolve_view(self, view: str | None) -> str:
         """Return the name of a view, the default view for None; refuse an unknown one."""

@@ -96,6 +96,7 @@ class MaintenanceMixin(CollectionBase):
         view: str | None = None,
         where: str | None = None,
         overwrite: bool = False,
+        absolute_paths: bool = False,
     ) -> int:
         """Write rows with their vectors and metadata to a file for other tools.
 
@@ -106,6 +107,8 @@ class MaintenanceMixin(CollectionBase):
                 pooling.
             where: an SQL condition on the rows; default: all rows.
             overwrite: replace `out` if it exists.
+            absolute_paths: write full paths to CSV too; default: relative to `root`. The formats for programs always
+                hold full paths; the rows of a faiss index are a CSV.
 
         Returns:
             The number of exported rows.
@@ -119,4 +122,5 @@ class MaintenanceMixin(CollectionBase):
 
         name = self._resolve_view(None if view == "all" else view)
         views = self.views if view == "all" else {name: self.views[name]}
-        return export(self.store, out, format=format, views=views, where=where, overwrite=overwrite)
+        root = None if absolute_paths else self.root
+        return export(self.store, out, format=format, views=views, where=where, overwrite=overwrite, root=root)

@@ -12,8 +12,9 @@ from embedx.audio.decode import SUFFIXES
 from embedx.datasets.items import Item, text, walk
 from embedx.datasets.layouts import KNOWN, recognise
 from embedx.datasets.manifests import MANIFEST_SUFFIXES, parse, read_rows, records, renamed
-from embedx.errors import NothingToDo, UsageError
-from embedx.filesystem.paths import display_path
+from embedx.errors import NothingToDo, StoreError, UsageError
+from embedx.filesystem.paths import common_root, display_path
+from embedx.store.store import Store
 
 LAYOUTS = ("auto", *KNOWN, "folders", "files")
 STDIN = "-"
@@ -141,3 +142,21 @@ def look_up(item: Item, rule: str, root: str) -> str | None:
         return text(match.group(1)) if match else None
     except (re.error, IndexError) as error:
         raise UsageError(f"{rule!r} is not a regular expression with one (group): {error}") from error
+
+
+def source_root(store: Store) -> str | None:
+    """Return the folder that holds all sources of a store; None if there is none, or if the store has lost them."""
+    try:
+        return root_of(store.source_names())
+    except StoreError:  # `embedx verify` reports the damage
+        return None
+
+
+def root_of(sources: Iterable[str]) -> str | None:
+    """Return the folder that holds all sources, given by absolute names; None if there is none.
+
+    >>> root_of(["/data/a", "/data/b.csv"]), root_of(["/data/a/1.wav"]), root_of([])
+    ('/data', '/data/a', None)
+    """
+    suffixes = (*SUFFIXES, *MANIFEST_SUFFIXES)
+    return common_root(os.path.dirname(name) if name.lower().endswith(suffixes) else name for name in sources)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from embedx.errors import UsageError
+from embedx.filesystem.paths import relative_path
 from embedx.store.records import Row
 
 FIXED = ("id", "path", "start_s", "end_s", "duration_s", "label", "group", "split", "flags")
@@ -19,11 +20,14 @@ INT64_LIMIT = 2**63  # an int64 is below this
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # first characters that a spreadsheet reads as a formula
 
 
-def to_record(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
-    """Return a row as column -> value; `columns` maps each name of the metadata to its column."""
+def to_record(row: Row, columns: Mapping[str, str], root: str | None = None) -> dict[str, Any]:
+    """Return a row as column -> value; `columns` maps each name of the metadata to its column.
+
+    The path is relative to the folder `root`, if one is given and holds it.
+    """
     return {
         "id": row.id,
-        "path": escape_path(row.path),
+        "path": escape_path(relative_path(row.path, root)),
         "start_s": row.start_s,
         "end_s": row.end_s,
         "duration_s": row.end_s - row.start_s,

@@ -19,6 +19,7 @@ def export(
     views: Mapping[str, int],
     where: str | None,
     overwrite: bool,
+    root: str | None = None,
 ) -> int:
     """Write rows and vectors of a store, completely or not at all; see `embedx.Collection.export`.
 
@@ -29,6 +30,7 @@ def export(
         views: view -> dimension of the views to write.
         where: an SQL condition on the rows; None writes all rows.
         overwrite: replace an existing export of the same format.
+        root: CSV (and the CSV beside a FAISS index) holds paths relative to this folder; None for full paths.
 
     Returns:
         The number of rows.
@@ -53,7 +55,7 @@ def export(
             condition = "" if where is None else f" that match {where}"
             raise NothingToDo(f"{store.folder} has no rows{condition} to export.")
         try:
-            form.write(path, Selection(store, ids, views))
+            form.write(path, Selection(store, ids, views, root))
         except OSError as error:
             if isinstance(error, EmbedxError):
                 raise

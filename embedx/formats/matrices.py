@@ -52,7 +52,7 @@ def write_faiss(out: Path, selection: Selection) -> None:
         for rows, matrices in selection.read():
             parts.append(matrices[view])
             for row in rows:
-                write_row(to_cells(to_record(row, columns)))
+                write_row(to_cells(to_record(row, columns, selection.root)))
         replace_file(out, write_flat(selection.ids, np.concatenate(parts)))
 
 

@@ -25,6 +25,7 @@ class Selection:
     store: Store
     ids: NDArray[np.int64]  # [N], ascending
     views: Mapping[str, int]  # view -> dimension
+    root: str | None = None  # CSV holds paths relative to this folder
 
     def __len__(self) -> int:
         return len(self.ids)

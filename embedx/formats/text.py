@@ -32,7 +32,7 @@ def write_csv(out: Path, selection: Selection) -> None:
     with whole_file(out) as handle, csv_rows(handle, [*columns.values(), *numbered]) as write_row:
         for rows, matrices in selection.read():
             for row, vector in zip(rows, matrices[view].tolist(), strict=True):
-                write_row([*to_cells(to_record(row, columns)), *map(FLOAT_FORMAT.__mod__, vector)])
+                write_row([*to_cells(to_record(row, columns, selection.root)), *map(FLOAT_FORMAT.__mod__, vector)])
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.decoder_process import Decoder
 from embedx.audio.windows import count_windows
-from embedx.datasets.items import Item
+from embedx.datasets.items import Item, describe_labels
 from embedx.datasets.sources import read_corpus
 from embedx.ingest.changes import Difference, compare, name_sources, parse_shard
 from embedx.ingest.options import ExtractOptions
@@ -63,6 +63,7 @@ def extract_into_store(
                 retry_failed=options.retry_failed,
             )
             progress = plan(store, difference, decoder)
+        progress.labels = describe_labels(items)
         if options.dry_run:
             report(progress)
             return os.fspath(store.folder)

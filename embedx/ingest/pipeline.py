@@ -50,6 +50,7 @@ class Progress:
         expected_rows, expected_bytes: estimates of the rows that this run adds, and of the size of their vectors.
         cut: recordings of this run that were too long for one row.
         padding: samples that the model computed in this run for each sample of audio.
+        labels: how many labels the corpus has and where they come from; empty without labels.
     """
 
     total: int
@@ -68,6 +69,7 @@ class Progress:
     expected_bytes: int = 0
     cut: int = 0
     padding: float = 1.0
+    labels: str = ""
 
     @property
     def done(self) -> int:

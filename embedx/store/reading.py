@@ -91,6 +91,10 @@ class Reader(Checked):
         sources = {run: tuple(json.loads(text).get("sources", ())) for run, text in self._checked("runs")}
         return {os.fsdecode(path): sources.get(run, ()) for _, path, *_, run in self._checked("recordings")}
 
+    def source_names(self) -> list[str]:
+        """Return the absolute names of the sources (folders, files, manifests) of all runs."""
+        return [name for _, text in self._checked("runs") for name in json.loads(text).get("sources", ())]
+
     def rows(self, ids: Sequence[int] | None = None, path: str | None = None) -> list[Row]:
         """Return rows in the order of their ids.
 
