@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.datasets.sources import source_root
 from embedx.evaluation.splits import Splits
 from embedx.evaluation.targets import Targets
-from embedx.filesystem.paths import display_path
+from embedx.filesystem.paths import display_path, relative_path
 from embedx.index.vectors import ROUNDING, factorize, unit
 from embedx.store.records import Row
 from embedx.store.store import Store
@@ -65,12 +66,14 @@ class Overlap:
         near: rows with a near-duplicate only.
         conflicts: rows, of both kinds, whose duplicate has another label.
         pairs: up to 20 pairs, conflicts first.
+        root: the folder to which printed paths are relative; None for full paths.
     """
 
     exact: int = 0
     near: int = 0
     conflicts: int = 0
     pairs: tuple[Pair, ...] = ()
+    root: str | None = None
 
     @property
     def rows(self) -> int:
@@ -78,8 +81,10 @@ class Overlap:
         return self.exact + self.near
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        return {"rows": self.rows, **asdict(self)}
+        """Return plain values, ready for JSON, with full paths."""
+        values = asdict(self)
+        del values["root"]
+        return {"rows": self.rows, **values}
 
     def __str__(self) -> str:
         if not self.rows:
@@ -90,10 +95,8 @@ class Overlap:
         ]
         for pair in self.pairs[:MAX_PRINTED_PAIRS]:
             labels = pair.label if pair.label == pair.like_label else f"{pair.label} / {pair.like_label}"
-            lines.append(
-                f"  {pair.why} ({pair.cosine:.3f}), {labels}: "
-                f"{pair.id} {display_path(pair.path)} = {pair.like_id} {display_path(pair.like_path)}"
-            )
+            path, like_path = (display_path(relative_path(name, self.root)) for name in (pair.path, pair.like_path))
+            lines.append(f"  {pair.why} ({pair.cosine:.3f}), {labels}: {pair.id} {path} = {pair.like_id} {like_path}")
         more = self.rows - min(len(self.pairs), MAX_PRINTED_PAIRS)
         return "\n".join([*lines, *([f"  and {more} more"] if more else [])])
 
@@ -137,7 +140,7 @@ def find_overlap(
     near = sum(pair.why == "near" for pair in pairs)
     conflicts = [pair for pair in pairs if pair.label != pair.like_label]
     others = [pair for pair in pairs if pair.label == pair.like_label]
-    return Overlap(len(pairs) - near, near, len(conflicts), tuple((conflicts + others)[:MAX_PAIRS]))
+    return Overlap(len(pairs) - near, near, len(conflicts), tuple((conflicts + others)[:MAX_PAIRS]), source_root(store))
 
 
 class Nearness:
