@@ -111,3 +111,15 @@ def test_extract_interrupted_by_signal_commits_and_returns_its_code(tmp_path: Pa
     assert "Traceback" not in log
     with embedx.open(out) as collection:
         assert 1 <= len(collection) < 30
+
+
+def test_extract_with_labels_from_folder_names_says_so(write_wav: WriteWav, tmp_path: Path, capsys: Capture) -> None:
+    for name in ("dog", "cat"):
+        write_wav(f"in/{name}/1.wav")
+
+    def printed(name: str, *options: str) -> str:
+        return outcome(capsys, "extract", str(tmp_path / "in"), "-o", str(tmp_path / name), *options)[1]
+
+    assert "labels: 2, from folder names; --layout files for none\n" in printed("a")
+    assert "labels:" not in printed("b", "--layout", "files")
+    assert "labels: 2, from file paths\n" in printed("c", "--label", "(.)/")

@@ -32,8 +32,9 @@ def test_search_prints_table(made: Path, query: str, capsys: Capture) -> None:
     assert code == 0
     assert lines[0].split() == ["id", "score", "file", "start", "end", "label", "source"]
     assert lines[1].split()[:2] == ["5", "1.0000"]
-    assert query in lines[1]
+    assert lines[1].split()[2] == "/".join(query.split("/")[-2:])  # relative to the folder of the manifest
     assert len(lines) == 4
+    assert query in outcome(capsys, "search", str(made), query, "-k", "1", "--absolute-paths")[1]
 
 
 def test_search_prints_json_and_csv(made: Path, query: str, capsys: Capture) -> None:
@@ -148,7 +149,7 @@ def test_search_of_many_queries_prints_one_table(made: Path, query: str, tmp_pat
     assert code == 3
     assert list(rows[0]) == ["query", "id", "score", "path", "start_s", "end_s", "label"]
     assert [row["query"] for row in rows] == [query, query, f"{query}#0.5-1", f"{query}#0.5-1"]
-    assert rows[0]["path"] == query
+    assert rows[0]["path"] == "/".join(query.split("/")[-2:])
     assert len(log.splitlines()) == 2
     assert "text.wav cannot be read as audio" in log
     assert "no file" in log
@@ -252,3 +253,12 @@ def test_search_saves_clips_and_names_missing_files(tmp_path: Path, write_wav: W
     queries = ("--queries", str(tmp_path / "in"), "-k", "1", "--save-clips", str(tmp_path / "many"))
     assert outcome(capsys, "search", collection, *queries)[0] == 0
     assert sorted(one.name for one in (tmp_path / "many").iterdir()) == ["0001_a", "0002_c"]
+
+
+def test_exported_csv_has_relative_paths_and_json_lines_full_ones(made: Path, tmp_path: Path, capsys: Capture) -> None:
+    paths = embedx.open(made).rows()["path"].tolist()
+    for options, expected in (((), ["/".join(path.split("/")[-2:]) for path in paths]), (("--absolute-paths",), paths)):
+        outcome(capsys, "export", str(made), "-o", str(tmp_path / "a.csv"), "--overwrite", *options)
+        assert pd.read_csv(tmp_path / "a.csv")["path"].tolist() == expected
+        outcome(capsys, "export", str(made), "-o", str(tmp_path / "a.jsonl"), "--overwrite", *options)
+        assert pd.read_json(tmp_path / "a.jsonl", lines=True)["path"].tolist() == paths
