@@ -110,7 +110,7 @@ def test_bench_config_in_documentation_is_valid(manifest: Path, tmp_path: Path) 
     assert (tmp_path / "results/results.csv").exists()
     assert len(rows) == 2 * (2 * 2 + 1) * 5 - 2 * 5  # of four rows there are no 8 directions
     known = {name for name in Result.__dataclass_fields__ if name != "more"}
-    assert known <= set(re.findall(r"\w+", text.partition("## The table")[2]))
+    assert known <= set(re.findall(r"\w+", text.partition("## The results table")[2]))
 
 
 def test_bench_protocol_sets_shots_and_seeds(made: Path, tmp_path: Path) -> None:
