@@ -1,4 +1,4 @@
-"""Fixtures: a generated corpus everywhere, tiny real checkpoints, and the real audio of ../shared where it is."""
+"""Fixtures: a synthetic corpus, tiny checkpoints with random weights, and the real audio of ../shared if present."""
 
 import os
 from collections.abc import Callable, Iterator

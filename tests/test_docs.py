@@ -1,4 +1,4 @@
-"""What the documentation says is run."""
+"""The commands and the code of the documentation run."""
 
 import inspect
 import json

@@ -1,4 +1,4 @@
-"""Figures on real audio and real weights, from ../shared; skipped, and said so, where that is not."""
+"""Real audio and real weights from ../shared; skipped where they are missing."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The shape of the project: levels, homes of foreign libraries, what is public, what is quick."""
+"""The structure of the project: levels, foreign libraries, public names, light imports, the layout of the tests."""
 
 import ast
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""Hostile audio: every file has its outcome, and whatever it is, it costs itself alone."""
+"""Malformed audio: every file has its expected outcome and does not affect other files."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a benchmark is asked for: config file, keywords, protocols, names of heads."""
+"""The configuration of a benchmark: config file, keywords, protocols, names of heads."""
 
 import re
 from pathlib import Path

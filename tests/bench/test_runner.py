@@ -1,4 +1,4 @@
-"""The benchmark: everything that is asked for is fitted once, on nothing but training rows, however it is run."""
+"""The benchmark runner: every setup is fitted once, on training rows only, with any number of processes."""
 
 import csv
 import json

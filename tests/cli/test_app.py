@@ -1,4 +1,4 @@
-"""The command line as a user meets it: what it prints, where, and its exit codes."""
+"""The command line: output, error messages and exit codes."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Damage is found and named, never served: random damages to every file of a collection, and their repair."""
+"""Random damage to any file of a collection is detected, named and repaired, and damaged data is never returned."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Known data sets: how their folders are read, who takes part, and that what was extracted keeps the official split."""
+"""Known data sets: how their folders are read, and that a collection keeps the official split."""
 
 import os
 import unicodedata

@@ -1,4 +1,4 @@
-"""Several devices, a process each: the same vectors, errors by name, and nobody left behind. Here a device is a CPU."""
+"""Several devices with a process each: equal vectors, errors by name, no process left over. Here a device is a CPU."""
 
 import os
 import signal

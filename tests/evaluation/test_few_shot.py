@@ -1,4 +1,4 @@
-"""Few-shot draws: how many of every class, from how many groups, and that draws of one seed are nested."""
+"""Few-shot sampling: how many rows of each class, from how many groups; samples of one seed are nested."""
 
 from collections import Counter
 from itertools import pairwise

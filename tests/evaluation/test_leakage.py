@@ -1,4 +1,4 @@
-"""The store's part (hashes of files) is met in test_probe_command_prints_scores.py; here are the vectors."""
+"""Duplicates across a split, found by their vectors. test_probe.py tests duplicates found by the hash of a file."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The conformance suite: what every extractor promises, on every layer."""
+"""Every extractor passes the conformance tests."""
 
 import pytest
 import torch

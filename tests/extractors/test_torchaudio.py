@@ -1,4 +1,4 @@
-"""The bundles of torchaudio, tiny ones with random weights: the conformance suite, and equality with the library."""
+"""Bundles of torchaudio, tiny ones with random weights: conformance tests, and equality with the library."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""VGGish: equal to a network in plain numpy; both kinds of checkpoint; options; what is refused."""
+"""VGGish equals a network in numpy; both kinds of checkpoint; options; invalid files."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Exports that other tools open, and vectors from elsewhere: nothing is lost, nothing runs, nothing half is left."""
+"""Exports open in other tools, are safe for spreadsheets, and are written whole or not at all."""
 
 import csv
 import json

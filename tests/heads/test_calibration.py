@@ -1,4 +1,4 @@
-"""Calibration and thresholds against scipy, scikit-learn and counting."""
+"""Calibration and thresholds equal scipy, scikit-learn and exhaustive search."""
 
 import logging
 from typing import Any

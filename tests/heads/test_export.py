@@ -1,4 +1,4 @@
-"""A head elsewhere: ONNX, a torch module and a .pt2 file give the same probabilities."""
+"""Exported heads (ONNX, torch module, .pt2) give the same probabilities."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""A head in a folder: back bit for bit, usable where only numpy is, and refused when anything in it has changed."""
+"""A saved head round-trips bit for bit, predicts with numpy alone, and is refused if any byte has changed."""
 
 import hashlib
 import json

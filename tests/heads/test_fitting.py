@@ -1,4 +1,4 @@
-"""Heads: equal to scikit-learn, choices that see no foreign group, the same again by seed, no crash on odd truths."""
+"""Heads equal scikit-learn, are reproducible by seed, and handle unusual labels."""
 
 import warnings
 from typing import Any

@@ -1,1 +1,1 @@
-"""What several test files share: sample data, reference implementations, the conformance suite of extractors."""
+"""Sample data, reference implementations and conformance tests that several test files share."""

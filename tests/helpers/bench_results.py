@@ -1,4 +1,4 @@
-"""A small benchmark that was really run: scikit-learn's fits on made vectors, written as a runner would write them."""
+"""Results of a small benchmark: scikit-learn fits on synthetic vectors, written as the runner writes them."""
 
 import warnings
 from pathlib import Path

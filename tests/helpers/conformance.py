@@ -1,4 +1,4 @@
-"""The conformance suite: what every extractor promises, on every layer."""
+"""Conformance tests: what every extractor promises, on every layer."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Damages: what disks, careless copying and other programs do to the files of a collection."""
+"""Damage to the files of a collection, as disks, partial copies and other programs cause it."""
 
 import random
 import re

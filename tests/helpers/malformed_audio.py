@@ -1,4 +1,4 @@
-"""Hostile files, made here: what a stranger, a full disk or a broken recorder leaves, and what is to come of each."""
+"""Malformed audio files, generated here, each with the outcome that is expected."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""The library's own forward pass of speech transformers on one clip at a time, which fast encoders must equal."""
+"""The library's own forward pass of speech transformers on one clip at a time: the reference for fast encoders."""
 
 import itertools
 from functools import cache

@@ -1,4 +1,4 @@
-"""Approximate kinds: what they find, that every score is exact, and that nothing damaged is served."""
+"""Approximate indexes: recall, exact scores, and damaged files are never used."""
 
 import logging
 import shutil

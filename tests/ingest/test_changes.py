@@ -1,4 +1,4 @@
-"""A second run on a source that changed does the difference, and nothing else."""
+"""A second run on a changed source embeds only what changed."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What a commit and a run with nothing to do cost must not grow with the collection."""
+"""The cost of a commit, and of a run with nothing to do, does not grow with the collection."""
 
 import json
 import os

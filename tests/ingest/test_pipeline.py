@@ -1,4 +1,4 @@
-"""Readers and workers: what runs at once changes the speed, and neither what comes out nor what stays behind."""
+"""Readers and workers run concurrently; results do not depend on their number, and no process is left over."""
 
 import copy
 import os

@@ -1,4 +1,4 @@
-"""Retrieval equals asking every row by hand, and never finds a row in its own fold or group."""
+"""Retrieval equals a direct computation for every row, and never finds a row of the same fold or group."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Figures equal scikit-learn's, also where scores are tied, weighted or degenerate; intervals are those of groups."""
+"""Metrics equal scikit-learn's, also with ties, weights and degenerate input."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Fixtures: a tiny corpus, the shim, and processes under it that run commands of embedx."""
+"""Fixtures: a tiny corpus, the fault injection library, and processes that run commands under it."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.reliability.fault_injection import ForkServer, compile_shim
+from tests.reliability.fault_injection import ForkServer, compile_fault_library
 
 Task = TypeVar("Task")
 AT_ONCE = int(os.environ.get("EMBEDX_FORK_SERVERS", "2"))  # the cores of CI
@@ -20,7 +20,7 @@ ENOUGH = 10  # complaints, after which the rest is not tried
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return compile_shim(tmp_path_factory.mktemp("shim"))
+    return compile_fault_library(tmp_path_factory.mktemp("shim"))
 
 
 class ForkServers:

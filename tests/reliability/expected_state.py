@@ -1,4 +1,4 @@
-"""What a store must hold after a disaster, read independently of the process that met it."""
+"""What a store must contain after a crash, read independently of the process that crashed."""
 
 import os
 from collections.abc import Mapping

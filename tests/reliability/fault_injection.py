@@ -1,4 +1,4 @@
-"""The shim of fault.c, compiled where there is a compiler, and the processes that run under it."""
+"""Compile the fault injection library (fault.c), and run commands under it."""
 
 import errno
 import json
@@ -43,7 +43,7 @@ class Outcome:
     """What became of a command."""
 
     code: int  # minus the number of a signal
-    calls: int  # that changed files, as the shim counted them; 0 where the process was killed
+    calls: int  # that changed files, as fault.c counted them; 0 where the process was killed
     out: str
     err: str
     acknowledged: int = field(init=False)  # the highest number of recordings that it said are done
@@ -55,7 +55,7 @@ class Outcome:
         )
 
 
-def compile_shim(folder: Path) -> Path:
+def compile_fault_library(folder: Path) -> Path:
     """Compile fault.c; skip where there is no compiler, or no Linux."""
     compiler = shutil.which("cc")
     if compiler is None or sys.platform != "linux":
@@ -86,7 +86,7 @@ class ForkServer:
         *arguments: object,
         root: Path | None = None,
         fault: Fault | None = None,
-        journal: Path | None = None,
+        syscall_log: Path | None = None,
         kill_after: float = 0.0,
         settings: dict[str, Any] = OFTEN,
     ) -> Outcome:
@@ -95,7 +95,7 @@ class ForkServer:
             "arguments": [str(one) for one in arguments],
             "root": str(root or ""),
             "fault": asdict(fault or Fault()),
-            "journal": str(journal or ""),
+            "syscall_log": str(syscall_log or ""),
             "kill_after": kill_after,
             "settings": settings,
             "out": str(self.folder / "out"),

@@ -1,7 +1,7 @@
 """A process that has imported embedx once and forks a child for every command: hundreds of runs in seconds.
 
-Run as a script it reads orders from stdin, one line of JSON each, and answers on stdout. It runs under the shim of
-fault.c, which is armed in the child just before the command begins; everything from there on is the real command.
+Run as a script it reads orders from stdin, one line of JSON each, and answers on stdout. It runs under the library of
+fault.c, which is armed in the child just before the command begins; everything after that is the real command.
 """
 
 import ctypes
@@ -53,7 +53,7 @@ def warm_up() -> None:
 
 
 def carry_out(order: dict[str, Any]) -> dict[str, Any]:
-    """Run one command in a child; return its exit code (minus a signal) and how many calls the shim counted."""
+    """Run one command in a child; return its exit code (minus a signal) and how many calls fault.c counted."""
     for name in (order["out"], order["err"]):  # a child that is killed at once has said nothing
         with open(name, "wb"):
             pass
@@ -74,7 +74,7 @@ def carry_out(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def obey(order: dict[str, Any], counter: int) -> int:
-    """Be the child: arm the shim, run the command, say how many calls it took."""
+    """In the child: arm fault.c, run the command, write the number of calls."""
     for number, name in enumerate(("/dev/null", order["out"], order["err"])):
         handle = os.open(name, os.O_RDWR)
         os.dup2(handle, number)
@@ -86,18 +86,18 @@ def obey(order: dict[str, Any], counter: int) -> int:
     lend_decoder(counter)
     from embedx.cli import run
 
-    shim = ctypes.CDLL(None)
+    library = ctypes.CDLL(None)
     fault = order["fault"]
-    shim.fault_arm(
+    library.fault_arm(
         os.fsencode(order["root"]),
         ctypes.c_long(fault["first"]),
         ctypes.c_long(fault["second"]),
         fault["error"],
         fault["lasting"],
-        os.fsencode(order["journal"]),
+        os.fsencode(order["syscall_log"]),
     )
     code = run(order["arguments"])
-    os.write(counter, str(ctypes.c_long(shim.fault_calls()).value).encode())
+    os.write(counter, str(ctypes.c_long(library.fault_calls()).value).encode())
     return code
 
 

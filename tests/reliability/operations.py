@@ -1,4 +1,4 @@
-"""Commands that change a collection, each with a store to begin from; what can strike them is for the tests."""
+"""Commands that change a collection, each with a store to start from."""
 
 import shutil
 import time

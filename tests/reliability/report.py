@@ -1,4 +1,4 @@
-"""How often, with which seed: what a test of reliability tells `make reliability`, one line of JSON each."""
+"""Counts and seeds of reliability tests, reported to `make reliability` as one line of JSON each."""
 
 import json
 import os

@@ -27,7 +27,7 @@ class Call:
     data: bytes
 
 
-def read_journal(file: Path) -> Iterator[Call]:
+def read_log(file: Path) -> Iterator[Call]:
     """Yield the calls in their order."""
     with open(file, "rb") as log:
         for head in log:

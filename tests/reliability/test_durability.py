@@ -1,4 +1,4 @@
-"""R1: what is acknowledged survives a power cut. A journal of all calls says what was safe when it was printed.
+"""R1: what is acknowledged survives a power cut. A log of all system calls shows what was flushed when it was printed.
 
 After every call the power is cut: the folder is made anew of what had been flushed by then, and once more of that with
 a random part of the rest. Both must open as stores in which all that was acknowledged is there.
@@ -19,7 +19,7 @@ from tests.reliability.conftest import ForkServers
 from tests.reliability.expected_state import complain, differ, examine
 from tests.reliability.operations import OPERATIONS, Scene, stage
 from tests.reliability.report import report, seed
-from tests.reliability.syscall_log import Call, Disk, acknowledged, read_journal
+from tests.reliability.syscall_log import Call, Disk, acknowledged, read_log
 
 STDOUT = 1
 CUTS = int(os.environ.get("EMBEDX_CUTS", "1"))  # after each call, with a random part of what had not been flushed
@@ -27,19 +27,19 @@ AGAIN = 8  # after every so many power cuts the command is run once more
 
 
 @pytest.fixture(params=list(OPERATIONS))
-def filmed(
+def recorded(
     request: pytest.FixtureRequest, servers: ForkServers, corpus: Path, tmp_path: Path
 ) -> tuple[Scene, Path, list[Call]]:
-    """A operation, the folder in which it was done, and its journal."""
+    """An operation, the folder in which it ran, and the log of its system calls."""
     scene = stage(OPERATIONS[request.param], servers[0], corpus, tmp_path / "stage")
-    collection = scene.set_up(tmp_path / "filmed")
-    done = servers[0].run(*scene.arguments(collection), root=tmp_path / "filmed", journal=tmp_path / "journal")
+    collection = scene.set_up(tmp_path / "recorded")
+    done = servers[0].run(*scene.arguments(collection), root=tmp_path / "recorded", syscall_log=tmp_path / "syscalls")
     assert done.code == 0, done.err
-    return scene, tmp_path / "filmed", list(read_journal(tmp_path / "journal"))
+    return scene, tmp_path / "recorded", list(read_log(tmp_path / "syscalls"))
 
 
-def test_acknowledged_recording_is_flushed_to_disk(filmed: tuple[Scene, Path, list[Call]]) -> None:
-    scene, root, calls = filmed
+def test_acknowledged_recording_is_flushed_to_disk(recorded: tuple[Scene, Path, list[Call]]) -> None:
+    scene, root, calls = recorded
     disk = Disk(root, scene.start)
     said = 0
     for call in calls:
@@ -57,9 +57,9 @@ def test_acknowledged_recording_is_flushed_to_disk(filmed: tuple[Scene, Path, li
 
 @fast_and_long("every", 20, 1)
 def test_power_cut_after_any_call_loses_nothing(
-    filmed: tuple[Scene, Path, list[Call]], servers: ForkServers, tmp_path: Path, every: int
+    recorded: tuple[Scene, Path, list[Call]], servers: ForkServers, tmp_path: Path, every: int
 ) -> None:
-    scene, root, calls = filmed
+    scene, root, calls = recorded
     begun, dice = time.monotonic(), random.Random(seed())
     disk = Disk(root, scene.start)
     promised, cuts, failures = 0, itertools.count(), []

@@ -1,4 +1,4 @@
-"""Do the tests notice? Each sabotage breaks one promise in a copy of the project; the tests named must then fail."""
+"""The tests detect faults: each injected bug breaks a promise in a copy of the project, and a named test fails."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers.amounts import fast_and_long
 from tests.helpers.paths import ROOT
-from tests.reliability.fault_injection import compile_shim, environment
+from tests.reliability.fault_injection import compile_fault_library, environment
 from tests.reliability.report import report
 
 AT_ONCE = 2  # the cores of CI
@@ -39,25 +39,25 @@ TWO_PASSES = "tests/ingest/test_pipeline.py::test_concurrent_passes_keep_their_o
 
 
 @dataclass(frozen=True)
-class Sabotage:
+class Bug:
     """A line of a file, what takes its place, and a test that must notice."""
 
     name: str
     file: str
     line: str
     instead: str
-    noticed_by: str
+    detected_by: str
 
 
-SABOTAGES = (
-    Sabotage("SQLite flushes nothing", STORE, "synchronous = FULL", "synchronous = OFF", FLUSHED),
-    Sabotage("files are not flushed", ATOMIC, "os.fsync(handle.fileno())", "pass", FLUSHED),
-    Sabotage("folders are not flushed", ATOMIC, "        os.fsync(handle)\n", "        pass\n", POWER),
-    Sabotage("vectors are not checked", READING, "vector_sum(table, number, blob) != stored", "False", DAMAGED),
-    Sabotage(
+BUGS = (
+    Bug("SQLite flushes nothing", STORE, "synchronous = FULL", "synchronous = OFF", FLUSHED),
+    Bug("files are not flushed", ATOMIC, "os.fsync(handle.fileno())", "pass", FLUSHED),
+    Bug("folders are not flushed", ATOMIC, "        os.fsync(handle)\n", "        pass\n", POWER),
+    Bug("vectors are not checked", READING, "vector_sum(table, number, blob) != stored", "False", DAMAGED),
+    Bug(
         "no lock", LOCK, "fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", SECOND_WRITER
     ),
-    Sabotage(
+    Bug(
         "acknowledged before the commit",
         RUN,
         "            self.finished.append(job)\n",
@@ -65,7 +65,7 @@ SABOTAGES = (
         "            self.on_progress(replace(self.progress, embedded=self.progress.embedded + len(self.finished)))\n",
         POWER,
     ),
-    Sabotage(
+    Bug(
         "a recording comes before its rows",
         WRITING,
         "numbers = self._insert_recordings([recording for recording, _ in batch], run)\n",
@@ -73,61 +73,61 @@ SABOTAGES = (
         "            self._db.execute('COMMIT'); self._db.execute('BEGIN')\n",
         READER,
     ),
-    Sabotage("the index is the truth", INDEXING, 'if index.manifest["token"] != ', "if None and None != ", FOREIGN),
-    Sabotage(
+    Bug("the index is the truth", INDEXING, 'if index.manifest["token"] != ', "if None and None != ", FOREIGN),
+    Bug(
         "an index is never brought up to date", INDEXING, "if changed or len(index) != len(ids):", "if False:", ADDED
     ),
-    Sabotage("resume forgets", "embedx/ingest/changes.py", "recording, known = describe(path, items), stored.get(path)",
+    Bug("resume forgets", "embedx/ingest/changes.py", "recording, known = describe(path, items), stored.get(path)",
              "recording, known = describe(path, items), None", AGAIN),
-    Sabotage("ids come back", WRITING, "coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'rows'",
+    Bug("ids come back", WRITING, "coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'rows'",
              "coalesce(max(id), 0) + 1 FROM rows", IDS),
-    Sabotage("one commit at the end", RUN, "len(self.finished) >= COMMIT_CLIPS or waited > COMMIT_SECONDS", "False",
+    Bug("one commit at the end", RUN, "len(self.finished) >= COMMIT_CLIPS or waited > COMMIT_SECONDS", "False",
              READER),
-    Sabotage("a journal that outlives a crash", "embedx/store/schema.py", '"PRAGMA journal_mode = WAL"', '"SELECT 1"',
+    Bug("a journal that outlives a crash", "embedx/store/schema.py", '"PRAGMA journal_mode = WAL"', '"SELECT 1"',
              KILLED),
-    Sabotage("no commit at a signal", RUN, "            self.store.add([(job.recording, job.rows)",
+    Bug("no commit at a signal", RUN, "            self.store.add([(job.recording, job.rows)",
              "            slice([(job.recording, job.rows)", SIGNAL),
-    Sabotage("readers lay down without end", PREFETCH, "self.held + size > self.budget and", "False and",
+    Bug("readers lay down without end", PREFETCH, "self.held + size > self.budget and", "False and",
              LIES_READY),
-    Sabotage("readers outlive their run", RUN, "from contextlib import closing",
+    Bug("readers outlive their run", RUN, "from contextlib import closing",
              "from contextlib import nullcontext as closing", BREAKS),
-    Sabotage("threads see one another's batches", "embedx/extractors/masking.py", "BATCH = threading.local()",
+    Bug("threads see one another's batches", "embedx/extractors/masking.py", "BATCH = threading.local()",
              "BATCH = nn.Module()", TWO_PASSES),
-    Sabotage("a second signal is not heard", "embedx/cli/progress.py", "os._exit(128 + number)", "pass", SECOND_SIGNAL),
+    Bug("a second signal is not heard", "embedx/cli/progress.py", "os._exit(128 + number)", "pass", SECOND_SIGNAL),
 )  # fmt: skip
 
 
-def notice(sabotage: Sabotage, folder: Path) -> str:
-    """Run the test against a copy with the sabotage; return why that is no proof, empty if the test failed."""
+def check_detected(bug: Bug, folder: Path) -> str:
+    """Run the test on a copy with the bug; return an empty text if the test fails, as it must, else the reason."""
     for name in ("embedx", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
-    file = folder / sabotage.file
+    file = folder / bug.file
     text = file.read_text(encoding="utf-8")
-    if text.count(sabotage.line) != 1:
-        return f"{sabotage.name}: {sabotage.line!r} stands {text.count(sabotage.line)} times in {sabotage.file}"
-    file.write_text(text.replace(sabotage.line, sabotage.instead), encoding="utf-8")
+    if text.count(bug.line) != 1:
+        return f"{bug.name}: {bug.line!r} stands {text.count(bug.line)} times in {bug.file}"
+    file.write_text(text.replace(bug.line, bug.instead), encoding="utf-8")
     variables = environment() | {"PYTHONPATH": str(folder), "EMBEDX_FORK_SERVERS": "1"}
     variables.pop("EMBEDX_REPORT", None)  # a failure that is wanted is none to count
     options = ["-x", "-m", "long or not long", "-p", "no:cacheprovider"]
-    command = [sys.executable, "-m", "pytest", *options, sabotage.noticed_by]
+    command = [sys.executable, "-m", "pytest", *options, bug.detected_by]
     done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
-    if done.returncode == pytest.ExitCode.TESTS_FAILED and f"FAILED {sabotage.noticed_by}" in done.stdout:
+    if done.returncode == pytest.ExitCode.TESTS_FAILED and f"FAILED {bug.detected_by}" in done.stdout:
         return ""
     said = done.stdout[-2000:] + done.stderr[-1000:]
-    return f"{sabotage.name}: {sabotage.noticed_by} does not notice ({done.returncode}):\n{said}"
+    return f"{bug.name}: {bug.detected_by} does not fail ({done.returncode}):\n{said}"
 
 
-@fast_and_long("count", 1, len(SABOTAGES))
+@fast_and_long("count", 1, len(BUGS))
 def test_injected_fault_is_detected_by_its_test(tmp_path: Path, count: int) -> None:
-    compile_shim(tmp_path)  # or skip: without it the tests would be skipped, not fail
+    compile_fault_library(tmp_path)  # or skip: without it the tests would be skipped, not fail
     begun = time.monotonic()
-    chosen = [one for one in SABOTAGES if os.environ.get("EMBEDX_SABOTAGE", "") in one.name][:count]
+    chosen = [one for one in BUGS if os.environ.get("EMBEDX_BUG", "") in one.name][:count]
 
     def do(number: int) -> str:
-        return notice(chosen[number], tmp_path / str(number))
+        return check_detected(chosen[number], tmp_path / str(number))
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         failures = list(filter(None, pool.map(do, range(len(chosen)))))
-    report("sabotage", len(chosen), len(failures), begun)
+    report("injected bugs", len(chosen), len(failures), begun)
     assert not failures, "\n".join(failures)

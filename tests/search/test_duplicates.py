@@ -1,4 +1,4 @@
-"""Planted duplicates are found, and what is found equals comparing all pairs one by one."""
+"""Planted duplicates are found, and groups equal a comparison of all pairs."""
 
 import itertools
 import shutil

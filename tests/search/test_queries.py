@@ -1,4 +1,4 @@
-"""Every way to ask and to choose equals its definition, written out here in loops, with and without a filter."""
+"""Queries by example, text, file and vector equal their definition in numpy, with and without a filter."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""A store against a dictionary: any sequence of changes, crashes and reopenings leaves what the dictionary says."""
+"""A store equals a dictionary after any sequence of changes, crashes and reopenings."""
 
 import os
 import shutil

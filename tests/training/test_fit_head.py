@@ -1,4 +1,4 @@
-"""Heads of a collection: fitted, scored, saved, compared with the one before, and asked."""
+"""Heads of a collection: fitting, scores, files, comparison with the previous head, prediction."""
 
 import json
 import subprocess

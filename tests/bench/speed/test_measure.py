@@ -1,4 +1,4 @@
-"""Speed: figures that can be checked against the clock, the processor and a formula; advice that follows from them."""
+"""The speed benchmark: plausible figures, errors, signals, the command."""
 
 import inspect
 import json

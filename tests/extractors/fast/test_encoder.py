@@ -1,4 +1,4 @@
-"""The fast forward: every layer of every model that it knows, held to the library's own forward on one clip alone."""
+"""The fast forward pass: every layer of every supported model equals the library on one clip."""
 
 import itertools
 import math

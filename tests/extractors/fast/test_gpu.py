@@ -1,4 +1,4 @@
-"""The operations of the fast forward as a GPU runs them, here on a CPU: the same numbers as clip by clip."""
+"""Batched operations of the fast forward pass for GPUs, run on a CPU, equal those on single clips."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The sweep against scikit-learn: the same optimum, in whatever shape the parts come."""
+"""The batched sweep finds the same optimum as scikit-learn, in any order and batch size."""
 
 import warnings
 from typing import Any
