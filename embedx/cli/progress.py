@@ -130,7 +130,7 @@ class ExtractionDisplay(Display):
         if self.mode == "json":
             self.emit("plan", {"recordings": recordings, "expected_rows": rows, "expected_bytes": vectors})
         elif self.mode != "none" and rows:
-            click.echo(f"Embedding {recordings} recordings: about {rows} rows, {size(vectors)} of vectors.", err=True)
+            click.echo(f"To embed: {recordings} recordings, about {rows} rows, {size(vectors)} of vectors.", err=True)
 
     def _write_line(self, progress: "Progress") -> None:
         self.shown = time.monotonic()

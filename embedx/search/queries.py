@@ -71,7 +71,7 @@ class QueryBuilder:
         """
         has_examples = len(like) + len(unlike) > 0
         if sum(argument is not None for argument in (file, row_id, vector, text)) + has_examples != 1:
-            raise UsageError("Give one of: an audio file as query, id=, vector=, like= (with unlike=), or text=.")
+            raise UsageError("Give exactly one query: an audio file, an id, a vector, examples (like, unlike) or text.")
         if file is not None:
             return self.from_file(file)
         if row_id is not None:
@@ -186,7 +186,7 @@ def read_vectors(vector: Any, dim: int) -> Floats:
         try:
             vector = np.load(vector, allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise UsageError(f"{file} cannot be read as a .npy file of numbers: {error}") from error
+            raise UsageError(f"{file} cannot be read as a .npy file of numbers. numpy.save writes one.") from error
     try:
         vectors = np.atleast_2d(np.asarray(vector, np.float32))
     except (TypeError, ValueError) as error:

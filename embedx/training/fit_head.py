@@ -252,9 +252,8 @@ def load_head(folder: Path, name: str | None) -> Head:
         raise UsageError(f"There are several heads in {folder}; choose one with head: {', '.join(names)}.")
     if name not in names:
         missing = "no head" if name is None else f"no head {name!r}"
-        raise UsageError(
-            f"There is {missing} in {folder}. Heads: {', '.join(names) or 'none'}; `embedx train` makes one."
-        )
+        advice = f"Heads: {', '.join(names)}." if names else "`embedx train` trains one."
+        raise UsageError(f"There is {missing} in {folder}. {advice}")
     return Head.load(folder / HEADS / name)
 
 

@@ -20,7 +20,7 @@ def test_extract_off_terminal_prints_progress_as_sentences(
     manifest: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = outcome(capsys, "extract", str(manifest), "-o", str(tmp_path / "a"))[2]
-    assert re.fullmatch(r"Embedding 40 recordings: about 40 rows, [\d.]+ kB of vectors\.\n", log)
+    assert re.fullmatch(r"To embed: 40 recordings, about 40 rows, [\d.]+ kB of vectors\.\n", log)
     monkeypatch.setattr("embedx.cli.progress.TEXT_SECONDS", 0.0)
     log = outcome(capsys, "extract", str(manifest), "-o", str(tmp_path / "b"))[2]
     sentence = r"\d+ of 40 recordings done, 0 failed, [\d.]+ h of audio per hour(, about \d+ s left)?\."
@@ -120,7 +120,7 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["extract", "WAV", "-o", "MADE"], 7, "poolings: stored"),
     (["extract", "WAV", "-o", "EMPTY/../wavs"], 2, "is not a collection"),
     (["search", "missing", "--id", "1"], 2, "no collection in missing"),
-    (["search", "MADE"], 2, "Give one of"),
+    (["search", "MADE"], 2, "Give exactly one query"),
     (["search", "MADE", "missing.wav"], 2, "no file missing.wav"),
     (["search", "MADE", "TEXT"], 2, "cannot be read as audio"),
     (["search", "MADE", "WAV#5-9"], 2, "1 s long"),
