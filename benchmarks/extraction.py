@@ -1,8 +1,8 @@
-"""Measure extraction against what people write, and write its part of BENCHMARKS.md. `make bench` runs it; 15 minutes.
+"""Compare extraction with common alternatives, and write the part of BENCHMARKS.md. `make bench` runs it; 15 minutes.
 
-The shape of HuBERT-base with random weights, made clips from a seed; all take turns. Speeds are seconds of audio for a
-second of one core, by the processor time of a single thread, so that other work on the machine counts little, and for a
-second of the clock, with all cores at work as each way has them by itself. From files to vectors is by the clock.
+The model has the shape of HuBERT-base and random weights; the clips are noise from a fixed seed. The methods are
+measured in alternating turns. Speed is seconds of audio per second of processor time on one thread, which depends
+little on other load, and per second of wall time on all cores. From files to vectors, wall time is measured.
 """
 
 import argparse
@@ -36,28 +36,28 @@ from embedx.extractors.fast import onednn
 from embedx.recipe import Recipe
 
 Floats = NDArray[np.float32]
-Way = Callable[[Sequence[Floats]], list[Floats]]  # clips at 16 kHz -> a vector of each
+Way = Callable[[Sequence[Floats]], list[Floats]]  # clips at 16 kHz -> one vector per clip
 SHARED = Path(os.environ.get("EMBEDX_SHARED") or ROOT.parent / "shared")
 RATE = 16_000
-BATCH = 8  # what tutorials take
+BATCH = 8  # a common choice in tutorials
 BASE = transformers.HubertConfig()
 
 
 def operations(samples: int, shape: Any = BASE) -> float:
-    """Return the floating-point operations of a model on a clip: two for each product of weights or in attention."""
+    """Return the floating-point operations of a model on a clip: two per multiplication in weights and attention."""
     dim, products, rows, channels = shape.hidden_size, 0, samples, 1
     for kernel, stride, made in zip(shape.conv_kernel, shape.conv_stride, shape.conv_dim, strict=True):
         rows = (rows - kernel) // stride + 1
         products += rows * kernel * channels * made
         channels = made
-    position = shape.num_conv_pos_embeddings * dim // shape.num_conv_pos_embedding_groups  # for one number
+    position = shape.num_conv_pos_embeddings * dim // shape.num_conv_pos_embedding_groups  # per output number
     block = 4 * dim * dim + 2 * dim * shape.intermediate_size
     linears = channels * dim + position * dim + shape.num_hidden_layers * block
     return float(2 * (products + rows * linears + shape.num_hidden_layers * 2 * rows * rows * dim))
 
 
 def peak(dtype: torch.dtype) -> float:
-    """Return the most operations a second that a linear reaches on one thread, by oneDNN or by what torch takes."""
+    """Return the peak operations per second of a linear layer on one thread, with oneDNN or with torch's default."""
     x, weight = torch.randn(2048, 1024).to(dtype), torch.randn(1024, 1024).to(dtype)
     ways = [lambda: torch.nn.functional.linear(x, weight)]
     if onednn.is_fused(dtype):
@@ -67,14 +67,14 @@ def peak(dtype: torch.dtype) -> float:
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Return the processor time of this thread for it, in seconds."""
+    """Return the processor time of this thread for the work, in seconds."""
     begun = time.thread_time()
     work()
     return time.thread_time() - begun
 
 
 def plain_loop(model: Any, batch: int = BATCH) -> Way:
-    """Return what tutorials teach: batches as the clips come, padded to the longest, the mean over all frames."""
+    """Return the loop of common tutorials: batches in order, padded to the longest clip, mean over all frames."""
     front_end = transformers.Wav2Vec2FeatureExtractor()
 
     def embed(clips: Sequence[Floats]) -> list[Floats]:
@@ -91,14 +91,14 @@ def plain_loop(model: Any, batch: int = BATCH) -> Way:
 
 
 def pipeline(model: Any) -> Way:
-    """Return transformers' feature extraction, which hears sound if the front end stands where it wants a tokenizer."""
+    """Return the feature extraction pipeline of transformers, with the audio front end in place of a tokenizer."""
     front_end: Any = transformers.Wav2Vec2FeatureExtractor()
     run: Any = transformers.FeatureExtractionPipeline(model=model, tokenizer=front_end, framework="pt")
     return lambda clips: [run(clip, return_tensors=True)[0].mean(dim=0).numpy() for clip in clips]
 
 
 def bundle_loop(model: Any) -> Way:
-    """Return a loop over torchaudio's model, clip by clip."""
+    """Return a loop over the torchaudio model, one clip at a time."""
     from torchaudio.models.wav2vec2.utils import import_huggingface_model
 
     bundle = import_huggingface_model(model).eval().to(model.device)
@@ -116,7 +116,7 @@ def bundle_loop(model: Any) -> Way:
 
 
 def onnx_runtime(model: Any, folder: str) -> Way:
-    """Return the model as ONNX Runtime computes it, clip by clip."""
+    """Return the model in ONNX Runtime, one clip at a time."""
     import onnxruntime
 
     class LastHiddenState(torch.nn.Module):
@@ -159,7 +159,7 @@ def embedder_of(extractor: Extractor, **options: Any) -> Embedder:
 
 
 def way_of(embedder: Embedder) -> Way:
-    """Return embedx as a way."""
+    """Return an embedder as a method."""
     view = embedder.recipe.default_view
 
     def embed(clips: Sequence[Floats]) -> list[Floats]:
@@ -172,7 +172,7 @@ def way_of(embedder: Embedder) -> Way:
 
 
 def compare(title: str, ways: dict[str, Way], clips: Sequence[Floats], peaks: dict[str, float]) -> Iterator[str]:
-    """Yield a table of all ways over some clips; the first is what the others are compared with."""
+    """Yield a table of all methods on some clips; the others are compared with the first."""
     seconds, work = sum(map(len, clips)) / RATE, sum(operations(len(clip)) for clip in clips)
     cores = torch.get_num_threads()
     by_clock, _ = take_turns(ways, clips, time.perf_counter)
@@ -183,7 +183,7 @@ def compare(title: str, ways: dict[str, Way], clips: Sequence[Floats], peaks: di
     torch.set_num_threads(cores)
     yield f"### {title}\n"
     yield (
-        f"| | x real time, {cores} cores by the clock | x the plain loop | x real time, one core | x the plain loop | "
+        f"| | x real time, {cores} cores, wall time | x the plain loop | x real time, one core | x the plain loop | "
         "share of the matmul peak | median 1 - cos to the clip alone |"
     )
     yield "|---|---|---|---|---|---|---|"
@@ -200,7 +200,7 @@ def compare(title: str, ways: dict[str, Way], clips: Sequence[Floats], peaks: di
 def take_turns(
     ways: dict[str, Way], clips: Sequence[Floats], clock: Callable[[], float]
 ) -> tuple[dict[str, float], dict[str, list[Floats]]]:
-    """Return the least time of two that each way took over the clips, and its vectors."""
+    """Return the shorter of two times of each method on the clips, and its vectors."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     found: dict[str, list[Floats]] = {}
     for turn in range(2):
@@ -212,7 +212,7 @@ def take_turns(
 
 
 def vggish(peak: float) -> str:
-    """Return how fast VGGish is on one core, front end and all, and which share of the peak that is."""
+    """Return a sentence with the speed of VGGish on one core, with its front end, and its share of the peak."""
     from torch.utils.flop_counter import FlopCounterMode
 
     from embedx.extractors.vggish import Network, VGGish
@@ -234,7 +234,7 @@ def cosine(a: Floats, b: Floats) -> float:
 
 
 def from_files(folder: str, loop: Way, count: int) -> Iterator[str]:
-    """Yield a table of spoken digits, files to vectors by the clock, with all threads."""
+    """Yield a table of spoken digits, from files to vectors in wall time, with all threads."""
     paths = sorted((SHARED / "data/fsdd/recordings").glob("*.wav"))[:: 2000 // count][:count]
 
     def plain() -> None:
@@ -249,7 +249,7 @@ def from_files(folder: str, loop: Way, count: int) -> Iterator[str]:
             embedx.extract([str(path) for path in paths], model=folder, out=Path(out) / "c", **options).close()  # type: ignore[arg-type]
 
     ways: dict[str, Callable[[], None]] = {
-        "plain loop (the model is loaded already)": plain,
+        "plain loop (without loading the model)": plain,
         "embedx.extract, reference": lambda: extract(backend="reference"),
         "embedx.extract, fast, float32": extract,
         "embedx.extract, fast, bfloat16": lambda: extract(precision="bfloat16"),
@@ -261,7 +261,7 @@ def from_files(folder: str, loop: Way, count: int) -> Iterator[str]:
             ways[name]()
             taken[name].append(time.perf_counter() - begun)
     base = min(next(iter(taken.values())))
-    yield f"### {count} spoken digits (FSDD, 0.14 to 2.3 s), from files to a collection, by the clock\n"
+    yield f"### {count} spoken digits (FSDD, 0.14 to 2.3 s), from files to a collection, wall time\n"
     yield "| | s | x the plain loop |"
     yield "|---|---|---|"
     for name, times in taken.items():
@@ -269,7 +269,7 @@ def from_files(folder: str, loop: Way, count: int) -> Iterator[str]:
 
 
 def main() -> None:
-    """Measure everything, and write the part."""
+    """Measure everything, and write the part of BENCHMARKS.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=16, help="clips of the mixed corpus")
     parser.add_argument("--files", type=int, default=1000, help="spoken digits")
@@ -291,9 +291,9 @@ def main() -> None:
         f"Made by `python benchmarks/extraction.py` on {time.strftime('%Y-%m-%d')} at commit {commit()}: "
         f"{os.cpu_count()} cores of {name_device('cpu')}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}, torchaudio {torchaudio.__version__}, "
-        f"Python {platform.python_version()}; load {load:.1f} at the start. HuBERT-base's shape, random weights. "
+        f"Python {platform.python_version()}; load {load:.1f} at the start. Shape of HuBERT-base, random weights. "
         f"One thread reaches {peaks['float32'] / 1e9:.0f} GFLOP/s of matrix products in float32 and "
-        f"{peaks['bfloat16'] / 1e9:.0f} in bfloat16, oneDNN or MKL, whichever is quicker; 5 s of audio are "
+        f"{peaks['bfloat16'] / 1e9:.0f} in bfloat16 (the faster of oneDNN and MKL); 5 s of audio are "
         f"{operations(5 * RATE) / 1e9:.0f} GFLOP.\n",
     ]
     has_onnx = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
@@ -312,7 +312,7 @@ def main() -> None:
             "embedx, fast, bfloat16": ours(folder, "fast", "bfloat16"),
         }
         titles = {
-            f"{options.clips} clips of 0.3 to 30 s (log-uniform); the loop pads by {padding:.1f}": mixed,
+            f"{options.clips} clips of 0.3 to 30 s (log-uniform); padding of the loop: {padding:.1f}": mixed,
             "16 clips of 5 s": [5 * RATE] * 16,
         }
         for title, lengths in titles.items():

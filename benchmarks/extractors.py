@@ -1,10 +1,10 @@
-"""Measure what the extractors promise beyond the tests, and write their part of BENCHMARKS.md.
+"""Measure half precision, memory and accuracy of the extractors, and write the part of BENCHMARKS.md.
 
 `make bench` runs it; 10 minutes.
 
-Half precision: every family in its published shape (with random weights, YAMNet with real ones where they are), the
-mean-pooled last layer in bfloat16 and float16 against float32. Memory: one recording of 10 h. Accuracy: the linear
-probe on ESC-10, where it is.
+Half precision: each family in its published shape, with random weights (YAMNet with its published weights if there are
+some); the mean-pooled last layer in bfloat16 and float16 compared with float32. Memory: one recording of 10 h.
+Accuracy: a linear probe on ESC-10, if the data set is there.
 """
 
 import importlib.util
@@ -56,7 +56,7 @@ SHAPES: dict[
 
 
 def models(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield (family, what --model takes), making checkpoints of random weights on the way."""
+    """Yield (family, value of --model), and write a checkpoint with random weights for each family."""
     yield "logmel", "logmel"
     yield "mfcc", "mfcc"
     if SHARED.is_dir():
@@ -79,7 +79,7 @@ def models(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def clips(rate: int) -> list[tuple[int, Window]]:
-    """Return six made sounds of unequal length as windows at a rate."""
+    """Return six synthetic sounds of different lengths as windows at a sample rate."""
     import soxr
 
     made = []
@@ -91,7 +91,7 @@ def clips(rate: int) -> list[tuple[int, Window]]:
 
 
 def half_precision() -> Iterator[str]:
-    """Yield a table of the lowest cosine of six clips to float32, family by family."""
+    """Yield a table of the lowest cosine between half precision and float32 over six clips, per family."""
     yield "| family | shape | bfloat16 | float16 |"
     yield "|---|---|---|---|"
     with tempfile.TemporaryDirectory() as folder:
@@ -140,7 +140,7 @@ print(len(collection), peak[0] - base, time.perf_counter() - begun)
 
 
 def long_recording(hours: int) -> str:
-    """Return a sentence on the memory that one long recording takes above the loaded model."""
+    """Return a sentence on the memory that one long recording needs in addition to the loaded model."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.wav"
         minute = np.random.default_rng(0).integers(-9_000, 9_000, 60 * 16_000, dtype=np.int16)
@@ -151,13 +151,13 @@ def long_recording(hours: int) -> str:
         rows, peak, seconds = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         size = path.stat().st_size / 1e9
     return (
-        f"One recording of {hours} h ({size:.2f} GB of 16 kHz WAV) becomes {rows} windows of 10 s by logmel in "
-        f"{float(seconds):.0f} s; the process takes {float(peak):.2f} GB at most above what the loaded model takes."
+        f"One recording of {hours} h ({size:.2f} GB of 16 kHz WAV) becomes {rows} windows of 10 s with logmel in "
+        f"{float(seconds):.0f} s; the process uses at most {float(peak):.2f} GB more than the loaded model."
     )
 
 
 def esc10() -> Iterator[str]:
-    """Yield a table of linear probes on the official folds of ESC-10, from stored vectors."""
+    """Yield a table of linear probes on the official folds of ESC-10."""
     yield "| model | linear probe | nearest neighbour | files to vectors, s |"
     yield "|---|---|---|---|"
     with tempfile.TemporaryDirectory() as folder:
@@ -176,7 +176,7 @@ def section(title: str, text: Callable[[], Iterator[str]] | str) -> str:
 
 
 def main() -> None:
-    """Measure everything and write BENCHMARKS.md."""
+    """Measure everything, and write the part of BENCHMARKS.md."""
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}"
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
     parts = [

@@ -1,7 +1,7 @@
-"""Measure extraction on a GPU against its targets and what people write, and write its part of BENCHMARKS.md.
+"""Compare extraction on a GPU with its targets and with common alternatives, and write the part of BENCHMARKS.md.
 
-One command, under 8 minutes on an H100: `PYTHONPATH=. python benchmarks/gpu.py [--out FILE]`. Random weights and made
-clips from a seed. `--small --device cpu` runs every line in a minute on any machine, and its figures mean nothing.
+Takes less than 8 minutes on an H100: `PYTHONPATH=. python benchmarks/gpu.py [--out FILE]`. Weights and clips are random
+with a fixed seed. `--small --device cpu` runs every line in a minute on any machine; its figures are meaningless.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from embedx.extractors.fast.norms import is_fused
 from embedx.processes.cores import count_cores
 
 TARGETS = {"wav2vec2-large": 0.40, "wav2vec2-base": 0.30}  # share of the bfloat16 peak on equal clips of 10 s
-TIMES, BUSY = 10.0, 0.90  # the plain loop on mixed lengths; of the time from files to a collection
+TIMES, BUSY = 10.0, 0.90  # targets: speed-up over the plain loop with mixed lengths; busy share of the GPU with files
 LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 SHAPES: dict[str, dict[str, Any]] = {
     "wav2vec2-large": LARGE,
@@ -48,12 +48,12 @@ SMALL = {
     "intermediate_size": 256,
     "conv_dim": (64,) * 7,
 }
-KERNELS = {"cuda": ("kernel",), "cpu": ("cpu_op",)}  # what a trace calls the work of a device
+KERNELS = {"cuda": ("kernel",), "cpu": ("cpu_op",)}  # categories of a trace that are work of the device
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How much is measured, and where."""
+    """The size of the measurement, and the device."""
 
     device: str
     small: bool
@@ -61,14 +61,14 @@ class Setting:
     files: int
 
     def wait(self) -> None:
-        """Return when the device has done all that it was given."""
+        """Wait until the device has finished its work."""
         if self.device == "cuda":
             torch.cuda.synchronize()
 
 
 @dataclass(frozen=True)
 class Model:
-    """A shape with random weights: as people have it, and both ways of embedx."""
+    """A model with random weights: in transformers, and with both backends of embedx."""
 
     name: str
     config: Any
@@ -79,7 +79,7 @@ class Model:
 
 
 def peak(setting: Setting, dtype: torch.dtype) -> float:
-    """Return the most operations a second that a product of square matrices reaches, the best of five turns."""
+    """Return the peak operations per second of a product of square matrices, the best of five turns."""
     size, turns = (256, 2) if setting.small else (8192 if dtype == torch.bfloat16 else 4096, 20)
     x, y = (torch.randn(size, size, device=setting.device).to(dtype) for _ in range(2))
     taken = [clocked(setting, lambda: [x @ y for _ in range(turns)]) for _ in range(6)]
@@ -87,7 +87,7 @@ def peak(setting: Setting, dtype: torch.dtype) -> float:
 
 
 def clocked(setting: Setting, work: Callable[[], Any]) -> float:
-    """Return the seconds until a piece of work is done."""
+    """Return the seconds that the work takes."""
     setting.wait()
     begun = time.perf_counter()
     work()
@@ -96,11 +96,11 @@ def clocked(setting: Setting, work: Callable[[], Any]) -> float:
 
 
 def speed(setting: Setting, way: Way, clips: Sequence[Floats], least: float = 0.0) -> tuple[float, int]:
-    """Return by how much a way is faster than real time, and over how many clips.
+    """Return the speed of a method as a multiple of real time, and the number of clips.
 
-    The clips come again and again until they last for some seconds, and for `least` seconds of audio.
+    The clips are repeated until the measurement takes some seconds and has `least` seconds of audio.
     """
-    way(clips)  # starts what there is to start
+    way(clips)  # warm-up
     audio = sum(map(len, clips)) / RATE
     once = clocked(setting, lambda: way(clips))
     again = max(1, round(min(setting.seconds / once, 500)), -int(-least // audio))
@@ -109,7 +109,7 @@ def speed(setting: Setting, way: Way, clips: Sequence[Floats], least: float = 0.
 
 
 def sorted_loop(model: Any) -> Way:
-    """Return what those write who know better: bfloat16, fused attention, sorted lengths, batches of 32."""
+    """Return an optimised loop: bfloat16, fused attention, sorted lengths, batches of 32."""
     loop = plain_loop(model, batch=4 * BATCH)
 
     def embed(clips: Sequence[Floats]) -> list[Floats]:
@@ -121,7 +121,7 @@ def sorted_loop(model: Any) -> Way:
 
 
 def narrow(model: Any) -> Any:
-    """Return a copy in bfloat16 with torch's own attention."""
+    """Return a copy in bfloat16 with the attention of torch."""
     config = type(model.config).from_dict(model.config.to_dict())
     copied = type(model)(config).to(torch.bfloat16).to(model.device).eval()
     copied.load_state_dict(model.state_dict())
@@ -130,7 +130,7 @@ def narrow(model: Any) -> Any:
 
 
 def equal_clips(setting: Setting, model: Model, peaks: dict[str, float]) -> Iterator[str]:
-    """Yield a table of clips of 10 s: our ways at several sizes of batches, and the rivals."""
+    """Yield a table of clips of 10 s: embedx with several batch sizes, and the alternatives."""
     length = (1 if setting.small else 10) * RATE
     random = np.random.default_rng(0)
     clips = [
@@ -151,7 +151,7 @@ def equal_clips(setting: Setting, model: Model, peaks: dict[str, float]) -> Iter
         ways |= rivals(model)
     asked = "" if target is None else f"; target: {target:.0%} of the peak in bfloat16"
     yield f"## Equal clips of {length // RATE} s, {model.name}{asked}\n"
-    yield "| | x real time | TFLOP/s | share of the peak of its type | clips |"
+    yield "| | x real time | TFLOP/s | share of the peak of its dtype | clips |"
     yield "|---|---|---|---|---|"
     for name, (way, least) in ways.items():
         times, count = speed(setting, way, clips, least)
@@ -160,12 +160,12 @@ def equal_clips(setting: Setting, model: Model, peaks: dict[str, float]) -> Iter
 
 
 def ours(extractor: Extractor, batch_seconds: float, **options: Any) -> tuple[Way, float]:
-    """Return embedx with batches of a size, and how much audio shows its speed: both streams several batches."""
+    """Return embedx with this batch size, and the audio to measure with: several batches for both streams."""
     return way_of(embedder_of(extractor, batch_seconds=batch_seconds, **options)), 8 * batch_seconds
 
 
 def rivals(model: Model) -> dict[str, tuple[Way, float]]:
-    """Return what people write."""
+    """Return the alternatives."""
     return {
         "plain loop, batches of 8, float32": (plain_loop(model.plain), 0.0),
         "transformers, sorted, batches of 32, bfloat16": (sorted_loop(narrow(model.plain)), 0.0),
@@ -174,7 +174,7 @@ def rivals(model: Model) -> dict[str, tuple[Way, float]]:
 
 
 def mixed_lengths(setting: Setting, model: Model) -> Iterator[str]:
-    """Yield a table of clips of 0.3 to 30 s: speed against the plain loop, and what the vectors are worth."""
+    """Yield a table of clips of 0.3 to 30 s: speed relative to the plain loop, and accuracy of the vectors."""
     random = np.random.default_rng(1)
     longest = np.log(2 if setting.small else 30)
     lengths = (np.exp(random.uniform(np.log(0.3), longest, 12 if setting.small else 192)) * RATE).astype(int)
@@ -192,7 +192,7 @@ def mixed_lengths(setting: Setting, model: Model) -> Iterator[str]:
     padding = sum(max(batch) * len(batch) for batch in batches) / sum(lengths)
     yield (
         f"## Mixed lengths, 0.3 to {np.exp(longest):.0f} s, log-uniform, {model.name}; target: {TIMES:g} x the plain "
-        f"loop, which pads by {padding:.1f}\n"
+        f"loop (padding {padding:.1f})\n"
     )
     yield "| | x real time | x the plain loop | median 1 - cos to the clip alone | worst |"
     yield "|---|---|---|---|---|"
@@ -205,7 +205,7 @@ def mixed_lengths(setting: Setting, model: Model) -> Iterator[str]:
 
 
 def from_files(setting: Setting, models: Sequence[Model], folder: Path, peaks: dict[str, float]) -> Iterator[str]:
-    """Yield a table: 16 kHz WAV files to a collection, and how busy the device is meanwhile."""
+    """Yield a table: from 16 kHz WAV files to a collection, and how busy the device is."""
     random, length = np.random.default_rng(2), (1 if setting.small else 10) * RATE
     files = []
     for i in range(setting.files):
@@ -217,9 +217,9 @@ def from_files(setting: Setting, models: Sequence[Model], folder: Path, peaks: d
         files.append(str(path))
     Watch(setting, 0).warm_up()
     yield f"## From {len(files)} WAV files of {length // RATE} s, 16 kHz, to a collection; target: busy {BUSY:.0%}\n"
-    yield f"`embedx.extract` with `--workers auto` on {count_cores()} cores. Busy is the union of all kernels over the"
+    yield f"`embedx.extract` with `--workers auto` on {count_cores()} cores. Busy: union of all kernels divided by the"
     yield "wall clock between 20 and 80 % of the files, by torch.profiler.\n"
-    yield "| model | precision | x real time, between | share of the peak | kernels run | of the time |"
+    yield "| model | precision | x real time, middle of the run | share of the peak | kernels | busy |"
     yield "|---|---|---|---|---|---|"
     places: Counter[str] = Counter()
     for model, precision in [(one, "bfloat16") for one in models] + [(models[0], "float32")]:
@@ -237,14 +237,14 @@ def from_files(setting: Setting, models: Sequence[Model], folder: Path, peaks: d
             for one in watch.kernels:
                 places[one["name"]] += one["dur"]
     total = places.total() or 1
-    yield f"\nWhere that goes, {models[0].name} in bfloat16:\n"
+    yield f"\nTime per kernel, {models[0].name} in bfloat16:\n"
     yield "| kernel | of the time in kernels |"
     yield "|---|---|"
     yield from (f"| `{name[:90].replace('|', ' ')}` | {spent / total:.1%} |" for name, spent in places.most_common(12))
 
 
 class Watch:
-    """Sees the files of a run come, and has a profiler look at its middle."""
+    """Follows the progress of a run, and profiles its middle part."""
 
     def __init__(self, setting: Setting, total: int) -> None:
         self.device, self.total = setting.device, total
@@ -254,12 +254,12 @@ class Watch:
         self.profiler = torch.profiler.profile(activities=[activity.CUDA if self.device == "cuda" else activity.CPU])
 
     def warm_up(self) -> None:
-        """Load what the profiler needs."""
+        """Start the profiler once."""
         with self.profiler:
             torch.ones(1, device=self.device).add_(1)
 
     def see(self, progress: embedx.Progress) -> None:
-        """Be told how many are done."""
+        """Start and stop the profiler; called after each recording."""
         if not self.begun and progress.embedded >= self.total * 0.2:
             self.profiler.start()
             self.begun, self.first = time.perf_counter(), progress.embedded
@@ -277,7 +277,7 @@ class Watch:
 
 
 def covered(intervals: Iterable[tuple[float, float]]) -> float:
-    """Return how long one interval or more lasts.
+    """Return the length of the union of intervals.
 
     >>> covered([(0, 2), (5, 6), (1, 3), (1, 2)])
     4.0
@@ -290,7 +290,7 @@ def covered(intervals: Iterable[tuple[float, float]]) -> float:
 
 
 class Tight:
-    """An extractor on a CPU that has no room for more than some samples, as a GPU would say it."""
+    """An extractor on a CPU that raises the out-of-memory error of a GPU above a number of samples."""
 
     def __init__(self, inner: Extractor, most: int) -> None:
         self.inner, self.most, self.refused = inner, most, 0
@@ -299,11 +299,11 @@ class Tight:
         return getattr(self.inner, name)
 
     def to(self, device: str) -> "Tight":
-        """Stay."""
+        """Return self."""
         return self
 
     def frames(self, waves: torch.Tensor, *rest: Any) -> Any:
-        """Refuse, or do what the other does."""
+        """Raise OutOfMemoryError, or call the inner extractor."""
         if waves.numel() > self.most:
             self.refused += 1
             raise torch.OutOfMemoryError("no room")
@@ -311,7 +311,7 @@ class Tight:
 
 
 def halving(setting: Setting, model: Model) -> Iterator[str]:
-    """Yield lines on batches that do not fit: nothing is lost, and the vectors are those of small batches."""
+    """Yield lines on batches that do not fit into memory: no vector is lost or different."""
     random = np.random.default_rng(3)
     shortest, size = (0.3, 8.0) if setting.small else (1.0, 600.0)
     lengths = (
@@ -334,18 +334,18 @@ def halving(setting: Setting, model: Model) -> Iterator[str]:
         found = way_of(embedder)(clips)
         refused = torch.cuda.memory_stats()["num_ooms"] - before
         torch.cuda.set_per_process_memory_fraction(1.0)
-        room = f"{limit / 1e9:.1f} GB where {most / 1e9:.1f} are wanted"
+        room = f"{limit / 1e9:.1f} GB where {most / 1e9:.1f} GB are needed"
     else:
         tight = Tight(model.fast, int(size * RATE / 2))
         embedder = embedder_of(tight, batch_seconds=size, **how)
-        found, refused, room = way_of(embedder)(clips), tight.refused, "half of the room that is wanted"
+        found, refused, room = way_of(embedder)(clips), tight.refused, "half of the memory that is needed"
     wrong = max(1 - cosine(a, b) for a, b in zip(found, expected, strict=True))
     apart = max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True))
     yield f"## A batch that does not fit, {model.name}, float32; target: halved without loss\n"
     yield (
-        f"Batches of {size:g} s with {room}: {refused} were refused, those behind them held "
-        f"{embedder.budget / RATE:.0f} s. {len(found)} vectors of {len(clips)} clips; against batches of "
-        f"{size / 20:g} s their numbers differ by {apart:.0e} at most, 1 - cos is {max(wrong, 0):.0e} at most."
+        f"Batches of {size:g} s with {room}: {refused} did not fit, and later batches held "
+        f"{embedder.budget / RATE:.0f} s. {len(found)} vectors of {len(clips)} clips. Compared with batches of "
+        f"{size / 20:g} s, their numbers differ by at most {apart:.0e}, and 1 - cos is at most {max(wrong, 0):.0e}."
     )
 
 
@@ -363,7 +363,7 @@ def make(name: str, setting: Setting, folder: Path) -> Model:
 
 
 def describe(setting: Setting, peaks: dict[str, float]) -> str:
-    """Return where this was measured, and by what."""
+    """Return the device and the versions."""
     name = name_device("cpu")
     fused = is_fused(torch.device(setting.device, 0), 1024, torch.bfloat16)
     if setting.device == "cuda":
@@ -384,7 +384,7 @@ def describe(setting: Setting, peaks: dict[str, float]) -> str:
 
 
 def sections(setting: Setting, names: Sequence[str], folder: Path) -> Iterator[str]:
-    """Yield all lines of the part."""
+    """Yield all lines of the part of BENCHMARKS.md."""
     peaks = {"bfloat16": peak(setting, torch.bfloat16), "float32": peak(setting, torch.float32)}
     yield describe(setting, peaks)
     models = []
@@ -403,21 +403,21 @@ def sections(setting: Setting, names: Sequence[str], folder: Path) -> Iterator[s
 
 
 def main() -> None:
-    """Measure everything, and write the part."""
+    """Measure everything, and write the part of BENCHMARKS.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, help="a file for the part, in the place of BENCHMARKS.md")
+    parser.add_argument("--out", type=Path, help="write to this file instead of BENCHMARKS.md")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--small", action="store_true", help="tiny shapes, to see that everything runs")
+    parser.add_argument("--small", action="store_true", help="tiny shapes, to test that everything runs")
     parser.add_argument("--seconds", type=float, default=2.0, help="for each figure")
     parser.add_argument("--files", type=int, default=8000, help="WAV files")
     options = parser.parse_args()
     if options.small and options.out is None:
-        parser.error("--small measures nothing that belongs into BENCHMARKS.md: give --out")
+        parser.error("the figures of --small do not belong in BENCHMARKS.md; give --out")
     if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("torch sees no GPU here; --small --device cpu runs every line without one")
+        parser.error("torch finds no GPU; --small --device cpu runs without one")
     warnings.filterwarnings("ignore")
     if options.device == "cpu":
-        torch.set_num_threads(1)  # the profiler sees the thread that it is started in
+        torch.set_num_threads(1)  # the profiler records only the thread in which it is started
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     setting = Setting(options.device, options.small, options.seconds, options.files)
     lines = []
@@ -425,7 +425,7 @@ def main() -> None:
         for line in sections(setting, list(SHAPES), Path(folder)):
             print(line, flush=True)
             lines.append(line)
-            if options.out is not None:  # what is there stays if the rest is cut short
+            if options.out is not None:  # keep finished lines if the rest is interrupted
                 options.out.write_text("# GPU\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
     if options.out is None:
         write_part("GPU", "\n".join(lines))

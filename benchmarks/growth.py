@@ -1,13 +1,13 @@
-"""Measure how a collection grows to 100 000 recordings, and write its part of BENCHMARKS.md.
+"""Measure extraction of up to 100 000 recordings, and write the part of BENCHMARKS.md.
 
     python benchmarks/growth.py                        1 000, 10 000 and 100 000 files; half an hour, 1.5 GB of disk
     python benchmarks/growth.py --files 200,2000       fewer
-    python benchmarks/growth.py --json                 print the figures, and leave BENCHMARKS.md alone
+    python benchmarks/growth.py --json                 print the figures, do not change BENCHMARKS.md
 
-The files are WAVs of 0.3 s at 8 kHz, so that what is not the model's work shows. Every run is a process of its own that
-has loaded the model before the clock starts. The smallest corpus is run anew before and after every other: on a busy
-machine only times of the same minutes compare. What commits cost is told in two ways, because other threads work
-meanwhile: the processor time within them, and the time of runs that leave them out.
+The files are 0.3 s WAV files at 8 kHz, so that the time outside of the model is visible. Each run is a new process that
+loads the model before the measurement. The smallest corpus is measured again before and after each other corpus,
+because on a busy machine only times from the same minutes are comparable. The cost of commits is measured in two ways,
+because other threads run at the same time: as processor time inside commits, and by runs without commits.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from page import ROOT, commit, write_part
 
 Figures = dict[str, float]
 TURNS = 5
-COMMANDS = {  # what is done again over a corpus that has not changed -> further arguments
+COMMANDS = {  # command on an unchanged corpus -> additional arguments
     "nothing to do": (),
     "dry run": ("--dry-run",),
     "nothing to do, with a manifest of labels": ("--label", "species"),
@@ -38,7 +38,7 @@ COMMANDS = {  # what is done again over a corpus that has not changed -> further
 
 
 def main() -> None:
-    """Make the corpora, measure, and write."""
+    """Write the corpora, measure, and write the part of BENCHMARKS.md."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--files", default="1000,10000,100000")
     parser.add_argument("--json", action="store_true")
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def measure(folder: Path, sizes: list[int]) -> dict[str, Any]:
-    """Return what runs over corpora of these sizes took, and what doing it again takes at the largest."""
+    """Return the figures of runs on corpora of these sizes, and of repeated runs on the largest."""
     for size in sizes:
         write_corpus(folder / str(size), size)
     runs: list[Figures] = []
@@ -82,13 +82,13 @@ def measure(folder: Path, sizes: list[int]) -> dict[str, Any]:
 
 
 def timed_run(folder: Path, size: int, name: str, more: list[str]) -> float:
-    """Return the seconds that a run over a corpus takes."""
+    """Return the seconds that a run on a corpus takes."""
     done = run([__file__, "--child", str(folder / str(size)), str(folder / name), *more])
     return float(json.loads(done.stdout)["seconds"])
 
 
 def write_corpus(folder: Path, size: int) -> None:
-    """Write short WAVs of noise, 1 000 to a folder, and a manifest with a label and two more columns."""
+    """Write short WAV files of noise, 1 000 per folder, and a manifest with a label and two more columns."""
     random = np.random.default_rng(size)
     lines = ["path,species,site,night"]
     for number in range(size):
@@ -141,13 +141,13 @@ def extract(source: str, out: str, forget: bool) -> Figures:
 
 
 def peak_memory() -> float:
-    """Return the most that this process has had in memory, in MB."""
+    """Return the peak memory of this process, in MB."""
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
 
 
 def do_again(source: str, out: Path, name: str, more: tuple[str, ...]) -> Figures:
-    """Call the command over a corpus that is there already; return its seconds, and its CPU seconds."""
+    """Run the command on a corpus that is already embedded; return its wall time and processor time in seconds."""
     words = ["-m", "embedx", "extract", f"{source}.csv" if "label" in name else source, "-o", str(out), *more]
     if "label" in name:
         run(words)  # the first time it writes the labels
@@ -162,13 +162,13 @@ def do_again(source: str, out: Path, name: str, more: tuple[str, ...]) -> Figure
 
 
 def run(words: list[str]) -> "subprocess.CompletedProcess[str]":
-    """Run Python in a process of its own."""
+    """Run Python in a new process."""
     variables = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run([sys.executable, *words], env=variables, stdout=subprocess.PIPE, text=True, check=True)
 
 
 def describe(figures: dict[str, Any]) -> str:
-    """Return the part of the page."""
+    """Return the part of BENCHMARKS.md."""
     runs = figures["runs"]
     small = [one for one in runs if one["files"] == runs[0]["files"]]
     lines = []
@@ -186,19 +186,19 @@ def describe(figures: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"Made by `python benchmarks/growth.py` on {time.strftime('%Y-%m-%d')} at commit {commit()}: "
-            f"{os.cpu_count()} cores, load {os.getloadavg()[1]:.1f} from all that ran on them, "
-            f"Python {platform.python_version()}. WAVs of 0.3 s at 8 kHz by logmel; the model is loaded before the "
-            "clock starts, the index is built before it stops.",
+            f"{os.cpu_count()} cores, load {os.getloadavg()[1]:.1f}, "
+            f"Python {platform.python_version()}. 0.3 s WAV files at 8 kHz with logmel; the times are without "
+            "loading the model and with building the index.",
             "",
-            f"| files | s per 1 000 | CPU s per 1 000 | CPU against {runs[0]['files']} files just before and after | "
-            "of the CPU time in commits | peak memory, MB |",
+            f"| files | s per 1 000 | CPU s per 1 000 | CPU relative to {runs[0]['files']} files before and after | "
+            "share of CPU time in commits | peak memory, MB |",
             "|---|---|---|---|---|---|",
             *lines,
             "",
-            f"A run over {runs[1]['files']} files takes {figures['kept against lost']:.3f} times as long as one that "
+            f"A run on {runs[1]['files']} files takes {figures['kept against lost']:.3f} times as long as one that "
             f"commits nothing and builds no index (median of {TURNS} turns).",
             "",
-            f"| again over {runs[-2]['files']} files, the whole command | s | CPU s |",
+            f"| run again on {runs[-2]['files']} files, whole command | s | CPU s |",
             "|---|---|---|",
             *again,
         ]
@@ -206,7 +206,7 @@ def describe(figures: dict[str, Any]) -> str:
 
 
 def per_thousand(one: Figures, name: str) -> float:
-    """Return a figure for every 1 000 files."""
+    """Return a figure per 1 000 files."""
     return one[name] / one["files"] * 1000
 
 

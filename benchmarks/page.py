@@ -1,4 +1,4 @@
-"""The page BENCHMARKS.md: every script owns the part under its heading, and leaves the others alone."""
+"""Write BENCHMARKS.md. Each benchmark script replaces the part under its own heading."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ PAGE = ROOT / "BENCHMARKS.md"
 
 
 def write_part(heading: str, text: str) -> None:
-    """Put a text under `# heading`, in the place of what was there."""
+    """Replace the text under `# heading`."""
     before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     PAGE.write_text(replace_part(before, heading, text), encoding="utf-8")
 
@@ -26,9 +26,9 @@ def replace_part(page: str, heading: str, text: str) -> str:
 
 
 def commit() -> str:
-    """Return the commit of the checkout, marked where there is more than that, or "unknown"."""
+    """Return the commit of the checkout, with a mark for uncommitted changes, or "unknown"."""
     try:
-        found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+        result = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
     except OSError:
         return "unknown"
-    return found.stdout.strip() or "unknown"
+    return result.stdout.strip() or "unknown"

@@ -1,4 +1,4 @@
-"""Measure what reading ahead and computing on several threads bring, and write their part of BENCHMARKS.md.
+"""Measure the effect of reading ahead and of several threads, and write the part of BENCHMARKS.md.
 
 `make bench` runs it; 5 minutes on two cores. Both ways run in turn in one process, several times: of times that vary
 with what else the machine does, the ratio within a turn is what holds.
@@ -74,16 +74,16 @@ def run(files: list[str], model: str, workers: int | str) -> tuple[float, float]
 
 
 def in_turn(files: list[str], model: str) -> tuple[float, float]:
-    """Extract with one decoder that waits for the model, and a model that takes one batch after the other."""
+    """Extract with one decoder that waits for the model, and with one batch at a time."""
     with patch("embedx.ingest.prefetch.share_work", lambda *_: 1):
         return run(files, model, 0)
 
 
 def end_to_end(folder: Path) -> Iterator[str]:
-    """Yield a table: files to a finished collection, both ways."""
+    """Yield a table: from files to a finished collection, with both methods."""
     name, files = corpus(folder)
     yield f"{name}, files to a finished collection with its index; median of {TURNS} turns, without imports.\n"
-    yield "| model | files | in turn, x real time | pipeline, x real time | ratio, median (least to most) |"
+    yield "| model | files | in turn, x real time | pipeline, x real time | ratio, median (range) |"
     yield "|---|---|---|---|---|"
     for model_name, model, count in models(folder / "model"):
         run(files[:40], model, "auto")  # starts the processes, and fills the page cache
@@ -100,9 +100,9 @@ def end_to_end(folder: Path) -> Iterator[str]:
 
 
 def threads_or_processes(folder: Path) -> Iterator[str]:
-    """Yield a table: a thread for each core, as embedx has it on a CPU, and a process for each, over the same batches.
+    """Yield a table: one thread per core, as embedx does on a CPU, and one process per core, on the same batches.
 
-    The processes are those of several GPUs.
+    The processes are those that embedx uses for several GPUs.
     """
     yield "| model | clips | threads, x real time | processes, x real time | time of threads to that of processes |"
     yield "|---|---|---|---|---|"
@@ -135,7 +135,7 @@ def threads_or_processes(folder: Path) -> Iterator[str]:
 def clocked(
     workers: Sequence[Worker | RemoteWorker], forward: Forward, batches: Sequence[Sequence[NDArray[np.float32]]]
 ) -> float:
-    """Return the seconds that workers take for all batches."""
+    """Return the seconds that the workers need for all batches."""
     begun = time.perf_counter()
     for _ in run_in_order(workers, lambda worker, clips: worker.run(forward, clips), batches):
         pass
@@ -143,7 +143,7 @@ def clocked(
 
 
 def padding() -> Iterator[str]:
-    """Yield a table: samples computed for one that was heard, by the order of 8 000 recordings."""
+    """Yield a table: samples computed per sample of audio, for several orders of 8 000 recordings."""
     yield "| lengths | any order | ascending | descending | short and long in turn |"
     yield "|---|---|---|---|---|"
     extractor = extractors.load("logmel")
@@ -162,13 +162,13 @@ def padding() -> Iterator[str]:
 
 
 def priority() -> str:
-    """Say so if this process goes before the others, and their load does not matter (`chrt -r 1`)."""
+    """Return a remark if this process runs at real-time priority (`chrt -r 1`), where other load does not matter."""
     ordinary = not hasattr(os, "sched_getscheduler") or os.sched_getscheduler(0) == os.SCHED_OTHER
     return "" if ordinary else ", at real-time priority"
 
 
 def main() -> None:
-    """Measure everything and write the part."""
+    """Measure everything, and write the part of BENCHMARKS.md."""
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}"
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "model").mkdir()
@@ -178,13 +178,13 @@ def main() -> None:
         f"Made by `benchmarks/pipeline.py` on {time.strftime('%Y-%m-%d')} at commit {commit()}: {count_cores()} "
         f"CPU cores (load {os.getloadavg()[0]:.1f}{priority()}), {torch.get_num_threads()} threads of torch, "
         f"{versions}.\n",
-        "`In turn` is one decoder that waits for the model and a model that takes one batch after the other on all "
-        "cores; `pipeline` is `--workers auto`.\n",
+        "`In turn`: one decoder waits for the model, which computes one batch at a time on all cores. `Pipeline`: "
+        "`--workers auto`.\n",
         table,
-        "\n## A thread for each core, or a process for each\n",
-        f"Both compute the same batches, in turn; medians of {PARALLEL_TURNS} turns (least to most).\n",
+        "\n## One thread per core, or one process per core\n",
+        f"Both compute the same batches in alternating turns; median of {PARALLEL_TURNS} turns (range).\n",
         parallel,
-        f"\n## Padding: samples computed for one that was heard, batches of {BATCH_SECONDS['cpu']:g} s\n",
+        f"\n## Padding: samples computed per sample of audio, batches of {BATCH_SECONDS['cpu']:g} s\n",
         *padding(),
     ]
     write_part("Pipeline", "\n".join(parts))

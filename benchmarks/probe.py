@@ -1,8 +1,8 @@
-"""Measure the sweep of logistic regressions beside scikit-learn, and write its part of BENCHMARKS.md.
+"""Compare the sweep of logistic regressions with scikit-learn, and write the part of BENCHMARKS.md.
 
-The vectors are stored ones: 2 000 spoken digits through a HuBERT of the base model's shape, 13 layers of 768. Its
-weights are random, as trained ones are not at hand: it tells labels apart less well than a trained model, at the same
-cost. The recordings are those of shared/data/fsdd beside the repository; the vectors are kept in build/probe-vectors.
+The vectors are 2 000 spoken digits from a model of the shape of HuBERT-base, 13 layers of 768. Its weights are random:
+the accuracy is lower than with a trained model, but the cost is the same. The recordings are in shared/data/fsdd beside
+the repository; the vectors are stored in build/probe-vectors.
 """
 
 import argparse
@@ -30,15 +30,15 @@ from embedx.heads.batched_logistic.sweep import Part, sweep
 
 RECORDINGS = ROOT.parent / "shared" / "data" / "fsdd" / "recordings"
 BUILD = ROOT / "build"
-CS = np.logspace(-4, 4, 10)  # what LogisticRegressionCV(Cs=10) takes
-BLOCK = 3  # layers between which the rivals take turns
+CS = np.logspace(-4, 4, 10)  # the values of LogisticRegressionCV(Cs=10)
+BLOCK = 3  # layers per turn
 
 Vectors = Mapping[str, NDArray[np.float32]]
 Work = Callable[["Vectors", "Task"], NDArray[np.float64]]
 
 
 class Task(NamedTuple):
-    """A way to label and to split the recordings."""
+    """Labels and a split of the recordings."""
 
     name: str
     y: NDArray[np.int64]
@@ -46,7 +46,7 @@ class Task(NamedTuple):
 
 
 def make_vectors() -> tuple[Vectors, list[str]]:
-    """Return the vectors of every layer [N, D], and the names of the recordings; made once, some minutes."""
+    """Return the vectors of each layer [N, D], and the names of the recordings. The first call takes some minutes."""
     out, model = BUILD / "probe-vectors", BUILD / "hubert-random"
     if not (out / "store.db").exists():
         import transformers
@@ -64,7 +64,7 @@ def make_vectors() -> tuple[Vectors, list[str]]:
 def make_tasks(names: list[str]) -> list[Task]:
     """Return 50 classes in 5 folds of takes, and 10 digits in 4 folds of speakers.
 
-    There are 10 digits by 4 speakers; 50 classes come of it by telling the first 25 takes of one speaker from the last.
+    There are 10 digits by 4 speakers. The first and last 25 takes of one speaker count as two: 50 classes.
     """
     digit, speaker, take = np.array([name.split("_") for name in names]).T
     number = take.astype(int)
@@ -77,7 +77,7 @@ def make_tasks(names: list[str]) -> list[Task]:
 
 
 def parts_of(test: NDArray[np.bool_]) -> Part:
-    """Return the positions of the training rows, and of those to score."""
+    """Return the positions of the training rows and of the test rows."""
     return np.flatnonzero(~test), np.flatnonzero(test)
 
 
@@ -87,7 +87,7 @@ def ours(vectors: Vectors, task: Task) -> NDArray[np.float64]:
 
 
 def rival(jobs: int | None) -> Work:
-    """Return how a user of scikit-learn does it; without the fit on all rows at the end, which we do not do either."""
+    """Return the usual solution with scikit-learn, without the final fit on all rows, as in embedx."""
 
     def run(vectors: Vectors, task: Task) -> NDArray[np.float64]:
         found = []
@@ -103,7 +103,7 @@ def rival(jobs: int | None) -> Work:
 
 
 class Run(NamedTuple):
-    """What a rival took for some layers: seconds on the clock, seconds of processors, and accuracies [V, P, Cs]."""
+    """The result of one turn: wall time and processor time in seconds, and accuracies [V, P, Cs]."""
 
     wall: float
     cpu: float
@@ -111,21 +111,21 @@ class Run(NamedTuple):
 
 
 def processor_seconds() -> float:
-    """Return the seconds of processors that this process and its living children have had (Linux)."""
+    """Return the processor time of this process and its running children, in seconds (Linux)."""
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text(encoding="utf-8").split()
     fields = [Path(f"/proc/{one}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split() for one in children]
     return time.process_time() + sum(int(one[11]) + int(one[12]) for one in fields) / os.sysconf("SC_CLK_TCK")
 
 
 def timed(work: Work, vectors: Vectors, task: Task) -> Run:
-    """Run and time it."""
+    """Run and measure one turn."""
     begun, used = time.perf_counter(), processor_seconds()
     accuracy = work(vectors, task)
     return Run(time.perf_counter() - begun, processor_seconds() - used, accuracy)
 
 
 def race(vectors: Vectors, task: Task, rivals: Mapping[str, Work]) -> Iterator[str]:
-    """Yield a table of the rivals, who take turns at every few layers, and a sentence on their accuracies."""
+    """Yield a table of both methods, in alternating turns of a few layers, and a sentence on their accuracies."""
     names = list(vectors)
     runs: dict[str, list[Run]] = {name: [] for name in rivals}
     loads = []
@@ -161,7 +161,7 @@ def race(vectors: Vectors, task: Task, rivals: Mapping[str, Work]) -> Iterator[s
 
 
 def exactness(vectors: Vectors, task: Task) -> Iterator[str]:
-    """Yield a table of how near each comes to the optimum in one layer, each fold standardised by its training rows."""
+    """Yield a table of the distance of each solution from the optimum, for one layer."""
     view = list(vectors)[len(vectors) // 2]
     made = sweep({view: vectors[view]}, task.y, task.parts, CS.tolist(), keep=["coefficients", "probabilities"])
     shape = len(task.parts), len(CS)
@@ -182,7 +182,7 @@ def exactness(vectors: Vectors, task: Task) -> Iterator[str]:
             print(f"{view}, fold {p + 1}, C = {C:.2g}: {excess[:, p, c]}, p {far[p, c]:.1e}", flush=True)
     right[2] = made.accuracy[0]
     excess = excess / excess.min(0) - 1
-    yield f"| {task.name}, {view} | C | objective above the least, in the worst fold | accuracy, mean of folds, % | p |"
+    yield f"| {task.name}, {view} | C | excess of the objective, worst fold | accuracy, mean of folds, % | p |"
     yield "|---|---|---|---|---|"
     for c, C in enumerate(CS):
         for i, name in enumerate(("scikit-learn, tol=1e-4", "scikit-learn, tol=1e-8", "embedx")):
@@ -191,36 +191,37 @@ def exactness(vectors: Vectors, task: Task) -> Iterator[str]:
                 f"| {name} | {C:.2g} | {excess[i, :, c].max():.1e} | {right[i, :, c].mean() * 100:.2f} | {difference} |"
             )
     yield (
-        "\np is the greatest difference of any probability of a test row from those of scikit-learn with tol=1e-8. "
-        "With its default of 1e-4 scikit-learn stops where the mean gradient is small; for a large C that is long "
-        "before the penalty counts, so its accuracies there, and what they differ by above, are of where it stopped."
+        "\nExcess is relative to the lowest objective of the three. p is the maximum difference of a probability of a "
+        "test row from scikit-learn with tol=1e-8. With its default of 1e-4, scikit-learn stops when the mean gradient "
+        "is small. For a large C this is long before the optimum, so its accuracies and differences there depend on "
+        "where it stopped."
     )
 
 
 def steadiness(vectors: Vectors, task: Task) -> Iterator[str]:
-    """Yield a sentence on what a sweep loses by its default tolerance, over all layers."""
+    """Yield a sentence on the effect of the default tolerance of the sweep, over all layers."""
     usual = ours(vectors, task)
     exact = sweep(vectors, task.y, task.parts, CS.tolist(), tol=1e-8, device="cpu").accuracy
     best = np.abs(usual.mean(1).max(1) - exact.mean(1).max(1)).max() * 100
     grid = np.abs(usual.mean(1) - exact.mean(1)).max() * 100
     yield (
-        f"\n{task.name}: the default tol of 1e-6 differs from 1e-8, which the tests hold equal to scikit-learn, by "
+        f"\n{task.name}: the default tol of 1e-6 differs from 1e-8, which equals scikit-learn in the tests, by "
         f"{best:.2f} points at most at the best C of each of {len(vectors)} layers, and by {grid:.2f} at most at any C "
         "of any layer (mean over the parts)."
     )
 
 
 def objective(z: NDArray[np.float64], y: NDArray[np.int64], weight: NDArray[np.float64], C: float) -> float:
-    """Return what scikit-learn makes small, for logits z [n, K]."""
+    """Return the objective that scikit-learn minimises, for logits z [n, K]."""
     top = z.max(1)
     losses = top + np.log(np.exp(z - top[:, None]).sum(1)) - z[np.arange(len(z)), y]
     return float(C * losses.sum() + (weight**2).sum() / 2)
 
 
 def main() -> None:
-    """Measure everything, and write the part."""
+    """Measure everything, and write the part of BENCHMARKS.md."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--layers", type=int, default=13, help="how many layers to race over")
+    parser.add_argument("--layers", type=int, default=13, help="number of layers to measure")
     options = parser.parse_args()
     vectors, names = make_vectors()
     vectors = {view: vectors[view] for view in list(vectors)[: options.layers]}
@@ -229,9 +230,9 @@ def main() -> None:
     parts = [
         f"Made by `python benchmarks/probe.py` on {time.strftime('%Y-%m-%d')} at commit {commit()}: {cores} "
         f"cores of {name_device('cpu')}, torch {torch.__version__}, scikit-learn {sklearn.__version__}, Python "
-        f"{platform.python_version()}. scikit-learn is used as its users do, one layer after the other: "
+        f"{platform.python_version()}. scikit-learn is used in the usual way, one layer at a time: "
         "`make_pipeline(StandardScaler(), LogisticRegressionCV(cv=parts, max_iter=1000))`, without the fit on all rows "
-        "at the end; n_jobs=None, with threads within a product, is slower where other work shares the machine.\n",
+        "at the end; n_jobs=None, with threads inside a product, is slower on a shared machine.\n",
     ]
     for task in make_tasks(names):
         parts += [*race(vectors, task, rivals), ""]

@@ -1,10 +1,10 @@
-"""Attack embedx thousands of times, and write RELIABILITY.md: a table made of what the tests report.
+"""Run the reliability tests many times, and write RELIABILITY.md from the counts that they report.
 
-    python benchmarks/reliability.py                      everything; hours
+    python benchmarks/reliability.py                      all parts; takes hours
     python benchmarks/reliability.py kills faults         some parts
-    python benchmarks/reliability.py --scale 0.01         everything, a hundredth as often
+    python benchmarks/reliability.py --scale 0.01         all parts, with 1 % of the repetitions
 
-Each test appends its true counts to the file that EMBEDX_REPORT names; the table holds nothing else.
+Each test appends its counts to the file named by EMBEDX_REPORT. The table contains only these counts.
 """
 
 import argparse
@@ -29,39 +29,45 @@ LIBRARIES = ("embedx", "numpy", "torch", "soundfile", "av")
 
 @dataclass(frozen=True)
 class Part:
-    """A kind of attack: the tests, how often on demand, and what they prove."""
+    """One kind of test: its files, the number of repetitions, and what it shows."""
 
-    tests: tuple[str, ...]  # patterns of files below tests/
+    tests: tuple[str, ...]  # patterns of files in tests/
     counts: dict[str, int]  # environment variable -> number at scale 1
     proves: str
 
 
 PARTS = {
-    "kills": Part(("reliability/test_kills.py",), {"EMBEDX_KILLS": 2000}, "kill -9 at any instant loses nothing"),
+    "kills": Part(
+        ("reliability/test_kills.py",), {"EMBEDX_KILLS": 2000}, "kill -9 at any moment loses no committed data"
+    ),
     "faults": Part(
         ("reliability/test_faults.py",),
         {"EMBEDX_PAIRS": 5000},
-        "one or two failing calls, or a full disk, lose nothing",
+        "one or two failing system calls, or a full disk, lose no committed data",
     ),
-    "power": Part(("reliability/test_durability.py",), {"EMBEDX_CUTS": 50}, "a power cut after any call loses nothing"),
-    "sabotage": Part(("reliability/test_harness_detects_faults.py",), {}, "these tests notice what they are there for"),
-    "damage": Part(("collection/test_verify.py",), {"EMBEDX_DAMAGES": 50_000}, "damage is named"),
+    "power": Part(
+        ("reliability/test_durability.py",),
+        {"EMBEDX_CUTS": 50},
+        "a power cut after any system call loses no committed data",
+    ),
+    "sabotage": Part(("reliability/test_harness_detects_faults.py",), {}, "the tests detect deliberately broken code"),
+    "damage": Part(("collection/test_verify.py",), {"EMBEDX_DAMAGES": 50_000}, "damage is detected and reported"),
     "machine": Part(
         ("store/test_state_machine.py",),
         {"EMBEDX_MACHINES": 2000, "EMBEDX_STEPS": 100},
-        "a store behaves as a dict does",
+        "a store behaves like a dict under random operations",
     ),
     "hostile": Part(
-        ("audio/test_malformed_audio.py",), {"EMBEDX_HOSTILE": 20_000}, "hostile files are embedded or named"
+        ("audio/test_malformed_audio.py",), {"EMBEDX_HOSTILE": 20_000}, "malformed audio files are embedded or reported"
     ),
 }
 
 
 def main() -> int:
-    """Run the parts, write the table, and return whether anything failed."""
+    """Run the parts, write the table, and return 1 if a part failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of: {', '.join(PARTS)} [default: all]")
-    parser.add_argument("--scale", type=float, default=1.0, help="times the counts of a full run")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor for the repetitions of a full run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
@@ -78,7 +84,7 @@ def main() -> int:
 
 
 def run(part: Part, scale: float, seed: int, lines: list[dict[str, Any]]) -> int | None:
-    """Run the tests of a part, add what they report to the lines, and return the code of pytest; None without tests."""
+    """Run the tests of a part, append their reports to `lines`, and return pytest's exit code; None without tests."""
     files = sorted({str(file) for pattern in part.tests for file in (ROOT / "tests").glob(pattern)})
     if not files:
         return None
@@ -103,14 +109,14 @@ def write(lines: list[dict[str, Any]], codes: dict[str, int | None], scale: floa
     parts = [f"- {name}: {PARTS[name].proves}{verdict(code)}" for name, code in codes.items()]
     left_out = [name for name in PARTS if name not in codes]
     if left_out:
-        parts.append(f"- not run this time: {', '.join(left_out)}")
+        parts.append(f"- not run: {', '.join(left_out)}")
     table = [COLUMNS, tuple("---" for _ in COLUMNS), *([line[name] for name in COLUMNS] for line in lines)]
     return "\n".join(
         [
             "# Reliability",
             "",
-            "Made by `make reliability`; the counts are what the tests did, at "
-            f"{scale:g} times the numbers of a full run.",
+            "Made by `make reliability`. The counts are the repetitions that the tests reported, "
+            f"at {scale:g} times the repetitions of a full run.",
             "",
             f"{datetime.date.today()}, commit {commit.stdout.strip() or 'unknown'}, {os.cpu_count()} cores, "
             f"{platform.platform()}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {versions}",
@@ -124,12 +130,12 @@ def write(lines: list[dict[str, Any]], codes: dict[str, int | None], scale: floa
 
 
 def verdict(code: int | None) -> str:
-    """Return how a part ended, in words.
+    """Return the result of a part as text.
 
     >>> verdict(0), verdict(1), verdict(None)
-    ('', ' (**FAILED**)', ' (no tests of it here)')
+    ('', ' (**FAILED**)', ' (no tests found)')
     """
-    return " (no tests of it here)" if code is None else " (**FAILED**)" if code else ""
+    return " (no tests found)" if code is None else " (**FAILED**)" if code else ""
 
 
 if __name__ == "__main__":

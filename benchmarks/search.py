@@ -1,7 +1,7 @@
-"""Measure searching, and write its part of BENCHMARKS.md. `make bench` runs it; 10 minutes, and 15 GB with --million.
+"""Measure search, and write the part of BENCHMARKS.md. `make bench` runs it; 10 minutes, and 15 GB with --million.
 
-Vectors are clustered and made from a seed; the queries come from the same clusters and are no rows. Other engines are
-measured beside ours where they are installed, at common settings; they are no dependencies.
+The vectors are random clusters from a fixed seed. The queries come from the same clusters and are not rows. Other
+search libraries are measured too if they are installed, with common settings; they are not dependencies.
 """
 
 import argparse
@@ -40,7 +40,7 @@ RECALL = 0.99
 
 
 def clustered(rows: int, seed: int) -> Iterator[Floats]:
-    """Yield vectors in blocks: clusters in 64 of 768 directions, every row at its own distance, and some noise."""
+    """Yield vectors in blocks: clusters in 64 of 768 directions, each row at a random distance, plus noise."""
     shape = np.random.default_rng(0)
     centres = shape.standard_normal((CLUSTERS, 64), dtype=np.float32)
     spread = shape.standard_normal((64, DIM), dtype=np.float32)
@@ -59,14 +59,14 @@ def pairs(rows: int) -> Iterator[tuple[NDArray[np.int64], Floats]]:
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Return how long it takes, in seconds."""
+    """Return the time that the work takes, in seconds."""
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
 
 
 def flat_against_faiss(queries: Floats) -> Iterator[str]:
-    """Yield how our flat index compares with faiss itself: in turns, so that both meet the same noise."""
+    """Yield a table of the flat index and of faiss, in alternating turns so that both meet the same load."""
     vectors = np.concatenate(list(clustered(100_000, 1)))
     ours, raw = VectorIndex.build(np.arange(len(vectors)), vectors), faiss.IndexFlatIP(DIM)
     raw.add(unit(vectors))
@@ -79,14 +79,14 @@ def flat_against_faiss(queries: Floats) -> Iterator[str]:
         runs.append((taken[0], taken[1]))
     theirs, mine = np.min(runs, axis=0)
     ratio = np.median([own / other for other, own in runs])
-    yield "| 1 000 queries over 100 000 x 768, k = 10 | s, least of 11 | ratio, median of 11 turns |"
+    yield "| 1 000 queries over 100 000 x 768, k = 10 | s, minimum of 11 | ratio, median of 11 turns |"
     yield "|---|---|---|"
     yield f"| faiss IndexFlatIP | {theirs:.3f} | 1 |"
     yield f"| embedx, flat | {mine:.3f} | {ratio:.3f} |"
 
 
 def make_collection(folder: Path, rows: int) -> None:
-    """Put rows into a collection as an extraction does, ten to a recording."""
+    """Store rows as an extraction does, ten per recording."""
     recipe = Recipe("logmel", "", "", 16_000, (0,), ("mean",))
     with Store.create(folder, recipe, DIM) as store:
         run = store.start_run({})
@@ -106,7 +106,7 @@ def make_collection(folder: Path, rows: int) -> None:
 
 
 def cold_search(folder: Path) -> str:
-    """Return a sentence on the wall time of the command, from its start to its end."""
+    """Return a sentence with the wall time of the search command."""
     command = [sys.executable, "-m", "embedx", "search", str(folder), "--id", "77"]
 
     def search() -> float:
@@ -119,13 +119,13 @@ def cold_search(folder: Path) -> str:
     after = sorted(search() for _ in range(7))
     return (
         f"`embedx search --id` over 100 000 x 768, a new process each time (median of 7, files in the page cache): "
-        f"{wall[3]:.2f} s with the flat index, every block of it checked; {after[3]:.2f} s with ivf-rabitq; "
-        f"{first:.2f} s for the first search of all, which builds the flat index."
+        f"{wall[3]:.2f} s with the flat index, with all its blocks checked; {after[3]:.2f} s with ivf-rabitq; "
+        f"{first:.2f} s for the first search, which builds the flat index."
     )
 
 
 def recall(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
-    """Return the share of the true ids [Q, 10] that was found."""
+    """Return the share of the true ids [Q, 10] in the result."""
     return float(np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(found, truth, strict=True)]))
 
 
@@ -146,7 +146,7 @@ def line(name: str, build_s: float, octets: float, search: Callable[[Floats], An
 
 
 def every_kind(rows: int, queries: Floats, kinds: list[str], others: bool) -> Iterator[str]:
-    """Yield a table of our kinds, and of other engines."""
+    """Yield a table of the kinds of index in embedx, and of other libraries."""
     yield f"| {rows} x {DIM} | build s | memory MB | recall@10 | queries/s, batch | one query, ms |"
     yield "|---|---|---|---|---|---|"
     with tempfile.TemporaryDirectory() as folder:
@@ -169,7 +169,7 @@ def every_kind(rows: int, queries: Floats, kinds: list[str], others: bool) -> It
 
 
 def other_engines(rows: int, queries: Floats, truth: NDArray[np.int64]) -> Iterator[str]:
-    """Yield rows of the table for engines without us, over unit vectors in memory."""
+    """Yield rows of the table for other libraries, on unit vectors in memory."""
     vectors, ids = unit(np.concatenate(list(clustered(rows, 1)))), np.arange(rows) + 1
     for spec, breadth in (("Flat", 0), ("IVF1024,SQ8", 16), ("HNSW32", 64)):
         index = faiss.index_factory(DIM, spec, faiss.METRIC_INNER_PRODUCT)
@@ -198,13 +198,13 @@ def other_engines(rows: int, queries: Floats, truth: NDArray[np.int64]) -> Itera
 
 
 def faiss_ids(index: Any, queries: Floats) -> NDArray[np.int64]:
-    """Search a faiss index that counts rows from 0 by itself."""
+    """Search a faiss index whose ids start at 0."""
     found: NDArray[np.int64] = index.search(queries, 10)[1] + 1
     return found
 
 
 def main() -> None:
-    """Measure everything, and write the part."""
+    """Measure everything, and write the part of BENCHMARKS.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--million", action="store_true", help="also 1 000 000 rows, flat and ivf-rabitq")
     options = parser.parse_args()
@@ -213,8 +213,8 @@ def main() -> None:
         f"Made by `python benchmarks/search.py{' --million' * options.million}` on {time.strftime('%Y-%m-%d')} at "
         f"commit {commit()}: {os.cpu_count()} cores of {name_device('cpu')}, faiss {faiss.__version__}, Python "
         f"{platform.python_version()}. Kinds are tuned to a recall of {RECALL:g}; recall is measured on 1 000 queries "
-        "that are no rows. Memory is that of the structure: its candidates are re-ranked from the mapped vectors, "
-        "which a flat search reads whole.\n",
+        "that are not rows. Memory is the size of the index structure; its candidates are re-ranked with the mapped "
+        "vectors, which a flat search reads completely.\n",
         "## Exact search\n",
         *flat_against_faiss(queries),
         "\n## From the command line\n",

@@ -1,6 +1,6 @@
-"""Measure how long commands take that have little to do, and write their part of BENCHMARKS.md; half a minute.
+"""Measure the start-up time of short commands, and write the part of BENCHMARKS.md. Takes half a minute.
 
-Every run is a new process. Files are in the page cache, and modules are compiled: each command runs once before.
+Each run is a new process. Each command runs once before, so files are in the page cache and modules are compiled.
 """
 
 import os
@@ -25,7 +25,7 @@ TURNS = 5
 
 
 def commands(folder: Path) -> dict[str, tuple[list[str], str]]:
-    """Return name -> (arguments of embedx, what is asked)."""
+    """Return name -> (arguments of embedx, target in seconds)."""
     clip, hubert = folder / "clip.wav", folder / "hubert"
     soundfile.write(clip, np.random.default_rng(0).uniform(-0.5, 0.5, 80_000), 16_000)
     torch.manual_seed(0)
@@ -43,7 +43,7 @@ def commands(folder: Path) -> dict[str, tuple[list[str], str]]:
 
 
 def clocked(arguments: list[str], folder: Path) -> float:
-    """Return the seconds of a command, from a process that is not there yet to one that is gone."""
+    """Return the seconds that a command takes, from the start to the end of its process."""
     subprocess.run(["rm", "-rf", str(folder / "c")], check=True)
     command = [sys.executable, "-m", "embedx", *arguments]
     begun = time.perf_counter()
@@ -52,28 +52,28 @@ def clocked(arguments: list[str], folder: Path) -> float:
 
 
 def table(folder: Path) -> list[str]:
-    """Return a table of all commands, which take turns."""
-    asked = commands(folder)
-    taken: dict[str, list[float]] = {name: [] for name in asked}
+    """Return a table of all commands, measured in alternating turns."""
+    targets = commands(folder)
+    times_by_name: dict[str, list[float]] = {name: [] for name in targets}
     for _ in range(1 + TURNS):
-        for name, (arguments, _) in asked.items():
-            taken[name].append(clocked(arguments, folder))
-    lines = ["| command | s, median | least to most | asked: under |", "|---|---|---|---|"]
-    for name, (_, most) in asked.items():
-        times = taken[name][1:]
-        lines.append(f"| {name} | {median(times):.2f} | {min(times):.2f} to {max(times):.2f} | {most} |")
+        for name, (arguments, _) in targets.items():
+            times_by_name[name].append(clocked(arguments, folder))
+    lines = ["| command | s, median | range | target: below |", "|---|---|---|---|"]
+    for name, (_, target) in targets.items():
+        times = times_by_name[name][1:]
+        lines.append(f"| {name} | {median(times):.2f} | {min(times):.2f} to {max(times):.2f} | {target} |")
     return lines
 
 
 def main() -> None:
-    """Measure, and write the part."""
+    """Measure, and write the part of BENCHMARKS.md."""
     with tempfile.TemporaryDirectory() as folder:
         lines = table(Path(folder))
     head = (
         f"Made by `python benchmarks/startup.py` on {time.strftime('%Y-%m-%d')} at commit {commit()}: {count_cores()} "
         f"cores of {name_device('cpu')}, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}, transformers "
-        f"{transformers.__version__}, Python {platform.python_version()}. {TURNS} runs each, in turn, each a new "
-        "process; files are in the page cache.\n"
+        f"{transformers.__version__}, Python {platform.python_version()}. {TURNS} runs each, in alternating turns, "
+        "each a new process; files are in the page cache.\n"
     )
     print("\n".join(lines))
     write_part("Start-up", "\n".join([head, *lines]))
