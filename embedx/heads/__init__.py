@@ -1,7 +1,7 @@
-"""Heads: light classifiers of vectors. Fitted by scikit-learn or torch, kept as arrays, predicting with numpy alone.
+"""Heads: light classifiers of vectors, fitted by scikit-learn or torch, and kept as arrays; numpy alone predicts.
 
-A head knows no collection: it takes arrays. Preparation and choices are learned on the rows that it is given, and
-judged inside by whole groups of them.
+A head takes arrays and does not know collections. Preprocessing and choices such as C are learned on the given rows
+only, and choices are made on held-out groups of these rows.
 """
 
 from embedx.heads.calibration import METHODS, fit_calibration

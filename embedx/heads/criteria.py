@@ -1,4 +1,4 @@
-"""Judging: how good logits of held-out rows are, so that a penalty or an epoch can be chosen by it."""
+"""Criteria: scores of held-out logits, by which a penalty or an epoch is chosen."""
 
 from collections.abc import Callable
 
@@ -8,18 +8,18 @@ from numpy.typing import NDArray
 from embedx.heads.inference import Floats, to_probabilities
 from embedx.heads.training_data import Examples, Positions
 
-# The first is the default where a row has one label: by log loss, foreign groups ask for so strong a penalty that
-# little is told right any more (spoken digits of foreign speakers by YAMNet: 0.24 instead of 0.33), and probabilities
-# are what calibration is for. The second is that of several labels: a row has few of them, and a half is no border.
+# The first is the default for single-label data: on held-out groups, log loss chooses so strong a penalty that accuracy
+# drops (spoken digits of unseen speakers with YAMNet: 0.24 instead of 0.33), and calibration corrects probabilities
+# anyway. The second is the default for multi-label data, where most labels are rare and 0.5 is not a useful threshold.
 CRITERIA = ("balanced_accuracy", "log_loss")
-Score = tuple[float, ...]  # more is better, the first number first
+Score = tuple[float, ...]  # higher is better; compared from the first number on
 
 
 def make_judge(examples: Examples, criterion: str) -> Callable[[Positions, Positions, Floats], Score]:
-    """Return what scores logits [N, C] of held-out rows, given the training rows, the held-out ones and the logits.
+    """Return a function that scores logits [N, C]: (training rows, held-out rows, logits) -> score.
 
-    By balanced accuracy, log loss decides between equals. A label counts where the training
-    part has rows with it and rows without.
+    With balanced accuracy, log loss decides between equal scores. Multi-label: only labels count that have positive and
+    negative training rows.
     """
 
     def judge(train: Positions, held: Positions, logits: Floats) -> Score:
@@ -34,19 +34,19 @@ def make_judge(examples: Examples, criterion: str) -> Callable[[Positions, Posit
 
 
 def balanced_accuracy(logits: Floats, truth: Floats, multilabel: bool) -> float:
-    """Return the mean share of rows told right over classes, or over those with and those without each label.
+    """Return the mean recall over classes; multi-label: over the rows with and the rows without each label.
 
     >>> balanced_accuracy(np.array([[1.0, 0.0]] * 4), np.array([[1, 0], [1, 0], [1, 0], [0, 1]]), False)
     0.5
     """
-    named = logits >= 0 if multilabel else np.eye(logits.shape[1])[logits.argmax(axis=1)] == 1
-    sides = (1, 0) if multilabel else (1,)
-    shares = [named[truth[:, one] == side, one] == side for one in range(truth.shape[1]) for side in sides]
-    return float(np.mean([share.mean() for share in shares if len(share)] or [0]))
+    predicted = logits >= 0 if multilabel else np.eye(logits.shape[1])[logits.argmax(axis=1)] == 1
+    values = (1, 0) if multilabel else (1,)
+    correct = [predicted[truth[:, c] == value, c] == value for c in range(truth.shape[1]) for value in values]
+    return float(np.mean([rows.mean() for rows in correct if len(rows)] or [0]))
 
 
 def log_loss(logits: Floats, truth: Floats, weights: Floats, multilabel: bool) -> float:
-    """Return the weighted mean of minus the logarithm of the probability of what is true [N, C] of 0 and 1.
+    """Return the weighted mean of the negative log probability of the truth [N, C] of 0 and 1.
 
     >>> round(log_loss(np.zeros((2, 4)), np.eye(4)[:2], np.ones(2), False), 4)  # the logarithm of 4
     1.3863
@@ -60,11 +60,11 @@ def log_loss(logits: Floats, truth: Floats, weights: Floats, multilabel: bool) -
 
 
 def describe_absent(examples: Examples) -> list[str]:
-    """Name the classes of which there is nothing to learn."""
+    """Return a note on classes without examples, or an empty list."""
     absent = sorted(set(range(len(examples.classes))) - set(examples.present().tolist()))
     if not absent:
         return []
-    names = ", ".join(examples.classes[one] for one in absent)
+    names = ", ".join(examples.classes[c] for c in absent)
     if examples.multilabel:
-        return [f"Every training row has the same answer for {names}: the head always gives its frequency."]
-    return [f"No training row is of {names}: the head never names it."]
+        return [f"All training rows have the same value for {names}; the head always predicts its frequency."]
+    return [f"No training row is of {names}; the head never predicts it."]

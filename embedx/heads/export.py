@@ -1,4 +1,4 @@
-"""Exchange: a head as a file that other programs run, ONNX or a program of torch.export."""
+"""Export: a head as a file that other programs run: ONNX, or a torch.export program."""
 
 import io
 import json
@@ -11,17 +11,17 @@ import numpy as np
 from embedx.errors import DiskError, ModelError, UsageError
 from embedx.filesystem.atomic import replace_file
 from embedx.heads.fitted import FittedHead
-from embedx.heads.inference import LEAST, NEAR
-from embedx.heads.torch_module import HeadModule, single
+from embedx.heads.inference import MIN_DISTANCE, MIN_PROBABILITY, NEGATIVE_VOTES, POSITIVE_VOTES
+from embedx.heads.torch_module import HeadModule, float32_arrays
 
 FORMATS = ("onnx", "torch")
-OPSET, IR = 18, 8  # of 2022: runtimes of the last years read them
+OPSET, IR = 18, 8  # ONNX versions of 2022, which all recent runtimes read
 
 
-def write_exchange(head: FittedHead, path: Path, format: str, calibrated: bool) -> None:
+def export_head(head: FittedHead, path: Path, format: str, calibrated: bool) -> None:
     """Write a head; see `Head.export`."""
     if format not in FORMATS:
-        raise UsageError(f"Unknown format {format!r} for a head. Formats: {', '.join(FORMATS)}.")
+        raise UsageError(f"Unknown export format {format!r}. Formats: {', '.join(FORMATS)}.")
     data = to_onnx(head, calibrated) if format == "onnx" else to_program(head, calibrated)
     try:
         replace_file(path, data)
@@ -30,12 +30,12 @@ def write_exchange(head: FittedHead, path: Path, format: str, calibrated: bool) 
 
 
 def to_program(head: FittedHead, calibrated: bool) -> bytes:
-    """Return a .pt2 file: x [N, ...] with any N -> probabilities [N, C]."""
+    """Return the bytes of a .pt2 file: x [N, ...] with any N -> probabilities [N, C]."""
     import torch
 
     x = torch.zeros(2, *head.settings["input"])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns about itself
+        warnings.simplefilter("ignore")  # torch.export warns about torch's own code
         program = torch.export.export(
             HeadModule(head, calibrated).eval(), (x,), dynamic_shapes=({0: torch.export.Dim("N")},)
         )
@@ -45,12 +45,12 @@ def to_program(head: FittedHead, calibrated: bool) -> bytes:
 
 
 def describe(head: FittedHead) -> str:
-    """Return what a reader of the file has to know, as JSON."""
+    """Return the metadata of an exported file, as JSON."""
     return json.dumps({"kind": head.kind, "classes": head.classes, "multilabel": head.multilabel, "views": head.views})
 
 
 def to_onnx(head: FittedHead, calibrated: bool) -> bytes:
-    """Return an ONNX file: "x" [N, ...] float32 -> "probabilities" [N, C]; its metadata names the classes.
+    """Return an ONNX file: "x" [N, ...] float32 -> "probabilities" [N, C]; its metadata holds the class names.
 
     Raises:
         ModelError: the package onnx is not installed.
@@ -58,10 +58,10 @@ def to_onnx(head: FittedHead, calibrated: bool) -> bytes:
     try:
         import onnx
     except ImportError as error:
-        raise ModelError("ONNX files need the package onnx: pip install 'embedx[onnx]'.") from error
+        raise ModelError("ONNX export needs the package onnx: pip install 'embedx[onnx]'.") from error
 
     graph = Graph()
-    arrays = single(head, calibrated)
+    arrays = float32_arrays(head, calibrated)
     write_graph(graph, head, arrays)
     x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", *head.settings["input"]])
     y = onnx.helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, ["N", len(head.classes)])
@@ -78,14 +78,14 @@ def to_onnx(head: FittedHead, calibrated: bool) -> bytes:
 
 
 class Graph:
-    """A graph that grows by one node at a time; every value has a name."""
+    """Builds an ONNX graph node by node; every value has a name."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
     def add(self, kind: str, *inputs: str, name: str = "", outputs: int = 1, **attributes: Any) -> Any:
-        """Add a node and return the name of what it makes, or their names."""
+        """Add a node and return the name of its output, or the names if there are several."""
         from onnx import helper
 
         names = [name] if name else [f"v{len(self.nodes)}_{i}" for i in range(outputs)]
@@ -102,11 +102,11 @@ class Graph:
 
 
 def write_graph(graph: Graph, head: FittedHead, arrays: dict[str, Any]) -> None:
-    """Add all nodes from "x" to "probabilities"."""
+    """Add all nodes between "x" and "probabilities"."""
     value = "x"
     last = graph.constant([-1], np.int64)
     for place in range(head.settings["steps"]):
-        value = write_step(graph, value, {name: arrays.get(f"step{place}.{name}") for name in PARTS}, last)
+        value = write_step(graph, value, {name: arrays.get(f"step{place}.{name}") for name in STEP_ARRAYS}, last)
     if "vectors" in arrays:
         value = write_votes(graph, value, head, arrays)
     else:
@@ -124,11 +124,11 @@ def write_graph(graph: Graph, head: FittedHead, arrays: dict[str, Any]) -> None:
         graph.add("Softmax", value, name="probabilities", axis=1)
 
 
-PARTS = ("mean", "rest", "components", "scale")
+STEP_ARRAYS = ("mean", "rest", "components", "scale")
 
 
 def write_step(graph: Graph, value: str, parts: dict[str, Any], last: str) -> str:
-    """Add a step of the preparation and return the name of what it makes; see `preparation.apply_step`."""
+    """Add a preprocessing step and return the name of its output; see `embedx.heads.preprocessing.apply_step`."""
     if parts["mean"] is None:
         length = graph.add("ReduceL2", value, last, keepdims=1)
         zero = graph.add("Equal", length, graph.constant(0))
@@ -146,29 +146,29 @@ def write_linear(graph: Graph, value: str, weight: Any, bias: Any) -> str:
 
 
 def write_votes(graph: Graph, value: str, head: FittedHead, arrays: dict[str, Any]) -> str:
-    """Add the vote of the nearest rows and return the name of its logits; see `forward.vote`."""
+    """Add the votes of the nearest rows and return the name of the logits; see `embedx.heads.inference.vote`."""
     similarity = graph.add("MatMul", value, graph.constant(arrays["vectors"].T))
     k = graph.constant([min(head.settings["k"], len(arrays["vectors"]))], np.int64)
     near, nearest = graph.add("TopK", similarity, k, outputs=2, axis=1)
     if head.settings["weights"] == "distance":
-        apart = graph.add("Max", graph.add("Sub", graph.constant(1), near), graph.constant(NEAR))
+        apart = graph.add("Max", graph.add("Sub", graph.constant(1), near), graph.constant(MIN_DISTANCE))
         weight = graph.add("Div", graph.constant(1), apart)
     else:
         weight = graph.add("Add", graph.add("Mul", near, graph.constant(0)), graph.constant(1))
     middle = graph.constant([1], np.int64)
     row = graph.add("Unsqueeze", weight, middle)  # [N, 1, K]
-    least = graph.constant(LEAST)
+    least = graph.constant(MIN_PROBABILITY)
 
     def count(votes: Any) -> str:
-        cast = graph.add("Gather", graph.constant(votes), nearest, axis=0)  # [N, K, C]
-        return str(graph.add("Squeeze", graph.add("MatMul", row, cast), middle))
+        votes_of_nearest = graph.add("Gather", graph.constant(votes), nearest, axis=0)  # [N, K, C]
+        return str(graph.add("Squeeze", graph.add("MatMul", row, votes_of_nearest), middle))
 
-    def log_share(some: str, total: str) -> str:
-        return str(graph.add("Log", graph.add("Max", graph.add("Div", some, total), least)))
+    def log_share(votes: str, total: str) -> str:
+        return str(graph.add("Log", graph.add("Max", graph.add("Div", votes, total), least)))
 
-    ayes = count(arrays["ayes"])
+    positive = count(arrays[POSITIVE_VOTES])
     if not head.multilabel:
-        return log_share(ayes, graph.add("ReduceSum", ayes, middle, keepdims=1))
-    noes = count(arrays["noes"])
-    total = graph.add("Add", ayes, noes)
-    return str(graph.add("Sub", log_share(ayes, total), log_share(noes, total)))
+        return log_share(positive, graph.add("ReduceSum", positive, middle, keepdims=1))
+    negative = count(arrays[NEGATIVE_VOTES])
+    total = graph.add("Add", positive, negative)
+    return str(graph.add("Sub", log_share(positive, total), log_share(negative, total)))

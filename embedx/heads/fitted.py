@@ -1,4 +1,4 @@
-"""FittedHead: what a head consists of, without the methods that need other modules."""
+"""FittedHead: the data of a head, without the methods that need other modules."""
 
 import math
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ class FittedHead:
 
     Args:
         kind: one of `embedx.heads.KINDS`.
-        classes: their names, in the order of the columns of probabilities.
+        classes: the class names, in the order of the columns of probabilities.
         multilabel: whether a row may have several labels, or none.
         views: the views that it was fitted on: one, or those of weighted-layers in their order.
-        recipe: how its vectors were made, `Recipe` as a dictionary; None if that is not known.
-        arrays: the numbers of the steps ("step0.mean", ...) and of the classifier ("weight" [C, D], "bias" [C], ...).
-        settings: what it was fitted with and what was chosen; "input" is the shape of a row, "steps" their number.
-        metrics: how well it did, as the caller measured it.
+        recipe: the recipe of its vectors as a dictionary; None if it is not known.
+        arrays: the arrays of the steps ("step0.mean", ...) and of the classifier ("weight" [C, D], "bias" [C], ...).
+        settings: the settings and what was chosen; "input" is the shape of a row, "steps" the number of steps.
+        metrics: the evaluation of the head.
 
-    Mappings are kept as JSON keeps them: tuples become lists, and a number that is not finite becomes None.
+    Mappings are kept as in JSON: tuples become lists, and numbers that are not finite become None.
     """
 
     kind: str
@@ -45,22 +45,22 @@ class FittedHead:
 
 
 def to_plain(value: Any) -> Any:
-    """Return a value as JSON keeps it.
+    """Return a value as in JSON.
 
     >>> to_plain({"a": (1, np.float32(0.5)), "b": float("nan"), "c": np.arange(2)})
     {'a': [1, 0.5], 'b': None, 'c': [0, 1]}
 
     Raises:
-        UsageError: it has no form in JSON.
+        UsageError: JSON cannot hold the value.
     """
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {str(key): to_plain(one) for key, one in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [to_plain(one) for one in value]
+        return [to_plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):
         return value
-    raise UsageError(f"A head keeps what JSON can hold, and not {value!r}.")
+    raise UsageError(f"A head can only keep values that JSON can hold, not {value!r}.")

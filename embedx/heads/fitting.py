@@ -1,7 +1,7 @@
-"""Heads: light classifiers of vectors. Fitted by scikit-learn or torch, kept as arrays, predicting with numpy alone.
+"""Fitting: arrays -> a head, fitted by scikit-learn or torch, that predicts with numpy alone.
 
-A head knows no collection: it takes arrays. Preparation and choices are learned on the rows that it is given, and
-judged inside by whole groups of them.
+A head does not know collections. Preprocessing and choices such as C are learned on the given rows only, and choices
+are made on held-out groups of these rows.
 """
 
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from typing import Any
 from embedx.errors import UsageError
 from embedx.heads.criteria import CRITERIA
 from embedx.heads.head import Head
-from embedx.heads.kinds import KINDS, check_settings
+from embedx.heads.kinds import KINDS, Kind, check_kind, check_settings
 from embedx.heads.preprocessing import Array, read_chain
-from embedx.heads.training_data import ClassWeight, make_examples
+from embedx.heads.training_data import ClassWeight, Examples, make_examples
 
-# numbers in x: below, one thread is quick, and threads that wait for each other can take a hundred times as long where
-# other work shares the machine (measured on 2 busy cores, 240 x 1024, 10 classes: 0.03 s with one thread, 4 s with two)
-SMALL = 2**24
+# Up to this many numbers in x, one thread is used. It is fast enough, and threads that wait for each other are up to
+# 100 times slower on a busy machine (2 busy cores, 240 x 1024, 10 classes: 0.03 s with one thread, 4 s with two).
+MAX_SINGLE_THREAD_NUMBERS = 2**24
 
 
 def fit(
@@ -34,60 +34,61 @@ def fit(
     seed: int = 0,
     **settings: Any,
 ) -> Head:
-    """Fit a head, and return it without views, recipe and metrics, which the caller knows.
+    """Fit a head, and return it without views, recipe and metrics.
 
     Args:
         kind: one of `KINDS`.
-        x: vectors [N, D]; for weighted-layers [N, L, D]. Training rows only: nothing is held out for a test here.
-        y: numbers of classes [N], or with `multilabel` 0 and 1 for each label [N, C].
-        classes: their names, C of them. One without a row is never named; with `multilabel`, a label that all rows have
-            or none has is answered by its frequency. Either is said in `settings["notes"]`.
+        x: training vectors [N, D]; for weighted-layers [N, L, D].
+        y: class numbers [N]; with `multilabel` 0 and 1 for each label [N, C].
+        classes: the C class names. A class without a row is never predicted; a label that all rows or no rows have is
+            predicted with its frequency. `settings["notes"]` of the head says so.
         multilabel: whether a row may have several labels.
-        groups: what must not be split [N] when something is chosen inside; every row by itself if not given.
-        validation: True [N] for rows that choices and early stopping are judged by, in place of inner folds. Once all
-            is chosen, the head is fitted on all rows; with refit=False of the kinds that have it, on the others alone.
-        sample_weight: of each row [N], such as little for rows that are only supposed to be negative.
-        class_weight: None, "balanced", or weights for names of classes.
-        head_model: steps that go before those of the kind, such as "PCA(128)" or "Unit()+PCA(64, whiten)"; see `STEPS`.
-        seed: of everything that is drawn.
-        **settings: of the kind: `KINDS[kind].settings` has their defaults.
+        groups: [N] rows of one group are never split by inner folds; each row on its own if None.
+        validation: [N] True for the rows that choices and early stopping use instead of inner folds. Then the head is
+            fitted again on all rows; with refit=False (mlp, weighted-layers) only on the others.
+        sample_weight: the weight of each row [N].
+        class_weight: None, "balanced", or weights by class name.
+        head_model: steps before those of the kind, such as "PCA(128)" or "Unit()+PCA(64, whiten)"; see `STEPS`.
+        seed: the seed for everything that is drawn.
+        **settings: settings of the kind; `KINDS[kind].settings` has the defaults.
+
+    Returns:
+        The head; its `settings` hold what was chosen.
 
     Raises:
-        UsageError: an argument cannot be meant, or fewer than two classes have rows.
+        UsageError: an invalid argument, or fewer than two classes have rows.
     """
-    if kind not in KINDS:
-        raise UsageError(f"Unknown kind of head {kind!r}. Kinds: {', '.join(KINDS)}.")
-    made = KINDS[kind]
+    check_kind(kind)
     chosen = check_settings(kind, settings)
     if "criterion" in chosen:
         chosen["criterion"] = chosen["criterion"] or CRITERIA[multilabel]
+    chain = (*read_chain(head_model), *read_chain(KINDS[kind].preparation))
     examples = make_examples(
-        x,
-        y,
-        classes,
-        multilabel=multilabel,
-        groups=groups,
-        validation=validation,
-        sample_weight=sample_weight,
-        class_weight=class_weight,
-        chain=(*read_chain(head_model), *read_chain(made.preparation)),
-        seed=seed,
-    )
-    if (examples.x.ndim == 3) != made.layers:
-        wanted = "several layers [N, L, D]" if made.layers else "one view [N, D]"
-        raise UsageError(f"{kind} takes vectors of {wanted}; these are {list(examples.x.shape)}.")
+        x, y, classes, multilabel=multilabel, groups=groups, validation=validation, sample_weight=sample_weight,
+        class_weight=class_weight, chain=chain, seed=seed,
+    )  # fmt: skip
+    arrays, learned = fit_kind(kind, KINDS[kind], examples, chosen)
+    described = describe_examples(examples) | {"class_weight": class_weight, "seed": seed, "rows": len(examples)}
+    return Head(kind, examples.classes, multilabel, arrays=arrays, settings={**chosen, **learned, **described})
+
+
+def fit_kind(
+    name: str, kind: Kind, examples: Examples, settings: dict[str, Any]
+) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Return the arrays of a head, and what was learned and chosen."""
+    if (examples.x.ndim == 3) != kind.layers:
+        allowed = "several layers [N, L, D]" if kind.layers else "one view [N, D]"
+        raise UsageError(f"{name} takes vectors of {allowed}; these have the shape {list(examples.x.shape)}.")
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1 if examples.x.size < SMALL else None):
-        arrays, learned = made.fit(examples, chosen)
-    learned = {
-        **chosen,
-        **learned,
+    with threadpool_limits(1 if examples.x.size < MAX_SINGLE_THREAD_NUMBERS else None):
+        return kind.fit(examples, settings)
+
+
+def describe_examples(examples: Examples) -> dict[str, Any]:
+    """Return the shape of a row and the steps, as a head keeps them."""
+    return {
         "input": examples.x.shape[1:],
         "steps": len(examples.chain),
         "head_model": "+".join(map(str, examples.chain)),
-        "class_weight": class_weight,
-        "seed": seed,
-        "rows": len(examples),
     }
-    return Head(kind, examples.classes, multilabel, arrays=arrays, settings=learned)

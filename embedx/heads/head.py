@@ -1,6 +1,6 @@
-"""Head: a classifier of stored vectors. Predicting needs numpy alone.
+"""Head: a classifier of stored vectors. Predicting needs only numpy.
 
-It is a few arrays and some JSON, whatever it was fitted with. `embedx.heads.fit` makes one.
+A head is a few arrays and some JSON, whatever library fitted it. `embedx.heads.fit` makes one.
 """
 
 import dataclasses
@@ -25,188 +25,226 @@ from embedx.heads.thresholds import operating_points, pick_thresholds
 if TYPE_CHECKING:
     from torch import nn
 
-MAY_DIFFER = ("source", "layers", "poolings")  # where the model lay; and the views are compared by themselves
-NOTED = ("kind", "classes", "multilabel", "views", "recipe", "settings", "metrics")  # in JSON, beside the arrays
+MAY_DIFFER = ("source", "layers", "poolings")  # the place of the model may change; views are compared separately
+JSON_FIELDS = ("kind", "classes", "multilabel", "views", "recipe", "settings", "metrics")  # saved in head.json
 log = logging.getLogger("embedx")
 
 
 @dataclass(frozen=True, eq=False)
 class Head(FittedHead):
-    """A fitted classifier: predicts, saves and exports itself; see `FittedHead` for its attributes."""
+    """A fitted classifier that predicts, and can be saved and exported; see `FittedHead` for its attributes."""
 
     # -- predicting ----------------------------------------------------------------------------------------------------
 
     def logits(self, x: Array) -> Floats:
-        """Return logits [N, C] of vectors [N, D], or [N, L, D] with the layers in the order of `views`.
+        """Return logits [N, C] of vectors.
+
+        Args:
+            x: vectors [N, D], or [N, L, D] with the layers in the order of `views`.
 
         Raises:
-            UsageError: vectors of another dimension, or with values that are no finite numbers.
+            UsageError: the vectors have another dimension, or values that are not finite.
         """
         x = np.asarray(x)
         wanted = tuple(self.settings["input"])
         if x.ndim != len(wanted) + 1 or x.shape[1:] != wanted:
             shape = ", ".join(map(str, wanted))
             raise UsageError(
-                f"This head takes vectors [N, {shape}]; these are {list(x.shape)}. Take those of the view that it was "
-                f"fitted on{': ' + ', '.join(self.views) if self.views else ''}."
+                f"This head takes vectors [N, {shape}]; these have the shape {list(x.shape)}. Use the vectors of "
+                f"the view that it was fitted on{': ' + ', '.join(self.views) if self.views else ''}."
             )
         if not np.isfinite(x).all():
-            raise UsageError("Some vectors hold values that are no finite numbers; take those rows out.")
+            raise UsageError("Some vectors hold values that are not finite; leave these rows out.")
         return make_logits(x, self.arrays, self.settings, self.multilabel)
 
     def predict_proba(self, x: Array, calibrated: bool = False) -> Floats:
-        """Return probabilities [N, C] of vectors [N, D]; of a single-label head every row sums to 1.
+        """Return probabilities [N, C] of vectors; rows of a single-label head sum to 1.
+
+        Args:
+            x: vectors, as `logits` takes them.
+            calibrated: return calibrated probabilities.
 
         Raises:
-            UsageError: as `logits`; or calibrated ones are asked for, and the head was never calibrated.
+            UsageError: see `logits`; or calibrated is True, but the head is not calibrated.
         """
         return self.to_proba(self.logits(x), calibrated)
 
     def to_proba(self, logits: Array, calibrated: bool = False) -> Floats:
-        """Return probabilities [N, C] of logits [N, C], as `predict_proba` does."""
+        """Return probabilities [N, C] of logits [N, C]; see `predict_proba`."""
         if not calibrated:
             return to_probabilities(logits, self.multilabel)
-        learned = self._some("calibration")
+        learned = self._part("calibration")
         if not learned:
-            raise UsageError(
-                "This head is not calibrated. Train it with a calibration, or ask without calibrated=True."
-            )
+            raise UsageError("This head is not calibrated. Train it with a calibration, or leave out calibrated=True.")
         return calibrate(logits, learned, self.multilabel)
 
     @property
     def calibrated(self) -> bool:
-        """Whether the head knows how its probabilities are put right."""
-        return bool(self._some("calibration"))
+        """Whether the head has a calibration."""
+        return bool(self._part("calibration"))
 
     def predict(self, x: Array, *, calibrated: bool = False, thresholds: Array | None = None) -> list[Any]:
-        """Return the name of the likeliest class of each row, or with several labels a tuple of those above 0.5.
+        """Return the most probable class of each row; multi-label: a tuple of the labels above 0.5.
 
-        With thresholds [C], as `thresholds` gives them, only classes that reach theirs are named: of one label the
-        likeliest of those, or "" if there is none.
+        Args:
+            x: vectors, as `logits` takes them.
+            calibrated: use calibrated probabilities.
+            thresholds: [C] from `thresholds`. Only classes that reach theirs are predicted; of a single-label head the
+                most probable of these, or "" if there is none.
+
+        Returns:
+            N class names, or N tuples of class names.
 
         Raises:
-            UsageError: as `predict_proba`; or thresholds of another shape.
+            UsageError: see `predict_proba`; or the thresholds have another shape.
         """
         proba = self.predict_proba(x, calibrated)
         if thresholds is not None and np.shape(thresholds) != (len(self.classes),):
-            raise UsageError(f"thresholds holds one number for each of {len(self.classes)} classes.")
+            raise UsageError(f"thresholds must hold one number for each of {len(self.classes)} classes.")
         if self.multilabel:
             reached = proba > 0.5 if thresholds is None else proba >= thresholds
             return [tuple(name for name, yes in zip(self.classes, row, strict=True) if yes) for row in reached]
         if thresholds is not None:
             proba = np.where(proba >= thresholds, proba, -1)
         best = proba.argmax(axis=1) if len(self.classes) else []
-        return [self.classes[one] if proba[row, one] >= 0 else "" for row, one in enumerate(best)]
+        return [self.classes[c] if proba[row, c] >= 0 else "" for row, c in enumerate(best)]
 
-    # -- what is learned on held-out rows ------------------------------------------------------------------------------
+    # -- fitted on held-out rows ---------------------------------------------------------------------------------------
 
     def calibrate(self, method: str, logits: Array, y: Array) -> Self:
-        """Return this head calibrated by logits [N, C] of rows it has not seen; method: "temperature" or "isotonic"."""
+        """Return this head, calibrated.
+
+        Args:
+            method: "temperature" or "isotonic".
+            logits: logits [N, C] of held-out rows.
+            y: class numbers [N]; multi-label: [N, C] of 0 and 1.
+
+        Raises:
+            UsageError: an unknown method, or shapes that do not agree.
+        """
         learned = fit_calibration(method, logits, y, self.multilabel)
         settings = {**self.settings, "calibration": method, "calibration_rows": len(logits)}
         return self.replace(arrays=self._with("calibration", learned), settings=settings)
 
     def measure_points(self, proba: Array, y: Array) -> Self:
-        """Return this head with operating points by calibrated probabilities [N, C] of rows it has not seen."""
+        """Return this head with operating points from calibrated probabilities [N, C] and y of held-out rows.
+
+        Raises:
+            UsageError: the shapes do not agree.
+        """
         return self.replace(arrays=self._with("operating", operating_points(proba, y, self.multilabel)))
 
     def thresholds(self, *, precision: float | None = None, recall: float | None = None) -> NDArray[np.float64]:
-        """Return thresholds [C] of calibrated probabilities: the most recall at a precision, or the other way round.
+        """Return per-class thresholds [C] of calibrated probabilities for a target precision or recall.
 
-        A class that cannot reach it has the threshold infinity, and is named in the log.
+        Args:
+            precision: the target precision, above 0 and up to 1; the thresholds then have the highest recall.
+            recall: instead, the target recall; the thresholds then have the highest precision.
+
+        Returns:
+            Thresholds [C]; infinity for classes that cannot reach the target, which a warning names.
 
         Raises:
             UsageError: the head has no operating points, or not exactly one of the two is given.
         """
-        learned = self._some("operating")
+        learned = self._part("operating")
         if not learned:
             raise UsageError("This head has no operating points. Train it with a calibration first.")
-        found = pick_thresholds(learned, precision, recall)
-        never = [name for name, one in zip(self.classes, found, strict=True) if math.isinf(one)]
-        if never:
-            wanted = f"precision of {precision}" if recall is None else f"recall of {recall}"
-            log.warning("On held-out rows no threshold gives a %s for %s.", wanted, ", ".join(never))
-        return found
+        thresholds = pick_thresholds(learned, precision, recall)
+        missed = [name for name, threshold in zip(self.classes, thresholds, strict=True) if math.isinf(threshold)]
+        if missed:
+            target = f"precision of {precision}" if recall is None else f"recall of {recall}"
+            log.warning("On held-out rows no threshold gives a %s for %s.", target, ", ".join(missed))
+        return thresholds
 
     def check_recipe(self, recipe: Mapping[str, Any], views: Sequence[str]) -> None:
-        """Refuse vectors that were not made as those that the head was fitted on.
+        """Check that vectors have the recipe of the vectors that the head was fitted on.
+
+        Args:
+            recipe: the recipe of the vectors, as a dictionary.
+            views: the views that there are.
 
         Raises:
-            RecipeMismatch: a field of the recipes differs, or a view is not there; the message names them.
+            RecipeMismatch: a field of the recipes differs, or a view is missing; the message names them.
         """
         mine, theirs = to_plain(self.recipe or {}), to_plain(recipe)
         names = [name for name in {**mine, **theirs} if name not in MAY_DIFFER] if mine else []
         details = [
-            f"{name}: the head's {mine.get(name)!r}, these {theirs.get(name)!r}"
+            f"{name}: {mine.get(name)!r} for the head, {theirs.get(name)!r} for these vectors"
             for name in names
             if mine.get(name) != theirs.get(name)
         ]
         missing = [view for view in self.views if view not in views]
         if missing:
-            details.append(f"view {', '.join(missing)} is not among {', '.join(views) or 'any'}")
+            details.append(f"view {', '.join(missing)} is missing; there are: {', '.join(views) or 'none'}")
         if details:
             raise RecipeMismatch(
-                f"The head was fitted on other vectors ({'; '.join(details)}). Its answers would mean nothing: extract "
-                "with the recipe of the head, or train a head on these vectors."
+                f"The head was fitted on vectors of another recipe ({'; '.join(details)}). Its predictions would be "
+                "meaningless. Extract with the recipe of the head, or train a head on these vectors."
             )
 
-    # -- keeping -------------------------------------------------------------------------------------------------------
+    # -- saving and exporting ------------------------------------------------------------------------------------------
 
     def save(self, folder: Path | str) -> None:
-        """Write the head as `head.json` and `head.safetensors`; the folder is there whole or not at all.
+        """Write the head as `head.json` and `head.safetensors`; the folder is replaced in one step.
 
         Raises:
-            UsageError: the folder's name is no name for a head.
-            DiskError: the disk is full, or refuses.
+            UsageError: the name of the folder is not allowed for a head.
+            DiskError: the folder cannot be written.
         """
         write_head(Path(folder), self.to_dict(), self.arrays)
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
-        """Read what `save` wrote.
+        """Read a head that `save` wrote.
 
         Raises:
-            StoreError: a file is missing, damaged, of a newer embedx, or of something else; the message names it.
+            StoreError: a file is missing or damaged, or a newer embedx wrote it; the message names it.
         """
         return read_head(Path(folder), cls)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the arrays, ready for JSON."""
-        plain: dict[str, Any] = to_plain({name: getattr(self, name) for name in NOTED})
+        plain: dict[str, Any] = to_plain({name: getattr(self, name) for name in JSON_FIELDS})
         return plain
 
     def replace(self, **fields: Any) -> Self:
-        """Return a copy with other fields."""
+        """Return a copy with changed fields."""
         return dataclasses.replace(self, **fields)
 
     def to_torch(self, *, calibrated: bool = False) -> "nn.Module":
         """Return a module in float32: vectors [N, D] or [N, L, D] -> probabilities [N, C].
 
         Raises:
-            UsageError: the calibration that is asked for is missing, or is isotonic, which no module has.
+            UsageError: calibrated is True, but the head has no temperature calibration.
         """
         from embedx.heads.torch_module import HeadModule
 
         return HeadModule(self, calibrated)
 
     def export(self, path: Path | str, format: str = "onnx", *, calibrated: bool = False) -> None:
-        """Write a file that other programs run: "onnx", or "torch" for a .pt2 of torch.export; see `to_torch`.
+        """Write the head to a file that other programs run.
+
+        Args:
+            path: the file.
+            format: "onnx", or "torch" for a .pt2 file of torch.export.
+            calibrated: export calibrated probabilities.
 
         Raises:
-            UsageError: an unknown format; or as `to_torch`.
+            UsageError: an unknown format; or see `to_torch`.
             ModelError: the package onnx is not installed.
             DiskError: the file cannot be written.
         """
-        from embedx.heads.export import write_exchange
+        from embedx.heads.export import export_head
 
-        write_exchange(self, Path(path), format, calibrated)
+        export_head(self, Path(path), format, calibrated)
 
-    def _some(self, part: str) -> dict[str, Array]:
-        """Return the arrays of one part of the head, under their own names."""
+    def _part(self, part: str) -> dict[str, Array]:
+        """Return the arrays of one part of the head, without the prefix of the part."""
         start = part + "."
         return {name.removeprefix(start): array for name, array in self.arrays.items() if name.startswith(start)}
 
     def _with(self, part: str, learned: Arrays) -> dict[str, Array]:
-        """Return all arrays, those of one part in place of the old ones."""
+        """Return all arrays, with those of one part replaced."""
         others = {name: array for name, array in self.arrays.items() if not name.startswith(part + ".")}
         return others | {f"{part}.{name}": array for name, array in learned.items()}

@@ -1,7 +1,7 @@
-"""Forward: from vectors to logits and probabilities, in numpy alone.
+"""Inference: vectors -> logits and probabilities, with numpy alone.
 
 Every kind is a chain of steps and a linear classifier; mlp has a hidden layer before it, weighted-layers a weighted sum
-of the layers. Only knn keeps rows and lets them vote.
+of the layers. Only knn keeps training rows, which vote.
 """
 
 from collections.abc import Mapping
@@ -14,13 +14,14 @@ from embedx.heads.preprocessing import Array, Arrays, apply_chain
 
 Floats = NDArray[np.float64]
 
+POSITIVE_VOTES, NEGATIVE_VOTES = "ayes", "noes"  # names of the arrays in saved heads, which must stay as they are
 CHUNK = 4096  # rows at a time: 32 MB of 1024 float64
-NEAR = 1e-3  # cosine distances below count as this: nearer rows are copies, and one must not outvote all others
-LEAST = 1e-9  # the probability of a class for which nobody voted
+MIN_DISTANCE = 1e-3  # lower cosine distances count as this: a copy must not outvote all other neighbours
+MIN_PROBABILITY = 1e-9  # probability of a class without votes
 
 
 def make_logits(x: Array, arrays: Arrays, settings: Mapping[str, Any], multilabel: bool) -> Floats:
-    """Return logits [N, C] of vectors [N, D], or [N, L, D] of several layers; for the settings see `Head`."""
+    """Return logits [N, C] of vectors [N, D], or [N, L, D] for several layers; see `FittedHead`."""
     parts: list[Floats] = [
         score(x[i : i + CHUNK], arrays, settings, multilabel) for i in range(0, max(1, len(x)), CHUNK)
     ]
@@ -41,28 +42,28 @@ def score(x: Array, arrays: Arrays, settings: Mapping[str, Any], multilabel: boo
 
 
 def vote(x: Floats, arrays: Arrays, settings: Mapping[str, Any], multilabel: bool) -> Floats:
-    """Return the logits [N, C] of what the k nearest of the kept rows vote, by cosine.
+    """Return logits [N, C] from the votes of the k nearest training rows, by cosine.
 
-    `positive_votes` [M, C] are the votes of a kept row for every class. In multi-label problems `negative_votes` are
-    the votes against it.
+    The positive votes [M, C] are the votes of each training row for each class; multi-label: the negative votes are
+    those against it.
     """
     similarity = x.astype(np.float32) @ arrays["vectors"].T
-    nearest = np.argsort(-similarity, axis=1, kind="stable")[
-        :, : settings["k"]
-    ]  # stable: of equal ones the first, always
+    order = np.argsort(-similarity, axis=1, kind="stable")  # stable: equally near rows keep their order
+    nearest = order[:, : settings["k"]]
     near = np.take_along_axis(similarity, nearest, axis=1).astype(np.float64)
-    weight = 1 / np.maximum(1 - near, NEAR) if settings["weights"] == "distance" else np.ones_like(near)
-    ayes = np.einsum("nk,nkc->nc", weight, arrays["ayes"][nearest])
+    weight = 1 / np.maximum(1 - near, MIN_DISTANCE) if settings["weights"] == "distance" else np.ones_like(near)
+    positive = np.einsum("nk,nkc->nc", weight, arrays[POSITIVE_VOTES][nearest])
     if not multilabel:
-        return np.asarray(np.log(np.maximum(ayes / ayes.sum(axis=1, keepdims=True), LEAST)))
-    noes = np.einsum("nk,nkc->nc", weight, arrays["noes"][nearest])
-    total = ayes + noes
-    logits: Floats = np.log(np.maximum(ayes / total, LEAST)) - np.log(np.maximum(noes / total, LEAST))
+        return np.asarray(np.log(np.maximum(positive / positive.sum(axis=1, keepdims=True), MIN_PROBABILITY)))
+    negative = np.einsum("nk,nkc->nc", weight, arrays[NEGATIVE_VOTES][nearest])
+    total = positive + negative
+    shares = (np.maximum(votes / total, MIN_PROBABILITY) for votes in (positive, negative))
+    logits: Floats = np.subtract(*map(np.log, shares))
     return logits
 
 
 def to_probabilities(logits: Floats, multilabel: bool) -> Floats:
-    """Return probabilities [N, C]: of classes that exclude each other (soft-max), or of each label (sigmoid).
+    """Return probabilities [N, C]: softmax over classes; multi-label: the sigmoid of each label.
 
     >>> logits = np.array([[0.0, -1e4]])
     >>> to_probabilities(logits, False).tolist(), to_probabilities(logits, True).tolist()

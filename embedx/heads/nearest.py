@@ -1,4 +1,4 @@
-"""Neighbours: heads that compare by cosine, knn with the training rows and prototype with the mean of each class."""
+"""Nearest: heads that compare by cosine: knn with the training rows, prototype with the mean of each class."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,37 +8,37 @@ from numpy.typing import NDArray
 
 from embedx.heads.calibration import fit_temperature
 from embedx.heads.criteria import describe_absent
-from embedx.heads.inference import Floats
+from embedx.heads.inference import NEGATIVE_VOTES, POSITIVE_VOTES, Floats
 from embedx.heads.preprocessing import Array, apply_chain
 from embedx.heads.training_data import Examples, Positions
 
-UNMEASURED = 0.1  # the temperature of cosines where no group can be held out
-INNER_FOLDS = 5
+DEFAULT_TEMPERATURE = 0.1  # for cosines, if no group can be held out to measure it
+INNER_FOLDS = 5  # on which the temperature is measured
 
 
 def fit_knn(examples: Examples, settings: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Return the rows that vote, as unit vectors, and their votes."""
+    """Return the training rows as unit vectors, and their votes."""
     arrays, x = examples.prepare()
     truth = examples.one_hot()
     weights = examples.weights if examples.multilabel else examples.weights[:, None]
     kept = weights.any(axis=1)
     arrays |= {
         "vectors": x[kept].astype(np.float32),
-        "ayes": (weights * truth)[kept].astype(np.float32),
+        POSITIVE_VOTES: (weights * truth)[kept].astype(np.float32),
     }
     if examples.multilabel:
-        arrays["noes"] = (weights * (1 - truth))[kept].astype(np.float32)
+        arrays[NEGATIVE_VOTES] = (weights * (1 - truth))[kept].astype(np.float32)
     notes = describe_absent(examples)
     if kept.sum() < settings["k"]:
-        notes.append(f"There are {kept.sum()} training rows, fewer than k: all of them vote.")
+        notes.append(f"There are {kept.sum()} training rows, fewer than k; all of them vote.")
     return arrays, {"notes": notes}
 
 
 def fit_prototype(examples: Examples, settings: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]]:
     """Return a linear classifier whose logits are cosines with the mean of each class, divided by a temperature.
 
-    With several labels a logit is the cosine with the mean of the rows that have the label, minus that with the mean of
-    the others. The temperature is that of the least log loss on groups that the means are not of.
+    Multi-label: a logit is the cosine with the mean of the rows that have the label, minus the cosine with the mean of
+    the other rows. The temperature is the one with the lowest log loss on held-out groups.
     """
     temperature: float | None = settings["temperature"]
     notes: list[str] = []
@@ -51,23 +51,25 @@ def fit_prototype(examples: Examples, settings: Mapping[str, Any]) -> tuple[dict
 
 
 def choose_temperature(examples: Examples) -> tuple[float, list[str]]:
-    """Return the temperature for cosines of rows that were held out, fold after fold."""
+    """Return the temperature for the cosines of held-out rows of inner folds, and notes."""
     logits, truth = [], []
     for train, held in examples.folds(INNER_FOLDS):
         arrays, x = examples.prepare(train)
         weight, bias = find_prototypes(examples, train, x)
-        found = apply_chain(len(examples.chain), arrays, examples.x[held]) @ weight.T + bias
+        cosines = apply_chain(len(examples.chain), arrays, examples.x[held]) @ weight.T + bias
         if examples.multilabel:
-            found[:, ~weight.any(axis=1)] = 0  # a constant says nothing about a scale
-        logits.append(found)
+            cosines[:, ~weight.any(axis=1)] = 0  # a constant must not influence the temperature
+        logits.append(cosines)
         truth.append(examples.y[held])
     if not logits:
-        return UNMEASURED, [f"The temperature was not measured, as no class has examples in two groups: {UNMEASURED}."]
+        return DEFAULT_TEMPERATURE, [
+            f"No class has examples in two groups, so the temperature is the default, {DEFAULT_TEMPERATURE}."
+        ]
     return fit_temperature(np.concatenate(logits), np.concatenate(truth), examples.multilabel), []
 
 
 def find_prototypes(examples: Examples, rows: Positions | slice, x: Floats) -> tuple[Floats, NDArray[np.float64]]:
-    """Return weight [C, D] and bias [C] at a temperature of 1."""
+    """Return weight [C, D] and bias [C] for a temperature of 1."""
     y, weights = examples.one_hot()[rows], examples.weights[rows]
     if examples.multilabel:
         weight = mean_direction(x, weights * y) - mean_direction(x, weights * (1 - y))
@@ -79,7 +81,7 @@ def find_prototypes(examples: Examples, rows: Positions | slice, x: Floats) -> t
 
 
 def mean_direction(x: Floats, shares: Floats) -> Floats:
-    """Return the weighted mean of vectors [N, D] for each column of shares [N, C], at length 1.
+    """Return the weighted mean of vectors [N, D] for each column of shares [N, C], scaled to length 1.
 
     >>> mean_direction(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0], [1.0]])).round(3).tolist()
     [[0.707, 0.707]]

@@ -1,6 +1,6 @@
-"""Preparation: what is done to vectors before a head looks at them, learned on the training rows alone.
+"""Preprocessing: steps that transform vectors before the classifier, fitted on the training rows only.
 
-A chain is written as text, as in `Unit()+PCA(128)`. Every step is kept as a few arrays, so that numpy repeats it.
+A chain of steps is written as text, as in `Unit()+PCA(128)`. Each step is kept as a few arrays and applied with numpy.
 """
 
 import re
@@ -24,12 +24,12 @@ STEPS = {
     "PCA(n, whiten)": "the same, each to deviation 1",
 }
 PATTERN = re.compile(r"(Standardise|Centre|Unit)\(\)|PCA\(\s*([1-9]\d{0,6})\s*(,\s*whiten\s*)?\)")
-FLAT = 1e-7  # of the largest deviation: a direction with less holds rounding errors, which must not be blown up to 1
+FLAT_THRESHOLD = 1e-7  # of the largest deviation: directions below hold rounding errors, and must not be whitened
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a chain; `dim` and `whiten` are of a PCA, and 0 and False otherwise."""
+    """One step of a chain; `dim` and `whiten` are those of a PCA, and 0 and False for other steps."""
 
     name: str
     dim: int = 0
@@ -40,49 +40,51 @@ class Step:
 
 
 def read_chain(text: str) -> tuple[Step, ...]:
-    """Return the steps that a text names; an empty text names none.
+    """Return the steps that a text names; none for an empty text.
 
     >>> [str(step) for step in read_chain("Unit() + PCA(64,whiten)")]
     ['Unit()', 'PCA(64, whiten)']
 
     Raises:
-        UsageError: something in it is no step.
+        UsageError: a part of the text is not a step.
     """
     steps = []
     for part in text.split("+") if text.strip() else []:
         match = PATTERN.fullmatch(part.strip())
         if match is None:
             allowed = "; ".join(f"{name}: {meaning}" for name, meaning in STEPS.items())
-            raise UsageError(f"{part.strip()!r} in head_model is no step. Join steps by '+'. Steps: {allowed}.")
+            raise UsageError(f"{part.strip()!r} in head_model is not a step. Join steps with '+'. Steps: {allowed}.")
         steps.append(Step(match[1]) if match[1] else Step("PCA", int(match[2]), bool(match[3])))
     return tuple(steps)
 
 
 def check_chain(chain: Sequence[Step], shape: tuple[int, ...]) -> None:
-    """Refuse steps that vectors of this shape, [N, D] or [N, L, D], cannot take.
+    """Check that the steps can be fitted on vectors of this shape, [N, D] or [N, L, D].
 
     Raises:
-        UsageError: a PCA asks for more directions than there are, or has several layers before it.
+        UsageError: a PCA needs more directions than there are, or there are several layers.
     """
     rows, *rest = shape
     for step in chain:
         if not step.dim:
             continue
         if len(rest) > 1:
-            raise UsageError(f"{step} in head_model works on one view; weighted-layers has several. Leave it out.")
+            raise UsageError(
+                f"{step} in head_model works on one view, but weighted-layers reads several. Remove the step."
+            )
         if step.dim > min(rows, *rest):
             raise UsageError(
                 f"{step} in head_model asks for {step.dim} directions, but {rows} training rows of {rest[0]} "
-                f"dimensions have {min(rows, *rest)} at most. Give a smaller number."
+                f"dimensions have at most {min(rows, *rest)}. Give a smaller number."
             )
         rest = [step.dim]
 
 
 def fit_chain(chain: Sequence[Step], x: Array) -> tuple[dict[str, Array], NDArray[np.float64]]:
-    """Learn every step on the vectors [N, D] that the one before makes; return the arrays and the vectors [N, D'].
+    """Fit every step on the output of the one before it; return the arrays and the transformed vectors [N, D'].
 
-    Of several layers [N, L, D] each is standardised or centred by itself. In an inner fold that has fewer rows than a
-    PCA wants directions it takes what there is.
+    Several layers [N, L, D] are standardised or centred separately. In an inner fold with fewer rows than the
+    directions of a PCA, the PCA keeps as many directions as there are.
     """
     arrays: dict[str, Array] = {}
     x = np.asarray(x, np.float64)
@@ -94,7 +96,7 @@ def fit_chain(chain: Sequence[Step], x: Array) -> tuple[dict[str, Array], NDArra
 
 
 def fit_step(step: Step, x: NDArray[np.float64]) -> dict[str, Array]:
-    """Return arrays of a step: a `mean` to take away, `components` [D', D] to project on, a `scale` to divide by."""
+    """Return the arrays of a step: a `mean` to subtract, `components` [D', D] to project on, a `scale` to divide by."""
     if step.name == "Unit":
         return {}
     if step.name == "Centre":
@@ -106,16 +108,16 @@ def fit_step(step: Step, x: NDArray[np.float64]) -> dict[str, Array]:
         return {"mean": scaler.mean_.reshape(x.shape[1:]), "scale": scaler.scale_.reshape(x.shape[1:])}
     from sklearn.decomposition import PCA
 
-    solver = "covariance_eigh" if x.shape[0] > x.shape[1] else "full"  # both exact; each the quicker where it is used
+    solver = "covariance_eigh" if x.shape[0] > x.shape[1] else "full"  # both are exact; this one is the faster
     model = PCA(min(step.dim, *x.shape), svd_solver=solver).fit(x)
     scale = np.sqrt(model.explained_variance_)
-    flat = scale <= FLAT * scale.max()
+    flat = scale <= FLAT_THRESHOLD * scale.max()
     learned = {"mean": model.mean_, "components": np.where(flat[:, None], 0.0, model.components_)}
     return learned | ({"scale": np.where(flat, 1.0, scale)} if step.whiten else {})
 
 
 def apply_chain(count: int, arrays: Arrays, x: Array) -> NDArray[np.float64]:
-    """Repeat `count` steps on vectors [N, D] or [N, L, D]."""
+    """Apply `count` fitted steps to vectors [N, D] or [N, L, D]."""
     x = np.asarray(x, np.float64)
     for place in range(count):
         start = f"step{place}."
@@ -124,7 +126,7 @@ def apply_chain(count: int, arrays: Arrays, x: Array) -> NDArray[np.float64]:
 
 
 def apply_step(learned: Arrays, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Repeat one step; one without arrays is `Unit`, which leaves a vector of zeros as it is.
+    """Apply one fitted step; a step without arrays is `Unit`, which leaves a vector of zeros as it is.
 
     >>> apply_step({}, np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.6, 0.8], [0.0, 0.0]]

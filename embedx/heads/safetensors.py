@@ -1,7 +1,7 @@
-"""Tensors: reading a safetensors file with numpy alone, and believing nothing in it.
+"""Safetensors: read and check a safetensors file with numpy alone.
 
-The file is 8 bytes with the length of a header, the header as JSON (name -> dtype, shape, place), and the numbers. The
-library writes it; it is not needed to read, so that a head predicts where only numpy is.
+The file is 8 bytes with the length of the header, the header as JSON (name -> dtype, shape, offsets), and the numbers.
+The safetensors library writes it, but is not needed to read it, so that numpy alone can predict.
 """
 
 import json
@@ -12,11 +12,11 @@ import numpy as np
 
 from embedx.heads.preprocessing import Array, Arrays
 
-DTYPES = {"F32": "<f4", "F64": "<f8"}  # those that heads have
+DTYPES = {"F32": "<f4", "F64": "<f8"}  # the types that heads use
 
 
 class Unreadable(Exception):
-    """A file that is no safetensors file of a head; the message says where it stops making sense."""
+    """A file that is not a valid safetensors file of a head; the message says why."""
 
 
 def write_tensors(arrays: Arrays) -> bytes:
@@ -31,11 +31,11 @@ def read_tensors(data: bytes) -> dict[str, Array]:
     """Return the arrays of a safetensors file.
 
     Raises:
-        Unreadable: a length does not agree with another, or something is not of the format.
+        Unreadable: the file does not have the format, or its lengths do not agree.
     """
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > len(data) - 8:
-        raise Unreadable(f"its header claims {size} bytes, and the file has {len(data)}")
+        raise Unreadable(f"its header should have {size} bytes, but the file has {len(data)}")
     try:
         header = json.loads(data[8 : 8 + size])
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
@@ -46,10 +46,10 @@ def read_tensors(data: bytes) -> dict[str, Array]:
     end = 0
     for begin, stop, *_ in sorted(places.values()):
         if begin != end:
-            raise Unreadable(f"there is a gap or an overlap at byte {end} of its numbers")
+            raise Unreadable(f"its arrays have a gap or an overlap at byte {end}")
         end = stop
     if end != len(numbers):
-        raise Unreadable(f"its header tells of {end} bytes of numbers, and the file has {len(numbers)}")
+        raise Unreadable(f"its header describes {end} bytes of arrays, but the file has {len(numbers)}")
     return {
         name: np.frombuffer(numbers[begin:stop], DTYPES[dtype]).reshape(shape)
         for name, (begin, stop, dtype, shape) in places.items()
@@ -57,12 +57,12 @@ def read_tensors(data: bytes) -> dict[str, Array]:
 
 
 def _place(entry: dict[str, Any]) -> tuple[int, int, str, tuple[int, ...]]:
-    """Return first byte, end, type and shape of an array, once they agree."""
+    """Return first byte, end, type and shape of an array, after checking that they agree."""
     (begin, end), dtype, shape = entry["data_offsets"], entry["dtype"], tuple(entry["shape"])
     if dtype not in DTYPES:
-        raise ValueError(f"type {dtype}")
+        raise ValueError(f"the type {dtype} is not allowed")
     if not all(type(number) is int and number >= 0 for number in (begin, end, *shape)):
         raise ValueError("a negative length")
     if end - begin != math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize:
-        raise ValueError("a shape that does not fill its place")
+        raise ValueError("a shape does not match its length")
     return begin, end, dtype, shape

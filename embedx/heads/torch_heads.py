@@ -1,6 +1,6 @@
-"""Networks: the heads that are trained by descent, mlp and weighted-layers. Early stopping decides when they are done.
+"""Heads that torch trains: mlp and weighted-layers, with early stopping.
 
-It is judged by rows of groups that are not trained on, and the best epoch counts.
+Early stopping is decided on held-out groups, and the best epoch is kept.
 """
 
 import copy
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embedx.errors import UsageError
 from embedx.heads.criteria import Score, describe_absent, make_judge
 from embedx.heads.preprocessing import Array, apply_chain
 from embedx.heads.training_data import Examples, Positions
@@ -18,13 +17,14 @@ from embedx.heads.training_data import Examples, Positions
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-BLIND_EPOCHS, BLIND_STEPS = 30, 200  # at least, where no row can be held out; early stopping ends about there
-Build = Callable[[tuple[int, ...], int], "nn.Sequential"]  # shape of a row, number of classes
+# Minimum training if no row can be held out; early stopping usually ends at about these numbers.
+MIN_EPOCHS, MIN_STEPS = 30, 200
+Build = Callable[[tuple[int, ...], int], "nn.Sequential"]  # (shape of a row, number of classes) -> network
 Learned = tuple[dict[str, Array], dict[str, Any]]
 
 
 def fit_mlp(examples: Examples, settings: Mapping[str, Any]) -> Learned:
-    """Return the arrays of a network with one hidden layer, and how its training went."""
+    """Return the arrays of a network with one hidden layer, and its training history."""
     from torch import nn
 
     def build(shape: tuple[int, ...], classes: int) -> "nn.Sequential":
@@ -39,7 +39,7 @@ def fit_mlp(examples: Examples, settings: Mapping[str, Any]) -> Learned:
 
 
 def fit_weighted_layers(examples: Examples, settings: Mapping[str, Any]) -> Learned:
-    """Return the arrays of a linear classifier on a weighted sum of layers; the weights are learned, and sum to 1."""
+    """Return the arrays of a linear classifier on a weighted sum of layers; the learned weights sum to 1."""
     from torch import nn
 
     def build(shape: tuple[int, ...], classes: int) -> "nn.Sequential":
@@ -54,9 +54,9 @@ def fit_weighted_layers(examples: Examples, settings: Mapping[str, Any]) -> Lear
 
 
 def make_mixture(layers: int, rate: float) -> "nn.Module":
-    """Return a module that sums layers [B, L, D] by a soft-max over L numbers, all equal at first.
+    """Return a module that sums layers [B, L, D] with softmax weights, which are equal at the start.
 
-    They are multiplied by `rate`: a few numbers must go further than the many of the classifier do in the same steps.
+    The L numbers are multiplied by `rate`, so that they change faster than the many weights of the classifier.
     """
     import torch
     from torch import nn
@@ -75,13 +75,13 @@ def make_mixture(layers: int, rate: float) -> "nn.Module":
 def train_network(
     build: Build, examples: Examples, settings: Mapping[str, Any]
 ) -> tuple[dict[str, Array], dict[str, Array], dict[str, Any]]:
-    """Train a network; return the arrays of the preparation, those of the network, and how the training went.
+    """Train a network; return the arrays of the preprocessing, those of the network, and the training history.
 
-    With `refit` a second one learns from all rows for as many epochs as were best: where groups are few, one that is
-    held out is much of what there is to learn (spoken digits of 3 speakers: 0.51 right instead of 0.41).
+    With `refit` a second network is trained on all rows for the best number of epochs. With few groups, the held-out
+    group is a large part of the data (spoken digits of 3 speakers: accuracy 0.51 instead of 0.41).
     """
     train, held = examples.hold_out()
-    blind = max(BLIND_EPOCHS, math.ceil(BLIND_STEPS / math.ceil(len(examples) / settings["batch_size"])))
+    epochs = max(MIN_EPOCHS, math.ceil(MIN_STEPS / math.ceil(len(examples) / settings["batch_size"])))
     everything, nothing = np.arange(len(examples)), np.zeros(0, np.int64)
     notes = describe_absent(examples)
     if len(held):
@@ -89,42 +89,38 @@ def train_network(
         if settings["refit"]:
             arrays, state, _ = train_once(build, examples, everything, nothing, settings, history["best_epoch"])
     else:
-        arrays, state, history = train_once(build, examples, everything, nothing, settings, blind)
-        notes.append(f"No group could be held out for early stopping: trained for {blind} epochs.")
+        arrays, state, history = train_once(build, examples, everything, nothing, settings, epochs)
+        notes.append(f"No group could be held out for early stopping: trained for {epochs} epochs.")
     return arrays, state, history | {"held_out_rows": len(held), "notes": notes}
 
 
 def train_once(
     build: Build, examples: Examples, train: Positions, held: Positions, settings: Mapping[str, Any], epochs: int
 ) -> tuple[dict[str, Array], dict[str, Array], dict[str, Any]]:
-    """Train on some rows, judged by others if there are any; what is returned is as of `train_network`.
+    """Train on some rows, with early stopping on others if there are any; see `train_network` for the result.
 
-    The same seed on the same device gives the same numbers; torch's own random state is left as it was.
+    The same seed on the same device gives the same numbers; the random state of torch does not change.
     """
     import torch
 
-    arrays, x = examples.prepare(train)
-    foreign = apply_chain(len(examples.chain), arrays, examples.x[held])
-    chosen = settings["device"]
-    try:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if chosen == "auto" else chosen)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"torch has no device {chosen!r} here. Give 'auto' or 'cpu'.") from error
+    from embedx.extractors.devices import pick_device
 
-    parts = x, examples.one_hot()[train], examples.weights[train], foreign
-    given, truth, weights, inputs = (torch.tensor(part, dtype=torch.float32, device=device) for part in parts)
+    arrays, x = examples.prepare(train)
+    device = pick_device(settings["device"])
+    held_x = apply_chain(len(examples.chain), arrays, examples.x[held])
+    tensors = x, examples.one_hot()[train], examples.weights[train], held_x
+    inputs, truth, weights, held_inputs = (torch.tensor(part, dtype=torch.float32, device=device) for part in tensors)
     judge = make_judge(examples, settings["criterion"])
 
     def score() -> Score:
-        return judge(train, held, network(inputs).cpu().numpy().astype(np.float64))
+        return judge(train, held, network(held_inputs).cpu().numpy().astype(np.float64))
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(examples.seed)
         network = build(x.shape[1:], len(examples.classes)).to(device)
         prior = torch.tensor(examples.prior(train), dtype=torch.float32)
-        network[-1].bias.data = prior.to(device)  # rare labels would take most of the training to get there
-        history = descend(network, given, truth, weights, score if len(held) else None, examples, settings, epochs)
+        network[-1].bias.data = prior.to(device)  # else most of the training goes into learning how rare labels are
+        history = descend(network, inputs, truth, weights, score if len(held) else None, examples, settings, epochs)
     return arrays, {name: tensor.cpu().numpy() for name, tensor in network.state_dict().items()}, history
 
 
@@ -138,15 +134,15 @@ def descend(
     settings: Mapping[str, Any],
     epochs: int,
 ) -> dict[str, Any]:
-    """Run epochs until the score of held-out rows has not risen for `patience` of them, and go back to the best.
+    """Train until the held-out score has not improved for `patience` epochs, and restore the best epoch.
 
-    Without a score every epoch is run, and the last is taken.
+    Without a score function all epochs are run, and the last is kept.
     """
     import torch
 
     generator = torch.Generator().manual_seed(examples.seed)
     rate, decay = settings["learning_rate"], settings["weight_decay"]
-    optimiser = torch.optim.AdamW(network.parameters(), rate, weight_decay=decay)
+    optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=decay)
     best: Score = (-float("inf"),)
     epoch, best_epoch, best_state = 0, 0, network.state_dict()
     while epoch < epochs and (score is None or epoch - best_epoch < settings["patience"]):
@@ -154,17 +150,17 @@ def descend(
         network.train()
         order = torch.randperm(len(x), generator=generator).to(x.device)
         for rows in torch.split(order, settings["batch_size"]):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss = measure_loss(network(x[rows]), y[rows], weights[rows], examples.multilabel) / weights.mean()
             loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            optimizer.step()
         network.eval()
         if score is None:
             continue
         with torch.no_grad():
-            found = score()
-        if found > best:
-            best, best_epoch, best_state = found, epoch, copy.deepcopy(network.state_dict())
+            current = score()
+        if current > best:
+            best, best_epoch, best_state = current, epoch, copy.deepcopy(network.state_dict())
     if score is None:
         return {"epochs": epoch}
     network.load_state_dict(best_state)
@@ -172,7 +168,7 @@ def descend(
 
 
 def measure_loss(logits: "Tensor", y: "Tensor", weights: "Tensor", multilabel: bool) -> "Tensor":
-    """Return the mean over rows [B] of the weighted cross-entropy, or over rows and labels of the binary one."""
+    """Return the weighted mean cross-entropy over rows [B]; multi-label: the binary one over rows and labels."""
     from torch.nn import functional as F
 
     if multilabel:

@@ -1,4 +1,4 @@
-"""Module: a head for torch. The same numbers in float32, as buffers, so that they move and are exported with it."""
+"""HeadModule: a head as a torch module. Its arrays are float32 buffers, so that they move and are exported with it."""
 
 import numpy as np
 import torch
@@ -6,12 +6,20 @@ from torch import Tensor, nn
 
 from embedx.errors import UsageError
 from embedx.heads.fitted import FittedHead
-from embedx.heads.inference import LEAST, NEAR
+from embedx.heads.inference import MIN_DISTANCE, MIN_PROBABILITY, NEGATIVE_VOTES, POSITIVE_VOTES
 from embedx.heads.preprocessing import Array
 
 
 class HeadModule(nn.Module):
-    """Vectors [N, D], or [N, L, D] for weighted-layers -> probabilities [N, C]."""
+    """Vectors [N, D], or [N, L, D] for weighted-layers -> probabilities [N, C].
+
+    Args:
+        head: the head.
+        calibrated: return calibrated probabilities.
+
+    Raises:
+        UsageError: calibrated probabilities without a temperature.
+    """
 
     def __init__(self, head: FittedHead, calibrated: bool = False) -> None:
         super().__init__()
@@ -19,11 +27,11 @@ class HeadModule(nn.Module):
         self.steps = int(head.settings["steps"])
         self.k = min(int(head.settings.get("k", 0)), len(head.arrays.get("vectors", ())))
         self.by_distance = head.settings.get("weights") == "distance"
-        for name, array in single(head, calibrated).items():
-            self.register_buffer(flat(name), torch.tensor(array))
+        for name, array in float32_arrays(head, calibrated).items():
+            self.register_buffer(buffer_name(name), torch.tensor(array))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return probabilities."""
+        """Return probabilities [N, C]."""
         for place in range(self.steps):
             x = self._step(f"step{place}.", x)
         if self._has("vectors"):
@@ -49,38 +57,38 @@ class HeadModule(nn.Module):
 
     def _vote(self, x: Tensor) -> Tensor:
         similarity, nearest = (x @ self._get("vectors").T).topk(self.k, dim=1)
-        weight = 1 / (1 - similarity).clamp(min=NEAR) if self.by_distance else torch.ones_like(similarity)
-        ayes = torch.einsum("nk,nkc->nc", weight, self._get("ayes")[nearest])
+        weight = 1 / (1 - similarity).clamp(min=MIN_DISTANCE) if self.by_distance else torch.ones_like(similarity)
+        positive = torch.einsum("nk,nkc->nc", weight, self._get(POSITIVE_VOTES)[nearest])
         if not self.multilabel:
-            return (ayes / ayes.sum(dim=1, keepdim=True)).clamp(min=LEAST).log()
-        noes = torch.einsum("nk,nkc->nc", weight, self._get("noes")[nearest])
-        total = ayes + noes
-        return (ayes / total).clamp(min=LEAST).log() - (noes / total).clamp(min=LEAST).log()
+            return (positive / positive.sum(dim=1, keepdim=True)).clamp(min=MIN_PROBABILITY).log()
+        negative = torch.einsum("nk,nkc->nc", weight, self._get(NEGATIVE_VOTES)[nearest])
+        total = positive + negative
+        return (positive / total).clamp(min=MIN_PROBABILITY).log() - (negative / total).clamp(min=MIN_PROBABILITY).log()
 
     def _has(self, name: str) -> bool:
-        return flat(name) in self._buffers
+        return buffer_name(name) in self._buffers
 
     def _get(self, name: str) -> Tensor:
-        return self.get_buffer(flat(name))
+        return self.get_buffer(buffer_name(name))
 
 
-def flat(name: str) -> str:
-    """Return a name without dots, which torch keeps for modules in modules.
+def buffer_name(name: str) -> str:
+    """Return an array name without dots, which torch does not allow in names of buffers.
 
-    >>> flat("step0.mean")
+    >>> buffer_name("step0.mean")
     'step0_mean'
     """
     return name.replace(".", "_")
 
 
-def single(head: FittedHead, calibrated: bool) -> dict[str, Array]:
-    """Return the arrays of a head in float32, without what only its own methods use.
+def float32_arrays(head: FittedHead, calibrated: bool) -> dict[str, Array]:
+    """Return the arrays of a head in float32, without those that only the methods of `Head` use.
 
-    A mean is taken away in two parts, `mean` and `rest`: one number of float32 would be wrong by more than the
+    A mean is split into two arrays, `mean` and `rest`: the rounding error of a single float32 can be larger than the
     deviation of a dimension that hardly varies.
 
     Raises:
-        UsageError: calibrated numbers are asked for, and there is no temperature.
+        UsageError: calibrated probabilities are wanted, but there is no temperature.
     """
     arrays: dict[str, Array] = {}
     for name, array in head.arrays.items():
@@ -92,8 +100,8 @@ def single(head: FittedHead, calibrated: bool) -> dict[str, Array]:
     if calibrated:
         if "calibration.temperature" not in head.arrays:
             raise UsageError(
-                f"Only a head that is calibrated by a temperature gives calibrated probabilities elsewhere; this one "
-                f"has {head.settings.get('calibration', 'no calibration')}."
+                "Only a head with temperature calibration can be exported with calibrated probabilities; this head has "
+                f"{head.settings.get('calibration', 'no calibration')}."
             )
         arrays["temperature"] = head.arrays["calibration.temperature"].astype(np.float32)
     return arrays

@@ -1,6 +1,6 @@
-"""Examples: what a head learns from, checked, and how it is divided while it is learned from.
+"""Training data of a head: checked arrays, and how they are divided for choices such as C and early stopping.
 
-Groups are never split: what a choice inside the training rows is judged by is as foreign as a test part is.
+Groups are never split, so that the held-out rows are as different from the training rows as the test rows are.
 """
 
 import warnings
@@ -15,16 +15,24 @@ from embedx.heads.preprocessing import Array, Step, check_chain, fit_chain
 
 Positions = NDArray[np.int64]
 ClassWeight = str | Mapping[str, float] | None
-ABSENT = -30.0  # the logit of a class without an example: a probability of 1e-13 beside a logit of 0
-HELD_OUT = 5  # one in so many rows is held out for early stopping
+ABSENT_LOGIT = -30.0  # logit of a class without examples: a probability of 1e-13 next to a logit of 0
+EARLY_STOPPING_PARTS = 5  # one part in five is held out for early stopping
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Vectors x [N, D], or [N, L, D] of several layers, with what is true of them.
+    """Vectors with their classes and weights.
 
-    `y` [N] are numbers of classes, or [N, C] of 0 and 1 if a row may have several labels; `weights` has the shape of y.
-    `validation` [N] marks rows that serve choices only, if the caller brings such.
+    Attributes:
+        x: vectors [N, D]; for several layers [N, L, D].
+        y: class numbers [N]; multi-label: [N, C] of 0 and 1.
+        weights: in the shape of y.
+        groups: [N] rows of one group are never split.
+        validation: [N] True for rows that are used for choices only; None if the caller gives no such rows.
+        classes: the C class names.
+        multilabel: whether a row may have several labels.
+        chain: the preprocessing steps.
+        seed: the seed for everything that is drawn.
     """
 
     x: NDArray[np.float32]
@@ -41,33 +49,33 @@ class Examples:
         return len(self.x)
 
     def present(self, rows: Positions | slice = slice(None)) -> Positions:
-        """Return the numbers of the classes that have an example among some rows; of labels, those with both kinds."""
+        """Return the classes with an example among some rows; multi-label: those with positive and negative ones."""
         y, counts = self.y[rows], self.weights[rows] > 0
         if not self.multilabel:
             return np.unique(y[counts])
         return np.flatnonzero(((y == 1) & counts).any(axis=0) & ((y == 0) & counts).any(axis=0))
 
     def prior(self, rows: Positions | slice = slice(None)) -> NDArray[np.float64]:
-        """Return the logits [C] of how often classes or labels are seen among some rows, by the rule of succession."""
+        """Return the logits [C] of the class frequencies among some rows, smoothed by the rule of succession."""
         truth, weights = self.one_hot()[rows], self.weights[rows]
         weights = weights if self.multilabel else weights[:, None]
-        ayes, noes = (weights * truth).sum(axis=0), (weights * (1 - truth)).sum(axis=0)
-        return np.asarray(np.log(ayes + 1) - (np.log(noes + 1) if self.multilabel else 0))
+        positives, negatives = (weights * truth).sum(axis=0), (weights * (1 - truth)).sum(axis=0)
+        return np.asarray(np.log(positives + 1) - (np.log(negatives + 1) if self.multilabel else 0))
 
     def fill_absent(self, weight: Array, bias: Array, rows: Positions | slice = slice(None)) -> None:
-        """Write into a linear classifier, weight [C, D] and bias [C], what is said of classes without an example.
+        """Set weight [C, D] and bias [C] of a linear classifier for classes without examples, in place.
 
-        Such a class is never named; a label that all rows have, or none has, is answered by how often that was seen.
+        Such a class is never predicted; a label that all rows or no rows have is predicted with its frequency.
         """
         absent = np.setdiff1d(np.arange(len(bias)), self.present(rows))
-        weight[absent], bias[absent] = 0, self.prior(rows)[absent] if self.multilabel else ABSENT
+        weight[absent], bias[absent] = 0, self.prior(rows)[absent] if self.multilabel else ABSENT_LOGIT
 
     def one_hot(self) -> NDArray[np.float64]:
         """Return y as [N, C] of 0 and 1."""
         return self.y.astype(np.float64) if self.multilabel else np.eye(len(self.classes))[self.y]
 
     def strata(self) -> Positions:
-        """Return a class [N] to balance parts by: with several labels the rarest of a row, or a class for none."""
+        """Return one class per row [N] to balance folds by; multi-label: the rarest label of a row, or C for none."""
         if not self.multilabel:
             return self.y
         order = np.argsort(self.y.sum(axis=0), kind="stable")
@@ -75,31 +83,31 @@ class Examples:
         return np.where(marked.any(axis=1), marked.argmax(axis=1), len(self.classes))
 
     def folds(self, number: int) -> list[tuple[Positions, Positions]]:
-        """Return (training, held-out) positions: by the caller's validation rows, or stratified folds of whole groups.
+        """Return (training, held-out) positions: the caller's validation rows, or stratified folds of whole groups.
 
-        A fold counts where its training part can be learned from; of its held-out rows, those whose class is in the
-        training part, as of others no choice can know.
+        Folds with fewer than two classes in the training rows are left out, and so are held-out rows whose class has no
+        training row.
         """
-        found = []
+        folds = []
         for train, held in self._parts(number):
             known = self.present(train)
             held = held if self.multilabel else held[np.isin(self.y[held], known)]
             if len(held) and len(known) >= (1 if self.multilabel else 2):
-                found.append((train, held))
-        return found
+                folds.append((train, held))
+        return folds
 
     def hold_out(self) -> tuple[Positions, Positions]:
-        """Return training and held-out positions for early stopping; every class keeps examples in the training part.
+        """Return training and held-out positions for early stopping; every class keeps training rows.
 
-        The second is empty where nothing can be spared.
+        The held-out positions are empty if there are too few groups.
         """
-        parts = self._parts(HELD_OUT)
+        parts = self._parts(EARLY_STOPPING_PARTS)
         train, held = parts[0] if parts else (np.arange(len(self)), np.zeros(0, np.int64))
         if self.validation is None:
             strata = self.strata()
-            lost = np.isin(strata[held], np.setdiff1d(strata[held], strata[train]))
-            back = np.isin(self.groups, self.groups[held[lost]])
-            train, held = np.union1d(train, np.flatnonzero(back)), held[~back[held]]
+            only_held = np.isin(strata[held], np.setdiff1d(strata[held], strata[train]))
+            returned = np.isin(self.groups, self.groups[held[only_held]])
+            train, held = np.union1d(train, np.flatnonzero(returned)), held[~returned[held]]
         return train, held
 
     def _parts(self, number: int) -> list[tuple[Positions, Positions]]:
@@ -112,13 +120,13 @@ class Examples:
         from sklearn.model_selection import StratifiedGroupKFold
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a class with fewer rows than there are folds
+            warnings.simplefilter("ignore")  # it warns of classes with fewer rows than folds
             splitter = StratifiedGroupKFold(number, shuffle=True, random_state=self.seed % 2**32)
             parts = list(splitter.split(strata, strata, self.groups))
         return [(train, held) for train, held in parts if len(train) and len(held)]
 
     def prepare(self, rows: Positions | slice = slice(None)) -> tuple[dict[str, Array], Array]:
-        """Learn the chain of steps on some rows; return its arrays and those rows as it makes them."""
+        """Fit the preprocessing steps on some rows; return their arrays and the transformed rows."""
         return fit_chain(self.chain, self.x[rows])
 
 
@@ -135,51 +143,59 @@ def make_examples(
     chain: tuple[Step, ...],
     seed: int,
 ) -> Examples:
-    """Check what a head is to learn from; see `fit` for the arguments.
+    """Return checked training data; see `embedx.heads.fit` for the arguments.
 
     Raises:
-        UsageError: shapes that do not agree, numbers that are none, or nothing to tell apart.
+        UsageError: shapes do not agree, numbers are not finite, or there are fewer than two classes.
     """
     x, y, classes = np.ascontiguousarray(x, np.float32), np.asarray(y), tuple(classes)
     if x.ndim not in (2, 3) or not len(x) or not np.isfinite(x).all():
-        raise UsageError(f"A head learns from finite vectors [N, D] or [N, L, D]; these are {list(x.shape)}.")
+        raise UsageError(
+            f"x must be finite vectors [N, D] or [N, L, D], with a row or more; this has the shape {list(x.shape)}."
+        )
     if len(set(classes)) != len(classes):
-        raise UsageError("The names of classes must differ from each other.")
+        raise UsageError("classes holds a name twice; class names must differ.")
     check_truth(y, len(x), len(classes), multilabel)
     groups = np.arange(len(x)) if groups is None else np.asarray(groups)
     base = np.ones(len(x)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     validation = None if validation is None else np.asarray(validation, bool)
     for name, array in (("groups", groups), ("sample_weight", base), ("validation", validation)):
         if array is not None and array.shape != (len(x),):
-            raise UsageError(f"{name} has the shape {list(array.shape)}; it needs one value for each of {len(x)} rows.")
+            raise UsageError(
+                f"{name} has the shape {list(array.shape)}; it must have one value for each of {len(x)} rows."
+            )
     if not np.isfinite(base).all() or (base < 0).any() or not base.any():
-        raise UsageError("sample_weight takes finite numbers from 0 on, and not zeros alone.")
+        raise UsageError("sample_weight must hold finite numbers of 0 or more, and not only zeros.")
     if validation is not None and (validation.all() or not validation.any()):
-        raise UsageError(f"validation marks {validation.sum()} of {len(x)} rows; some must be left to learn from.")
+        raise UsageError(
+            f"validation marks {validation.sum()} of {len(x)} rows; it must mark some rows and leave some to train on."
+        )
     if validation is not None and np.isin(groups[validation], groups[~validation]).any():
-        raise UsageError("validation splits a group: rows of one group would be learned from and judged by.")
+        raise UsageError(
+            "validation splits a group: rows of one group would be in both the training and the validation rows."
+        )
     y = y.astype(np.int64)
     weights = weigh(y, base, classes, multilabel, class_weight)
     examples = Examples(x, y, weights, groups, validation, classes, multilabel, chain, seed)
     check_chain(chain, x.shape)
-    learned = slice(None) if validation is None else np.flatnonzero(~validation)
-    if not multilabel and len(examples.present(learned)) < 2:
-        names = ", ".join(classes[number] for number in examples.present(learned))
+    trained = slice(None) if validation is None else np.flatnonzero(~validation)
+    if not multilabel and len(examples.present(trained)) < 2:
+        names = ", ".join(classes[number] for number in examples.present(trained))
         raise UsageError(
             f"A head needs examples of two classes or more; the training rows have one ({names}). Label more rows, or "
-            "take another split."
+            "use another split."
         )
     return examples
 
 
 def check_truth(y: Array, rows: int, classes: int, multilabel: bool) -> None:
-    """Refuse a y that is not [N] of class numbers, or [N, C] of 0 and 1."""
+    """Check that y is class numbers [N], or 0 and 1 [N, C]."""
     wanted = (rows, classes) if multilabel else (rows,)
     if y.shape != wanted:
-        raise UsageError(f"y has the shape {list(y.shape)}, and should have {list(wanted)}.")
+        raise UsageError(f"y has the shape {list(y.shape)}; it must have {list(wanted)}.")
     allowed = 2 if multilabel else classes
     if not np.isin(y, np.arange(allowed)).all():
-        raise UsageError(f"y takes whole numbers from 0 to {allowed - 1}, as {classes} classes are named.")
+        raise UsageError(f"y must hold whole numbers from 0 to {allowed - 1}; there are {classes} classes.")
 
 
 def weigh(
@@ -189,15 +205,15 @@ def weigh(
     multilabel: bool,
     class_weight: ClassWeight,
 ) -> NDArray[np.float64]:
-    """Return weights in the shape of y: that of the row, times that of its class, or of its label where it has it.
+    """Return weights in the shape of y: the weight of the row times the weight of its class (or label, if it has it).
 
-    "balanced" gives all classes the same sum, and with several labels those that have a label and those that have not.
+    "balanced" gives all classes the same total weight; multi-label: the rows with and without each label.
 
     >>> weigh(np.array([0, 0, 0, 1]), np.ones(4), ("a", "b"), False, "balanced").round(2).tolist()
     [0.67, 0.67, 0.67, 2.0]
 
     Raises:
-        UsageError: neither "balanced" nor a positive number for names of classes.
+        UsageError: class_weight is neither "balanced" nor positive numbers by class name.
     """
     weights = np.repeat(base[:, None], len(classes), axis=1) if multilabel else base
     if class_weight is None:
@@ -206,15 +222,15 @@ def weigh(
         if not multilabel:
             sums = np.bincount(y, base, len(classes))
             return np.asarray(weights * (base.sum() / (np.count_nonzero(sums) * np.where(sums > 0, sums, 1)))[y])
-        ayes = (base[:, None] * y).sum(axis=0)
-        sums = np.where(y == 1, ayes, base.sum() - ayes)
+        positives = (base[:, None] * y).sum(axis=0)
+        sums = np.where(y == 1, positives, base.sum() - positives)
         return np.asarray(weights * base.sum() / (2 * np.where(sums > 0, sums, 1)))
     if isinstance(class_weight, str) or not set(class_weight) <= set(classes):
         given = class_weight if isinstance(class_weight, str) else ", ".join(sorted(set(class_weight) - set(classes)))
         raise UsageError(
-            f"class_weight takes 'balanced', or weights for names of classes ({', '.join(classes[:9])}), not {given!r}."
+            f"class_weight must be 'balanced' or weights by class name ({', '.join(classes[:9])}), not {given!r}."
         )
     factors = np.array([class_weight.get(name, 1.0) for name in classes], np.float64)
     if not np.isfinite(factors).all() or (factors <= 0).any():
-        raise UsageError("class_weight takes positive numbers.")
+        raise UsageError("class_weight must hold positive numbers.")
     return np.asarray(weights * np.where(y == 1, factors, 1)) if multilabel else np.asarray(weights * factors[y])

@@ -15,7 +15,7 @@ from embedx.errors import UsageError
 from embedx.heads.calibration import METHODS, calibrate, fit_calibration
 from embedx.heads.head import Head
 from embedx.heads.inference import to_probabilities
-from embedx.heads.thresholds import MOST, operating_points, pick_thresholds
+from embedx.heads.thresholds import MAX_POINTS, operating_points, pick_thresholds
 from tests.helpers.head_data import CLASSES, MANY, NEW, NEW_Y, X, Y, fit
 
 Array = NDArray[Any]
@@ -163,7 +163,7 @@ def test_thresholds_equal_exhaustive_search(several: bool, wanted: float) -> Non
 def test_operating_points_are_few() -> None:
     logits, y = draw(20_000, True, 1.0)
     arrays = operating_points(to_probabilities(logits, True), y, True)
-    assert arrays["points"].shape[1] <= MOST
+    assert arrays["points"].shape[1] <= MAX_POINTS
     for points in arrays["points"]:
         _, precisions, recalls = points[np.isfinite(points[:, 0])].T
         assert (np.diff(precisions) < 0).all()
@@ -189,7 +189,7 @@ def test_class_that_cannot_reach_target_is_never_predicted_and_reported(caplog: 
     named = head.predict(X, thresholds=thresholds)
     assert not any({"dog", "owl"} & set(one) for one in named)
     for both in ({}, {"precision": 0.5, "recall": 0.5}, {"recall": 0.0}, {"precision": 1.5}):
-        with pytest.raises(UsageError, match="precision or a recall"):
+        with pytest.raises(UsageError, match="precision or recall"):
             head.thresholds(**both)
 
 

@@ -164,7 +164,7 @@ def test_inconsistent_head_with_valid_checksums_is_refused(head: Head, tmp_path:
     for change in changes:
         head.save(folder)
         rewrite(folder, **change)
-        with pytest.raises(StoreError, match=r"head\.safetensors holds no head"):
+        with pytest.raises(StoreError, match=r"head\.safetensors cannot be used as a head"):
             Head.load(folder)
     versions: tuple[tuple[dict[str, Any], str], ...] = (({"version": 2}, "Update"), ({"format": "other"}, "'other'"))
     for change, message in versions:
@@ -213,7 +213,7 @@ def test_head_name_that_is_unsafe_is_refused() -> None:
     for name in ("species", "L9.mean+PCA_2", "1", "Vögel"):
         check_name(name)
     for name in ("", "a/b", "..", ".hidden", "a b", "-x", "a\n", "x" * 201, "mine.new", "mine.old", "a:b", "a."):
-        with pytest.raises(UsageError, match="no name for a head"):
+        with pytest.raises(UsageError, match="not allowed as the name of a head"):
             check_name(name)
 
 
@@ -227,7 +227,7 @@ def test_head_refuses_vectors_of_another_recipe(head: Head) -> None:
     recipe = json.loads(RECIPE.to_json())
     head.check_recipe(recipe, RECIPE.views)
     head.check_recipe(recipe | {"source": "elsewhere", "layers": (3,)}, ("L3.mean",))
-    with pytest.raises(RecipeMismatch, match="weights: the head's '', these 'abc'; window_s: the head's None, these 5"):
+    with pytest.raises(RecipeMismatch, match="weights: '' for the head, 'abc' for these vectors; window_s: None for the head, 5"):
         head.check_recipe(recipe | {"weights": "abc", "window_s": 5.0}, RECIPE.views)
     with pytest.raises(RecipeMismatch, match=r"view L3\.mean is not among L0\.mean"):
         head.check_recipe(recipe, ("L0.mean",))

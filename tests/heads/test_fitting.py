@@ -13,7 +13,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 
 from embedx import heads
 from embedx.errors import UsageError
-from embedx.heads.inference import NEAR
+from embedx.heads.inference import MIN_DISTANCE
 from embedx.heads.kinds import KINDS
 from tests.helpers.head_data import CLASSES, GROUPS, MANY, NEW, X, Y, fit, make_rows, shaped
 
@@ -93,7 +93,7 @@ def test_direction_without_variance_is_not_amplified() -> None:
 @pytest.mark.parametrize("weights", ["uniform", "distance"])
 def test_knn_equals_scikit_learn(weights: str) -> None:
     head = fit("knn", X, Y, k=7, weights=weights)
-    how = {"uniform": "uniform", "distance": lambda apart: 1 / np.maximum(apart, NEAR)}[weights]
+    how = {"uniform": "uniform", "distance": lambda apart: 1 / np.maximum(apart, MIN_DISTANCE)}[weights]
     model = KNeighborsClassifier(7, metric="cosine", weights=how).fit(X.astype(np.float64), Y)
     np.testing.assert_allclose(head.predict_proba(NEW), model.predict_proba(NEW.astype(np.float64)), atol=1e-4)
 
@@ -175,7 +175,7 @@ def test_one_example_per_class_is_enough(kind: str) -> None:
     many = fit(kind, x, np.eye(4, dtype=int), multilabel=True)
     proba = many.predict_proba(shaped(kind, x))
     assert (proba.argmax(axis=1) == np.arange(4)).all() or kind in ("weighted-layers", "knn")
-    assert kind == "knn" or any("not" in note or "No group" in note for note in head.settings["notes"])
+    assert kind == "knn" or any("No class" in note or "No group" in note for note in head.settings["notes"])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -230,11 +230,11 @@ def test_zero_vector_and_copies_are_accepted() -> None:
     [
         ({"kind": "tree"}, "Kinds: logistic, mlp, knn"),
         ({"k": 3}, "logistic has no setting 'k'. Its settings: C, "),
-        ({"C": -1}, "C of logistic takes a number above 0"),
-        ({"C": True}, "C of logistic takes"),
+        ({"C": -1}, "C of logistic must be a number above 0"),
+        ({"C": True}, "C of logistic must be"),
         ({"criterion": "f1"}, "balanced_accuracy, log_loss"),
         ({"kind": "mlp", "dropout": 1.0}, "dropout"),
-        ({"kind": "mlp", "device": "toaster"}, "no device 'toaster'"),
+        ({"kind": "mlp", "device": "toaster"}, "Unknown device 'toaster'"),
         ({"kind": "knn", "weights": "equal"}, "'distance' or 'uniform'"),
         ({"kind": "weighted-layers"}, r"several layers \[N, L, D\]"),
         ({"x": X[:, None]}, r"logistic takes vectors of one view"),
@@ -245,21 +245,21 @@ def test_zero_vector_and_copies_are_accepted() -> None:
         ({"y": Y + 1}, "from 0 to 3"),
         ({"y": Y + 0.5}, "whole numbers"),
         ({"y": MANY * 2, "multilabel": True}, "from 0 to 1"),
-        ({"y": MANY}, r"should have \[240\]"),
+        ({"y": MANY}, r"must have \[240\]"),
         ({"classes": ("a", "a", "b", "c")}, "differ"),
         ({"groups": GROUPS[:-1]}, "groups has the shape"),
-        ({"sample_weight": -np.ones(len(X))}, "from 0 on"),
-        ({"sample_weight": np.zeros(len(X))}, "zeros alone"),
-        ({"validation": np.ones(len(X))}, "some must be left"),
+        ({"sample_weight": -np.ones(len(X))}, "of 0 or more"),
+        ({"sample_weight": np.zeros(len(X))}, "not only zeros"),
+        ({"validation": np.ones(len(X))}, "leave some to train on"),
         ({"class_weight": "even"}, "'balanced'.*not 'even'"),
         ({"class_weight": {"cow": 1.0}}, "cat, dog, owl, rain.*not 'cow'"),
         ({"class_weight": {"cat": 0.0}}, "positive"),
-        ({"head_model": "PCA"}, r"'PCA' in head_model is no step.*PCA\(n, whiten\)"),
-        ({"head_model": "PCA(0)"}, "no step"),
+        ({"head_model": "PCA"}, r"'PCA' in head_model is not a step.*PCA\(n, whiten\)"),
+        ({"head_model": "PCA(0)"}, "is not a step"),
         ({"head_model": "PCA(1)+"}, "'' in head_model"),
-        ({"head_model": "__import__('os')"}, "no step"),
-        ({"head_model": "PCA(25)"}, "240 training rows of 24 dimensions have 24 at most"),
-        ({"head_model": "PCA(8)+PCA(9)"}, "have 8 at most"),
+        ({"head_model": "__import__('os')"}, "is not a step"),
+        ({"head_model": "PCA(25)"}, "240 training rows of 24 dimensions have at most 24"),
+        ({"head_model": "PCA(8)+PCA(9)"}, "have at most 8"),
         ({"kind": "weighted-layers", "x": X[:, None], "head_model": "PCA(2)"}, "works on one view"),
     ],
 )

@@ -1,0 +1,41 @@
+"""Devices and number formats of torch by name, in one place."""
+
+import re
+
+import torch
+
+from embedx.errors import UsageError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def pick_devices(device: str) -> tuple[str, ...]:
+    """Return the devices that a name stands for: "auto", "cpu", "cuda", or several GPUs such as "cuda:0,cuda:1".
+
+    Raises:
+        UsageError: a device is unknown, repeated, or not available.
+    """
+    if device == "auto":
+        return ("cuda" if torch.cuda.is_available() else "cpu",)
+    devices = tuple(name.strip() for name in device.split(","))
+    gpus = [name for name in devices if re.fullmatch(r"cuda(:\d+)?", name)]
+    if len(set(devices)) < len(devices) or (devices != ("cpu",) and len(gpus) < len(devices)):
+        raise UsageError(f"Unknown device {device!r}. Devices: auto, cpu, cuda, or several such as cuda:0,cuda:1.")
+    if gpus and not torch.cuda.is_available():
+        raise UsageError(f"Device {device!r} is not available: torch finds no GPU. Use cpu or auto.")
+    available = torch.cuda.device_count()
+    if any(int(name.partition(":")[2] or 0) >= available for name in gpus):
+        raise UsageError(f"Device {device!r} is not available: torch finds {available} GPUs, numbered from cuda:0.")
+    return devices
+
+
+def pick_device(device: str) -> torch.device:
+    """Return the single device that a name stands for: "auto", "cpu", "cuda" or one GPU such as "cuda:1".
+
+    Raises:
+        UsageError: the device is unknown or not available, or there are several.
+    """
+    devices = pick_devices(device)
+    if len(devices) > 1:
+        raise UsageError(f"Heads are fitted on one device, not on {device!r}. Give one of them.")
+    return torch.device(devices[0])
