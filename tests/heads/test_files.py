@@ -174,7 +174,7 @@ def test_inconsistent_head_with_valid_checksums_is_refused(head: Head, tmp_path:
             Head.load(folder)
     for text in ("[]", "{}", "null", '"a"', "[" * 100_000):
         (folder / "head.json").write_text(text)
-        with pytest.raises(StoreError, match="no note"):
+        with pytest.raises(StoreError, match="does not describe a head"):
             Head.load(folder)
 
 
@@ -227,9 +227,10 @@ def test_head_refuses_vectors_of_another_recipe(head: Head) -> None:
     recipe = json.loads(RECIPE.to_json())
     head.check_recipe(recipe, RECIPE.views)
     head.check_recipe(recipe | {"source": "elsewhere", "layers": (3,)}, ("L3.mean",))
-    with pytest.raises(RecipeMismatch, match="weights: '' for the head, 'abc' for these vectors; window_s: None for the head, 5"):
+    differences = "weights: '' for the head, 'abc' for these vectors; window_s: None for the head, 5"
+    with pytest.raises(RecipeMismatch, match=differences):
         head.check_recipe(recipe | {"weights": "abc", "window_s": 5.0}, RECIPE.views)
-    with pytest.raises(RecipeMismatch, match=r"view L3\.mean is not among L0\.mean"):
+    with pytest.raises(RecipeMismatch, match=r"view L3\.mean is missing; there are: L0\.mean"):
         head.check_recipe(recipe, ("L0.mean",))
     head.replace(recipe=None).check_recipe(recipe, RECIPE.views)
 

@@ -110,7 +110,7 @@ def test_one_example_per_class_is_enough_for_prototypes(make: Make) -> None:
 def test_head_on_vectors_of_another_recipe_is_refused(make: Make, collection: embedx.Collection) -> None:
     x, labels = clusters(60, 3, spread=0.5)
     head = make(x, labels).fit_head()
-    with pytest.raises(RecipeMismatch, match="weights: the head's"):
+    with pytest.raises(RecipeMismatch, match="weights: '00' for the head"):
         collection.predict(head=head)
 
 
@@ -135,7 +135,7 @@ def test_weighted_layers_use_all_layers_and_other_kinds_one(make: Make) -> None:
         make(x, labels).fit_head(kind="forest")
     with pytest.raises(UsageError, match="logistic has no setting 'hidden'"):
         make(x, labels).fit_head(hidden=3)
-    with pytest.raises(UsageError, match="no name for a head"):
+    with pytest.raises(UsageError, match="not allowed as the name of a head"):
         make(x, labels).fit_head(name="../escape")
 
 

@@ -84,7 +84,7 @@ def test_sweep_duality_gap_is_small() -> None:
 def test_sweep_without_bfloat16_equals_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr(newton, "quick_type", lambda _: torch.float32)
+    monkeypatch.setattr(newton, "narrow_type", lambda _: torch.float32)
     x, y = mixture(240, 30, 4)
     compare(x, y, folds(y), 4)
 
@@ -176,7 +176,7 @@ def test_result_does_not_depend_on_order_or_batches(monkeypatch: pytest.MonkeyPa
     assert made.views == ("a", "b", "c") and made.accuracy.shape == (3, 5, 4)
     assert np.isnan(made.accuracy[:, 4]).all() and np.isnan(made.log_loss[:, 4]).all()
     assert (made.accuracy[:, :4, 0] == made.accuracy[:, :4, 2]).all()
-    monkeypatch.setitem(batches.BATCH, "cpu", 0)
+    monkeypatch.setitem(batches.MAX_BATCH_NUMBERS, "cpu", 0)
     for v, (name, vectors) in enumerate(views.items()):
         for p in (3, 1):
             alone = sweep({name: vectors}, y, [parts[p]], [0.01, 1.0, 30.0], tol=1e-8, keep=["probabilities"])
@@ -259,20 +259,20 @@ def test_default_penalty_is_used_if_nothing_can_be_held_out() -> None:
         ({"y": np.zeros((4, 2), int)}, r"int64 \[4, 2\]"),
         ({"y": np.array([0.5, 1, 0, 1])}, "float64"),
         ({"y": np.array([0, -1, 0, 1])}, "0 or more"),
-        ({"classes": "a"}, "1 are named"),
-        ({"parts": []}, "no part"),
-        ({"parts": [(np.array([0, 2]), np.array([1]))]}, "of part 0 are of one class"),
+        ({"classes": "a"}, "with 1 classes"),
+        ({"parts": []}, "parts is empty"),
+        ({"parts": [(np.array([0, 2]), np.array([1]))]}, "of part 0 have fewer than two"),
         ({"parts": [(np.arange(4), np.array([4]))]}, "0 to 3"),
-        ({"sample_weight": [1, 1, -1, 1]}, "from 0 on"),
-        ({"sample_weight": [1, 0, 1, 0]}, "of one class"),
-        ({"class_weight": {"2": 1.0}}, r"names of classes \(0, 1\)"),
+        ({"sample_weight": [1, 1, -1, 1]}, "of 0 or more"),
+        ({"sample_weight": [1, 0, 1, 0]}, "fewer than two classes"),
+        ({"class_weight": {"2": 1.0}}, r"class name \(0, 1\)"),
         ({"class_weight": {"1": 0.0}}, "positive"),
         ({"Cs": [1.0, 0.0]}, "positive"),
         ({"Cs": []}, "one or more"),
         ({"x": {}}, "no view"),
         ({"x": [("a", np.eye(4, dtype=np.float32))] * 2}, "twice"),
         ({"x": {"a": np.full((4, 3), np.nan, np.float32)}}, "not finite"),
-        ({"x": {"a": np.ones((3, 3), np.float32)}}, r"\[3, 3\]; y wants \[4, D\]"),
+        ({"x": {"a": np.ones((3, 3), np.float32)}}, r"\[3, 3\]; it must be \[4, D\]"),
         ({"device": "tpu"}, "auto, cpu, cuda"),
     ],
 )
