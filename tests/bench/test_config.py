@@ -24,7 +24,7 @@ from tests.helpers.paths import ROOT
         ({"head": "knn(n=3)"}, "no setting 'n'.*k, weights"),
         ({"head": "knn(k=0)"}, "k of knn takes"),
         ({"head": "knn(k)"}, "'knn\\(k\\)' takes NAME=VALUE, not 'k'"),
-        ({"head": "PCA+knn"}, "'PCA' in head_model is no step"),
+        ({"head": "PCA+knn"}, "'PCA' in head_model is not a step"),
         ({"shots": "0"}, "at least 1"),
         ({"shots": [1, "some"]}, "at least 1, and all"),
         ({"seeds": 0}, "integer from 1"),
