@@ -10,7 +10,7 @@ from embedx import extractors
 from embedx._version import __version__
 from embedx.audio.windows import CHANNELS, TAILS
 from embedx.errors import UsageError
-from embedx.extractors.fingerprint import stamp
+from embedx.extractors.fingerprint import fingerprint_model
 from embedx.extractors.loading import gc_paused
 from embedx.recipe import Recipe
 
@@ -67,7 +67,7 @@ class EmbeddingOptions:
         Raises:
             ModelError: the name of the model is invalid.
         """
-        files = stamp(self.model)
+        files = fingerprint_model(self.model)
         if files is None:
             return None
         options = {field.name: getattr(self, field.name) for field in fields(EmbeddingOptions)}  # not of subclasses

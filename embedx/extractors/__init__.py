@@ -1,8 +1,6 @@
-"""Extractors: waves [B, S] + lengths [B] -> frames [B, T, D] + lengths [B]. One file per family.
+"""Extractors: waves [B, S] + lengths [B] -> frames [B, T, D] + lengths [B]. One file per model family.
 
-A model is named as a user would type it: `logmel`, `yamnet`, `yamnet:PATH`, `vggish:PATH?pca`, a hub id such as
-`facebook/hubert-base-ls960` (with `@revision`), a bundle of torchaudio such as `HUBERT_BASE` (with `@FILE`), a local
-folder, or code from outside: `module:factory`, `hear:module`, or an entry point. `family:source` always works.
+A model is named as a user types it; see `embedx.extractors.names.resolve`.
 """
 
 from embedx.extractors.loading import BACKENDS, load

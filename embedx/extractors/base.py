@@ -1,4 +1,4 @@
-"""The one protocol of embedx: what an extractor promises. Outsiders implement it."""
+"""The protocol of an extractor. Code outside embedx can implement it."""
 
 import hashlib
 import json
@@ -12,34 +12,46 @@ from torch import Tensor
 class Extractor(Protocol):
     """A frozen audio encoder: waves [B, S] -> frames [B, T, D].
 
-    The promise that everything rests on: row i of the result depends on `waves[i, :lengths[i]]` alone, never on the
-    other rows or on the padding behind it (within 1e-5 in float32). `tests/helpers/conformance.py` holds every
-    extractor to it.
+    Row i of the result must depend on `waves[i, :lengths[i]]` only, and not on other rows or on the padding after it
+    (within 1e-5 in float32). `tests/helpers/conformance.py` checks this for every extractor.
+
+    Attributes:
+        sample_rate: sample rate of the waves in Hz.
+        layers: the layers that can be requested, ascending; the last is the default.
+        dim: D, the same for every layer.
+        frame_rate: frames per second; frame t starts at t / frame_rate seconds.
+        min_samples: the shortest clip that gives a frame; the embedder pads shorter clips with zeros and flags them.
+        max_samples: the longest clip that the model accepts, None for any length; longer recordings are cut.
+        weights: hash of every number that changes the output; see `hash_weights`.
     """
 
-    sample_rate: int  # Hz of the waves it hears
-    layers: tuple[int, ...]  # what can be asked for, ascending; the last is the default
-    dim: int  # D, the same for every layer
-    frame_rate: float  # frames a second; frame t begins at t / frame_rate seconds
-    min_samples: int  # the shortest clip that gives a frame; the embedder pads shorter ones with zeros and flags them
-    max_samples: int | None  # the longest clip that it hears whole, None: any; longer recordings are cut
-    weights: str  # hash of every number that changes the output, see `hash_weights`
+    sample_rate: int
+    layers: tuple[int, ...]
+    dim: int
+    frame_rate: float
+    min_samples: int
+    max_samples: int | None
+    weights: str
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield (layer, frames [B, T, D], frame lengths [B]) for each asked layer, ascending.
+        """Yield (layer, frames [B, T, D], frame lengths [B]) for each requested layer, ascending.
 
-        `waves` [B, S] lies in [-1, 1], `lengths` [B] counts samples, each at least `min_samples`.
-        Layer by layer, so that each can be pooled when it appears.
+        It is a generator, so that each layer can be pooled before the next one is computed.
+
+        Args:
+            waves: [B, S], from -1 to 1.
+            lengths: samples of each wave [B], at least `min_samples`.
+            layers: the requested layers, ascending.
         """
         ...
 
     def to(self, device: str) -> Self:
-        """Move to a device and return self."""
+        """Move the model to a device and return self."""
         ...
 
 
 def hash_weights(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> str:
-    """Return the sha256 of tensors and settings; it stays the same when files are renamed, moved or re-saved."""
+    """Return the SHA-256 of tensors and settings; it does not change when files are renamed, moved or re-saved."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

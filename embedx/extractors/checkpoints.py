@@ -1,4 +1,4 @@
-"""Checkpoints of transformers: finding and loading one, and refusing what is none, with a sentence."""
+"""Checkpoints of transformers: find, load and check one."""
 
 import json
 import logging
@@ -17,13 +17,20 @@ from embedx.extractors.weights import brief
 
 log = logging.getLogger(__name__)
 
-UNUSED = ("masked_spec_embed",)  # a training-time parameter that some checkpoints leave out
-NAMES = ("_name_or_path", "transformers_version", "architectures", "torch_dtype", "dtype")  # say nothing of the output
+UNUSED = ("masked_spec_embed",)  # a parameter for training only, which some checkpoints do not have
+IRRELEVANT = ("_name_or_path", "transformers_version", "architectures", "torch_dtype", "dtype")  # no effect on output
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded model, the JSON of its front end (None where it has none), and the settings that change its output."""
+    """A loaded checkpoint.
+
+    Attributes:
+        place: its folder or hub id.
+        model: the model.
+        front_end: the JSON configuration of its front end, None if it has none.
+        settings: the settings that change its output.
+    """
 
     place: str
     model: Any
@@ -32,11 +39,16 @@ class Checkpoint:
 
 
 def load_checkpoint(source: str, kinds: tuple[str, ...], allow_pickle: bool) -> Checkpoint:
-    """Load a checkpoint by hub id (`name` or `name@revision`) or from a local folder.
+    """Load a checkpoint.
+
+    Args:
+        source: a hub id (`name` or `name@revision`) or a local folder.
+        kinds: the model types that are accepted.
+        allow_pickle: whether weights may be read from a pickle.
 
     Raises:
-        ModelError: nothing is there, the network cannot be reached, the model is not one of `kinds`, its weights do
-            not fit its configuration, or are a pickle without `allow_pickle`.
+        ModelError: the checkpoint is not found, the network cannot be reached, the model type is not accepted, the
+            weights do not fit the configuration, or they are a pickle and `allow_pickle` is not set.
     """
     from transformers import AutoModel
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
@@ -45,15 +57,15 @@ def load_checkpoint(source: str, kinds: tuple[str, ...], allow_pickle: bool) -> 
     disable_progress_bar()
     place, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
     options: dict[str, Any] = {"revision": revision} if revision else {}
-    if not Path(source).is_dir() and not hub_is_near():
-        options["local_files_only"] = True  # the cache may have it, and the library would try for half a minute
+    if not Path(source).is_dir() and not is_hub_reachable():
+        options["local_files_only"] = True  # it may be in the cache, and the library would retry for half a minute
     settings = read_json(place, "config.json", options)
     if settings is None:
-        raise ModelError(missing(place))
+        raise ModelError(explain_missing(place))
     kind = settings.get("model_type")
     if kind not in kinds:
         raise ModelError(
-            f"{place} is a model of type {kind!r}, not an audio encoder that embedx runs ({', '.join(kinds)})."
+            f"{place} is a model of type {kind!r}, which embedx does not support. Supported types: {', '.join(kinds)}."
         )
     front_end = read_json(place, "preprocessor_config.json", options)
     try:
@@ -65,15 +77,15 @@ def load_checkpoint(source: str, kinds: tuple[str, ...], allow_pickle: bool) -> 
             dtype=torch.float32,
             **options,
         )
-    except Exception as error:  # transformers raises whatever its file readers raise, from OSError to SafetensorError
-        raise ModelError(f"The weights in {place} cannot be loaded: {brief(error)}{pickled(place)}") from error
+    except Exception as error:  # transformers passes on all errors of its file readers, from OSError to SafetensorError
+        raise ModelError(f"The weights in {place} cannot be loaded: {brief(error)}{explain_pickle(place)}") from error
     check_keys(place, model, report)
-    settings = {key: value for key, value in settings.items() if key not in NAMES}
+    settings = {key: value for key, value in settings.items() if key not in IRRELEVANT}
     return Checkpoint(place, model.eval().requires_grad_(False), front_end, settings)
 
 
-def hub_is_near() -> bool:
-    """Tell whether the name of the model hub can be looked up; behind a proxy that is the proxy's business."""
+def is_hub_reachable() -> bool:
+    """Tell whether the host name of the model hub can be resolved; with a proxy this is assumed."""
     from huggingface_hub import constants
 
     if urllib.request.getproxies():
@@ -86,7 +98,7 @@ def hub_is_near() -> bool:
 
 
 def read_json(place: str, name: str, options: dict[str, Any]) -> dict[str, Any] | None:
-    """Return a JSON file of a local folder or a hub repository, None where it is not to be had."""
+    """Return the content of a JSON file in a local folder or a hub repository, None if it is not available."""
     from transformers.utils.hub import cached_file
 
     try:
@@ -100,43 +112,43 @@ def read_json(place: str, name: str, options: dict[str, Any]) -> dict[str, Any] 
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict):
-        raise ModelError(f"{path} should hold a JSON object.")
+        raise ModelError(f"{path} does not contain a JSON object.")
     return values
 
 
 def check_keys(place: str, model: nn.Module, report: dict[str, Any]) -> None:
-    """Refuse a checkpoint that leaves a parameter of the encoder untouched.
+    """Raise ModelError if the weights do not fill every parameter of the encoder.
 
-    A head behind the encoder (`lm_head`, `classifier`) is left out without complaint: it is no part of a frozen
-    encoder. Two components of a name tell them apart: WavLM's speaker head has a `feature_extractor` of its own.
+    A head after the encoder (`lm_head`, `classifier`) is ignored, because it is not part of a frozen encoder. It is
+    recognised by the first two parts of the name: WavLM's speaker head has its own `feature_extractor`.
     """
-    places = {".".join(name.split(".")[:2]) for name in model.state_dict()}
-    unexpected = [key for key in report["unexpected_keys"] if ".".join(key.split(".")[:2]) in places]
-    wrong = {
+    modules = {".".join(name.split(".")[:2]) for name in model.state_dict()}
+    unexpected = [key for key in report["unexpected_keys"] if ".".join(key.split(".")[:2]) in modules]
+    problems = {
         "missing": sorted(set(report["missing_keys"]) - set(UNUSED)),
         "unexpected": sorted(unexpected),
         "of another shape": sorted(str(key[0]) for key in report["mismatched_keys"]),
     }
-    complaints = [f"{kind}: {', '.join(keys[:5])} ({len(keys)} in all)" for kind, keys in wrong.items() if keys]
-    if complaints:
-        raise ModelError(f"The weights in {place} do not fit their configuration. {'; '.join(complaints)}.")
+    texts = [f"{kind}: {', '.join(keys[:5])} ({len(keys)} in total)" for kind, keys in problems.items() if keys]
+    if texts:
+        raise ModelError(f"The weights in {place} do not fit their configuration. {'; '.join(texts)}.")
 
 
-def missing(place: str) -> str:
-    """Say what can be done about a checkpoint that is not there."""
+def explain_missing(place: str) -> str:
+    """Say what to do about a checkpoint that was not found."""
     if Path(place).is_dir():
-        return f"{place} holds no config.json: give the folder that save_pretrained() wrote."
+        return f"{place} contains no config.json. Give the folder that save_pretrained() wrote."
     return (
-        f"{place} is no folder here, and it cannot be had from the model hub (wrong name, or no network). "
-        "Without a network, download the checkpoint elsewhere and give its folder as --model FOLDER."
+        f"{place} is not a folder, and it cannot be loaded from the model hub (wrong name, or no network). "
+        "Without a network, download the checkpoint on another machine and give its folder as --model FOLDER."
     )
 
 
-def pickled(place: str) -> str:
-    """Say what can be done where a folder holds its weights as a pickle, and nothing otherwise."""
+def explain_pickle(place: str) -> str:
+    """Say what to do about weights in a pickle; return an empty text for a folder without one."""
     if not any(Path(place).glob("*.bin")):
         return ""
     return (
-        " The folder holds a pickle (.bin), which can run code: allow it with --allow-pickle if you trust its source, "
-        "or save it as safetensors."
+        " The folder contains a pickle (.bin), which can run code. If you trust its source, use --allow-pickle; "
+        "otherwise save the weights as safetensors."
     )

@@ -1,4 +1,4 @@
-"""Stamp: what can be seen of a model without loading it, so that a run with nothing to do need not load it."""
+"""Fingerprint of a model: the state of its files, without loading it, so that a run with nothing to do is fast."""
 
 import os
 from pathlib import Path
@@ -6,45 +6,49 @@ from pathlib import Path
 from embedx.extractors.names import VARIABLES, resolve
 from embedx.extractors.weight_files import find_weights
 
-WEIGHTLESS = ("logmel", "mfcc")
+WITHOUT_WEIGHTS = ("logmel", "mfcc")
 
-Stamp = list[tuple[str, int, int]]
+Fingerprint = list[tuple[str, int, int]]  # path, size in bytes and modification time in ns of each file
 
 
-def stamp(model: str) -> Stamp | None:
-    """Return path, size and time of change (ns) of every file that a model is read from.
+def fingerprint_model(model: str) -> Fingerprint | None:
+    """Return the state of every file from which a model is loaded.
 
-    A model without weights has none. None where the files cannot be told: code from outside, weights that another
-    library fetches, or files that are not there.
+    Args:
+        model: the name of the model as a user types it.
 
-    >>> stamp("logmel"), stamp("some.module:factory")
-    ([], None)
+    Returns:
+        Path, size and modification time of each file; an empty list for a model without weights. None if the files are
+        not known: code outside embedx, weights that another library downloads, or missing files.
 
     Raises:
-        ModelError: the name cannot be a model.
+        ModelError: the name is not a valid model name.
+
+    >>> fingerprint_model("logmel"), fingerprint_model("some.module:factory")
+    ([], None)
     """
     family, source = resolve(model)
-    if family in WEIGHTLESS:
+    if family in WITHOUT_WEIGHTS:
         return []
-    if family in VARIABLES:  # an option behind the path may name other files, so that the path is none
+    if family in VARIABLES:  # a source with an option ("PATH?pca") is not a path, because it may need other files too
         file = find_weights(family, source)
-        return None if file is None else stamp_files([file])
+        return None if file is None else fingerprint_files([file])
     if family == "huggingface":
         folder = Path(source) if os.path.isdir(source) else find_snapshot(source)
-        return None if folder is None else stamp_files(sorted(folder.iterdir()))
+        return None if folder is None else fingerprint_files(sorted(folder.iterdir()))
     return None
 
 
-def stamp_files(files: list[Path]) -> Stamp:
-    """Return path, size and time of change of files; what a link points to counts."""
-    found = [(file, file.stat()) for file in files]
-    return [(str(file), status.st_size, status.st_mtime_ns) for file, status in found]
+def fingerprint_files(files: list[Path]) -> Fingerprint:
+    """Return path, size and modification time of files; links are followed."""
+    states = [(file, file.stat()) for file in files]
+    return [(str(file), state.st_size, state.st_mtime_ns) for file, state in states]
 
 
 def find_snapshot(source: str) -> Path | None:
-    """Return the folder in the hub's cache that holds a checkpoint, by hub id (`name` or `name@revision`)."""
+    """Return the folder of a checkpoint in the hub's cache, by hub id (`name` or `name@revision`)."""
     from huggingface_hub import try_to_load_from_cache
 
     name, _, revision = source.partition("@")
-    found = try_to_load_from_cache(name, "config.json", revision=revision or None)
-    return Path(found).parent if isinstance(found, str) else None
+    path = try_to_load_from_cache(name, "config.json", revision=revision or None)
+    return Path(path).parent if isinstance(path, str) else None

@@ -1,8 +1,8 @@
-"""huggingface: speech transformers over the waveform, by hub id or local folder, through transformers' own forward.
+"""huggingface: speech transformers on the waveform, by hub id or local folder, with the forward pass of transformers.
 
 Wav2Vec2 (with XLS-R and MMS), Wav2Vec2-Conformer, HuBERT, DistilHuBERT, WavLM, data2vec-audio, UniSpeech and
-UniSpeech-SAT. Everything is the library's, with an attention mask, but for what would let the padding of a batch in:
-the GroupNorm behind the first convolution of base models, and convolutions that upstream runs unmasked.
+UniSpeech-SAT. The library's modules run with an attention mask. Two parts are changed, because padding would affect
+their results: the GroupNorm after the first convolution of base models, and convolutions that run without a mask.
 """
 
 import logging
@@ -22,18 +22,18 @@ from embedx.extractors.masking import BATCH, count_frames, mask_group_norms, nor
 log = logging.getLogger(__name__)
 
 EPSILON = 1e-7  # added to the variance by transformers' Wav2Vec2FeatureExtractor
-MISMATCHED = "Support for mismatched key_padding_mask"  # torch warns of how WavLM's own forward calls it
-WAVEFORM_TYPES = (  # DistilHuBERT is a "hubert" with two layers; XLS-R and MMS are "wav2vec2"
+MISMATCHED = "Support for mismatched key_padding_mask"  # a warning of torch about a call in the library's WavLM
+WAVEFORM_TYPES = (  # DistilHuBERT has type "hubert" with two layers; XLS-R and MMS have type "wav2vec2"
     *("wav2vec2", "wav2vec2-conformer", "hubert", "wavlm"),
     *("data2vec-audio", "unispeech", "unispeech-sat"),
 )
 
 
 class Transformer:
-    """Hidden states [B, T, D] of a speech transformer, 50 frames a second.
+    """Hidden states [B, T, D] of a speech transformer, 50 frames per second.
 
-    Layer 0 is the input of the transformer, layer n the output of its n-th block; the last is the model's
-    `last_hidden_state` (with the closing layer norm, where a model has one).
+    Layer 0 is the input of the transformer, layer n the output of its n-th block. The last layer is the model's
+    `last_hidden_state`, after the final layer norm if the model has one.
     """
 
     max_samples: int | None = None
@@ -42,10 +42,12 @@ class Transformer:
     def __init__(self, checkpoint: Checkpoint) -> None:
         front_end = checkpoint.front_end
         if front_end is None:
-            log.warning("%s has no preprocessor_config.json: waves are normalised, as is usual.", checkpoint.place)
+            log.warning(
+                "%s has no preprocessor_config.json. Waves are normalised, which is the default.", checkpoint.place
+            )
             front_end = {}
         self.model = checkpoint.model
-        self.model.adapter = None  # it would shorten the last hidden state of models tuned for translation
+        self.model.adapter = None  # in models for translation it would shorten the last hidden state
         config = self.model.config
         self.normalise = bool(front_end.get("do_normalize", True))
         self.sample_rate = int(front_end.get("sampling_rate", 16_000))
@@ -59,7 +61,7 @@ class Transformer:
         mask_inputs(self.model)
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield the asked hidden states; see `Extractor.frames`."""
+        """Yield the hidden states of the requested layers; see `Extractor.frames`."""
         waves = waves[:, : int(lengths.max())]
         valid = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]  # [B, S]
         if self.normalise:
@@ -68,23 +70,23 @@ class Transformer:
         BATCH.valid = (torch.arange(int(counts.max()), device=waves.device) < counts[:, None])[:, None]
         BATCH.lengths = count_frames(lengths, self.strides[:1])
         hidden = any(layer != self.layers[-1] for layer in layers)
-        warnings.filterwarnings("ignore", MISMATCHED)  # for good: to undo it would undo it under other threads' feet
+        warnings.filterwarnings("ignore", MISMATCHED)  # not restored: that would affect other threads in their forward
         output = self.model(waves, attention_mask=valid.long(), output_hidden_states=hidden)
         for layer in layers:
             last = layer == self.layers[-1]
             yield layer, output.last_hidden_state if last else output.hidden_states[layer], counts
 
     def to(self, device: str) -> Self:
-        """Move to a device and return self."""
+        """Move the model to a device and return self."""
         self.model.to(device)
         return self
 
 
 def mask_inputs(model: nn.Module) -> None:
-    """Zero the padding in front of convolutions over time that upstream runs without a mask.
+    """Set the padding to zero before convolutions over time that the library runs without a mask.
 
-    They are the depthwise convolutions of conformers and the positional convolutions, where data2vec stacks several
-    and some HuBERTs have a batch norm in front: alone, a clip meets zeros behind its end there, and so in a batch.
+    These are the depthwise convolutions of conformers and the positional convolutions (data2vec has several, and some
+    HuBERT models have a batch norm before them). A single clip has zeros after its end there; a batch needs them too.
     """
     for name, module in model.named_modules():
         if name.endswith("depthwise_conv") or ("pos_conv_embed." in name and name.endswith(".conv")):
@@ -92,12 +94,16 @@ def mask_inputs(model: nn.Module) -> None:
 
 
 def mask_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Be the hook that multiplies the input [B, C, T] of a module with the mask `BATCH.valid` [B, 1, T]."""
+    """Multiply the input [B, C, T] of a module by the mask `BATCH.valid` [B, 1, T]; a forward pre-hook."""
     return (inputs[0] * BATCH.valid, *inputs[1:])
 
 
 def load(source: str, *, allow_pickle: bool = False) -> Extractor:
-    """Load a checkpoint by hub id (`name` or `name@revision`) or from a local folder; see `load_checkpoint`."""
+    """Load a checkpoint by hub id (`name` or `name@revision`) or from a local folder.
+
+    Raises:
+        ModelError: see `load_checkpoint`.
+    """
     checkpoint = load_checkpoint(source, (*WAVEFORM_TYPES, *spectrogram.FAMILIES), allow_pickle)
     kind = checkpoint.settings["model_type"]
     if kind in spectrogram.FAMILIES:

@@ -1,4 +1,4 @@
-"""Loading: a model name -> an extractor, ready to run."""
+"""Load an extractor by the name of its model."""
 
 import contextlib
 import gc
@@ -7,38 +7,40 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from embedx.errors import UsageError
+from embedx.extractors.names import resolve
 
 if TYPE_CHECKING:
     from embedx.extractors.base import Extractor
-from embedx.extractors.names import resolve
+
+BACKENDS = ("auto", "fast", "reference")
 
 
 @contextlib.contextmanager
 def gc_paused() -> Iterator[None]:
-    """Search for no garbage as long as the context lasts; what is not in a cycle is freed as ever."""
-    was_on = gc.isenabled()
+    """Pause Python's cyclic garbage collector in this context, which makes large imports faster."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was_on:
+        if was_enabled:
             gc.enable()
-
-
-BACKENDS = ("auto", "fast", "reference")  # auto: the fast forward for models that it knows, the library's for others
 
 
 @gc_paused()
 def load(model: str, *, allow_pickle: bool = False, backend: str = "auto") -> "Extractor":
-    """Load an extractor by name, on the CPU, ready to run.
+    """Load an extractor on the CPU.
 
-    Weights are read from safetensors; a pickle (.bin, .pth, .pt) only with `allow_pickle`, and even then by torch's
-    reader that takes nothing but tensors. `backend` is "fast" (`embedx.extractors.fast`), "reference" (the library's
-    own forward), or "auto": the fast one, where there is one for the model.
+    Args:
+        model: the name of the model; see `embedx.extractors.names.resolve`.
+        allow_pickle: read weights from a pickle (.bin, .pth, .pt) if there is no safetensors file, with torch's reader
+            that accepts only tensors; default False.
+        backend: "fast" (`embedx.extractors.fast`), "reference" (the library's own forward pass), or "auto": fast for
+            models that it supports, else reference. Default "auto".
 
     Raises:
-        ModelError: the name is unknown, or its weights are missing or wrong.
-        UsageError: the backend is unknown, or there is no fast one for the model.
+        ModelError: the name is unknown, or the weights are missing or wrong.
+        UsageError: the backend is unknown, or the fast backend does not support the model.
     """
     if backend not in BACKENDS:
         raise UsageError(f"Unknown backend {backend!r}. Backends: {', '.join(BACKENDS)}.")

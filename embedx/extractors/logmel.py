@@ -1,4 +1,4 @@
-"""logmel: the extractor without weights. Statistics of the log-mel spectrum, one frame per 0.96 s patch."""
+"""logmel: statistics of the log-mel spectrum, one frame per 0.96 s patch. It has no weights."""
 
 from collections.abc import Iterator
 from typing import Self
@@ -9,16 +9,16 @@ from torch import Tensor
 from embedx.extractors.base import hash_weights
 from embedx.extractors.melspec import BANDS, FRAME_RATE, PATCH_SAMPLES, SAMPLE_RATE, LogMel, count_patches, patches
 
-HOP = 48  # frames: half a patch, so that an event is whole in one of them
-SLOW = 4  # frames: the second delta spans 40 ms, the pace of syllables and strokes
+HOP = 48  # frames between patches: half a patch, so that a short event is entirely in one of them
+SLOW = 4  # frames: the second delta spans 40 ms, the time scale of syllables and strokes
 OFFSET = 0.01  # with SLOW the best of a small grid on ESC-10 (linear probe 0.8275, C = 0.1)
-FLOOR = 5.0  # just above -ln(OFFSET), so that louder is a longer vector and silence is not zero
+FLOOR = 5.0  # just above -ln(OFFSET), so that louder audio gives longer vectors and silence is not zero
 
 
 class LogMelStatistics:
     """Mean, standard deviation and standard deviation of two deltas of 64 log-mel bands: [B, P, 256].
 
-    A baseline that runs everywhere, a default that needs no download, and a deterministic model for tests.
+    It is a baseline that runs everywhere, a default that needs no download, and a deterministic model for tests.
     """
 
     sample_rate = SAMPLE_RATE
@@ -44,7 +44,7 @@ class LogMelStatistics:
         yield 0, torch.cat(statistics, dim=-1), count_patches(lengths, HOP)
 
     def to(self, device: str) -> Self:
-        """Move to a device and return self."""
+        """Move the model to a device and return self."""
         self.front_end.to(device)
         return self
 

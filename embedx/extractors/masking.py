@@ -1,17 +1,17 @@
-"""What the speech transformers share: counting frames, and statistics over the valid part of each clip alone."""
+"""Functions of all speech transformers: frame counts, and normalisation over the valid part of each clip."""
 
 import threading
 
 import torch
 from torch import Tensor, nn
 
-BATCH = threading.local()  # what a forward pass knows of its batch: several run at once, on threads of their own
+BATCH = threading.local()  # masks and lengths of the current batch; several forward passes run at once in threads
 
 
 class MaskedGroupNorm(nn.Module):
-    """GroupNorm over the valid frames of each clip alone: [B, C, T] -> [B, C, T], zero behind `BATCH.lengths` [B].
+    """GroupNorm over the valid frames of each clip: [B, C, T] -> [B, C, T], zero after `BATCH.lengths` [B].
 
-    Each clip gets the library's own group_norm on its own slice, so its frames equal those of the clip run alone.
+    The library's group norm runs on the slice of each clip, so its frames equal those of the clip on its own.
     """
 
     def __init__(self, norm: nn.GroupNorm) -> None:
@@ -19,7 +19,7 @@ class MaskedGroupNorm(nn.Module):
         self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise clip by clip."""
+        """Normalise each clip."""
         out = torch.zeros_like(x)
         for clip, result, length in zip(x, out, BATCH.lengths.tolist(), strict=True):
             result[:, :length] = self.norm(clip[None, :, :length])[0]
@@ -27,7 +27,7 @@ class MaskedGroupNorm(nn.Module):
 
 
 def mask_group_norms(feature_extractor: nn.Module) -> None:
-    """Replace every GroupNorm among the convolutions (there is one, or none)."""
+    """Replace every GroupNorm among the convolutions (at most one) by a `MaskedGroupNorm`."""
     for layer in list(feature_extractor.modules()):
         norm = getattr(layer, "layer_norm", None)
         if isinstance(norm, nn.GroupNorm):
@@ -35,9 +35,13 @@ def mask_group_norms(feature_extractor: nn.Module) -> None:
 
 
 def normalise(waves: Tensor, lengths: Tensor, valid: Tensor, epsilon: float) -> Tensor:
-    """Give each wave [B, S] zero mean and unit variance over its own `valid` [B, S] samples; the rest becomes zero.
+    """Normalise each wave to zero mean and unit variance over its valid samples; the other samples become zero.
 
-    `epsilon` is added to the variance: 1e-7 in transformers' Wav2Vec2FeatureExtractor, 1e-5 in torch's layer_norm.
+    Args:
+        waves: [B, S].
+        lengths: number of valid samples [B].
+        valid: mask of the valid samples [B, S].
+        epsilon: added to the variance: 1e-7 in transformers' Wav2Vec2FeatureExtractor, 1e-5 in torch's layer_norm.
     """
     count = lengths[:, None]
     mean = waves.masked_fill(~valid, 0.0).sum(dim=1, keepdim=True, dtype=torch.float64) / count
@@ -47,7 +51,7 @@ def normalise(waves: Tensor, lengths: Tensor, valid: Tensor, epsilon: float) -> 
 
 
 def count_frames(lengths: Tensor, strides: tuple[tuple[int, int], ...]) -> Tensor:
-    """Return how many frames unpadded convolutions make of `lengths` samples.
+    """Return the number of frames of convolutions without padding on `lengths` samples.
 
     >>> count_frames(torch.tensor([400, 16000]), ((10, 5),) + 4 * ((3, 2),) + 2 * ((2, 2),))
     tensor([ 1, 49])
@@ -58,7 +62,7 @@ def count_frames(lengths: Tensor, strides: tuple[tuple[int, int], ...]) -> Tenso
 
 
 def receptive_field(strides: tuple[tuple[int, int], ...]) -> int:
-    """Return how many samples one frame sees.
+    """Return the number of samples that one frame depends on.
 
     >>> receptive_field(((10, 5),) + 4 * ((3, 2),) + 2 * ((2, 2),))
     400

@@ -1,8 +1,8 @@
-"""The log-mel front end that VGGish, YAMNet and the weightless extractor share.
+"""The log-mel front end of VGGish, YAMNet and the extractors without weights.
 
-Facts from the AudioSet release (Hershey et al. 2017): 25 ms frames every 10 ms, periodic Hann, magnitude
-spectrum, 64 HTK mel bands from 125 to 7500 Hz, natural logarithm. Nothing is padded or centred, so frame t
-sees the samples [160 t, 160 t + 400) alone, and the padding of a batch can never leak into a valid frame.
+It follows the AudioSet release (Hershey et al. 2017): 25 ms frames every 10 ms, periodic Hann window, magnitude
+spectrum, 64 HTK mel bands from 125 to 7500 Hz, natural logarithm. Frames are not padded or centred: frame t depends on
+the samples [160 t, 160 t + 400) only, so the padding of a batch cannot affect a valid frame.
 """
 
 import math
@@ -14,16 +14,16 @@ from torch import Tensor
 SAMPLE_RATE = 16_000
 FRAME = 400  # samples: 25 ms
 HOP = 160  # samples: 10 ms
-FRAME_RATE = SAMPLE_RATE / HOP  # 100 a second
+FRAME_RATE = SAMPLE_RATE / HOP  # 100 frames per second
 FFT = 512  # the next power of two above FRAME
 BANDS = 64
 LOW_HZ, HIGH_HZ = 125.0, 7500.0
-PATCH = 96  # frames: 0.96 s, what the networks look at in one go
-PATCH_SAMPLES = (PATCH - 1) * HOP + FRAME  # 15 600 samples: the shortest clip with one whole patch
+PATCH = 96  # frames: 0.96 s, the input of the networks
+PATCH_SAMPLES = (PATCH - 1) * HOP + FRAME  # 15 600 samples: the shortest clip with a full patch
 
 
 def hertz_to_mel(hertz: Tensor) -> Tensor:
-    """Return HTK mel, 1127 ln(1 + f / 700).
+    """Return frequencies on the HTK mel scale, 1127 ln(1 + f / 700).
 
     >>> hertz_to_mel(torch.tensor([0.0, 1000.0]))
     tensor([  0.0000, 999.9907])
@@ -32,7 +32,7 @@ def hertz_to_mel(hertz: Tensor) -> Tensor:
 
 
 def mel_filters() -> Tensor:
-    """Return triangles [257, 64], linear in mel, peak 1, without area normalisation; the DC bin counts nothing."""
+    """Return triangular filters [257, 64], linear in mel, with peak 1 and no area normalisation; the DC bin is zero."""
     bins = hertz_to_mel(torch.arange(FFT // 2 + 1, dtype=torch.float64) * SAMPLE_RATE / FFT)[:, None]
     low, high = hertz_to_mel(torch.tensor([LOW_HZ, HIGH_HZ], dtype=torch.float64)).tolist()
     edges = torch.linspace(low, high, BANDS + 2, dtype=torch.float64)
@@ -64,7 +64,11 @@ class LogMel(torch.nn.Module):
         self.register_buffer("filters", mel_filters(), persistent=False)
 
     def forward(self, waves: Tensor) -> Tensor:
-        """Transform in float64: beside a loud tone, float32 round-off in a quiet band survives the logarithm (4e-4)."""
+        """Compute the log-mel spectrum.
+
+        The FFT is in float64: with a loud tone, the rounding error of float32 in a quiet band would be visible after
+        the logarithm (4e-4).
+        """
         with torch.autocast(waves.device.type, enabled=False):
             frames = waves.double().unfold(-1, FRAME, HOP) * self.window
             magnitudes = torch.fft.rfft(frames, n=FFT).abs().float()
@@ -81,23 +85,29 @@ def patches(logmel: Tensor, hop: int) -> Tensor:
 
 
 def run_valid(network: Callable[[Tensor], Tensor], patch: Tensor, counts: Tensor) -> Tensor:
-    """Run a network [N, 96, 64] -> [N, D] over the first `counts` [B] of the patches [B, P, 96, 64] of each clip.
+    """Run a network on the valid patches of each clip.
 
-    Returns [B, P, D] in float32, zero where a patch is not valid.
+    Args:
+        network: maps patches [N, 96, 64] to [N, D].
+        patch: patches [B, P, 96, 64].
+        counts: number of valid patches of each clip [B].
+
+    Returns:
+        The results [B, P, D] in float32, zero for patches that are not valid.
 
     >>> run_valid(lambda p: p.mean(dim=2), torch.ones(2, 3, 96, 64), torch.tensor([3, 1]))[:, :, 0]
     tensor([[1., 1., 1.],
             [1., 0., 0.]])
     """
     valid = torch.arange(patch.shape[1], device=patch.device) < counts[:, None]  # [B, P]
-    found = network(patch[valid]).float()
-    frames = found.new_zeros(*valid.shape, found.shape[-1])
-    frames[valid] = found
+    results = network(patch[valid]).float()
+    frames = results.new_zeros(*valid.shape, results.shape[-1])
+    frames[valid] = results
     return frames
 
 
 def count_patches(lengths: Tensor, hop: int) -> Tensor:
-    """Return how many whole patches clips of `lengths` samples [B] hold.
+    """Return the number of full patches in clips of `lengths` samples [B].
 
     >>> count_patches(torch.tensor([15_600, 80_016]), hop=48)
     tensor([1, 9])

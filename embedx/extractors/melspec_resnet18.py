@@ -1,7 +1,7 @@
 """melspec-resnet18: torchvision's ResNet-18 on the log-mel spectrogram as an image, 512 dimensions every 0.48 s.
 
-A network that learnt from photographs (ImageNet) only: a baseline between statistics and networks that learnt from
-sound. torchvision is not among the dependencies of embedx.
+The network was trained on photographs (ImageNet) only. It is a baseline between statistics and networks that were
+trained on sound. embedx does not install torchvision.
 """
 
 import math
@@ -19,12 +19,12 @@ from embedx.extractors.weights import read_weights
 
 HOP = 48  # frames between patches
 OFFSET = 0.01
-QUIET, LOUD = math.log(OFFSET), 5.0  # log-mel of silence, and just above that of a tone at full scale: black and white
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels, by which the weights were trained
+QUIET, LOUD = math.log(OFFSET), 5.0  # log-mel of silence, and just above that of a full-scale tone: black and white
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's channels, as in the training of the weights
 
 
 class MelSpecResNet18:
-    """The last hidden layer of ResNet-18, behind the global mean: [B, P, 512]. Layer 0 is the only one."""
+    """The last hidden layer of ResNet-18, after the global mean: [B, P, 512]. It is layer 0, the only layer."""
 
     sample_rate = SAMPLE_RATE
     layers: tuple[int, ...] = (0,)
@@ -34,7 +34,7 @@ class MelSpecResNet18:
     max_samples: int | None = None
 
     def __init__(self, network: Any) -> None:
-        """Take torchvision's resnet18; its classifier is dropped."""
+        """Use torchvision's resnet18 without its classifier."""
         network.fc = nn.Identity()
         self.front_end = LogMel(OFFSET)
         self.network: nn.Module = network.eval().requires_grad_(False)
@@ -43,21 +43,21 @@ class MelSpecResNet18:
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the hidden layer; only valid patches go through the network. See `Extractor.frames`."""
         patch, counts = patches(self.front_end(waves), HOP), count_patches(lengths, HOP)
-        yield 0, run_valid(lambda valid: self.network(draw(valid)), patch, counts), counts
+        yield 0, run_valid(lambda valid: self.network(make_images(valid)), patch, counts), counts
 
     def to(self, device: str) -> Self:
-        """Move to a device and return self."""
+        """Move the model to a device and return self."""
         self.front_end.to(device)
         self.network.to(device)
         return self
 
 
-def draw(patch: Tensor) -> Tensor:
-    """Turn log-mel patches [P, 96, 64] into images [P, 3, 96, 64]: time down, frequency to the right, three times grey.
+def make_images(patch: Tensor) -> Tensor:
+    """Convert log-mel patches [P, 96, 64] to grey images [P, 3, 96, 64], with time down and frequency to the right.
 
-    Silence becomes 0 and a tone at full scale about 1; then ImageNet's mean and deviation of each channel.
+    Silence becomes 0 and a full-scale tone about 1. Each channel is then normalised as for ImageNet.
 
-    >>> draw(torch.full((2, 96, 64), QUIET))[0, :, 0, 0]
+    >>> make_images(torch.full((2, 96, 64), QUIET))[0, :, 0, 0]
     tensor([-2.1179, -2.0357, -1.8044])
     """
     grey = (patch[:, None] - QUIET) / (LOUD - QUIET)
@@ -66,33 +66,34 @@ def draw(patch: Tensor) -> Tensor:
 
 
 def load(source: str, *, allow_pickle: bool = False) -> MelSpecResNet18:
-    """Load a state dict of resnet18 from a file, or torchvision's ImageNet weights through torch's hub cache.
+    """Load a state dict of resnet18 from a file, or torchvision's ImageNet weights from torch's hub cache.
 
     Raises:
-        ModelError: torchvision is not installed, the weights are not to be had, or are not those of resnet18.
+        ModelError: torchvision is not installed, or the weights are not available or not those of resnet18.
     """
     try:
         from torchvision.models import ResNet18_Weights, resnet18
     except (ImportError, RuntimeError) as error:  # RuntimeError: it was built for another torch
         raise ModelError(
-            f"melspec-resnet18 needs torchvision, in the version that fits torch {torch.__version__} ({error}): "
+            f"melspec-resnet18 needs torchvision in a version for torch {torch.__version__} ({error}). Install it: "
             "pip install torchvision"
         ) from error
     network = resnet18()
     if source and not Path(source).expanduser().is_file():
-        raise ModelError(f"There are no weights at {source}: give a .safetensors file with the state dict of resnet18.")
+        raise ModelError(f"There is no file {source}. Give a .safetensors file with the state dict of resnet18.")
     if source:
         tensors = read_weights(Path(source).expanduser(), allow_pickle)
     else:
         try:
             tensors = ResNet18_Weights.DEFAULT.get_state_dict(progress=False, check_hash=True, weights_only=True)
-        except Exception as error:  # no network, or whatever the reader raises of a download that was cut off
+        except Exception as error:  # no network, or any error of the reader for an incomplete download
             raise ModelError(
-                f"The weights of resnet18 cannot be had ({error}). Without a network, download "
-                f"{ResNet18_Weights.DEFAULT.url} elsewhere, and give --model melspec-resnet18:PATH --allow-pickle."
+                f"The weights of resnet18 cannot be loaded ({error}). Without a network, download "
+                f"{ResNet18_Weights.DEFAULT.url} on another machine, and give --model melspec-resnet18:PATH "
+                "--allow-pickle."
             ) from error
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ModelError(f"{source or 'The download'} does not hold the weights of resnet18: {error}") from error
+        raise ModelError(f"{source or 'The download'} does not contain the weights of resnet18: {error}") from error
     return MelSpecResNet18(network)

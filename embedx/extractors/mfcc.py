@@ -1,4 +1,4 @@
-"""mfcc: mel-frequency cepstral coefficients and their slopes, 100 frames a second, without weights."""
+"""mfcc: mel-frequency cepstral coefficients and their deltas, 100 frames per second. It has no weights."""
 
 import math
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from embedx.extractors.base import hash_weights
 from embedx.extractors.melspec import BANDS, FRAME, FRAME_RATE, HOP, SAMPLE_RATE, LogMel
 
 COEFFICIENTS = 20
-REACH = 2  # frames to each side that a slope is fitted over
+REACH = 2  # frames on each side that a delta uses
 SPAN = 2 * REACH + 1
 OFFSET = 0.01
 
@@ -19,9 +19,9 @@ OFFSET = 0.01
 class MFCC:
     """20 coefficients of the log-mel spectrum, then their 20 deltas: [B, T, 40].
 
-    A delta looks two frames back and two ahead, so the first two and the last two frames of a clip, whose neighbours
-    are not all valid, are left out. Frame t sees the samples [160 t, 160 t + 1040); coefficients are those of its
-    middle.
+    A delta uses two frames before and two frames after, so the first two and the last two frames of a clip, which do
+    not have all neighbours, are left out. Frame t depends on the samples [160 t, 160 t + 1040); its coefficients are
+    those of the middle.
     """
 
     sample_rate = SAMPLE_RATE
@@ -44,7 +44,7 @@ class MFCC:
         yield 0, frames, 1 + (lengths - self.min_samples) // HOP
 
     def to(self, device: str) -> Self:
-        """Move to a device and return self."""
+        """Move the model to a device and return self."""
         self.front_end.to(device)
         self.basis = self.basis.to(device)
         return self
@@ -53,7 +53,7 @@ class MFCC:
 def cosines() -> Tensor:
     """Return the first 20 columns of the orthonormal DCT-II: [64, 20].
 
-    Column k is sqrt(2 / 64) cos(pi k (2 n + 1) / 128); column 0 is divided by sqrt(2) once more.
+    Column k is sqrt(2 / 64) cos(pi k (2 n + 1) / 128); column 0 is also divided by sqrt(2).
     """
     n = torch.arange(BANDS, dtype=torch.float64)[:, None]
     basis = torch.cos(math.pi * torch.arange(COEFFICIENTS) * (2 * n + 1) / (2 * BANDS)) * math.sqrt(2 / BANDS)
@@ -62,7 +62,7 @@ def cosines() -> Tensor:
 
 
 def deltas(x: Tensor) -> Tensor:
-    """Return the slope of the least-squares line through 5 neighbouring frames, per frame: [B, F, D] -> [B, F - 4, D].
+    """Return the slope of the least-squares line through 5 consecutive frames: [B, F, D] -> [B, F - 4, D].
 
     (sum of n (x[t + n] - x[t - n])) / (2 sum of n²) over n = 1, 2; equation 5.16 of the HTK Book (2006).
 

@@ -1,7 +1,7 @@
-"""plugin: extractors from outside. `module:factory`, an entry point of `embedx.extractors`, or a HEAR module.
+"""plugin: extractors outside embedx, as `module:factory`, an entry point of `embedx.extractors`, or a HEAR module.
 
-Such code runs with the rights of the user, so it is loaded only when it is named on the command line or in a call,
-never because a collection names it.
+This code runs with the rights of the user. So it is loaded only if the user names it on the command line or in a call,
+and never because a collection names it.
 """
 
 import importlib
@@ -18,14 +18,14 @@ from embedx.errors import ModelError
 from embedx.extractors.base import Extractor, hash_weights
 from embedx.extractors.names import entry_point
 
-PROMISED = ("sample_rate", "layers", "dim", "frame_rate", "min_samples", "max_samples", "weights", "frames", "to")
+ATTRIBUTES = ("sample_rate", "layers", "dim", "frame_rate", "min_samples", "max_samples", "weights", "frames", "to")
 HEAR_FUNCTIONS = ("load_model", "get_timestamp_embeddings", "get_scene_embeddings")
 
 
 class HearModule:
-    """The timestamp embeddings [B, T, D] of a module with the HEAR functions, one clip at a time.
+    """The timestamp embeddings [B, T, D] of a module with the HEAR functions, computed one clip at a time.
 
-    HEAR knows no lengths, so clips of unequal length cannot share a batch without padding leaking in.
+    HEAR has no argument for lengths, so in a batch the padding of shorter clips would affect their embeddings.
     """
 
     layers: tuple[int, ...] = (0,)
@@ -37,7 +37,7 @@ class HearModule:
         self.sample_rate = int(self.model.sample_rate)
         self.dim = int(self.model.timestamp_embedding_size)
         self.device = "cpu"
-        self.min_samples = self.sample_rate // 4  # HEAR promises nothing about shorter sounds
+        self.min_samples = self.sample_rate // 4  # HEAR does not specify what happens with shorter sounds
         self.frame_rate = self._frame_rate()
         state = self.model.state_dict() if isinstance(self.model, torch.nn.Module) else {}
         self.weights = hash_weights(state, {"module": module.__name__, "version": getattr(module, "__version__", "")})
@@ -52,58 +52,58 @@ class HearModule:
         yield 0, torch.nn.utils.rnn.pad_sequence(clips, batch_first=True).float(), counts
 
     def to(self, device: str) -> Self:
-        """Move to a device and return self."""
+        """Move the model to a device and return self."""
         if isinstance(self.model, torch.nn.Module):
             self.model.to(device)
         return self
 
     def _frame_rate(self) -> float:
-        """Measure the distance of frames on a second of silence."""
+        """Measure the frame rate on one second of silence."""
         _, times = self.module.get_timestamp_embeddings(torch.zeros(1, self.sample_rate), self.model)
         return 1000 * (times.shape[1] - 1) / float(times[0, -1] - times[0, 0]) if times.shape[1] > 1 else 1.0
 
 
 def load(source: str, *, allow_pickle: bool = False) -> Extractor:
-    """Load `module:factory`, `hear:module` (with `@weights` behind it), or the name of an entry point.
+    """Load `module:factory`, `hear:module` (also with `@weights`), or the name of an entry point.
 
     Raises:
-        ModelError: it cannot be imported, or does not keep the protocol.
+        ModelError: it cannot be imported, or does not implement the protocol.
     """
     try:
         point = entry_point(source)
         if point is not None:
-            return checked(point.load()(), source)
+            return check_protocol(point.load()(), source)
         name, _, attribute = source.partition(":")
         if name == "hear":
             module, _, weights = attribute.partition("@")
-            return HearModule(hear_module(module), weights)
-        return checked(getattr(import_module(name), attribute)(), source)
+            return HearModule(import_hear_module(module), weights)
+        return check_protocol(getattr(import_module(name), attribute)(), source)
     except ModelError:
         raise
-    except Exception as error:  # whatever code from outside raises
+    except Exception as error:  # code outside embedx may raise anything
         raise ModelError(f"The extractor {source} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 def import_module(name: str) -> ModuleType:
-    """Import a module that is installed, or lies in the working folder."""
+    """Import a module that is installed or in the working directory."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     return importlib.import_module(name)
 
 
-def hear_module(name: str) -> ModuleType:
-    """Import a module and see that it has the HEAR functions."""
+def import_hear_module(name: str) -> ModuleType:
+    """Import a module, and check that it has the HEAR functions."""
     module = import_module(name)
     missing = [function for function in HEAR_FUNCTIONS if not hasattr(module, function)]
     if missing:
-        raise ModelError(f"The module {name} is no HEAR module: it has no {', '.join(missing)}.")
+        raise ModelError(f"The module {name} is not a HEAR module: it has no {', '.join(missing)}.")
     return module
 
 
-def checked(extractor: Any, source: str) -> Extractor:
-    """Refuse an object that does not keep the protocol, and name what it lacks."""
-    missing = [name for name in PROMISED if not hasattr(extractor, name)]
+def check_protocol(extractor: Any, source: str) -> Extractor:
+    """Return an object as an extractor; raise ModelError if it lacks an attribute of the protocol."""
+    missing = [name for name in ATTRIBUTES if not hasattr(extractor, name)]
     if missing:
         raise ModelError(f"The extractor {source} has no {', '.join(missing)}; see embedx.extractors.base.Extractor.")
-    found: Extractor = extractor
-    return found
+    checked: Extractor = extractor
+    return checked

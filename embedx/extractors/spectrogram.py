@@ -1,8 +1,8 @@
-"""Encoders of transformers that look at a spectrogram: Wav2Vec2-BERT, AST, Whisper's encoder, CLAP's audio tower.
+"""Encoders of transformers that use a spectrogram: Wav2Vec2-BERT, AST, Whisper's encoder, CLAP's audio encoder.
 
-The spectrogram is made clip by clip with the library's own feature extractor, so a clip in a batch sees what it
-sees alone. Only frames that hold audio of the clip count as valid, although AST and Whisper always run on a padded
-field of 10.24 s and 30 s; a longer clip cannot be heard whole, so `max_samples` has it cut into windows.
+The library's own feature extractor computes the spectrogram of each clip separately, so it does not depend on the
+batch. AST and Whisper always run on a padded input of 10.24 s and 30 s; only frames with audio of the clip count as
+valid. Longer clips are cut into windows, because of `max_samples`.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,11 +16,11 @@ from embedx.errors import ModelError, UsageError
 from embedx.extractors.base import Extractor, hash_weights
 from embedx.extractors.checkpoints import Checkpoint
 
-FRAME, HOP = 400, 160  # samples of a 25 ms frame and its 10 ms hop at 16 kHz, in the front ends of all but CLAP
+FRAME, HOP = 400, 160  # samples of a 25 ms frame and a 10 ms hop at 16 kHz, in all front ends except CLAP's
 
 
 class Spectrogram:
-    """What the families share: the library's feature extractor, run on one clip at a time."""
+    """Base class of these encoders: the library's feature extractor, run on one clip at a time."""
 
     frame_rate: float
     layers: tuple[int, ...]
@@ -33,7 +33,7 @@ class Spectrogram:
 
         if checkpoint.front_end is None:
             raise ModelError(
-                f"{checkpoint.place} has no preprocessor_config.json, which says how its spectrogram is made."
+                f"{checkpoint.place} has no preprocessor_config.json, which defines how its spectrogram is computed."
             )
         self.place = checkpoint.place
         self.model = checkpoint.model
@@ -43,24 +43,24 @@ class Spectrogram:
         self.weights = hash_weights(self.model.state_dict(), settings)
 
     def features(self, waves: Tensor, lengths: Tensor) -> list[dict[str, Any]]:
-        """Return what the feature extractor makes of each clip, as numpy arrays with a batch of one."""
+        """Return the output of the feature extractor for each clip, as numpy arrays with a batch of one."""
         clips = [wave[:length].float().cpu().numpy() for wave, length in zip(waves, lengths.tolist(), strict=True)]
-        with torch.autocast("cpu", enabled=False):  # some of them are made with torch, and must stay float32
+        with torch.autocast("cpu", enabled=False):  # some feature extractors use torch, and must stay in float32
             return [dict(self.front_end(clip, sampling_rate=self.sample_rate, return_tensors="np")) for clip in clips]
 
     def hidden(self, output: Any, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor]]:
-        """Yield the asked hidden states; the last is `last_hidden_state`."""
+        """Yield the hidden states of the requested layers; the last layer is `last_hidden_state`."""
         for layer in layers:
             yield layer, output.last_hidden_state if layer == self.layers[-1] else output.hidden_states[layer]
 
     def to(self, device: str) -> Self:
-        """Move to a device and return self."""
+        """Move the model to a device and return self."""
         self.model.to(device)
         return self
 
 
 class Wav2Vec2Bert(Spectrogram):
-    """Hidden states [B, T, D] of a conformer over pairs of mel frames, 50 a second."""
+    """Hidden states [B, T, D] of a conformer over pairs of mel frames, 50 per second."""
 
     min_samples = FRAME + HOP  # a pair of frames
 
@@ -72,12 +72,13 @@ class Wav2Vec2Bert(Spectrogram):
         self.frame_rate = self.sample_rate / HOP / self.front_end.stride
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield the asked hidden states; see `Extractor.frames`."""
-        made = [one["input_features"][0][one["attention_mask"][0] == 1] for one in self.features(waves, lengths)]
-        counts = torch.tensor([len(one) for one in made], device=waves.device)
-        features = torch.zeros(len(made), int(counts.max()), made[0].shape[1], device=waves.device)
-        for row, one in zip(features, made, strict=True):
-            row[: len(one)] = torch.from_numpy(one)
+        """Yield the hidden states of the requested layers; see `Extractor.frames`."""
+        outputs = self.features(waves, lengths)
+        clips = [output["input_features"][0][output["attention_mask"][0] == 1] for output in outputs]
+        counts = torch.tensor([len(clip) for clip in clips], device=waves.device)
+        features = torch.zeros(len(clips), int(counts.max()), clips[0].shape[1], device=waves.device)
+        for row, clip in zip(features, clips, strict=True):
+            row[: len(clip)] = torch.from_numpy(clip)
         mask = torch.arange(features.shape[1], device=waves.device) < counts[:, None]
         output = self.model(features, attention_mask=mask.long(), output_hidden_states=True)
         for layer, states in self.hidden(output, layers):
@@ -85,9 +86,9 @@ class Wav2Vec2Bert(Spectrogram):
 
 
 class AudioSpectrogramTransformer(Spectrogram):
-    """Patch tokens [B, T * F, D] of AST in the order of time, F = 12 tokens (of frequency) for every 0.1 s.
+    """Patch tokens [B, T * F, D] of AST in the order of time, with F = 12 tokens (frequency bands) for every 0.1 s.
 
-    The two tokens in front (class and distillation) are left out.
+    The first two tokens (class and distillation) are left out.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -103,9 +104,9 @@ class AudioSpectrogramTransformer(Spectrogram):
         self.min_samples = (self.patch - 1) * HOP + FRAME
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield the asked hidden states; see `Extractor.frames`."""
-        made = np.concatenate([one["input_values"] for one in self.features(waves, lengths)])
-        output = self.model(torch.from_numpy(made).to(waves.device), output_hidden_states=True)
+        """Yield the hidden states of the requested layers; see `Extractor.frames`."""
+        inputs = np.concatenate([each["input_values"] for each in self.features(waves, lengths)])
+        output = self.model(torch.from_numpy(inputs).to(waves.device), output_hidden_states=True)
         mel_frames = (lengths - FRAME) // HOP + 1
         counts = (((mel_frames - self.patch) // self.stride + 1).clamp(max=self.columns)) * self.rows
         for layer, states in self.hidden(output, layers):
@@ -116,7 +117,7 @@ class AudioSpectrogramTransformer(Spectrogram):
 
 
 class WhisperEncoder(Spectrogram):
-    """Hidden states [B, T, D] of Whisper's encoder, 50 a second, of at most 30 s."""
+    """Hidden states [B, T, D] of Whisper's encoder, 50 per second, for clips of at most 30 s."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
@@ -128,15 +129,15 @@ class WhisperEncoder(Spectrogram):
         self.max_samples = int(self.front_end.n_samples)
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield the asked hidden states; see `Extractor.frames`."""
-        made = np.concatenate([one["input_features"] for one in self.features(waves, lengths)])
-        output = self.model(torch.from_numpy(made).to(waves.device), output_hidden_states=True)
+        """Yield the hidden states of the requested layers; see `Extractor.frames`."""
+        inputs = np.concatenate([each["input_features"] for each in self.features(waves, lengths)])
+        output = self.model(torch.from_numpy(inputs).to(waves.device), output_hidden_states=True)
         for layer, states in self.hidden(output, layers):
             yield layer, states, (lengths + self.step - 1) // self.step
 
 
 class Clap(Spectrogram):
-    """The audio embedding [B, 1, D] of CLAP, which lies in one space with its text embeddings."""
+    """The audio embedding [B, 1, D] of CLAP, which can be compared with its text embeddings."""
 
     layers: tuple[int, ...] = (0,)
 
@@ -147,32 +148,33 @@ class Clap(Spectrogram):
         self.frame_rate = self.sample_rate / self.max_samples
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield one frame a clip; see `Extractor.frames`."""
-        made = self.features(waves, lengths)
-        features = torch.from_numpy(np.concatenate([one["input_features"] for one in made])).to(waves.device)
-        longer = torch.from_numpy(np.concatenate([np.atleast_2d(one["is_longer"]) for one in made])).to(waves.device)
-        output = self.model.get_audio_features(input_features=features, is_longer=longer)
+        """Yield one frame per clip; see `Extractor.frames`."""
+        outputs = self.features(waves, lengths)
+        features = torch.from_numpy(np.concatenate([each["input_features"] for each in outputs])).to(waves.device)
+        longer = torch.from_numpy(np.concatenate([np.atleast_2d(each["is_longer"]) for each in outputs]))
+        output = self.model.get_audio_features(input_features=features, is_longer=longer.to(waves.device))
         yield 0, output.pooler_output[:, None], torch.ones_like(lengths)
 
     def embed_text(self, texts: list[str]) -> Tensor:
-        """Return the text embeddings [N, D] of sentences; the cosine to an audio embedding says how well they fit.
+        """Return the embeddings [N, D] of texts; a text that describes a sound has a high cosine with its embedding.
 
         Raises:
             ModelError: the checkpoint has no tokenizer.
-            UsageError: a sentence is longer than the model reads.
+            UsageError: a text is longer than the model's maximum input.
         """
         from transformers import AutoTokenizer
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.place)
         except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"{self.place} has no tokenizer that can be read, which text needs: {error}") from error
-        if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # what the library makes up where there is none
+            raise ModelError(f"The tokenizer in {self.place}, which text needs, cannot be read: {error}") from error
+        if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # the library invents one if there is none
             raise ModelError(f"{self.place} has no tokenizer (tokenizer.json, or vocab.json and merges.txt) for text.")
         tokens = tokenizer(texts, padding=True, return_tensors="pt")
-        count, most = tokens["input_ids"].shape[1], self.model.config.text_config.max_position_embeddings - 2
-        if count > most:  # RoBERTa begins to count positions at 2
-            raise UsageError(f"The text has {count} tokens, and this model reads {most}: describe the sound shorter.")
+        count = tokens["input_ids"].shape[1]
+        limit = self.model.config.text_config.max_position_embeddings - 2  # RoBERTa's positions start at 2
+        if count > limit:
+            raise UsageError(f"The text has {count} tokens, but this model accepts {limit}. Use a shorter text.")
         features: Tensor = self.model.get_text_features(**tokens.to(self.model.device)).pooler_output
         return features
 

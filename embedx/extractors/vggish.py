@@ -1,10 +1,10 @@
 """vggish: the VGG-like network of the AudioSet release, 128 dimensions per 0.96 s patch (Hershey et al. 2017).
 
 The embedding is the last layer before its activation, as in the released AudioSet embeddings. `vggish:PATH?relu` adds
-the final ReLU of torchvggish; `vggish:PATH?pca` whitens and quantises to 0..255, as the released embeddings are.
+the final ReLU of torchvggish; `vggish:PATH?pca` whitens and quantises to 0..255 like the released embeddings.
 
-PATH holds the weights of torchvggish or the variables of the original release, told apart by their names. The original
-checkpoint is converted once, where TensorFlow is installed:
+PATH is a file with the weights of torchvggish or the variables of the original release; their names differ. Convert the
+original checkpoint once on a machine with TensorFlow:
 
     reader = tf.train.load_checkpoint("vggish_model.ckpt")
     names = [name for name in reader.get_variable_to_shape_map() if name.startswith("vggish/")]
@@ -36,11 +36,11 @@ from embedx.extractors.weights import read_weights
 
 OFFSET = 0.01
 DIM = 128
-AT_ONCE = 8  # patches in the convolutions: what lies between their layers stays in the cache of a CPU
+BATCH = 8  # patches that go through the convolutions together on a CPU, so that results between layers stay in cache
 OPTIONS = ("", "?relu", "?pca")
 PCA = {"pca_eigen_vectors": (DIM, DIM), "pca_means": (DIM,)}
-PCA_FILES = ("vggish_pca_params.safetensors", "vggish_pca_params.npz")  # looked for beside the weights
-CLIP = 2.0  # whitened values are cut to [-2, 2] before they become one of 256 steps
+PCA_FILES = ("vggish_pca_params.safetensors", "vggish_pca_params.npz")  # in the folder of the weights
+CLIP = 2.0  # whitened values are clipped to [-2, 2] before they are quantised to 256 steps
 TENSORFLOW = {  # layer of torchvggish -> scope in the original release
     "features.0": "vggish/conv1",
     "features.3": "vggish/conv2",
@@ -56,7 +56,7 @@ AXES = {4: (3, 2, 0, 1), 2: (1, 0)}  # by number of axes: HWIO -> OIHW, [in, out
 
 
 class Network(nn.Module):
-    """Six convolutions and three full layers; 72 141 184 parameters under the names of torchvggish."""
+    """Six convolutions and three linear layers with 72 141 184 parameters, under the names of torchvggish."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,14 +74,14 @@ class Network(nn.Module):
 
     def forward(self, patch: Tensor) -> Tensor:
         """Map patches [P, 96, 64] to embeddings [P, 128]; TensorFlow flattens in the order height, width, channel."""
-        pieces = torch.split(patch[:, None], AT_ONCE if patch.is_cpu else len(patch))
-        features = torch.cat([self.features(piece) for piece in pieces])  # [P, 512, 6, 4]
+        batches = torch.split(patch[:, None], BATCH if patch.is_cpu else len(patch))
+        features = torch.cat([self.features(batch) for batch in batches])  # [P, 512, 6, 4]
         embeddings: Tensor = self.embeddings(features.permute(0, 2, 3, 1).flatten(1))
         return embeddings
 
 
 class VGGish:
-    """Embeddings [B, P, 128] of every whole patch, without overlap. Layer 0 is the only one."""
+    """Embeddings [B, P, 128] of every full patch, without overlap. Layer 0 is the only layer."""
 
     sample_rate = SAMPLE_RATE
     layers: tuple[int, ...] = (0,)
@@ -93,7 +93,13 @@ class VGGish:
     def __init__(
         self, weights: Mapping[str, Tensor], option: str = "", pca: Mapping[str, Tensor] | None = None
     ) -> None:
-        """Take weights under torchvggish's names, one of OPTIONS, and for `?pca` the tensors of PCA."""
+        """Build the network.
+
+        Args:
+            weights: the weights under the names of torchvggish or of the original release.
+            option: one of OPTIONS.
+            pca: the tensors named in PCA, for the option "?pca".
+        """
         self.front_end = LogMel(OFFSET)
         with torch.device("meta"):
             self.network = Network().eval()
@@ -110,7 +116,7 @@ class VGGish:
         yield 0, run_valid(self._embed, patch, counts), counts
 
     def _embed(self, patch: Tensor) -> Tensor:
-        """Map patches [N, 96, 64] to embeddings [N, 128], finished as the option says."""
+        """Map patches [N, 96, 64] to embeddings [N, 128], and apply the option."""
         embeddings: Tensor = self.network(patch).float()
         if self.option == "?relu":
             return embeddings.clamp(min=0.0)
@@ -119,7 +125,7 @@ class VGGish:
         return embeddings
 
     def to(self, device: str) -> Self:
-        """Move to a device and return self."""
+        """Move the model to a device and return self."""
         self.front_end.to(device)
         self.network.to(device)
         self.pca = {name: tensor.to(device) for name, tensor in self.pca.items()}
@@ -127,7 +133,7 @@ class VGGish:
 
 
 def quantise(embeddings: Tensor, eigen_vectors: Tensor, means: Tensor) -> Tensor:
-    """Whiten embeddings [P, 128] and cut them to whole steps 0..255, as the AudioSet release does; float32.
+    """Whiten embeddings [P, 128] and quantise them to 0..255 as the AudioSet release does; the result is float32.
 
     >>> quantise(torch.tensor([[1.0, 3.0, -9.0]]), torch.eye(3), torch.ones(3))
     tensor([[127., 255.,   0.]])
@@ -138,33 +144,38 @@ def quantise(embeddings: Tensor, eigen_vectors: Tensor, means: Tensor) -> Tensor
 
 
 def arrange(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return torchvggish's or TensorFlow's tensors under the names and with the shapes of `like`.
+    """Return the tensors of torchvggish or TensorFlow with the names and shapes of a state dict.
+
+    Args:
+        tensors: the tensors of a weights file.
+        like: the state dict of the network.
 
     Raises:
-        ModelError: a tensor is missing, unexpected or of another shape; it is named as in the file.
+        ModelError: a tensor is missing, unexpected or of another shape; the message has its name in the file.
     """
-    tensorflow = any(name.startswith("vggish/") for name in tensors)
-    there: dict[str, Tensor] = {}
-    rest, wrong = dict(tensors), []
+    is_tensorflow = any(name.startswith("vggish/") for name in tensors)
+    arranged: dict[str, Tensor] = {}
+    rest, problems = dict(tensors), []
     for key, expected in like.items():
-        name = in_tensorflow(key) if tensorflow else key
+        name = tensorflow_name(key) if is_tensorflow else key
         if name not in rest:
-            wrong.append(f"{name} is missing")
+            problems.append(f"{name} is missing")
             continue
         tensor = rest.pop(name)
-        there[key] = tensor.permute(AXES[tensor.ndim]).contiguous() if tensorflow and tensor.ndim in AXES else tensor
-        if there[key].shape != expected.shape:
-            wrong.append(f"{name} has shape {list(tensor.shape)}")
-    wrong += [f"{name} is unexpected" for name in sorted(rest)]
-    if wrong:
-        raise ModelError(f"These are not the weights of VGGish: {', '.join(wrong[:5])} ({len(wrong)} in all).")
-    return there
+        is_permuted = is_tensorflow and tensor.ndim in AXES
+        arranged[key] = tensor.permute(AXES[tensor.ndim]).contiguous() if is_permuted else tensor
+        if arranged[key].shape != expected.shape:
+            problems.append(f"{name} has shape {list(tensor.shape)}")
+    problems += [f"{name} is unexpected" for name in sorted(rest)]
+    if problems:
+        raise ModelError(f"These are not the weights of VGGish: {', '.join(problems[:5])} ({len(problems)} in total).")
+    return arranged
 
 
-def in_tensorflow(key: str) -> str:
-    """Return the name that a tensor of torchvggish has in the original release.
+def tensorflow_name(key: str) -> str:
+    """Return the name of a torchvggish tensor in the original release.
 
-    >>> in_tensorflow("features.6.bias")
+    >>> tensorflow_name("features.6.bias")
     'vggish/conv3/conv3_1/biases'
     """
     layer, _, kind = key.rpartition(".")
@@ -172,17 +183,21 @@ def in_tensorflow(key: str) -> str:
 
 
 def load(source: str, *, allow_pickle: bool = False) -> VGGish:
-    """Load the weights from a file, a folder that holds vggish.safetensors, or EMBEDX_VGGISH_WEIGHTS, with an option.
+    """Load VGGish from a file, a folder with vggish.safetensors, or the file in EMBEDX_VGGISH_WEIGHTS.
+
+    Args:
+        source: the file or folder, and an option (`?relu`, `?pca`); both may be empty.
+        allow_pickle: whether weights may be read from a pickle; default False.
 
     Raises:
-        ModelError: they are not there, are not VGGish's, or are a pickle without leave.
+        ModelError: the weights are missing or not those of VGGish, or they are a pickle and `allow_pickle` is not set.
     """
-    place, option = split_option(source)
+    location, option = split_option(source)
     if option not in OPTIONS:
-        raise ModelError(f"{option!r} is no option of vggish: give PATH, PATH?relu or PATH?pca.")
-    file = find_weights("vggish", place)
+        raise ModelError(f"vggish has no option {option!r}. Give PATH, PATH?relu or PATH?pca.")
+    file = find_weights("vggish", location)
     if file is None:
-        raise ModelError(missing_weights("vggish", place))
+        raise ModelError(missing_weights("vggish", location))
     tensors = read_weights(file, allow_pickle)
     pca = {name: tensors.pop(name) for name in PCA if name in tensors}
     try:
@@ -192,21 +207,21 @@ def load(source: str, *, allow_pickle: bool = False) -> VGGish:
 
 
 def find_pca(file: Path, inside: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of PCA from the weights file, where it holds them, or from a file beside it.
+    """Return the PCA tensors in the weights file (`inside`), or else those in a file in the same folder.
 
     Raises:
-        ModelError: there are none, or they are of another shape.
+        ModelError: there are none, or they have another shape.
     """
-    beside = [file.with_name(name) for name in PCA_FILES if file.with_name(name).is_file()]
-    found = read_weights(beside[0], allow_pickle=False) if beside and not inside else inside
+    files = [file.with_name(name) for name in PCA_FILES if file.with_name(name).is_file()]
+    tensors = read_weights(files[0], allow_pickle=False) if files and not inside else inside
     pca = {
-        name: found[name].reshape(shape)
+        name: tensors[name].reshape(shape)
         for name, shape in PCA.items()
-        if name in found and found[name].numel() == DIM ** len(shape)
+        if name in tensors and tensors[name].numel() == DIM ** len(shape)
     }
     if set(pca) != set(PCA):
         raise ModelError(
             f"?pca needs pca_eigen_vectors [128, 128] and pca_means [128], in the weights file or in {PCA_FILES[0]} "
-            "(or .npz) beside it."
+            "(or .npz) in the same folder."
         )
     return pca

@@ -1,4 +1,4 @@
-"""Tensors from a local file: safetensors or .npz, and a pickle only where the user said so."""
+"""Read tensors from a local file: safetensors, .npz, or a pickle if the user allows it."""
 
 from pathlib import Path
 
@@ -14,34 +14,38 @@ SUFFIXES = (".safetensors", ".npz", *PICKLES)
 
 
 def read_weights(file: Path, allow_pickle: bool) -> dict[str, Tensor]:
-    """Return the tensors in a weights file by name, floating point as float32.
+    """Return the tensors in a weights file by name; floating-point tensors are converted to float32.
 
-    A pickle is read only with `allow_pickle`, by torch's reader that takes nothing but tensors.
+    Args:
+        file: the file.
+        allow_pickle: whether a pickle may be read, with torch's reader that accepts only tensors.
 
     Raises:
-        ModelError: there is no such file, it is damaged or no table of tensors, or is a pickle without `allow_pickle`.
+        ModelError: the file does not exist, is damaged or contains no tensors, or it is a pickle and `allow_pickle` is
+            not set.
     """
     if not file.is_file() or file.suffix not in SUFFIXES:
-        raise ModelError(f"There is no weights file {file}. Give one that ends in {', '.join(SUFFIXES)}.")
+        raise ModelError(f"There is no weights file {file}. Give a file that ends in {', '.join(SUFFIXES)}.")
     if file.suffix in PICKLES and not allow_pickle:
         raise ModelError(
-            f"{file} is a pickle, and a pickle can run code. Convert it to safetensors, or pass --allow-pickle."
+            f"{file} is a pickle, which can run code. Convert it to safetensors, or use --allow-pickle if you trust "
+            "its source."
         )
     try:
         if file.suffix in PICKLES:
             tensors = dict(torch.load(file, map_location="cpu", weights_only=True))
         elif file.suffix == ".npz":
-            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+            with file.open("rb") as handle, np.load(handle, allow_pickle=False) as arrays:
                 tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         else:
             tensors = safetensors.torch.load_file(file)
-        return {str(name): one.float() if one.is_floating_point() else one for name, one in tensors.items()}
-    except Exception as error:  # whatever the readers raise of a damaged file, from OSError to BadZipFile
+        return {str(name): tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    except Exception as error:  # the readers raise many kinds of errors for damaged files, from OSError to BadZipFile
         raise ModelError(f"{file} cannot be read as weights: {type(error).__name__}: {brief(error)}") from error
 
 
 def brief(error: Exception) -> str:
-    r"""Return a message on one line, for an error that wraps it.
+    r"""Return the message of an error on one line, for an error that wraps it.
 
     >>> brief(ValueError("no\n  such thing"))
     'no such thing.'

@@ -1,4 +1,4 @@
-"""yamnet: MobileNet v1 trained on AudioSet, 1024 dimensions per 0.96 s patch, every 0.48 s."""
+"""yamnet: MobileNet v1 trained on AudioSet, 1024 dimensions per patch of 0.96 s, every 0.48 s."""
 
 from collections.abc import Iterator
 from typing import Self
@@ -17,12 +17,12 @@ from embedx.extractors.weight_files import find_weights, missing_weights
 HOP = 48  # frames between patches
 OFFSET = 0.001
 POINTWISE = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
-STRIDE_2 = (0, 3, 7, 11, 23)  # convolutions that halve time and frequency
+STRIDE_2 = (0, 3, 7, 11, 23)  # convolutions with stride 2 in time and frequency
 CLASSES = 521
 
 
 class Network(nn.Module):
-    """27 convolutions with ReLU6 and the padding of TensorFlow; batch norm is folded into the bias."""
+    """27 convolutions with ReLU6 and TensorFlow's padding; the batch norms are included in weights and biases."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Network(nn.Module):
 
 
 def pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """Pad [P, C, H, W] as TensorFlow's SAME does: the odd row and column go to the bottom and the right.
+    """Pad [P, C, H, W] like TensorFlow's SAME: an odd row or column is added at the bottom or the right.
 
     >>> pad_same(torch.ones(1, 1, 4, 4), kernel=3, stride=2).shape
     torch.Size([1, 1, 5, 5])
@@ -56,7 +56,7 @@ def pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
 
 
 class YAMNet:
-    """Embeddings [B, P, 1024] of every whole patch. Layer 0 is the only one: the input of the classifier."""
+    """Embeddings [B, P, 1024] of every full patch. Layer 0 is the only layer: the input of the classifier."""
 
     sample_rate = SAMPLE_RATE
     layers: tuple[int, ...] = (0,)
@@ -69,7 +69,7 @@ class YAMNet:
         self.front_end = LogMel(OFFSET)
         self.network = Network().eval().requires_grad_(False)
         self.network.load_state_dict(weights)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth quicker on a CPU
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a fifth faster on a CPU
         self.weights = hash_weights(weights, {"extractor": "yamnet"})
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -82,17 +82,17 @@ class YAMNet:
         return torch.sigmoid(self.network.fc(frames))
 
     def to(self, device: str) -> Self:
-        """Move to a device and return self."""
+        """Move the model to a device and return self."""
         self.front_end.to(device)
         self.network.to(device)
         return self
 
 
 def load(source: str, *, allow_pickle: bool = False) -> YAMNet:
-    """Load the weights from a file, a folder that holds yamnet.safetensors, or EMBEDX_YAMNET_WEIGHTS.
+    """Load YAMNet from a file, a folder with yamnet.safetensors, or the file in EMBEDX_YAMNET_WEIGHTS.
 
     Raises:
-        ModelError: they are not there, or are not YAMNet's.
+        ModelError: the weights are missing or not those of YAMNet.
     """
     file = find_weights("yamnet", source)
     if file is None:
@@ -100,4 +100,4 @@ def load(source: str, *, allow_pickle: bool = False) -> YAMNet:
     try:
         return YAMNet(safetensors.torch.load_file(file))
     except (safetensors.SafetensorError, RuntimeError, OSError) as error:
-        raise ModelError(f"{file} does not hold the weights of YAMNet: {error}") from error
+        raise ModelError(f"{file} does not contain the weights of YAMNet: {error}") from error

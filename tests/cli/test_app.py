@@ -110,7 +110,7 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["extract", "missing/", "-o", "OUT"], 2, "no file or folder missing/"),
     (["extract", "EMPTY", "-o", "OUT"], 8, r"There is no audio.*\.wav"),
     (["extract", "WAV", "-o", "OUT", "--model", "hubrt"], 7, "Unknown model 'hubrt'"),
-    (["extract", "WAV", "-o", "OUT", "--model", "EMPTY"], 7, "holds no config.json"),
+    (["extract", "WAV", "-o", "OUT", "--model", "EMPTY"], 7, "contains no config.json"),
     (["extract", "WAV", "-o", "OUT", "--layers", "12"], 2, "no layers '12'. Its layers are 0"),
     (["extract", "WAV", "-o", "OUT", "--pooling", "median"], 2, "mean, sum, max"),
     (["extract", "WAV", "-o", "OUT", "--window", "-1"], 2, "window must be from"),

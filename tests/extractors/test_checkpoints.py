@@ -41,10 +41,10 @@ BREAKAGES: dict[str, Callable[[Path], object]] = {
     "cannot be loaded": break_weights,
     r"missing: encoder\.layers\.1\.final_layer_norm\.weight": drop_weight,
     r"unexpected: encoder\.layers\.9\.final_layer_norm\.weight": add_weight,
-    "type 'bert', not an audio encoder": make_text_model,
-    "holds no config.json": lambda folder: (folder / "config.json").unlink(),
+    "type 'bert', which embedx does not support": make_text_model,
+    "contains no config.json": lambda folder: (folder / "config.json").unlink(),
     "config.json cannot be read": lambda folder: (folder / "config.json").write_text("{"),
-    "a pickle .*, which can run code: allow it": make_pickle,
+    "a pickle .*, which can run code. If you trust its source, use --allow-pickle": make_pickle,
     "weights in .* cannot be loaded": lambda folder: (folder / "model.safetensors").unlink(),
 }
 

@@ -103,7 +103,7 @@ def test_hear_module_is_an_extractor(monkeypatch: pytest.MonkeyPatch, manifest: 
         ("no_such_module:make", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("levels:nothing", "has no attribute 'nothing'"),
         ("json:JSONDecoder", "has no sample_rate, layers, dim"),
-        ("hear:json", "no HEAR module: it has no load_model"),
+        ("hear:json", "not a HEAR module: it has no load_model"),
         ("levels:Broken", "ZeroDivisionError"),
     ],
 )

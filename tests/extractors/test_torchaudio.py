@@ -172,7 +172,7 @@ def test_bundle_is_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("HUBERT_BSAE", "HUBERT_BASE"),
         ("torchaudio:wavlm_large", "WAVLM_LARGE"),
         ("XLSR_300M", "WAV2VEC2_XLSR_300M"),
-        ("torchaudio:MMS_FA", "Near names"),
+        ("torchaudio:MMS_FA", "Similar names"),
     ],
 )
 def test_unknown_bundle_is_refused_with_near_names(name: str, near: str) -> None:
@@ -182,7 +182,7 @@ def test_unknown_bundle_is_refused_with_near_names(name: str, near: str) -> None
 
 def test_incompatible_torchaudio_is_a_readable_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchaudio", None)  # what Python does with it then: ImportError
-    with pytest.raises(ModelError, match=r"torchaudio does not load beside torch 2\..*hub id"):
+    with pytest.raises(ModelError, match=r"torchaudio cannot be imported with torch 2\..*hub id"):
         extractors.load("HUBERT_BASE")
 
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 import embedx
 from embedx.collection.verify import find_issues
 from embedx.errors import RecipeMismatch
-from embedx.extractors.fingerprint import stamp
+from embedx.extractors.fingerprint import fingerprint_model
 from embedx.ingest.pipeline import Progress
 from embedx.recipe import Recipe
 from embedx.store.records import Recording, Row, Vectors
@@ -239,14 +239,14 @@ def test_dry_run_of_new_files_loads_no_model(write_wav: WriteWav, tmp_path: Path
 def test_fingerprint_changes_with_model_files(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(checkpoint("hubert"), folder)
-    first = stamp(str(folder))
+    first = fingerprint_model(str(folder))
     assert first
     assert {Path(name).name for name, _, _ in first} >= {"config.json", "model.safetensors"}
-    assert stamp(str(folder)) == first
+    assert fingerprint_model(str(folder)) == first
     os.utime(folder / "model.safetensors", ns=(1, 1))
-    assert stamp(str(folder)) != first
-    assert stamp("yamnet:/nowhere.safetensors") is None
-    assert stamp("nobody/has-this-model") is None
+    assert fingerprint_model(str(folder)) != first
+    assert fingerprint_model("yamnet:/nowhere.safetensors") is None
+    assert fingerprint_model("nobody/has-this-model") is None
 
 
 # -- on demand -------------------------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def list_facts(measurement: Measurement) -> dict[str, str]:
     if measurement.kernels:
         facts["kernels"] = by_way(measurement.kernels)
     if measurement.replaced:
-        facts["replaced"] = f"kernels that gave wrong results on this processor: {by_way(measurement.replaced)}"
+        facts["replaced"] = f"kernels that failed their check on this processor: {by_way(measurement.replaced)}"
     return facts
 
 

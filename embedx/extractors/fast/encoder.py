@@ -1,8 +1,9 @@
-"""fast: Wav2Vec2, HuBERT and their like in a forward pass of our own; the same numbers, several times as fast.
+"""A built-in forward pass of Wav2Vec2, HuBERT and similar models: the same numbers, several times as fast.
 
-The weights are those of a loaded reference extractor, transformers' or torchaudio's; what is left out is work. Nothing
-is computed on padding: the frames of all clips lie one behind the other, [N, D], for everything but attention and the
-positional convolution. And no numbers go through memory that can be finished while they are at hand (`onednn`).
+The weights are those of a loaded reference extractor of transformers or torchaudio. The forward pass is faster for two
+reasons. Nothing is computed on padding: the frames of all clips are placed one after the other, [N, D], except for
+attention and the positional convolution. And operations are fused, so that fewer intermediate results go through memory
+(`onednn`).
 
 Letters: B clips, S samples, T frames of a clip, N frames of all clips, C channels, D dim, H heads.
 """
@@ -27,40 +28,49 @@ from embedx.extractors.fast.onednn import convolution, linear
 from embedx.extractors.fast.packing import Batched, Packing
 from embedx.extractors.masking import count_frames, normalise
 
-TYPES = ("wav2vec2", "hubert", "unispeech", "unispeech-sat")  # of transformers, built alike; DistilHuBERT is a hubert
+TYPES = ("wav2vec2", "hubert", "unispeech", "unispeech-sat")  # model types of transformers with the same structure
 SUPPORTED = (
     "Wav2Vec2 (with XLS-R), HuBERT, DistilHuBERT, UniSpeech and UniSpeech-SAT of transformers, and the bundles of "
-    "torchaudio but for WavLM"
+    "torchaudio except WavLM"
 )
-STRETCH = 32  # frames that the positional convolution makes at a time; short clips fill few, long ones many
-BUILDING = threading.Lock()  # a network is laid out once, however many threads want it
+STRETCH = 32  # frames that the positional convolution computes together; more would waste work on short clips
+BUILDING = threading.Lock()  # held while a network is built, so that several threads do not build it twice
 
 
 def accelerate(extractor: Extractor, *, required: bool = False) -> Extractor:
-    """Return the fast extractor with the weights of another, or the other itself where there is no fast one for it.
+    """Return the fast version of an extractor.
+
+    Args:
+        extractor: the reference extractor.
+        required: whether an extractor without a fast version is an error; default False.
+
+    Returns:
+        The fast extractor, or the given one if there is no fast version of it.
 
     Raises:
-        UsageError: there is none, and it is required.
+        UsageError: there is no fast version, and it is required.
     """
     if isinstance(extractor, huggingface.Transformer | torchaudio.BundleEncoder) and is_supported(extractor):
         return FastEncoder(extractor)
     if required:
-        raise UsageError(f"There is no fast backend for this model. It has one: {SUPPORTED}. Use auto or reference.")
+        raise UsageError(
+            f"The fast backend does not support this model. It supports: {SUPPORTED}. Use auto or reference."
+        )
     return extractor
 
 
 def is_supported(extractor: huggingface.Transformer | torchaudio.BundleEncoder) -> bool:
-    """Tell whether a speech transformer is built as it is computed here."""
+    """Tell whether a speech transformer has the structure that is implemented here."""
     if isinstance(extractor, torchaudio.BundleEncoder):
-        return not extractor.biased
+        return not extractor.is_wavlm
     config = extractor.model.config
-    adapted = any(getattr(block, "adapter_layer", None) is not None for block in extractor.model.encoder.layers)
+    has_adapters = any(getattr(block, "adapter_layer", None) is not None for block in extractor.model.encoder.layers)
     activations = {config.feat_extract_activation, config.hidden_act}
-    return config.model_type in TYPES and activations == {"gelu"} and not adapted
+    return config.model_type in TYPES and activations == {"gelu"} and not has_adapters
 
 
 class FastEncoder:
-    """The extractor that a reference extractor is, with the same attributes and the same frames."""
+    """The fast version of a reference extractor, with the same attributes and the same frames."""
 
     backend = "fast"
 
@@ -74,9 +84,9 @@ class FastEncoder:
         position.conv = resolve_weight_norm(position.conv)
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield the asked hidden states, in float32; see `Extractor.frames`.
+        """Yield the hidden states of the given layers in float32; see `Extractor.frames`.
 
-        Under autocast products are of its type; what is normalised or added up along the layers stays in float32.
+        Under autocast, products are computed in its type; norms and the residual sum stay in float32.
         """
         device, reference = waves.device, self.reference
         dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
@@ -89,31 +99,32 @@ class FastEncoder:
         states = self._network(dtype, device).states(waves.masked_fill(~valid, 0.0), lengths, packing)
         for layer, x in zip(range(layers[-1] + 1), states, strict=False):  # x [N, D]
             if layer in layers:
-                yield layer, packing.spread(x), counts  # [B, T, D]
+                yield layer, packing.unpack(x), counts  # [B, T, D]
 
     def batched(self, device: torch.device) -> bool:
-        """Tell whether a device wants all clips at once."""
+        """Tell whether a device computes all clips at once."""
         return device.type != "cpu"
 
     def _network(self, dtype: torch.dtype, device: torch.device) -> "Network":
-        """Return the network for a type of numbers, which is laid out when it is wanted first."""
+        """Return the network for a type of numbers, and build it at its first use."""
         with BUILDING:
             if dtype not in self.networks:
                 join = pick_join(device, self.dim, dtype)
                 self.networks[dtype] = Network(self.reference.model, dtype, self.batched(device), join)
-                if device.type == "cuda":  # other streams do not wait for the one that lays it out
+                if device.type == "cuda":  # other streams do not wait for the one that builds it
                     torch.cuda.synchronize(device)
         return self.networks[dtype]
 
     @property
     def kernels(self) -> dict[str, str]:
-        """Return for every kind of layer that was used how it is computed; nothing for a GPU, which has one way."""
-        return {kind: way for one in list(self.networks.values()) for kind, way in one.kernels.ways.copy().items()}
+        """Return kind of layer -> implementation, for the layers that have run; empty on a GPU."""
+        return {kind: name for each in list(self.networks.values()) for kind, name in each.kernels.used.copy().items()}
 
     @property
     def replaced(self) -> dict[str, str]:
-        """Return for every kind of layer of which a way was wrong which one was, and what was taken for it."""
-        return {kind: way for one in list(self.networks.values()) for kind, way in one.kernels.replaced.copy().items()}
+        """Return kind of layer -> "A instead of B", for layers with an implementation B that failed its check."""
+        networks = list(self.networks.values())
+        return {kind: text for each in networks for kind, text in each.kernels.replaced.copy().items()}
 
     def to(self, device: str) -> Self:
         """Move to a device and return self."""
@@ -122,7 +133,7 @@ class FastEncoder:
         return self
 
     def share_memory(self) -> Self:
-        """Put the weights where processes that this extractor is sent to use them without a copy, and return self."""
+        """Move the weights to shared memory, so that other processes can use them without a copy, and return self."""
         self.reference.model.share_memory()
         return self
 
@@ -131,27 +142,27 @@ class FastEncoder:
 
 
 class Network:
-    """The encoder for one type of numbers. Base models normalise behind each half of a block, large ones before it."""
+    """The encoder for one type of numbers. Base models normalise after each half of a block, large ones before it."""
 
     def __init__(self, model: Any, dtype: torch.dtype, all_at_once: bool, join: Join) -> None:
         transformer = transformer_of(model)
         bundle, blocks = transformer is not model.encoder, transformer.layers
         self.norm_first = blocks[0].layer_norm_first if bundle else model.config.do_stable_layer_norm
-        layers, place = model.feature_extractor.conv_layers, transformer.pos_conv_embed
+        layers, position = model.feature_extractor.conv_layers, transformer.pos_conv_embed
         self.kernels = Kernels()
         self.convolutions: Any
         self.position: Any
         if all_at_once:
-            self.convolutions, self.position = gpu.Convolutions(layers, dtype), gpu.Position(place, dtype)
+            self.convolutions, self.position = gpu.Convolutions(layers, dtype), gpu.Position(position, dtype)
         else:
             self.convolutions = Convolutions(layers, dtype, self.kernels)
-            self.position = Position(place, dtype, self.kernels)
+            self.position = Position(position, dtype, self.kernels)
         self.projection = Projection((model.encoder if bundle else model).feature_projection, dtype, self.kernels)
         self.norm = transformer.layer_norm
         self.blocks = [Block(block, dtype, self.norm_first, join, self.kernels) for block in blocks]
 
     def states(self, waves: Tensor, lengths: Tensor, packing: Packing) -> Iterator[Tensor]:
-        """Yield the hidden states [N, D] of waves [B, S] that are zero behind their lengths [B], from layer 0 on."""
+        """Yield the hidden states [N, D] from layer 0 on, for waves [B, S] that are zero after their lengths [B]."""
         x = self.projection(self.convolutions(waves, lengths, packing))  # [N, C] -> [N, D]
         x = x + self.position(x, packing)
         yield (x := x if self.norm_first else self.norm(x))
@@ -162,7 +173,7 @@ class Network:
 
 
 class Projection:
-    """Features [N, C] -> [N, D]: a norm, where the model has one, and a linear."""
+    """Features [N, C] -> [N, D]: a norm, if the model has one, and a linear layer."""
 
     def __init__(self, projection: Any, dtype: torch.dtype, kernels: Kernels) -> None:
         self.norm = getattr(projection, "layer_norm", nn.Identity())
@@ -170,12 +181,12 @@ class Projection:
         self.dtype = dtype
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Project."""
+        """Project features to the dimension of the transformer."""
         return self.linear(self.norm(x.float()).to(self.dtype)).float()
 
 
 class Position:
-    """[N, D] -> [N, D]: a grouped convolution over 128 frames around each, zeros behind both ends of a clip."""
+    """Positional embedding [N, D] -> [N, D]: a grouped convolution over 128 frames, with zeros around each clip."""
 
     def __init__(self, position: Any, dtype: torch.dtype, kernels: Kernels) -> None:
         conv = position.conv
@@ -185,7 +196,7 @@ class Position:
         self.dtype = dtype
 
     def __call__(self, x: Tensor, packing: Packing) -> Tensor:
-        """Return what is added for the place, clip by clip and a stretch at a time."""
+        """Return the positional embedding, computed clip by clip and `STRETCH` frames at a time."""
         before, out = self.kernel // 2, []
         for clip in torch.split(self.norm(x).to(self.dtype), packing.counts):  # [T, D]
             parts = -(-len(clip) // STRETCH)
@@ -196,52 +207,52 @@ class Position:
 
 
 class Block:
-    """A block of the transformer: [N, D] -> [N, D], attention within each clip and a network for each frame."""
+    """A block of the transformer [N, D] -> [N, D]: attention within each clip, and a feed-forward network per frame."""
 
     def __init__(self, block: Any, dtype: torch.dtype, norm_first: bool, join: Join, kernels: Kernels) -> None:
         attention, network = block.attention, block.feed_forward
         self.heads = attention.num_heads
-        made = partial(dense, dtype=dtype, kernels=kernels)
-        self.query_key_value = made(attention.q_proj, attention.k_proj, attention.v_proj)
-        self.out = made(attention.out_proj)
-        self.widen = made(network.intermediate_dense, gelu=True)
-        self.narrow = made(network.output_dense)
+        make = partial(dense, dtype=dtype, kernels=kernels)
+        self.query_key_value = make(attention.q_proj, attention.k_proj, attention.v_proj)
+        self.out = make(attention.out_proj)
+        self.widen = make(network.intermediate_dense, gelu=True)
+        self.narrow = make(network.output_dense)
         self.norm, self.final_norm = block.layer_norm, block.final_layer_norm
         self.norm_first, self.dtype, self.join = norm_first, dtype, join
 
     def __call__(self, x: Tensor, packing: Packing) -> Tensor:
-        """Return the next layer."""
+        """Return the hidden states of the next layer."""
         if self.norm_first:
-            x, seen = self.join(x, None, self.norm, self.dtype, True)  # float32, and what products take
-            x, seen = self.join(x, self.attend(seen, packing), self.final_norm, self.dtype, True)
-            return x + self.feed(seen)
-        x, seen = self.join(x, self.attend(x.to(self.dtype), packing), self.norm, self.dtype, False)
-        return self.join(x, self.feed(seen), self.final_norm, self.dtype, False)[0]
+            x, normed = self.join(x, None, self.norm, self.dtype, True)  # the residual in float32, input of the product
+            x, normed = self.join(x, self.attend(normed, packing), self.final_norm, self.dtype, True)
+            return x + self.feed_forward(normed)
+        x, normed = self.join(x, self.attend(x.to(self.dtype), packing), self.norm, self.dtype, False)
+        return self.join(x, self.feed_forward(normed), self.final_norm, self.dtype, False)[0]
 
     def attend(self, x: Tensor, packing: Packing) -> Tensor:
-        """[N, D] -> [N, D], each frame from those of its clip."""
+        """Compute attention within each clip, [N, D] -> [N, D]."""
         return self.out(packing.attend(self.query_key_value(x), self.heads))
 
-    def feed(self, x: Tensor) -> Tensor:
-        """[N, D] -> [N, 4 D] -> [N, D]."""
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """Compute the feed-forward network, [N, D] -> [N, 4 D] -> [N, D]."""
         return self.narrow(self.widen(x))
 
 
 def transformer_of(model: Any) -> Any:
-    """Return the module with the positional convolution and the blocks; torchaudio's lies one level further down."""
+    """Return the module with the positional convolution and the blocks; in torchaudio it is one level deeper."""
     return getattr(model.encoder, "transformer", model.encoder)
 
 
 def resolve_weight_norm(conv: Any) -> nn.Conv1d:
-    """Return a convolution with the weights that a weight-normed one works with; that one could not be pickled."""
+    """Return a plain convolution with the effective weights of a weight-normed one, which cannot be pickled."""
     plain = nn.Conv1d(conv.in_channels, conv.out_channels, conv.kernel_size, padding=conv.padding, groups=conv.groups)
     plain.load_state_dict({"weight": conv.weight, "bias": conv.bias})
     return plain.requires_grad_(False)
 
 
 def dense(*modules: nn.Linear, dtype: torch.dtype, kernels: Kernels, gelu: bool = False) -> Layer:
-    """Return several linears of the library as one, their outputs side by side."""
+    """Return one or more linear layers as one layer, with their outputs side by side."""
     if len(modules) == 1:
         return linear(modules[0].weight.to(dtype), modules[0].bias.to(dtype), gelu=gelu, kernels=kernels)
-    weight, bias = torch.cat([one.weight for one in modules]), torch.cat([one.bias for one in modules])
+    weight, bias = torch.cat([each.weight for each in modules]), torch.cat([each.bias for each in modules])
     return linear(weight.to(dtype), bias.to(dtype), gelu=gelu, kernels=kernels)

@@ -1,7 +1,7 @@
-"""norms: adding a branch to what goes along the layers, and normalising the sum, in one pass where a GPU has Triton.
+"""Residual sum and layer norm of a block, in one pass on a GPU with Triton.
 
-The sum and the norm are in float32; what the next product takes is of its type. As calls of torch these are three
-passes over memory, and on a GPU memory, not arithmetic, is what they wait for.
+The sum and the norm are computed in float32; the input of the next product is converted to its type. With calls of
+torch this takes three passes over memory, and on a GPU these are limited by memory bandwidth, not by arithmetic.
 """
 
 from collections.abc import Callable
@@ -11,14 +11,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TOLERANCE = 1e-4  # of a number of about 1 in float32; one step in narrower types
+TOLERANCE = 1e-4  # for numbers of about 1 in float32; narrower types have a tolerance of two steps
 Join = Callable[[Tensor, Tensor | None, nn.LayerNorm, torch.dtype, bool], tuple[Tensor, Tensor]]
 
 
 def join(
     x: Tensor, branch: Tensor | None, norm: nn.LayerNorm, dtype: torch.dtype, keep_sum: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return the sum [N, D] of x and a branch, or its norm if the sum is not to be kept, and the norm as a `dtype`.
+    """Add a branch to the residual and normalise the sum.
+
+    Args:
+        x: the residual [N, D] in float32.
+        branch: the branch [N, D], or None for no sum.
+        norm: the layer norm.
+        dtype: the type of the second result.
+        keep_sum: return the sum as the first result, otherwise its norm.
+
+    Returns:
+        The sum or its norm in float32, and the norm in the given type, both [N, D].
 
     >>> x = torch.tensor([[1.0, 3.0]])
     >>> join(x, 2 * x, nn.LayerNorm(2, eps=0.0), torch.bfloat16, True)[0].tolist()
@@ -30,15 +40,15 @@ def join(
 
 
 def pick_join(device: torch.device, dim: int, dtype: torch.dtype) -> Join:
-    """Return the quickest way to do it on a device."""
+    """Return the fastest implementation of `join` on a device."""
     return join_by_triton() if device.type == "cuda" and is_fused(device, dim, dtype) else join
 
 
 def join_by_triton() -> Join:
-    """Return the same in one pass.
+    """Return the implementation of `join` in one pass.
 
     Raises:
-        ImportError: there is no Triton here.
+        ImportError: Triton is not installed.
     """
     from embedx.extractors.fast.triton_kernels import join
 
@@ -47,19 +57,19 @@ def join_by_triton() -> Join:
 
 @cache
 def is_fused(device: torch.device, dim: int, dtype: torch.dtype) -> bool:
-    """Tell whether Triton works on a device, and gives what torch gives; all that will be called is compiled here."""
+    """Tell whether Triton works on a device and gives torch's results; this also compiles all kernels."""
     random = torch.Generator().manual_seed(0)
     x, branch = torch.randn(2, 9, dim, generator=random).to(device)
     scale, shift = torch.randn(2, dim, generator=random).to(device)
     norm = nn.LayerNorm(dim).to(device)
     norm.weight.data, norm.bias.data = scale, shift
-    near = TOLERANCE if dtype == torch.float32 else 2 * torch.finfo(dtype).eps
+    tolerance = TOLERANCE if dtype == torch.float32 else 2 * torch.finfo(dtype).eps
     try:
         fused = join_by_triton()
-        for one, keep_sum in ((branch.to(dtype), True), (branch.to(dtype), False), (None, True)):
-            pairs = zip(fused(x, one, norm, dtype, keep_sum), join(x, one, norm, dtype, keep_sum), strict=True)
-            if not all(torch.allclose(a.float(), b.float(), rtol=near, atol=near) for a, b in pairs):
+        for added, keep_sum in ((branch.to(dtype), True), (branch.to(dtype), False), (None, True)):
+            pairs = zip(fused(x, added, norm, dtype, keep_sum), join(x, added, norm, dtype, keep_sum), strict=True)
+            if not all(torch.allclose(a.float(), b.float(), rtol=tolerance, atol=tolerance) for a, b in pairs):
                 return False
-    except Exception:  # no Triton, no compiler, an older GPU: whatever it is, torch does it
+    except Exception:  # without Triton or a compiler, or on an older GPU, torch is used
         return False
     return True

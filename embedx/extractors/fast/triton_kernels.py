@@ -1,4 +1,4 @@
-"""kernels: what Triton compiles for a GPU. Imported where `norms` has seen one, and tried out before it is used."""
+"""Triton kernels for GPUs. `norms` imports and tests them before they are used."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def join_row(  # type: ignore[no-untyped-def]
     x, branch, scale, shift, wide, narrow, dim, epsilon,
     joined: tl.constexpr, keep_sum: tl.constexpr, size: tl.constexpr,
 ):  # fmt: skip
-    """Do one row of `embedx.extractors.fast.norms.join`; `size` is the power of two from `dim` on."""
+    """Compute one row of `embedx.extractors.fast.norms.join`; `size` is the next power of two of `dim`."""
     column = tl.arange(0, size)
     inside = column < dim
     place = tl.program_id(0).to(tl.int64) * dim + column
@@ -34,11 +34,11 @@ def join_row(  # type: ignore[no-untyped-def]
 def join(
     x: Tensor, branch: Tensor | None, norm: nn.LayerNorm, dtype: torch.dtype, keep_sum: bool
 ) -> tuple[Tensor, Tensor]:
-    """Do what `embedx.extractors.fast.norms.join` does, in one pass; x [N, D] is float32, all are contiguous."""
+    """Compute `embedx.extractors.fast.norms.join` in one pass; x [N, D] is float32, all tensors are contiguous."""
     rows, dim = x.shape
     wide = x if branch is None and keep_sum else torch.empty_like(x)
     narrow = torch.empty(rows, dim, dtype=dtype, device=x.device)
-    given: Any = (x, x if branch is None else branch, norm.weight, norm.bias, wide, narrow, dim, norm.eps)
+    arguments: Any = (x, x if branch is None else branch, norm.weight, norm.bias, wide, narrow, dim, norm.eps)
     with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
-        join_row[(rows,)](*given, joined=branch is not None, keep_sum=keep_sum, size=triton.next_power_of_2(dim))
+        join_row[(rows,)](*arguments, joined=branch is not None, keep_sum=keep_sum, size=triton.next_power_of_2(dim))
     return wide, narrow

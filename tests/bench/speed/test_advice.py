@@ -98,9 +98,9 @@ def test_speed_text_is_narrow_and_explains_shares() -> None:
 def test_replaced_kernels_are_in_text_and_json() -> None:
     assert "kernels:" not in as_text(FINE)
     found = changed(kernels={"product [9, 4]": "torch", "product [2, 4]": "oneDNN"},
-                    replaced={"product [9, 4]": "torch for oneDNN"})  # fmt: skip
+                    replaced={"product [9, 4]": "torch instead of oneDNN"})  # fmt: skip
     text = as_text(found)
     assert "kernels:  torch: product [9, 4]; oneDNN: product [2, 4]\n" in text
-    assert "replaced: kernels that gave wrong results on this processor: torch for oneDNN: product [9, 4]\n" in text
+    assert "replaced: kernels that failed their check on this processor: torch instead of oneDNN: product [9, 4]\n" in text
     assert found.to_dict()["replaced"] == found.replaced
     assert found.to_dict()["kernels"] == found.kernels

@@ -15,7 +15,7 @@ from embedx.extractors.base import Extractor
 from embedx.extractors.fast import gpu
 from embedx.extractors.fast.convolutions import fold, rescale
 from embedx.extractors.fast.encoder import FastEncoder
-from embedx.extractors.fast.gpu import alike, statistics
+from embedx.extractors.fast.gpu import group_similar, statistics
 from embedx.extractors.fast.packing import Batched
 from tests.helpers.conformance import EXACT, Checkpoint, ConformanceTests, run
 from tests.helpers.transformer_reference import CLIPS, NAMES, assert_both_precisions, expected
@@ -73,7 +73,7 @@ def test_statistics_of_batch_equal_those_of_each_clip() -> None:
 def test_packed_frames_round_trip(counts: list[int]) -> None:
     packing = Batched(counts, torch.device("cpu"))
     x = torch.randn(sum(counts), 5)
-    frames = packing.spread(x)
+    frames = packing.unpack(x)
     assert frames.shape == (len(counts), max(counts), 5)
     for clip, true, count in zip(frames, torch.split(x, counts), counts, strict=True):
         assert torch.equal(clip[:count], true)
@@ -119,7 +119,7 @@ def test_triton_kernels_equal_torch() -> None:
 
 @pytest.mark.parametrize("counts", [[1], [5, 5, 5], [9, 8, 7, 1, 1], [1, 9, 1, 30, 2]])
 def test_tiles_hold_every_clip_once_with_little_padding(counts: list[int]) -> None:
-    tiles = list(alike(counts, 12))
+    tiles = list(group_similar(counts, 12))
     assert [i for tile in tiles for i in range(len(counts))[tile]] == list(range(len(counts)))
     for tile in tiles:
         group = counts[tile]

@@ -103,7 +103,7 @@ def test_product_of_real_shape_equals_torch(
         x = torch.randn(rows, shape[1]).to(dtype)
         with torch.inference_mode():
             assert_near(layer(x), F.gelu(F.linear(x.float(), weight.float(), bias.float())))
-    assert list(kernels.ways) == [f"product {list(shape)} in {str(dtype).split('.')[1]}"]
+    assert list(kernels.used) == [f"product {list(shape)} in {str(dtype).split('.')[1]}"]
     assert kernels.replaced == {}
 
 
@@ -176,13 +176,13 @@ def test_kernel_with_wrong_numbers_for_shape_is_replaced(
             assert_near(small(x), F.linear(x.float(), weight[:8].float(), bias[:8].float()))
     name = str(dtype).split(".")[1]
     product, convolution = f"product [96, 64] in {name}", f"convolution in 4 groups of [32, 8, 16] in {name}"
-    assert kernels.ways == {product: "torch", convolution: "torch", f"product [8, 64] in {name}": "oneDNN"}
+    assert kernels.used == {product: "torch", convolution: "torch", f"product [8, 64] in {name}": "oneDNN"}
     assert kernels.replaced == {
-        product: "torch for oneDNN",
-        convolution: "torch for oneDNN and oneDNN in wider groups",
+        product: "torch instead of oneDNN",
+        convolution: "torch instead of oneDNN and oneDNN in wider groups",
     }
     assert [one.levelname for one in caplog.records] == ["WARNING"] * 2  # one for each kind
-    assert f"Wrong numbers on this processor: {product}. Taken: torch for oneDNN." in caplog.text
+    assert f"oneDNN gave wrong results or an error for the layer {product} on this processor, so torch" in caplog.text
 
 
 def test_torch_kernel_for_narrow_type_is_compared_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +196,7 @@ def test_torch_kernel_for_narrow_type_is_compared_too(monkeypatch: pytest.Monkey
         found = onednn.linear(weight, bias, kernels=kernels)(x)
     assert found.dtype == torch.bfloat16
     assert_near(found, plain(x.float(), weight.float(), bias.float()))
-    assert kernels.replaced == {"product [24, 16] in bfloat16": "torch in float32 for torch"}
+    assert kernels.replaced == {"product [24, 16] in bfloat16": "torch in float32 instead of torch"}
 
 
 def test_layer_is_compared_once_by_the_first_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,7 +230,7 @@ def test_replaced_kernel_is_recorded_and_vectors_are_right(
     with embedx.extract(wavs, model=model, out=tmp_path / "spoilt") as collection:
         found, run_ = collection.vectors(), collection.store.last_run()
     torch.testing.assert_close(torch.from_numpy(found), torch.from_numpy(true), atol=EXACT, rtol=0)
-    assert run_["replaced"].startswith("torch for oneDNN: product [")
+    assert run_["replaced"].startswith("torch instead of oneDNN: product [")
     assert "oneDNN: " in run_["kernels"] and "torch: product [" in run_["kernels"]
 
 
