@@ -60,11 +60,14 @@ def package_of(path: Path) -> str:
     return "" if first == "__init__" else first
 
 
-def imports(path: Path) -> set[tuple[str, ...]]:
-    """Return every import of a file as the parts of its name, also those inside functions, not those for types only."""
+def imports(path: Path, *, for_types: bool) -> set[tuple[str, ...]]:
+    """Return the imports of a file as the parts of their names, with those inside functions.
+
+    Imports under TYPE_CHECKING are included only if `for_types` is set.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        if not for_types and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             node.body = []
     names: set[tuple[str, ...]] = set()
     for node in ast.walk(tree):
@@ -76,8 +79,8 @@ def imports(path: Path) -> set[tuple[str, ...]]:
 
 
 def imported_files(path: Path) -> set[Path]:
-    """Return the files of embedx that a file imports."""
-    names = {".".join(parts) for parts in imports(path) if parts[0] == "embedx"}
+    """Return the files of embedx that a file imports, also for types only."""
+    names = {".".join(parts) for parts in imports(path, for_types=True) if parts[0] == "embedx"}
     modules = (name if name in MODULES else name.rpartition(".")[0] for name in names)
     return {MODULES[name] for name in modules if name in MODULES} - {path}
 
@@ -97,7 +100,7 @@ def test_files_have_no_import_cycle() -> None:
 
 @parametrize_file
 def test_foreign_library_is_imported_in_its_home(path: Path) -> None:
-    for name in imports(path):
+    for name in imports(path, for_types=False):
         assert package_of(path) in HOMES.get(name[0], {package_of(path)}), f"{name[0]} in {path}"
 
 

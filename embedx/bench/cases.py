@@ -1,4 +1,4 @@
-"""Cases: a data set and a model -> stored vectors, and how they are split: what all setups on them share."""
+"""Cases: a data set and a model -> stored vectors, labels and splits, which all setups share."""
 
 import functools
 import hashlib
@@ -23,16 +23,25 @@ from embedx.ingest.pipeline import Progress
 from embedx.recipe import Recipe, view_name
 from embedx.store.store import Store
 
-COLLECTIONS = "collections"
+COLLECTIONS = "collections"  # the folder of the collections, in the folder of the benchmark
 
 
 @dataclass(frozen=True)
 class BenchCase:
     """A task with the vectors of one model.
 
-    ids: rows of the collection [N], in an order of their own that no interrupted extraction changes.
-    targets, splits: of these rows. duplicates: of each test part, rows with a near-duplicate among the training rows.
-    pairs: some of those by path. data: fingerprint of the rows, what they are and how they are split.
+    Attributes:
+        task: name of the task.
+        model: name of the model in the results.
+        folder: folder of the collection.
+        recipe: recipe of the collection.
+        layers, poolings: the views that are compared.
+        ids: row ids [N] in the order of paths and times, which does not depend on the order of extraction.
+        targets: labels of these rows.
+        splits: training and test parts of these rows.
+        duplicates: test part -> number of its rows with a near-duplicate among the training rows.
+        pairs: examples of near-duplicates, as pairs of file names.
+        data: fingerprint of the rows, their labels and the splits.
     """
 
     task: str
@@ -50,21 +59,21 @@ class BenchCase:
 
     @property
     def groups(self) -> NDArray[np.int64]:
-        """What must not be parted [N] when something is drawn or chosen among training rows."""
+        """The group [N] of each row; samples and inner folds of the training rows do not divide a group."""
         return np.arange(len(self.ids)) if self.splits.leaky else self.splits.groups
 
     def views(self, layer: int, pooling: str) -> tuple[str, ...]:
-        """Return the views that a setup reads."""
-        return tuple(view_name(one, pooling) for one in (self.layers if layer == EVERY_LAYER else [layer]))
+        """Return the names of the views that a setup reads."""
+        return tuple(view_name(number, pooling) for number in (self.layers if layer == EVERY_LAYER else [layer]))
 
     def recipe_of(self, layer: int) -> Recipe:
-        """Return what made the vectors of a setup; which others were made in the same pass is no part of it."""
+        """Return the recipe of the vectors of a setup, without the other layers and poolings of the collection."""
         return replace(self.recipe, layers=self.layers if layer == EVERY_LAYER else (), poolings=())
 
 
-@functools.lru_cache(maxsize=1)  # setups that read the same vectors follow each other
+@functools.lru_cache(maxsize=1)  # consecutive jobs read the same vectors
 def load_vectors(folder: str, views: tuple[str, ...], ids: bytes) -> NDArray[np.float32]:
-    """Return the vectors [N, D] of rows, `ids` as the bytes of an array; of several views [N, L, D]."""
+    """Return the vectors [N, D] of rows, or [N, L, D] for several views; `ids` are the bytes of an int64 array."""
     with Store(Path(folder)) as store:
         matrices = [read_vectors(store, view, np.frombuffer(ids, np.int64)) for view in views]
     x = matrices[0] if len(matrices) == 1 else np.stack(matrices, axis=1)
@@ -73,7 +82,7 @@ def load_vectors(folder: str, views: tuple[str, ...], ids: bytes) -> NDArray[np.
 
 
 def read_vectors(store: Store, view: str, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the vectors [N, D] of rows in the order of `ids`; a store has them in ascending order."""
+    """Return the vectors [N, D] of rows in the order of `ids`; the store returns them in ascending order of ids."""
     order = np.argsort(ids)
     ascending = store.vectors(view, ids[order].tolist())[1]
     vectors = np.empty_like(ascending)
@@ -84,21 +93,29 @@ def read_vectors(store: Store, view: str, ids: NDArray[np.int64]) -> NDArray[np.
 def collect(
     plan: Plan, data: Dataset, model: Model, on_progress: Callable[[Progress], None], interrupted: Callable[[], int]
 ) -> tuple[str, list[str]]:
-    """Embed a data set, or go on with that, and return the collection with what failed, each as a sentence."""
-    assert data.preset is not None  # only collections have none
-    reads = data.preset.reads(data.data) | ({"label": None} if data.label is not None else {})
-    layers = list(plan.layers) if isinstance(plan.layers, tuple) else plan.layers
+    """Extract a data set, or continue an extraction, and return the collection's folder and a sentence per failure."""
+    assert data.preset is not None  # only collections have no preset
+    source = data.preset.reads(data.data) | ({"label": None} if data.label is not None else {})
     folder = plan.out / COLLECTIONS / name_collection(plan, data, model)
     with extract(
-        **reads, model=model.model, layers=layers, pooling=plan.pooling, window=plan.window, hop=plan.hop,
-        device=plan.device, precision=plan.precision, out=folder, on_progress=on_progress, interrupted=interrupted,
-    ) as collection:  # fmt: skip
-        failures = [f"{data.name}: {one.detail}" for one in collection.failures()]
+        **source,
+        model=model.model,
+        layers=plan.layers,
+        pooling=plan.pooling,
+        window=plan.window,
+        hop=plan.hop,
+        device=plan.device,
+        precision=plan.precision,
+        out=folder,
+        on_progress=on_progress,
+        interrupted=interrupted,
+    ) as collection:
+        failures = [f"{data.name}: {failure.detail}" for failure in collection.failures()]
     return os.fspath(folder), failures
 
 
 def name_collection(plan: Plan, data: Dataset, model: Model) -> str:
-    """Return the folder of a collection: task, model, and what is asked of the model."""
+    """Return the name of a collection's folder, from the task, the model, and the options of the extraction."""
     layers = plan.layers if isinstance(plan.layers, str) else "-".join(map(str, plan.layers))
     parts = [data.name, model.name, layers, *plan.pooling]
     parts += [f"{seconds:g}s" for seconds in (plan.window, plan.hop) if seconds is not None]
@@ -106,7 +123,7 @@ def name_collection(plan: Plan, data: Dataset, model: Model) -> str:
 
 
 def name_model(recipe: Recipe) -> str:
-    """Return what the model of a collection is called in results.
+    """Return the name of a collection's model in the results.
 
     >>> name_model(Recipe("yamnet", "", "", 16000, (0,), ("mean",)))
     'yamnet'
@@ -118,13 +135,13 @@ def open_case(plan: Plan, data: Dataset, model: str | None, folder: str) -> Benc
     """Read a collection as a task.
 
     Raises:
-        UsageError: labels, splits, layers or poolings that are asked for are not there, or cannot be used.
+        UsageError: the labels, splits, layers or poolings of the plan are missing or unusable.
     """
     with Store(Path(folder)) as store:
         recipe = store.recipe
         layers, poolings = pick_views(plan, recipe, folder)
-        found = store.rows(select_rows(store, data))
-        rows = sorted(found, key=lambda row: (row.path, row.start_s, row.stretch, row.id))
+        selected = store.rows(select_rows(store, data))
+        rows = sorted(selected, key=lambda row: (row.path, row.start_s, row.stretch, row.id))
         labels = LabelOptions(data.label or "label", separator=data.separator, weak_negatives=data.weak_negatives)
         targets = read_targets(rows, labels)
         splits = make_splits(rows, targets, split_options(plan, data))
@@ -134,7 +151,7 @@ def open_case(plan: Plan, data: Dataset, model: str | None, folder: str) -> Benc
         overlaps = {
             part.name: find_overlap(store, kept, x, targets, replace(splits, parts=(part,))) for part in splits.parts
         }
-        contents = {path: one.content_hash for path, one in store.recordings().items()}
+        hashes = {path: recording.content_hash for path, recording in store.recordings().items()}
     return BenchCase(
         task=data.name,
         model=model or name_model(recipe),
@@ -145,14 +162,14 @@ def open_case(plan: Plan, data: Dataset, model: str | None, folder: str) -> Benc
         ids=ids,
         targets=targets,
         splits=splits,
-        duplicates={name: one.rows for name, one in overlaps.items()},
-        pairs=name_pairs(overlaps.values()),
-        data=fingerprint([(contents[row.path] or row.path, row.start_s, row.end_s) for row in kept], targets, splits),
+        duplicates={name: overlap.rows for name, overlap in overlaps.items()},
+        pairs=list_pairs(overlaps.values()),
+        data=fingerprint([(hashes[row.path] or row.path, row.start_s, row.end_s) for row in kept], targets, splits),
     )
 
 
 def split_options(plan: Plan, data: Dataset) -> SplitOptions:
-    """Return how a task is split: at random if the plan says leaky, else as the data set or its preset says."""
+    """Return how a task is split: at random for a leaky plan, else as the data set or its preset defines."""
     preset = data.preset
     group = data.group or (preset.group if preset else None)
     if plan.leaky:
@@ -163,43 +180,50 @@ def split_options(plan: Plan, data: Dataset) -> SplitOptions:
 
 
 def select_rows(store: Store, data: Dataset) -> list[int] | None:
-    """Return the ids of the rows that take part, None for all."""
-    conditions = [one for one in (data.preset.where if data.preset else None, data.where) if one]
+    """Return the ids of the rows that match the conditions of a task, None for all rows."""
+    conditions = [condition for condition in (data.preset.where if data.preset else None, data.where) if condition]
     if not conditions:
         return None
-    ids: list[int] = store.filter(" AND ".join(f"({one})" for one in conditions)).tolist()
+    ids: list[int] = store.filter(" AND ".join(f"({condition})" for condition in conditions)).tolist()
     if not ids:
-        raise UsageError(f"No row of the task {data.name} meets the condition {' AND '.join(conditions)}.")
+        raise UsageError(f"No row of the task {data.name} matches the condition {' AND '.join(conditions)}.")
     return ids
 
 
 def pick_views(plan: Plan, recipe: Recipe, folder: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Return the layers and poolings of a collection that a plan asks for.
+    """Return the layers and poolings of a plan in a collection.
 
     Raises:
-        UsageError: they are not in it.
+        UsageError: the collection does not have them.
     """
     from embedx.embedding.embedder import pick_layers
 
-    missing = [one for one in plan.pooling if one not in recipe.poolings]
+    missing = [pooling for pooling in plan.pooling if pooling not in recipe.poolings]
     if missing:
         raise UsageError(f"{folder} has no pooling {missing[0]!r}. It has: {', '.join(recipe.poolings)}.")
-    layers = list(plan.layers) if isinstance(plan.layers, tuple) else plan.layers
-    return pick_layers(layers, recipe.layers), plan.pooling
+    return pick_layers(plan.layers, recipe.layers), plan.pooling
 
 
-def name_pairs(overlaps: Iterable[Overlap]) -> tuple[tuple[str, str], ...]:
-    """Return the near-duplicates that the overlaps of test parts name, each pair once, as names of files."""
-    found: dict[tuple[str, str], None] = {}
-    for one in overlaps:
-        for pair in one.pairs:
+def list_pairs(overlaps: Iterable[Overlap]) -> tuple[tuple[str, str], ...]:
+    """Return the near-duplicates of all test parts as pairs of file names, without repetitions."""
+    pairs: dict[tuple[str, str], None] = {}
+    for overlap in overlaps:
+        for pair in overlap.pairs:
             first, second = sorted((os.path.basename(pair.path), os.path.basename(pair.like_path)))
-            found.setdefault((first, second))
-    return tuple(found)
+            pairs.setdefault((first, second))
+    return tuple(pairs)
 
 
 def fingerprint(stretches: Sequence[tuple[str, float, float]], targets: Targets, splits: Splits) -> str:
-    """Return a hash of what is learned and tested, wherever the files lie and whatever model hears them."""
-    parts = [[part.name, *(one.tolist() for one in (part.train, part.validation, part.test))] for part in splits.parts]
+    """Return a hash of the rows, their labels and the splits; it does not depend on file locations or the model.
+
+    Args:
+        stretches: content hash of the file, start and end in seconds of each row.
+        targets: the labels.
+        splits: the splits.
+    """
+    parts = [
+        [part.name, *(rows.tolist() for rows in (part.train, part.validation, part.test))] for part in splits.parts
+    ]
     values = [targets.classes, targets.y.tolist(), targets.weights.tolist(), splits.groups.tolist(), splits.leaky]
     return hashlib.sha256(json.dumps([stretches, values, parts]).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Fits: a case and a setup -> results, one for each test part. This is what the processes of a benchmark run."""
+"""Fits: a case and a setup -> results, one for each test part. The processes of a benchmark run this."""
 
 import time
 from dataclasses import dataclass, replace
@@ -26,9 +26,15 @@ RECOVERABLE_ERRORS = (ValueError, ArithmeticError, MemoryError)  # errors of one
 
 @dataclass(frozen=True)
 class FitJob:
-    """Fits of one setup with one number of shots and one seed, on some test parts.
+    """The fits of one setup with one number of shots and one seed, for some test parts.
 
-    out: where predictions are kept if all training rows are used.
+    Attributes:
+        case: the task and the vectors.
+        layer, pooling, head: the setup; layer is `EVERY_LAYER` for a head that reads all layers.
+        shots: training rows per class, or "all".
+        seed: the random seed.
+        parts: names of the test parts.
+        out: folder of the benchmark; predictions are saved there if all training rows are used.
     """
 
     case: BenchCase
@@ -41,7 +47,7 @@ class FitJob:
     out: str
 
     def key(self, part: str) -> Key:
-        """Return what names the fit on a part."""
+        """Return the key of the fit for a test part."""
         case = self.case
         setup = (case.model, self.layer, self.pooling, str(self.head))
         return Key(case.task, case.splits.how, *setup, self.shots, self.seed, part)
@@ -52,9 +58,9 @@ class FitJob:
 
 
 def draw_part(job: FitJob, part: Split) -> Split:
-    """Return a part with the training rows that are drawn for a job.
+    """Return a part with the training rows that are sampled for a job.
 
-    With few shots there is no validation part: it would have many more rows than the training part.
+    With few shots, the validation rows are not used: there are many more of them than training rows.
     """
     if job.shots == "all":
         return part
@@ -65,7 +71,7 @@ def draw_part(job: FitJob, part: Split) -> Split:
 def compute(job: FitJob) -> tuple[list[Result], list[str]]:
     """Return the results of a job, and a sentence for each fit that failed.
 
-    Every fit runs on one thread, so that numbers do not depend on how many run at a time.
+    Every fit runs on one thread, so that the numbers do not depend on how many fits run at once.
     """
     from threadpoolctl import threadpool_limits
 
@@ -83,7 +89,7 @@ def compute(job: FitJob) -> tuple[list[Result], list[str]]:
             except RECOVERABLE_ERRORS as error:
                 failures.append(f"{job}, test part {part.name}: {error}")
     if job.shots == "all" and predictions:
-        keep(job, predictions)
+        keep_predictions(job, predictions)
     return results, failures
 
 
@@ -112,7 +118,7 @@ def make_result(job: FitJob, part: Split, held_out: HeldOutPredictions, seconds:
 
 
 def baselines(learned: NDArray[np.int64], truth: NDArray[np.int64]) -> dict[str, Any]:
-    """Return what is reached without listening: by the commonest class learned, and in balanced accuracy or mAP.
+    """Return the scores of constant answers: accuracy of the most common training label, and balanced accuracy or mAP.
 
     >>> baselines(np.array([0, 0, 1]), np.array([0, 1, 1, 2]))
     {'majority': 0.25, 'chance': 0.3333333333333333}
@@ -124,18 +130,18 @@ def baselines(learned: NDArray[np.int64], truth: NDArray[np.int64]) -> dict[str,
     return {"majority": majority, "chance": 1 / len(np.unique(truth))}
 
 
-def keep(job: FitJob, predictions: list[HeldOutPredictions]) -> None:
+def keep_predictions(job: FitJob, predictions: list[HeldOutPredictions]) -> None:
     """Save the predictions for the test parts, for the figures of a report."""
     case = job.case
-    tested = np.concatenate([one.positions for one in predictions])
+    tested = np.concatenate([part.positions for part in predictions])
     save_predictions(
         job.out,
         job.key(""),
         Predictions(
             case.targets.classes,
             case.targets.y[tested],
-            np.concatenate([one.proba for one in predictions]).astype(np.float32),
-            np.concatenate([one.parts for one in predictions]),
+            np.concatenate([part.proba for part in predictions]).astype(np.float32),
+            np.concatenate([part.parts for part in predictions]),
             case.splits.groups[tested],
         ),
     )

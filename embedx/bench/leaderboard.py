@@ -163,16 +163,16 @@ def boards(table: Iterable[Result], metric: str | None = None) -> list[Board]:
     groups: dict[tuple[str, str, Shots], list[Result]] = defaultdict(list)
     for row in rows:
         groups[row.task, row.split, row.shots].append(row)
-    made = []
+    ranked = []
     for group in groups.values():
         ranked_by = metric or next((name for name in HEADLINES if has_metric(group, name)), None)
         scored = [row for row in group if ranked_by and getattr(row, ranked_by) is not None]
         if ranked_by and scored:
-            made.append(make_board(scored, ranked_by))
-    if not made:
+            ranked.append(make_board(scored, ranked_by))
+    if not ranked:
         condition = f" with {metric}" if rows and metric else ""
         raise UsageError(f"There are no results{condition} yet. Run the benchmark first.")
-    return sorted(made, key=lambda b: (b.task, b.leaky, b.split, b.shots != "all", str(b.shots).zfill(9)))
+    return sorted(ranked, key=lambda b: (b.task, b.leaky, b.split, b.shots != "all", str(b.shots).zfill(9)))
 
 
 def has_metric(rows: Iterable[Result], metric: str) -> bool:

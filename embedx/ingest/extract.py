@@ -52,17 +52,7 @@ def extract_into_store(
     report, sources = on_progress or (lambda progress: None), name_sources(source)
     with open_store(out, *cached, options) as store:
         cached[0].require_same(store.recipe, os.fspath(out))
-        with DECODERS.borrow() as decoder:
-            difference = compare(
-                store,
-                by_path,
-                sources,
-                decoder.hash_content,
-                shard=shard,
-                checksum=options.checksum,
-                retry_failed=options.retry_failed,
-            )
-            progress = plan(store, difference, decoder)
+        difference, progress = plan_run(store, by_path, sources, options, shard)
         progress.labels = describe_labels(items)
         if options.dry_run:
             report(progress)
@@ -97,7 +87,28 @@ def load_cached_recipe(
         return store.recipe, next(iter(store.views.values()))
 
 
-def plan(store: Store, difference: Difference, decoder: Decoder) -> Progress:
+def plan_run(
+    store: Store,
+    by_path: Mapping[str, Sequence[Item]],
+    sources: Sequence[str],
+    options: ExtractOptions,
+    shard: tuple[int, int] = (1, 1),
+) -> tuple[Difference, Progress]:
+    """Compare a corpus with a store, and return the differences and the state of the run before it begins."""
+    with DECODERS.borrow() as decoder:
+        difference = compare(
+            store,
+            by_path,
+            sources,
+            decoder.hash_content,
+            shard=shard,
+            checksum=options.checksum,
+            retry_failed=options.retry_failed,
+        )
+        return difference, estimate(store, difference, decoder)
+
+
+def estimate(store: Store, difference: Difference, decoder: Decoder) -> Progress:
     """Return the state of a run before it begins, with an estimate of what it will add."""
     todo, recipe = difference.todo, store.recipe
     rows = expected_rows([recording.path for recording, _ in todo], recipe, decoder)

@@ -116,6 +116,7 @@ class ExtractionPipeline:
         interrupted: Callable[[], int],
         about: Mapping[str, Any],
         workers: int | None,
+        threads: int | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -128,6 +129,7 @@ class ExtractionPipeline:
             interrupted: called after every window; the number of a signal ends the run after a commit.
             about: what the store records about the run, as JSON values.
             workers: decoder processes; 0 reads nothing ahead; None: as many as pay off.
+            threads: batches that are computed at the same time; None: as many as pay off.
         """
         self.store = store
         self.embedder = embedder
@@ -143,7 +145,7 @@ class ExtractionPipeline:
         self.writer = ThreadPoolExecutor(1, "writer")
         self.last_commit = time.monotonic()
         self.todo = [RecordingJob(recording, items) for recording, items in todo]
-        self.threads = share_work(len(todo), sum(recording.size or 0 for recording, _ in todo))
+        self.threads = threads or share_work(len(todo), sum(recording.size or 0 for recording, _ in todo))
         self.workers = min(self.threads, len(todo)) if workers is None else workers
         self.about = {**about, "workers": self.workers}
 
@@ -272,20 +274,20 @@ def run_settings(embedder: "Embedder", about: Mapping[str, Any]) -> dict[str, An
         "device": ",".join(embedder.devices),
         "precision": embedder.precision,
         "backend": embedder.backend,
-        **{name: by_way(ways) for name, ways in choices.items() if ways},
+        **{name: group_by_implementation(kinds) for name, kinds in choices.items() if kinds},
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "embedx": __version__,  # the installed version may differ from a checkout
         **{name: version(name) for name in ("torch", "transformers", "numpy", "soxr", "soundfile")},
     }
 
 
-def by_way(ways: Mapping[str, str]) -> str:
-    """Group kinds of layers by the way in which they are computed, in one line.
+def group_by_implementation(kinds: Mapping[str, str]) -> str:
+    """Return kinds of layers grouped by their implementation, in one line.
 
-    >>> by_way({"product [4, 2]": "oneDNN", "convolution [4, 2, 3]": "torch", "product [8, 2]": "oneDNN"})
-    'oneDNN: product [4, 2], product [8, 2]; torch: convolution [4, 2, 3]'
+    >>> group_by_implementation({"product [4, 2]": "oneDNN", "product [9, 2]": "torch", "product [8, 2]": "oneDNN"})
+    'oneDNN: product [4, 2], product [8, 2]; torch: product [9, 2]'
     """
-    kinds: dict[str, list[str]] = {}
-    for kind, way in ways.items():
-        kinds.setdefault(way, []).append(kind)
-    return "; ".join(f"{way}: {', '.join(names)}" for way, names in kinds.items())
+    groups: dict[str, list[str]] = {}
+    for kind, implementation in kinds.items():
+        groups.setdefault(implementation, []).append(kind)
+    return "; ".join(f"{implementation}: {', '.join(names)}" for implementation, names in groups.items())

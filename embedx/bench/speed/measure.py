@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from embedx import timing
-from embedx.audio.decoder_pool import DECODERS
 from embedx.bench.speed.result import Figures
 from embedx.bench.speed.sample import Recordings, Sample
 from embedx.bench.speed.text import Speed
 from embedx.bench.speed.trials import Trial, try_options
 from embedx.embedding.options import EmbeddingKwargs, EmbeddingOptions
 from embedx.errors import Interrupted, NothingToDo, UsageError
-from embedx.ingest.changes import compare
-from embedx.ingest.extract import plan
+from embedx.ingest.extract import plan_run
+from embedx.ingest.options import ExtractOptions
 from embedx.ingest.pipeline import ExtractionPipeline
 from embedx.ingest.prefetch import parse_workers
 from embedx.processes.cores import count_cores
@@ -90,23 +89,14 @@ def measure_speed(
         figures = run_long_enough(sample, runner.run, seconds, on_step)
     limit = compare_with_limit(runner, figures, on_step)
     return Speed(
-        machine=describe_machine(embedder.devices),
         model=settings.model,
         corpus=sample.name,
-        backend=embedder.backend,
-        device=",".join(embedder.devices),
-        precision=embedder.precision,
-        batch_seconds=embedder.budget / embedder.extractor.sample_rate,
-        sample_rate=embedder.extractor.sample_rate,
         load_s=load_s,
-        workers=len(embedder.make_workers(sample.share)),
-        decoders=max(1, runner.decoders),
         figures=figures,
         operations=limit.operations,
         peak=limit.peak,
         trials=limit.trials,
-        kernels=getattr(embedder.extractor, "kernels", {}),  # those of the trials too
-        replaced=getattr(embedder.extractor, "replaced", {}),
+        **describe_run(runner),  # after the trials, because it includes their kernels
     )
 
 
@@ -129,7 +119,15 @@ def run_long_enough(
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs the extraction pipeline on recordings; `threads` of it run the model, `decoders` processes read ahead."""
+    """Runs the extraction pipeline on recordings.
+
+    Attributes:
+        embedder: the model.
+        folder: where temporary collections are written.
+        threads: threads that run the model; as many as for the whole source, not only for a sample.
+        decoders: decoder processes.
+        check: called regularly; it raises Interrupted if a signal has arrived.
+    """
 
     embedder: "Embedder"
     folder: str
@@ -150,13 +148,10 @@ class Runner:
             tempfile.TemporaryDirectory(dir=self.folder) as out,
             Store.create(Path(out) / "c", embedder.recipe, embedder.extractor.dim) as store,
         ):
-            with DECODERS.borrow() as decoder:
-                difference = compare(store, recordings, [], decoder.hash_content)
-                progress = plan(store, difference, decoder)
+            difference, progress = plan_run(store, recordings, [], ExtractOptions())
             pipeline = ExtractionPipeline(
-                store, embedder, difference.todo, progress, lambda progress: None, stop, {}, self.decoders
+                store, embedder, difference.todo, progress, lambda progress: None, stop, {}, self.decoders, self.threads
             )
-            pipeline.threads = self.threads  # enough for the whole source, not only for this sample
             with timing.measure() as seconds:
                 start, processor_start = time.perf_counter(), time.process_time()
                 pipeline.run()
@@ -208,6 +203,23 @@ def find_limit(embedder: "Embedder", lengths: Sequence[float], threads: int) -> 
         return None, None
     workers = make_workers(embedder.extractor, embedder.device, threads)
     return operations, len(embedder.devices) * measure_peak(workers, DTYPES[embedder.precision])
+
+
+def describe_run(runner: Runner) -> dict[str, Any]:
+    """Return the fields of a `Measurement` that say how the model was run."""
+    embedder = runner.embedder
+    return {
+        "machine": describe_machine(embedder.devices),
+        "backend": embedder.backend,
+        "device": ",".join(embedder.devices),
+        "precision": embedder.precision,
+        "batch_seconds": embedder.budget / embedder.extractor.sample_rate,
+        "sample_rate": embedder.extractor.sample_rate,
+        "workers": len(embedder.make_workers(runner.threads)),
+        "decoders": max(1, runner.decoders),
+        "kernels": getattr(embedder.extractor, "kernels", {}),
+        "replaced": getattr(embedder.extractor, "replaced", {}),
+    }
 
 
 def describe_machine(devices: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from embedx.bench.speed.advice import advise
 from embedx.bench.speed.result import DECODER_STAGES, STAGES, WRITER_STAGES, Measurement
-from embedx.ingest.pipeline import by_way
+from embedx.ingest.pipeline import group_by_implementation
 
 EXPLANATIONS = {  # stage -> what happens in it
     "decode": "files to samples at their own rate",
@@ -103,9 +103,11 @@ def list_facts(measurement: Measurement) -> dict[str, str]:
         "limit": explain_limit(measurement),
     }
     if measurement.kernels:
-        facts["kernels"] = by_way(measurement.kernels)
+        facts["kernels"] = group_by_implementation(measurement.kernels)
     if measurement.replaced:
-        facts["replaced"] = f"kernels that failed their check on this processor: {by_way(measurement.replaced)}"
+        facts["replaced"] = (
+            f"kernels that failed their check on this processor: {group_by_implementation(measurement.replaced)}"
+        )
     return facts
 
 

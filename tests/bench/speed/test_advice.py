@@ -101,6 +101,8 @@ def test_replaced_kernels_are_in_text_and_json() -> None:
                     replaced={"product [9, 4]": "torch instead of oneDNN"})  # fmt: skip
     text = as_text(found)
     assert "kernels:  torch: product [9, 4]; oneDNN: product [2, 4]\n" in text
-    assert "replaced: kernels that failed their check on this processor: torch instead of oneDNN: product [9, 4]\n" in text
+    assert (
+        "replaced: kernels that failed their check on this processor: torch instead of oneDNN: product [9, 4]\n" in text
+    )
     assert found.to_dict()["replaced"] == found.replaced
     assert found.to_dict()["kernels"] == found.kernels
