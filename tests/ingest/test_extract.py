@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 import embedx
 from embedx.errors import Interrupted, ModelError, NothingToDo, RecipeMismatch, UsageError
 from embedx.ingest.pipeline import Progress
+from tests.helpers.amounts import fast_and_long
 from tests.helpers.collections import assert_same, content
 from tests.helpers.paths import ROOT
 
@@ -264,8 +265,9 @@ def test_signal_stops_run_after_a_commit(manifest: Path, tmp_path: Path) -> None
     assert_same(tmp_path / "c", tmp_path / "whole")
 
 
+@fast_and_long("kills", 2, 4)
 def test_extract_killed_at_any_moment_continues(
-    manifest: Path, tmp_path: Path, checkpoint: Callable[[str], Path]
+    manifest: Path, tmp_path: Path, checkpoint: Callable[[str], Path], kills: int
 ) -> None:
     """kill -9 of the real command at random moments; what was committed stays, the rest is done once."""
     model = str(checkpoint("hubert"))
@@ -283,7 +285,7 @@ def test_extract_killed_at_any_moment_continues(
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     dice = random.Random(5)
     kept: dict[tuple[str, float], np.ndarray] = {}
-    for attempt in range(4):
+    for attempt in range(kills):
         process = subprocess.Popen([*command, "--batch-seconds", "0.5"], env=environment, stderr=subprocess.PIPE)
         assert process.stderr is not None
         process.stderr.readline()  # the first line of progress: the model is loaded, the work begins
