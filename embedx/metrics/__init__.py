@@ -1,8 +1,8 @@
 """Metrics: truth and probabilities -> figures that carry their interval and stand beside their baselines.
 
 Every figure comes with a 95 % interval from resampling groups (rows of one recording, speaker or site move together),
-because rows of one group are wrong together, and an interval over rows would be too narrow. What cannot be computed is
-None and has a note; nothing here warns, and nothing knows a store, a head or a model: arrays go in.
+because rows of one group have similar errors, and an interval over rows would be too narrow. A figure that cannot be
+computed is None and has a note. The functions take arrays; they do not know stores, heads or models.
 """
 
 from embedx.metrics.bootstrap import Figure

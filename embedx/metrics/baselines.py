@@ -1,6 +1,6 @@
-"""Baselines: what is reached without listening, from the truth of the scored rows alone.
+"""Baselines: the figures of constant predictions, computed from the truth of the scored rows.
 
-They stand beside the figures under the same names. A figure that has no value for a baseline is not in it.
+They have the same names as the figures. Figures that are undefined for a baseline are left out.
 """
 
 import math
@@ -17,9 +17,8 @@ Baselines = dict[str, dict[str, float]]
 def find_baselines(truth: Ints, classes: int, multilabel: bool) -> Baselines:
     """Return name -> figures of each baseline.
 
-    One label a row: "majority" gives every row the shares of the classes as probabilities, so it always names the
-    commonest; "chance" draws a class blindly. Many labels: "all-negative" never says a label; "prevalence" gives every
-    row the shares of the labels.
+    Single-label: "majority" predicts the class shares as probabilities, so always the most frequent class; "chance"
+    draws a class at random. Multi-label: "all-negative" never predicts a label; "prevalence" predicts the label shares.
 
     >>> find_baselines(np.array([0, 0, 0, 1]), 2, multilabel=False)["majority"]["accuracy"]
     0.75
@@ -27,9 +26,9 @@ def find_baselines(truth: Ints, classes: int, multilabel: bool) -> Baselines:
     if not len(truth):
         return {}
     if multilabel:
-        silent = score_constant(truth, np.zeros(classes), multilabel)
-        del silent["log_loss"]  # being sure and wrong costs without end
-        return {"all-negative": silent, "prevalence": score_constant(truth, truth.mean(axis=0), multilabel)}
+        negative = score_constant(truth, np.zeros(classes), multilabel)
+        del negative["log_loss"]  # it is infinite
+        return {"all-negative": negative, "prevalence": score_constant(truth, truth.mean(axis=0), multilabel)}
     majority = score_constant(truth, np.bincount(truth, minlength=classes) / len(truth), multilabel)
     chance: dict[str, float] = {
         "accuracy": 1 / classes,
@@ -42,7 +41,7 @@ def find_baselines(truth: Ints, classes: int, multilabel: bool) -> Baselines:
 
 
 def score_constant(truth: Ints, shares: NDArray[np.float64], multilabel: bool) -> dict[str, float]:
-    """Return the defined figures of giving every row the same probabilities [C]."""
+    """Return the defined figures of predicting the same probabilities [C] for every row."""
     scores = score_whole(truth, np.tile(shares, (len(truth), 1)), multilabel)
     values = {name: float(value[0]) for name, value in scores.overall.items()}
     return {name: value for name, value in values.items() if math.isfinite(value)}

@@ -1,7 +1,7 @@
-"""Bootstrap: how far a figure would move with other recordings.
+"""Bootstrap: how much a figure would change with other recordings.
 
-A resample draws as many groups as there are, with replacement. It is kept as a line of counts, how often each group was
-drawn, so a figure is computed for a whole block of lines [B, groups] at once, and the rows are sorted only once.
+A resample draws as many groups as there are, with replacement. It is kept as counts of how often each group was drawn,
+so that a figure is computed for a block of resamples [B, groups] at once, and rows are sorted only once.
 """
 
 from collections.abc import Iterator
@@ -15,17 +15,17 @@ from embedx.errors import UsageError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Numbers = NDArray[np.number]
-Counts = NDArray[np.float32]  # float32 adds up whole numbers exactly to 2**24, more rows than memory has room for
+Counts = NDArray[np.float32]  # float32 adds whole numbers exactly up to 2**24, more rows than fit in memory
 
-TAIL = 0.025  # of the resamples lie below the interval, and as many above it: 95 % inside
-ELEMENTS = 2**22  # of a block: 16 MB of counts
-MOST_LINES = 128  # of a block; more are no faster
-FEW_GROUPS = 20  # below that, percentile intervals cover visibly less than they say
+TAIL = 0.025  # share of resamples below the interval, and above it: 95 % are inside
+MAX_BLOCK_NUMBERS = 2**22  # counts in a block: 16 MB
+MAX_BLOCK_SAMPLES = 128  # resamples in a block; more are not faster
+MIN_RELIABLE_GROUPS = 20  # with fewer groups, percentile intervals are clearly too narrow
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A value and its 95 % interval, which is None where there was nothing to resample."""
+    """A value and its 95 % interval; the interval is None if nothing was resampled."""
 
     value: float
     low: float | None = None
@@ -36,7 +36,7 @@ class Figure:
         return asdict(self)
 
     def __str__(self) -> str:
-        """Return the figure as it stands in a sentence.
+        """Return the figure with its interval as text.
 
         >>> str(Figure(0.5, 0.4, 0.6)), str(Figure(0.5))
         ('0.5000 (0.4000 to 0.6000)', '0.5000')
@@ -45,16 +45,16 @@ class Figure:
 
 
 def count_groups(groups: int, rows: int, samples: int, seed: int) -> Iterator[Counts]:
-    """Yield blocks [B, groups] of how often each group counts: first once each (B = 1), then in every resample.
+    """Yield blocks [B, groups] of group counts: first each group once (B = 1), then the resamples.
 
     >>> [block.sum(axis=1).tolist() for block in count_groups(groups=4, rows=9, samples=3, seed=0)]
     [[4.0], [4.0, 4.0, 4.0]]
     """
     yield np.ones((1, groups), np.float32)
     if groups < 2:
-        return  # every resample would be the whole
+        return  # every resample would be equal to the data
     random = np.random.default_rng(seed)
-    height = min(MOST_LINES, max(8, ELEMENTS // rows))
+    height = min(MAX_BLOCK_SAMPLES, max(8, MAX_BLOCK_NUMBERS // rows))
     for begin in range(0, samples, height):
         lines = min(height, samples - begin)
         drawn = random.integers(groups, size=(lines, groups)) + groups * np.arange(lines)[:, None]
@@ -62,10 +62,11 @@ def count_groups(groups: int, rows: int, samples: int, seed: int) -> Iterator[Co
 
 
 def make_figures(values: Floats) -> list[Figure | None]:
-    """Turn values [1 + samples, M], the first line being those of the data itself, into M figures.
+    """Return M figures from values [1 + samples, M]; the first line holds the values of the data itself.
 
-    A resample in which a value is undefined (nan) does not count; without the value itself there is no figure. An
-    interval is widened to hold its value, which matters where resampling has a bias, as for the calibration error.
+    Resamples in which a value is undefined (nan) are ignored; if the value itself is undefined, the figure is None. An
+    interval is widened to include its value, because resampling is biased for some figures, such as the calibration
+    error.
 
     >>> make_figures(np.array([[0.5, *np.linspace(0, 100, 41)], [np.nan] * 42]).T)
     [Figure(value=0.5, low=0.5, high=97.5), None]
@@ -85,13 +86,13 @@ def make_figures(values: Floats) -> list[Figure | None]:
 
 
 def number_groups(groups: ArrayLike | None, rows: int, name: str) -> Ints:
-    """Return the group of each row [N] as a number from 0; each row by itself where none are given.
+    """Return the group of each row [N] as a number from 0; each row is a group of its own if `groups` is None.
 
     >>> number_groups(["b", "a", "b"], 3, "groups").tolist(), number_groups(None, 2, "groups").tolist()
     ([1, 0, 1], [0, 1])
 
     Raises:
-        UsageError: `name` is not given for every row.
+        UsageError: there is not one value per row; `name` is for the message.
     """
     if groups is None:
         return np.arange(rows)

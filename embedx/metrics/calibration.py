@@ -1,4 +1,4 @@
-"""Calibration: whether what is said with 80 % confidence is right in 80 % of cases.
+"""Calibration: whether predictions with 80 % confidence are correct in 80 % of cases.
 
 Confidences fall into bins of equal width, each open below and closed above. The expected calibration error is the mean
 distance between confidence and accuracy of the bins, weighted by their rows.
@@ -18,7 +18,7 @@ BINS = 15  # as in most published tables
 
 @dataclass(frozen=True)
 class Bin:
-    """A bar of a reliability diagram: confidences in (low, high]; the means are None where no row is."""
+    """A bar of a reliability diagram: confidences in (low, high]; the means are None if it has no rows."""
 
     low: float
     high: float
@@ -41,7 +41,7 @@ def reliability(truth: ArrayLike, proba: ArrayLike, bins: int = BINS, multilabel
     """Return the bars of a reliability diagram.
 
     `truth` [N] holds class numbers and `proba` [N, C] probabilities: the confidence is that of the most probable class,
-    and the accuracy the share of rows where it is right. With several labels `truth` is [N, C] of 0 and 1; every
+    and the accuracy the share of rows where it is correct. Multi-label: `truth` is [N, C] of 0 and 1; every
     probability counts, and the accuracy is the share that is 1.
 
     >>> [one.rows for one in reliability([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], bins=4)]
@@ -51,7 +51,7 @@ def reliability(truth: ArrayLike, proba: ArrayLike, bins: int = BINS, multilabel
         UsageError: fewer than one bin.
     """
     if bins < 1:
-        raise UsageError(f"A reliability diagram needs a bin or more, not {bins}.")
+        raise UsageError(f"bins must be 1 or more, not {bins}.")
     probabilities, y = np.asarray(proba, np.float64), np.asarray(truth)
     if multilabel:
         confidence, right = probabilities.ravel(), y.ravel() == 1

@@ -1,8 +1,8 @@
 """Classification: truth and probabilities -> all figures for a block of weightings.
 
-Definitions are those of scikit-learn on the rows that a weighting counts. Means over classes leave out the classes for
-which a figure is undefined there: recall without a row of the class, F1 without a row or a prediction, area and average
-precision without rows on both sides.
+Definitions are those of scikit-learn on the weighted rows. Means over classes leave out the classes for which a figure
+is undefined: recall without rows of the class, F1 without rows or predictions, area and average precision without
+positive and negative rows.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from embedx.metrics.calibration import BINS, find_bins
 from embedx.metrics.ranking import Ranking, d_prime
 from embedx.metrics.weighted_sums import Tally, divide, mean_defined
 
-THRESHOLD = 0.5  # a label is predicted above it, as by scikit-learn's logistic regression
+THRESHOLD = 0.5  # a label is predicted above it, as in scikit-learn
 TOPS = (3, 5)
 CELLS = 2**22  # probabilities compared at a time for the ranks of labels within a row
 
@@ -26,14 +26,14 @@ Probabilities = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Scores:
-    """Figures [B] by name, and figures of the classes [B, C] by name; nan where undefined."""
+    """Figures [B] by name, and figures of each class [B, C] by name; nan where undefined."""
 
     overall: dict[str, Floats]
     by_class: dict[str, Floats]
 
     @classmethod
     def join(cls, blocks: Iterable[Self]) -> Self:
-        """Put blocks side by side."""
+        """Concatenate blocks."""
         first, *rest = blocks
         return cls(
             {name: np.concatenate([one.overall[name] for one in (first, *rest)]) for name in first.overall},
@@ -50,7 +50,7 @@ class OneLabel:
         predicted = proba.argmax(axis=1)
         mine = proba[each, truth][:, None]
         ahead = (proba > mine).sum(axis=1) + ((proba == mine) & (np.arange(self.classes) < truth[:, None])).sum(axis=1)
-        right = ahead == 0  # of equal probabilities the first is the one that is predicted
+        right = ahead == 0  # of equal probabilities the first class is predicted
         confidence = proba[each, predicted]
         nothing = np.zeros(rows, np.int64)
         self.rows = Tally(nothing, groups, 1)

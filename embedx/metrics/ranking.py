@@ -1,8 +1,8 @@
 """Ranking: area under the ROC curve, average precision and d-prime of one label, for many weightings at once.
 
-Rows are sorted by falling score once. Rows of equal score form a tie and pass the threshold together: a pair of a
-positive and a negative in one tie counts half in the area, as in scikit-learn. Only ties with a positive in them are
-looked at one by one; what lies between two of those is a single sum of weights.
+Rows are sorted by decreasing score once. Rows of equal score form a tie and pass the threshold together: a positive and
+a negative in one tie count half in the area, as in scikit-learn. Only ties that contain a positive are processed one by
+one; the rows between two of these ties are a single sum of weights.
 """
 
 import math
@@ -11,10 +11,10 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.metrics.bootstrap import ELEMENTS, Counts, Floats, Ints
+from embedx.metrics.bootstrap import MAX_BLOCK_NUMBERS, Counts, Floats, Ints
 from embedx.metrics.weighted_sums import divide
 
-NEAREST_TO_ONE = 1e-6  # d-prime is infinite at an area of 1; it is given at 1 - 1e-6, where it is 6.72
+AREA_MARGIN = 1e-6  # d-prime is infinite at an area of 1; areas are limited to 1 - 1e-6, where d-prime is 6.72
 
 
 class Ranking:
@@ -26,7 +26,7 @@ class Ranking:
         tie = np.concatenate([[0], np.cumsum(ordered[1:] != ordered[:-1])])
         ends = np.append(np.flatnonzero(tie[1:] != tie[:-1]) + 1, len(tie))  # of every tie
         wanted, hit_starts = np.unique(tie[positive], return_index=True)  # the ties with a positive
-        self.rows = groups[: ends[wanted[-1]]]  # below the last positive nothing changes any more
+        self.rows = groups[: ends[wanted[-1]]]  # rows below the last positive change nothing
         self.starts = np.append(0, ends[wanted[:-1]])
         self.hits, self.hit_starts = groups[positive], hit_starts
         equal = ~positive & np.isin(tie, wanted)  # negatives that share a score with a positive
@@ -34,11 +34,11 @@ class Ranking:
         self.equals, self.mixed = groups[equal], np.searchsorted(wanted, mixed)
 
     def measure(self, counts: Counts, weight: Floats) -> tuple[Floats, Floats]:
-        """Return areas [B] and average precisions [B], nan where all rows or none are positive.
+        """Return areas [B] and average precisions [B]; nan if all rows or no rows are positive.
 
         `counts` [B, groups] weighs the groups, `weight` [B] is the sum over all rows.
         """
-        height = max(1, ELEMENTS // len(self.rows))
+        height = max(1, MAX_BLOCK_NUMBERS // len(self.rows))
         pieces = [slice(at, at + height) for at in range(0, len(counts), height)]
         areas, precisions = zip(*(self._measure(counts[piece], weight[piece]) for piece in pieces), strict=True)
         return np.concatenate(areas), np.concatenate(precisions)
@@ -62,13 +62,12 @@ class Ranking:
 def d_prime(areas: Floats) -> Floats:
     """Return the distance of two normal distributions with these areas, in standard deviations.
 
-    That is sqrt(2) times the normal quantile. It is infinite for areas of 0 and 1, so areas nearer to these than 1e-6
-    are taken to be that near.
+    It is sqrt(2) times the normal quantile, and infinite for areas of 0 and 1; areas are limited to 1e-6 and 1 - 1e-6.
 
     >>> d_prime(np.array([0.5, 0.75, 1.0, np.nan])).round(4).tolist()
     [0.0, 0.9539, 6.7224, nan]
     """
     quantile = NormalDist().inv_cdf
-    near = np.clip(areas, NEAREST_TO_ONE, 1 - NEAREST_TO_ONE).ravel().tolist()
+    near = np.clip(areas, AREA_MARGIN, 1 - AREA_MARGIN).ravel().tolist()
     quantiles = [quantile(area) if area == area else np.nan for area in near]
     return np.array(quantiles, np.float64).reshape(areas.shape) * math.sqrt(2)

@@ -9,7 +9,7 @@ from embedx.errors import UsageError
 from embedx.metrics.bootstrap import Figure, Floats, Ints, count_groups, make_figures, number_groups
 from embedx.metrics.weighted_sums import Tally, divide
 
-SCORES = 2**22  # at a time: 16 MB of cosines, 32 MB of what is sorted
+MAX_SCORES = 2**22  # in memory at a time: 16 MB of cosines, 32 MB of sort keys
 
 Labels = NDArray[np.float32] | Ints
 
@@ -25,28 +25,28 @@ def retrieve(
     samples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Figure]:
-    """Let every row ask for its nearest rows by cosine, among the rows of other parts, else of other groups.
+    """Measure how often the nearest rows by cosine are relevant, among the rows of other parts or groups.
 
-    Of equally near rows the earlier one comes first. A row is relevant to another if it has the same class, or shares a
-    label.
+    A row is relevant to another if they have the same class, or share a label. Of equally near rows the earlier one
+    comes first.
 
     Args:
         vectors: [N, D].
         truth: class numbers [N], or [N, C] of 0 and 1.
-        parts: the fold of each row [N]; a row finds rows of other folds only.
-        groups: what each row [N] belongs to. Without parts a row finds rows of other groups only; intervals are over
-            groups. None: each row by itself.
-        queries: True [N] for rows that ask; all if not given. Every row may be found.
-        ks: how many of the nearest rows are looked at for p@k, the share of them that is relevant.
-        samples, seed: of the bootstrap.
+        parts: the fold of each row [N]; a row finds only rows of other folds.
+        groups: the group of each row [N], over which intervals are computed. Without parts, a row finds only rows of
+            other groups. None: each row on its own.
+        queries: [N] True for the rows that are queries; all if None. Every row may be found.
+        ks: numbers of nearest rows for p@k, the share of relevant rows among them.
+        samples, seed: number of resamples and seed of the bootstrap.
 
     Returns:
         "p@k" for every k, "r_precision" (p@k with k the number of relevant rows) and "map" (mean average precision)
-        with 95 % intervals; "queries", the number of rows that these are means over, and "left_out", the number of rows
-        to which nothing relevant could be found. Without a query only these two numbers.
+        with 95 % intervals; "queries", the number of rows in these means, and "left_out", the number of rows without a
+        relevant row. Without a query only these two numbers.
 
     Raises:
-        UsageError: shapes that do not fit, a k below 1, or vectors that are no finite numbers.
+        UsageError: shapes do not agree, a k is below 1, or vectors are not finite.
     """
     x, y = np.asarray(vectors, np.float32), np.asarray(truth)
     rows = len(x)
@@ -55,7 +55,7 @@ def retrieve(
     if len(y) != rows or y.ndim > 2:
         raise UsageError(f"The truth has the shape {y.shape}; for {rows} vectors it must be ({rows},) or ({rows}, C).")
     if not ks or min(ks) < 1:
-        raise UsageError(f"ks are numbers of neighbours, 1 or more, not {tuple(ks)}.")
+        raise UsageError(f"ks must be numbers of neighbours of 1 or more, not {tuple(ks)}.")
     together = number_groups(groups, rows, "groups")
     measured = measure_queries(x, y, together if parts is None else number_groups(parts, rows, "parts"), ks)
     wanted = np.ones(rows, bool) if queries is None else np.asarray(queries, bool)
@@ -86,7 +86,7 @@ def measure_queries(x: NDArray[np.float32], y: Labels, apart: Ints, ks: Sequence
     labels = y.astype(np.float32) if y.ndim == 2 else y
     places = np.arange(rows, dtype=np.uint64) << np.uint64(1)
     measured = np.empty((len(ks) + 2, rows))
-    step = max(1, SCORES // max(1, rows))
+    step = max(1, MAX_SCORES // max(1, rows))
     for at in range(0, rows, step):
         block = slice(at, at + step)
         other = apart[block, None] != apart

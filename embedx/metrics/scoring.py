@@ -1,4 +1,4 @@
-"""Evaluation: truth and probabilities -> Metrics, with what was wrong with the input said in sentences."""
+"""Scoring: truth and probabilities -> Metrics, with notes on undefined figures and unreliable intervals."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,16 +7,16 @@ from numpy.typing import ArrayLike
 
 from embedx.errors import UsageError
 from embedx.metrics.baselines import find_baselines
-from embedx.metrics.bootstrap import FEW_GROUPS, Figure, Ints, make_figures, number_groups
+from embedx.metrics.bootstrap import MIN_RELIABLE_GROUPS, Figure, Ints, make_figures, number_groups
 from embedx.metrics.classification import Probabilities, Scores, score_resamples, score_whole
-from embedx.metrics.ranking import NEAREST_TO_ONE, d_prime
+from embedx.metrics.ranking import AREA_MARGIN, d_prime
 from embedx.metrics.report import ClassMetrics, Metrics, PartMetrics, escape
 from embedx.text import natural_key
 
-EFFORT = 1.5e9  # probabilities times resamples: 5 to 12 s on one core
-FEWEST = 100  # resamples that an interval of 95 % can be read from
-SUM_SLACK = 1e-3  # by how much probabilities of a row may miss 1: the rounding of 1000 numbers in float16
-NAMED = 5  # classes in a note, before it says how many more
+MAX_EFFORT = 1.5e9  # probabilities times resamples: 5 to 12 s on one core
+MIN_SAMPLES = 100  # resamples needed for an interval of 95 %
+SUM_TOLERANCE = 1e-3  # of the sum of a row: the rounding error of 1000 float16 numbers
+MAX_NAMED = 5  # class names in a note
 
 
 def evaluate(
@@ -37,35 +37,40 @@ def evaluate(
         proba: probabilities [N, C]; those of a row sum to 1 unless `multilabel`.
         classes: the names of the C classes.
         multilabel: whether a row can have any number of labels; one is predicted where its probability is above 0.5.
-        groups: what each row [N] belongs to; rows of a group are resampled together. None: each row by itself.
+        groups: the group of each row [N]; rows of a group are resampled together. None: each row on its own.
         parts: the test part (fold) [N] of each row, for figures by part and their spread.
-        samples: resamples behind the intervals; 0 for none. Very large inputs get fewer, and a note that says so.
-        seed: of the resampling; the same seed gives the same intervals.
+        samples: number of resamples for the intervals; 0 for none. Very large inputs get fewer, with a note.
+        seed: the seed of the resampling; the same seed gives the same intervals.
+
+    Returns:
+        All figures with intervals and baselines.
 
     Raises:
-        UsageError: shapes that do not fit, numbers that are no class, no truth or no probability.
+        UsageError: shapes do not agree, or values are not class numbers or probabilities.
     """
     y, probabilities = check(truth, proba, classes, multilabel)
     rows = len(y)
     numbers = number_groups(groups, rows, "groups")
-    together = len(np.unique(numbers))
+    group_count = len(np.unique(numbers))
     if samples < 0:
-        raise UsageError(f"samples is a number of resamples, 0 or more, not {samples}.")
-    affordable = max(FEWEST, int(EFFORT / max(1, probabilities.size * (1 + multilabel))))  # labels are ranked twice
+        raise UsageError(f"samples must be 0 or more, not {samples}.")
+    affordable = max(
+        MIN_SAMPLES, int(MAX_EFFORT / max(1, probabilities.size * (1 + multilabel)))
+    )  # labels are ranked twice
     drawn = min(samples, affordable)
     scores = score_resamples(y, probabilities, numbers, drawn, seed, multilabel)
     figures = dict(zip(scores.overall, make_figures(np.stack(list(scores.overall.values()), axis=1)), strict=True))
     by_part = [] if parts is None else score_parts(y, probabilities, parts, multilabel)
     support = y.sum(axis=0) if multilabel else np.bincount(y, minlength=len(classes))
-    notes = note_classes(classes, support, rows) + note_resampling(rows, together, samples, drawn)
-    if (area := figures["macro_auc"]) and area.value > 1 - NEAREST_TO_ONE:
+    notes = note_classes(classes, support, rows) + note_resampling(rows, group_count, samples, drawn)
+    if (area := figures["macro_auc"]) and area.value > 1 - AREA_MARGIN:
         notes.append(f"d_prime is infinite at a ROC AUC of 1; it is given as {d_prime(np.ones(1))[0]:.2f}.")
     return Metrics(
         classes=tuple(classes),
         multilabel=multilabel,
         rows=rows,
-        groups=together,
-        samples=drawn if together > 1 else 0,
+        groups=group_count,
+        samples=drawn if group_count > 1 else 0,
         figures=figures,
         per_class=tuple(describe_classes(classes, support, scores)),
         confusion=None if multilabel else count_confusions(y, probabilities),
@@ -83,7 +88,7 @@ def check(truth: ArrayLike, proba: ArrayLike, classes: Sequence[str], multilabel
     if probabilities.dtype not in (np.float32, np.float64):
         probabilities = probabilities.astype(np.float64)
     if not len(classes):
-        raise UsageError("There are no classes; an evaluation needs one or more.")
+        raise UsageError("classes is empty; an evaluation needs one class or more.")
     shape = (len(y), len(classes))
     if probabilities.shape != shape:
         raise UsageError(
@@ -102,9 +107,9 @@ def check(truth: ArrayLike, proba: ArrayLike, classes: Sequence[str], multilabel
     if bad.any():
         raise UsageError(
             f"Row {bad.argmax()} has probabilities outside of 0 to 1: {show_some(probabilities[bad.argmax()])}. "
-            "Scores of another kind must be turned into probabilities first."
+            "Convert other scores to probabilities first."
         )
-    off = np.abs(probabilities.sum(axis=1) - 1) > SUM_SLACK
+    off = np.abs(probabilities.sum(axis=1) - 1) > SUM_TOLERANCE
     if not multilabel and off.any():
         raise UsageError(
             f"The probabilities of row {off.argmax()} sum to {probabilities[off.argmax()].sum():.4f}, not to 1. "
@@ -165,9 +170,9 @@ def count_confusions(truth: Ints, proba: Probabilities) -> Ints:
 
 
 def beats_chance(figures: Mapping[str, Figure | None], support: Ints) -> bool:
-    """Tell whether the interval of the balanced accuracy, or of the mean area for many labels, lies above chance.
+    """Return whether the interval of the balanced accuracy (multi-label: of the mean area) lies above chance.
 
-    Chance is one over the number of classes that occur, which is what naming one of them always reaches.
+    Chance is one over the number of classes that occur: the score of always predicting one of them.
     """
     figure, chance = figures["macro_auc"], 0.5
     if "balanced_accuracy" in figures:
@@ -176,7 +181,7 @@ def beats_chance(figures: Mapping[str, Figure | None], support: Ints) -> bool:
 
 
 def note_classes(classes: Sequence[str], support: Ints, rows: int) -> list[str]:
-    """Say which classes have no rows, or no others."""
+    """Return notes on classes that no row has, or that all rows have."""
     if not rows:
         return ["There are no rows, so there are no figures."]
     notes = []
@@ -187,21 +192,21 @@ def note_classes(classes: Sequence[str], support: Ints, rows: int) -> list[str]:
         names = [f"'{escape(name)}'" for name, known in zip(classes, support.tolist(), strict=True) if known == count]
         if names:
             has, it = ("has", "it") if len(names) == 1 else ("have", "them")
-            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            named = ", ".join(names[:NAMED]) + more
+            more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+            named = ", ".join(names[:MAX_NAMED]) + more
             notes.append(f"{named} {has} {lack}, so no {lost}, and the means of these leave {it} out.")
     return notes
 
 
 def note_resampling(rows: int, groups: int, samples: int, drawn: int) -> list[str]:
-    """Say what is wrong with the intervals."""
+    """Return notes on missing or unreliable intervals."""
     if not samples or not rows:
         return []
     if groups == 1:
         return ["All rows are of one group, so there is nothing to resample and there are no intervals."]
     notes = []
-    if groups < FEW_GROUPS:
-        notes.append(f"There are {groups} groups only: the intervals are rough, and rather too narrow.")
+    if groups < MIN_RELIABLE_GROUPS:
+        notes.append(f"There are only {groups} groups: the intervals are rough and probably too narrow.")
     if drawn < samples:
-        notes.append(f"The intervals are of {drawn} resamples instead of {samples}, because there is so much to rank.")
+        notes.append(f"The intervals use {drawn} resamples instead of {samples}, because the data is large.")
     return notes

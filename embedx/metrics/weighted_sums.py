@@ -1,4 +1,4 @@
-"""Tally: sums over rows, for many weightings at once; most figures are ratios of such sums."""
+"""Weighted sums over rows for many weightings at once; most figures are ratios of such sums."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from embedx.metrics.bootstrap import Counts, Floats, Ints, Numbers
 class Tally:
     """The sum of `values` [n] (1 each if not given) for every key [n] from 0 to size - 1, with groups [n] weighted.
 
-    Entries of one key and one group are added up once, here, and not again in every resample.
+    Entries with the same key and group are added once here, not in every resample.
 
     >>> tally = Tally(np.array([0, 2, 2]), np.array([0, 0, 1]), 3)
     >>> tally.sums(np.array([[1, 0], [1, 2]], np.float32)).tolist()
@@ -33,19 +33,19 @@ class Tally:
         return sums
 
 
-def divide(above: Numbers, below: Numbers) -> Floats:
-    """Divide, nan where there is nothing to divide by.
+def divide(numerator: Numbers, denominator: Numbers) -> Floats:
+    """Divide; nan where the denominator is 0.
 
     >>> divide(np.array([1.0, 1.0]), np.array([2.0, 0.0])).tolist()
     [0.5, nan]
     """
-    quotient = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)
-    np.divide(above, below, out=quotient, where=below != 0)
+    quotient = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
+    np.divide(numerator, denominator, out=quotient, where=denominator != 0)
     return quotient
 
 
 def mean_defined(values: Floats) -> Floats:
-    """Return the mean over the last axis of what is not nan; nan where all of it is.
+    """Return the mean over the last axis without nan; nan if all values are nan.
 
     >>> mean_defined(np.array([[1.0, 2.0, np.nan], [np.nan, np.nan, np.nan]])).tolist()
     [1.5, nan]

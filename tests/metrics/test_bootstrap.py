@@ -75,8 +75,8 @@ def test_weighted_ranks_with_ties_equal_scikit_learn(levels: int) -> None:
 def test_weighted_sums_do_not_depend_on_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     y, proba = many_labels(80, 3)
     whole = evaluate(y, proba, names(3), multilabel=True, samples=150).to_dict()
-    monkeypatch.setattr("embedx.metrics.ranking.ELEMENTS", 200)
-    monkeypatch.setattr("embedx.metrics.bootstrap.ELEMENTS", 800)
+    monkeypatch.setattr("embedx.metrics.ranking.MAX_BLOCK_NUMBERS", 200)
+    monkeypatch.setattr("embedx.metrics.bootstrap.MAX_BLOCK_NUMBERS", 800)
     monkeypatch.setattr("embedx.metrics.classification.CELLS", 10)
     pieces = evaluate(y, proba, names(3), multilabel=True, samples=150).to_dict()
     assert json.dumps(whole) == json.dumps(pieces)
@@ -133,7 +133,7 @@ def test_groups_are_identified_by_name() -> None:
 
 
 def test_large_input_gets_fewer_resamples_with_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedx.metrics.scoring.EFFORT", 500 * 3 * 150)
+    monkeypatch.setattr("embedx.metrics.scoring.MAX_EFFORT", 500 * 3 * 150)
     y, proba = one_label(500, 3)
     metrics = evaluate(y, proba, names(3), samples=1000)
     assert metrics.samples == 150

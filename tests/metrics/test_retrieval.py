@@ -69,7 +69,7 @@ def test_rows_sharing_a_label_are_relevant() -> None:
 def test_retrieval_does_not_depend_on_blocks_or_vector_length(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = clusters(90, 3)
     whole = retrieve(x, y, samples=40)
-    monkeypatch.setattr("embedx.metrics.retrieval.SCORES", 90 * 7)
+    monkeypatch.setattr("embedx.metrics.retrieval.MAX_SCORES", 90 * 7)
     assert retrieve(x, y, samples=40) == whole
     assert retrieve(x * np.float32(8) ** (np.arange(90)[:, None] % 5), y, samples=40) == whole
 

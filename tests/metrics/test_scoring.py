@@ -260,7 +260,7 @@ def test_precision_is_undefined_only_for_absent_class() -> None:
 def test_approximate_figures_are_marked() -> None:
     y, proba = one_label(40, 3)
     assert "nothing to resample" in evaluate(y, proba, names(3), groups=[0] * 40).notes[0]
-    assert "4 groups only" in evaluate(y, proba, names(3), groups=np.arange(40) % 4).notes[0]
+    assert "only 4 groups" in evaluate(y, proba, names(3), groups=np.arange(40) % 4).notes[0]
     assert "infinite" in evaluate(y, np.eye(3)[y], names(3)).notes[0]
     assert evaluate(y, proba, names(3)).notes == ()
 
@@ -283,7 +283,7 @@ def test_reliability_bins_sum_to_calibration_error() -> None:
     labels, chances = many_labels(100, 3)
     assert sum(bar.rows for bar in reliability(labels, chances, multilabel=True)) == 300
     assert [bar.rows for bar in reliability([], np.zeros((0, 3)))] == [0] * 15
-    with pytest.raises(UsageError, match="a bin or more"):
+    with pytest.raises(UsageError, match="bins must be 1 or more"):
         reliability(y, proba, bins=0)
 
 
@@ -320,7 +320,7 @@ def test_evaluation_of_invalid_input_is_refused() -> None:
         (lambda: evaluate(y, proba, names(3), groups=[1, 2]), "groups has the shape"),
         (lambda: evaluate(y, proba, names(3), parts=[1, 2]), "parts has the shape"),
         (lambda: evaluate(y, proba, names(3), samples=-1), "samples"),
-        (lambda: evaluate([], np.zeros((0, 0)), []), "no classes"),
+        (lambda: evaluate([], np.zeros((0, 0)), []), "classes is empty"),
     ]
     for call, message in cases:
         with pytest.raises(UsageError, match=message):
