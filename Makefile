@@ -1,8 +1,8 @@
-# make demo   set up, and run the main job on a made corpus (or CORPUS=folder)
-# make test   set up, and run the fast tests (minutes); make test-long runs the others, make test-all both
-# make check  style, types, and the examples in the docstrings
-# make bench  measure, and write BENCHMARKS.md; bench-gpu the part that needs a GPU
-# make reliability  attack it for hours, and write RELIABILITY.md (PARTS="kills faults" for some, SCALE=0.1 for less)
+# make demo         install, then embed, search and probe a synthetic corpus (or CORPUS=folder)
+# make test         install, then run the fast tests (minutes); test-long runs the long tests, test-all both
+# make check        format, lint, types and doctests
+# make bench        measure, and write BENCHMARKS.md; bench-gpu measures the part that needs a GPU
+# make reliability  run the reliability tests for hours, and write RELIABILITY.md (PARTS="kills faults", SCALE=0.1)
 .PHONY: demo test test-long test-all check bench bench-gpu reliability format clean
 
 PYTHON ?= python3
