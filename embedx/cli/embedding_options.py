@@ -5,7 +5,7 @@ import click
 from embedx.audio.windows import CHANNELS, TAILS
 from embedx.datasets.sources import LAYOUTS
 from embedx.extractors.loading import BACKENDS
-from embedx.ingest.options import DTYPES
+from embedx.store.schema import DTYPES
 
 MODEL = click.option(
     "--model", default="logmel", show_default=True, help="A name of `embedx models`, a hub id, or a folder."

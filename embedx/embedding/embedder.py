@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -14,12 +13,13 @@ from numpy.typing import NDArray
 from embedx import extractors
 from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.windows import Window
-from embedx.embedding.forward import DTYPES, Forward, Vectors, backend_of, exact_float32, inference_precision
+from embedx.embedding.forward import Forward, Vectors, backend_of, exact_float32, inference_precision
 from embedx.embedding.gpu_process import GpuProcess, Model, RemoteWorker
 from embedx.embedding.pooling import POOLINGS
 from embedx.embedding.workers import WORKERS_PER_GPU, Worker, make_workers, run_in_order
 from embedx.errors import AudioError, ModelError, RecipeMismatch, UsageError
 from embedx.extractors.base import Extractor
+from embedx.extractors.devices import pick_devices, pick_precision
 from embedx.filesystem.paths import display_path
 from embedx.recipe import Recipe, view_name
 
@@ -294,37 +294,6 @@ def take_samples(windows: Iterator[tuple[Key, Window]], samples: int) -> Iterato
     while count < samples and (pair := next(windows, None)) is not None:
         count += len(pair[1].samples)
         yield pair
-
-
-def pick_devices(device: str) -> tuple[str, ...]:
-    """Return the devices that a name stands for: "auto", "cpu", "cuda", or several GPUs such as "cuda:0,cuda:1".
-
-    Raises:
-        UsageError: a device is unknown, repeated, or not available.
-    """
-    if device == "auto":
-        return ("cuda" if torch.cuda.is_available() else "cpu",)
-    devices = tuple(name.strip() for name in device.split(","))
-    gpus = [name for name in devices if re.fullmatch(r"cuda(:\d+)?", name)]
-    if len(set(devices)) < len(devices) or (devices != ("cpu",) and len(gpus) < len(devices)):
-        raise UsageError(f"Unknown device {device!r}. Devices: auto, cpu, cuda, or several such as cuda:0,cuda:1.")
-    if gpus and not torch.cuda.is_available():
-        raise UsageError(f"Device {device!r} is not available: torch finds no GPU. Use cpu or auto.")
-    available = torch.cuda.device_count()
-    if any(int(name.partition(":")[2] or 0) >= available for name in gpus):
-        raise UsageError(f"Device {device!r} is not available: torch finds {available} GPUs, numbered from cuda:0.")
-    return devices
-
-
-def pick_precision(precision: str) -> str:
-    """Return the precision for a name; "auto" is float32: no other is known to keep the nearest neighbours.
-
-    Raises:
-        UsageError: the name is unknown.
-    """
-    if precision not in ("auto", *DTYPES):
-        raise UsageError(f"Unknown precision {precision!r}. Precisions: auto, {', '.join(DTYPES)}.")
-    return "float32" if precision == "auto" else precision
 
 
 def pick_layers(layers: str | int | Sequence[int], available: tuple[int, ...]) -> tuple[int, ...]:

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from embedx.extractors.devices import DTYPES
+
 Samples = NDArray[np.float32]  # [S]
 Vectors = dict[str, NDArray[np.float32]]  # view -> [D] of a window, or [B, D] of a batch
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass
@@ -19,7 +20,7 @@ class Forward:
     Attributes:
         layers: the layers whose frames are pooled.
         poolings: the poolings of each layer.
-        precision: a key of `DTYPES`.
+        precision: a key of `embedx.extractors.devices.DTYPES`.
         budget: the largest number of samples in a batch, padding included. It is lowered when a batch does not fit
             into memory.
     """

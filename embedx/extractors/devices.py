@@ -39,3 +39,14 @@ def pick_device(device: str) -> torch.device:
     if len(devices) > 1:
         raise UsageError(f"Heads are fitted on one device, not on {device!r}. Give one of them.")
     return torch.device(devices[0])
+
+
+def pick_precision(precision: str) -> str:
+    """Return the precision for a name; "auto" is float32: no other is known to keep the nearest neighbours.
+
+    Raises:
+        UsageError: the name is unknown.
+    """
+    if precision not in ("auto", *DTYPES):
+        raise UsageError(f"Unknown precision {precision!r}. Precisions: auto, {', '.join(DTYPES)}.")
+    return "float32" if precision == "auto" else precision

@@ -22,9 +22,8 @@ from embedx.formats.table import BATCH_ROWS, IMPORTED_LAYER, IMPORTED_POOLING, T
 from embedx.formats.tables import open_table
 from embedx.recipe import Recipe
 from embedx.store.records import Recording, Row, Vectors
+from embedx.store.schema import DTYPES
 from embedx.store.store import Store
-
-DTYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True)

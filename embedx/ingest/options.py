@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from embedx.embedding.options import EmbeddingKwargs, EmbeddingOptions, check_choice
-
-DTYPES = ("float32", "float16")  # of stored vectors
+from embedx.store.schema import DTYPES
 
 
 @dataclass(frozen=True)

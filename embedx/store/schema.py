@@ -14,6 +14,7 @@ from embedx.recipe import Recipe, view_name
 from embedx.store.lock import LOCK_NAME, Lock
 
 FILE_NAME = "store.db"
+DTYPES = ("float32", "float16")  # of stored vectors
 APPLICATION_ID = 0x656D6278  # "embx" in the header of the file
 PAGE_SIZE = 32768  # bytes: room for several vectors of 768 float32
 

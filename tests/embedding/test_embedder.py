@@ -9,10 +9,10 @@ from torch import Tensor
 
 from embedx import extractors
 from embedx.audio.windows import Window
-from embedx.embedding.embedder import Embedder, pick_devices, pick_layers, pick_poolings, pick_precision
-from embedx.embedding.forward import DTYPES
+from embedx.embedding.embedder import Embedder, pick_layers, pick_poolings
 from embedx.errors import RecipeMismatch, UsageError
 from embedx.extractors.base import Extractor
+from embedx.extractors.devices import DTYPES, pick_devices, pick_precision
 from embedx.recipe import Recipe
 from tests.helpers.embedding import SECONDS, recipe_of, windows
 

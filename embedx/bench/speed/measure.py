@@ -195,8 +195,8 @@ def compare_with_limit(runner: Runner, figures: Figures, on_step: Callable[[str]
 def find_limit(embedder: "Embedder", lengths: Sequence[float], threads: int) -> tuple[float | None, float | None]:
     """Return the operations of the model on windows of these lengths, and the peak rate; None if that is no limit."""
     from embedx.bench.speed.roofline import count_operations, measure_peak
-    from embedx.embedding.forward import DTYPES
     from embedx.embedding.workers import make_workers
+    from embedx.extractors.devices import DTYPES
 
     operations = count_operations(embedder.extractor, lengths, embedder.device)
     if not operations:
