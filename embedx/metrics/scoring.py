@@ -49,8 +49,7 @@ def evaluate(
         UsageError: shapes do not agree, or values are not class numbers or probabilities.
     """
     y, probabilities = check(truth, proba, classes, multilabel)
-    rows = len(y)
-    numbers = number_groups(groups, rows, "groups")
+    numbers, rows = number_groups(groups, len(y), "groups"), len(y)
     group_count = len(np.unique(numbers))
     if samples < 0:
         raise UsageError(f"samples must be 0 or more, not {samples}.")
@@ -60,7 +59,7 @@ def evaluate(
     drawn = min(samples, affordable)
     scores = score_resamples(y, probabilities, numbers, drawn, seed, multilabel)
     figures = dict(zip(scores.overall, make_figures(np.stack(list(scores.overall.values()), axis=1)), strict=True))
-    by_part = [] if parts is None else score_parts(y, probabilities, parts, multilabel)
+    by_part = score_parts(y, probabilities, parts, multilabel)
     support = y.sum(axis=0) if multilabel else np.bincount(y, minlength=len(classes))
     notes = note_classes(classes, support, rows) + note_resampling(rows, group_count, samples, drawn)
     if (area := figures["macro_auc"]) and area.value > 1 - AREA_MARGIN:
@@ -127,9 +126,11 @@ def show_some(values: Probabilities) -> str:
     return ", ".join(f"{value:.4g}" for value in values[:3].tolist()) + (", ..." if len(values) > 3 else "")
 
 
-def score_parts(truth: Ints, proba: Probabilities, parts: ArrayLike, multilabel: bool) -> list[PartMetrics]:
-    """Return the figures of each part by itself, numbers sorted as numbers and before text."""
-    number_groups(parts, len(truth), "parts")  # refuses what does not fit
+def score_parts(truth: Ints, proba: Probabilities, parts: ArrayLike | None, multilabel: bool) -> list[PartMetrics]:
+    """Return the figures of each part, in natural order of the names; none without parts."""
+    if parts is None:
+        return []
+    number_groups(parts, len(truth), "parts")  # checks the shape
     names = np.asarray(parts).astype(str)
     found = []
     for name in sorted(set(names.tolist()), key=natural_key):

@@ -22,7 +22,7 @@ from tests.helpers.paths import ROOT
         ({"out": None}, "needs out"),
         ({"head": "svm"}, "Unknown head 'svm'.*logistic, mlp"),
         ({"head": "knn(n=3)"}, "no setting 'n'.*k, weights"),
-        ({"head": "knn(k=0)"}, "k of knn takes"),
+        ({"head": "knn(k=0)"}, "k of knn must be"),
         ({"head": "knn(k)"}, "'knn\\(k\\)' takes NAME=VALUE, not 'k'"),
         ({"head": "PCA+knn"}, "'PCA' in head_model is not a step"),
         ({"shots": "0"}, "at least 1"),
