@@ -240,7 +240,7 @@ def test_failing_model_stops_readers_and_workers(sounds: Path, tmp_path: Path, m
 
 
 @linux
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_signal_commits_finished_work_and_leaves_no_process(
     number: signal.Signals, write_wav: WriteWav, tmp_path: Path
 ) -> None:

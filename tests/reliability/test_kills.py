@@ -168,8 +168,8 @@ def finished(process: "subprocess.Popen[str]") -> Outcome:
     return Outcome(process.returncode, 0, "", err)
 
 
-@fast_and_long("attempts", 2, REAL_KILLS)
-def test_kill_of_real_command_loses_nothing(many: Path, servers: ForkServers, tmp_path: Path, attempts: int) -> None:
+@pytest.mark.long  # tests/ingest/test_extract.py kills the real command in the fast suite
+def test_kill_of_real_command_loses_nothing(many: Path, servers: ForkServers, tmp_path: Path) -> None:
     begun, dice = time.monotonic(), random.Random(seed())
     settled = servers[0].run("extract", many, "-o", tmp_path / "whole", settings={})
     assert settled.code == 0, settled.err
@@ -179,7 +179,7 @@ def test_kill_of_real_command_loses_nothing(many: Path, servers: ForkServers, tm
     lasts = min(time.monotonic() - started, 4.0)
     kills, known = 0, Contents()
     out = tmp_path / "0"
-    for attempt in range(attempts):
+    for attempt in range(REAL_KILLS):
         process = command(many, out)
         time.sleep(dice.uniform(0, lasts / 2))
         process.kill()
@@ -190,7 +190,7 @@ def test_kill_of_real_command_loses_nothing(many: Path, servers: ForkServers, tm
         assert complain(found, {}, whole) == "", f"seed {seed()}"
         assert known == {path: rows for path, rows in found.items() if path in known}, f"seed {seed()}"
         known = found
-        if len(known) == len(whole) or attempt == attempts - 1:
+        if len(known) == len(whole) or attempt == REAL_KILLS - 1:
             assert servers[0].run("extract", many, "-o", out, settings={}).code == 0
             assert differ(examine(out), whole) == ""
             out, known = tmp_path / str(attempt + 1), {}
@@ -221,7 +221,7 @@ def test_second_writer_is_refused_and_dead_one_holds_no_lock(
     assert len(examine(tmp_path / "c")) == 700
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_signal_ends_run_with_a_commit(number: signal.Signals, tmp_path: Path) -> None:
     process = command(minutes(tmp_path, 300), tmp_path / "c")  # half a minute of work, with a commit every two seconds
     assert process.stderr is not None
