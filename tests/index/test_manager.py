@@ -51,7 +51,7 @@ def stored(tmp_path: Path) -> Path:
 def test_index_is_built_used_listed_and_kept(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["index", "build", str(stored), "--kind", "hnsw", "--recall", "0.9"]) == 0
     table = capsys.readouterr().out.splitlines()
-    assert table[0].split()[:5] == ["view", "metric", "kind", "rows", "tail"]
+    assert table[0].split()[:5] == ["view", "metric", "kind", "rows", "pending"]
     assert table[1].split()[:5] == ["L0.mean", "cosine", "hnsw", "5000", "0"]
     write_rows(stored, clustered(1500), ROWS + 1)
     before = set((stored / "index").iterdir())
