@@ -114,7 +114,7 @@ class Recipe:
             details = "; ".join(f"{name}: stored {theirs[name]!r}, requested {mine[name]!r}" for name in different)
             raise RecipeMismatch(
                 f"{where} holds vectors of another recipe ({details}). Vectors of two recipes cannot be compared. "
-                "Use the stored options, or another collection."
+                "Use the stored options, or write to another collection."
             )
 
     def _identity(self) -> dict[str, object]:

@@ -171,7 +171,7 @@ def boards(table: Iterable[Result], metric: str | None = None) -> list[Board]:
             ranked.append(make_board(scored, ranked_by))
     if not ranked:
         condition = f" with {metric}" if rows and metric else ""
-        raise UsageError(f"There are no results{condition} yet. Run the benchmark first.")
+        raise UsageError(f"There are no results{condition} yet. Run `embedx bench probe` with this folder first.")
     return sorted(ranked, key=lambda b: (b.task, b.leaky, b.split, b.shots != "all", str(b.shots).zfill(9)))
 
 

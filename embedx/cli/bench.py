@@ -19,8 +19,8 @@ from embedx.errors import EXIT_SOME_FAILED
 MAX_NAMED_FAILURES = 5  # failures that are printed at the end of a run
 METRIC = click.option(
     "--metric",
-    help="Score that sorts the leaderboards: accuracy, balanced_accuracy, macro_f1, macro_auc, map, d_prime, log_loss, "
-    "ece. [default: accuracy; for multi-label data map]",
+    help="Metric that sorts the leaderboards: accuracy, balanced_accuracy, macro_f1, macro_auc, map, d_prime, "
+    "log_loss, ece. [default: accuracy; for multi-label data map]",
 )
 FORMAT = format_option("table", "markdown", "csv", "json", help="Format of the leaderboards.")
 TOP = click.option("--top", type=int, default=20, show_default=True, help="Number of leaderboard entries to show.")
@@ -78,21 +78,37 @@ bench.add_command(speed)
 @section(
     "Measurement",
     click.option("--shots", metavar="N,...", help="Training rows per class: 1,2,4,8,16,32,all. [default: all]"),
-    click.option("--seeds", type=int, help="Repetitions with other random samples and initial weights. [default: 1]"),
+    click.option(
+        "--seeds",
+        type=int,
+        help="Number of repetitions, each with other random samples and initial weights. [default: 1]",
+    ),
     click.option(
         "--protocol",
         help="full, few-shot (1 to 32 shots and all, 5 seeds) or mteb (8 shots, 10 seeds). [default: full]",
     ),
     click.option("--leaky", is_flag=True, default=None, help=LEAKY_HELP),  # None: the configuration file decides
-    click.option("--window", type=float, metavar="S", help="Length of a window in s. [default: recording, up to 60 s]"),
-    click.option("--hop", type=float, metavar="S", help="Seconds between the starts of windows. [default: --window]"),
+    click.option(
+        "--window",
+        type=float,
+        metavar="S",
+        help="Length of a window in seconds. [default: whole recording, up to 60 s]",
+    ),
+    click.option(
+        "--hop",
+        type=float,
+        metavar="S",
+        help="Seconds between the starts of windows. [default: the length of a window]",
+    ),
 )
 @section(
     "Run",
     click.option("--jobs", type=int, help="Number of processes that fit heads. [default: one per CPU core]"),
     click.option("--device", help="Device for extraction: auto, cpu or cuda. [default: auto]"),
     click.option("--precision", help="Precision of extraction: auto, float32, bfloat16 or float16. [default: auto]"),
-    click.option("--config", metavar="FILE.toml", help="Read options from a file. Options given here have priority."),
+    click.option(
+        "--config", metavar="FILE.toml", help="Read options from a file. Options on the command line have priority."
+    ),
 )
 @section(
     "Output",
@@ -107,7 +123,9 @@ bench.add_command(speed)
 def probe(
     config: str | None, metric: str | None, form: str, top: int, no_report: bool, progress: str, **options: Any
 ) -> int:
-    """Evaluate heads on every layer and pooling of models, on the test parts of data sets.
+    """Compare models, layers, poolings and heads.
+
+    Heads are trained on every layer and pooling of the models, and evaluated on the test parts of data sets.
 
     Audio is embedded once per model. The folds are those of the data set, or never divide a recording or a group.
     Parameters are chosen inside the training rows. Results are added to FOLDER/results.csv; run the same command again
@@ -148,7 +166,10 @@ def probe(
 @FORMAT
 @TOP
 def report(folder: str, metric: str | None, form: str, top: int) -> None:
-    """Print the leaderboards of the results in FOLDER, and write FOLDER/report.html."""
+    """Print the leaderboards and write the report.
+
+    The results are read from FOLDER; the report is FOLDER/report.html.
+    """
     show_results(Path(folder), metric, form, top, page=True)
 
 

@@ -24,22 +24,22 @@ COLUMNS = ("group", "kind", "why", "lowest", "highest", "id", "file", "start", "
     """
 )
 @COLLECTION
-@click.option("--threshold", type=float, default=0.99, show_default=True, help="Lowest cosine of a near pair.")
+@click.option("--threshold", type=float, default=0.99, show_default=True, help="Minimum cosine of two near-duplicates.")
 @VIEW
-@click.option("--where", metavar="SQL", help="Compare only the rows that meet this condition.")
-@click.option("--exact-only", is_flag=True, help="Find only files with the same bytes and vectors with the same bits.")
+@click.option("--where", metavar="SQL", help="Compare only rows that match this SQL condition.")
+@click.option("--exact-only", is_flag=True, help="Find only identical files and identical vectors.")
 @click.option("--within", is_flag=True, help="Compare rows of one recording too, if they do not overlap in time.")
-@click.option("--all", "all_groups", is_flag=True, help="Print all groups and members; csv and json always have all.")
+@click.option("--all", "all_groups", is_flag=True, help="Print all groups and members. CSV and JSON always have them.")
 @TABLE_FORMAT
 @OUTPUT
 @ABSOLUTE_PATHS
 def duplicates(
     collection: str, form: str, output: str | None, all_groups: bool, absolute_paths: bool, **options: Any
 ) -> None:
-    """Find duplicates in a COLLECTION: copies of files, equal vectors, and near duplicates.
+    """Find duplicates in a COLLECTION: identical files, identical vectors, and near-duplicates.
 
-    Rows that are connected by pairs form a group; lowest and highest are the cosines inside it. Silent rows are not
-    compared. Rows of one recording are compared with each other only with --within.
+    Pairs that share a row form one group; the table shows the lowest and the highest cosine inside each group. Silent
+    rows are not compared. Rows of one recording are compared with each other only with --within.
     """
     from embedx.collection.collection import Collection
 

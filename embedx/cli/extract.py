@@ -64,8 +64,10 @@ MAX_NAMED_FAILURES = 5  # failed files in the summary; `embedx status --failed` 
     "Which recordings",
     click.option("--shard", metavar="I/N", help="Embed only part I of N; join the parts with `embedx merge`."),
     click.option("--checksum", is_flag=True, help="Find changed files by their content, not only by size and time."),
-    click.option("--retry-failed", is_flag=True, help="Try recordings again that failed in an earlier run."),
-    click.option("--prune", is_flag=True, help="Remove recordings from the collection that are gone from the source."),
+    click.option("--retry-failed", is_flag=True, help="Try again the recordings that failed in an earlier run."),
+    click.option(
+        "--prune", is_flag=True, help="Remove recordings from the collection that are no longer in the source."
+    ),
     click.option("--dry-run", is_flag=True, help="Show what would be done, and write nothing."),
 )
 @section("Output", PROGRESS, JSON)
@@ -73,7 +75,8 @@ def extract(source: tuple[str, ...], progress: str, as_json: bool, **options: An
     """Embed audio into a collection. Run it again to continue, or to add new and changed files.
 
     SOURCE is a folder (searched recursively), one or more audio files, or a manifest: CSV, Parquet or JSON lines with
-    a path column (- reads it from standard input). Known data sets and folders with one class each are recognised.
+    a path column (- reads it from standard input). Known data sets, and folders with one subfolder per class, are
+    recognised.
 
     A file that cannot be used is reported and counted, and does not stop the run. The exit code is then 3.
     """
@@ -148,9 +151,9 @@ def print_changes(summary: Mapping[str, Any]) -> None:
     if counts:
         click.echo(f"of these: {', '.join(counts)}")
     if summary["pruned"]:
-        click.echo(f"{summary['pruned']} recordings are gone from the source and were removed")
+        click.echo(f"{summary['pruned']} recordings are no longer in the source and were removed")
     elif summary["vanished"]:
-        click.echo(f"{summary['vanished']} recordings are gone from the source; --prune removes them")
+        click.echo(f"{summary['vanished']} recordings are no longer in the source; --prune removes them")
 
 
 def print_plan(progress: "Progress", as_json: bool) -> None:

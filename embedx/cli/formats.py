@@ -34,9 +34,9 @@ FORMAT = click.Choice(FORMATS)
 def export(collection: str, out: str, as_json: bool, **options: Any) -> None:
     """Write rows of a COLLECTION, with vectors and metadata, for other tools.
 
-    OUT appears complete or not at all. Parquet, npy and hf contain the recipe, so `embedx import` restores the
-    collection from them. A faiss index holds vectors of length 1; OUT.csv describes its rows. Paths in CSV are relative
-    to the folder of the sources; the other formats hold full paths.
+    An export that is stopped leaves no incomplete OUT. Parquet, npy and hf contain the recipe, so `embedx import`
+    restores the collection from them. A faiss index holds vectors of length 1; OUT.csv describes its rows. Paths in
+    CSV are relative to the folder of the sources; the other formats hold full paths.
     """
     from embedx.collection.collection import Collection
 
@@ -61,7 +61,7 @@ def export(collection: str, out: str, as_json: bool, **options: Any) -> None:
 @click.option("-o", "--out", required=True, metavar="FOLDER", help="The collection to create or extend.")
 @click.option("--format", type=FORMAT, help="Format of FILE. [default: from its name and content]")
 @click.option("--vectors", metavar="COLUMN", help="Column with the vectors, or one column per dimension: x0,x1,x2.")
-@click.option("--metadata", metavar="FILE", help="CSV with one line per vector in the same order, for npy and faiss.")
+@click.option("--metadata", metavar="FILE", help="For npy and faiss: CSV with one line per vector, in the same order.")
 @click.option(
     "--name", help="Name of the model. A collection holds vectors of one name only. [default: the name of FILE]"
 )

@@ -72,7 +72,7 @@ def show(collection: str, name: str) -> None:
 )
 @COLLECTION
 @NAME
-@click.option("-o", "--out", required=True, callback=check_folder, metavar="FILE", help="The .onnx or .pt2 file.")
+@click.option("-o", "--out", required=True, callback=check_folder, metavar="FILE", help="File to write, .onnx or .pt2.")
 @click.option(
     "--format",
     "form",
@@ -80,7 +80,10 @@ def show(collection: str, name: str) -> None:
     help="Output format. [default: from the extension of FILE]",
 )
 def export(collection: str, name: str, out: str, form: str | None) -> None:
-    """Export the head NAME to ONNX (needs embedx[onnx]) or torch.export: vectors in, probabilities out."""
+    """Export the head NAME to ONNX or torch.export.
+
+    The exported model takes vectors and returns probabilities. ONNX requires embedx[onnx].
+    """
     from embedx.collection.collection import Collection
 
     with Collection(collection) as opened:

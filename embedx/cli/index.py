@@ -35,9 +35,9 @@ COLUMNS = {  # column of the table -> key of the description of an index
     """
 )
 def index() -> None:
-    """Build the index of a collection with a chosen kind, recall and memory limit.
+    """Build an index of a chosen kind, recall and memory limit.
 
-    Search works without it: embedx builds and updates an exact index on its own.
+    Search works without this command: embedx builds and updates an exact index automatically.
     """
 
 
@@ -55,7 +55,7 @@ def index() -> None:
     type=click.Choice(KINDS),
     default="auto",
     show_default=True,
-    help="auto is flat (exact) up to 150 million numbers (rows x dimension), then ivf-rabitq.",
+    help="Kind of index. auto: flat (exact) up to 150 million values (rows x dimension), then ivf-rabitq.",
 )
 @click.option(
     "--recall",
@@ -69,7 +69,7 @@ def index() -> None:
 @METRIC
 @JSON
 def build(collection: str, as_json: bool, **options: Any) -> None:
-    """Build the index of a COLLECTION, tune it to a recall, and measure it.
+    """Build, tune and measure the index of a COLLECTION.
 
     Scores are exact with every kind. Filtered searches and searches for more than 100 rows are exact too. Searches by
     other processes continue during the build with the old index.

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def rm(collection: str, where: str, dry_run: bool, wait: bool, as_json: bool) -> None:
     """Delete rows of a COLLECTION permanently.
 
-    A recording is deleted with its last row. `embedx extract` embeds it again if its file is still in the source.
+    A recording is deleted when it has no rows left. `embedx extract` embeds it again if its file is still in the
+    source.
     """
     from embedx.collection.collection import Collection
 
@@ -63,7 +64,7 @@ def label(
 ) -> int:
     """Set labels and metadata of the rows of a COLLECTION.
 
-    TABLE is a CSV, TSV, Parquet or JSON lines file. Its column id or path (with start_s, if needed) names the rows.
+    TABLE is a CSV, TSV, Parquet or JSON lines file. Its column id or path (with start_s, if needed) selects the rows.
     Its other columns are the values to set: label, group, split, or columns of your own. Empty cells change nothing.
 
     If entries of TABLE match no row, they are reported and the exit code is 3.
@@ -122,7 +123,7 @@ def compact(collection: str, wait: bool, as_json: bool) -> None:
 def verify(collection: str, repair: bool, model: str | None, allow_pickle: bool, wait: bool, as_json: bool) -> int:
     """Compare every byte of a COLLECTION with its checksums.
 
-    The exit code is 0 if nothing is damaged or everything was repaired, and 5 if damage is left. Files that an
+    The exit code is 0 if nothing is damaged or everything was repaired, and 5 if damage remains. Files that an
     interrupted run left behind are not damage.
     """
     from embedx.collection.verify import verify_collection

@@ -73,7 +73,7 @@ METRIC = click.option(
     type=click.Choice(["cosine", "ip", "l2"]),
     default="cosine",
     show_default=True,
-    help="Similarity: cosine, inner product, or minus the Euclidean distance.",
+    help="Similarity: cosine, inner product, or negative Euclidean distance.",
 )
 TABLE_FORMAT = format_option("table", "json", "csv")
 OUTPUT = click.option(
@@ -94,7 +94,7 @@ PROGRESS = click.option(
 ABSOLUTE_PATHS = click.option(
     "--absolute-paths",
     is_flag=True,
-    help="Full paths in table and CSV. [default: relative to the folder of the sources, if there is one]",
+    help="Show full paths in tables and CSV. [default: relative to the folder of the sources, if there is one]",
 )
 WAIT = click.option(
     "--wait", is_flag=True, help="Wait while another process writes the collection, instead of stopping with an error."
@@ -104,7 +104,7 @@ ALLOW_PICKLE = click.option(
     "--allow-pickle", is_flag=True, help="Load weights from a pickle (.bin, .pth) if there is no safetensors file."
 )
 MODEL_PLACE = click.option(
-    "--model", help="Where the model of this collection is now, or a plugin. [default: as recorded]"
+    "--model", help="New folder of the collection's model if it was moved, or a plugin. [default: as recorded]"
 )
 model_section = section("Model", MODEL_PLACE, ALLOW_PICKLE)
 
@@ -126,7 +126,8 @@ label_section = section(
         type=float,
         default=0.0,
         metavar="WEIGHT",
-        help="Use rows without a label as examples of no class, with this weight (0 to 1). [default: skip them]",
+        help="Use rows without a label as negative examples of every class, with this weight (0 to 1). "
+        "[default: skip them]",
     ),
     click.option("--where", metavar="SQL", help="Use only rows that match this SQL condition."),
 )
@@ -158,7 +159,10 @@ head_section = section(
         help="Kind of classifier.",
     ),
     click.option(
-        "--head-model", default="", metavar="STEPS", help='Steps before the classifier: "PCA(128)" or "Unit()".'
+        "--head-model",
+        default="",
+        metavar="STEPS",
+        help='Preprocessing of the vectors, such as "PCA(128)" or "Unit()" (scale to length 1).',
     ),
     click.option(
         "--class-weight", type=click.Choice(["balanced"]), help="Give rare classes more weight. [default: equal]"

@@ -49,14 +49,24 @@ QUERIES = ("query", "id", "vector", "like", "unlike", "text")  # options that --
 @section(
     "Instead of QUERY",
     click.option("--id", type=int, metavar="N", help="Search with row N of the collection."),
-    click.option("--vector", metavar="FILE.npy", help="Search with a vector, or several; the best score counts."),
     click.option(
-        "--like", multiple=True, metavar="EXAMPLE", help="A file, file#start-end or row id to be near. Repeatable."
+        "--vector", metavar="FILE.npy", help="Search with a vector. With several, each row gets its best score."
     ),
     click.option(
-        "--unlike", multiple=True, metavar="EXAMPLE", help="An example to be far from; needs --like. Repeatable."
+        "--like",
+        multiple=True,
+        metavar="EXAMPLE",
+        help="Example that the hits should resemble: a row id, a file or file#start-end. Repeatable.",
     ),
-    click.option("--text", metavar="SENTENCE", help="Search with a description; needs a collection made by CLAP."),
+    click.option(
+        "--unlike",
+        multiple=True,
+        metavar="EXAMPLE",
+        help="Example that the hits should not resemble; requires --like. Repeatable.",
+    ),
+    click.option(
+        "--text", metavar="SENTENCE", help="Search with a description; requires a collection made with a CLAP model."
+    ),
     click.option("--queries", metavar="SOURCE", help="Many queries: a folder, or a manifest of files and time ranges."),
 )
 @section(
@@ -66,7 +76,7 @@ QUERIES = ("query", "id", "vector", "like", "unlike", "text")  # options that --
     click.option(
         "--exclude-self/--include-self",
         default=None,
-        help="Leave out the query itself. [default: exclude for --id, include for files]",
+        help="Whether to leave out the query itself. [default: exclude for --id, include for files]",
     ),
     VIEW,
     METRIC,
@@ -81,18 +91,26 @@ QUERIES = ("query", "id", "vector", "like", "unlike", "text")  # options that --
         help="All rows with a score of at least R (for l2: a distance of at most R).",
     ),
     click.option(
-        "--score-band", type=float, nargs=2, metavar="LOW HIGH", help="Rows with a score in this range, middle first."
+        "--score-band",
+        type=float,
+        nargs=2,
+        metavar="LOW HIGH",
+        help="Rows with a score in this range; those nearest to its middle first.",
     ),
-    click.option("--group-by", metavar="COLUMN", help="Best hit of each value: recording, label or another column."),
+    click.option(
+        "--group-by",
+        metavar="COLUMN",
+        help="Show only the best hit for each value of a column: recording, label or another.",
+    ),
     click.option("--merge", is_flag=True, help="Merge hits of one recording that overlap or touch."),
     click.option(
         "--diverse",
         type=float,
         metavar="0..1",
-        help="Make hits differ from each other; 1 is similarity only. Try 0.5.",
+        help="Make the hits differ from each other. 1: rank by similarity only; 0: by difference only. Try 0.5.",
     ),
     click.option(
-        "--align", is_flag=True, help="Align all windows of QUERY with each recording; best position of each."
+        "--align", is_flag=True, help="Align all windows of QUERY with each recording, and show its best position."
     ),
 )
 @section(
@@ -167,7 +185,8 @@ def check_columns(columns: str, answers: "Mapping[str | None, Hits]") -> list[st
     unknown = [name for name in names if name not in known]
     if unknown and any(answers.values()):
         raise UsageError(
-            f"The hits have no column {', '.join(unknown)}. Columns: {', '.join(sorted(known)) or 'none'}."
+            f"The hits have no metadata column {', '.join(unknown)}. "
+            f"Their metadata columns: {', '.join(sorted(known)) or 'none'}."
         )
     return names
 

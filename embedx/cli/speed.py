@@ -43,7 +43,9 @@ from embedx.errors import EXIT_SOME_FAILED
 )
 @section("Output", format_option("table", "markdown", "json"))
 def speed(source: tuple[str, ...], form: str, **options: Any) -> int:
-    """Measure how fast this machine embeds SOURCE, where the time goes, and what would make it faster.
+    """Measure the speed of this machine.
+
+    The result shows how fast SOURCE is embedded, which steps take the time, and what would make it faster.
 
     SOURCE is what `embedx extract` takes; a sample of its recordings is used. Without it, noise clips of different
     lengths are used. The result is written to a temporary folder (TMPDIR) and deleted.

@@ -76,7 +76,7 @@ def describe(collection: "Collection") -> dict[str, Any]:
 def models(form: str) -> None:
     """List the models for --model, and whether their weights are on this machine.
 
-    rate is the sample rate in Hz, dim the length of a vector.
+    The column rate is the sample rate in Hz, and dim is the length of a vector.
     """
     from embedx.extractors.catalogue import CATALOGUE
 
@@ -96,7 +96,7 @@ def models(form: str) -> None:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the script that completes embedx commands and options in SHELL."""
+    """Print the script that completes embedx commands and options in bash, zsh or fish."""
     completer = get_completion_class(shell)
     assert completer is not None
     click.echo(completer(context.find_root().command, {}, "embedx", "_EMBEDX_COMPLETE").source())

@@ -30,13 +30,17 @@ from embedx.cli.output import deliver, format_rows, rows_of, with_relative_paths
 )
 @click.option("-n", "n", type=int, default=20, show_default=True, help="Number of rows.")
 @click.option(
-    "--label", metavar="COLUMN", help="Label column; only rows where it is empty. [default: that of the head, or label]"
+    "--label",
+    metavar="COLUMN",
+    help="Label column; rows where it is empty are candidates. [default: that of the head, or label]",
 )
 @click.option("--where", metavar="SQL", help="Choose only from rows that match this SQL condition.")
 @click.option("--of-class", metavar="CLASS", help="For band: the class. [default: the most probable class of each row]")
 @click.option("--score-band", type=float, nargs=2, metavar="LOW HIGH", help="For band: the range, from 0 to 1.")
 @click.option(
-    "--stratify", metavar="COLUMN", help="Take rows in turn from each value of a column; path: from each recording."
+    "--stratify",
+    metavar="COLUMN",
+    help="Take rows in turn from each value of this column; path takes them in turn from each recording.",
 )
 @click.option("--view", help="For diverse: vectors to compare. [default: those of the head, or the last layer]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed, for random and diverse.")

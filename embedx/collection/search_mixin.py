@@ -160,7 +160,8 @@ class SearchMixin(CollectionBase):
         """Find rows with the same sound: exact copies, and near ones by the cosine of their vectors.
 
         Args:
-            threshold: the lowest cosine of a near pair, above 0 and up to 1. Pairs that share a row are one group.
+            threshold: minimum cosine of two near-duplicates, above 0 and at most 1. Pairs that share a row
+                are one group.
             view: the view whose vectors are compared; default: last layer, first pooling.
             where: an SQL condition on the rows that are compared; see `search`.
             exact_only: find only files with the same bytes and vectors with the same bits.

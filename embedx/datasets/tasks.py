@@ -177,7 +177,7 @@ def read_task(name: str, root: str | os.PathLike[str]) -> list[Item]:
     labels = {item.label for item in items} - {None}
     if len(labels) < 2:
         raise UsageError(
-            f"The task {name} needs two classes or more; {display_path(os.fspath(root))} has {len(labels)}. "
+            f"The task {name} needs at least two classes; {display_path(os.fspath(root))} has {len(labels)}. "
             f"Protocol: {task.protocol}"
         )
     return items

@@ -91,7 +91,7 @@ class Overlap:
             return "No near-duplicates across the split."
         lines = [
             f"WARNING: {self.rows} test rows have a duplicate in the training rows ({self.exact} exact, {self.near} "
-            f"near), {self.conflicts} of them with another label; the scores may be wrong by that much."
+            f"near), {self.conflicts} of them with another label. Duplicates can inflate the scores."
         ]
         for pair in self.pairs[:MAX_PRINTED_PAIRS]:
             labels = pair.label if pair.label == pair.like_label else f"{pair.label} / {pair.like_label}"

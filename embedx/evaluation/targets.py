@@ -178,7 +178,7 @@ def check_variety(targets: Targets, names: str) -> None:
     classes = targets.classes
     if not targets.multilabel and len(classes) < 2:
         raise UsageError(
-            f"There must be two classes or more; the column {names!r} has {len(classes)} ({', '.join(classes)}). "
+            f"At least two classes are needed; the column {names!r} has {len(classes)} ({', '.join(classes)}). "
             "To learn one class from rows without a label, set weak_negatives."
         )
     if targets.multilabel and (targets.y == targets.y[:1]).all():
@@ -198,7 +198,8 @@ def column(rows: Sequence[Row], name: str) -> list[str | None]:
     if all(value is None for value in values):
         names = sorted({key for row in rows for key in row.meta})
         raise UsageError(
-            f"No row has a {name!r}. Columns: label, group, split{''.join(f', {key}' for key in names)}. "
-            "The options of `embedx extract` set where labels come from; `embedx label` adds them later."
+            f"No row has a value in the column {name!r}. "
+            f"Columns: label, group, split{''.join(f', {key}' for key in names)}. "
+            "Labels and groups come from the source of `embedx extract`; `embedx label` adds more."
         )
     return [None if value is None else str(value) for value in values]

@@ -85,8 +85,8 @@ def choose_vector_columns(columns: Sequence[str], lists: Sequence[str], vectors:
     if numbered and set(numbered) <= set(columns):
         return numbered
     raise UsageError(
-        "No column holds vectors: neither lists of numbers of equal length, nor columns v0, v1, ... Name the column, "
-        f"or the columns with one number each, with --vectors (vectors=). Columns: {', '.join(columns)}."
+        "No column holds vectors (lists of numbers of equal length, or columns v0, v1, ...). Name the column with "
+        f"lists, or the columns with one number each, with --vectors (vectors=). Columns: {', '.join(columns)}."
     )
 
 

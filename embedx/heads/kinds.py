@@ -83,7 +83,11 @@ KINDS = {
         fit_logistic,
         "Standardise()",
         {
-            "C": Setting(None, is_none_or(is_between(0, float("inf"))), "a number above 0, or None: chosen by folds"),
+            "C": Setting(
+                None,
+                is_none_or(is_between(0, float("inf"))),
+                "a number above 0, or None to choose it by cross-validation",
+            ),
             "criterion": CRITERION,
             "inner_folds": Setting(5, is_integer_from(2), "a whole number of 2 or more"),
             "max_iter": Setting(5000, is_integer_from(1), "a whole number of 1 or more"),

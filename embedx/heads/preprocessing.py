@@ -17,11 +17,11 @@ Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 
 STEPS = {
-    "Standardise()": "each dimension to mean 0 and deviation 1",
-    "Centre()": "each dimension to mean 0",
-    "Unit()": "each vector to length 1",
-    "PCA(n)": "the n directions of largest variance",
-    "PCA(n, whiten)": "the same, each to deviation 1",
+    "Standardise()": "scale each dimension to mean 0 and standard deviation 1",
+    "Centre()": "shift each dimension to mean 0",
+    "Unit()": "scale each vector to length 1",
+    "PCA(n)": "keep the first n principal components",
+    "PCA(n, whiten)": "the same, each component scaled to standard deviation 1",
 }
 PATTERN = re.compile(r"(Standardise|Centre|Unit)\(\)|PCA\(\s*([1-9]\d{0,6})\s*(,\s*whiten\s*)?\)")
 FLAT_THRESHOLD = 1e-7  # of the largest deviation: directions below hold rounding errors, and must not be whitened
@@ -74,8 +74,8 @@ def check_chain(chain: Sequence[Step], shape: tuple[int, ...]) -> None:
             )
         if step.dim > min(rows, *rest):
             raise UsageError(
-                f"{step} in head_model asks for {step.dim} directions, but {rows} training rows of {rest[0]} "
-                f"dimensions have at most {min(rows, *rest)}. Give a smaller number."
+                f"{step} in head_model asks for {step.dim} components, but {rows} training rows of {rest[0]} "
+                f"dimensions allow at most {min(rows, *rest)}. Give a smaller number."
             )
         rest = [step.dim]
 

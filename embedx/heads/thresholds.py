@@ -4,8 +4,6 @@ Precision and recall are measured once, on calibrated probabilities of held-out 
 200 operating points per class.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -73,9 +71,11 @@ def pick_thresholds(arrays: Arrays, precision: float | None, recall: float | Non
     Raises:
         UsageError: not exactly one of the two is given, or it is not above 0 and up to 1.
     """
-    wanted: Any = precision if recall is None else recall
-    if (precision is None) == (recall is None) or not 0 < wanted <= 1:
-        raise UsageError(f"Give either precision or recall, above 0 and up to 1, not {precision} and {recall}.")
+    if (precision is None) == (recall is None):
+        raise UsageError("Give either precision or recall.")
+    name, wanted = ("precision", precision) if precision is not None else ("recall", recall)
+    if wanted is None or not 0 < wanted <= 1:
+        raise UsageError(f"{name}={wanted} is not allowed: give a number above 0 and at most 1.")
     chosen, other = (1, 2) if recall is None else (2, 1)
     thresholds = np.full(len(arrays["points"]), np.inf)
     for c, points in enumerate(arrays["points"]):

@@ -182,7 +182,7 @@ def make_examples(
     if not multilabel and len(examples.present(trained)) < 2:
         names = ", ".join(classes[number] for number in examples.present(trained))
         raise UsageError(
-            f"A head needs examples of two classes or more; the training rows have one ({names}). Label more rows, or "
+            f"A head needs examples of at least two classes; the training rows have one ({names}). Label more rows, or "
             "use another split."
         )
     return examples

@@ -93,7 +93,7 @@ class IndexManager:
         """
         self._check(view, metric)
         if not 0 < recall <= 1:
-            raise UsageError(f"recall={recall:g} is not allowed: it is a share above 0 and up to 1, such as 0.99.")
+            raise UsageError(f"recall={recall:g} is not allowed: give a share above 0 and at most 1, such as 0.99.")
         options = {"kind": kind, "recall": recall, "max_memory": max_memory}
         with IndexBuilder(self.folder, f"{view}.{metric}", metric) as builder:
             with self.store.snapshot():

@@ -133,7 +133,7 @@ class Metrics:
         return "\n\n".join(blocks)
 
     def _figure_lines(self) -> list[list[str]]:
-        lines = [["figure", "value", "low", "high", *self.baselines]]
+        lines = [["metric", "value", "low", "high", *self.baselines]]
         for name, figure in self.figures.items():
             values = [figure.value, figure.low, figure.high] if figure else [None] * 3
             lines.append([name, *map(cell, [*values, *(values_of.get(name) for values_of in self.baselines.values())])])

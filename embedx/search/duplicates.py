@@ -154,7 +154,7 @@ def find_duplicates(
         index: the index of the view, for the cosine.
         view: the view whose vectors are compared.
         include_ids: ids of the rows that are compared; all rows if None.
-        threshold: the lowest cosine of a near pair, above 0 and up to 1.
+        threshold: minimum cosine of two near-duplicates, above 0 and at most 1.
         exact_only: find exact duplicates only.
         within: compare rows of one recording too, if they do not overlap in time.
 
@@ -162,7 +162,7 @@ def find_duplicates(
         UsageError: the threshold is not above 0 and up to 1.
     """
     if not 0 < threshold <= 1:
-        raise UsageError(f"threshold={threshold} is not allowed: it is a cosine, above 0 and up to 1.")
+        raise UsageError(f"threshold={threshold} is not allowed: give a cosine above 0 and at most 1.")
     rows = store.rows(None if include_ids is None else include_ids.tolist())
     compared = read_compared_rows(store, view, rows, within)
     groups = same_files(store, rows) + same_vectors(compared)

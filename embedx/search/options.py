@@ -60,7 +60,9 @@ class SearchOptions:
         if self.radius is not None and self.metric == "l2" and self.radius < 0:
             raise UsageError(f"radius={self.radius:g} is negative: with metric l2 it is a distance, at least 0.")
         if self.diverse is not None and not 0 <= self.diverse <= 1:
-            raise UsageError(f"diverse={self.diverse} is outside 0 (variety only) to 1 (similarity only).")
+            raise UsageError(
+                f"diverse={self.diverse} is not allowed: give a number from 0 (only difference) to 1 (only similarity)."
+            )
         if self.score_band is not None:
             check_score_band(self.score_band)
         self._check_modes()

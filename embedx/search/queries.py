@@ -128,7 +128,7 @@ class QueryBuilder:
             UsageError: there is no `like` example, or an example is neither a file nor a row.
         """
         if not like:
-            raise UsageError("unlike needs like: give at least one example that the hits should be like.")
+            raise UsageError("unlike requires like: give at least one example that the hits should resemble.")
         queries = [self._from_example(example) for example in (*like, *unlike)]
         means = np.stack([prepare(query.vectors, self.metric).mean(axis=0) for query in queries])
         vector = means[: len(like)].mean(axis=0)
@@ -186,7 +186,7 @@ def read_vectors(vector: Any, dim: int) -> Floats:
         try:
             vector = np.load(vector, allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise UsageError(f"{file} cannot be read as a .npy file of numbers. numpy.save writes one.") from error
+            raise UsageError(f"{file} cannot be read as a .npy file of numbers. Write one with numpy.save.") from error
     try:
         vectors = np.atleast_2d(np.asarray(vector, np.float32))
     except (TypeError, ValueError) as error:

@@ -55,7 +55,7 @@ def select(file: Path, where: str, metadata: Mapping[str, str]) -> NDArray[np.in
             if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                 raise StoreError(f"{file} is damaged: {error}.") from error
             raise UsageError(
-                f"The filter {where!r} is invalid: {error}. A filter is an SQL condition that only compares, such as "
+                f"The filter {where!r} is invalid: {error}. A filter is an SQL condition on columns, such as "
                 f"\"label = 'dog' AND duration_s > 2\". Columns: {', '.join([*COLUMNS, *metadata])} (group is a word "
                 'of SQL: write "group" in double quotes).'
             ) from error

@@ -249,7 +249,7 @@ def load_head(folder: Path, name: str | None) -> Head:
     if name is None and len(names) == 1:
         name = names[0]
     if name is None and names:
-        raise UsageError(f"There are several heads in {folder}; choose one with head: {', '.join(names)}.")
+        raise UsageError(f"There are several heads in {folder}; choose one with --head (head=): {', '.join(names)}.")
     if name not in names:
         missing = "no head" if name is None else f"no head {name!r}"
         advice = f"Heads: {', '.join(names)}." if names else "`embedx train` trains one."

@@ -62,7 +62,7 @@ def test_invalid_arguments_are_refused(
     [
         ({"layers": "7"}, "no layers"),
         ({"pooling": "sum"}, "no pooling 'sum'.*mean, max"),
-        ({"task": {"label": "species"}}, "No row has a 'species'"),
+        ({"task": {"label": "species"}}, "No row has a value in the column 'species'"),
         ({"task": {"where": "label = 'nothing'"}}, "No row of the task"),
     ],
 )

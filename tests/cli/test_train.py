@@ -91,7 +91,7 @@ def test_suggest_writes_table_to_fill_in(own: Path, tmp_path: Path, capsys: Capt
         (["train", "OWN", "--setting", "C"], 2, "NAME=VALUE"),
         (["train", "OWN", "--setting", "trees=9"], 2, "no setting 'trees'. Its settings: C"),
         (["train", "OWN", "--head-model", "PCA(x)"], 2, "is not a step"),
-        (["train", "OWN", "--head-model", "PCA(9999)"], 2, "asks for 9999 directions"),
+        (["train", "OWN", "--head-model", "PCA(9999)"], 2, "asks for 9999 components"),
         (["train", "OWN", "--leaky", "--folds", "source"], 2, "Give only one of folds"),
         (["predict", "OWN"], 2, "no head in"),
         (["heads", "show", "OWN", "x"], 2, "no head 'x'"),

@@ -286,9 +286,9 @@ def test_task_with_wrong_root_says_what_was_expected(task: str, tmp_path: Path) 
 def test_task_of_folder_per_class_is_read(tmp_path: Path) -> None:
     write(tmp_path, "dog/1.wav", "cat #1/deep/2.wav")
     assert [item.label for item in read_task("folder", tmp_path)] == ["cat #1", "dog"]
-    with pytest.raises(UsageError, match=r"two classes or more; .* has 1"):
+    with pytest.raises(UsageError, match=r"at least two classes; .* has 1"):
         read_task("folder", tmp_path / "cat #1")
-    with pytest.raises(UsageError, match=r"two classes or more; .* has 0"):
+    with pytest.raises(UsageError, match=r"at least two classes; .* has 0"):
         read_task("folder", tmp_path / "dog")
     (tmp_path / "empty").mkdir()
     with pytest.raises(NothingToDo):

@@ -89,8 +89,8 @@ def test_probe_by_metadata_column_and_filter_works(make: Make) -> None:
 def test_probe_of_unusable_data_is_refused(make: Make) -> None:
     x, labels = clusters(20, 2, spread=0.1)
     cases: list[tuple[embedx.Collection, dict[str, object], str]] = [
-        (make(x, [None] * 20), {}, "No row has a 'label'"),
-        (make(x, ["dog"] * 20), {}, "two classes or more; the column 'label' has 1"),
+        (make(x, [None] * 20), {}, "No row has a value in the column 'label'"),
+        (make(x, ["dog"] * 20), {}, "At least two classes are needed; the column 'label' has 1"),
         (make(x, labels), {"label": "species"}, "Columns: label, group, split"),
         (make(x, labels), {"folds": "nothing"}, "nothing"),
         (make(x, labels, ["/a.wav"] * 20), {}, "one recording or group"),

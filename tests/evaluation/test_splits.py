@@ -89,7 +89,7 @@ def test_leaky_split_on_request_is_marked() -> None:
     "options, message",
     [
         ({"folds": "fold", "leaky": True}, "one of folds"),
-        ({"folds": "nothing"}, "No row has a 'nothing'"),
+        ({"folds": "nothing"}, "No row has a value in the column 'nothing'"),
         ({"split": "site"}, "holds 'x'"),
         ({"split": "half"}, "must name rows to train on"),
     ],

@@ -55,8 +55,8 @@ def test_rarest_label_decides_the_fold_of_a_row() -> None:
 @pytest.mark.parametrize(
     "labels, options, message",
     [
-        (["a", "a"], {}, "two classes or more"),
-        ([None, None], {}, "No row has a 'label'"),
+        (["a", "a"], {}, "At least two classes"),
+        ([None, None], {}, "No row has a value in the column 'label'"),
         (["a", "b"], {"weak_negatives": 2.0}, "from 0"),
         (["a;b", "a;b"], {"separator": ";"}, "same labels"),
         (["a", "b"], {"separator": ""}, "separator"),
