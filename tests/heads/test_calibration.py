@@ -189,7 +189,7 @@ def test_class_that_cannot_reach_target_is_never_predicted_and_reported(caplog: 
     named = head.predict(X, thresholds=thresholds)
     assert not any({"dog", "owl"} & set(one) for one in named)
     for both in ({}, {"precision": 0.5, "recall": 0.5}, {"recall": 0.0}, {"precision": 1.5}):
-        with pytest.raises(UsageError, match="precision or recall|is not allowed"):
+        with pytest.raises(UsageError, match=r"precision or recall|is not allowed"):
             head.thresholds(**both)
 
 
