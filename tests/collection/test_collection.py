@@ -171,8 +171,8 @@ def test_search_with_invalid_query_is_refused(collection: embedx.Collection, tmp
     text.write_text("text")
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     cases: list[tuple[dict[str, object], type[Exception], str]] = [
-        ({}, UsageError, "one of"),
-        ({"query": "a.wav", "id": 3}, UsageError, "one of"),
+        ({}, UsageError, "exactly one query"),
+        ({"query": "a.wav", "id": 3}, UsageError, "exactly one query"),
         ({"id": 999}, UsageError, "no row 999"),
         ({"id": 1, "k": 0}, UsageError, "at least 1"),
         ({"id": 1, "view": "L7.mean"}, UsageError, r"L0\.mean, L0\.max"),
