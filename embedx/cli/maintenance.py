@@ -177,8 +177,8 @@ def print_report(collection: str, report: "VerifyReport", issues: list[dict[str,
 def merge(collections: tuple[str, ...], out: str, wait: bool, as_json: bool) -> None:
     """Merge the rows of several COLLECTIONs that have the same recipe, such as the parts of `embedx extract --shard`.
 
-    A recording that is in several collections is added once: a successful one rather than a failed one, then the
-    newest. Rows get new ids.
+    A recording that is in several collections is added once: a successful extraction is preferred to a failed one,
+    then a newer one to an older one. Rows get new ids.
     """
     from embedx.collection.collection import Collection
     from embedx.collection.merge import merge

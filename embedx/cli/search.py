@@ -95,7 +95,7 @@ QUERIES = ("query", "id", "vector", "like", "unlike", "text")  # options that --
         type=float,
         nargs=2,
         metavar="LOW HIGH",
-        help="Rows with a score in this range; those nearest to its middle first.",
+        help="Rows with a score in this range, best first; if more than k, those nearest to its middle.",
     ),
     click.option(
         "--group-by",

@@ -89,8 +89,10 @@ def models(form: str) -> None:
 
 @click.command(
     epilog="""\b
-    Example:
+    Examples:
       embedx completion bash >> ~/.bashrc
+      embedx completion zsh >> ~/.zshrc
+      embedx completion fish >> ~/.config/fish/completions/embedx.fish
     """
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))

@@ -37,11 +37,12 @@ def extract(
 ) -> Collection:
     """Embed the recordings of a source and store the vectors in a collection.
 
-    Run it again after the source changed: only new or edited files are embedded; moved files are known by content.
+    Run it again when the source has changed: only new or changed files are embedded. A moved file is recognised by its
+    content.
 
     Args:
         source: a folder, a file, a manifest, a pandas data frame, or a list of these.
-        out: the folder of the collection; it is made if it does not exist.
+        out: the folder of the collection; it is created if it does not exist.
         on_progress: called after every recording.
         interrupted: called after every window; if it returns a signal number, the run commits and ends.
         model: "logmel" (default), "yamnet", a hub id, a folder, or another name of `embedx models`.
@@ -51,10 +52,10 @@ def extract(
         hop: seconds between the starts of windows; default: `window`.
         tail: audio after the last full window: "keep" (a window that ends with the audio), "pad" (zeros) or "drop".
         channels: "mean" of all channels, the "first", or "each" with rows of its own (column `channel`).
-        trim_silence: leave out audio 40 dB or more below the loudest moment at both ends.
+        trim_silence: remove audio at both ends that is 40 dB or more below the loudest moment.
         max_seconds: use only the first seconds of each recording.
         label: a column of the source, or a regular expression with one (group) for the path.
-        group: as `label`, for rows that belong together.
+        group: as `label`, for groups: all rows of a group stay on one side of a split.
         layout: "auto", a data set ("esc50", "urbansound8k", "speech-commands", "gtzan", "fsdd"), "folders" or "files".
         device: "auto", "cpu", "cuda", or several GPUs such as "cuda:0,cuda:1".
         precision: "auto" (float32), "float32", "bfloat16" or "float16".
@@ -64,11 +65,11 @@ def extract(
         store_dtype: "float32" or "float16" (half the size).
         allow_pickle: read weights from a pickle file (.bin, .pth) if there is no safetensors file.
         shard: "i/n": embed only part i of n, for several machines or GPUs; `embedx.merge` joins the parts.
-        checksum: compare the content of files whose size and time of change are as stored.
-        retry_failed: try recordings that failed before once more.
+        checksum: compare the content of files whose size and modification time have not changed.
+        retry_failed: try again the recordings that failed in an earlier run.
         prune: delete the recordings that are no longer in the source.
-        dry_run: write nothing; report what would be done. The returned collection can be a temporary, empty one.
-        wait: wait while another process writes the collection, instead of giving up.
+        dry_run: write nothing; report what would be done. The returned collection may be temporary and empty.
+        wait: wait while another process writes the collection, instead of raising LockedError.
 
     Returns:
         The collection. Recordings that failed are in its `failures()`.
@@ -109,15 +110,15 @@ def import_vectors(
 
     Args:
         source: a file or folder in a format of `Collection.export`, an array [N, D], or a pandas data frame.
-        out: the folder of the collection; it is made if it does not exist.
-        format: the format of the file, if its name and content do not show it.
+        out: the folder of the collection; it is created if it does not exist.
+        format: the format of the file, if it cannot be recognised from its name and content.
         vectors: the column with lists of numbers, or the columns with one number each.
         metadata: for arrays, .npy and FAISS: a CSV, Parquet or JSON lines file or a data frame, rows in the same order.
-        name: what made the vectors; only imports with the same name can be mixed. Default: the name of the file.
+        name: the name of the model; a collection holds vectors of one name only. Default: the name of the file.
         label: the column with the label.
         group: the column with the group.
         store_dtype: "float32" or "float16" (half the size).
-        wait: wait while another process writes the collection, instead of giving up.
+        wait: wait while another process writes the collection, instead of raising LockedError.
 
     Raises:
         UsageError: the source cannot be read, or a vector has another length or is not finite; nothing is stored then.

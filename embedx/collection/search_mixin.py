@@ -43,17 +43,18 @@ class SearchMixin(CollectionBase):
             id: instead, the id of a row of this collection.
             vector: instead, a vector [D], several vectors [Q, D], or a .npy file with either.
             like: instead, examples (files, parts of files, row ids); the query is 2 mean(like) - mean(unlike).
-            unlike: with `like`, examples that hits should not be like; without them the query is mean(like).
+            unlike: with `like`, examples that the hits should not resemble; without them the query is mean(like).
             text: instead, a description, in a collection made with CLAP.
             k: the number of hits; default 10, or all rows within `radius`. Fewer only if fewer rows match.
             where: an SQL condition on the rows, applied before the search: "label = 'dog' and fold <> 1".
             view: the view whose vectors are compared; default: last layer, first pooling.
-            metric: "cosine" (default), "ip" (inner product), or "l2" (the score is minus the Euclidean distance).
+            metric: "cosine" (default), "ip" (inner product), or "l2" (the score is the negative Euclidean distance).
             exact: compare all vectors, without an approximate index. Only a search for the k nearest uses one.
             exclude_self: leave out the row itself, or the rows of the query file; by default only the row.
             radius: return all rows with a score of at least this, or for "l2" a distance of at most this.
             score_band: (lowest, highest) score; if more than k rows are inside, the nearest to the middle.
-            group_by: a column: the best hit of every value (no value is one too). "recording" is the path.
+            group_by: return the best hit for each value of this column; rows without a value form one
+                group. "recording" is the path.
             merge: join hits of one recording that overlap or touch, with the score and the row of the best one.
             diverse: 1 (similarity only) to 0: hits that also differ from each other (maximal marginal relevance).
             align: match all windows of the query with each recording, and return the best place in each.
@@ -63,7 +64,7 @@ class SearchMixin(CollectionBase):
 
         Raises:
             UsageError: not exactly one query; an unknown view, column or metric; an invalid condition; options that
-                cannot be combined (`radius` goes with `group_by`, `merge` or `align`, all others only alone).
+                cannot be combined (`radius` only with `group_by`, `merge` or `align`; all others not with each other).
             AudioError: the query cannot be read.
             ModelError: the model of the collection cannot be loaded, or does not embed text.
             NothingToDo: the collection is empty.
@@ -164,7 +165,7 @@ class SearchMixin(CollectionBase):
                 are one group.
             view: the view whose vectors are compared; default: last layer, first pooling.
             where: an SQL condition on the rows that are compared; see `search`.
-            exact_only: find only files with the same bytes and vectors with the same bits.
+            exact_only: find only identical files and identical vectors.
             within: compare rows of one recording too, if they do not overlap in time.
 
         Returns:
@@ -206,8 +207,8 @@ class SearchMixin(CollectionBase):
 
         Args:
             kind: "flat" (exact), "hnsw", "ivf-flat", "ivf-sq8", "ivf-pq" or "ivf-rabitq". "auto" is flat for up to
-                150 million numbers (40 ms per query), and ivf-rabitq for more.
-            recall: the share of the true nearest 10 (and 100) rows that a search must find, above 0 and up to 1. The
+                150 million values (40 ms per query), and ivf-rabitq for more.
+            recall: the share of the true nearest 10 (and 100) rows that a search must find, above 0 and at most 1. The
                 scores are exact. If no setting reaches the recall, searches compare all vectors.
             max_memory: the memory limit of the index, in bytes or as a size such as "4GB".
             view: the view; default: last layer, first pooling.
@@ -232,5 +233,5 @@ class SearchMixin(CollectionBase):
         return QueryBuilder(self.store, self._load_embedder, self._resolve_view(options.view), options)
 
     def _include_ids(self, where: str | None) -> Ids | None:
-        """Return the ids of the rows that meet a condition; None (all rows) without a condition."""
+        """Return the ids of the rows that match a condition; None (all rows) without a condition."""
         return None if where is None else self.store.filter(where)

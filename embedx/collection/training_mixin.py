@@ -29,7 +29,7 @@ class TrainingMixin(CollectionBase):
         where: str | None = None,
         **options: "Unpack[ExperimentKwargs]",
     ) -> "Report":
-        """Measure how well a head on the vectors tells the labels apart, on rows that it was not trained on.
+        """Measure how well a head on the vectors separates the labels, on rows that it was not trained on.
 
         Nothing is calibrated or saved.
 
@@ -64,7 +64,7 @@ class TrainingMixin(CollectionBase):
         device: str = "auto",
         **split: "Unpack[SplitKwargs]",
     ) -> "ViewScores":
-        """Probe many views at once by logistic regression, to see which layer and pooling tells the labels apart.
+        """Probe many views at once by logistic regression, to see which layer and pooling separates the labels best.
 
         All views, folds and values of C are solved together, several times faster than one by one. C is chosen inside
         the training rows.
@@ -120,16 +120,16 @@ class TrainingMixin(CollectionBase):
             where: an SQL condition on the rows that are used; all if None.
             calibration: "temperature", "isotonic" or "none".
             separator: the text between the classes of a row, as in "dog;rain" (multi-label).
-            weak_negatives: the weight, from 0 to 1, of rows without a label, as examples of no class; 0 leaves them out
-                (default).
+            weak_negatives: the weight, from 0 to 1, of rows without a label as negative examples of every class; 0
+                (default) does not use them.
             folds: the column with the data set's own folds; by default "fold" if every row has one.
             split: the column with train, validation and test; by default "split" if it holds these.
-            group: the column whose values are never split; by default "group" where it is filled. A recording is never
-                split.
+            group: the column with groups; all rows of a group are on one side of a split, and so are all rows of a
+                recording. By default "group" where it has values.
             leaky: split rows at random, ignoring groups; scores will be inflated, and the report says so.
             seed: the seed for the folds and the head; default 0.
             kind: "logistic" (default), "mlp", "knn", "prototype" or "weighted-layers".
-            head_model: steps before the head, such as "PCA(128)".
+            head_model: preprocessing steps before the head, such as "PCA(128)".
             class_weight: "balanced", or weights by class name.
             options: the keywords from `separator` on, and settings of the kind such as C=0.1, hidden=128, k=7; see
                 `embedx.heads.KINDS`. C is chosen inside the training rows unless it is given.
@@ -138,7 +138,7 @@ class TrainingMixin(CollectionBase):
             The head, with its name, report and gain. `predict_proba(x)` needs only numpy.
 
         Raises:
-            UsageError: an invalid argument; a column does not exist; the split would split a recording or group.
+            UsageError: an invalid argument; a column does not exist; the split divides a recording or a group.
             DiskError: the head cannot be written.
         """
         from embedx.evaluation.options import read_options
