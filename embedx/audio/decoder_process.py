@@ -162,7 +162,7 @@ class Decoder:
         """Return the child, and start it unless it runs.
 
         Raises:
-            EmbedxError: it cannot be started. That is no fault of the recording.
+            EmbedxError: it cannot be started. The recording is not the cause.
         """
         if self.child is not None and self.child.is_running():
             return self.child
@@ -189,7 +189,7 @@ class Decoder:
 
 
 def timeout_for(path: str) -> float:
-    """Return the seconds without a message after which a decoder of this file is taken to hang."""
+    """Return the seconds without a message after which a decoder of this file counts as hung."""
     try:
         return HANG_S + os.stat(path).st_size / MIN_BYTES_PER_S
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Files beside the table of results that a report needs.
+"""Files next to the table of results that a report needs.
 
 `predictions/` has one file per key without its fold, `maps/` one file per map of vectors. Both are numpy's npz format
 without pickle, with a JSON header. `about.json` holds the commands, versions, protocols and recipes of the runs.

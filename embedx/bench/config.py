@@ -142,7 +142,7 @@ def make_plan(base: str = "", **options: Any) -> Plan:
     values = {key: value for key, value in options.items() if value is not None}
     for key in ("task", "out"):
         if key not in values:
-            raise UsageError(f"A benchmark needs {key}: {DESCRIPTIONS[key]}.")
+            raise UsageError(f"A benchmark needs {key} (--{key}): {DESCRIPTIONS[key]}.")
     protocol = values.pop("protocol", "full")
     if protocol not in PROTOCOLS:
         raise UsageError(f"Unknown protocol {protocol!r}. Protocols: {', '.join(PROTOCOLS)}.")
@@ -153,7 +153,9 @@ def make_plan(base: str = "", **options: Any) -> Plan:
     check_names("task", [dataset.name for dataset in datasets])
     check_names("model", [model.name for model in models])
     if not models and not all(dataset.is_collection for dataset in datasets):
-        raise UsageError("A benchmark on audio needs a model, such as logmel or yamnet (see `embedx models`).")
+        raise UsageError(
+            "A benchmark on audio needs a model (--model), such as logmel or yamnet. `embedx models` lists them."
+        )
     parsed = {key: READERS[key](key, value) for key, value in values.items() if key != "out"}
     return Plan(task=datasets, model=models, out=Path(base, read_text("out", values["out"])), **parsed)
 
@@ -322,8 +324,9 @@ def read_method(key: str, value: Any) -> str:
 
 
 DESCRIPTIONS = {
-    "task": 'a folder, a manifest or a collection; "NAME=PATH", where NAME may be a known task '
-    f"({', '.join(TASKS)}); or a table with data and any of {', '.join(TASK_KEYS)}",
+    "task": "the path of a folder, a manifest or a collection, or NAME=PATH. These names select a known task: "
+    f"{', '.join(TASKS)}. In a configuration file, a task can also be a table with the key data, and optionally "
+    f"{', '.join(key for key in TASK_KEYS if key != 'data')}",
     "out": "the folder of the results",
 }
 READERS: dict[str, Callable[[str, Any], Any]] = {

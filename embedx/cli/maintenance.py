@@ -159,9 +159,9 @@ def print_report(collection: str, report: "VerifyReport", issues: list[dict[str,
     elif not left:
         click.echo(f"{collection}: repaired, {len(report.remade)} rows recomputed")
     elif repair:
-        click.echo(f"{left} issues cannot be repaired. Restore a backup, or extract into a new folder.", err=True)
+        click.echo(f"Issues that cannot be repaired: {left}. Restore a backup, or extract into a new folder.", err=True)
     else:
-        click.echo(f"{left} issues. `embedx verify {collection} --repair` repairs what it can.", err=True)
+        click.echo(f"Issues: {left}. `embedx verify {collection} --repair` repairs what it can.", err=True)
 
 
 @click.command(

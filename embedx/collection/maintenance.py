@@ -26,7 +26,7 @@ def remove(folder: str | os.PathLike[str], where: str, *, wait: bool = False) ->
     Args:
         folder: the folder of the collection.
         where: an SQL condition on the rows, such as "label = 'noise'".
-        wait: wait while another process writes the collection, instead of giving up.
+        wait: wait while another process writes the collection, instead of raising LockedError.
 
     Returns:
         The number of deleted rows.
@@ -69,7 +69,7 @@ def label(
             with "_". An empty cell changes nothing.
         set: column -> value for all selected rows; None or "" deletes the value.
         where: an SQL condition: only these rows are changed; default: all rows.
-        wait: wait while another process writes the collection, instead of giving up.
+        wait: wait while another process writes the collection, instead of raising LockedError.
 
     Returns:
         The number of changed rows, and the entries of the table that match no row.
@@ -80,7 +80,7 @@ def label(
         LockedError: another process writes the collection, and `wait` is not set.
     """
     if (table is None) == (set is None):
-        raise UsageError("Give a table (with a column id or path), or values to set (--set column=value).")
+        raise UsageError("Give either a table (with a column id or path) or values to set (--set COLUMN=VALUE).")
     changes = [set or {}] if table is None else read_table(table)
     if table is None:
         check_columns(set or {})
@@ -177,7 +177,7 @@ def compact(folder: str | os.PathLike[str], *, wait: bool = False) -> tuple[int,
 
     Args:
         folder: the folder of the collection.
-        wait: wait while another process writes the collection, instead of giving up.
+        wait: wait while another process writes the collection, instead of raising LockedError.
 
     Returns:
         The size of the store in bytes, before and after.

@@ -17,7 +17,7 @@ class MaintenanceMixin(CollectionBase):
 
         Args:
             where: an SQL condition on the rows, such as "label = 'noise'".
-            wait: wait while another process writes the collection, instead of giving up.
+            wait: wait while another process writes the collection, instead of raising LockedError.
 
         Returns:
             The number of deleted rows.
@@ -43,7 +43,7 @@ class MaintenanceMixin(CollectionBase):
                 `embedx.collection.maintenance.label`.
             set: instead, column -> value for all selected rows; None or "" deletes the value.
             where: an SQL condition: only these rows are changed; default: all rows.
-            wait: wait while another process writes the collection, instead of giving up.
+            wait: wait while another process writes the collection, instead of raising LockedError.
 
         Returns:
             The number of changed rows, and the entries of the table that match no row.
@@ -59,7 +59,7 @@ class MaintenanceMixin(CollectionBase):
         """Give the space of deleted rows back to the disk.
 
         Args:
-            wait: wait while another process writes the collection, instead of giving up.
+            wait: wait while another process writes the collection, instead of raising LockedError.
 
         Returns:
             The size of the store in bytes, before and after.
@@ -75,7 +75,7 @@ class MaintenanceMixin(CollectionBase):
 
         Args:
             repair: repair what can be repaired; see `embedx.collection.verify.verify_collection`.
-            wait: wait while another process writes the collection, instead of giving up.
+            wait: wait while another process writes the collection, instead of raising LockedError.
 
         Returns:
             The issues that were found, what was repaired, and the issues that are left.

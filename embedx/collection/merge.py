@@ -23,7 +23,7 @@ def merge(sources: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
     Args:
         sources: the folders of the collections to copy from.
         out: the folder of the collection to copy to; it is made if it does not exist.
-        wait: wait while another process writes `out`, instead of giving up.
+        wait: wait while another process writes `out`, instead of raising LockedError.
 
     Returns:
         The number of recordings that were copied.

@@ -57,7 +57,7 @@ def verify_collection(
         repair: repair what can be repaired.
         model: the model, if it is not where the recipe says; see `embedx.open`.
         allow_pickle: read weights from a pickle file.
-        wait: wait while another process writes the collection, instead of giving up.
+        wait: wait while another process writes the collection, instead of raising LockedError.
 
     Returns:
         The issues that were found, what was repaired, and the issues that are left.
@@ -98,7 +98,7 @@ def find_issues(folder: str | os.PathLike[str]) -> list[Issue]:
     """
     root = Path(folder)
     if not root.is_dir() or not any((root / name).exists() for name in (FILE_NAME, LOCK_NAME, FOLDER)):
-        raise UsageError(f"There is no collection in {root}. `embedx extract` makes one.")
+        raise UsageError(f"There is no collection in {root}. `embedx extract` creates one.")
     unknown = [path for path in sorted(root.iterdir()) if path.name not in KNOWN_FILES and path.name[0] != "."]
     issues = [Issue("foreign", str(path), "It does not belong to a collection.") for path in unknown]
     issues += inspect(root)

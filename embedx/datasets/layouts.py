@@ -130,7 +130,7 @@ def read_genres(root: str) -> list[Item] | None:
 def filtered_lists(root: str) -> Mapping[str, Iterable[str]]:
     """Return part -> entries of GTZAN's fault-filtered lists (Kereliuk et al. 2015).
 
-    The lists are the files beside the data, or those that torchaudio contains.
+    The lists are the files next to the data, or those that torchaudio contains.
     """
     for folder in (root, os.path.dirname(root)):
         files = {part: os.path.join(folder, name) for part, name in GTZAN_LISTS.items()}
@@ -141,7 +141,7 @@ def filtered_lists(root: str) -> Mapping[str, Iterable[str]]:
     except ImportError as error:
         raise UsageError(
             f"This torchaudio does not contain the lists of GTZAN ({error}). "
-            f"Put {', '.join(GTZAN_LISTS.values())} beside the data."
+            f"Put {', '.join(GTZAN_LISTS.values())} next to the data."
         ) from error
     return {"train": filtered_train, "validation": filtered_valid, "test": filtered_test}
 
@@ -221,7 +221,7 @@ KNOWN = {
         "metadata/UrbanSound8K.csv", lambda row: f"audio/fold{row['fold']}/{row['slice_file_name']}", "class", "fsID"
     ),
     "speech-commands": Layout(
-        f"{' and '.join(COMMAND_LISTS.values())} beside the folders of words", has_commands, read_commands
+        f"{' and '.join(COMMAND_LISTS.values())} next to the folders of words", has_commands, read_commands
     ),
     "gtzan": Layout(
         "genres/<genre>/<genre>.NNNNN.wav (or .au)", lambda root: all_match(find_tracks(root)), read_genres

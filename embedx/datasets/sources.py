@@ -93,7 +93,9 @@ def read_folder(root: str, layout: str) -> list[Item]:
         return [replace(item, label_origin=f"the data set {layout}") if item.label else item for item in items]
     items = list(walk(root))
     prefix = len(os.path.join(root, ""))
-    classes = [item.path[prefix:].rpartition(os.sep)[0].partition(os.sep)[0] for item in items]  # "" beside the folders
+    classes = [
+        item.path[prefix:].rpartition(os.sep)[0].partition(os.sep)[0] for item in items
+    ]  # "" next to the folders
     one_per_class = len(set(classes)) > 1 and "" not in classes
     if layout == "folders" or (layout == "auto" and one_per_class):
         items = [

@@ -233,7 +233,9 @@ def choose_views(views: Mapping[str, int], view: str | Sequence[str] | None, def
             "`embedx extract --layers all` stores every layer of a model."
         )
     if not several and len(names) > 1:
-        raise UsageError(f"This head reads one view, not {len(names)} ({', '.join(names)}). Choose one with view.")
+        raise UsageError(
+            f"This head reads one view, not {len(names)} ({', '.join(names)}). Choose one with --view (view=)."
+        )
     if len({views[name] for name in names}) > 1:
         raise UsageError(f"weighted-layers needs views of the same dimension; these differ: {', '.join(names)}.")
     return names

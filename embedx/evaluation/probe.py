@@ -1,4 +1,4 @@
-"""Probe: a store -> scores without leakage that say how well a head on the vectors tells the labels apart.
+"""Probe: a store -> scores without leakage: how well a head on the vectors separates the labels.
 
 Windows of one recording, and clips of one group, are never in both training and test rows, unless the user asks for it.
 """

@@ -101,7 +101,7 @@ class Splits:
         parts: the parts, each with its training and test rows.
         how: how the parts were made, in words.
         groups: [N] the same number for rows that belong together.
-        leaky: whether rows of one recording or group may be in both training and test rows, because the user asked.
+        leaky: whether rows of one recording or group may be in both training and test rows, because the user set it.
         left_out: number of rows that the data set's own split leaves out.
     """
 

@@ -17,7 +17,7 @@ from embedx.text import natural_key
 
 YES, NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 
-ClassSet = set[str] | None  # the classes of one row; None: nobody labelled it
+ClassSet = set[str] | None  # the classes of one row; None: it has no label
 
 
 class LabelKwargs(TypedDict, total=False):
@@ -33,7 +33,7 @@ class LabelOptions:
 
     Attributes:
         label: "label" or a metadata column with one class per row; or several yes/no columns (1 and 0, true and false),
-            one per class: multi-label. An empty cell beside a filled one counts as no.
+            one per class: multi-label. An empty cell next to a filled one counts as no.
         separator: the text between the classes of a row, as in "dog;rain": multi-label. A cell with only separators is
             a row that is known to have no class.
         weak_negatives: the weight, from 0 to 1, of rows without a label, used as examples of no class: multi-label.

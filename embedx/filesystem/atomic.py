@@ -9,14 +9,14 @@ from typing import BinaryIO
 
 
 def replace_file(file: Path, data: bytes) -> None:
-    """Write a new file beside `file`, flush it to the disk, rename it over `file`, and flush the folder."""
+    """Write a new file next to `file`, flush it to the disk, rename it over `file`, and flush the folder."""
     with whole_file(file) as handle:
         handle.write(data)
 
 
 @contextlib.contextmanager
 def whole_file(file: Path) -> Iterator[BinaryIO]:
-    """Open a new file beside `file`; at the end of the block flush and rename it, after an error remove it."""
+    """Open a new file next to `file`; at the end of the block flush and rename it, after an error remove it."""
     new = file.with_name(file.name + ".new")
     try:
         with open(new, "wb") as handle:
@@ -32,7 +32,7 @@ def whole_file(file: Path) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Create a new folder beside `folder`. At the end of the block it replaces `folder`; after an error it is removed.
+    """Create a new folder next to `folder`. At the end of the block it replaces `folder`; after an error it is removed.
 
     No system renames a folder over one that has files: a crash between the two renames leaves the old one as `.old`.
     """

@@ -30,7 +30,7 @@ def export(
         views: view -> dimension of the views to write.
         where: an SQL condition on the rows; None writes all rows.
         overwrite: replace an existing export of the same format.
-        root: CSV (and the CSV beside a FAISS index) holds paths relative to this folder; None for full paths.
+        root: CSV (and the CSV next to a FAISS index) holds paths relative to this folder; None for full paths.
 
     Returns:
         The number of rows.
@@ -71,10 +71,10 @@ def check_destination(out: Path, form: Format, overwrite: bool) -> None:
     if not existing:
         return
     if not overwrite:
-        raise UsageError(f"{existing[0]} exists. Choose another place, or use --overwrite (overwrite=True).")
+        raise UsageError(f"{existing[0]} exists. Choose another name, or use --overwrite (overwrite=True).")
     if form.folder_file:
         replaceable = (out / form.folder_file).is_file()
     else:
         replaceable = not any(file.is_dir() for file in existing)
     if not replaceable:
-        raise UsageError(f"{existing[0]} is not an export in the format {form.name}. Choose another place.")
+        raise UsageError(f"{existing[0]} is not an export in the format {form.name}. Choose another name.")

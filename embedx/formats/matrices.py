@@ -1,4 +1,4 @@
-"""Matrices with rows beside them: a folder of .npy files, and a FAISS index. Export and import."""
+"""Matrices with rows next to them: a folder of .npy files, and a FAISS index. Export and import."""
 
 import contextlib
 from collections.abc import Callable, Iterator

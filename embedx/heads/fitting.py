@@ -49,7 +49,7 @@ def fit(
         sample_weight: the weight of each row [N].
         class_weight: None, "balanced", or weights by class name.
         head_model: steps before those of the kind, such as "PCA(128)" or "Unit()+PCA(64, whiten)"; see `STEPS`.
-        seed: the seed for everything that is drawn.
+        seed: the seed for all random choices.
         **settings: settings of the kind; `KINDS[kind].settings` has the defaults.
 
     Returns:

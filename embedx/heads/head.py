@@ -54,7 +54,7 @@ class Head(FittedHead):
                 f"the view that it was fitted on{': ' + ', '.join(self.views) if self.views else ''}."
             )
         if not np.isfinite(x).all():
-            raise UsageError("Some vectors hold values that are not finite; leave these rows out.")
+            raise UsageError("Some vectors contain NaN or infinite values. Remove these rows.")
         return make_logits(x, self.arrays, self.settings, self.multilabel)
 
     def predict_proba(self, x: Array, calibrated: bool = False) -> Floats:

@@ -47,7 +47,7 @@ class HeadOptions:
         kind: "logistic", "mlp", "knn", "prototype" or "weighted-layers".
         head_model: steps before the head, such as "PCA(128)"; see `embedx.heads.STEPS`.
         class_weight: None, "balanced", or weights by class name.
-        seed: the seed for everything that is drawn.
+        seed: the seed for all random choices.
         settings: settings of the kind that differ from the defaults; see `embedx.heads.KINDS`.
 
     Raises:

@@ -32,7 +32,7 @@ class Examples:
         classes: the C class names.
         multilabel: whether a row may have several labels.
         chain: the preprocessing steps.
-        seed: the seed for everything that is drawn.
+        seed: the seed for all random choices.
     """
 
     x: NDArray[np.float32]

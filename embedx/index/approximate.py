@@ -141,7 +141,7 @@ def cut(positions: Ids) -> Iterator[Ids]:
 
 
 def write_ann_index(stem: Path, ann: AnnIndex) -> dict[str, Any]:
-    """Write an index beside its matrix, and return the entries of the manifest that `read_ann_index` needs.
+    """Write an index next to its matrix, and return the entries of the manifest that `read_ann_index` needs.
 
     Raises:
         DiskError: the disk is full or cannot be written; the file is deleted again.

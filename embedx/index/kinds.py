@@ -48,7 +48,7 @@ def row_bytes(kind: str, dim: int) -> int:
 
     A flat index counts with all vectors, since every search reads them all. The other kinds read only their candidates
     from the memory-mapped file. HNSW has 64 links of 4 bytes on the lowest level and some above, RaBitQ has two
-    factors beside its bits.
+    factors next to its bits.
 
     >>> [row_bytes(kind, 768) for kind in KINDS]
     [3072, 1056, 3080, 776, 104, 112]

@@ -183,7 +183,9 @@ class IndexManager:
         """Return the number of rows; refuse an empty collection."""
         rows = self.store.count()
         if not rows:
-            raise NothingToDo(f"{self.store.folder} holds no rows yet. `embedx status` says why.")
+            raise NothingToDo(
+                f"{self.store.folder} has no rows. `embedx status --failed` lists the files that could not be embedded."
+            )
         return rows
 
     def _current(self, view: str, metric: str, generation: int, compact: bool) -> VectorIndex | None:

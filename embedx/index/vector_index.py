@@ -1,6 +1,6 @@
 """VectorIndex: the nearest neighbors of vectors in one view.
 
-An approximate index (approximate.py), with settings that reach the requested recall (tuning.py), can lie beside the
+An approximate index (approximate.py), with settings that reach the requested recall (tuning.py), can lie next to the
 vectors. It is used for searches for up to 100 rows without a filter; every other search compares all vectors.
 """
 

@@ -128,8 +128,8 @@ class ExtractionPipeline:
             on_progress: called after every committed recording.
             interrupted: called after every window; the number of a signal ends the run after a commit.
             about: what the store records about the run, as JSON values.
-            workers: decoder processes; 0 reads nothing ahead; None: as many as pay off.
-            threads: batches that are computed at the same time; None: as many as pay off.
+            workers: decoder processes; 0 reads nothing ahead; None: chosen from the amount of work.
+            threads: batches that are computed at the same time; None: chosen from the amount of work.
         """
         self.store = store
         self.embedder = embedder

@@ -39,7 +39,7 @@ class WindowRead:
 
 @dataclass(frozen=True)
 class Restarted:
-    """The decoder died for the first time: the recording starts again, and its earlier windows are void."""
+    """The decoder died for the first time: the recording starts again, and its earlier windows are dropped."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,7 @@ def parse_workers(workers: int | str) -> int | None:
 
 
 def share_work(recordings: int, size: int) -> int:
-    """Return the number of processes that pays off, at most one for each core.
+    """Return the number of processes that is worth the time to start them, at most one for each core.
 
     Args:
         recordings: the number of recordings.

@@ -1,4 +1,4 @@
-"""Metrics: truth and probabilities -> figures that carry their interval and stand beside their baselines.
+"""Metrics: truth and probabilities -> figures that carry their interval and are shown with their baselines.
 
 Every figure comes with a 95 % interval from resampling groups (rows of one recording, speaker or site move together),
 because rows of one group have similar errors, and an interval over rows would be too narrow. A figure that cannot be

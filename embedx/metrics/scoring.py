@@ -96,7 +96,7 @@ def check(truth: ArrayLike, proba: ArrayLike, classes: Sequence[str], multilabel
         )
     if y.shape != (shape if multilabel else shape[:1]):
         wanted = f"multi-label truth has the shape {shape}" if multilabel else f"truth has the shape {shape[:1]}"
-        raise UsageError(f"The truth has the shape {y.shape}; {wanted}. Is multilabel={multilabel} meant?")
+        raise UsageError(f"The truth has the shape {y.shape}; {wanted}. multilabel is {multilabel}.")
     if not y.size:
         y = y.astype(np.int64)
     highest = 1 if multilabel else len(classes) - 1

@@ -81,7 +81,9 @@ def inspect_seal(folder: Path) -> Iterator[Issue]:
             return
         is_intact = file.stat().st_size == seal["size"] and hash_file(file) == seal["sha256"]
         if not is_intact and read_lock(folder).seal == seal:  # else a writer has started meanwhile
-            yield Issue("file", str(file), "It differs from what its last writer left (the seal in `lock`).")
+            yield Issue(
+                "file", str(file), "It was changed outside of embedx: its size or hash differs from the one in `lock`."
+            )
     except StoreError as error:
         yield Issue("file", str(lock), str(error))
 

@@ -38,7 +38,7 @@ class Lock:
 
     Args:
         folder: the folder.
-        wait: wait while another process has the lock, instead of giving up.
+        wait: wait while another process has the lock, instead of raising LockedError.
 
     Raises:
         LockedError: another process has the lock, and `wait` is not set.

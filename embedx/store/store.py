@@ -32,7 +32,7 @@ class Store(Writer):
     Args:
         folder: the folder of the collection.
         write: open the store for writing, and take the lock.
-        wait: wait while another process writes, instead of giving up.
+        wait: wait while another process writes, instead of raising LockedError.
 
     Raises:
         UsageError: there is no collection in the folder.
@@ -45,7 +45,7 @@ class Store(Writer):
         self.folder = Path(folder)
         self.file = self.folder / FILE_NAME
         if not self.file.is_file():
-            raise UsageError(f"There is no collection in {self.folder} (no {FILE_NAME}). `embedx extract` makes one.")
+            raise UsageError(f"There is no collection in {self.folder} (no {FILE_NAME}). `embedx extract` creates one.")
         with wrap_errors(self.folder):
             self._lock = Lock(self.folder, wait=wait) if write else None
         try:
@@ -98,7 +98,7 @@ class Store(Writer):
         raise StoreError(f"{log} does not belong to {self.file}, which was sealed without a log. Move it away.")
 
     def _compare_with(self, state: Mapping[str, Any]) -> None:
-        """Refuse an older copy of the file, or the file of another collection, beside this lock file.
+        """Refuse an older copy of the file, or the file of another collection, next to this lock file.
 
         A store that has grown since this state still has the token of its generation.
         """
@@ -130,7 +130,7 @@ class Store(Writer):
             recipe: the recipe of the vectors.
             dim: the dimension of the vectors.
             dtype: how vectors are stored: "float32" or "float16".
-            wait: wait while another process writes, instead of giving up.
+            wait: wait while another process writes, instead of raising LockedError.
 
         Raises:
             RecipeMismatch: the store has another recipe.

@@ -172,7 +172,9 @@ def learned_label(head: Head | None) -> str:
     """Return the label column that a head was trained on."""
     label = head.settings.get("training", {}).get("label", "label") if head else "label"
     if not isinstance(label, str):
-        raise UsageError(f"The head learned several columns ({', '.join(label)}); choose the empty one with label.")
+        raise UsageError(
+            f"The head learned several columns ({', '.join(label)}). Choose the empty one with --label (label=)."
+        )
     return label
 
 
@@ -180,7 +182,7 @@ def check_head(head: Head | None, options: SuggestOptions) -> None:
     """Check that the head can do what the options ask for."""
     if head is None and options.by not in WITHOUT_HEAD:
         raise UsageError(
-            f"{options.by!r} needs a head; `embedx train` makes one. Without a head: {', '.join(WITHOUT_HEAD)}."
+            f"{options.by!r} needs a head; `embedx train` trains one. Without a head: {', '.join(WITHOUT_HEAD)}."
         )
     if options.of_class is not None and (head is None or options.of_class not in head.classes):
         classes = ", ".join(head.classes) if head else "none, without a head"

@@ -19,7 +19,7 @@ from tests.helpers.paths import ROOT
     [
         ({"tasks": "x"}, "no option 'tasks'.*task, model"),
         ({"task": "/nowhere"}, "no file or folder /nowhere"),
-        ({"out": None}, "needs out"),
+        ({"out": None}, "needs out .*folder"),
         ({"head": "svm"}, "Unknown head 'svm'.*logistic, mlp"),
         ({"head": "knn(n=3)"}, "no setting 'n'.*k, weights"),
         ({"head": "knn(k=0)"}, "k of knn must be"),
