@@ -82,7 +82,9 @@ def inspect_seal(folder: Path) -> Iterator[Issue]:
         is_intact = file.stat().st_size == seal["size"] and hash_file(file) == seal["sha256"]
         if not is_intact and read_lock(folder).seal == seal:  # else a writer has started meanwhile
             yield Issue(
-                "file", str(file), "It was changed outside of embedx: its size or hash differs from the one in `lock`."
+                "file",
+                str(file),
+                "It has changed since embedx wrote it: its size or hash differs from the one in `lock`.",
             )
     except StoreError as error:
         yield Issue("file", str(lock), str(error))
