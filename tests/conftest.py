@@ -39,13 +39,13 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A made corpus of 4 classes x 5 sources x 2 takes, and its manifest."""
+    """A synthetic corpus of 4 classes x 5 sources x 2 takes; return its manifest."""
     return synthesise(tmp_path_factory.mktemp("corpus"), takes=2, classes=4)
 
 
 @pytest.fixture(scope="session")
 def made(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A collection of the made corpus, by logmel; not to be changed by a test."""
+    """A collection of the synthetic corpus with logmel; tests must not change it."""
     out = tmp_path_factory.mktemp("indexes") / "made"
     embedx.extract(manifest, out=out, group="source", pooling=("mean", "max")).close()
     return out
@@ -110,7 +110,7 @@ def vggish_variables() -> dict[str, NDArray[np.float32]]:
 
 @pytest.fixture(scope="session")
 def vggish_tensors(vggish_variables: dict[str, NDArray[np.float32]]) -> dict[str, torch.Tensor]:
-    """The same numbers as torchvggish keeps them."""
+    """The same weights in the layout of torchvggish."""
     tensors = {}
     for layer, (scope, shape) in VGGISH.items():
         axes = (3, 2, 0, 1) if len(shape) == 4 else (1, 0)
@@ -121,7 +121,7 @@ def vggish_tensors(vggish_variables: dict[str, NDArray[np.float32]]) -> dict[str
 
 @pytest.fixture(scope="session")
 def vggish_weights(vggish_tensors: dict[str, torch.Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of them, 288 MB."""
+    """A file with these weights, 288 MB."""
     path = tmp_path_factory.mktemp("vggish") / "vggish.safetensors"
     save_file(vggish_tensors, path)
     return path

@@ -59,7 +59,7 @@ def test_heads_example_runs(
 
 
 def commands(text: str) -> list[list[str]]:
-    """Return the embedx commands in a text as words; what a shell adds behind them is cut off."""
+    """Return the embedx commands in a text as words, without pipes and redirections."""
     lines = re.findall(r"(?:^|\s|\| )(?:\$ )?(?:\w+=\S+ )?(embedx \w+ .*?)(?:  | >>|$)", text, re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines]
 

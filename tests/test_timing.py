@@ -46,7 +46,7 @@ def test_timing_of_several_threads_adds_up() -> None:
 
 
 def test_timing_of_embedder_stages_is_separate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that sleeps is the model, a pooling that sleeps is the pooling, however many lanes there are."""
+    """Sleep in the model counts as model, sleep in pooling as pooling, for any number of workers."""
     from embedx.embedding import workers as module
     from embedx.embedding.pooling import POOLINGS
 

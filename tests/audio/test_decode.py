@@ -193,7 +193,7 @@ def test_import_of_audio_loads_no_decoder_library() -> None:
 
 
 def test_mp3_without_frame_count_is_read_to_its_end(tmp_path: Path) -> None:
-    """libsndfile guesses the length of such a one by its first frame, and stops there."""
+    """libsndfile estimates the length of such a file from its first frame, and stops there."""
     path = tmp_path / "a.mp3"
     loud_at_last = SINE * np.linspace(0, 1, len(SINE), dtype=np.float32) ** 4  # a variable bit rate, low at first
     soundfile.write(path, loud_at_last, 48_000, format="MP3")
@@ -213,7 +213,7 @@ def test_mp3_without_frame_count_is_read_to_its_end(tmp_path: Path) -> None:
 
 
 def test_file_that_names_a_network_address_opens_no_socket(tmp_path: Path) -> None:
-    """FFmpeg would listen to the network for what a session description promises."""
+    """FFmpeg would open the network address in a session description."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

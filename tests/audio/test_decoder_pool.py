@@ -94,7 +94,7 @@ def test_only_audio_imports_functions_that_decode() -> None:
 def test_query_that_crashes_every_decoder_is_an_error_and_next_query_works(
     collection: embedx.Collection, write_wav: WriteWav
 ) -> None:
-    """Every child that has bad.wav open is killed."""
+    """Kill every child that has bad.wav open."""
     good, bad = write_wav("good.wav"), write_wav("bad.wav", seconds=600.0, rate=48_000)
     over = threading.Event()
 

@@ -134,7 +134,7 @@ def test_decoder_killed_once_restarts_without_lost_or_double_rows(write_wav: Wri
 def test_file_that_crashes_or_hangs_decoder_fails_alone(
     write_wav: WriteWav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, reason: str, workers: int
 ) -> None:
-    """A real child gets the signal whenever it has bad.wav open, as if that file did it."""
+    """Send the signal to a real child whenever it has bad.wav open, as if the file caused it."""
     for name in ("a", "bad", "c"):
         write_wav(f"in/{name}.wav", seconds=300.0 if name == "bad" else 2.0, rate=48_000)
     timeouts = {"bad.wav": 2.0}  # the others may take their time on a machine with other work
@@ -169,7 +169,7 @@ def test_file_that_crashes_or_hangs_decoder_fails_alone(
 def test_signal_while_decoder_hangs_stops_the_run(
     write_wav: WriteWav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second recording hangs the decoder; the first is committed, and the run stops without waiting for it."""
+    """The second recording hangs the decoder; the first is committed, and the run stops without waiting."""
     good, bad = write_wav("a.wav", seconds=2.0), write_wav("b.wav", seconds=300.0)
     monkeypatch.setattr(decoder_process, "timeout_for", lambda path: 600.0)
     begun = time.monotonic()

@@ -52,7 +52,7 @@ def test_malformed_file_has_its_expected_outcome(tmp_path: Path) -> None:
 
 
 def no_files(folder: Path, outside: Path) -> dict[str, str]:
-    """Put into a folder what is no regular file, or not where it seems to be; return what is expected of each."""
+    """Create pipes, sockets, links and folders in a folder; return the expected outcome of each."""
     sound = malformed_audio.intact("wav")
     (outside / "secret.wav").write_bytes(sound)
     os.mkfifo(folder / "pipe.wav")
@@ -88,7 +88,7 @@ sys.exit(code)
 
 
 def attack(count: int, tmp_path: Path) -> None:
-    """Let the real command embed so many mutants: each is embedded or named, and the command ends well, and small."""
+    """Embed `count` mutated files with the real command: each is embedded or named, and memory stays bounded."""
     folder = tmp_path / "in"
     for number in range(count):
         suffix, data = malformed_audio.mutant(SEED, number)
@@ -135,7 +135,7 @@ def test_mutated_file_is_embedded_or_named_many_times(tmp_path: Path) -> None:
 
 
 def report(test: str, count: int, failures: int, seconds: float) -> None:
-    """Append what was seen to the file that EMBEDX_REPORT names."""
+    """Append the result to the file that EMBEDX_REPORT names."""
     if path := os.environ.get("EMBEDX_REPORT"):
         line = {"test": test, "count": count, "failures": failures, "seed": SEED, "seconds": round(seconds, 1)}
         with open(path, "a") as file:

@@ -113,7 +113,7 @@ def test_corrected_test_is_a_paired_t_test_with_wider_variance() -> None:
 
 
 def test_corrected_test_keeps_its_level_where_plain_test_fails() -> None:
-    """Two models alike, compared over 10 random halves of one sample: what Nadeau and Bengio made it for."""
+    """Compare two equal models over 10 random halves of one sample, the case of Nadeau and Bengio."""
     random = np.random.default_rng(0)
     found = {"plain": 0, "corrected": 0}
     for _ in range(200):
@@ -151,7 +151,7 @@ def test_single_test_part_gives_no_significance_and_no_conclusion() -> None:
 
 @pytest.mark.parametrize(("folds_made", "alike"), [(5, 0.0), (5, 0.9), (3, 0.5), (10, 0.0)])
 def test_many_setups_on_noise_learn_nothing(folds_made: int, alike: float) -> None:
-    """Scores of 30 setups without knowledge: the best is above chance in all cases, and said to be in few."""
+    """Scores of 30 setups on noise: the best one is always above chance, and is rarely reported so."""
     random = np.random.default_rng(folds_made)
     best, wrong = [], 0
     for _ in range(60):

@@ -39,7 +39,7 @@ def values(rows: list[Result]) -> dict[Any, tuple[Any, ...]]:
 
 
 def write_manifest(folder: Path, manifest: Path, **columns: Callable[[dict[str, str]], str]) -> Path:
-    """Write a manifest of the made corpus with columns made of its own (path, label, source)."""
+    """Write a manifest of the synthetic corpus with columns computed from path, label and source."""
     rows = list(csv.DictReader(manifest.read_text(encoding="utf-8").splitlines()))
     rows = [row | {name: make(row) for name, make in columns.items()} for row in rows]
     rows = [row | {"path": str(manifest.parent / row["path"])} for row in rows]
@@ -53,7 +53,7 @@ def write_manifest(folder: Path, manifest: Path, **columns: Callable[[dict[str, 
 
 @pytest.fixture(scope="session")
 def layered(manifest: Path, checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A collection of the made corpus, by every layer of a tiny transformer."""
+    """A collection of the synthetic corpus with every layer of a tiny transformer."""
     out = tmp_path_factory.mktemp("indexes") / "layered"
     embedx.extract(manifest, out=out, model=str(checkpoint("hubert")), layers="all", group="source").close()
     return out
@@ -66,7 +66,7 @@ def plan(made: Path, tmp_path: Path) -> Plan:
 
 @pytest.fixture
 def fitted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many fits each computed job had."""
+    """The number of fits of each computed job."""
     seen: list[int] = []
 
     def counting(job: FitJob) -> Any:
@@ -120,7 +120,7 @@ def test_bench_scores_equal_scikit_learn(manifest: Path, tmp_path: Path) -> None
 
 
 def test_bench_by_groups_gains_nothing_from_a_leak(manifest: Path, tmp_path: Path) -> None:
-    """Every source has a class that says nothing of its sound: takes of it on both sides would give it away."""
+    """Every source has a random class: only a leaky split could predict it."""
     drawn = np.random.default_rng(1).permutation(20) % 4
     sources = sorted({row["source"] for row in csv.DictReader(manifest.read_text(encoding="utf-8").splitlines())})
     source = write_manifest(tmp_path, manifest, label=lambda row: f"c{drawn[sources.index(row['source'])]}")
@@ -137,7 +137,7 @@ def test_bench_by_groups_gains_nothing_from_a_leak(manifest: Path, tmp_path: Pat
 
 
 def test_bench_chooses_settings_on_training_rows(manifest: Path, tmp_path: Path) -> None:
-    """With a validation part C is what that says; with few shots that part is not looked at."""
+    """With a validation part, that part decides C; few-shot fits do not use it."""
     parts = {"0": "train", "1": "train", "2": "train", "3": "validation", "4": "test"}
     source = write_manifest(tmp_path, manifest, split=lambda row: parts[row["source"][-1]])
     plan = make_plan(task=str(source), model="logmel", shots="2,all", seeds=2, out=str(tmp_path / "out"))
@@ -156,7 +156,7 @@ def test_bench_chooses_settings_on_training_rows(manifest: Path, tmp_path: Path)
 
 
 def test_bench_results_do_not_depend_on_embedding_order(manifest: Path, tmp_path: Path) -> None:
-    """A resumed extraction numbers its rows in another order; folds, draws and vectors follow the files."""
+    """A resumed extraction numbers its rows in another order; folds, samples and vectors follow the files."""
     source = write_manifest(tmp_path, manifest)
     header, *lines = source.read_text(encoding="utf-8").splitlines()
     backwards = tmp_path / "backwards.csv"

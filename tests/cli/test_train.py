@@ -22,7 +22,7 @@ def test_probe_command_prints_scores(made: Path, capsys: Capture) -> None:
 
 @pytest.fixture
 def own(made: Path, tmp_path: Path) -> Path:
-    """A copy of the made collection, to be changed."""
+    """A copy of the shared collection that a test may change."""
     return Path(shutil.copytree(made, tmp_path / "own"))
 
 

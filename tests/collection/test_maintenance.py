@@ -21,7 +21,7 @@ WriteWav = Callable[..., Path]
 
 @pytest.fixture
 def copy(made: Path, tmp_path: Path) -> Iterator[embedx.Collection]:
-    """A copy of the made collection, to be changed."""
+    """A copy of the shared collection that a test may change."""
     shutil.copytree(made, tmp_path / "copy")
     with embedx.open(tmp_path / "copy") as collection:
         yield collection

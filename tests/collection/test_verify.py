@@ -67,7 +67,7 @@ def hits(found: embedx.Hits) -> tuple[list[Any], Any]:
 
 
 def ask(folder: Path) -> Answers:
-    """Return what a collection answers; what it refuses to say is left out."""
+    """Return the answers of a collection; refused questions are left out."""
     answers: Answers = {}
     try:
         with embedx.open(folder) as collection:
@@ -82,7 +82,7 @@ def ask(folder: Path) -> Answers:
 
 
 def same(one: Any, two: Any) -> bool:
-    """Compare answers: scores and vectors within rounding, all else exactly."""
+    """Compare answers: scores and vectors within rounding, everything else exactly."""
     if isinstance(one, tuple) and isinstance(two, tuple):
         return len(one) == len(two) and all(map(same, one, two))
     if isinstance(one, np.ndarray) and one.dtype.kind == "f":
@@ -91,20 +91,20 @@ def same(one: Any, two: Any) -> bool:
 
 
 def right(answers: Answers, states: list[Answers]) -> bool:
-    """Tell whether all answers are those of one state."""
+    """Tell whether all answers belong to one state."""
     return any(all(same(answer, state[name]) for name, answer in answers.items()) for state in states)
 
 
 @dataclass(frozen=True)
 class Patient:
-    """A collection that is to be damaged, and what it answered after every commit, the last one last."""
+    """A collection to damage, and its answers after every commit, in order."""
 
     victim: Victim
     states: list[Answers]
 
 
 def extract(manifest: Path, out: Path, clips: int) -> None:
-    """Embed the first clips of the made corpus."""
+    """Embed the first clips of the synthetic corpus."""
     part = manifest.with_name(f"{clips} clips.csv")
     part.write_text("".join(manifest.read_text().splitlines(keepends=True)[: clips + 1]))
     embedx.extract(part, out=out, window=0.25, pooling=("mean", "max")).close()
@@ -112,7 +112,7 @@ def extract(manifest: Path, out: Path, clips: int) -> None:
 
 @pytest.fixture(scope="module")
 def fast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder in memory, where there is one: what is flushed here need not survive."""
+    """A folder in memory if there is one: nothing here has to survive a power cut."""
     if os.access("/dev/shm", os.W_OK):
         folder = Path("/dev/shm") / f"embedx-{os.getpid()}"
         folder.mkdir()
@@ -124,7 +124,7 @@ def fast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def patients(fast: Path) -> dict[str, Patient]:
-    """A collection that was closed well, and one whose writer was killed; both have a past."""
+    """A collection that was closed, and one whose writer was killed; both have several commits."""
     manifest = synthesise(fast / "corpus", takes=1, classes=3)
     folder = fast / "c"
     extract(manifest, folder, 12)
@@ -186,7 +186,7 @@ def escapes(kind: str, damage: Damage) -> bool:
 
 
 def faults_of(kind: str, patient: Patient, damage: Damage, folder: Path, repair: bool) -> Iterator[str]:
-    """Damage a collection, and yield what is not as promised."""
+    """Damage a collection, and yield every broken promise."""
     files = {**patient.victim.now, damage.name: damage.content}
     damaged = {name: data for name, data in files.items() if data is not None}
     corruption.write(damaged, folder)
@@ -207,7 +207,7 @@ def faults_of(kind: str, patient: Patient, damage: Damage, folder: Path, repair:
 def faults_of_repair(
     patient: Patient, damaged: corruption.Files, folder: Path, allowed: list[Answers]
 ) -> Iterator[str]:
-    """Repair a damaged collection, and yield what is not as it was."""
+    """Repair a damaged collection, and yield what differs from the original."""
     shutil.rmtree(folder)
     corruption.write(damaged, folder)
     done = verify_collection(folder, repair=True)
@@ -226,7 +226,7 @@ def faults_of_repair(
 
 
 def without(known: Any, removed: list[str]) -> Any:
-    """Leave recordings out of rows or recordings."""
+    """Return rows or recordings without those of some paths."""
     if isinstance(known, dict):
         return {path: one for path, one in known.items() if path not in removed}
     return [row for row in known if row.path not in removed]
@@ -237,7 +237,7 @@ def wrong(answers: Answers, state: Answers) -> list[str]:
 
 
 def attack(patients: dict[str, Patient], fast: Path, count: int) -> None:
-    """Damage the collections so many times."""
+    """Damage the collections `count` times."""
     faults = []
     begun = time.monotonic()
     for number in range(count):

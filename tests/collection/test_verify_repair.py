@@ -28,7 +28,7 @@ def collection(tmp_path: Path, write_wav: Callable[..., Path]) -> Path:
 
 
 def spoil(folder: Path, *statements: str) -> None:
-    """Change the file of a store behind the back of embedx."""
+    """Run SQL statements on the file of a store, bypassing embedx."""
     db = sqlite3.connect(folder / FILE_NAME)
     with db:
         for statement in statements:

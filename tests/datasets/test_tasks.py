@@ -61,7 +61,7 @@ def commands(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def genres(tmp_path: Path) -> Path:
-    """Some tracks of GTZAN, lists of its own beside them: blues is there as .au, rock as .wav."""
+    """Some tracks of GTZAN with lists beside them: blues as .au, rock as .wav."""
     root = tmp_path / "gtzan"
     write(root / "genres", *(f"blues/blues.{i:05}.au" for i in range(6)), *(f"rock/rock.{i:05}.wav" for i in range(6)))
     (root / "train_filtered.txt").write_text("blues/blues.00000.wav\nblues.00001\nrock/rock.00000.au\nrock.00001.wav")

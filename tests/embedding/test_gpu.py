@@ -48,13 +48,13 @@ def embed(model: str, backend: str = "fast", poolings: tuple[str, ...] = ("mean"
 
 
 def embed_by(embedder: Embedder, times: int = 1, threads: int = 2) -> Vectors:
-    """Embed the clips, several times over; the last of each counts."""
+    """Embed the clips several times; return the last vector of each."""
     windows = ((i, Window(0.0, len(clip) / 16_000, clip)) for i, clip in [*enumerate(clips())] * times)
     return {key: np.concatenate(list(vectors.values())) for key, vectors, _ in embedder.embed(windows, threads)}
 
 
 def assert_near(found: Vectors, expected: Vectors, most: float) -> None:
-    """Compare numbers with the largest of their clip: sums over its frames are large."""
+    """Compare relative to the largest value of a clip: sums over its frames are large."""
     assert sorted(found) == sorted(expected) == list(range(len(clips())))
     for key, vector in expected.items():
         np.testing.assert_allclose(found[key], vector, atol=most * max(1.0, float(np.abs(vector).max())), rtol=0)
@@ -75,7 +75,7 @@ def test_float32_on_gpu_equals_cpu_reference(model: str, backend: str) -> None:
 @gpu
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_on_gpu_is_near(precision: str, tmp_path: Path) -> None:
-    """At the width of HuBERT-base: in narrower ones the errors of 8 bits do not cancel out."""
+    """Use the width of HuBERT-base: in narrower models the rounding errors of 8 bits do not cancel out."""
     model = str(tmp_path / "model")
     torch.manual_seed(0)
     transformers.HubertModel(transformers.HubertConfig(num_hidden_layers=3)).save_pretrained(model)
@@ -107,7 +107,7 @@ def test_gpu_has_two_streams_and_large_batches(model: str) -> None:
 def test_gpu_batch_that_does_not_fit_is_halved_and_later_ones_are_smaller(
     checkpoint: Callable[[str], Path],
 ) -> None:
-    """600 s of it take 270 MB and more behind the first convolution alone."""
+    """600 s need more than 270 MB after the first convolution alone."""
     model = str(checkpoint("hubert-wide"))
     expected = embed(model, device="cuda", batch_seconds=2.0)
     extractor = extractors.load(model)
@@ -152,7 +152,7 @@ def test_extract_on_gpu_fills_collection(model: str, tmp_path: Path) -> None:
 
 
 class Narrow:
-    """An extractor that has room for so many samples at a time."""
+    """An extractor that runs out of memory above a number of samples."""
 
     def __init__(self, inner: Extractor, room: int) -> None:
         self.inner, self.room = inner, room
@@ -172,7 +172,7 @@ class Narrow:
 
 
 def test_batch_size_that_did_not_fit_is_not_tried_again(model: str) -> None:
-    """Also of the batches that were made before that was known."""
+    """Also for batches that were built before the limit was known."""
     expected = embed(model, device="cpu", batch_seconds=2.0)
     narrow = Narrow(extractors.load(model), 7 * 16_000)
     embedder = Embedder(narrow, recipe_of(narrow, model, ("mean", "max")), device="cpu")

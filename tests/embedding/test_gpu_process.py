@@ -49,7 +49,7 @@ def two(model: Model, forward: Forward) -> Iterator[list[GpuProcess]]:
 
 
 def batches(count: int = 40) -> list[Clips]:
-    """From a few samples to a million: what both sides see of memory has to grow, and to be read as it shrinks."""
+    """From a few samples to a million: the shared memory grows, and smaller messages follow larger ones."""
     random = np.random.default_rng(0)
     sizes = random.integers(1, 5, count)
     lengths = [np.exp(random.uniform(np.log(5), np.log(200_000), size)).astype(int) for size in sizes]
@@ -102,7 +102,7 @@ def test_killed_process_is_named_and_does_not_block(forward: Forward, two: list[
 
 
 def test_worker_that_cannot_answer_is_reported(forward: Forward, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though the process lives on: no memory for what it has to say is no reason to wait for it."""
+    """The process lives on, but it has no memory for its answer; the caller must not wait for it."""
     here, there = SharedMemoryChannel.pair()
     worker = make_workers(extractors.load("logmel"), "cpu", 1)[0]
     thread = threading.Thread(target=compute_batches, args=(worker, there, replace(forward, layers=(0,))))

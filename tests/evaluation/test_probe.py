@@ -20,7 +20,7 @@ def test_probe_of_separable_classes_is_perfect_and_noise_is_at_chance(make: Make
 
 
 def leaky() -> tuple[np.ndarray, list[str | None], list[str]]:
-    """Every recording is recognisable, its label is not: windows on both sides of a split would score 1."""
+    """Return data in which recordings can be recognised and labels cannot: a leaky split would score 1."""
     random = np.random.default_rng(0)
     recordings = 5 * random.standard_normal((40, DIM))
     of = np.repeat(np.arange(40), 5)

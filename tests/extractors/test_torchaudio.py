@@ -47,7 +47,7 @@ TINY: dict[str, tuple[str, dict[str, Any], bool]] = {  # name -> kind, parameter
 
 @pytest.fixture(scope="module", autouse=True)
 def bundles() -> Iterator[None]:
-    """Put the tiny bundles beside the real ones."""
+    """Add the tiny bundles to torchaudio."""
     with pytest.MonkeyPatch.context() as patch:
         for name, (kind, params, normalise) in TINY.items():
             options: dict[str, Any] = {
@@ -67,7 +67,7 @@ def bundles() -> Iterator[None]:
 
 
 def library(name: str) -> Any:
-    """Return torchaudio's own model with random weights, every one of them (layer norms as well)."""
+    """Return the model of torchaudio with random weights everywhere, also in layer norms."""
     kind, params, _ = TINY[name]
     torch.manual_seed(len(name))
     model = (wavlm_model if kind == "WavLM" else wav2vec2_model)(**(SMALL_TORCHAUDIO | params)).eval()

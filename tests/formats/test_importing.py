@@ -27,7 +27,7 @@ MATRIX = RANDOM.standard_normal((6, 3)).astype(np.float32)
 
 
 def foreign(folder: Path) -> dict[str, tuple[Any, dict[str, Any]]]:
-    """Write the same vectors as others would; label, and a number that must stay a number."""
+    """Write the same vectors in the formats of other tools, with a label and a numeric column."""
     frame = pd.DataFrame({"filename": [f"{i}.wav" for i in range(6)], "label": list("aabbcc"), "n": range(6)})
     frame.to_csv(folder / "meta.csv", index=False)
     np.save(folder / "m.npy", MATRIX.astype(np.float64))
@@ -145,7 +145,7 @@ def test_import_in_float16_refuses_values_out_of_range(tmp_path: Path) -> None:
 
 
 class Payload:
-    """A pickle that would show if it ran."""
+    """A pickle that leaves a trace if it runs."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, ("ran",)

@@ -23,7 +23,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def draw(rows: int, several: bool, factor: float = 4.0, classes: int = 5) -> tuple[Array, Array]:
-    """Logits that are `factor` times what they should be, and truths drawn from what they should be."""
+    """Return logits scaled by `factor`, and labels drawn from the unscaled logits."""
     right = RANDOM.standard_normal((rows, classes)) * 1.5
     if several:
         return right * factor, (RANDOM.random(right.shape) < to_probabilities(right, True)).astype(int)
@@ -32,7 +32,7 @@ def draw(rows: int, several: bool, factor: float = 4.0, classes: int = 5) -> tup
 
 
 def expected_error(proba: Array, truth: Array) -> float:
-    """ECE in 15 bins over all entries."""
+    """Return the ECE in 15 bins over all entries."""
     bins = np.minimum((proba.ravel() * 15).astype(int), 14)
     gaps = [
         abs(proba.ravel()[bins == one].mean() - truth.ravel()[bins == one].mean()) * (bins == one).mean()

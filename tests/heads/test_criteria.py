@@ -20,7 +20,7 @@ from tests.helpers.head_data import CLASSES, GROUPS, X, Y, fit, make_rows
 
 
 def test_penalty_choice_uses_inner_folds_of_whole_groups() -> None:
-    """Done again by hand: preparation and regression inside each fold, the mean share right of each class."""
+    """Recompute directly: preprocessing and regression inside each fold, mean recall over classes."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     x = np.where((GROUPS == 7)[:, None], 1e4 * X[:, ::-1], X)  # whoever has seen this group projects on nothing else
@@ -44,7 +44,7 @@ def test_penalty_choice_uses_inner_folds_of_whole_groups() -> None:
 
 
 def test_group_specific_signal_does_not_affect_choice() -> None:
-    """Labels are drawn by group, and each group has its own direction: only a split group could be told right."""
+    """Labels are random per group, and each group has its own direction: only leaked groups can be predicted."""
     random = np.random.default_rng(0)
     groups = np.repeat(np.arange(40), 6)
     y = random.integers(0, 2, 40)[groups]
@@ -59,7 +59,7 @@ def test_group_specific_signal_does_not_affect_choice() -> None:
 
 
 def test_validation_rows_alone_decide_choice() -> None:
-    """The validation rows say the opposite of the rest: the weakest classifier is the best."""
+    """The validation rows contradict the training rows, so the strongest penalty is the best."""
     x, y, _ = make_rows(240, spread=0.5)
     held = np.arange(240) >= 200
     truth = np.where(held, (y + 1) % 4, y)
@@ -74,7 +74,7 @@ def test_validation_rows_alone_decide_choice() -> None:
 
 
 def test_network_keeps_its_best_epoch() -> None:
-    """With refit=False the head scores on the held-out rows what its best epoch scored, not what its last did."""
+    """With refit=False the head scores on held-out rows like its best epoch, not like its last."""
     x, y, _ = make_rows(160, spread=5)
     held = np.arange(160) % 4 == 0
     options: dict[str, Any] = {"validation": held, "criterion": "log_loss", "refit": False, "max_epochs": 80}

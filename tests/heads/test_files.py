@@ -135,7 +135,7 @@ def test_changed_byte_is_detected(head: Head, tmp_path: Path) -> None:
 
 
 def rewrite(folder: Path, arrays: dict[str, Any] | None = None, **fields: Any) -> None:
-    """Change a head and make its checksums agree, as someone could who means it."""
+    """Change a head and correct its checksums, as an attacker could."""
     if arrays is not None:
         data = write_tensors(arrays)
         (folder / "head.safetensors").write_bytes(data)

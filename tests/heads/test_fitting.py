@@ -143,7 +143,7 @@ def test_class_weights_move_the_decision_boundary(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_row_with_weight_zero_is_ignored(kind: str) -> None:
-    """Wrongly labelled rows with weight 0 must not be learned from; the standardisation may see them."""
+    """Wrongly labelled rows with weight 0 do not affect training; they may affect the standardisation."""
     x, y, groups = make_rows(spread=1)
     wrong = np.arange(len(y)) % 3 == 0
     mislabelled = np.where(wrong, (y + 1) % 4, y)

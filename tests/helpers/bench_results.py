@@ -23,7 +23,7 @@ Split = tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]]  # trai
 
 
 class Corpus:
-    """Rows with a class and a recording, and vectors of every model and layer; with `learnable` false of noise."""
+    """Rows with a class and a recording, and vectors per model and layer; without `learnable` the vectors are noise."""
 
     def __init__(
         self, names: list[str], recordings: int, learnable: bool = True, shares: list[float] | None = None
@@ -92,7 +92,7 @@ def run(
 def make_benchmark(
     folder: Path, task: str = "animals", corpus: Corpus | None = None, *, few: bool = True, leaky: bool = False
 ) -> list[Result]:
-    """Run all models, layers and heads on a corpus, and some shots of the best; return the whole table."""
+    """Fit all models, layers and heads on a corpus, and few-shot fits of the best; return the table."""
     corpus = corpus or Corpus([f"class {i}" for i in range(6)], 60)
     rows: list[Result] = []
     for model, layers in STRENGTH.items():

@@ -16,7 +16,7 @@ NOTE = {"view": "L0.mean", "fingerprint": "ab", "generation": 3}
 
 
 def clustered(count: int) -> Floats:
-    """Vectors as a search meets them: clusters, each row at its own distance."""
+    """Return clustered vectors, each row at its own distance from its centre."""
     noise = RANDOM.standard_normal((count, DIM)) * RANDOM.uniform(0.3, 1, (count, 1))
     return (CENTRES[RANDOM.integers(0, len(CENTRES), count)] + noise).astype(np.float32)
 

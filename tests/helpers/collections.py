@@ -44,7 +44,7 @@ def clusters(n: int, classes: int, spread: float, seed: int = 0) -> tuple[np.nda
 
 
 def content(folder: Path) -> dict[tuple[str, float], np.ndarray]:
-    """Return (path, start) -> vector of every row, whatever its id."""
+    """Return (path, start) -> vector of every row, without the ids."""
     with embedx.open(folder) as opened:
         rows = opened.rows()
         keys = zip(rows["path"], rows["start_s"], strict=True)

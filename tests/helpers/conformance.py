@@ -34,7 +34,7 @@ def run(extractor: Extractor, clips: list[Tensor], pad: int = 0, rubbish: float 
 
 
 class ConformanceTests:
-    """The suite. A test file subclasses it and provides a fixture `extractor`."""
+    """The tests. A test file subclasses this class and provides a fixture `extractor`."""
 
     def test_frames_have_declared_layers_dimension_and_type(self, extractor: Extractor) -> None:
         clips = clips_for(extractor)

@@ -17,7 +17,7 @@ Files = Mapping[str, bytes]  # name in the folder -> content
 
 @dataclass(frozen=True)
 class Damage:
-    """What is done to a file; `content` is None where it goes missing."""
+    """A damage to a file; `content` is None if the file is removed."""
 
     kind: str
     name: str
@@ -30,7 +30,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class Victim:
-    """The files of a collection, and what may get in their places."""
+    """The files of a collection, and the other contents that may replace them."""
 
     now: Files
     before: Files  # the same collection before its last change
@@ -38,7 +38,7 @@ class Victim:
 
 
 def read(folder: Path) -> dict[str, bytes]:
-    """Return all files of a folder that mean something: -shm is made anew, and so is an empty log."""
+    """Return the files of a folder that hold data; SQLite creates -shm and an empty log again."""
     files = {str(one.relative_to(folder)): one.read_bytes() for one in sorted(folder.rglob("*")) if one.is_file()}
     return {name: data for name, data in files.items() if not name.endswith("-shm") and not (is_log(name) and not data)}
 
@@ -68,7 +68,7 @@ def draw(victim: Victim, chance: random.Random) -> Damage:
 
 
 def changes(old: bytes | None, new: bytes | None) -> str:
-    """Say where and how two contents differ."""
+    """Describe where and how two contents differ."""
     if old is None or new is None:
         return ""
     if len(old) != len(new):
@@ -82,35 +82,35 @@ Found = tuple[str, bytes | None] | None
 
 
 def place(size: int, chance: random.Random) -> int:
-    """Return a random place in a file, every second one near the head of a page."""
+    """Return a random offset in a file, every second one near the start of a page."""
     if chance.random() < 0.5:
         return min(chance.randrange(0, size, PAGE) + chance.randrange(SMALL), size - 1)
     return chance.randrange(size)
 
 
 def flip(victim: Victim, name: str, chance: random.Random) -> Found:
-    """One bit."""
+    """Flip one bit."""
     data = bytearray(victim.now[name])
     data[place(len(data), chance)] ^= 1 << chance.randrange(8)
     return name, bytes(data)
 
 
 def truncate(victim: Victim, name: str, chance: random.Random) -> Found:
-    """The end is gone, every second time from a block on."""
+    """Cut the end off, every second time at a block boundary."""
     data = victim.now[name]
     size = chance.randrange(len(data))
     return name, data[: size // 512 * 512 if chance.random() < 0.5 else size]
 
 
 def swap(victim: Victim, name: str, chance: random.Random) -> Found:
-    """Some bytes change places with as many others."""
+    """Swap two byte ranges of equal length."""
     data = victim.now[name]
     size = chance.choice((1, 2, 4, 8, 64))
     return exchange(name, data, size, sorted((place(len(data), chance), place(len(data), chance))))
 
 
 def swap_blocks(victim: Victim, name: str, chance: random.Random) -> Found:
-    """Two blocks or pages change places."""
+    """Swap two blocks or pages."""
     data = victim.now[name]
     size = chance.choice(BLOCKS)
     if len(data) < 2 * size:
@@ -119,7 +119,7 @@ def swap_blocks(victim: Victim, name: str, chance: random.Random) -> Found:
 
 
 def exchange(name: str, data: bytes, size: int, places: list[int]) -> Found:
-    """Return a file in which the bytes at two places were exchanged."""
+    """Return a file with the bytes at two offsets swapped."""
     first, second = places
     if second - first < size or second + size > len(data):
         return None
@@ -128,7 +128,7 @@ def exchange(name: str, data: bytes, size: int, places: list[int]) -> Found:
 
 
 def zero(victim: Victim, name: str, chance: random.Random) -> Found:
-    """A block was never written."""
+    """Fill a block with zeros, as if it had never been written."""
     data = victim.now[name]
     size = chance.choice(BLOCKS)
     start = chance.randrange(0, len(data), size)
@@ -136,12 +136,12 @@ def zero(victim: Victim, name: str, chance: random.Random) -> Found:
 
 
 def older(victim: Victim, name: str, _chance: random.Random) -> Found:
-    """The file as it was before the last change."""
+    """Return the file as it was before the last change."""
     return counterpart(victim.before, name)
 
 
 def older_block(victim: Victim, name: str, chance: random.Random) -> Found:
-    """A block as it was before the last change."""
+    """Return a block as it was before the last change."""
     found = counterpart(victim.before, name)
     if found is None or found[1] is None:
         return None
@@ -152,23 +152,23 @@ def older_block(victim: Victim, name: str, chance: random.Random) -> Found:
 
 
 def of_another(victim: Victim, name: str, _chance: random.Random) -> Found:
-    """The file of another collection with the same recipe."""
+    """Replace the file by that of another collection with the same recipe."""
     return counterpart(victim.other, name)
 
 
 def counterpart(files: Files, name: str) -> Found:
-    """Find the file that plays the same part in another folder: index files have random names."""
+    """Find the corresponding file in another folder; index files have random names."""
     pattern = re.compile(re.sub("-[0-9a-f]{8}", "-[0-9a-f]{8}", re.escape(name).replace(r"\-", "-")))
     return next(((name, data) for other, data in files.items() if pattern.fullmatch(other)), None)
 
 
 def missing(_victim: Victim, name: str, _chance: random.Random) -> Found:
-    """The file is gone."""
+    """Remove the file."""
     return name, None
 
 
 def extra(victim: Victim, name: str, chance: random.Random) -> Found:
-    """A file that nobody knows, with the bytes of one that is known; or the log of another time."""
+    """Add an unknown file with the bytes of a known one, or an old write-ahead log."""
     logs = [data for files in (victim.before, victim.other) for one, data in files.items() if is_log(one)]
     if logs and not any(map(is_log, victim.now)) and chance.random() < 0.5:
         return "store.db-wal", chance.choice(logs)

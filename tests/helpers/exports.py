@@ -24,7 +24,7 @@ METAS: list[dict[str, Any]] = [
 
 
 def fill(folder: Path, paths: list[str], metas: list[dict[str, Any]], dim: int = 4, labels: Any = "=dog") -> Path:
-    """Make a collection of rows with two views; every other id is left out, as where rows were deleted."""
+    """Create a collection of rows with two views and gaps in the ids, as after deletions."""
     with Store.create(folder, RECIPE, dim) as store:
         batch: dict[str, list[Any]] = {}
         for i, (path, meta) in enumerate(zip(paths, metas, strict=True)):
@@ -36,7 +36,7 @@ def fill(folder: Path, paths: list[str], metas: list[dict[str, Any]], dim: int =
 
 
 def facts(collection: embedx.Collection) -> list[tuple[Any, ...]]:
-    """Return all that a row is but its id; a missing value and None are the same."""
+    """Return everything of each row except its id; missing values become None."""
     return [
         (row.path, row.start_s, row.end_s, row.label, row.group, row.split, row.flags,
          {name: value for name, value in row.meta.items() if value is not None})

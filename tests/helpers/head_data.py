@@ -15,7 +15,7 @@ Array = NDArray[Any]
 
 
 def make_rows(rows: int = 240, spread: float = 3.0, seed: int = 0, groups: int = 40) -> tuple[Array, Array, Array]:
-    """Vectors [N, D], classes [N] and groups [N]; one dimension is constant, one nearly, scales differ a lot."""
+    """Return vectors [N, D], classes [N], groups [N]; one dimension is constant, one almost; scales differ widely."""
     random = np.random.default_rng(seed)
     centres = np.random.default_rng(99).standard_normal((len(CLASSES), DIM))
     y = random.integers(0, len(CLASSES), rows)
@@ -26,7 +26,7 @@ def make_rows(rows: int = 240, spread: float = 3.0, seed: int = 0, groups: int =
 
 
 def make_labels(x: Array, seed: int = 1) -> Array:
-    """Labels [N, 4] of which a row has none or several."""
+    """Return labels [N, 4]; a row has none, one or several."""
     z = (x - x.mean(axis=0)) / np.where(x.std(axis=0) == 0, 1, x.std(axis=0))
     weight = np.random.default_rng(seed).standard_normal((DIM, len(CLASSES)))
     noise = np.random.default_rng(seed).standard_normal((len(x), len(CLASSES)))
@@ -34,7 +34,7 @@ def make_labels(x: Array, seed: int = 1) -> Array:
 
 
 def shaped(kind: str, x: Array) -> Array:
-    """The vectors as a kind takes them: weighted-layers gets three layers, of which the second is these."""
+    """Return the vectors in the shape of a kind: weighted-layers takes three layers; the second holds these vectors."""
     if not KINDS[kind].layers:
         return x
     noise = np.random.default_rng(3).standard_normal((2, *x.shape)).astype(np.float32)

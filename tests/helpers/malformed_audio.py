@@ -78,7 +78,7 @@ def wav(
     before: bytes = b"",
     after: bytes = b"",
 ) -> bytes:
-    """Put a WAV together in which every field can lie."""
+    """Build a WAV in which every field can be set to a wrong value."""
     data = (noise() * 32767).astype("<i2").tobytes() if data is None else data
     align = channels * bits // 8 if align is None else align
     per_second = min(rate * align, 2**32 - 1)
@@ -88,7 +88,7 @@ def wav(
 
 
 def floats(samples: NDArray[np.floating], rate: int = RATE, double: bool = False) -> bytes:
-    """Return a WAV of numbers as they are."""
+    """Return a WAV with the given samples, unchanged."""
     kind, bits = ("<f8", 64) if double else ("<f4", 32)
     channels = 1 if samples.ndim == 1 else samples.shape[1]
     return wav(samples.astype(kind).tobytes(), tag=3, bits=bits, channels=channels, rate=rate)
@@ -110,7 +110,7 @@ def flac(samples: Samples, rate: int = RATE, total: int | None = None) -> bytes:
 
 
 def patched(data: bytes, mark: bytes, offset: int, new: bytes) -> bytes:
-    """Overwrite what lies at an offset from a mark."""
+    """Overwrite bytes at an offset from a marker."""
     place = data.index(mark) + offset
     return data[:place] + new + data[place + len(new) :]
 
@@ -121,7 +121,7 @@ def untagged(data: bytes) -> bytes:
 
 
 def without_end(data: bytes) -> bytes:
-    """Clear the mark of the last page of an Ogg file, and mend the checksum of the page."""
+    """Clear the end-of-stream flag of the last page of an Ogg file, and correct its checksum."""
     place = data.rindex(b"OggS")
     page = bytearray(data[place:])
     page[5] &= ~4
@@ -140,7 +140,7 @@ U32 = struct.Struct("<I").pack
 
 
 def by_format() -> Iterator[tuple[str, bytes, Outcome]]:
-    """Yield (name, bytes, outcome) of five things done to every format."""
+    """Yield (name, bytes, outcome) for five kinds of damage to every format."""
     for suffix in (*FORMATS, *CONTAINERS):
         data = intact(suffix)
         other = "wav" if suffix != "wav" else "mp3"
@@ -168,7 +168,7 @@ CHANNELS = {
 
 
 def wavs() -> Iterator[tuple[str, bytes, Outcome]]:
-    """Yield WAVs whose fields lie, or whose numbers are no sound."""
+    """Yield WAVs with wrong header fields or invalid samples."""
     yield "streamed-ffff.wav", wav(data_size=0xFFFF_FFFF, riff_size=0xFFFF_FFFF), "ok"
     yield "streamed-7fff.wav", wav(data_size=0x7FFF_FFFF), "ok"
     yield "size-zero.wav", wav(data_size=0), "ok|empty"
@@ -213,7 +213,7 @@ def wavs() -> Iterator[tuple[str, bytes, Outcome]]:
 
 
 def encoded() -> Iterator[tuple[str, bytes, Outcome]]:
-    """Yield compressed files whose headers lie."""
+    """Yield compressed files with wrong headers."""
     yield "unknown-length.flac", flac(noise(), total=0), "ok"
     yield "forged-length.flac", flac(noise(), total=2**36 - 1), "corrupt|ok:truncated|ok"
     yield "short-length.flac", flac(noise(), total=4_000), "ok|corrupt"
@@ -255,7 +255,7 @@ def encoded() -> Iterator[tuple[str, bytes, Outcome]]:
 
 
 def foreign() -> Iterator[tuple[str, bytes, Outcome]]:
-    """Yield what is no audio at all."""
+    """Yield files that are not audio."""
     dice = random.Random(0)
     for name, data in {
         "page.mp3": b"<!DOCTYPE html><html><body>404 Not Found</body></html>",

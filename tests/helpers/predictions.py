@@ -23,7 +23,7 @@ def names(n: int) -> list[str]:
 
 
 def one_label(rows: int, classes: int, seed: int = 0, step: float | None = None) -> tuple[Ints, Floats]:
-    """Truth and probabilities that know something of it; multiples of `step` have many ties."""
+    """Return truth and informative probabilities; multiples of `step` give many ties."""
     random = np.random.default_rng(seed)
     y = random.integers(classes, size=rows)
     scores = random.standard_normal((rows, classes))

@@ -24,7 +24,7 @@ def clips_of(*lengths: int) -> list[Tensor]:
 
 
 def by_hand(model: Any, clip: Tensor, normalise: bool) -> list[Tensor]:
-    """Return the hidden states [T, D] of transformers' own model for a clip alone."""
+    """Return the hidden states [T, D] of the model of transformers for one clip."""
     wave = (clip - clip.mean()) / torch.sqrt(clip.var(correction=0) + 1e-7) if normalise else clip
     with torch.inference_mode():
         output = model(wave[None], output_hidden_states=True)
@@ -42,7 +42,7 @@ def expected(folder: Path, normalise: bool) -> list[list[Tensor]]:
 
 
 def assert_both_precisions(config: transformers.HubertConfig) -> None:
-    """Compare the frames of every layer, and in bfloat16 their mean, with the library on the clip alone."""
+    """Compare the frames of every layer, and their mean in bfloat16, with the library on one clip."""
     torch.manual_seed(0)
     model = transformers.HubertModel(config).eval().requires_grad_(False)
     clips = clips_of(24_000, 400, 5_000)

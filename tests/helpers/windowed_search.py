@@ -33,7 +33,7 @@ def scored(
 
 
 def agree(hits: embedx.Hits, expected: pd.Series) -> None:
-    """The same rows with the same scores in the same order; scores that differ by rounding alone may change places."""
+    """Check that rows, scores and order are equal; rows whose scores differ only by rounding may swap."""
     assert {hit.id for hit in hits} == set(expected.index)
     assert len(hits) == len(expected)
     scores = [hit.score for hit in hits]

@@ -42,7 +42,7 @@ def load(folder: Path, metric: str = "cosine") -> VectorIndex:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return the folder of an index of a kind for the cosine; not to be changed by a test."""
+    """Return the folder of an index of a kind for cosine; tests must not change it."""
     folders: dict[str, Path] = {}
 
     def made(kind: str) -> Path:
@@ -79,7 +79,7 @@ def test_approximate_index_reaches_recall_with_exact_scores(kind: str, metric: s
 def test_approximate_index_visits_fewer_rows(
     kind: str, built: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A search that always compared everything would pass every other test here."""
+    """Without this test, an exact search would pass all tests of this file."""
     index = load(built(kind))
     monkeypatch.setattr("embedx.index.vector_index.nearest", lambda *_: pytest.fail("every vector was compared"))
     index.search(QUERIES, 10)

@@ -32,7 +32,7 @@ from tests.helpers.clustered_vectors import (
 
 
 def write_rows(folder: Path, vectors: Floats, first: int) -> None:
-    """Put rows into a collection as an extraction does."""
+    """Add rows to a collection as an extraction does."""
     recipe = Recipe("logmel", "", "", 16_000, (0,), ("mean",))
     with Store.create(folder, recipe, DIM) as store:
         batch = []

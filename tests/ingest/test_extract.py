@@ -269,7 +269,7 @@ def test_signal_stops_run_after_a_commit(manifest: Path, tmp_path: Path) -> None
 def test_extract_killed_at_any_moment_continues(
     manifest: Path, tmp_path: Path, checkpoint: Callable[[str], Path], kills: int
 ) -> None:
-    """kill -9 of the real command at random moments; what was committed stays, the rest is done once."""
+    """kill -9 of the real command at random moments: committed rows stay, the rest is embedded once."""
     model = str(checkpoint("hubert"))
     command = [
         sys.executable,

@@ -133,7 +133,7 @@ def test_writer_counters_are_not_in_the_file(tmp_path: Path) -> None:
 
 
 def loaded_by(*arguments: str) -> tuple[set[str], dict[str, Any]]:
-    """Return what of the heavy libraries a command has loaded, and its summary."""
+    """Return the heavy libraries that a command has loaded, and its summary."""
     code = (
         "import sys; from embedx.cli import run; assert run(sys.argv[1:]) == 0; "
         "print('loaded', *{'torch', 'transformers', 'pandas', 'faiss', 'numpy'} & set(sys.modules))"

@@ -39,7 +39,7 @@ WriteWav = Callable[..., Path]
 
 @pytest.fixture
 def four_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let "auto" find four cores, and work for each of them in a few recordings."""
+    """Let "auto" find four cores, and use all of them for a few recordings."""
     monkeypatch.setattr(prefetch, "count_cores", lambda: 4)
     monkeypatch.setattr(prefetch, "RECORDINGS_PER_PROCESS", 1)
     threads = torch.get_num_threads()
@@ -50,7 +50,7 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def sounds(write_wav: WriteWav, tmp_path: Path) -> Path:
-    """Twenty recordings of unequal length, and four that cannot be used."""
+    """Twenty recordings of different lengths, and four unusable ones."""
     for i in range(20):
         write_wav(f"in/{i:02}.wav", seconds=(0.3, 4.0, 1.1, 9.0, 2.5)[i % 5], rate=(16_000, 44_100)[i % 2])
     (tmp_path / "in/03a.wav").write_text("this is text")
@@ -111,7 +111,7 @@ def test_threads_do_not_share_batches(name: str, checkpoint: Callable[[str], Pat
 
 @pytest.mark.parametrize("name", ["hubert", "data2vec", "conformer-rotary"])
 def test_concurrent_passes_keep_their_own_lengths(name: str, checkpoint: Callable[[str], Path]) -> None:
-    """Neither begins its convolutions before the other has said how long its clips are."""
+    """Neither pass starts its convolutions before the other has announced the lengths of its clips."""
     extractor: Any = extractors.load(str(checkpoint(name)), backend="reference")
     waves = torch.rand(2, 2, 16_000, generator=torch.Generator().manual_seed(0)) - 0.5
     lengths = torch.tensor([[16_000, 9_000], [16_000, 3_000]])
@@ -140,7 +140,7 @@ def give_up() -> None:
 
 
 def test_prefetch_buffer_is_bounded_and_keeps_order() -> None:
-    """Eight readers that are much faster than who asks; some windows are longer than the budget."""
+    """Eight readers are much faster than the consumer; some windows are longer than the budget."""
     budget, dice = 40_000, random.Random(0)
     lengths = [[dice.choice((10, 3_000, 30_000, 60_000)) for _ in range(dice.randint(0, 6))] for _ in range(80)]
     buffer, jobs = PrefetchBuffer(budget), iter(enumerate(lengths))
@@ -210,7 +210,7 @@ def test_prefetch_buffer_reports_waiting_and_stops_readers(
 
 
 class Breaking(LogMelStatistics):
-    """A model that breaks at its fifth batch."""
+    """A model that fails at its fifth batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -303,7 +303,7 @@ def test_batches_pad_at_most_a_tenth_in_any_order(
 
 @pytest.mark.parametrize("seconds", [0.05, 0.3, 7.0])
 def test_sorted_buffer_stays_within_its_bounds(seconds: float) -> None:
-    """However long the corpus is, and if clips are shorter than the shortest that the model takes."""
+    """For any corpus length, and for clips shorter than the minimum input of the model."""
     extractor = extractors.load("logmel")
     extractor.min_samples = 16_000
     embedder = Embedder(extractor, recipe_of(extractor, "logmel"), batch_seconds=2.0)

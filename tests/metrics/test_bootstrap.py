@@ -99,7 +99,7 @@ def test_accuracy_interval_equals_binomial() -> None:
 
 
 def correlated(random: np.random.Generator, groups: int = 60, each: int = 10) -> tuple[Ints, Floats, Ints]:
-    """Two classes; a group is easy or hard as a whole, so its rows are right or wrong together: 0.75 are right."""
+    """Two classes; all rows of a group are right or all are wrong; 75 % are right."""
     of = np.repeat(np.arange(groups), each)
     skill = random.beta(1.5, 0.5, groups)
     y = random.integers(2, size=groups * each)

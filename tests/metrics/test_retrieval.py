@@ -21,7 +21,7 @@ def clusters(rows: int, classes: int, seed: int = 0, dim: int = 12) -> tuple[Flo
 
 
 def by_hand(x: Floats, related: NDArray[np.bool_], apart: Ints, ks: tuple[int, ...]) -> dict[str, float]:
-    """Sort the candidates of each row, and count."""
+    """Compute retrieval by sorting the candidates of each row."""
     unit = x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
     found: dict[str, list[float]] = {name: [] for name in (*(f"p@{k}" for k in ks), "r_precision", "map")}
     left_out = 0

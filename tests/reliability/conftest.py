@@ -24,7 +24,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class ForkServers:
-    """Several of them, each working on a task at a time."""
+    """Several fork servers; each works on one task at a time."""
 
     def __init__(self, library: Path) -> None:
         self.all = [ForkServer(library) for _ in range(AT_ONCE)]
@@ -36,7 +36,7 @@ class ForkServers:
         return self.all[number]
 
     def each(self, tasks: list[Task], work: Callable[[ForkServer, Task], str]) -> list[str]:
-        """Do the work for every task, and return the complaints, each with its task."""
+        """Do the work for every task, and return the errors, each with its task."""
         complaints: list[str] = []
 
         def do(task: Task) -> None:

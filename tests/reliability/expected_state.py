@@ -54,7 +54,7 @@ def examine(folder: Path, *, torn: bool = False) -> Contents:
 
 
 def complain(found: Contents, before: Contents, after: Contents) -> str:
-    """Say what is wrong with a store that was on its way from `before` to `after`; empty if nothing is.
+    """Describe what is wrong with a store between `before` and `after`; empty if nothing is.
 
     Every recording is wholly as it was, or wholly as it is to be.
     """
@@ -66,7 +66,7 @@ def complain(found: Contents, before: Contents, after: Contents) -> str:
 
 
 def differ(found: Contents, after: Contents) -> str:
-    """Say in what a store differs from that of an uninterrupted run; empty if in nothing."""
+    """Describe how a store differs from that of an uninterrupted run; empty if it does not."""
     for path in found.keys() | after.keys():
         if not alike(found.get(path), after.get(path)):
             return f"{os.path.basename(path)} is not as after an uninterrupted run: {found.get(path)}"
@@ -74,7 +74,7 @@ def differ(found: Contents, after: Contents) -> str:
 
 
 def alike(some: list[HeldOutPredictions] | None, others: list[HeldOutPredictions] | None) -> bool:
-    """Tell whether rows of a recording are the same but for their ids, and the vectors within 1e-6."""
+    """Tell whether rows of a recording are equal except for their ids, with vectors within 1e-6."""
     if some is None or others is None or len(some) != len(others):
         return some is others
     for one, other in zip(some, others, strict=True):
@@ -88,7 +88,7 @@ def alike(some: list[HeldOutPredictions] | None, others: list[HeldOutPredictions
 
 
 def misled(folder: Path) -> str:
-    """Say where the index of a collection answers otherwise than a comparison with every vector; empty if nowhere."""
+    """Describe where an index answers differently from a full comparison; empty if nowhere."""
     with embedx.open(folder) as collection:
         if not len(collection):
             return ""
@@ -103,6 +103,6 @@ def misled(folder: Path) -> str:
 
 
 def count_ids(folder: Path) -> int:
-    """Return the highest id that a store has ever given."""
+    """Return the highest id that a store has ever used."""
     with Store(folder) as store:
         return store.next_id() - 1

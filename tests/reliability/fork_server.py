@@ -26,7 +26,7 @@ MODULES = (
 
 
 def serve() -> None:
-    """Answer orders until stdin ends."""
+    """Run the commands of stdin until it ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for name in MODULES.split():
@@ -40,7 +40,7 @@ def serve() -> None:
 
 
 def warm_up() -> None:
-    """Extract a moment of silence, so that whatever is made at first use is there."""
+    """Extract one second of silence, so that everything created on first use exists."""
     import embedx
 
     with tempfile.TemporaryDirectory() as folder, wave.open(f"{folder}/a.wav", "wb") as file:
@@ -102,7 +102,7 @@ def obey(order: dict[str, Any], counter: int) -> int:
 
 
 def lend_decoder(counter: int) -> None:
-    """Give the child a process that decodes, forked with all modules where a new one takes 0.3 s to import them."""
+    """Give the child a forked decoder process: a new one would need 0.3 s to import its modules."""
     decoding: Any = importlib.import_module("embedx.audio.decoder_process")
     channels: Any = importlib.import_module("embedx.processes.channels")
     spawn: Any = importlib.import_module("embedx.processes.spawn")
@@ -129,20 +129,20 @@ class Forked:
         self.code: int | None = None
 
     def poll(self) -> int | None:
-        """Return how it ended, None while it runs."""
+        """Return the exit code, None while the process runs."""
         if self.code is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self.code = os.waitstatus_to_exitcode(status) if pid else None
         return self.code
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end."""
+        """Wait for the end of the process."""
         while self.poll() is None:
             time.sleep(0.001)
         return self.poll() or 0
 
     def kill(self) -> None:
-        """End it."""
+        """Kill the process."""
         if self.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
 

@@ -18,7 +18,7 @@ HALF = "path GLOB '*/a/*'"  # of the corpus
 
 @dataclass(frozen=True)
 class Operation:
-    """A command, and what it needs."""
+    """A command, and the collection that it needs."""
 
     name: str
     arguments: Callable[[Path, Path], list[object]]  # corpus, collection -> arguments
@@ -62,7 +62,7 @@ OPERATIONS = {
 
 @dataclass(frozen=True)
 class Scene:
-    """A operation with the store it begins from, and what the store holds before and after."""
+    """An operation with its initial store, and the contents of the store before and after it."""
 
     operation: Operation
     corpus: Path

@@ -13,7 +13,7 @@ def seed(default: int = 0) -> int:
 
 
 def report(test: str, count: int, failures: int, begun: float, seed: int | None = None) -> None:
-    """Append what a test did to the file that EMBEDX_REPORT names; `begun` is a reading of time.monotonic."""
+    """Append a result to the file that EMBEDX_REPORT names; `begun` is a time of time.monotonic."""
     name = os.environ.get("EMBEDX_REPORT")
     line = {
         "test": test,

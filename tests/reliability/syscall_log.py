@@ -17,7 +17,7 @@ UNSEEN = "-shm"  # written through a memory map, and made anew by SQLite after a
 
 @dataclass(frozen=True)
 class Call:
-    """A call as fault.c logs it. `say` is what the process printed: `offset` is the handle."""
+    """A call as fault.c logs it. `say` is printed text; its `offset` is the handle."""
 
     name: str
     error: int
@@ -28,7 +28,7 @@ class Call:
 
 
 def read_log(file: Path) -> Iterator[Call]:
-    """Yield the calls in their order."""
+    """Yield the calls in order."""
     with open(file, "rb") as log:
         for head in log:
             name, error, offset, length, path, other = head.decode().rstrip("\n").split("\t")
@@ -37,14 +37,14 @@ def read_log(file: Path) -> Iterator[Call]:
 
 @dataclass
 class Inode:
-    """A file: what is safe, and what has been written since, in order, as (offset, data); no data: cut to offset."""
+    """A file: flushed content, and later writes in order as (offset, data); without data: cut to offset."""
 
     safe: bytes = b""
     pending: list[tuple[int, bytes | None]] = field(default_factory=list)
     folder: bool = False
 
     def content(self, dice: random.Random | None) -> bytes:
-        """Return what a power cut leaves: what is safe, and with dice some of the rest."""
+        """Return the content after a power cut: what was flushed, and with dice a random part of the rest."""
         content = bytearray(self.safe)
         for offset, data in self.pending if dice else ():
             assert dice is not None
@@ -59,7 +59,7 @@ class Inode:
         return bytes(content)
 
     def settle(self) -> None:
-        """Make safe what was written."""
+        """Flush what was written."""
         content = bytearray(self.safe)
         for offset, data in self.pending:
             put(content, offset, data)
@@ -67,7 +67,7 @@ class Inode:
 
 
 def put(content: bytearray, offset: int, data: bytes | None) -> None:
-    """Write data at an offset, or without data make the content so long."""
+    """Write data at an offset, or without data cut or extend the content to the offset."""
     if len(content) < offset:
         content.extend(bytes(offset - len(content)))
     if data is None:
@@ -92,7 +92,7 @@ class Disk:
         self.now = dict(self.safe)
 
     def apply(self, call: Call) -> None:
-        """Do what a call did."""
+        """Apply a call."""
         if call.error or call.name == "say":
             return
         inode = self.now.get(call.path)
@@ -117,7 +117,7 @@ class Disk:
             inode.settle()
 
     def unsafe(self) -> list[str]:
-        """Return the paths of files of which something written, or the name, would not survive."""
+        """Return the paths of files whose name or content is not fully flushed."""
         found = []
         for path, inode in self.now.items():
             written = inode and any(data is not None for _, data in inode.pending)
@@ -127,7 +127,7 @@ class Disk:
         return found
 
     def cut_power(self, folder: Path, dice: random.Random | None = None) -> None:
-        """Write what is left into a new folder: what is safe alone, or with dice some of the rest as well."""
+        """Write the state after a power cut into a new folder: flushed data, and with dice a random part of the rest."""
         names = dict(self.safe)
         for change in self.pending[: dice.randrange(len(self.pending) + 1)] if dice else ():
             names.update(change)
@@ -153,7 +153,7 @@ class Disk:
 
 
 def acknowledged(call: Call) -> int:
-    """Return how many recordings a call says are done: the lines of progress on stderr, 0 for anything else."""
+    """Return the number of recordings that a call acknowledges (progress lines on stderr), 0 for other calls."""
     if call.name != "say" or not call.data.startswith(b'{"event"'):
         return 0
     event = json.loads(call.data.splitlines()[0])

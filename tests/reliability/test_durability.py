@@ -84,7 +84,7 @@ def test_power_cut_after_any_call_loses_nothing(
 
 
 def look(scene: Scene, collection: Path, promised: int, printed: bool) -> str:
-    """Return what is wrong with what a power cut left."""
+    """Return what is wrong with a collection after a power cut."""
     try:
         found = examine(collection, torn=True)
     except Exception as error:
@@ -95,6 +95,6 @@ def look(scene: Scene, collection: Path, promised: int, printed: bool) -> str:
 
 
 def finish(servers: ForkServers, scene: Scene, folder: Path) -> str:
-    """Run the command again on what is left; return what is wrong then."""
+    """Run the command again after the power cut; return what is wrong then."""
     done = servers[0].run(*scene.arguments(folder / "c"), root=folder)
     return done.err if done.code else differ(examine(folder / "c"), scene.after)

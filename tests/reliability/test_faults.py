@@ -30,7 +30,7 @@ PAIRS = int(os.environ.get("EMBEDX_PAIRS", "0"))  # of calls that fail in one ru
 
 
 def strike(server: ForkServer, scene: Scene, fault: Fault, folder: Path) -> str:
-    """Run a operation under a fault and once more without; return what is wrong with the outcome."""
+    """Run an operation with a fault and again without; return what is wrong."""
     collection = scene.set_up(folder)
     done = server.run(*scene.arguments(collection), root=folder, fault=fault)
     found = examine(collection)

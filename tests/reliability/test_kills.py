@@ -37,7 +37,7 @@ LOCKED = 4
 
 @pytest.fixture(scope="module")
 def scenes(servers: ForkServers, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Scene]:
-    """Every operation that there is; extract thrice, for it is what takes hours."""
+    """Every operation; extract three times, because it runs the longest in practice."""
     root = tmp_path_factory.mktemp("scenes")
     staged = [
         stage(operation, servers[0], corpus, root / name) for name, operation in OPERATIONS.items() if operation.exists
@@ -46,7 +46,7 @@ def scenes(servers: ForkServers, corpus: Path, tmp_path_factory: pytest.TempPath
 
 
 class Life:
-    """A collection through kills and new beginnings, and what it has been known to hold."""
+    """A collection through kills and restarts, and its last known contents."""
 
     def __init__(self, scene: Scene, folder: Path) -> None:
         self.scene = scene
@@ -56,7 +56,7 @@ class Life:
         self.highest = max(ids(scene.before), default=0)
 
     def check(self, done: Outcome) -> str:
-        """Return what is wrong after a kill, and remember what is there."""
+        """Return what is wrong after a kill, and record the contents."""
         found = examine(self.collection)
         wrong = complain(found, self.scene.before, self.scene.after)
         if len(found) < done.acknowledged:
@@ -73,7 +73,7 @@ class Life:
         return wrong
 
     def finish(self, server: ForkServer) -> str:
-        """Run the command to its end; return what is wrong then."""
+        """Run the command to its end; return what is wrong after it."""
         done = server.run(*self.scene.arguments(self.collection), root=self.folder, settings=ALWAYS)
         wrong = self.check(done)
         if done.code:
@@ -143,7 +143,7 @@ def test_kill_at_random_instant_loses_nothing(
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Seven hundred clips of a tenth of a second: a few seconds of work, with commits by their number."""
+    """700 clips of 0.1 s: a few seconds of work with many commits."""
     root = tmp_path_factory.mktemp("many")
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (700, 1600)).astype(np.float32)
     for number, samples in enumerate(noise):
@@ -152,7 +152,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(source: Path, out: Path, *options: str) -> "subprocess.Popen[str]":
-    """Start the command as a user does, and wait until it has said what is ahead."""
+    """Start the command as a user does, and wait for its first line."""
     arguments = [sys.executable, "-m", "embedx", "extract", str(source), "-o", str(out), "--progress", "json", *options]
     process = subprocess.Popen(
         arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment()
@@ -235,7 +235,7 @@ def test_signal_ends_run_with_a_commit(number: signal.Signals, tmp_path: Path) -
 
 
 def minutes(folder: Path, count: int) -> Path:
-    """Return a folder of so many names of one recording, of a minute less a second."""
+    """Return a folder with `count` names of one recording of 59 s."""
     source = folder / "minutes"
     source.mkdir()
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 16_000 * 59).astype(np.float32)

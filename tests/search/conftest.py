@@ -11,7 +11,7 @@ import embedx
 
 @pytest.fixture(scope="module")
 def windowed(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedx.Collection]:
-    """The made corpus in windows of 0.5 s, each second one overlapping; a third of the sources has a site."""
+    """The synthetic corpus in overlapping windows of 0.5 s; two thirds of the sources have a site."""
     frame = pd.read_csv(manifest)
     frame["path"] = [str(manifest.parent / path) for path in frame["path"]]
     frame["site"] = [["A", "B", None][number % 3] for number in range(len(frame))]

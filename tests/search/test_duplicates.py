@@ -20,7 +20,7 @@ from tests.helpers.collections import DIM, build_collection
 
 @pytest.fixture(scope="module")
 def planted(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten recordings of the made corpus, one of them again in six ways, and three silent ones; in windows of 0.5 s."""
+    """Ten synthetic recordings, six variants of one of them, and three silent ones; in windows of 0.5 s."""
     folder = tmp_path_factory.mktemp("planted")
     for path in sorted(manifest.parent.glob("*/*-0.wav"))[::2]:
         shutil.copy(path, folder / path.name)
@@ -139,7 +139,7 @@ def test_windows_of_one_recording_are_not_duplicates(tmp_path: Path, write_wav: 
 
 
 def rewrite(folder: Path, vectors: dict[int, float]) -> None:
-    """Give rows vectors of one number."""
+    """Return rows with vectors of dimension 1."""
     with embedx.store.Store(folder, write=True) as store:
         dims = store.views
         store.rewrite((row, {view: np.full(dim, value, np.float32) for view, dim in dims.items()})
@@ -204,7 +204,7 @@ def test_duplicates_command_prints_groups(planted: Path, tmp_path: Path, capsys:
 
 
 def arc(rows: int, cosine: float) -> np.ndarray:
-    """Return unit vectors on a circle; each has this cosine with the next one."""
+    """Return unit vectors on a circle with a given cosine between neighbours."""
     angles = np.arange(rows) * np.arccos(cosine)
     vectors = np.zeros((rows, DIM), np.float32)
     vectors[:, 0], vectors[:, 1] = np.cos(angles), np.sin(angles)

@@ -58,7 +58,7 @@ def test_grouping_returns_best_hit_per_group(windowed: embedx.Collection, where:
 
 
 def merged(rows: pd.DataFrame, order: list[int], k: int) -> list[tuple[int, float, float]]:
-    """Take rows in order until k + 1 stretches would be there, found anew for every number of rows."""
+    """Add rows in order until there would be k + 1 merged hits; merge again for every number of rows."""
     best: list[tuple[int, float, float]] = []
     for count in range(len(order) + 1):
         stretches: list[tuple[int, float, float]] = []

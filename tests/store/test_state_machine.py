@@ -46,7 +46,7 @@ Model = dict[int, tuple[Row, Vectors]]  # id -> what was stored
 
 @dataclass
 class Known:
-    """What a store should hold."""
+    """The expected contents of a store."""
 
     rows: Model = field(default_factory=dict)
     recordings: dict[str, Recording] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class StoreMachine(RuleBasedStateMachine):
         failed=st.booleans(),
     )
     def add(self, names: list[str], windows: int, label: str | None, failed: bool) -> None:
-        """New recordings, or others in the places of those that were there."""
+        """Add new recordings, or replace existing ones."""
         batch, number = [], self.store.next_id()
         for name in names:
             reason = "empty" if failed and windows == 0 else ""
@@ -134,7 +134,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(fold=st.integers(0, 2), start=st.sampled_from((0.0, 0.5, 1.5)), metric=st.sampled_from(METRICS))
     def delete(self, fold: int, start: float, metric: str) -> None:
-        """Rows that meet a condition, and that an index knows; a recording goes with its last one."""
+        """Remove rows that match a condition; a recording is removed with its last row."""
         self.search(metric, RECIPE.default_view, 1000, None)
         if not self.given:
             return  # no column of metadata is known yet
@@ -150,7 +150,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(label=st.sampled_from(LABELS), fold=st.integers(0, 3), share=st.integers(1, 3))
     def relabel(self, label: str | None, fold: int, share: int) -> None:
-        """Another label and another value in the metadata."""
+        """Change a label and a metadata value."""
         some = [row for number, (row, _) in self.known.rows.items() if number % share == 0]
         changed = [replace(row, label=label, meta={**row.meta, "fold": fold}) for row in some]
         if changed:
@@ -159,13 +159,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(names=st.lists(st.sampled_from(NAMES), max_size=2))
     def forget(self, names: list[str]) -> None:
-        """Recordings with all their rows; some were never there."""
+        """Remove recordings with all their rows; some do not exist."""
         self.store.forget(names)
         self.known.drop(set(names))
 
     @rule(old=st.sampled_from(NAMES), new=st.sampled_from(NAMES))
     def relink(self, old: str, new: str) -> None:
-        """A recording has another path."""
+        """Move a recording to another path."""
         if old not in self.known.recordings or new in self.known.recordings:
             return
         moved = replace(self.known.recordings[old], path=new, size=77)
@@ -179,7 +179,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.known.rows)
     @rule(metric=st.sampled_from(METRICS))
     def rewrite(self, metric: str) -> None:
-        """Other vectors for a row, of which an index knows the old ones."""
+        """Change the vectors of a row that is already in an index."""
         self.search(metric, RECIPE.default_view, 1000, None)
         number = int(self.random.choice(list(self.known.rows)))
         vectors = made(self.random)
@@ -189,21 +189,21 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def compact(self) -> None:
-        """The file is written anew."""
+        """Compact the file."""
         self.store.compact()
 
     # closing, crashing --------------------------------------------------------------------------------------------
 
     @rule()
     def reopen(self) -> None:
-        """Writer and reader end and begin again."""
+        """Close and reopen the writer and the reader."""
         self.reader.close()
         self.store.close()
         self.open()
 
     @rule()
     def crash(self) -> None:
-        """The folder as it is, with its log, is all that is left."""
+        """Continue with a copy of the folder and its log, as after a crash."""
         after = self.home / str(next(self.crashes))
         shutil.copytree(self.folder, after)
         self.reader.close()
@@ -219,7 +219,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule()
     def verify(self) -> None:
-        """Nothing is damaged, while it is being written too."""
+        """Verify finds no damage, also during writing."""
         assert find_issues(self.folder) == []
 
     # comparing ----------------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ class StoreMachine(RuleBasedStateMachine):
         fold=st.sampled_from((None, 0, 1)),
     )
     def search(self, metric: str, view: str, k: int, fold: int | None) -> None:
-        """The nearest rows are those by the definition, whatever the index was built from."""
+        """The nearest rows equal the definition, whatever the index was built from."""
         if not self.known.rows:
             return
         query = self.random.standard_normal(DIM).astype(np.float32)
@@ -262,7 +262,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def generations_only_grow(self) -> None:
-        """Nothing that was derived from an earlier state can be taken for one of now."""
+        """Tokens of earlier states never equal the current one."""
         assert self.store.generation >= self.generation
         self.generation = self.store.generation
         assert self.store.token(self.generation) is not None or self.generation == 0
@@ -271,7 +271,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 @contextmanager
 def told(name: str, machines: int) -> Iterator[None]:
-    """Tell how it went."""
+    """Report the result."""
     begun = time.monotonic()
     print(f"EMBEDX_SEED={seed()}")
     failures = 1
@@ -283,7 +283,7 @@ def told(name: str, machines: int) -> Iterator[None]:
 
 
 def run_machines(kind: Any, machines: int, steps: int) -> None:
-    """Let so many machines take so many steps."""
+    """Run a number of state machines for a number of steps each."""
     chosen = settings(
         max_examples=int(os.environ.get("EMBEDX_MACHINES", machines)),
         stateful_step_count=int(os.environ.get("EMBEDX_STEPS", steps)),

@@ -23,7 +23,7 @@ NASTY = "<script>alert('&amp;')</script>"
 
 
 class Page(HTMLParser):
-    """The tags, attributes and text of a page; a tag that is not closed where it must be is an error."""
+    """The tags, attributes and text of a page; a tag that is not closed is an error."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three tasks: one with a class that is HTML, a leaky one, and one in which there is nothing to learn."""
+    """Three tasks: one with a class name that is HTML, a leaky one, and one with nothing to learn."""
     folder = tmp_path_factory.mktemp("bench")
     make_benchmark(folder, "animals & <more>", Corpus(["dog", "cat", NASTY, "🦜", "$x$", "wind"], 60))
     make_benchmark(folder, "doubtful", Corpus(["dog", "cat"], 20), few=False, leaky=True)

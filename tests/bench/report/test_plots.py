@@ -26,7 +26,7 @@ LONG = [f"{a} {b}" for a in FIRST for b in SECOND]
 
 
 def pixels(figure: "Figure") -> np.ndarray:
-    """Return a figure as it is written, decoded again."""
+    """Return a figure written as PNG and decoded again."""
     image = Image.open(io.BytesIO(to_png(figure)))
     image.load()
     assert image.format == "PNG"
@@ -39,7 +39,7 @@ def pixels(figure: "Figure") -> np.ndarray:
 
 
 def collide(texts: Sequence[Any]) -> bool:
-    """Tell whether two texts of a figure that was drawn share more than the empty space around letters."""
+    """Tell whether two texts of a drawn figure overlap."""
     with styled():
         found = [text.get_window_extent(dpi=DPI) for text in texts if text.get_text()]
     return any(

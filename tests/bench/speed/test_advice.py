@@ -41,7 +41,7 @@ FINE = Speed(
 
 
 def changed(seconds: dict[str, float] | None = None, **fields: Any) -> Speed:
-    """Return the same with other figures."""
+    """Return the good result with other figures."""
     of_run = {name: fields.pop(name) for name in list(fields) if name in vars(WELL)}
     return replace(FINE, figures=replace(WELL, seconds=WELL.seconds | (seconds or {}), **of_run), **fields)
 

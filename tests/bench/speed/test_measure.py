@@ -26,7 +26,7 @@ from tests.helpers.speed_results import Checkpoint, WriteWav
 
 @pytest.fixture(autouse=True)
 def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Nothing is left in the temporary folder, however a measurement ends."""
+    """Check that a measurement leaves nothing in the temporary folder."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -35,7 +35,7 @@ def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def assert_sound(found: Speed) -> None:
-    """Hold the figures of a measurement to what can be true."""
+    """Check that the figures of a measurement are possible."""
     figures = found.figures
     assert figures.wall_s > 0
     assert min(figures.seconds.values()) >= 0
@@ -51,7 +51,7 @@ def assert_sound(found: Speed) -> None:
 
 @pytest.fixture(scope="module")
 def hubert_speed(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Speed:
-    """A tiny HuBERT on made noise."""
+    """Measure a tiny HuBERT on synthetic noise."""
     steps: list[str] = []
     model = str(checkpoint("hubert-wide"))
     found = measure_speed(model=model, seconds=120.0, layers="all", on_step=steps.append)
@@ -79,7 +79,7 @@ def test_speed_of_transformer_is_plausible(hubert_speed: Speed) -> None:
 
 
 def test_stage_times_explain_processor_time(hubert_speed: Speed) -> None:
-    """Threads that compute have a processor, unless other programs have it; and there is little besides the stages."""
+    """Computing threads use a processor unless other programs do, and little time is spent outside the stages."""
     figures = hubert_speed.figures
     busy = sum(seconds for stage, seconds in figures.seconds.items() if stage != "wait")
     assert figures.processor_s < 1.5 * busy + 0.5

@@ -29,7 +29,7 @@ WAYS = ("oneDNN", "oneDNN as on other processors than Intel's", "without oneDNN"
 
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Every way through the products that this machine has."""
+    """Every implementation of matrix products that this machine has."""
     name: str = request.param
     if name == "without oneDNN":
         monkeypatch.setattr(onednn, "is_fused", lambda dtype: False)
@@ -143,7 +143,7 @@ def test_run_records_backend_and_another_backend_continues_it(
 
 
 def receive(extractor: Extractor, clip: Tensor) -> tuple[bool, Tensor]:
-    """Run in another process."""
+    """Return the result of another process."""
     assert isinstance(extractor, FastEncoder)
     return extractor.reference.model.encoder.layer_norm.weight.is_shared(), run(extractor, [clip])[3][0]
 
@@ -160,7 +160,7 @@ def test_weights_are_shared_with_another_process(checkpoint: Checkpoint) -> None
 
 
 def test_folded_weights_equal_convolution_and_group_norm() -> None:
-    """On a loud clip with an offset, where the variance is a small difference of large numbers."""
+    """Use a loud clip with an offset, where the variance is a small difference of large numbers."""
     norm = nn.GroupNorm(6, 6)
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)

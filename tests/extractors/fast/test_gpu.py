@@ -42,7 +42,7 @@ class TestBatchedOperations(ConformanceTests):
 def test_every_layer_equals_transformers_on_one_clip(
     name: str, tile: int, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where a clip is longer than a tile, and where the windows of the positional convolution are too many."""
+    """Also if a clip is longer than a tile, and if there are too many windows for the positional convolution."""
     monkeypatch.setattr(gpu, "TILE", tile)
     monkeypatch.setattr(gpu, "WINDOWS", tile)
     extractor = extractors.load(str(checkpoint(name)), backend="fast")
@@ -58,7 +58,7 @@ def test_hubert_base_width_equals_transformers_in_both_precisions() -> None:
 
 
 def test_statistics_of_batch_equal_those_of_each_clip() -> None:
-    """Loud, with an offset, and with rubbish behind the end."""
+    """Loud clips with an offset, and garbage after their end."""
     norm, weight = nn.GroupNorm(6, 6), torch.randn(6, 10)
     waves, lengths = torch.randn(3, 20_000) + 30, torch.tensor([20_000, 400, 7_777])
     with torch.no_grad():

@@ -63,7 +63,7 @@ PRODUCTS = (
 
 
 def made(*shape: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return weights and a bias, with sums of about 1 for random numbers."""
+    """Return weights and a bias that give outputs of about 1 for random input."""
     weight = torch.randn(shape) / math.prod(shape[1:]) ** 0.5
     return weight.to(dtype), torch.randn(shape[0]).to(dtype)
 
