@@ -24,7 +24,7 @@ from tests.helpers.amounts import fast_and_long
 from tests.helpers.corruption import Damage, Victim
 from tests.reliability.report import report, seed
 
-SCORE = 1e-5  # of a cosine: an index that caught up, and one built anew, add in another order
+SCORE = 1e-5  # of a cosine: an updated index and a rebuilt one sum in different orders
 
 
 REPAIRED = 5  # every how many damages are repaired, too

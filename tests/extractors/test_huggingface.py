@@ -20,7 +20,7 @@ from tests.helpers.random_models import TRANSFORMERS, make_pickle
 SPEECH = tuple(name for name in TRANSFORMERS if name not in SPECTRAL)  # over the waveform
 
 
-@pytest.mark.filterwarnings("ignore:Support for mismatched")  # transformers' WavLM, run by hand
+@pytest.mark.filterwarnings("ignore:Support for mismatched")  # from the WavLM of transformers
 @pytest.mark.parametrize("name", SPEECH)
 def test_every_layer_equals_transformers_on_one_clip(name: str, checkpoint: Checkpoint) -> None:
     from transformers import AutoFeatureExtractor, AutoModel

@@ -98,7 +98,7 @@ class TestBundles(ConformanceTests):
     pass
 
 
-# -- equal to the library, run by hand on one clip alone -----------------------------------------------------------
+# -- equal to the library on one clip ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -23,7 +23,7 @@ def test_penalty_choice_uses_inner_folds_of_whole_groups() -> None:
     """Recompute directly: preprocessing and regression inside each fold, mean recall over classes."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    x = np.where((GROUPS == 7)[:, None], 1e4 * X[:, ::-1], X)  # whoever has seen this group projects on nothing else
+    x = np.where((GROUPS == 7)[:, None], 1e4 * X[:, ::-1], X)  # a PCA fitted with this group keeps only its direction
     head = fit("logistic", x, Y, groups=GROUPS, head_model="PCA(3)")
     scores, sizes = [], []
     found = head.settings["inner_scores"]

@@ -78,7 +78,7 @@ def test_bad_file_is_named_and_does_not_stop_the_run(write_wav: WriteWav, tmp_pa
     }
     assert sum(seen[-1].failures.values()) == 4
     time.sleep(0.01)
-    write_wav("in/text.wav")  # mended
+    write_wav("in/text.wav")  # repaired
     with embedx.extract(tmp_path / "in", out=tmp_path / "out") as collection:
         assert len(collection) == 2
         assert len(collection.failures()) == 3

@@ -1,7 +1,7 @@
-"""What a command told the disk, call by call, and what of it a power cut would leave.
+"""The system calls of a command, and the files that a power cut would leave.
 
-The model is stricter than any file system: until its fsync, each written piece may be there or not, or in part; until
-the fsync of its folder, a name that was made, moved or taken away may be old or new.
+The model is stricter than any file system: until its fsync, each write may be present, absent or partial; until the
+fsync of its folder, a created, renamed or deleted name may be old or new.
 """
 
 import json
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SECTOR = 512  # bytes that a disk writes whole
-UNSEEN = "-shm"  # written through a memory map, and made anew by SQLite after a crash
+UNSEEN = "-shm"  # written through a memory map, and created again by SQLite after a crash
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Disk:
         return found
 
     def cut_power(self, folder: Path, dice: random.Random | None = None) -> None:
-        """Write the state after a power cut into a new folder: flushed data, and with dice a random part of the rest."""
+        """Write the state after a power cut into a folder: flushed data, and with dice a random part of the rest."""
         names = dict(self.safe)
         for change in self.pending[: dice.randrange(len(self.pending) + 1)] if dice else ():
             names.update(change)

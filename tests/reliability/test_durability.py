@@ -1,7 +1,7 @@
-"""R1: what is acknowledged survives a power cut. A log of all system calls shows what was flushed when it was printed.
+"""R1: acknowledged data survives a power cut. A log of all system calls shows what was flushed at each moment.
 
-After every call the power is cut: the folder is made anew of what had been flushed by then, and once more of that with
-a random part of the rest. Both must open as stores in which all that was acknowledged is there.
+After every call the power is cut: one folder is built from what had been flushed by then, and one with a random part
+of the rest. Both must open as stores with everything that was acknowledged.
 """
 
 import itertools
@@ -23,7 +23,7 @@ from tests.reliability.syscall_log import Call, Disk, acknowledged, read_log
 
 STDOUT = 1
 CUTS = int(os.environ.get("EMBEDX_CUTS", "1"))  # after each call, with a random part of what had not been flushed
-AGAIN = 8  # after every so many power cuts the command is run once more
+AGAIN = 8  # the command is run again after every 8th power cut
 
 
 @pytest.fixture(params=list(OPERATIONS))

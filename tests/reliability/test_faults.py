@@ -1,6 +1,6 @@
-"""R1, R2, R9: the disk fails at any one call, or is full from then on; nothing acknowledged is lost.
+"""R1, R2, R9: the disk fails at any one call, or is full from that call on; nothing acknowledged is lost.
 
-Every command that changes a collection runs once for every call that it makes to change files, with that call failing.
+Every command that changes a collection runs once for each of its calls that change files, with that call failing.
 """
 
 import errno

@@ -1,7 +1,7 @@
-"""R1, R2, R4, R5, R18: writers that are killed at any instant, that meet one another, and that are read meanwhile.
+"""R1, R2, R4, R5, R18: writers that are killed at any instant, concurrent writers, and readers beside a writer.
 
-The oracle is the log of the killed process: the lines of progress that it had printed. EMBEDX_KILLS says how often,
-EMBEDX_SEED where the dice begin.
+The expected state comes from the progress lines that the killed process had printed. EMBEDX_KILLS sets the number of
+kills, EMBEDX_SEED the random seed.
 """
 
 import itertools
