@@ -197,12 +197,19 @@ SHOWN_BY_NOTEBOOKS = {  # what each must show, and how often at least
 }
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+FIRST_NOTEBOOK, *NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [FIRST_NOTEBOOK, *(pytest.param(path, marks=pytest.mark.long) for path in NOTEBOOKS)],
+    ids=lambda path: path.stem,
+)
 def test_notebook_runs_and_shows_its_pictures(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "outputs are not committed"
     NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
     shown = json.dumps([cell.get("outputs") for cell in notebook.cells])
     for what, times in SHOWN_BY_NOTEBOOKS[path.stem].items():

@@ -184,3 +184,12 @@ def test_folders_of_tests_mirror_packages() -> None:
 
 def test_files_of_tests_have_at_most_400_lines() -> None:
     assert [path.name for path in TESTS if len(path.read_text(encoding="utf-8").splitlines()) > 400] == []
+
+
+@parametrize_file
+def test_module_has_at_most_400_lines_and_functions_at_most_60(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or node.lineno) - node.lineno < 60, node.name

@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from embedx.datasets.synthetic import CLASSES, synthesise, synthesise_clip
 
@@ -21,9 +22,15 @@ def test_synthetic_corpus_is_deterministic_and_varied(tmp_path: Path) -> None:
     assert len(manifest.read_text().splitlines()) == 201
 
 
+DEMO = [sys.executable, "-m", "embedx.cli.demo"]
+
+
+def run_demo(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([*DEMO, *arguments], cwd=folder, capture_output=True, text=True, check=True)
+
+
 def test_demo_shows_every_command_and_its_output(tmp_path: Path) -> None:
-    demo = [sys.executable, "-m", "embedx.cli.demo"]
-    done = subprocess.run(demo, cwd=tmp_path, capture_output=True, text=True, check=True)
+    done = run_demo(tmp_path)
     for shown in (
         "$ embedx extract build/demo/corpus/manifest.csv -o indexes/demo --group source",
         "recordings: 200 (200 embedded now",
@@ -37,8 +44,12 @@ def test_demo_shows_every_command_and_its_output(tmp_path: Path) -> None:
     assert len((done.stdout + done.stderr).splitlines()) <= 70
     first_hit = done.stdout.split("--columns source\n")[1].splitlines()[1]
     assert "birdsong2" in first_hit
-    again = subprocess.run(demo, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "0 embedded now" in again.stdout
-    own = subprocess.run([*demo, "build/demo/corpus"], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+
+@pytest.mark.long
+def test_demo_again_embeds_nothing_and_own_corpus_is_shown(tmp_path: Path) -> None:
+    run_demo(tmp_path)
+    assert "0 embedded now" in run_demo(tmp_path).stdout
+    own = run_demo(tmp_path, "build/demo/corpus")
     assert "$ embedx extract build/demo/corpus -o indexes/demo-corpus" in own.stdout
     assert "balanced_accuracy" in own.stdout
