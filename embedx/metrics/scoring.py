@@ -95,8 +95,8 @@ def check(truth: ArrayLike, proba: ArrayLike, classes: Sequence[str], multilabel
             f"with {shape[0]} rows of truth and {shape[1]} classes it must be {shape}."
         )
     if y.shape != (shape if multilabel else shape[:1]):
-        wanted = f"multi-label truth has the shape {shape}" if multilabel else f"truth has the shape {shape[:1]}"
-        raise UsageError(f"The truth has the shape {y.shape}; {wanted}. multilabel is {multilabel}.")
+        wanted = shape if multilabel else shape[:1]
+        raise UsageError(f"The truth has the shape {y.shape}; with multilabel={multilabel} it must be {wanted}.")
     if not y.size:
         y = y.astype(np.int64)
     highest = 1 if multilabel else len(classes) - 1

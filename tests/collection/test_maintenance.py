@@ -107,7 +107,7 @@ def test_label_table_by_id_path_or_window_is_applied(copy: embedx.Collection, tm
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({}, "Give a table"),
+        ({}, "Give either a table"),
         ({"table": "nowhere.csv"}, "no file"),
         ({"set": {"duration_s": 3}}, "cannot be set"),
         ({"set": {}}, "no column to set"),

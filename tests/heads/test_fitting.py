@@ -258,8 +258,8 @@ def test_zero_vector_and_copies_are_accepted() -> None:
         ({"head_model": "PCA(0)"}, "is not a step"),
         ({"head_model": "PCA(1)+"}, "'' in head_model"),
         ({"head_model": "__import__('os')"}, "is not a step"),
-        ({"head_model": "PCA(25)"}, "240 training rows of 24 dimensions have at most 24"),
-        ({"head_model": "PCA(8)+PCA(9)"}, "have at most 8"),
+        ({"head_model": "PCA(25)"}, "240 training rows of 24 dimensions allow at most 24"),
+        ({"head_model": "PCA(8)+PCA(9)"}, "allow at most 8"),
         ({"kind": "weighted-layers", "x": X[:, None], "head_model": "PCA(2)"}, "works on one view"),
     ],
 )
