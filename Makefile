@@ -9,15 +9,17 @@ PYTHON ?= python3
 VENV ?= .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin
+# Two processes, a file at a time in alphabetical order: by default, files with few but slow tests would come last.
+TESTS := $(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 demo: $(READY)
 	@$(RUN)/python -m embedx.cli.demo $(if $(CORPUS),"$(CORPUS)")
 
 test: $(READY)
-	$(RUN)/python -m pytest -n 2 --dist loadfile
+	$(TESTS)
 
 test-long: $(READY)
-	$(RUN)/python -m pytest -n 2 --dist loadfile -m long
+	$(TESTS) -m long
 
 test-all: test test-long
 

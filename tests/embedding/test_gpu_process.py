@@ -121,7 +121,7 @@ def test_worker_that_cannot_answer_is_reported(forward: Forward, monkeypatch: py
     ("change", "message", "code"),
     [
         ({"name": "logmell"}, "On cpu: Unknown model 'logmell'. Did you mean 'logmel'", 7),
-        ({"weights": "others"}, "have changed since this run started", 7),
+        pytest.param({"weights": "others"}, "have changed since this run started", 7, marks=pytest.mark.long),
         ({"backend": "quick"}, "Unknown backend 'quick'", 2),
     ],
 )
@@ -136,6 +136,7 @@ def test_model_that_process_cannot_load_is_an_error_here(
     assert process.process.wait(20) == 0
 
 
+@pytest.mark.long
 def test_embedder_of_several_devices_starts_processes(model: Model) -> None:
     extractor = extractors.load(model.name, backend="fast")
     windows = [(i, Window(0.0, 1.0, clips[0])) for i, clips in enumerate(batches())]
