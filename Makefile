@@ -9,7 +9,7 @@ PYTHON ?= python3
 VENV ?= .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin
-# Two processes, a file at a time in alphabetical order: by default, files with few but slow tests would come last.
+# Two processes, a file at a time in the order of tests/conftest.py: by default, files with few but slow tests come last.
 TESTS := $(RUN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 demo: $(READY)

@@ -24,6 +24,16 @@ from tests.helpers.checkpoints import CHECKPOINTS, SMALL
 from tests.helpers.collections import Make, build_collection
 from tests.helpers.paths import SHARED
 
+SLOW_FILES = (  # they start first, so that two processes of pytest-xdist end at the same time
+    "test_docs.py", "test_gpu_process.py", "test_kills.py", "test_real_audio.py", "test_demo.py", "test_fit_head.py",
+    "test_conformance.py", "test_runner.py", "test_build.py", "test_faults.py", "test_durability.py",
+    "test_harness_detects_faults.py", "test_verify.py", "test_state_machine.py", "test_malformed_audio.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: SLOW_FILES.index(item.path.name) if item.path.name in SLOW_FILES else len(SLOW_FILES))
+
 
 def pytest_report_header() -> str:
     found = "found" if SHARED.is_dir() else "not there: tests on real audio and real weights are skipped"

@@ -52,9 +52,9 @@ def test_search_over_the_other_folds_equals_the_report(esc10: Callable[[str], em
     assert np.mean(right) == pytest.approx(collection.probe().neighbour, abs=0.003)
 
 
-@pytest.mark.long
-def test_real_clip_search_finds_itself_first(esc10: Callable[[str], embedx.Collection]) -> None:
-    collection = esc10("yamnet")
+@pytest.mark.parametrize("model", ["logmel", pytest.param("yamnet", marks=pytest.mark.long)])
+def test_real_clip_search_finds_itself_first(esc10: Callable[[str], embedx.Collection], model: str) -> None:
+    collection = esc10(model)
     for number, row in list(collection.rows().iterrows())[::10]:
         hit = collection.search(row["path"], k=1)[0]
         assert (hit.id, f"{hit.score:.4f}") == (number, "1.0000")

@@ -29,6 +29,13 @@ def run_demo(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]
     return subprocess.run([*DEMO, *arguments], cwd=folder, capture_output=True, text=True, check=True)
 
 
+def test_demo_of_own_corpus_shows_extract_and_probe(manifest: Path, tmp_path: Path) -> None:
+    done = run_demo(tmp_path, str(manifest.parent))
+    assert f"$ embedx extract {manifest.parent} -o indexes/" in done.stdout
+    assert "balanced_accuracy" in done.stdout
+
+
+@pytest.mark.long
 def test_demo_shows_every_command_and_its_output(tmp_path: Path) -> None:
     done = run_demo(tmp_path)
     for shown in (

@@ -68,17 +68,18 @@ def test_search_output_is_safe_for_terminals_and_spreadsheets(
         assert form != "csv" or "'=HYPERLINK" in text
 
 
-def test_search_of_names_that_are_not_utf8_keeps_their_bytes(tmp_path: Path, write_wav: WriteWav) -> None:
+@pytest.mark.parametrize(
+    "form", ["table", *(pytest.param(form, marks=pytest.mark.long) for form in ("csv", "json", "table of excerpt"))]
+)
+def test_search_of_names_that_are_not_utf8_keeps_their_bytes(form: str, tmp_path: Path, write_wav: WriteWav) -> None:
     name = os.fsdecode(b"in/caf\xe9/\xff.wav")
     path = write_wav(name)
     write_wav("in/other/a.wav")
     out = tmp_path / "c"
+    query = str(path) + "#0-0.5" * (form == "table of excerpt")
     for command in (
         ["extract", str(tmp_path / "in"), "-o", str(out)],
-        ["search", str(out), str(path), "-k", "1"],
-        ["search", str(out), str(path), "-k", "1", "--format", "csv"],
-        ["search", str(out), str(path), "-k", "1", "--format", "json"],
-        ["search", str(out), str(path) + "#0-0.5", "-k", "1"],
+        ["search", str(out), query, "-k", "1", "--format", form.split()[0]],
     ):
         done = subprocess.run([*COMMAND, *map(os.fsencode, command)], capture_output=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -35,13 +35,14 @@ def model(checkpoint: Callable[[str], Path]) -> Model:
     return Model(name, False, "fast", extractors.load(name, backend="fast").weights)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def forward() -> Forward:
     return Forward((0, 1, 2), ("mean", "max"), "float32", 10 * 16_000)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def two(model: Model, forward: Forward) -> Iterator[list[GpuProcess]]:
+    """Two processes for all tests of this file; the test that kills one of them is the last to use them."""
     processes = [GpuProcess("cpu", model, forward, 2) for _ in range(2)]
     yield processes
     for process in processes:
@@ -122,7 +123,7 @@ def test_worker_that_cannot_answer_is_reported(forward: Forward, monkeypatch: py
     [
         ({"name": "logmell"}, "On cpu: Unknown model 'logmell'. Did you mean 'logmel'", 7),
         pytest.param({"weights": "others"}, "have changed since this run started", 7, marks=pytest.mark.long),
-        ({"backend": "quick"}, "Unknown backend 'quick'", 2),
+        pytest.param({"backend": "quick"}, "Unknown backend 'quick'", 2, marks=pytest.mark.long),
     ],
 )
 def test_model_that_process_cannot_load_is_an_error_here(
@@ -133,7 +134,7 @@ def test_model_that_process_cannot_load_is_an_error_here(
         with pytest.raises(EmbedxError, match=message) as raised:
             worker.run(forward, batches(1)[0])
         assert raised.value.exit_code == code
-    assert process.process.wait(20) == 0
+    assert process.process.wait(60) == 0
 
 
 @pytest.mark.long

@@ -174,7 +174,7 @@ def test_probe_of_one_class_against_unlabelled_rows_works(make: Make) -> None:
     assert collection.probe(weak_negatives=0.1).balanced_accuracy > 0.99
 
 
-@pytest.mark.parametrize("kind", ["knn", "prototype", "mlp"])
+@pytest.mark.parametrize("kind", ["knn", "prototype", pytest.param("mlp", marks=pytest.mark.long)])
 def test_probe_with_other_head_uses_same_rows(make: Make, kind: str) -> None:
     x, labels = clusters(120, 3, spread=0.3)
     report = make(x, labels).probe(kind=kind)

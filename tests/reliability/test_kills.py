@@ -108,7 +108,7 @@ def test_kill_at_any_call_loses_nothing(
     assert not failures, "\n".join(failures)
 
 
-@fast_and_long("kills_wanted", 10, 100, "EMBEDX_KILLS")
+@fast_and_long("kills_wanted", 4, 100, "EMBEDX_KILLS")
 def test_kill_at_random_instant_loses_nothing(
     servers: ForkServers, scenes: list[Scene], tmp_path: Path, kills_wanted: int
 ) -> None:

@@ -178,6 +178,7 @@ def test_predictions_are_aggregated_per_recording(make: Make) -> None:
             assert scores == pytest.approx(combine(windows.proba[mine], axis=0))
 
 
+@pytest.mark.long  # tests/heads/test_calibration.py compares thresholds with an exhaustive search
 def test_thresholds_for_target_precision_hold_on_new_rows(make: Make) -> None:
     random = np.random.default_rng(5)
     centres = random.standard_normal((3, DIM))

@@ -102,7 +102,7 @@ def test_shots_axis_doubles_at_every_step() -> None:
     np.testing.assert_allclose(np.diff(places), np.diff(places)[0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("classes", [2, 10, 20, 50, 120])
+@pytest.mark.parametrize("classes", [2, 10, 50, *(pytest.param(count, marks=pytest.mark.long) for count in (20, 120))])
 def test_confusion_matrix_is_readable(classes: int) -> None:
     names = [f"{name} {i}" for i, name in enumerate(itertools.islice(itertools.cycle(LONG), classes))]
     counts = np.random.default_rng(0).integers(0, 9, (classes, classes))
