@@ -80,6 +80,7 @@ def test_two_processes_equal_one_process(model: Model, forward: Forward, two: li
     assert answered == {process.process.pid for process in two}
 
 
+@pytest.mark.long
 def test_error_in_process_is_raised_here_and_process_continues(forward: Forward, two: list[GpuProcess]) -> None:
     worker, clips = two[0].workers[0], batches(1)[0]
     before = worker.run(forward, clips)
