@@ -20,7 +20,9 @@ def name(request: pytest.FixtureRequest, checkpoint: Callable[[str], Path]) -> s
     return "logmel" if request.param == "logmel" else str(checkpoint(request.param))
 
 
-@pytest.mark.parametrize("seconds", [0.1, 2.0, 3.74, 32.0])
+@pytest.mark.parametrize(
+    "seconds", [0.1, 3.74, *(pytest.param(length, marks=pytest.mark.long) for length in (2.0, 32.0))]
+)
 def test_hear_functions_follow_the_interface(name: str, seconds: float) -> None:
     model = hear.load_model(name)
     assert isinstance(model.scene_embedding_size, int)

@@ -204,12 +204,13 @@ def test_export_is_a_consistent_snapshot(odd: Path, tmp_path: Path, monkeypatch:
     read = Selection.read
 
     def disturbed(self: Selection) -> Any:
-        for piece in read(self):
-            with Store(odd, write=True) as store:
-                row = Row(store.next_id(), PATHS[-1], 0, 1, None, None, None, (), {})
-                vectors = {view: np.zeros(4, np.float32) for view in RECIPE.views}
-                store.add([(Recording(PATHS[-1], 1, 1, "[]"), [(row, vectors)])], 1)
-            yield piece
+        pieces = read(self)
+        yield next(pieces)
+        with Store(odd, write=True) as store:
+            row = Row(store.next_id(), PATHS[-1], 0, 1, None, None, None, (), {})
+            vectors = {view: np.zeros(4, np.float32) for view in RECIPE.views}
+            store.add([(Recording(PATHS[-1], 1, 1, "[]"), [(row, vectors)])], 1)
+        yield from pieces
 
     with embedx.open(odd) as collection:
         expected = collection.vectors("L1.mean")

@@ -54,7 +54,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return made
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    "metric", ["cosine", *(pytest.param(name, marks=pytest.mark.long) for name in METRICS if name != "cosine")]
+)
 @pytest.mark.parametrize("kind", APPROXIMATE)
 def test_approximate_index_reaches_recall_with_exact_scores(kind: str, metric: str, tmp_path: Path) -> None:
     build(tmp_path, kind, metric)

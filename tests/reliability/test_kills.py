@@ -85,7 +85,7 @@ def ids(contents: Contents) -> list[int]:
     return [held.row.id for rows in contents.values() for held in rows]
 
 
-@fast_and_long("every", 40, EVERY)
+@fast_and_long("every", 60, EVERY)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_kill_at_any_call_loses_nothing(
     name: str, every: int, servers: ForkServers, corpus: Path, tmp_path: Path
@@ -108,7 +108,7 @@ def test_kill_at_any_call_loses_nothing(
     assert not failures, "\n".join(failures)
 
 
-@fast_and_long("kills_wanted", 4, 100, "EMBEDX_KILLS")
+@fast_and_long("kills_wanted", 2, 100, "EMBEDX_KILLS")
 def test_kill_at_random_instant_loses_nothing(
     servers: ForkServers, scenes: list[Scene], tmp_path: Path, kills_wanted: int
 ) -> None:
