@@ -138,7 +138,6 @@ def test_model_that_process_cannot_load_is_an_error_here(
     assert process.process.wait(60) == 0
 
 
-@pytest.mark.long
 def test_embedder_of_several_devices_starts_processes(model: Model) -> None:
     extractor = extractors.load(model.name, backend="fast")
     windows = [(i, Window(0.0, 1.0, clips[0])) for i, clips in enumerate(batches())]
