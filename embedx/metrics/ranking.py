@@ -30,8 +30,8 @@ class Ranking:
         self.starts = np.append(0, ends[wanted[:-1]])
         self.hits, self.hit_starts = groups[positive], hit_starts
         equal = ~positive & np.isin(tie, wanted)  # negatives that share a score with a positive
-        mixed, self.equal_starts = np.unique(tie[equal], return_index=True)
-        self.equals, self.mixed = groups[equal], np.searchsorted(wanted, mixed)
+        tied, self.equal_starts = np.unique(tie[equal], return_index=True)
+        self.equals, self.tied_runs = groups[equal], np.searchsorted(wanted, tied)
 
     def measure(self, counts: Counts, weight: Floats) -> tuple[Floats, Floats]:
         """Return areas [B] and average precisions [B]; nan if all rows or no rows are positive.
@@ -53,9 +53,9 @@ class Ranking:
         average[negatives == 0] = np.nan
         below = negatives[:, None] - (passed - right)  # negatives that have a lower score
         pairs = (hits * below).sum(axis=1)
-        if len(self.mixed):
+        if len(self.tied_runs):
             equals = np.add.reduceat(counts.take(self.equals, axis=1), self.equal_starts, axis=1)
-            pairs += (hits[:, self.mixed] * equals).sum(axis=1) / 2
+            pairs += (hits[:, self.tied_runs] * equals).sum(axis=1) / 2
         return divide(pairs, positives * negatives), average
 
 

@@ -56,14 +56,14 @@ def retrieve(
         raise UsageError(f"The truth has the shape {y.shape}; for {rows} vectors it must be ({rows},) or ({rows}, C).")
     if not ks or min(ks) < 1:
         raise UsageError(f"ks must be numbers of neighbours of 1 or more, not {tuple(ks)}.")
-    together = number_groups(groups, rows, "groups")
-    measured = measure_queries(x, y, together if parts is None else number_groups(parts, rows, "parts"), ks)
+    group_of = number_groups(groups, rows, "groups")
+    measured = measure_queries(x, y, group_of if parts is None else number_groups(parts, rows, "parts"), ks)
     wanted = np.ones(rows, bool) if queries is None else np.asarray(queries, bool)
-    asked = wanted & np.isfinite(measured[-1])  # a row without anything relevant has no average precision
+    counted = wanted & np.isfinite(measured[-1])  # a row without anything relevant has no average precision
     names = [*(f"p@{k}" for k in ks), "r_precision", "map"]
-    means = average_queries(measured[:, asked], number_groups(together[asked], asked.sum(), "groups"), samples, seed)
+    means = average_queries(measured[:, counted], number_groups(group_of[counted], counted.sum(), "groups"), samples, seed)
     figures = {name: mean for name, mean in zip(names, means, strict=True) if mean is not None}
-    return figures | {"queries": Figure(int(asked.sum())), "left_out": Figure(int(wanted.sum() - asked.sum()))}
+    return figures | {"queries": Figure(int(counted.sum())), "left_out": Figure(int(wanted.sum() - counted.sum()))}
 
 
 def average_queries(measured: Floats, groups: Ints, samples: int, seed: int) -> list[Figure | None]:
@@ -97,12 +97,12 @@ def measure_queries(x: NDArray[np.float32], y: Labels, apart: Ints, ks: Sequence
         keys = far.view(np.uint32).astype(np.uint64) << np.uint64(32) | places | relevant
         keys.sort(axis=1)
         query, place = np.nonzero(keys & np.uint64(1))
-        found = relevant.sum(axis=1)
-        nth = np.arange(1, len(query) + 1) - np.repeat(np.cumsum(found) - found, found)
-        asked = [(np.minimum(k, other.sum(axis=1)), place < k) for k in ks]
-        for line, (most, near) in zip(measured, [*asked, (found, place < found[query])], strict=False):
-            line[block] = divide(np.bincount(query, near, len(found)), np.where(found, most, 0.0))
-        measured[-1, block] = divide(np.bincount(query, nth / (place + 1), len(found)), found)
+        total = relevant.sum(axis=1)
+        nth = np.arange(1, len(query) + 1) - np.repeat(np.cumsum(total) - total, total)
+        at_k = [(np.minimum(k, other.sum(axis=1)), place < k) for k in ks]
+        for line, (most, near) in zip(measured, [*at_k, (total, place < total[query])], strict=False):
+            line[block] = divide(np.bincount(query, near, len(total)), np.where(total, most, 0.0))
+        measured[-1, block] = divide(np.bincount(query, nth / (place + 1), len(total)), total)
     return measured
 
 
