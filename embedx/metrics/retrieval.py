@@ -61,7 +61,9 @@ def retrieve(
     wanted = np.ones(rows, bool) if queries is None else np.asarray(queries, bool)
     counted = wanted & np.isfinite(measured[-1])  # a row without anything relevant has no average precision
     names = [*(f"p@{k}" for k in ks), "r_precision", "map"]
-    means = average_queries(measured[:, counted], number_groups(group_of[counted], counted.sum(), "groups"), samples, seed)
+    means = average_queries(
+        measured[:, counted], number_groups(group_of[counted], counted.sum(), "groups"), samples, seed
+    )
     figures = {name: mean for name, mean in zip(names, means, strict=True) if mean is not None}
     return figures | {"queries": Figure(int(counted.sum())), "left_out": Figure(int(wanted.sum() - counted.sum()))}
 
