@@ -70,7 +70,7 @@ def label(
     If entries of TABLE match no row, they are reported and the exit code is 3.
     """
     from embedx.collection.collection import Collection
-    from embedx.collection.maintenance import parse_set
+    from embedx.collection.labelling import parse_set
 
     with Collection(collection) as opened:
         update = opened.label(table, set=parse_set(pairs) if pairs else None, where=where, wait=wait)

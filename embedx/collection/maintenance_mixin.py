@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from embedx.collection.base import CollectionBase
-from embedx.collection.maintenance import LabelUpdate, compact, label, remove
+from embedx.collection.labelling import LabelChange, LabelUpdate, label, read_log, undo_label
+from embedx.collection.maintenance import compact, remove
 from embedx.collection.verify import VerifyReport, verify_collection
+from embedx.store.edits import MIN_OVERLAP
 
 
 class MaintenanceMixin(CollectionBase):
@@ -34,26 +36,58 @@ class MaintenanceMixin(CollectionBase):
         *,
         set: Mapping[str, Any] | None = None,
         where: str | None = None,
+        overlap: float = MIN_OVERLAP,
         wait: bool = False,
     ) -> LabelUpdate:
         """Set label, group, split or metadata of rows, from a table or to given values.
 
+        What is set wins over the source, also when `extract` runs again or the file changes.
+
         Args:
             table: a CSV, TSV, Parquet or JSON lines file, or a data frame, with a column `id` or `path`; see
-                `embedx.collection.maintenance.label`.
+                `embedx.collection.labelling.label`.
             set: instead, column -> value for all selected rows; None or "" deletes the value.
             where: an SQL condition: only these rows are changed; default: all rows.
+            overlap: the part, from 0 to 1, of the shorter of an entry with start_s and end_s and a window that must
+                overlap; default 0.5.
             wait: wait while another process writes the collection, instead of raising LockedError.
 
         Returns:
-            The number of changed rows, and the entries of the table that match no row.
+            The number of changed rows, the number of rows that each entry met, and the entries that met no row.
 
         Raises:
             UsageError: a column cannot be set, the table has no column id or path, or the condition is invalid.
             NothingToDo: no entry of the table matches a row.
             LockedError: another process writes the collection, and `wait` is not set.
         """
-        return label(self.folder, table, set=set, where=where, wait=wait)
+        return label(self.folder, table, set=set, where=where, overlap=overlap, wait=wait)
+
+    def label_log(self) -> list[LabelChange]:
+        """Return all changes of labels and metadata that users have made, the oldest first.
+
+        Raises:
+            StoreError: an edit is damaged.
+        """
+        return read_log(self.folder)
+
+    def undo_label(self, change: int | None = None, *, wait: bool = False) -> LabelUpdate:
+        """Undo a change of labels: its rows get the value of the change before, or that of the source.
+
+        Undoing an undo sets the values again.
+
+        Args:
+            change: the number of the change in `label_log`; default: the last one that was not undone.
+            wait: wait while another process writes the collection, instead of raising LockedError.
+
+        Returns:
+            The number of changed rows, and the number of the new change.
+
+        Raises:
+            UsageError: there is no such change, or it was undone before.
+            NothingToDo: there is nothing to undo.
+            LockedError: another process writes the collection, and `wait` is not set.
+        """
+        return undo_label(self.folder, change, wait=wait)
 
     def compact(self, *, wait: bool = False) -> tuple[int, int]:
         """Give the space of deleted rows back to the disk.

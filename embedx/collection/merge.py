@@ -1,12 +1,14 @@
 """Merge: copy the recordings of several collections of one recipe into one collection."""
 
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 from embedx.errors import UsageError
+from embedx.store.edits import Edit
 from embedx.store.records import Recording, Row
 from embedx.store.store import Store
 
@@ -18,7 +20,7 @@ def merge(sources: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
 
     Recordings that `out` already has stay as they are, so a merge that was killed can be run again and continues. Rows
     get new ids, in the order of their paths. If several sources have a recording, one that did not fail is used, and of
-    these the newest.
+    these the newest. The edits of all sources are copied, also those of recordings that `out` already has.
 
     Args:
         sources: the folders of the collections to copy from.
@@ -52,6 +54,7 @@ def merge(sources: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
 def copy_into(target: Store, stores: Sequence[Store]) -> int:
     """Copy the recordings that are missing in a store from other stores; return how many were copied."""
     chosen = choose_recordings(target, stores)
+    copy_edits(target, stores, {path: recording for path, (recording, _) in chosen.items()})
     run = 0
     next_id = target.next_id()
     remaining = iter(sorted(chosen.items(), key=lambda pair: walk_order(pair[0])))
@@ -66,6 +69,30 @@ def copy_into(target: Store, stores: Sequence[Store]) -> int:
             batch.append((recording, rows))
         target.add(batch, run)
     return len(chosen)
+
+
+def copy_edits(target: Store, stores: Sequence[Store], chosen: Mapping[str, Recording]) -> None:
+    """Copy the edits of the user that a store lacks from other stores. The latest edit wins, wherever it was made."""
+    final = {**chosen, **target.recordings()}
+    known = {identity(edit) for edit in target.edits()}
+    same, other = [], []  # edits of the content that the target has, and of another version of the recording
+    for store in stores:
+        own = store.recordings()
+        for edit in store.edits():
+            if identity(edit) in known:
+                continue
+            known.add(identity(edit))
+            is_current = edit.path in own and own[edit.path].content_hash == edit.content_hash
+            content = final[edit.path].content_hash if is_current else edit.content_hash
+            (same if content == edit.content_hash else other).append(replace(edit, content_hash=content))
+    for edits, carry in ((same, False), (other, True)):
+        if edits:
+            target.edit(edits, carry=carry)
+
+
+def identity(edit: Edit) -> tuple[object, ...]:
+    """Return what is the same in all copies of an edit, whatever the content of its recording is now."""
+    return edit.change, edit.undoes, edit.path, edit.windows, json.dumps(dict(edit.values), sort_keys=True)
 
 
 def choose_recordings(target: Store, stores: Sequence[Store]) -> dict[str, tuple[Recording, Store]]:

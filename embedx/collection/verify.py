@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.windows import Window
-from embedx.collection.maintenance import rows_by_path
+from embedx.collection.labelling import group_by_path
 from embedx.errors import AudioError, NothingToDo, StoreError, UsageError
 from embedx.index.manager import FOLDER, IndexManager
 from embedx.index.matrix import CorruptIndex
@@ -135,7 +135,7 @@ def embed_again(store: Store, embedder: "Embedder", ids: Iterable[int]) -> list[
     """Embed the windows of damaged rows again, if their files have not changed; return the ids of these rows."""
     recordings = store.recordings()
     repaired: list[int] = []
-    for path, rows in rows_by_path(store.rows(sorted(ids))).items():
+    for path, rows in group_by_path(store.rows(sorted(ids))).items():
         try:
             if DECODERS.hash_content(path) == recordings[path].content_hash:
                 embedded = list(embedder.embed(windows_of(embedder.recipe, recordings[path], rows)))

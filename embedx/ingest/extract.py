@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,13 @@ from embedx.audio.decoder_process import Decoder
 from embedx.audio.windows import count_windows
 from embedx.datasets.items import Item, describe_labels
 from embedx.datasets.sources import read_corpus
+from embedx.ingest.carry_over import EarlierRows, values_of
 from embedx.ingest.changes import Difference, compare, name_sources, parse_shard
 from embedx.ingest.options import ExtractOptions
 from embedx.ingest.pipeline import ExtractionPipeline, Progress
 from embedx.ingest.prefetch import parse_workers
 from embedx.recipe import Recipe
+from embedx.store.edits import with_source
 from embedx.store.schema import FILE_NAME
 from embedx.store.store import Store
 
@@ -61,10 +62,13 @@ def extract_into_store(
             embedder = options.load()
             embedder.recipe.require_same(store.recipe, os.fspath(out))
         apply_metadata_changes(store, difference, by_path, progress, options.prune)
+        earlier = EarlierRows(store, [recording.path for recording, _ in difference.edited])
         report(progress)
         if embedder is not None and difference.todo:
             about = {"sources": sources, "request": fingerprint}
-            ExtractionPipeline(store, embedder, difference.todo, progress, report, interrupted, about, workers).run()
+            ExtractionPipeline(
+                store, embedder, difference.todo, progress, report, interrupted, about, workers, earlier=earlier
+            ).run()
     return os.fspath(out)
 
 
@@ -157,17 +161,16 @@ def expected_rows(paths: Sequence[str], recipe: Recipe, decoder: Decoder) -> int
 
 
 def update_labels(store: Store, by_path: Mapping[str, Sequence[Item]]) -> None:
-    """Give stored rows the labels and metadata of their items; what an item does not give stays as it is."""
+    """Give stored rows the labels and metadata of their items, except in edited columns.
+
+    What an item does not give stays as it is.
+    """
     if not any(item.label or item.group or item.split or item.meta for items in by_path.values() for item in items):
         return
     changed = []
     for row in store.each_row():
         items = by_path.get(row.path, ())
-        if row.stretch < len(items):
-            item = items[row.stretch]
-            label, group, split = item.label or row.label, item.group or row.group, item.split or row.split
-            meta = {**row.meta, **item.meta}
-            if (label, group, split, meta) != (row.label, row.group, row.split, row.meta):
-                changed.append(replace(row, label=label, group=group, split=split, meta=meta))
+        if row.stretch < len(items) and (updated := with_source(row, values_of(items[row.stretch]))) != row:
+            changed.append(updated)
     if changed:
         store.relabel(changed)

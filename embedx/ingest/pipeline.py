@@ -19,6 +19,7 @@ from embedx.audio.windows import Window
 from embedx.datasets.items import Item
 from embedx.errors import Interrupted
 from embedx.filesystem.paths import display_path
+from embedx.ingest.carry_over import EarlierRows
 from embedx.ingest.prefetch import Event, Restarted, WindowRead, read_ahead, share_work
 from embedx.store.records import Recording, Row, Vectors
 from embedx.store.store import Store
@@ -117,6 +118,7 @@ class ExtractionPipeline:
         about: Mapping[str, Any],
         workers: int | None,
         threads: int | None = None,
+        earlier: EarlierRows | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -130,6 +132,7 @@ class ExtractionPipeline:
             about: what the store records about the run, as JSON values.
             workers: decoder processes; 0 reads nothing ahead; None: chosen from the amount of work.
             threads: batches that are computed at the same time; None: chosen from the amount of work.
+            earlier: the rows that the new ones replace.
         """
         self.store = store
         self.embedder = embedder
@@ -147,6 +150,7 @@ class ExtractionPipeline:
         self.todo = [RecordingJob(recording, items) for recording, items in todo]
         self.threads = threads or share_work(len(todo), sum(recording.size or 0 for recording, _ in todo))
         self.workers = min(self.threads, len(todo)) if workers is None else workers
+        self.earlier = earlier or EarlierRows(store, ())
         self.about = {**about, "workers": self.workers}
 
     def run(self) -> None:
@@ -245,7 +249,8 @@ class ExtractionPipeline:
     def _write(self, jobs: Sequence[RecordingJob]) -> None:
         with timed("write"):
             self.run_number = self.run_number or self.store.start_run(run_settings(self.embedder, self.about))
-            self.store.add([(job.recording, job.rows) for job in jobs], self.run_number)
+            batch = [(job.recording, self.earlier.describe(job.recording, job.rows)) for job in jobs]
+            self.store.add(batch, self.run_number)
 
     def _finish_commit(self) -> None:
         """Wait for the writer thread, raise its error if there is one, and report the recordings it has committed."""

@@ -118,11 +118,12 @@ class Reader(Checked):
 
     def each_row(self, which: str = "", *values: str | bytes) -> Iterator[Row]:
         """Yield rows one by one: all, or those that meet an SQL condition with its values."""
-        for number, name, stretch, start, end, label, group, split, flags, meta in self._stream(
+        for number, name, stretch, start, end, label, group, split, flags, meta, source_values in self._stream(
             "rows", f"{which} ORDER BY id", values
         ):
             place = (number, os.fsdecode(name), start, end)
-            yield Row(*place, label, group, split, split_flags(flags), json.loads(meta), stretch)
+            described = (label, group, split)
+            yield Row(*place, *described, split_flags(flags), json.loads(meta), stretch, json.loads(source_values))
 
     def paths_of(self, content_hash: str) -> list[str]:
         """Return the paths of the recordings with this content."""

@@ -1,7 +1,7 @@
 """Rows and recordings of a store as plain values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ class Row:
     flags: tuple[str, ...]
     meta: Mapping[str, Any]
     stretch: int = 0  # number of its item among the items of the recording
+    source_values: Mapping[str, Any] = field(default_factory=dict)  # edited column -> its value without the edits
 
 
 @dataclass(frozen=True, slots=True)

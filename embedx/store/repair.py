@@ -14,8 +14,9 @@ def repair_tables(db: sqlite3.Connection, issues: Sequence[Issue]) -> list[str]:
     """Repair the tables except the vectors, inside a transaction; return the paths of the removed recordings.
 
     A row with damaged label or metadata is removed with its whole recording, since the values are lost; `extract`
-    brings the recording back. The settings of a damaged run are emptied, the kinds of the metadata columns are
-    determined again, and a damaged generation gets a new token, which makes its indexes out of date.
+    brings the recording back, and its edits are applied again. A damaged edit is removed; the rows keep its
+    values until they are embedded again. The settings of a damaged run are emptied, the kinds of the metadata columns
+    are determined again, and a damaged generation gets a new token, which makes its indexes out of date.
     """
     rows = [issue.id for issue in issues if issue.kind == "row" and not restore_reference(db, issue.id)]
     recordings = {issue.id for issue in issues if issue.kind == "recording"}
@@ -35,6 +36,8 @@ def repair_tables(db: sqlite3.Connection, issues: Sequence[Issue]) -> list[str]:
             else:
                 db.execute("UPDATE history SET token = ? WHERE generation = ?", (secrets.token_hex(8), key))
         fill_sums(db, table)
+    if "edits" in tables:  # the rows still have the values
+        db.executemany("DELETE FROM edits WHERE id = ?", [(key,) for key in damaged_keys(db, "edits")])
     if "columns" in tables:
         db.execute("DELETE FROM columns")
         metas = (json.loads(meta) for (meta,) in db.execute("SELECT meta FROM rows").fetchall())

@@ -55,6 +55,14 @@ MIGRATIONS = (  # user_version is the number of applied migrations; fill_sums co
     INSERT OR REPLACE INTO collection (key, value)
         SELECT 'recordings', count(*) || ' ' || coalesce(sum(id), 0) FROM recordings;
     """,
+    """
+    CREATE TABLE edits (
+        id INTEGER PRIMARY KEY, change TEXT NOT NULL, made TEXT NOT NULL, undoes TEXT NOT NULL, path BLOB NOT NULL,
+        content_hash TEXT NOT NULL, windows TEXT NOT NULL, "values" TEXT NOT NULL, checksum INTEGER NOT NULL DEFAULT 0);
+    CREATE INDEX edits_by_path ON edits (path);
+    CREATE INDEX edits_by_content ON edits (content_hash);
+    ALTER TABLE rows ADD COLUMN source_values TEXT NOT NULL DEFAULT '{}';
+    """,
 )
 VECTORS = (
     "CREATE TABLE {} (id INTEGER PRIMARY KEY REFERENCES rows (id) ON DELETE CASCADE, "
@@ -74,8 +82,9 @@ SUMMED = {  # table -> (its key, the columns in its checksum)
     "rows": (  # with the path, so that a row of another recording is noticed
         "id",
         "id, (SELECT path FROM recordings WHERE recordings.id = recording), stretch, start_s, end_s, label, "
-        '"group", split, flags, meta',
+        '"group", split, flags, meta, source_values',
     ),
+    "edits": ("id", 'id, change, made, undoes, path, content_hash, windows, "values"'),
 }
 
 

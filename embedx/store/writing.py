@@ -7,15 +7,17 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from embedx.store.edit_table import EditTable
+from embedx.store.edits import Edit
 from embedx.store.integrity import Issue
 from embedx.store.lock import Lock
-from embedx.store.reading import LISTED, Reader, listed
+from embedx.store.reading import LISTED, listed
 from embedx.store.records import Recording, Row, Vectors, to_stored
 from embedx.store.repair import column_kinds, repair_tables
 from embedx.store.schema import changed, checksum, count_added, fill_sums, vector_sum, wrap_errors
 
 
-class Writer(Reader):
+class Writer(EditTable):
     """The methods of `Store` that change it."""
 
     _lock: Lock | None
@@ -34,18 +36,22 @@ class Writer(Reader):
         return int(self._query("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'rows'")[0][0])
 
     def add(self, batch: Iterable[tuple[Recording, Sequence[tuple[Row, Vectors]]]], run: int) -> None:
-        """Store recordings with all their rows and vectors, in one transaction; existing recordings are replaced."""
+        """Store recordings with all their rows and vectors, in one transaction; existing recordings are replaced.
+
+        The edits of a recording are applied to its new rows.
+        """
         batch = list(batch)
         ids = [row.id for _, rows in batch for row, _ in rows]
         with self._transaction():
             tables = self._tables()
+            batch = self._rows_with_edits(batch)
             numbers = self._insert_recordings([recording for recording, _ in batch], run)
             self._db.executemany(
-                'INSERT INTO rows (id, recording, stretch, start_s, end_s, label, "group", split, flags, meta) '
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                'INSERT INTO rows (id, recording, stretch, start_s, end_s, label, "group", split, flags, meta, '
+                "source_values) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     (row.id, number, row.stretch, row.start_s, row.end_s, row.label, row.group, row.split,
-                     ",".join(row.flags), json.dumps(dict(row.meta)))
+                     ",".join(row.flags), json.dumps(dict(row.meta)), json.dumps(dict(row.source_values)))
                     for number, (_, rows) in zip(numbers, batch, strict=True)
                     for row, _ in rows
                 ),
@@ -63,16 +69,49 @@ class Writer(Reader):
             self._grow()
 
     def relabel(self, rows: Iterable[Row]) -> None:
-        """Change label, group, split and metadata of existing rows, in one transaction."""
-        rows = list(rows)
+        """Change label, group, split and metadata of existing rows to those of the source, in one transaction."""
         with self._transaction():
-            self._db.executemany(
-                'UPDATE rows SET label = ?, "group" = ?, split = ?, meta = ? WHERE id = ?',
-                [(row.label, row.group, row.split, json.dumps(dict(row.meta)), row.id) for row in rows],
-            )
-            fill_sums(self._db, "rows", f"WHERE id IN {LISTED}", (listed([row.id for row in rows]),))
-            self._store_columns(dict(row.meta) for row in rows)
-            self._set("labelled", str(int(self._get("labelled")) + 1))
+            self._relabel(list(rows))
+
+    def edit(self, edits: Sequence[Edit], *, carry: bool = False) -> list[int]:
+        """Store edits of the user and apply them to the rows, in one transaction.
+
+        Args:
+            edits: the edits. One with `undoes` takes an earlier change back.
+            carry: also apply edits of windows that do not exist to the windows that continue them.
+
+        Returns:
+            The ids of the rows with other values than before.
+        """
+        with self._transaction():
+            self._insert_edits(edits)
+            affected = [*edits, *self._undone_by(edits)]
+            paths = dict.fromkeys(edit.path for edit in affected if edit.path)
+            columns = {name for edit in affected for name in edit.values}
+            changes = {edit.change for edit in edits} if carry else set()
+            rows = self._apply_to_stored(paths, columns, changes)
+            self._relabel(rows)
+        return [row.id for row in rows]
+
+    def _relabel(self, rows: Sequence[Row]) -> None:
+        """Store label, group, split and metadata of existing rows, inside a transaction."""
+        self._db.executemany(
+            'UPDATE rows SET label = ?, "group" = ?, split = ?, meta = ?, source_values = ? WHERE id = ?',
+            [
+                (
+                    row.label,
+                    row.group,
+                    row.split,
+                    json.dumps(dict(row.meta)),
+                    json.dumps(dict(row.source_values)),
+                    row.id,
+                )
+                for row in rows
+            ],
+        )
+        fill_sums(self._db, "rows", f"WHERE id IN {LISTED}", (listed([row.id for row in rows]),))
+        self._store_columns(dict(row.meta) for row in rows)
+        self._set("labelled", str(int(self._get("labelled")) + 1))
 
     def delete(self, ids: Sequence[int]) -> None:
         """Delete rows, in one transaction; a recording is deleted with its last row. Ids are never used again."""
@@ -100,6 +139,9 @@ class Writer(Reader):
                     "UPDATE recordings SET path = ?, size = ?, mtime_ns = ? WHERE path = ?",
                     (os.fsencode(new.path), to_stored(new.size), to_stored(new.mtime_ns), os.fsencode(old)),
                 )
+                entries = self._edits("WHERE path = ? AND content_hash = ?", (os.fsencode(old), new.content_hash))
+                if old != new.path and entries:
+                    self._bind([number for number, _ in entries], new)
                 fill_sums(self._db, "recordings", "WHERE path = ?", (os.fsencode(new.path),))
                 fill_sums(
                     self._db,

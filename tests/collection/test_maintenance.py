@@ -191,7 +191,9 @@ def test_store_of_first_format_opens_and_is_migrated(copy: embedx.Collection) ->
         db.execute("DELETE FROM collection WHERE key NOT IN ('recipe', 'generation')")
         for table in ("collection", "runs", "recordings", "rows", "columns", "views"):
             db.execute(f"ALTER TABLE {table} DROP COLUMN checksum")
+        db.execute("ALTER TABLE rows DROP COLUMN source_values")
         db.execute("DROP TABLE history")
+        db.execute("DROP TABLE edits")
         db.execute("DROP INDEX recordings_by_content")
         db.execute("PRAGMA user_version = 1")
     db.close()

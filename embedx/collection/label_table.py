@@ -1,0 +1,214 @@
+"""Label tables: each entry of a table -> the rows that it means, and the values to set."""
+
+import bisect
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embedx.datasets.items import text
+from embedx.datasets.manifests import (
+    END_COLUMNS,
+    PATH_COLUMNS,
+    RESERVED,
+    START_COLUMNS,
+    metadata,
+    parse,
+    records,
+)
+from embedx.datasets.sources import root_of
+from embedx.errors import StoreError, UsageError
+from embedx.filesystem.paths import display_path
+from embedx.formats.columns import unescape_path
+from embedx.store.edits import FIELDS, overlap
+from embedx.store.records import Row
+from embedx.store.store import Store
+
+TIME_TOLERANCE_S = 1e-6  # between a time in a label table and that of a row: the rounding of a time in a CSV file
+BY_ID = 2.0  # rank of an entry that names a row by its id; with times it is at most 1, for a whole recording 0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a label table.
+
+    Attributes:
+        name: how messages name it.
+        values: column -> value to set.
+        id: the row, if the entry names one.
+        path: else the recording.
+        start_s: the start; None for all windows of the recording.
+        end_s: the end; None: the window that begins at `start_s`.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    id: int | None = None
+    path: str = ""
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+def read_table(table: Any) -> list[Entry]:
+    """Read a label table, without the columns whose name begins with "_".
+
+    Raises:
+        UsageError: the table cannot be read or does not select rows, a column cannot be set, or a time is invalid.
+    """
+    if hasattr(table, "to_dict"):
+        lines = records(table.reset_index() if table.index.name in ("id", *PATH_COLUMNS) else table)
+    else:
+        name = os.fspath(table)
+        if not os.path.isfile(name):
+            raise UsageError(f"There is no file {display_path(name)}.")
+        lines = parse(Path(name).read_bytes(), display_path(name))
+    columns = list(dict.fromkeys(name for line in lines for name in line if not name.startswith("_")))
+    path = next((name for name in PATH_COLUMNS if name in columns), None)
+    if "id" in columns:
+        path = "path" if "path" in columns else None  # other columns with such a name are metadata
+    elif path is None:
+        raise UsageError(f"The table has no column id or path to select rows. Its columns: {', '.join(columns)}.")
+    times = [next((name for name in names if name in columns), names[0]) for names in (START_COLUMNS, END_COLUMNS)]
+    if path is None:
+        times = [START_COLUMNS[0], END_COLUMNS[0]]
+    keys = {"id", path, *times}
+    check_columns([name for name in columns if name not in keys])
+    return [read_entry(line, number, path, times, keys) for number, line in enumerate(lines, start=1)]
+
+
+def read_entry(
+    line: Mapping[str, Any], number: int, path: str | None, times: Sequence[str], keys: Iterable[str | None]
+) -> Entry:
+    """Return a line of a label table; `number` counts from 1."""
+    own = {name: value for name, value in line.items() if not name.startswith("_") and name not in set(keys)}
+    values = canonical({name: value for name, value in own.items() if value not in (None, "")})
+    start_s, end_s = (read_time(line.get(name), number) for name in times)
+    if start_s is not None and end_s is not None and end_s < start_s:
+        raise UsageError(f"Row {number} of the table ends at {end_s:g} s, before its start at {start_s:g} s.")
+    if line.get("id") not in (None, ""):
+        row_id = str(line["id"]).removesuffix(".0")
+        return Entry(f"id {row_id}", values, int(row_id) if row_id.isdigit() else 0)
+    place = os.fspath(line.get(path or "") or "")
+    seconds = "" if start_s is None else f", start_s {start_s:g}" + ("" if end_s is None else f", end_s {end_s:g}")
+    name = f"path {display_path(place)}{seconds}" if place else f"row {number} of the table, without id and path"
+    return Entry(name, values, None, place, start_s if end_s is None else start_s or 0.0, end_s)
+
+
+def read_time(value: Any, number: int) -> float | None:
+    """Return a time in seconds; None for an empty cell."""
+    if value is None or value == "" or value != value:
+        return None
+    with suppress(TypeError, ValueError):
+        if 0 <= (time_s := float(value)) < float("inf"):
+            return time_s
+    raise UsageError(f"Row {number} of the table: {value!r} is not a time of at least 0 seconds.")
+
+
+def check_columns(columns: Iterable[str]) -> None:
+    """Refuse columns that cannot be set, since they come from the recording."""
+    names = list(columns)
+    fixed = [name for name in names if name in RESERVED and name not in FIELDS]
+    if fixed or not names:
+        problem = f"{', '.join(fixed)} cannot be set" if fixed else "There is no column to set"
+        raise UsageError(f"{problem}. Allowed are label, group, split and metadata columns.")
+
+
+def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as the store holds them; an empty text is None."""
+    fields: dict[str, Any] = {name: text(values[name]) for name in FIELDS if name in values}
+    own = metadata({name: value for name, value in values.items() if name not in FIELDS})
+    return {**fields, **{name: None if value == "" else value for name, value in own.items()}}
+
+
+class RowFinder:
+    """Find the rows that an entry of a label table means.
+
+    Args:
+        store: the store.
+        rows: the rows that may be changed.
+        base: the folder of the table; relative paths can start there, at the working folder, at the folder that holds
+            all sources of the collection, or at one of the sources.
+        share: the part of the shorter of an entry and a window that must overlap.
+    """
+
+    def __init__(self, store: Store, rows: Iterable[Row], base: str, share: float) -> None:
+        self.rows = {row.id: row for row in rows}
+        self.share = share
+        self.by_path: dict[str, list[Row]] = {}
+        for row in sorted(self.rows.values(), key=lambda row: (row.start_s, row.id)):
+            self.by_path.setdefault(row.path, []).append(row)
+        self.starts = {path: [row.start_s for row in rows] for path, rows in self.by_path.items()}
+        self.longest = {path: max(row.end_s - row.start_s for row in rows) for path, rows in self.by_path.items()}
+        sources: list[str] = []
+        with suppress(StoreError):  # `embedx verify` reports the damage
+            sources = store.source_names()
+        roots = [root for source in sources if (root := root_of([source])) is not None]
+        self.bases = [base, os.getcwd(), *([root] if (root := root_of(sources)) else [])]
+        self.roots = [root for root in dict.fromkeys(roots) if root not in self.bases]
+
+    def find(self, entry: Entry) -> list[tuple[Row, float]]:
+        """Return the rows of an entry, each with the rank of the entry: the higher one wins in a row.
+
+        An entry with a start and an end means every window that it overlaps enough; the nearer the times are, the
+        higher is its rank.
+
+        Raises:
+            UsageError: the path belongs to several recordings.
+        """
+        if entry.id is not None:
+            return [(self.rows[entry.id], BY_ID)] if entry.id in self.rows else []
+        path = self.find_path(entry.path)
+        if path is None:
+            return []
+        rows, times = self.by_path[path], (entry.start_s, entry.end_s)
+        if entry.start_s is None:
+            return [(row, 0.0) for row in rows]
+        if entry.end_s is None:
+            return [(row, 1.0) for row in rows if abs(row.start_s - entry.start_s) < TIME_TOLERANCE_S]
+        first = bisect.bisect_left(self.starts[path], entry.start_s - self.longest[path] - TIME_TOLERANCE_S)
+        last = bisect.bisect_right(self.starts[path], entry.end_s + TIME_TOLERANCE_S)
+        ranked = [(row, rank(row, times, self.share)) for row in rows[first:last]]
+        return [(row, value) for row, value in ranked if value > 0]
+
+    def find_path(self, path: str) -> str | None:
+        """Return the stored path that a path in a table means; None if there is none."""
+        if not path:
+            return None
+        for name in dict.fromkeys((path, unescape_path(path))):
+            for base in ("", *self.bases):
+                if (candidate := os.path.normpath(os.path.join(base, name)) if base else name) in self.by_path:
+                    return candidate
+            below = {os.path.normpath(os.path.join(root, name)) for root in self.roots} & self.by_path.keys()
+            if len(below) > 1:
+                raise UsageError(
+                    f"The path {display_path(path)} in the table belongs to several recordings: "
+                    f"{', '.join(map(display_path, sorted(below)))}. Give an absolute path."
+                )
+            if below:
+                return below.pop()
+        return None
+
+
+def rank(row: Row, times: tuple[float | None, float | None], share: float) -> float:
+    """Return how near the times of an entry are to those of a row, from 0 (too little overlap) to 1 (the same).
+
+    That is the overlap divided by the time that both cover together. An entry without length means the windows that
+    hold this moment.
+    """
+    start_s, end_s = times[0] or 0.0, times[1] or 0.0
+    if max(abs(row.start_s - start_s), abs(row.end_s - end_s)) < TIME_TOLERANCE_S:
+        return 1.0
+    if end_s - start_s < TIME_TOLERANCE_S:
+        return TIME_TOLERANCE_S if row.start_s <= start_s < row.end_s else 0.0
+    part = overlap((row.start_s, row.end_s), (start_s, end_s))
+    shared = min(row.end_s, end_s) - max(row.start_s, start_s)
+    if shared < TIME_TOLERANCE_S or part < share - TIME_TOLERANCE_S:
+        return 0.0
+    return shared / (max(row.end_s, end_s) - min(row.start_s, start_s))
+
+
+def base_of(table: Any) -> str:
+    """Return the folder that relative paths of a label table start from."""
+    return os.getcwd() if hasattr(table, "to_dict") else os.path.dirname(os.path.abspath(os.fspath(table)))
