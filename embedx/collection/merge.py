@@ -75,7 +75,8 @@ def copy_edits(target: Store, stores: Sequence[Store], chosen: Mapping[str, Reco
     """Copy the edits of the user that a store lacks from other stores. The latest edit wins, wherever it was made."""
     final = {**chosen, **target.recordings()}
     known = {identity(edit) for edit in target.edits()}
-    same, other = [], []  # edits of the content that the target has, and of another version of the recording
+    same: list[Edit] = []  # of the content that the target has
+    other: list[Edit] = []  # of another version of a recording
     for store in stores:
         own = store.recordings()
         for edit in store.edits():
