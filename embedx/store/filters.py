@@ -1,19 +1,25 @@
-"""Filters: select rows by an SQL condition of the user, which can only read."""
+"""Filters: select rows by a condition of the user, which can only read, with limits on time and memory."""
 
 import contextlib
+import re
 import sqlite3
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from threading import TIMEOUT_MAX
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.errors import StoreError, UsageError
-from embedx.store.schema import connect
+from embedx.errors import UsageError
+from embedx.store.conditions import FUNCTIONS, Condition, invalid, parse_condition, shortened
 
+TIMEOUT_S = 30.0  # default deadline of a condition: an ordinary one takes 0.5 s for a million rows
+INTERRUPT_S = 0.05  # between two attempts to interrupt SQLite: an interrupt before it has begun is lost
+MAX_VALUE_BYTES = 1_000_000  # of a value: LIKE with the longest pattern takes 1.2 s to compare one of this length
 COLUMNS = {  # column of every row -> its SQL expression
     "id": "rows.id",
-    "path": "CAST(recordings.path AS TEXT)",
+    "path": "(SELECT CAST(recordings.path AS TEXT) FROM recordings WHERE recordings.id = rows.recording)",
     "start_s": "rows.start_s",
     "end_s": "rows.end_s",
     "duration_s": "rows.end_s - rows.start_s",
@@ -22,44 +28,114 @@ COLUMNS = {  # column of every row -> its SQL expression
     "split": "rows.split",
     "flags": "rows.flags",
 }
-FUNCTIONS = frozenset(  # SQL functions that a condition can call
-    "abs coalesce glob ifnull iif instr json_array_length json_each json_extract length like lower ltrim max min "
-    "nullif round rtrim substr substring trim typeof upper -> ->>".split()
-)
+LIMITS = {  # https://www.sqlite.org/limits.html
+    sqlite3.SQLITE_LIMIT_LENGTH: MAX_VALUE_BYTES,
+    sqlite3.SQLITE_LIMIT_SQL_LENGTH: 10_000_000,  # a condition has up to a million characters before columns are named
+    sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 1000,  # the default; a system can have compiled SQLite without it
+    sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 1,
+    sqlite3.SQLITE_LIMIT_VDBE_OP: 5_000_000,  # a list of 100 000 ids takes 300 000
+    sqlite3.SQLITE_LIMIT_FUNCTION_ARG: 100,
+    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1000,
+    sqlite3.SQLITE_LIMIT_ATTACHED: 0,
+    sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 1,
+}
+FAULTS_OF_CONDITIONS = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_MISMATCH)
 
 
-def select(file: Path, where: str, metadata: Mapping[str, str]) -> NDArray[np.int64]:
-    """Return the ids of the rows that meet a condition, ascending. It runs on a connection of its own.
+def select(
+    db: sqlite3.Connection, where: str, metadata: Mapping[str, str], timeout: float = TIMEOUT_S
+) -> NDArray[np.int64]:
+    """Return the ids of the rows that meet a condition, ascending, in the transaction that the connection is in.
 
     Args:
-        file: the SQLite file.
+        db: a connection that no other thread uses meanwhile.
         where: the condition.
         metadata: metadata column -> "number" (it holds only numbers, and compares as a number) or "text".
+        timeout: seconds after which it is interrupted.
 
     Raises:
-        UsageError: the condition is invalid, names an unknown column, or does more than compare.
-        StoreError: the file is damaged.
+        UsageError: the condition is invalid, names an unknown column, does more than compare, or takes too long.
     """
-    columns = [f'{expression} AS "{name}"' for name, expression in COLUMNS.items()]
-    for name, kind in metadata.items():
-        if '"' not in name:
-            affinity = "NUMERIC" if kind == "number" else "TEXT"
-            path = name.replace("'", "''")
-            columns.append(f"""CAST(json_extract(rows.meta, '$."{path}"') AS {affinity}) AS "{name}" """)
-    rows = f"SELECT {', '.join(columns)} FROM rows JOIN recordings ON recordings.id = rows.recording"
-    with contextlib.closing(connect(file, "ro")) as reader:
-        reader.set_authorizer(only_read)
+    check_timeout(timeout)
+    names = list(dict.fromkeys([*COLUMNS, *metadata]))
+    condition = parse_condition(where, names)
+    sql = query_of(condition, metadata)
+
+    def run() -> NDArray[np.int64]:
+        cursor = db.execute(sql)
+        blocks = iter(lambda: cursor.fetchmany(10_000), [])
+        return np.concatenate([np.zeros(0, np.int64), *(np.array(block, np.int64)[:, 0] for block in blocks)])
+
+    with restricted(db):
         try:
-            ids = reader.execute(f"SELECT id FROM ({rows}) WHERE (\n{where}\n) ORDER BY id").fetchall()
-        except (sqlite3.Error, sqlite3.Warning) as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-                raise StoreError(f"{file} is damaged: {error}.") from error
+            return run_until(run, db.interrupt, timeout)
+        except TimeoutError:
             raise UsageError(
-                f"The filter {where!r} is invalid: {error}. A filter is an SQL condition on columns, such as "
-                f"\"label = 'dog' AND duration_s > 2\". Columns: {', '.join([*COLUMNS, *metadata])} (group is a word "
-                'of SQL: write "group" in double quotes).'
-            ) from error
-    return np.array([row_id for (row_id,) in ids], np.int64)
+                f"The filter {shortened(where)} was stopped after {timeout:g} s. Simplify it, or allow more time (--timeout)."
+            ) from None
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in FAULTS_OF_CONDITIONS:
+                raise invalid(where, condition.explain(str(error)), names) from error
+            raise
+
+
+def check_timeout(timeout: float) -> None:
+    """Refuse a deadline that is not a positive number of seconds."""
+    if not timeout > 0:
+        raise UsageError(f"timeout={timeout:g} is not allowed: give the seconds that a filter can take, above 0.")
+
+
+def query_of(condition: Condition, metadata: Mapping[str, str]) -> str:
+    """Return the query for the ids of the rows that meet a condition; it reads only the columns that are named."""
+    columns = ["rows.id AS row_id"]
+    for number, name in enumerate(condition.columns):
+        expression = COLUMNS[name] if name in COLUMNS else metadata_value(name, metadata[name])
+        columns.append(f"{expression} AS c{number}")
+    return f"SELECT row_id FROM (SELECT {', '.join(columns)} FROM rows) WHERE ({condition.sql}) ORDER BY row_id"
+
+
+def metadata_value(name: str, kind: str) -> str:
+    """Return the SQL expression of a metadata column. JSON paths are fast, but can name only plain keys."""
+    if re.fullmatch(r"[\w ./:()-]+", name, re.ASCII):
+        value = f"json_extract(rows.meta, '$.\"{name}\"')"
+    else:
+        quoted = name.replace("'", "''")
+        value = f"(SELECT json_each.value FROM json_each(rows.meta) WHERE json_each.key = '{quoted}')"
+    return f"CAST({value} AS {'NUMERIC' if kind == 'number' else 'TEXT'})"
+
+
+def run_until(run: Callable[[], Any], interrupt: Callable[[], None], timeout: float) -> Any:
+    """Run a function in a thread; interrupt it at a deadline, or if a signal ends the wait.
+
+    Python handles signals only between its own instructions, so this thread must not be inside SQLite.
+
+    Raises:
+        TimeoutError: the deadline has passed.
+    """
+    with ThreadPoolExecutor(1, "embedx-filter") as pool:
+        running = pool.submit(run)
+        try:
+            return running.result(min(timeout, TIMEOUT_MAX))
+        except BaseException:
+            while not running.done():
+                interrupt()
+                with contextlib.suppress(Exception):
+                    running.exception(INTERRUPT_S)
+            raise
+
+
+@contextlib.contextmanager
+def restricted(db: sqlite3.Connection) -> Iterator[None]:
+    """Within this context, a connection can only read rows and recordings, and call safe functions within limits."""
+    db.execute("SELECT key FROM json_each('[]')")  # the first use of this table is more than reading
+    before = {limit: db.setlimit(limit, value) for limit, value in LIMITS.items()}
+    db.set_authorizer(only_read)
+    try:
+        yield
+    finally:
+        db.set_authorizer(None)
+        for limit, value in before.items():
+            db.setlimit(limit, value)
 
 
 def only_read(action: int, table: str | None, function: str | None, *place: str | None) -> int:
@@ -68,6 +144,6 @@ def only_read(action: int, table: str | None, function: str | None, *place: str 
         return sqlite3.SQLITE_OK
     if action == sqlite3.SQLITE_READ and table in ("rows", "recordings", "json_each"):
         return sqlite3.SQLITE_OK
-    if action == sqlite3.SQLITE_FUNCTION and function in FUNCTIONS:
+    if action == sqlite3.SQLITE_FUNCTION and function in (*FUNCTIONS, "->", "->>"):
         return sqlite3.SQLITE_OK
     return sqlite3.SQLITE_DENY

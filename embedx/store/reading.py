@@ -176,25 +176,26 @@ class Reader(Checked):
             else:
                 self._require_those(ids, read, f"vectors {view}")
 
-    def filter(self, where: str) -> NDArray[np.int64]:
+    def filter(self, where: str, timeout: float = filters.TIMEOUT_S) -> NDArray[np.int64]:
         """Return the ids of the rows that meet an SQL condition over their columns and metadata, ascending.
 
-        All rows are compared with their checksums first, since a damaged value could select the wrong rows. The
-        condition runs on a connection of its own that can only read.
+        All rows are compared with their checksums first, since a damaged value could select the wrong rows.
 
         Args:
             where: the condition, such as "label = 'dog' AND duration_s > 2".
+            timeout: seconds that the condition can take.
 
         Raises:
-            UsageError: the condition is invalid, names an unknown column, or does more than compare.
+            UsageError: the condition is invalid, names an unknown column, does more than compare, or takes too long.
             StoreError: a row is damaged.
         """
-        self._require_searchable()
-        if self._verified != (generation := self.generation):
-            for _ in self._stream("rows"):
-                pass
-            self._verified = generation
-        return filters.select(self.file, where, self.columns)
+        with self.snapshot():
+            self._require_searchable()
+            if self._verified != (generation := self.generation):
+                for _ in self._stream("rows"):
+                    pass
+                self._verified = generation
+            return filters.select(self._db, where, self.columns, timeout)
 
     def size(self) -> int:
         """Return the size of the store on disk, in bytes."""
