@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, OUTPUT, TABLE_FORMAT, VIEW
+from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, OUTPUT, TABLE_FORMAT, TIMEOUT, VIEW
 from embedx.cli.output import Rows, as_csv, as_json, as_table, deliver, rows_of, with_relative_paths
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ COLUMNS = ("group", "kind", "why", "lowest", "highest", "id", "file", "start", "
 @click.option("--threshold", type=float, default=0.99, show_default=True, help="Minimum cosine of two near-duplicates.")
 @VIEW
 @click.option("--where", metavar="SQL", help="Compare only rows that match this SQL condition.")
+@TIMEOUT
 @click.option("--exact-only", is_flag=True, help="Find only identical files and identical vectors.")
 @click.option("--within", is_flag=True, help="Compare rows of one recording too, if they do not overlap in time.")
 @click.option("--all", "all_groups", is_flag=True, help="Print all groups and members. CSV and JSON always have them.")

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from embedx.cli.embedding_options import STORE_DTYPE
-from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, JSON, WAIT, check_folder
+from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, JSON, TIMEOUT, WAIT, check_folder
 from embedx.cli.output import print_json, size, views_text
 from embedx.formats.registry import FORMATS
 
@@ -28,6 +28,7 @@ FORMAT = click.Choice(FORMATS)
 @click.option("--format", type=FORMAT, help="Output format. [default: from the extension of OUT]")
 @click.option("--view", help="Vectors to write, or all (not for csv and faiss). [default: last layer, first pooling]")
 @click.option("--where", metavar="SQL", help="Write only rows that match this SQL condition.")
+@TIMEOUT
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @ABSOLUTE_PATHS
 @JSON

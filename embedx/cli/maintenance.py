@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from embedx.cli.options import ALLOW_PICKLE, COLLECTION, JSON, MODEL_PLACE, WAIT
+from embedx.cli.options import ALLOW_PICKLE, COLLECTION, JSON, MODEL_PLACE, TIMEOUT, WAIT
 from embedx.cli.output import print_json, print_rows, size
 from embedx.errors import EXIT_SOME_FAILED, StoreError
 from embedx.filesystem.paths import display_path
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 )
 @COLLECTION
 @click.option("--where", required=True, metavar="SQL", help="Delete the rows that match this SQL condition.")
+@TIMEOUT
 @click.option("--dry-run", is_flag=True, help="Show how many rows would be deleted, and delete nothing.")
 @WAIT
 @JSON
-def rm(collection: str, where: str, dry_run: bool, wait: bool, as_json: bool) -> None:
+def rm(collection: str, where: str, timeout: float, dry_run: bool, wait: bool, as_json: bool) -> None:
     """Delete rows of a COLLECTION permanently.
 
     A recording is deleted when it has no rows left. `embedx extract` embeds it again if its file is still in the
@@ -34,7 +35,9 @@ def rm(collection: str, where: str, dry_run: bool, wait: bool, as_json: bool) ->
     from embedx.collection.collection import Collection
 
     with Collection(collection) as opened:
-        count = len(opened.store.filter(where)) if dry_run else opened.remove(where, wait=wait)
+        count = (
+            len(opened.store.filter(where, timeout)) if dry_run else opened.remove(where, timeout=timeout, wait=wait)
+        )
         left = len(opened)
     if as_json:
         removed = 0 if dry_run else count
@@ -57,10 +60,17 @@ def rm(collection: str, where: str, dry_run: bool, wait: bool, as_json: bool) ->
 @click.argument("table", required=False)
 @click.option("--set", "pairs", multiple=True, metavar="COLUMN=VALUE", help="Set a column; an empty value clears it.")
 @click.option("--where", metavar="SQL", help="Change the rows that match this SQL condition. [default: all rows]")
+@TIMEOUT
 @WAIT
 @JSON
 def label(
-    collection: str, table: str | None, pairs: tuple[str, ...], where: str | None, wait: bool, as_json: bool
+    collection: str,
+    table: str | None,
+    pairs: tuple[str, ...],
+    where: str | None,
+    timeout: float,
+    wait: bool,
+    as_json: bool,
 ) -> int:
     """Set labels and metadata of the rows of a COLLECTION.
 
@@ -73,7 +83,7 @@ def label(
     from embedx.collection.labelling import parse_set
 
     with Collection(collection) as opened:
-        update = opened.label(table, set=parse_set(pairs) if pairs else None, where=where, wait=wait)
+        update = opened.label(table, set=parse_set(pairs) if pairs else None, where=where, timeout=timeout, wait=wait)
     code = EXIT_SOME_FAILED if update.unknown else 0
     if as_json:
         print_json({"exit_code": code, "collection": collection, "changed": update.rows, "unknown": update.unknown})

@@ -108,6 +108,14 @@ MODEL_PLACE = click.option(
 )
 model_section = section("Model", MODEL_PLACE, ALLOW_PICKLE)
 
+TIMEOUT = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,  # as TIMEOUT_S of embedx.store.filters, which would load SQLite and NumPy for --help
+    show_default=True,
+    metavar="SECONDS",
+    help="Stop a --where condition that takes longer.",
+)
 SEED = click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the folds and of the head.")
 LEAKY_HELP = "Split rows at random, ignoring groups; scores will be inflated."
 label_section = section(
@@ -130,6 +138,7 @@ label_section = section(
         "[default: skip them]",
     ),
     click.option("--where", metavar="SQL", help="Use only rows that match this SQL condition."),
+    TIMEOUT,
 )
 split_section = section(
     "Split",

@@ -10,6 +10,7 @@ import click
 from embedx.cli.options import (
     ABSOLUTE_PATHS,
     COLLECTION,
+    TIMEOUT,
     SectionedCommand,
     check_folder,
     format_option,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     "Prediction",
     click.option("--head", metavar="NAME", help="Head to use. [default: the only head of the collection]"),
     click.option("--where", metavar="SQL", help="Predict only stored rows that match this SQL condition."),
+    TIMEOUT,
     click.option(
         "--per",
         type=click.Choice(["window", "recording"]),

@@ -19,7 +19,15 @@ from embedx.cli.options import (
 from embedx.cli.output import print_json
 from embedx.errors import UsageError
 
-SWEEP_OPTIONS = ("where", "folds", "split", "group", "leaky", "seed")  # that --sweep takes, with --label and --view
+SWEEP_OPTIONS = (
+    "where",
+    "timeout",
+    "folds",
+    "split",
+    "group",
+    "leaky",
+    "seed",
+)  # that --sweep takes, with --label and --view
 SWEEP_DEFAULTS = {  # what --sweep does not take must have its default
     "kind": "logistic",
     "separator": None,

@@ -12,6 +12,7 @@ from embedx.cli.options import (
     COLLECTION,
     METRIC,
     OUTPUT,
+    TIMEOUT,
     VIEW,
     SectionedCommand,
     format_option,
@@ -73,6 +74,7 @@ QUERIES = ("query", "id", "vector", "like", "unlike", "text")  # options that --
     "Which rows",
     click.option("-k", type=int, help="Number of hits. [default: 10; with --radius all]"),
     click.option("--where", metavar="SQL", help="Search only rows that match this SQL condition."),
+    TIMEOUT,
     click.option(
         "--exclude-self/--include-self",
         default=None,

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, OUTPUT, format_option
+from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, OUTPUT, TIMEOUT, format_option
 from embedx.cli.output import deliver, format_rows, rows_of, with_relative_paths
 
 
@@ -35,6 +35,7 @@ from embedx.cli.output import deliver, format_rows, rows_of, with_relative_paths
     help="Label column; rows where it is empty are candidates. [default: that of the head, or label]",
 )
 @click.option("--where", metavar="SQL", help="Choose only from rows that match this SQL condition.")
+@TIMEOUT
 @click.option("--of-class", metavar="CLASS", help="For band: the class. [default: the most probable class of each row]")
 @click.option("--score-band", type=float, nargs=2, metavar="LOW HIGH", help="For band: the range, from 0 to 1.")
 @click.option(

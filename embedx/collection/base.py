@@ -58,9 +58,9 @@ class CollectionBase:
         check_view(view, self.views)
         return view
 
-    def _select_ids(self, where: str | None) -> list[int] | None:
+    def _select_ids(self, where: str | None, timeout: float) -> list[int] | None:
         """Return the ids of the rows that meet a condition; None (all rows) without a condition."""
-        return None if where is None else self.store.filter(where).tolist()
+        return None if where is None else self.store.filter(where, timeout).tolist()
 
     def _load_embedder(self) -> "Embedder":
         """Load the model of the recipe, once."""

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from embedx.collection.maintenance_mixin import MaintenanceMixin
 from embedx.collection.search_mixin import SearchMixin
 from embedx.collection.training_mixin import TrainingMixin
+from embedx.store.filters import TIMEOUT_S
 from embedx.store.records import Recording
 
 if TYPE_CHECKING:
@@ -43,11 +44,12 @@ class Collection(SearchMixin, TrainingMixin, MaintenanceMixin):
         """Close the files of the collection."""
         self.store.close()
 
-    def rows(self, where: str | None = None) -> "pd.DataFrame":
+    def rows(self, where: str | None = None, *, timeout: float = TIMEOUT_S) -> "pd.DataFrame":
         """Return the rows as a pandas data frame.
 
         Args:
             where: an SQL condition on the rows, such as "label = 'dog'"; default: all rows.
+            timeout: seconds that the condition can take; default 30.
 
         Returns:
             A data frame with the columns path, start_s, end_s, duration_s, label, group, split, flags and all metadata.
@@ -58,7 +60,7 @@ class Collection(SearchMixin, TrainingMixin, MaintenanceMixin):
         """
         import pandas as pd
 
-        rows = self.store.rows(self._select_ids(where))
+        rows = self.store.rows(self._select_ids(where, timeout))
         names = list(dict.fromkeys(name for row in rows for name in row.meta))
         columns: dict[str, Any] = {
             "path": pd.Series([row.path for row in rows], dtype=object),  # a path may be invalid UTF-8
@@ -71,18 +73,21 @@ class Collection(SearchMixin, TrainingMixin, MaintenanceMixin):
         }
         return pd.DataFrame(columns).set_index(pd.Index([row.id for row in rows], dtype="int64", name="id"))
 
-    def vectors(self, view: str | None = None, where: str | None = None) -> NDArray[np.float32]:
+    def vectors(
+        self, view: str | None = None, where: str | None = None, *, timeout: float = TIMEOUT_S
+    ) -> NDArray[np.float32]:
         """Return vectors [N, D] as float32, in the order of `rows(where)`.
 
         Args:
             view: the view; default: last layer, first pooling.
             where: an SQL condition on the rows; default: all rows.
+            timeout: seconds that the condition can take; default 30.
 
         Raises:
             UsageError: there is no such view, or the condition is invalid.
             StoreError: a vector is damaged; the message names its row.
         """
-        ids = self._select_ids(where)
+        ids = self._select_ids(where, timeout)
         return self.store.vectors(self._resolve_view(view), ids)[1]
 
     def failures(self) -> list[Recording]:

@@ -11,6 +11,7 @@ from embedx.collection.label_table import Entry, RowFinder, base_of, canonical, 
 from embedx.datasets.manifests import typed
 from embedx.errors import NothingToDo, UsageError
 from embedx.store.edits import MIN_OVERLAP, Edit, find_undone, place_of, value_of
+from embedx.store.filters import TIMEOUT_S
 from embedx.store.records import Row
 from embedx.store.store import Store
 from embedx.text import parse_pair
@@ -52,6 +53,7 @@ def label(
     *,
     set: Mapping[str, Any] | None = None,
     where: str | None = None,
+    timeout: float = TIMEOUT_S,
     overlap: float = MIN_OVERLAP,
     wait: bool = False,
 ) -> LabelUpdate:
@@ -67,6 +69,7 @@ def label(
             cell changes nothing. Where entries differ about a row, the one with the nearest times wins, then the last.
         set: column -> value for all selected rows; None or "" deletes the value.
         where: an SQL condition: only these rows are changed; default: all rows.
+        timeout: seconds that the condition can take; default 30.
         overlap: the part, from 0 to 1, of the shorter of an entry and a window that must overlap; default 0.5.
         wait: wait while another process writes the collection, instead of raising LockedError.
 
@@ -86,7 +89,7 @@ def label(
     if set is not None:
         check_columns(set)
     with Store(folder, write=True, wait=wait) as store:
-        rows = store.rows(None if where is None else store.filter(where).tolist())
+        rows = store.rows(None if where is None else store.filter(where, timeout).tolist())
         update = LabelUpdate()
         if set is not None:
             by_path = group_by_path(rows)

@@ -2,15 +2,17 @@
 
 import os
 
+from embedx.store.filters import TIMEOUT_S
 from embedx.store.store import Store
 
 
-def remove(folder: str | os.PathLike[str], where: str, *, wait: bool = False) -> int:
+def remove(folder: str | os.PathLike[str], where: str, *, timeout: float = TIMEOUT_S, wait: bool = False) -> int:
     """Delete the rows of a collection that meet a condition. A recording is deleted with its last row.
 
     Args:
         folder: the folder of the collection.
         where: an SQL condition on the rows, such as "label = 'noise'".
+        timeout: seconds that the condition can take; default 30.
         wait: wait while another process writes the collection, instead of raising LockedError.
 
     Returns:
@@ -21,7 +23,7 @@ def remove(folder: str | os.PathLike[str], where: str, *, wait: bool = False) ->
         LockedError: another process writes the collection, and `wait` is not set.
     """
     with Store(folder, write=True, wait=wait) as store:
-        ids = store.filter(where).tolist()
+        ids = store.filter(where, timeout).tolist()
         if ids:
             store.delete(ids)
     return len(ids)

@@ -9,16 +9,18 @@ from embedx.collection.labelling import LabelChange, LabelUpdate, label, read_lo
 from embedx.collection.maintenance import compact, remove
 from embedx.collection.verify import VerifyReport, verify_collection
 from embedx.store.edits import MIN_OVERLAP
+from embedx.store.filters import TIMEOUT_S
 
 
 class MaintenanceMixin(CollectionBase):
     """Remove, label, compact, verify and export a collection."""
 
-    def remove(self, where: str, *, wait: bool = False) -> int:
+    def remove(self, where: str, *, timeout: float = TIMEOUT_S, wait: bool = False) -> int:
         """Delete the rows that meet a condition. A recording is deleted with its last row.
 
         Args:
             where: an SQL condition on the rows, such as "label = 'noise'".
+            timeout: seconds that the condition can take; default 30.
             wait: wait while another process writes the collection, instead of raising LockedError.
 
         Returns:
@@ -28,7 +30,7 @@ class MaintenanceMixin(CollectionBase):
             UsageError: the condition is invalid.
             LockedError: another process writes the collection, and `wait` is not set.
         """
-        return remove(self.folder, where, wait=wait)
+        return remove(self.folder, where, timeout=timeout, wait=wait)
 
     def label(
         self,
@@ -36,6 +38,7 @@ class MaintenanceMixin(CollectionBase):
         *,
         set: Mapping[str, Any] | None = None,
         where: str | None = None,
+        timeout: float = TIMEOUT_S,
         overlap: float = MIN_OVERLAP,
         wait: bool = False,
     ) -> LabelUpdate:
@@ -48,6 +51,7 @@ class MaintenanceMixin(CollectionBase):
                 `embedx.collection.labelling.label`.
             set: instead, column -> value for all selected rows; None or "" deletes the value.
             where: an SQL condition: only these rows are changed; default: all rows.
+            timeout: seconds that the condition can take; default 30.
             overlap: the part, from 0 to 1, of the shorter of an entry with start_s and end_s and a window that must
                 overlap; default 0.5.
             wait: wait while another process writes the collection, instead of raising LockedError.
@@ -60,7 +64,7 @@ class MaintenanceMixin(CollectionBase):
             NothingToDo: no entry of the table matches a row.
             LockedError: another process writes the collection, and `wait` is not set.
         """
-        return label(self.folder, table, set=set, where=where, overlap=overlap, wait=wait)
+        return label(self.folder, table, set=set, where=where, timeout=timeout, overlap=overlap, wait=wait)
 
     def label_log(self) -> list[LabelChange]:
         """Return all changes of labels and metadata that users have made, the oldest first.
@@ -129,6 +133,7 @@ class MaintenanceMixin(CollectionBase):
         format: str | None = None,
         view: str | None = None,
         where: str | None = None,
+        timeout: float = TIMEOUT_S,
         overwrite: bool = False,
         absolute_paths: bool = False,
     ) -> int:
@@ -140,6 +145,7 @@ class MaintenanceMixin(CollectionBase):
             view: the view, or "all" in the formats that hold several (not csv and faiss); default: last layer, first
                 pooling.
             where: an SQL condition on the rows; default: all rows.
+            timeout: seconds that the condition can take; default 30.
             overwrite: replace `out` if it exists.
             absolute_paths: write full paths to CSV too; default: relative to `root`. The formats for programs always
                 hold full paths; the rows of a faiss index are a CSV.
@@ -157,4 +163,13 @@ class MaintenanceMixin(CollectionBase):
         name = self._resolve_view(None if view == "all" else view)
         views = self.views if view == "all" else {name: self.views[name]}
         root = None if absolute_paths else self.root
-        return export(self.store, out, format=format, views=views, where=where, overwrite=overwrite, root=root)
+        return export(
+            self.store,
+            out,
+            format=format,
+            views=views,
+            where=where,
+            timeout=timeout,
+            overwrite=overwrite,
+            root=root,
+        )

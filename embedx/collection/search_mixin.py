@@ -17,6 +17,7 @@ from embedx.search.answers import Answers, check_column, run_queries, run_query
 from embedx.search.hits import Hits
 from embedx.search.options import DEFAULT_K, SearchKwargs, SearchOptions
 from embedx.search.queries import Query, QueryBuilder, name_of, read_vectors
+from embedx.store.filters import TIMEOUT_S
 
 if TYPE_CHECKING:
     from embedx.search.duplicates import Duplicates
@@ -47,6 +48,7 @@ class SearchMixin(CollectionBase):
             text: instead, a description, in a collection made with CLAP.
             k: the number of hits; default 10, or all rows within `radius`. Fewer only if fewer rows match.
             where: an SQL condition on the rows, applied before the search: "label = 'dog' and fold <> 1".
+            timeout: seconds that the condition can take; default 30.
             view: the view whose vectors are compared; default: last layer, first pooling.
             metric: "cosine" (default), "ip" (inner product), or "l2" (the score is the negative Euclidean distance).
             exact: compare all vectors, without an approximate index. Only a search for the k nearest uses one.
@@ -71,7 +73,7 @@ class SearchMixin(CollectionBase):
         """
         settings = SearchOptions(**options)
         builder = self._query_builder(settings)
-        include_ids = self._include_ids(settings.where)
+        include_ids = self._include_ids(settings.where, settings.timeout)
         built = builder.build(query, id, vector, like, unlike, text)
         return self.indexes.ask(
             builder.view, settings.metric, lambda index: run_query(self.store, index, built, settings, include_ids)
@@ -96,7 +98,7 @@ class SearchMixin(CollectionBase):
         """
         settings = SearchOptions(**options)
         builder = self._query_builder(settings)
-        include_ids = self._include_ids(settings.where)
+        include_ids = self._include_ids(settings.where, settings.timeout)
         results: dict[str, Query | AudioError]
         if isinstance(source, np.ndarray):
             vectors = read_vectors(source, self.views[builder.view])
@@ -120,6 +122,7 @@ class SearchMixin(CollectionBase):
         k: int = DEFAULT_K,
         *,
         where: str | None = None,
+        timeout: float = TIMEOUT_S,
         view: str | None = None,
         metric: str = "cosine",
         exact: bool = False,
@@ -130,6 +133,7 @@ class SearchMixin(CollectionBase):
             vectors: query vectors [Q, D], a vector [D], or a .npy file with either.
             k: the number of rows for each vector.
             where: an SQL condition on the rows; see `search`.
+            timeout: seconds that the condition can take; default 30.
             view: the view whose vectors are compared; default: last layer, first pooling.
             metric: "cosine", "ip" or "l2"; see `search`.
             exact: compare all vectors, without an approximate index.
@@ -144,7 +148,7 @@ class SearchMixin(CollectionBase):
         view = self._resolve_view(view)
         SearchOptions(k=k, metric=metric)  # checks both
         queries = read_vectors(vectors, self.views[view])
-        include_ids = self._include_ids(where)
+        include_ids = self._include_ids(where, timeout)
         return self.indexes.ask(
             view, metric, lambda index: index.search(queries, k, include_ids=include_ids, exact=exact)
         )
@@ -155,6 +159,7 @@ class SearchMixin(CollectionBase):
         threshold: float = 0.99,
         view: str | None = None,
         where: str | None = None,
+        timeout: float = TIMEOUT_S,
         exact_only: bool = False,
         within: bool = False,
     ) -> "Duplicates":
@@ -165,6 +170,7 @@ class SearchMixin(CollectionBase):
                 are one group.
             view: the view whose vectors are compared; default: last layer, first pooling.
             where: an SQL condition on the rows that are compared; see `search`.
+            timeout: seconds that the condition can take; default 30.
             exact_only: find only identical files and identical vectors.
             within: compare rows of one recording too, if they do not overlap in time.
 
@@ -178,7 +184,7 @@ class SearchMixin(CollectionBase):
         from embedx.search.duplicates import find_duplicates
 
         view = self._resolve_view(view)
-        options = (self._include_ids(where), threshold, exact_only, within)
+        options = (self._include_ids(where, timeout), threshold, exact_only, within)
         return self.indexes.ask(view, "cosine", lambda index: find_duplicates(self.store, index, view, *options))
 
     def index(self, view: str | None = None, *, metric: str = "cosine") -> VectorIndex:
@@ -232,6 +238,6 @@ class SearchMixin(CollectionBase):
             check_column(self.store, options.group_by)
         return QueryBuilder(self.store, self._load_embedder, self._resolve_view(options.view), options)
 
-    def _include_ids(self, where: str | None) -> Ids | None:
+    def _include_ids(self, where: str | None, timeout: float) -> Ids | None:
         """Return the ids of the rows that match a condition; None (all rows) without a condition."""
-        return None if where is None else self.store.filter(where)
+        return None if where is None else self.store.filter(where, timeout)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from embedx.collection.base import CollectionBase
 from embedx.datasets.sources import read_corpus
 from embedx.errors import UsageError
+from embedx.store.filters import TIMEOUT_S
 
 if TYPE_CHECKING:
     from embedx.evaluation.layer_sweep import ViewScores
@@ -27,6 +28,7 @@ class TrainingMixin(CollectionBase):
         *,
         view: str | Sequence[str] | None = None,
         where: str | None = None,
+        timeout: float = TIMEOUT_S,
         **options: "Unpack[ExperimentKwargs]",
     ) -> "Report":
         """Measure how well a head on the vectors separates the labels, on rows that it was not trained on.
@@ -37,6 +39,7 @@ class TrainingMixin(CollectionBase):
             label: the label column; see `fit_head`.
             view: the view; see `fit_head`.
             where: an SQL condition on the rows that are used; all if None.
+            timeout: seconds that the condition can take; default 30.
             options: labels, split and head; see `fit_head`.
 
         Returns:
@@ -52,7 +55,7 @@ class TrainingMixin(CollectionBase):
 
         labels, split, head = read_options(label, options)
         views = choose_views(self.views, view, self.recipe.default_view, several=head.kind == "weighted-layers")
-        return probe(self.store, views, labels, split, head, ids=self._select_ids(where))
+        return probe(self.store, views, labels, split, head, ids=self._select_ids(where, timeout))
 
     def sweep(
         self,
@@ -61,6 +64,7 @@ class TrainingMixin(CollectionBase):
         view: str | Sequence[str] = "*",
         Cs: Sequence[float] | None = None,
         where: str | None = None,
+        timeout: float = TIMEOUT_S,
         device: str = "auto",
         **split: "Unpack[SplitKwargs]",
     ) -> "ViewScores":
@@ -74,6 +78,7 @@ class TrainingMixin(CollectionBase):
             view: names or patterns such as "L*.mean"; all views by default.
             Cs: inverse penalty strengths to choose from; by default ten from 0.0001 to 100.
             where: an SQL condition on the rows that are used; all if None.
+            timeout: seconds that the condition can take; default 30.
             device: "auto", "cpu" or "cuda".
             split: folds, split, group, leaky and seed; see `fit_head`.
 
@@ -95,7 +100,7 @@ class TrainingMixin(CollectionBase):
             LabelOptions(label),
             SplitOptions(**split),
             Cs=C_GRID if Cs is None else Cs,
-            ids=self._select_ids(where),
+            ids=self._select_ids(where, timeout),
             device=device,
         )
 
@@ -106,6 +111,7 @@ class TrainingMixin(CollectionBase):
         view: str | Sequence[str] | None = None,
         name: str | None = None,
         where: str | None = None,
+        timeout: float = TIMEOUT_S,
         calibration: str = "temperature",
         **options: "Unpack[ExperimentKwargs]",
     ) -> "Trained":
@@ -118,6 +124,7 @@ class TrainingMixin(CollectionBase):
             name: the name of the head; by default LABEL-KIND. A head of this name is replaced, and `gain` shows the
                 effect of the labels added since.
             where: an SQL condition on the rows that are used; all if None.
+            timeout: seconds that the condition can take; default 30.
             calibration: "temperature", "isotonic" or "none".
             separator: the text between the classes of a row, as in "dog;rain" (multi-label).
             weak_negatives: the weight, from 0 to 1, of rows without a label as negative examples of every class; 0
@@ -145,7 +152,7 @@ class TrainingMixin(CollectionBase):
         from embedx.training.fit_head import fit_head
 
         labels, split, head = read_options(label, options)
-        ids = self._select_ids(where)
+        ids = self._select_ids(where, timeout)
         return fit_head(self.store, labels, split, head, view=view, name=name, ids=ids, calibration=calibration)
 
     def heads(self) -> "dict[str, Head]":
@@ -188,6 +195,7 @@ class TrainingMixin(CollectionBase):
         *,
         head: "str | Head | None" = None,
         where: str | None = None,
+        timeout: float = TIMEOUT_S,
         **options: "Unpack[PredictKwargs]",
     ) -> "Predictions":
         """Predict the classes of rows or recordings; probabilities are calibrated if the head is calibrated.
@@ -197,6 +205,7 @@ class TrainingMixin(CollectionBase):
                 collection. None for the stored rows.
             head: a head or its name; None for the only head.
             where: an SQL condition on the stored rows; all if None.
+            timeout: seconds that the condition can take; default 30.
             per: "window" (default), or "recording": all windows of a recording (and channel) together.
             aggregate: how the windows of a recording are combined: the "mean" of their probabilities (default), or the
                 "max" of each class.
@@ -219,7 +228,7 @@ class TrainingMixin(CollectionBase):
             raise UsageError("where selects stored rows; it cannot be combined with audio as the source.")
         chosen = self.head(head) if head is None or isinstance(head, str) else head
         items = None if source is None else read_corpus(source)
-        ids = self._select_ids(where)
+        ids = self._select_ids(where, timeout)
         return predict(self.store, chosen, self._load_embedder, items, ids, PredictOptions(**options))
 
     def suggest(
@@ -227,6 +236,7 @@ class TrainingMixin(CollectionBase):
         *,
         head: "str | Head | None" = None,
         where: str | None = None,
+        timeout: float = TIMEOUT_S,
         view: str | None = None,
         **options: "Unpack[SuggestKwargs]",
     ) -> "Suggestions":
@@ -235,6 +245,7 @@ class TrainingMixin(CollectionBase):
         Args:
             head: a head or its name; None for the only head. "diverse" and "random" need none.
             where: an SQL condition on the rows to choose from; all if None.
+            timeout: seconds that the condition can take; default 30.
             view: for "diverse", the vectors that are compared; by default those of the head, or the default view.
             by: "margin" (default): the two most probable classes are closest. "uncertainty": the highest entropy.
                 "diverse": the farthest from all labelled rows. "band": a probability in `score_band`. "random".
@@ -259,4 +270,4 @@ class TrainingMixin(CollectionBase):
         needs_none = choice.by in WITHOUT_HEAD and head is None and len(self.heads()) != 1
         chosen = None if needs_none else self.head(head) if head is None or isinstance(head, str) else head
         views = view or (chosen.views if chosen else self.recipe.default_view)
-        return suggest(self.store, chosen, views, choice, self._select_ids(where))
+        return suggest(self.store, chosen, views, choice, self._select_ids(where, timeout))

@@ -8,6 +8,7 @@ from embedx.errors import DiskError, EmbedxError, NothingToDo, UsageError
 from embedx.formats.format import Format
 from embedx.formats.registry import FORMATS, get_format
 from embedx.formats.selection import Selection
+from embedx.store.filters import TIMEOUT_S
 from embedx.store.store import Store
 
 
@@ -18,6 +19,7 @@ def export(
     format: str | None,
     views: Mapping[str, int],
     where: str | None,
+    timeout: float = TIMEOUT_S,
     overwrite: bool,
     root: str | None = None,
 ) -> int:
@@ -29,6 +31,7 @@ def export(
         format: a name from `FORMATS`; None takes the suffix of `out`.
         views: view -> dimension of the views to write.
         where: an SQL condition on the rows; None writes all rows.
+        timeout: seconds that the condition can take.
         overwrite: replace an existing export of the same format.
         root: CSV (and the CSV next to a FAISS index) holds paths relative to this folder; None for full paths.
 
@@ -50,7 +53,7 @@ def export(
         raise UsageError(f"The format {name} holds one view. Choose --view (view=): {', '.join(views)}.")
     check_destination(path, form, overwrite)
     with store.snapshot():
-        ids = store.ids() if where is None else store.filter(where)
+        ids = store.ids() if where is None else store.filter(where, timeout)
         if not len(ids):
             condition = "" if where is None else f" that match {where}"
             raise NothingToDo(f"{store.folder} has no rows{condition} to export.")

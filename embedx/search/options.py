@@ -7,6 +7,7 @@ from typing import TypedDict
 
 from embedx.errors import UsageError
 from embedx.index.exact import check_metric
+from embedx.store.filters import TIMEOUT_S
 
 DEFAULT_K = 10  # hits of a search without k
 MODES = ("score_band", "group_by", "merge", "diverse", "align")  # ways to choose rows; a search uses one at most
@@ -18,6 +19,7 @@ class SearchKwargs(TypedDict, total=False):
 
     k: int | None
     where: str | None
+    timeout: float
     view: str | None
     metric: str
     exact: bool
@@ -40,6 +42,7 @@ class SearchOptions:
 
     k: int | None = None
     where: str | None = None
+    timeout: float = TIMEOUT_S
     view: str | None = None
     metric: str = "cosine"
     exact: bool = False

@@ -25,7 +25,8 @@ FUNCTIONS = frozenset(  # SQL functions that a condition can call; none makes a 
     "rtrim substr substring trim typeof upper".split()
 )
 KEYWORDS = frozenset(
-    "and as between case collate else end escape false glob in is isnull like not notnull null or then true when".split()
+    "and as between case collate else end escape false glob in is isnull like not notnull null or then true "
+    "when".split()
 )
 AFTER = {  # word -> the words that have a meaning of their own only behind it
     "as": frozenset("blob int integer numeric real text".split()),
@@ -99,8 +100,8 @@ def invalid(where: object, problem: str, columns: Sequence[str]) -> UsageError:
     """Return the error of an invalid condition."""
     more = f", and {len(columns) - MAX_LISTED} more" if len(columns) > MAX_LISTED else ""
     return UsageError(
-        f"The filter {shortened(where)} is invalid: {problem}. A filter is an SQL condition on columns, such as \"label = 'dog' "
-        f'AND duration_s > 2". Columns: {", ".join(map(as_written, columns[:MAX_LISTED]))}{more}.'
+        f"The filter {shortened(where)} is invalid: {problem}. A filter is an SQL condition on columns, such as "
+        f"\"label = 'dog' AND duration_s > 2\". Columns: {', '.join(map(as_written, columns[:MAX_LISTED]))}{more}."
     )
 
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import TIMEOUT_MAX
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from embedx.errors import UsageError
 from embedx.store.conditions import FUNCTIONS, Condition, invalid, parse_condition, shortened
 
+Answer = TypeVar("Answer")
 TIMEOUT_S = 30.0  # default deadline of a condition: an ordinary one takes 0.5 s for a million rows
 INTERRUPT_S = 0.05  # between two attempts to interrupt SQLite: an interrupt before it has begun is lost
 MAX_VALUE_BYTES = 1_000_000  # of a value: LIKE with the longest pattern takes 1.2 s to compare one of this length
@@ -71,7 +72,8 @@ def select(
             return run_until(run, db.interrupt, timeout)
         except TimeoutError:
             raise UsageError(
-                f"The filter {shortened(where)} was stopped after {timeout:g} s. Simplify it, or allow more time (--timeout)."
+                f"The filter {shortened(where)} was stopped after {timeout:g} s. Simplify it, or allow more time "
+                "(--timeout)."
             ) from None
         except (sqlite3.Error, sqlite3.Warning) as error:
             if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in FAULTS_OF_CONDITIONS:
@@ -104,7 +106,7 @@ def metadata_value(name: str, kind: str) -> str:
     return f"CAST({value} AS {'NUMERIC' if kind == 'number' else 'TEXT'})"
 
 
-def run_until(run: Callable[[], Any], interrupt: Callable[[], None], timeout: float) -> Any:
+def run_until(run: Callable[[], Answer], interrupt: Callable[[], None], timeout: float) -> Answer:
     """Run a function in a thread; interrupt it at a deadline, or if a signal ends the wait.
 
     Python handles signals only between its own instructions, so this thread must not be inside SQLite.

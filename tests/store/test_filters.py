@@ -1,8 +1,11 @@
 """Filters against pandas, on columns with odd names and values; and conditions that are refused."""
 
 import json
+import os
 import random
 import re
+import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +16,9 @@ import pandas as pd
 import pytest
 
 import embedx
+from embedx.cli.options import TIMEOUT
 from embedx.errors import UsageError
-from embedx.store.filters import COLUMNS
+from embedx.store.filters import COLUMNS, TIMEOUT_S
 from tests.helpers.amounts import fast_and_long
 from tests.helpers.collections import build_collection
 
@@ -39,23 +43,10 @@ TEXTS: list[Any] = [
 ]
 NESTED: list[Any] = [None, [1, 2], ["a"], {"x": {"y": None}}, []]
 MIXED: list[Any] = [None, 1, "1", "x", 2.5, True, [1]]
-NAMES = (
-    "site Site SITE Größe GRÖSSE 地点 🦉 order select group_ end null and like c0 row_id rowid meta oid x.y x[0] it's"
-).split() + [
-    "my col",
-    'qu"ote',
-    "back\\slash",
-    "",
-    "tab\tname",
-    "`tick`",
-    "]",
-    "$.x",
-    "a/b",
-    "--",
-    ";",
-    "'",
-    "ё",
-    "new\nline",
+NAMES = [
+    *"site Site SITE Größe GRÖSSE 地点 🦉 order select group_ end null and like c0 row_id rowid meta oid".split(),
+    *("x.y", "x[0]", "it's", "my col", 'qu"ote', "back\\slash", "", "tab\tname", "new\nline", "`tick`", "]", "$.x"),
+    *("a/b", "--", ";", "'", "ё"),
 ]
 Mask = tuple[Any, Any]  # rows where a condition is true, and rows where it is false; it is NULL in all others
 
@@ -104,7 +95,7 @@ def compare(frame: pd.DataFrame, chance: random.Random) -> tuple[str, Mask]:
         parts = {any_: ".*", one: "."}
         regex = "".join(parts.get(letter, re.escape(letter)) for letter in pattern)
         flags = re.DOTALL | re.ASCII | (re.IGNORECASE if operator == "LIKE" else 0)
-        hit = values.map(lambda value: isinstance(value, str) and re.fullmatch(regex, value, flags) is not None)
+        hit = pd.Series([re.fullmatch(regex, str(value), flags) is not None for value in values], values.index)
         return f"{quoted(name)} {operator} {literal(pattern)}", (known & hit, known & ~hit)
     choices = [value for value in (NUMBERS if is_number else TEXTS) if value is not None]
     first, second = chance.choices(choices, k=2)
@@ -119,7 +110,7 @@ def compare(frame: pd.DataFrame, chance: random.Random) -> tuple[str, Mask]:
     between = (f"{literal(first)} AND {literal(second)}", lambda value: bool(first <= value <= second))
     operator = operator if operator in tests else "BETWEEN"
     right, test = tests.get(operator, between)
-    hit = values.map(lambda value: not pd.isna(value) and test(value)).astype(bool)
+    hit = pd.Series([present and test(value) for value, present in zip(values, known, strict=True)], values.index)
     return f"{quoted(name)} {operator} {right}", (known & hit, known & ~hit)
 
 
@@ -256,10 +247,23 @@ def test_timeout_that_is_no_positive_number_is_refused(odd: embedx.Collection, t
 def test_condition_that_takes_long_is_stopped_in_time(odd: embedx.Collection) -> None:
     slow = f"'{'a' * 4000}' || path LIKE '%{'a_' * 490}b'"  # 5 ms for every row
     begun = time.monotonic()
-    with pytest.raises(UsageError, match="stopped after 0.2 s"):
+    with pytest.raises(UsageError, match=r"stopped after 0\.2 s"):
         odd.store.filter(" OR ".join([slow] * 10), timeout=0.2)
     assert time.monotonic() - begun < 60
     assert odd.store.filter("id = 7").tolist() == [7]
+
+
+def test_interrupt_from_the_keyboard_stops_a_condition_at_once(odd: embedx.Collection) -> None:
+    slow = f"'{'a' * 4000}' || path LIKE '%{'a_' * 490}b'"
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        odd.store.filter(" OR ".join([slow] * 10))
+    assert odd.store.filter("id = 7").tolist() == [7]
+
+
+def test_default_of_the_command_line_is_that_of_the_library() -> None:
+    assert TIMEOUT(lambda: None).__click_params__[0].default == TIMEOUT_S  # type: ignore[attr-defined]
 
 
 def test_thousands_of_columns_can_be_filtered(tmp_path: Path) -> None:
