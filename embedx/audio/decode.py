@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 Samples = NDArray[np.float32]  # [S]
 Frames = NDArray[np.float32]  # [S, channels]
 
-SUFFIXES = frozenset(
-    ".wav .flac .ogg .oga .opus .mp3 .m4a .aac .aif .aiff .aifc .au .snd .caf .w64 .rf64 .wma .webm .mka .mp4".split()
+SUFFIXES = frozenset(  # audio, and films with an audio track, that libsndfile or FFmpeg decodes
+    (
+        ".wav .wave .bwf .flac .ogg .oga .ogx .spx .opus .mp3 .mp2 .mpga .m4a .m4b .m4r .aac .adts .ac3 .eac3 .ec3 "
+        ".amr .ape .tta .wv .aif .aiff .aifc .au .snd .sph .voc .caf .w64 .rf64 .wma .asf .webm .weba .mka .mkv .mp4 "
+        ".m4v .mov .3gp .3g2 .avi .flv .mpg .mpeg .wmv .ogv"
+    ).split()
 )
 BLOCK = 1 << 18  # samples over all channels that are decoded at a time: 1 MB of float32
 MAX_FRAMES = 2**40  # more than a week at the highest rate; a larger length in a header is not real

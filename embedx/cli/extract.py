@@ -1,6 +1,7 @@
 """embedx extract: audio in, a collection out."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +30,14 @@ from embedx.cli.embedding_options import (
 from embedx.cli.options import ALLOW_PICKLE, JSON, PROGRESS, WAIT, SectionedCommand, section
 from embedx.cli.output import print_json, size, views_text
 from embedx.cli.progress import ExtractionDisplay, Signals
+from embedx.datasets.walk import describe_passed_over
 from embedx.errors import EXIT_SOME_FAILED
 
 if TYPE_CHECKING:
     from embedx.collection.collection import Collection
     from embedx.ingest.pipeline import Progress
 
-CHANGES = ("new", "edited", "retried", "moved", "vanished", "pruned")
+CHANGES = ("new", "edited", "retried", "moved", "vanished", "hidden", "pruned")
 MAX_NAMED_FAILURES = 5  # failed files in the summary; `embedx status --failed` lists all of them
 
 
@@ -68,6 +70,9 @@ MAX_NAMED_FAILURES = 5  # failed files in the summary; `embedx status --failed` 
     click.option(
         "--prune", is_flag=True, help="Remove recordings from the collection that are no longer in the source."
     ),
+    click.option(
+        "--confine", is_flag=True, help="Refuse every file outside of the source's folder, also behind links."
+    ),
     click.option("--dry-run", is_flag=True, help="Show what would be done, and write nothing."),
 )
 @section("Output", PROGRESS, JSON)
@@ -76,9 +81,9 @@ def extract(source: tuple[str, ...], progress: str, as_json: bool, **options: An
 
     SOURCE is a folder (searched recursively), one or more audio files, or a manifest: CSV, Parquet or JSON lines with
     a path column (- reads it from standard input). Known data sets, and folders with one subfolder per class, are
-    recognised.
+    recognised. Links are followed. What is not audio is passed over and counted.
 
-    A file that cannot be used is reported and counted, and does not stop the run. The exit code is then 3.
+    A file or folder that cannot be read is reported and counted, and does not stop the run. The exit code is then 3.
     """
     from embedx.collection.create import extract
 
@@ -114,6 +119,8 @@ def summarise(collection: "Collection", progress: "Progress", seconds: float) ->
         "cut": progress.cut,
         **{name: getattr(progress, name) for name in CHANGES},
         "failures": dict(progress.failures),
+        "problems": progress.problems,
+        "passed_over": dict(progress.passed_over),
         "rows": len(collection),
         "views": collection.views,
         "bytes": collection.store.size(),
@@ -133,11 +140,14 @@ def print_summary(collection: "Collection", summary: Mapping[str, Any], labels: 
     print_changes(summary)
     if summary["cut"]:
         click.echo(f"{summary['cut']} recordings were too long for one vector and were split into windows (--window)")
+    if summary["passed_over"]:
+        click.echo(f"passed over: {describe_passed_over(Counter(summary['passed_over']))}")
     if failed:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary["failures"].items()))
         click.echo(f"failed: {reasons}")
-        for recording in collection.failures()[:MAX_NAMED_FAILURES]:
-            click.echo(f"  {recording.detail}")
+        details = [*summary["problems"], *(recording.detail for recording in collection.failures())]
+        for detail in details[:MAX_NAMED_FAILURES]:
+            click.echo(f"  {detail}")
         click.echo(f"  To list all: embedx status {summary['collection']} --failed")
     click.echo(
         f"{summary['collection']}: {summary['rows']} rows, {size(summary['bytes'])}, "
@@ -154,6 +164,8 @@ def print_changes(summary: Mapping[str, Any]) -> None:
         click.echo(f"{summary['pruned']} recordings are no longer in the source and were removed")
     elif summary["vanished"]:
         click.echo(f"{summary['vanished']} recordings are no longer in the source; --prune removes them")
+    if summary["hidden"]:
+        click.echo(f"{summary['hidden']} recordings stay, because their folders cannot be looked at or are empty")
 
 
 def print_plan(progress: "Progress", as_json: bool) -> None:
@@ -165,6 +177,8 @@ def print_plan(progress: "Progress", as_json: bool) -> None:
         "already_there": progress.present,
         **{name: getattr(progress, name) for name in CHANGES},
         "failures": dict(progress.failures),
+        "problems": progress.problems,
+        "passed_over": dict(progress.passed_over),
         "expected_rows": progress.expected_rows,
         "expected_bytes": progress.expected_bytes,
     }

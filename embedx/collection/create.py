@@ -67,7 +67,8 @@ def extract(
         shard: "i/n": embed only part i of n, for several machines or GPUs; `embedx.merge` joins the parts.
         checksum: compare the content of files whose size and modification time have not changed.
         retry_failed: try again the recordings that failed in an earlier run.
-        prune: delete the recordings that are no longer in the source.
+        prune: delete the recordings that are no longer in the source; none in folders that cannot be looked at.
+        confine: refuse files outside of the folder of their source, also behind links: for manifests from strangers.
         dry_run: write nothing; report what would be done. The returned collection may be temporary and empty.
         wait: wait while another process writes the collection, instead of raising LockedError.
 

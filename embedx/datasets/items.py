@@ -1,12 +1,12 @@
-"""Items: what to embed, and the audio files of a folder."""
+"""Items: what to embed."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from embedx.audio.decode import SUFFIXES
-from embedx.filesystem.paths import display_path
+from embedx.errors import AudioError
+from embedx.filesystem.paths import display_path, is_inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,36 +20,47 @@ class Item:
     group: str | None = None  # items of one group are never on both sides of a split
     split: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
-    problem: str = ""  # why the file must not be opened; empty if it may be
+    problem: str = ""  # why it cannot be opened, or must not be; empty if it may be
+    reason: str = ""  # the class of the problem
+    within: str = ""  # the folder that the file must not leave, links resolved; empty if any file is allowed
     label_origin: str = field(default="", compare=False)  # "folder names", "column species"; empty without a label
 
 
-def walk(root: str) -> Iterator[Item]:
-    """Yield the audio files below a folder in the order of their names, without hidden files and folders."""
-    prefix = os.path.realpath(root) + os.sep
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=os.fsencode)
-        for name in sorted(files, key=os.fsencode):
-            path = os.path.join(folder, name)
-            if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("."):
-                outside = os.path.islink(path) and not os.path.realpath(path).startswith(prefix)
-                problem = f"{display_path(path)} is a link to a file outside of the folder." if outside else ""
-                yield Item(path, problem=problem)
+Stretch = tuple[str, float, float | None]  # the path to open, start_s, end_s
+
+
+def path_to_open(item: Item) -> str:
+    """Return the path at which the file of an item is opened; links are resolved if it must stay inside a folder.
+
+    Raises:
+        AudioError: the item has a problem, or its file lies outside of the folder.
+    """
+    if item.problem:
+        raise AudioError(item.reason, item.problem)
+    if not item.within:
+        return item.path
+    resolved = os.path.realpath(item.path)
+    if not is_inside(resolved, item.within):
+        detail = f"{display_path(item.path)} is outside of {display_path(item.within)}, and --confine refuses it."
+        raise AudioError("outside", detail)
+    return resolved
+
+
+def stretch_to_open(item: Item) -> Stretch | AudioError:
+    """Return what has to be opened for an item, or the error of an item that must not be opened."""
+    try:
+        return path_to_open(item), item.start_s, item.end_s
+    except AudioError as error:
+        return error
 
 
 def locate(root: str, entry: str) -> Item:
-    """Return the item of an entry in a list of a data set.
+    """Return the item of an entry in a list of a data set: a path relative to its folder.
 
-    Args:
-        root: the folder of the data set.
-        entry: a path relative to it. If it leads out of the folder, the item has a problem.
-
-    >>> locate("/data", "dog/../1.wav").path, locate("/data", "../1.wav").problem
-    ('/data/1.wav', '../1.wav is outside of the folder of the data set.')
+    >>> locate("/data", "dog/../1.wav").path, locate("/data", "../1.wav").path
+    ('/data/1.wav', '/1.wav')
     """
-    path = os.path.normpath(os.path.join(root, entry))
-    outside = not path.startswith(root.rstrip(os.sep) + os.sep)
-    return Item(path, problem=f"{display_path(entry)} is outside of the folder of the data set." if outside else "")
+    return Item(os.path.normpath(os.path.join(root, entry)))
 
 
 def describe_labels(items: Collection[Item]) -> str:

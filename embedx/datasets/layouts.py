@@ -10,10 +10,10 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from embedx.datasets.items import Item, locate, text, walk
+from embedx.datasets.items import Item, locate, text
 from embedx.datasets.manifests import Row, metadata, parse
+from embedx.datasets.walk import Survey, walk
 from embedx.errors import UsageError
 from embedx.filesystem.paths import display_path
 
@@ -34,7 +34,7 @@ class Layout:
 
     expects: str  # the files that must be there, for the error
     matches: Callable[[str], bool]  # root -> whether the folder holds this data set, for the layout "auto"
-    read: Callable[[str], list[Item] | None]  # root -> items; None if it is not this data set
+    read: Callable[[str, Survey], list[Item] | None]  # root -> items; None if it is not this data set
 
 
 def recognise(root: str) -> str | None:
@@ -54,19 +54,19 @@ def table(file: str, audio: Callable[[Row], str], label: str, group: str) -> Lay
         group: the column with the group.
     """
 
-    def read(root: str) -> list[Item] | None:
-        path = Path(root, file)
-        if not path.is_file():
+    def read(root: str, survey: Survey) -> list[Item] | None:
+        path = os.path.join(root, file)
+        if not os.path.isfile(path):
             return None
         try:
             return [
                 replace(locate(root, audio(row)), label=text(row[label]), group=text(row[group]), meta=metadata(row))
-                for row in parse(path.read_bytes(), display_path(str(path)))
+                for row in parse(survey.read_bytes(path, root), display_path(path))
             ]
         except KeyError as error:
-            raise UsageError(f"{display_path(str(path))} has no column {error}.") from error
+            raise UsageError(f"{display_path(path)} has no column {error}.") from error
 
-    return Layout(f"{file} (the table of its clips)", lambda root: Path(root, file).is_file(), read)
+    return Layout(f"{file} (the table of its clips)", lambda root: os.path.isfile(os.path.join(root, file)), read)
 
 
 def has_commands(root: str) -> bool:
@@ -74,15 +74,16 @@ def has_commands(root: str) -> bool:
     return all(os.path.isfile(os.path.join(root, name)) for name in COMMAND_LISTS.values())
 
 
-def read_commands(root: str) -> list[Item] | None:
+def read_commands(root: str, survey: Survey) -> list[Item] | None:
     """Read Speech Commands: the label is the folder, the group is the speaker, `split` comes from the two lists."""
     if not has_commands(root):
         return None
     listed = parts_of(
-        {part: read_list(os.path.join(root, name)) for part, name in COMMAND_LISTS.items()}, without_suffix
+        {part: read_list(os.path.join(root, name), root, survey) for part, name in COMMAND_LISTS.items()},
+        without_suffix,
     )
     items, present = [], set()
-    for item in walk(root):
+    for item in walk(root, survey):
         relative = os.path.relpath(item.path, root)
         if relative.startswith(COMMAND_NOISE + os.sep):
             continue
@@ -101,19 +102,23 @@ def name_command(item: Item, root: str) -> Item:
     return replace(item, label=text(folders[0]) if folders else None, group=group, meta={"speaker": group})
 
 
-def find_tracks(root: str) -> Iterator[tuple[Item, re.Match[str] | None]]:
+def find_tracks(root: str, survey: Survey) -> Iterator[tuple[Item, re.Match[str] | None]]:
     """Yield the audio files of GTZAN, each with the match of genre and track in its path."""
-    folder = next(path for name in GENRE_FOLDERS if os.path.isdir(path := os.path.normpath(os.path.join(root, name))))
-    for item in walk(folder):
+    folders = (os.path.normpath(os.path.join(root, name)) for name in GENRE_FOLDERS)
+    folder = next(filter(os.path.isdir, folders), root)
+    for item in walk(folder, survey):
         yield item, TRACK.fullmatch(os.path.relpath(item.path, folder))
 
 
-def read_genres(root: str) -> list[Item] | None:
+def read_genres(root: str, survey: Survey) -> list[Item] | None:
     """Read GTZAN: the label is the folder, `split` comes from the fault-filtered lists and is None for other tracks."""
-    tracks = [(item, match) for item, match in find_tracks(root) if match]
+    found = list(find_tracks(root, survey))
+    tracks = [(item, match) for item, match in found if match]
     if not tracks:
         return None
-    listed = parts_of(filtered_lists(root), lambda entry: re.sub(r"(\.\d{5})\.\w+$", r"\1", os.path.basename(entry)))
+    listed = parts_of(
+        filtered_lists(root, survey), lambda entry: re.sub(r"(\.\d{5})\.\w+$", r"\1", os.path.basename(entry))
+    )
     items = [
         replace(item, label=text(match["genre"]), split=listed.get(match["track"], ("", None))[1])
         for item, match in tracks
@@ -124,18 +129,18 @@ def read_genres(root: str) -> list[Item] | None:
         if track not in present:
             genre = track.rpartition(".")[0]
             items.append(replace(locate(folder, f"{genre}/{track}{suffix}"), label=text(genre), split=part))
-    return items
+    return items + [item for item, _ in found if item.problem]
 
 
-def filtered_lists(root: str) -> Mapping[str, Iterable[str]]:
+def filtered_lists(root: str, survey: Survey) -> Mapping[str, Iterable[str]]:
     """Return part -> entries of GTZAN's fault-filtered lists (Kereliuk et al. 2015).
 
     The lists are the files next to the data, or those that torchaudio contains.
     """
-    for folder in (root, os.path.dirname(root)):
+    for folder in (root,) if survey.confine else (root, os.path.dirname(root)):
         files = {part: os.path.join(folder, name) for part, name in GTZAN_LISTS.items()}
         if all(os.path.isfile(path) for path in files.values()):
-            return {part: read_list(path) for part, path in files.items()}
+            return {part: read_list(path, folder, survey) for part, path in files.items()}
     try:
         from torchaudio.datasets.gtzan import filtered_test, filtered_train, filtered_valid
     except ImportError as error:
@@ -146,39 +151,44 @@ def filtered_lists(root: str) -> Mapping[str, Iterable[str]]:
     return {"train": filtered_train, "validation": filtered_valid, "test": filtered_test}
 
 
-def find_digits(root: str) -> Iterator[tuple[Item, re.Match[str] | None]]:
+def find_digits(root: str, survey: Survey) -> Iterator[tuple[Item, re.Match[str] | None]]:
     """Yield the audio files of FSDD, each with the match of digit, speaker and take in its name."""
     recordings = os.path.join(root, "recordings")
-    for item in walk(recordings if os.path.isdir(recordings) else root):
+    for item in walk(recordings if os.path.isdir(recordings) else root, survey):
         yield item, DIGIT.fullmatch(os.path.basename(item.path))
 
 
 def has_digits(root: str) -> bool:
     """Tell whether a folder is FSDD: it, or a folder in it, is called recordings, and all file names match."""
     is_named = os.path.basename(root) == "recordings" or os.path.isdir(os.path.join(root, "recordings"))
-    return is_named and all_match(find_digits(root))
+    return is_named and all_match(find_digits(root, Survey()))
 
 
-def read_digits(root: str) -> list[Item] | None:
+def read_digits(root: str, survey: Survey) -> list[Item] | None:
     """Read FSDD: the label is the digit, and the speaker is both group and fold."""
-    items = []
-    for item, match in find_digits(root):
-        if match:
+    items, problems = [], []
+    for item, match in find_digits(root, survey):
+        if item.problem:
+            problems.append(item)
+        elif match:
             speaker = text(match["speaker"])
             meta = {"fold": speaker, "speaker": speaker, "take": int(match["take"])}
             items.append(replace(item, label=match["digit"], group=speaker, meta=meta))
-    return items or None
+    return items + problems if items else None
 
 
 def all_match(files: Iterator[tuple[Item, re.Match[str] | None]]) -> bool:
-    """Tell whether there are files and the names of all of them match; stop at the first that does not."""
-    first = next(files, None)
-    return first is not None and first[1] is not None and all(match for _, match in files)
+    """Tell whether there are files and the names of all of them match; stop at the first that does not.
+
+    A folder that cannot be listed decides nothing.
+    """
+    matches = (match is not None for item, match in files if not item.problem)
+    return next(matches, False) and all(matches)
 
 
-def read_list(path: str) -> list[str]:
+def read_list(path: str, root: str, survey: Survey) -> list[str]:
     """Return the lines of a list of paths, without trailing spaces; paths may contain any bytes."""
-    lines = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    lines = survey.read_bytes(path, root).removeprefix(b"\xef\xbb\xbf").split(b"\n")
     return [os.fsdecode(line.rstrip()) for line in lines if line.strip()]
 
 
@@ -224,7 +234,7 @@ KNOWN = {
         f"{' and '.join(COMMAND_LISTS.values())} next to the folders of words", has_commands, read_commands
     ),
     "gtzan": Layout(
-        "genres/<genre>/<genre>.NNNNN.wav (or .au)", lambda root: all_match(find_tracks(root)), read_genres
+        "genres/<genre>/<genre>.NNNNN.wav (or .au)", lambda root: all_match(find_tracks(root, Survey())), read_genres
     ),
     "fsdd": Layout("recordings/{digit}_{speaker}_{n}.wav", has_digits, read_digits),
 }

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from embedx.datasets.items import Item, text
 from embedx.errors import UsageError
-from embedx.filesystem.paths import display_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,13 +25,12 @@ RESERVED = (*FIELDS, "id", "duration_s", "flags")  # columns that rows() adds
 Row = Mapping[str, Any]
 
 
-def read_rows(rows: Sequence[Row], root: str, trusted: bool = False) -> list[Item]:
+def read_rows(rows: Sequence[Row], root: str) -> list[Item]:
     """Return the rows of a manifest as items.
 
     Args:
         rows: column -> value of each row.
         root: the folder at which relative paths start.
-        trusted: relative paths may lead out of `root`; otherwise such an item has a problem.
 
     Raises:
         UsageError: there is no column with paths, a row has no path, or a time is invalid.
@@ -45,18 +43,14 @@ def read_rows(rows: Sequence[Row], root: str, trusted: bool = False) -> list[Ite
         raise UsageError(
             f"The manifest has no column with paths (one of {', '.join(PATH_COLUMNS)}). Columns: {', '.join(columns)}."
         )
-    return [read_row(row, number, path_column, root, trusted) for number, row in enumerate(rows, start=1)]
+    return [read_row(row, number, path_column, root) for number, row in enumerate(rows, start=1)]
 
 
-def read_row(row: Row, number: int, path_column: str, root: str, trusted: bool) -> Item:
+def read_row(row: Row, number: int, path_column: str, root: str) -> Item:
     """Return one row of a manifest as an item; `number` counts from 1."""
     if not row.get(path_column):
         raise UsageError(f"Row {number} of the manifest has no value in column {path_column}.")
-    entry = os.fspath(row[path_column])
-    path = os.path.normpath(os.path.join(root, entry))
-    relative = not os.path.isabs(entry)
-    outside = relative and not trusted and os.path.relpath(path, root).startswith(os.pardir + os.sep)
-    problem = f"{display_path(entry)} is outside of the folder of the manifest. Give an absolute path."
+    path = os.path.normpath(os.path.join(root, os.fspath(row[path_column])))
     label = text(row.get("label"))
     return Item(
         path,
@@ -66,7 +60,6 @@ def read_row(row: Row, number: int, path_column: str, root: str, trusted: bool) 
         group=text(row.get("group")),
         split=text(row.get("split")),
         meta=metadata(row),
-        problem=problem if outside else "",
         label_origin="column label" if label else "",
     )
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from embedx.audio.decode import SUFFIXES
-from embedx.datasets.items import Item, text, walk
+from embedx.datasets.items import Item, text
 from embedx.datasets.layouts import KNOWN, recognise
 from embedx.datasets.manifests import MANIFEST_SUFFIXES, parse, read_rows, records, renamed
+from embedx.datasets.walk import Survey, describe_passed_over, unreadable, walk
 from embedx.errors import NothingToDo, StoreError, UsageError
 from embedx.filesystem.paths import common_root, display_path
 from embedx.store.store import Store
@@ -20,7 +22,13 @@ LAYOUTS = ("auto", *KNOWN, "folders", "files")
 STDIN = "-"
 
 
-def read_corpus(source: Any, layout: str = "auto", label: str | None = None, group: str | None = None) -> list[Item]:
+def read_corpus(
+    source: Any,
+    layout: str = "auto",
+    label: str | None = None,
+    group: str | None = None,
+    survey: Survey | None = None,
+) -> list[Item]:
     r"""List the items of a source, each recording or part of a recording once.
 
     Args:
@@ -32,9 +40,10 @@ def read_corpus(source: Any, layout: str = "auto", label: str | None = None, gro
         label: the column with the label, or a regular expression with one (group) that is searched in the path, such as
             `(\d)_`. None keeps the label that the source gives.
         group: the same for the group.
+        survey: receives what the search of folders passed over; its `confine` refuses files outside of their source.
 
     Returns:
-        The items, in the order of the source.
+        The items, in the order of the source. A folder that cannot be listed is an item with a problem.
 
     Raises:
         UsageError: a source, column or layout does not exist, or a manifest cannot be read.
@@ -43,60 +52,93 @@ def read_corpus(source: Any, layout: str = "auto", label: str | None = None, gro
     if layout not in LAYOUTS:
         raise UsageError(f"Unknown layout {layout!r}. Layouts: {', '.join(LAYOUTS)}.")
     sources = source if isinstance(source, (list, tuple)) else [source]
+    survey = survey or Survey()
     unique: dict[tuple[str, float, float | None], Item] = {}
     for part in sources:
-        for item in read_source(part, layout, label, group):
+        for item in read_source(part, layout, label, group, survey):
             unique.setdefault((item.path, item.start_s, item.end_s), item)
     if not unique:
         names = ", ".join(
             display_path(os.fspath(part)) if isinstance(part, (str, os.PathLike)) else "the frame" for part in sources
         )
-        raise NothingToDo(f"There is no audio in {names}. Audio files end in {' '.join(sorted(SUFFIXES))}.")
+        others = f" Passed over: {describe_passed_over(survey.passed_over)}." if survey.passed_over else ""
+        raise NothingToDo(f"There is no audio in {names}.{others} Audio files end in {' '.join(sorted(SUFFIXES))}.")
     return list(unique.values())
 
 
-def read_source(source: Any, layout: str, label: str | None, group: str | None) -> Iterable[Item]:
+def read_source(source: Any, layout: str, label: str | None, group: str | None, survey: Survey) -> Iterable[Item]:
     """List the items of a folder, a file or a frame."""
-    here = os.getcwd()
+    root = os.getcwd()
     if hasattr(source, "to_dict"):
-        return set_columns(read_rows(records(source), here, trusted=True), label, group, here)
-    if not isinstance(source, (str, os.PathLike)):
+        items = read_rows(records(source), root)
+    elif not isinstance(source, (str, os.PathLike)):
         raise UsageError(f"A source is a path, a pandas frame or a list of these, not {type(source).__name__}.")
-    name = os.fspath(source)
-    if name == STDIN:
-        rows = parse(sys.stdin.buffer.read(), "standard input")
-        return set_columns(read_rows(rows, here, trusted=True), label, group, here)
+    elif os.fspath(source) == STDIN:
+        items = read_rows(parse(read_standard_input(), "standard input"), root)
+    else:
+        return read_path(os.fspath(source), layout, label, group, survey)
+    return set_columns(confined(items, root, survey), label, group, root)
+
+
+def read_path(name: str, layout: str, label: str | None, group: str | None, survey: Survey) -> list[Item]:
+    """List the items of a folder, a manifest or a recording."""
     path = os.path.abspath(name)
-    if os.path.isdir(name):
-        return set_columns(read_folder(path, layout), label, group, path)
-    if not os.path.exists(name):
-        raise UsageError(f"There is no file or folder {display_path(name)}.")
+    try:
+        mode = os.stat(name).st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise UsageError(f"There is no file or folder {display_path(name)}.") from error
+    except OSError as error:
+        survey.explain(path, "cannot be looked at")
+        return [unreadable(path, error)]
+    if stat.S_ISDIR(mode):
+        items = read_folder(path, layout, survey)
+        if not items:
+            survey.explain(path, "holds no audio")
+        return set_columns(confined(items, path, survey), label, group, path)
     root = os.path.dirname(path)
     if name.lower().endswith(MANIFEST_SUFFIXES):
-        if not os.path.isfile(path):  # opening a named pipe would block
+        if not stat.S_ISREG(mode):  # opening a named pipe would block
             raise UsageError(f"{display_path(name)} is not a regular file. Send a manifest through standard input (-).")
-        return set_columns(read_rows(parse(Path(path).read_bytes(), display_path(name)), root), label, group, root)
+        items = read_rows(parse(Path(path).read_bytes(), display_path(name)), root)
+        return set_columns(confined(items, root, survey), label, group, root)
     return set_columns([Item(path)], label, group, root)
 
 
-def read_folder(root: str, layout: str) -> list[Item]:
+def read_standard_input() -> bytes:
+    """Return all bytes of standard input.
+
+    Raises:
+        UsageError: it is closed.
+    """
+    if sys.stdin is None:
+        raise UsageError("The source - is standard input, which is closed.")
+    return sys.stdin.buffer.read()
+
+
+def confined(items: list[Item], root: str, survey: Survey) -> list[Item]:
+    """Return items whose files must not leave a folder, if the survey says so."""
+    return [replace(item, within=os.path.realpath(root)) for item in items] if survey.confine else items
+
+
+def read_folder(root: str, layout: str, survey: Survey) -> list[Item]:
     """List the items of a folder in this layout; "auto" recognises it."""
     if layout == "auto":
         layout = recognise(root) or "auto"
     if layout in KNOWN:
-        items = KNOWN[layout].read(root)
+        items = KNOWN[layout].read(root, survey)
         if items is None:
             raise UsageError(
                 f"{display_path(root)} is not in the layout {layout}: it has no {KNOWN[layout].expects}. "
                 "Try --layout auto."
             )
         return [replace(item, label_origin=f"the data set {layout}") if item.label else item for item in items]
-    items = list(walk(root))
+    items = list(walk(root, survey))
     prefix = len(os.path.join(root, ""))
     classes = [
         item.path[prefix:].rpartition(os.sep)[0].partition(os.sep)[0] for item in items
     ]  # "" next to the folders
-    one_per_class = len(set(classes)) > 1 and "" not in classes
+    known = {name for item, name in zip(items, classes, strict=True) if not item.problem}
+    one_per_class = len(known) > 1 and "" not in known
     if layout == "folders" or (layout == "auto" and one_per_class):
         items = [
             replace(item, label=text(name), label_origin="folder names" if name else "")

@@ -207,11 +207,14 @@ class Embedder:
         """Samples computed for each sample of audio; 1 without padding."""
         return self.batch_samples / max(1, self.audio_samples)
 
-    def embed_files(self, stretches: Sequence[tuple[str, float, float | None]]) -> "list[EmbeddedFile | AudioError]":
+    def embed_files(
+        self, stretches: Sequence[tuple[str, float, float | None] | AudioError]
+    ) -> "list[EmbeddedFile | AudioError]":
         """Decode and embed files, in batches across files. A child process decodes them.
 
         Args:
-            stretches: (path, start_s, end_s) of each file; an end of None is the end of the file.
+            stretches: (path, start_s, end_s) of each file; an end of None is the end of the file. An error stands for a
+                file that must not be opened, and is returned.
 
         Returns:
             For each of them its windows, or the reason why it cannot be used.
@@ -221,7 +224,11 @@ class Embedder:
         failures: dict[int, AudioError] = {}
 
         def windows() -> Iterator[tuple[tuple[int, int, Place, float], Window]]:
-            for number, (path, start_s, end_s) in enumerate(stretches):
+            for number, stretch in enumerate(stretches):
+                if isinstance(stretch, AudioError):
+                    failures[number] = stretch
+                    continue
+                path, start_s, end_s = stretch
                 try:
                     with contextlib.closing(DECODERS.read(path, recipe, start_s, end_s)) as decoded:
                         for order, (_, channel, window) in enumerate(decoded):
@@ -233,8 +240,9 @@ class Embedder:
         for (number, order, place, end), vectors, _ in self.embed(windows()):
             results[number].append((order, place, end, vectors))
         files: list[EmbeddedFile | AudioError] = []
-        for number, (path, *_) in enumerate(stretches):
+        for number, stretch in enumerate(stretches):
             ordered = sorted(results[number], key=lambda result: result[0])
+            path = "" if isinstance(stretch, AudioError) else stretch[0]
             files.append(failures.get(number) or self._join_windows(path, ordered))
         return files
 

@@ -24,6 +24,26 @@ def relative_path(path: str, root: str | None) -> str:
     return path[len(inside) :] if inside is not None and path.startswith(inside) else path
 
 
+def is_inside(path: str, folder: str) -> bool:
+    """Tell whether a path lies below a folder; both are absolute, and their links are resolved.
+
+    >>> is_inside("/data/a.wav", "/data"), is_inside("/data2/a.wav", "/data"), is_inside("/a.wav", "/")
+    (True, False, True)
+    """
+    return path.startswith(os.path.join(folder, ""))
+
+
+def is_gone(path: str) -> bool:
+    """Tell whether there is certainly nothing at a path; a path that cannot be looked at is not gone."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
 def common_root(folders: Iterable[str]) -> str | None:
     """Return the innermost folder that holds all folders; None if that is the whole disk, or there are no folders.
 

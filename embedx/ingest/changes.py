@@ -9,13 +9,18 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from embedx.datasets.items import Item
+from embedx.audio.decode import require_regular
+from embedx.datasets.items import Item, path_to_open
+from embedx.datasets.walk import UNREADABLE_FOLDER, Survey
 from embedx.errors import AudioError, UsageError
+from embedx.filesystem.paths import is_gone
 from embedx.store.records import Recording
 from embedx.store.store import Store
 
 Hash = Callable[[str], str]  # path -> hash of the content; raises AudioError if the file cannot be read
 Job = tuple[Recording, Sequence[Item]]
+
+UNREACHABLE = ("missing", "unreadable")  # reasons that say nothing of the content: the rows of an earlier run stay
 
 
 @dataclass
@@ -26,8 +31,12 @@ class Difference:
         new: recordings that the store does not hold.
         edited: recordings whose file or items have changed.
         retried: recordings that failed before.
-        moved: old path -> the recording with its new path or time of change.
+        moved: old path -> the recording with its new path.
+        touched: path -> the recording with its new time of change; its content is as stored.
         missing: paths in the store that came from these sources and are no longer in them.
+        hidden: folder in which the search could not look -> number of stored recordings below it.
+        resolved: folders that could not be listed in an earlier run and no longer fail.
+        unreachable: errors of recordings that the store holds and that cannot be looked at now; their rows stay.
         present: number of recordings that need no work.
         failed: reason -> number of recordings that failed before and are not tried again.
     """
@@ -36,7 +45,11 @@ class Difference:
     edited: list[Job] = field(default_factory=list)
     retried: list[Job] = field(default_factory=list)
     moved: dict[str, Recording] = field(default_factory=dict)
+    touched: dict[str, Recording] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    hidden: Counter[str] = field(default_factory=Counter)
+    resolved: list[str] = field(default_factory=list)
+    unreachable: list[AudioError] = field(default_factory=list)
     present: int = 0
     failed: Counter[str] = field(default_factory=Counter)
 
@@ -45,6 +58,11 @@ class Difference:
         """Recordings that have to be embedded; within each kind in the order of the corpus."""
         return [*self.edited, *self.retried, *self.new]
 
+    @property
+    def edited_paths(self) -> set[str]:
+        """Paths of recordings that have to be embedded and may have rows of an earlier run."""
+        return {recording.path for recording, _ in self.edited}
+
 
 def compare(
     store: Store,
@@ -52,6 +70,7 @@ def compare(
     sources: Sequence[str],
     hash_content: Hash,
     *,
+    survey: Survey | None = None,
     shard: tuple[int, int] = (1, 1),
     checksum: bool = False,
     retry_failed: bool = False,
@@ -60,43 +79,84 @@ def compare(
 
     A file whose size and time of change are as stored counts as unchanged. A file with another time of change but the
     stored content is not embedded again. Neither is a moved file: one whose content the store holds under a path where
-    there is no file any more.
+    there is no file any more. "Could not look" is not "is not there": a stored recording that cannot be looked at keeps
+    its rows, and one in a folder that cannot be listed is not missing.
 
     Args:
         store: the collection.
         by_path: path -> items of the corpus.
         sources: the absolute paths of the sources of the corpus; see `name_sources`.
         hash_content: reads a file and returns the hash of its content.
+        survey: where the search of the sources could not look.
         shard: (i, n): compare only the i-th of n parts of the corpus. `missing` is about the whole corpus.
         checksum: compare the content too when size and time of change are as stored.
         retry_failed: try recordings that failed before again.
     """
-    result = Difference()
+    result, survey = Difference(), survey or Survey()
     stored = store.recordings()
     shard_paths = in_shard(by_path, shard)
     for path, items in by_path.items():
-        if path not in shard_paths:
-            continue
-        recording, known = describe(path, items), stored.get(path)
-        if known is None:
-            result.new.append((recording, items))
-        elif not is_unchanged(known, recording, hash_content, checksum):
-            result.edited.append((recording, items))
-        elif known.reason and retry_failed:
-            result.retried.append((recording, items))
-        elif known.reason:
-            result.failed[known.reason] += 1
-        else:
-            result.present += 1
-            if known.mtime_ns != recording.mtime_ns:
-                result.moved[path] = replace(known, mtime_ns=recording.mtime_ns)
+        if path in shard_paths:
+            compare_recording(result, stored.get(path), path, items, hash_content, checksum, retry_failed)
     absent = {path: recording for path, recording in stored.items() if path not in by_path}
-    deleted = [recording for path, recording in absent.items() if not recording.reason and not os.path.lexists(path)]
+    deleted = [
+        recording
+        for path, recording in absent.items()
+        if not recording.reason and survey.covers(path) is None and is_gone(path)
+    ]
     find_moved(result, deleted, hash_content)
     left = [path for path in absent if path not in result.moved]
     origins = store.sources() if left else {}
-    result.missing = [path for path in left if is_from(path, origins.get(path, ()), sources)]
+    for path in left:
+        if not is_from(path, origins.get(path, ()), sources):
+            continue
+        if (folder := survey.covers(path)) is not None:
+            result.hidden[folder] += not absent[path].reason
+        elif absent[path].reason == UNREADABLE_FOLDER:
+            result.resolved.append(path)
+        else:
+            result.missing.append(path)
     return result
+
+
+def compare_recording(
+    result: Difference,
+    known: Recording | None,
+    path: str,
+    items: Sequence[Item],
+    hash_content: Hash,
+    checksum: bool,
+    retry_failed: bool,
+) -> None:
+    """Add one recording of the corpus to the differences; `known` is what the store holds of it."""
+    recording = describe(path, items)
+    has_rows = known is not None and not known.reason
+    error = why_unreachable(items) if has_rows and (recording.size is None or items[0].within) else None
+    if known is None:
+        result.new.append((recording, items))
+    elif error is not None and known.size is not None:
+        result.unreachable.append(error)
+    elif not is_unchanged(known, recording, hash_content, checksum):
+        result.edited.append((recording, items))
+    elif known.reason and retry_failed:
+        result.retried.append((recording, items))
+    elif known.reason:
+        result.failed[known.reason] += 1
+    else:
+        result.present += 1
+        if known.mtime_ns != recording.mtime_ns:
+            result.touched[path] = replace(known, mtime_ns=recording.mtime_ns)
+
+
+def why_unreachable(items: Sequence[Item]) -> AudioError | None:
+    """Return why a recording cannot be looked at, or must not be; None if it can."""
+    try:
+        for item in items:
+            require_regular(path_to_open(item))
+    except AudioError as error:
+        if error.reason in (*UNREACHABLE, "outside"):
+            return error
+    return None
 
 
 def is_unchanged(known: Recording, recording: Recording, hash_content: Hash, checksum: bool) -> bool:

@@ -15,6 +15,7 @@ from embedx.audio.decoder_process import Decoder
 from embedx.audio.windows import count_windows
 from embedx.datasets.items import Item, describe_labels
 from embedx.datasets.sources import read_corpus
+from embedx.datasets.walk import UNREADABLE_FOLDER, Survey
 from embedx.ingest.carry_over import EarlierRows, values_of
 from embedx.ingest.changes import Difference, compare, name_sources, parse_shard
 from embedx.ingest.options import ExtractOptions
@@ -41,7 +42,8 @@ def extract_into_store(
         The folder of the store. A dry run without a store returns an empty one in a temporary folder.
     """
     shard, workers = parse_shard(options.shard), parse_workers(options.workers)
-    items = read_corpus(source, options.layout, options.label, options.group)
+    survey = Survey(options.confine)
+    items = read_corpus(source, options.layout, options.label, options.group, survey)
     by_path: dict[str, list[Item]] = {}
     for item in items:
         by_path.setdefault(item.path, []).append(item)
@@ -53,7 +55,7 @@ def extract_into_store(
     report, sources = on_progress or (lambda progress: None), name_sources(source)
     with open_store(out, *cached, options) as store:
         cached[0].require_same(store.recipe, os.fspath(out))
-        difference, progress = plan_run(store, by_path, sources, options, shard)
+        difference, progress = plan_run(store, by_path, sources, options, shard, survey)
         progress.labels = describe_labels(items)
         if options.dry_run:
             report(progress)
@@ -66,9 +68,11 @@ def extract_into_store(
         report(progress)
         if embedder is not None and difference.todo:
             about = {"sources": sources, "request": fingerprint}
-            ExtractionPipeline(
+            pipeline = ExtractionPipeline(
                 store, embedder, difference.todo, progress, report, interrupted, about, workers, earlier=earlier
-            ).run()
+            )
+            pipeline.has_rows = difference.edited_paths
+            pipeline.run()
     return os.fspath(out)
 
 
@@ -97,6 +101,7 @@ def plan_run(
     sources: Sequence[str],
     options: ExtractOptions,
     shard: tuple[int, int] = (1, 1),
+    survey: Survey | None = None,
 ) -> tuple[Difference, Progress]:
     """Compare a corpus with a store, and return the differences and the state of the run before it begins."""
     with DECODERS.borrow() as decoder:
@@ -105,11 +110,30 @@ def plan_run(
             by_path,
             sources,
             decoder.hash_content,
+            survey=survey,
             shard=shard,
             checksum=options.checksum,
             retry_failed=options.retry_failed,
         )
-        return difference, estimate(store, difference, decoder)
+        progress = estimate(store, difference, decoder)
+    note_unreachable(progress, difference, by_path, survey or Survey(), options.prune)
+    return difference, progress
+
+
+def note_unreachable(
+    progress: Progress, difference: Difference, by_path: Mapping[str, Sequence[Item]], survey: Survey, prune: bool
+) -> None:
+    """Add to the failures of a run what it could not look at although the store holds rows of it."""
+    progress.passed_over = survey.passed_over
+    for error in difference.unreachable:
+        progress.add_problem(error.reason, f"{error.detail} The rows of an earlier run stay.")
+    for folder, count in difference.hidden.items():
+        progress.hidden += count
+        if prune and count and folder not in by_path:  # a folder in by_path is a failure of its own
+            why = f"{survey.hidden_below[folder]}, so its {count} recordings in the collection are not removed"
+            advice = "Is a disk missing? If they were deleted on purpose, remove the folder or use `embedx rm`."
+            progress.add_problem(UNREADABLE_FOLDER, f"{why}. {advice}")
+    progress.total += len(progress.problems)
 
 
 def estimate(store: Store, difference: Difference, decoder: Decoder) -> Progress:
@@ -135,8 +159,10 @@ def apply_metadata_changes(
     store: Store, difference: Difference, by_path: Mapping[str, Sequence[Item]], progress: Progress, prune: bool
 ) -> None:
     """Write the changes that need no embedding: moved files, new labels, and with `prune` the removal of files."""
-    if difference.moved:
-        store.relink(difference.moved)
+    if difference.moved or difference.touched:
+        store.relink({**difference.moved, **difference.touched})
+    if difference.resolved:
+        store.forget(difference.resolved)
     if prune and difference.missing:
         store.forget(difference.missing)
         progress.pruned = len(difference.missing)

@@ -23,6 +23,7 @@ class ExtractOptions(EmbeddingOptions):
     checksum: bool = False
     retry_failed: bool = False
     prune: bool = False
+    confine: bool = False
     dry_run: bool = False
     wait: bool = False
 
@@ -43,5 +44,6 @@ class ExtractKwargs(EmbeddingKwargs, total=False):
     checksum: bool
     retry_failed: bool
     prune: bool
+    confine: bool
     dry_run: bool
     wait: bool

@@ -5,7 +5,7 @@ A run may be interrupted at any point; the next run does what is left.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +20,7 @@ from embedx.datasets.items import Item
 from embedx.errors import Interrupted
 from embedx.filesystem.paths import display_path
 from embedx.ingest.carry_over import EarlierRows
+from embedx.ingest.changes import UNREACHABLE
 from embedx.ingest.prefetch import Event, Restarted, WindowRead, read_ahead, share_work
 from embedx.store.records import Recording, Row, Vectors
 from embedx.store.store import Store
@@ -43,9 +44,13 @@ class Progress:
         failures: reason -> recordings that failed, in this run and in earlier ones.
         new, edited, retried: recordings that this run has to embed because the collection does not hold them, because
             they have changed, or because they failed before.
-        moved: recordings found under another path or with another time of change; they count as present.
+        moved: recordings found under another path; they count as present.
         vanished: recordings that the collection holds from these sources and that are no longer in them.
-        pruned: how many of these were removed.
+        hidden: recordings that the collection holds and that may still be there: the search could not look at their
+            folder. They are never removed.
+        pruned: how many of the vanished ones were removed.
+        passed_over: what the search of folders passed over, such as ".txt" -> number.
+        problems: a sentence for each failure that is not stored, because the rows of an earlier run stay.
         windows: windows embedded in this run.
         seconds: audio embedded in this run.
         expected_rows, expected_bytes: estimates of the rows that this run adds, and of the size of their vectors.
@@ -63,6 +68,7 @@ class Progress:
     retried: int = 0
     moved: int = 0
     vanished: int = 0
+    hidden: int = 0
     pruned: int = 0
     windows: int = 0
     seconds: float = 0.0
@@ -71,6 +77,13 @@ class Progress:
     cut: int = 0
     padding: float = 1.0
     labels: str = ""
+    passed_over: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+
+    def add_problem(self, reason: str, sentence: str) -> None:
+        """Count a failure that is not stored."""
+        self.failures[reason] += 1
+        self.problems.append(sentence)
 
     @property
     def done(self) -> int:
@@ -142,6 +155,7 @@ class ExtractionPipeline:
         self.dtype = store.dtype
         self.run_number = 0  # of this run in the store; set by the first commit
         self.next_id = store.next_id()
+        self.has_rows: Collection[str] = ()  # paths of `todo` whose rows stay if the file cannot be looked at
         self.finished: list[RecordingJob] = []  # complete, and wait for a commit
         self.in_commit: list[RecordingJob] = []  # the writer commits them
         self.commit: Future[None] | None = None
@@ -249,8 +263,14 @@ class ExtractionPipeline:
     def _write(self, jobs: Sequence[RecordingJob]) -> None:
         with timed("write"):
             self.run_number = self.run_number or self.store.start_run(run_settings(self.embedder, self.about))
-            batch = [(job.recording, self.earlier.describe(job.recording, job.rows)) for job in jobs]
+            batch = [
+                (job.recording, self.earlier.describe(job.recording, job.rows)) for job in jobs if not self._stays(job)
+            ]
             self.store.add(batch, self.run_number)
+
+    def _stays(self, job: RecordingJob) -> bool:
+        """Tell whether a recording keeps the rows of an earlier run, because it could not be looked at in this one."""
+        return job.recording.reason in UNREACHABLE and job.recording.path in self.has_rows
 
     def _finish_commit(self) -> None:
         """Wait for the writer thread, raise its error if there is one, and report the recordings it has committed."""
@@ -259,7 +279,10 @@ class ExtractionPipeline:
         self.commit.result()
         self.commit = None
         for job in self.in_commit:
-            if job.recording.reason:
+            if self._stays(job):
+                detail = f"{job.recording.detail} The rows of an earlier run stay."
+                self.progress.add_problem(job.recording.reason, detail)
+            elif job.recording.reason:
                 self.progress.failures[job.recording.reason] += 1
             else:
                 self.progress.embedded += 1

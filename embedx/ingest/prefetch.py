@@ -17,7 +17,7 @@ from embedx.audio.decode import Clip
 from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.decoder_process import Decoder
 from embedx.audio.windows import Window
-from embedx.datasets.items import Item
+from embedx.datasets.items import Item, path_to_open
 from embedx.errors import AudioError, DecoderDied, UsageError
 from embedx.processes.cores import count_cores
 from embedx.recipe import Recipe
@@ -81,13 +81,12 @@ def read_recording(decoder: Decoder, items: Sequence[Item], recipe: Recipe, on_w
         failure: AudioError | None = None
         try:
             for position, item in enumerate(items):
-                if item.problem:
-                    raise AudioError("outside", item.problem)
-                for clip, channel, window in decoder.read(item.path, recipe, item.start_s, item.end_s, on_wait):
+                path = path_to_open(item)
+                for clip, channel, window in decoder.read(path, recipe, item.start_s, item.end_s, on_wait):
                     yield WindowRead(position, channel, window)
                     last = clip
                 facts = facts.with_clip(last)
-            facts = replace(facts, content_hash=decoder.hash_content(items[0].path, on_wait))
+            facts = replace(facts, content_hash=decoder.hash_content(path_to_open(items[0]), on_wait))
         except DecoderDied as error:  # try again: a machine that is short of memory kills processes too
             if not is_last_attempt:
                 yield Restarted()

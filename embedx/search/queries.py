@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedx.audio.decoder_pool import DECODERS
-from embedx.datasets.items import Item
+from embedx.datasets.items import Item, stretch_to_open
 from embedx.errors import AudioError, UsageError
 from embedx.filesystem.paths import display_path
 from embedx.index.exact import prepare
@@ -82,12 +82,8 @@ class QueryBuilder:
 
     def from_files(self, items: Sequence[Item]) -> "list[Query | AudioError]":
         """Embed recordings or parts of them with the recipe of the collection; an error stands for one that fails."""
-        usable = [item for item in items if not item.problem]
-        embedded = iter(self.load_embedder().embed_files([(item.path, item.start_s, item.end_s) for item in usable]))
-        return [
-            AudioError("outside", item.problem) if item.problem else self._from_embedded(item, next(embedded))
-            for item in items
-        ]
+        embedded = self.load_embedder().embed_files([stretch_to_open(item) for item in items])
+        return [self._from_embedded(item, file) for item, file in zip(items, embedded, strict=True)]
 
     def from_file(self, query: str | os.PathLike[str]) -> Query:
         """Embed a recording, or `file#start-end` in seconds.

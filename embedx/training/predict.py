@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.datasets.items import Item, stretch_to_open
 from embedx.errors import AudioError, UsageError
 from embedx.heads.head import Head
 from embedx.store.records import Row
@@ -19,7 +20,6 @@ from embedx.store.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
-    from embedx.datasets.items import Item
     from embedx.embedding.embedder import Embedder
 
 Per = Literal["window", "recording"]
@@ -153,7 +153,7 @@ def predict(
     store: Store,
     head: Head,
     load_embedder: Callable[[], "Embedder"],
-    items: Sequence["Item"] | None,
+    items: Sequence[Item] | None,
     ids: Sequence[int] | None,
     options: PredictOptions,
 ) -> Predictions:
@@ -199,7 +199,7 @@ def predict_rows(store: Store, head: Head, ids: Sequence[int]) -> tuple[list[Pre
 
 
 def predict_files(
-    embedder: "Embedder", head: Head, items: Sequence["Item"]
+    embedder: "Embedder", head: Head, items: Sequence[Item]
 ) -> tuple[list[Prediction], Scores, list[AudioError]]:
     """Return the places of windows, their probabilities [N, C], and the errors of files that could not be read."""
     places: list[Prediction] = []
@@ -207,7 +207,7 @@ def predict_files(
     failures: list[AudioError] = []
     queue = iter(items)
     while block := list(islice(queue, FILES_AT_A_TIME)):
-        embedded = embedder.embed_files([(item.path, item.start_s, item.end_s) for item in block])
+        embedded = embedder.embed_files([stretch_to_open(item) for item in block])
         for item, file in zip(block, embedded, strict=True):
             if isinstance(file, AudioError):
                 failures.append(file)

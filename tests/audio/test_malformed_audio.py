@@ -71,7 +71,7 @@ def no_files(folder: Path, outside: Path) -> dict[str, str]:
     for name in names:
         (folder / name).write_bytes(sound)
     return dict.fromkeys((*names, "inside.wav"), "ok") | {
-        "pipe.wav": "not-a-file", "socket.wav": "not-a-file", "device.wav": "outside", "out.wav": "outside",
+        "pipe.wav": "not-a-file", "socket.wav": "not-a-file", "device.wav": "not-a-file", "out.wav": "ok",
         "dangling.wav": "missing", "loop.wav": "unreadable", "to-pipe.wav": "not-a-file",
     }  # fmt: skip
 
