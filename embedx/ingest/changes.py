@@ -58,11 +58,6 @@ class Difference:
         """Recordings that have to be embedded; within each kind in the order of the corpus."""
         return [*self.edited, *self.retried, *self.new]
 
-    @property
-    def edited_paths(self) -> set[str]:
-        """Paths of recordings that have to be embedded and may have rows of an earlier run."""
-        return {recording.path for recording, _ in self.edited}
-
 
 def compare(
     store: Store,

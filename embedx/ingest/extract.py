@@ -68,11 +68,9 @@ def extract_into_store(
         report(progress)
         if embedder is not None and difference.todo:
             about = {"sources": sources, "request": fingerprint}
-            pipeline = ExtractionPipeline(
+            ExtractionPipeline(
                 store, embedder, difference.todo, progress, report, interrupted, about, workers, earlier=earlier
-            )
-            pipeline.has_rows = difference.edited_paths
-            pipeline.run()
+            ).run()
     return os.fspath(out)
 
 

@@ -5,7 +5,7 @@ A run may be interrupted at any point; the next run does what is left.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
@@ -155,7 +155,6 @@ class ExtractionPipeline:
         self.dtype = store.dtype
         self.run_number = 0  # of this run in the store; set by the first commit
         self.next_id = store.next_id()
-        self.has_rows: Collection[str] = ()  # paths of `todo` whose rows stay if the file cannot be looked at
         self.finished: list[RecordingJob] = []  # complete, and wait for a commit
         self.in_commit: list[RecordingJob] = []  # the writer commits them
         self.commit: Future[None] | None = None
@@ -270,7 +269,7 @@ class ExtractionPipeline:
 
     def _stays(self, job: RecordingJob) -> bool:
         """Tell whether a recording keeps the rows of an earlier run, because it could not be looked at in this one."""
-        return job.recording.reason in UNREACHABLE and job.recording.path in self.has_rows
+        return job.recording.reason in UNREACHABLE and job.recording.path in self.earlier.rows
 
     def _finish_commit(self) -> None:
         """Wait for the writer thread, raise its error if there is one, and report the recordings it has committed."""
