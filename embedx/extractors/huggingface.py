@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from embedx.extractors import spectrogram
 from embedx.extractors.base import Extractor, hash_weights
 from embedx.extractors.checkpoints import Checkpoint, load_checkpoint
-from embedx.extractors.masking import BATCH, count_frames, mask_group_norms, normalise, receptive_field
+from embedx.extractors.masking import BATCH, WaveInput, count_frames, mask_group_norms, receptive_field
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,6 @@ class Transformer:
     """
 
     max_samples: int | None = None
-    epsilon = EPSILON
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         front_end = checkpoint.front_end
@@ -49,23 +48,22 @@ class Transformer:
         self.model = checkpoint.model
         self.model.adapter = None  # in models for translation it would shorten the last hidden state
         config = self.model.config
-        self.normalise = bool(front_end.get("do_normalize", True))
+        normalise = bool(front_end.get("do_normalize", True))
         self.sample_rate = int(front_end.get("sampling_rate", 16_000))
         self.layers = tuple(range(config.num_hidden_layers + 1))
         self.dim = int(config.hidden_size)
         self.strides = tuple(zip(config.conv_kernel, config.conv_stride, strict=True))
         self.frame_rate = self.sample_rate / math.prod(stride for _, stride in self.strides)
         self.min_samples = receptive_field(self.strides)
-        self.weights = hash_weights(self.model.state_dict(), checkpoint.settings | {"normalise": self.normalise})
-        mask_group_norms(self.model.feature_extractor)
+        self.weights = hash_weights(self.model.state_dict(), checkpoint.settings | {"normalise": normalise})
+        self.input = WaveInput(normalise, mask_group_norms(self.model.feature_extractor), EPSILON)
         mask_inputs(self.model)
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the hidden states of the requested layers; see `Extractor.frames`."""
         waves = waves[:, : int(lengths.max())]
         valid = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]  # [B, S]
-        if self.normalise:
-            waves = normalise(waves, lengths, valid, EPSILON)
+        waves = self.input.prepare(waves, lengths)
         counts = count_frames(lengths, self.strides)
         BATCH.valid = (torch.arange(int(counts.max()), device=waves.device) < counts[:, None])[:, None]
         BATCH.lengths = count_frames(lengths, self.strides[:1])

@@ -1,6 +1,7 @@
 """Functions of all speech transformers: frame counts, and normalisation over the valid part of each clip."""
 
 import threading
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -26,28 +27,53 @@ class MaskedGroupNorm(nn.Module):
         return out
 
 
-def mask_group_norms(feature_extractor: nn.Module) -> None:
-    """Replace every GroupNorm among the convolutions (at most one) by a `MaskedGroupNorm`."""
+def mask_group_norms(feature_extractor: nn.Module) -> bool:
+    """Replace every GroupNorm among the convolutions (at most one) by a `MaskedGroupNorm`; tell whether there was one."""
+    has_group_norm = False
     for layer in list(feature_extractor.modules()):
         norm = getattr(layer, "layer_norm", None)
         if isinstance(norm, nn.GroupNorm):
             layer.layer_norm = MaskedGroupNorm(norm)
+            has_group_norm = True
+    return has_group_norm
 
 
-def normalise(waves: Tensor, lengths: Tensor, valid: Tensor, epsilon: float) -> Tensor:
-    """Normalise each wave to zero mean and unit variance over its valid samples; the other samples become zero.
+@dataclass(frozen=True)
+class WaveInput:
+    """What a speech transformer does with a wave before its convolutions.
 
-    Args:
-        waves: [B, S].
-        lengths: number of valid samples [B].
-        valid: mask of the valid samples [B, S].
+    A GroupNorm after the first convolution removes the mean of each channel over time, so a constant that is added to
+    the wave has no effect in exact arithmetic. In half precision such an offset would leave few bits for the sound, so
+    the mean is removed from the wave.
+
+    Attributes:
+        normalise: whether waves get zero mean and unit variance.
+        has_group_norm: whether a GroupNorm follows the first convolution.
         epsilon: added to the variance: 1e-7 in transformers' Wav2Vec2FeatureExtractor, 1e-5 in torch's layer_norm.
     """
-    count = lengths[:, None]
-    mean = waves.masked_fill(~valid, 0.0).sum(dim=1, keepdim=True, dtype=torch.float64) / count
-    centred = (waves - mean).masked_fill(~valid, 0.0)
-    variance = centred.square().sum(dim=1, keepdim=True) / count
-    return (centred / torch.sqrt(variance + epsilon)).float()
+
+    normalise: bool
+    has_group_norm: bool
+    epsilon: float
+
+    def prepare(self, waves: Tensor, lengths: Tensor) -> Tensor:
+        """Return waves [B, S] as the first convolution gets them, with zeros after their lengths [B].
+
+        >>> WaveInput(False, True, 0.0).prepare(torch.tensor([[5.0, 7.0, 99.0]]), torch.tensor([2]))
+        tensor([[-1.,  1.,  0.]])
+        >>> WaveInput(True, True, 0.0).prepare(torch.tensor([[5.0, 9.0, 99.0]]), torch.tensor([2]))
+        tensor([[-1.,  1.,  0.]])
+        """
+        valid = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]  # [B, S]
+        waves = waves.masked_fill(~valid, 0.0)
+        if not (self.normalise or self.has_group_norm):
+            return waves
+        count = lengths[:, None]
+        mean = waves.sum(dim=1, keepdim=True, dtype=torch.float64) / count
+        centred = (waves - mean).masked_fill(~valid, 0.0)
+        if self.normalise:
+            centred /= torch.sqrt(centred.square().sum(dim=1, keepdim=True) / count + self.epsilon)
+        return centred.float()
 
 
 def count_frames(lengths: Tensor, strides: tuple[tuple[int, int], ...]) -> Tensor:

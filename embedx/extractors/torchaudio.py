@@ -22,7 +22,7 @@ from torch import Tensor
 
 from embedx.errors import ModelError
 from embedx.extractors.base import hash_weights
-from embedx.extractors.masking import BATCH, count_frames, mask_group_norms, normalise, receptive_field
+from embedx.extractors.masking import BATCH, WaveInput, count_frames, mask_group_norms, receptive_field
 from embedx.extractors.names import BUNDLES
 from embedx.extractors.weight_files import torch_cache
 from embedx.extractors.weights import brief, read_weights
@@ -44,12 +44,10 @@ class BundleEncoder:
     """
 
     max_samples: int | None = None
-    epsilon = EPSILON
 
     def __init__(self, model: Any, normalise: bool, sample_rate: int, settings: dict[str, Any]) -> None:
         convolutions = model.feature_extractor.conv_layers
         self.model = model.eval().requires_grad_(False)
-        self.normalise = normalise
         self.sample_rate = sample_rate
         self.layers = tuple(range(len(model.encoder.transformer.layers) + 1))
         self.dim = int(model.encoder.transformer.layer_norm.normalized_shape[0])
@@ -57,15 +55,13 @@ class BundleEncoder:
         self.frame_rate = sample_rate / math.prod(stride for _, stride in self.strides)
         self.min_samples = receptive_field(self.strides)
         self.weights = hash_weights(model.state_dict(), settings | {"normalise": normalise})
-        mask_group_norms(model.feature_extractor)
+        self.input = WaveInput(normalise, mask_group_norms(model.feature_extractor), EPSILON)
         self.is_wavlm = hasattr(model.encoder.transformer.layers[0].attention, "rel_attn_embed")
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the hidden states of the requested layers; see `Extractor.frames`."""
         encoder, transformer = self.model.encoder, self.model.encoder.transformer
-        if self.normalise:
-            valid = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]  # [B, S]
-            waves = normalise(waves, lengths, valid, EPSILON)
+        waves = self.input.prepare(waves, lengths)
         BATCH.lengths = count_frames(lengths, self.strides[:1])
         x, _ = self.model.feature_extractor(waves, None)  # [B, T, C]
         counts = count_frames(lengths, self.strides)

@@ -26,7 +26,7 @@ from embedx.extractors.fast.convolutions import Convolutions
 from embedx.extractors.fast.norms import Join, pick_join
 from embedx.extractors.fast.onednn import convolution, linear
 from embedx.extractors.fast.packing import Batched, Packing
-from embedx.extractors.masking import count_frames, normalise
+from embedx.extractors.masking import count_frames
 
 TYPES = ("wav2vec2", "hubert", "unispeech", "unispeech-sat")  # model types of transformers with the same structure
 SUPPORTED = (
@@ -93,10 +93,8 @@ class FastEncoder:
         counts = count_frames(lengths, reference.strides)  # [B]
         packing = Batched(counts.tolist(), device) if self.batched(device) else Packing(counts.tolist())
         lengths, counts = lengths.to(device, non_blocking=True), counts.to(device, non_blocking=True)
-        valid = torch.arange(waves.shape[1], device=device) < lengths[:, None]  # [B, S]
-        if reference.normalise:
-            waves = normalise(waves, lengths, valid, reference.epsilon)
-        states = self._network(dtype, device).states(waves.masked_fill(~valid, 0.0), lengths, packing)
+        waves = reference.input.prepare(waves, lengths)  # [B, S]
+        states = self._network(dtype, device).states(waves, lengths, packing)
         for layer, x in zip(range(layers[-1] + 1), states, strict=False):  # x [N, D]
             if layer in layers:
                 yield layer, packing.unpack(x), counts  # [B, T, D]

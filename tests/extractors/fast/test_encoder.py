@@ -54,7 +54,7 @@ def test_every_layer_equals_transformers_on_one_clip(name: str, way: str, checkp
     extractor = extractors.load(str(checkpoint(name)), backend="fast")
     assert isinstance(extractor, FastEncoder)
     found = run(extractor, CLIPS, pad=1_000, rubbish=100.0)
-    for i, states in enumerate(expected(checkpoint(name), extractor.reference.normalise)):
+    for i, states in enumerate(expected(checkpoint(name), extractor.reference.input.normalise)):
         for layer, true in enumerate(states):
             torch.testing.assert_close(found[layer][i], true, atol=EXACT, rtol=0, msg=f"layer {layer}, clip {i}")
 
