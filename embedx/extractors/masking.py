@@ -28,7 +28,7 @@ class MaskedGroupNorm(nn.Module):
 
 
 def mask_group_norms(feature_extractor: nn.Module) -> bool:
-    """Replace every GroupNorm among the convolutions (at most one) by a `MaskedGroupNorm`; tell whether there was one."""
+    """Replace a GroupNorm among the convolutions by a `MaskedGroupNorm`; tell whether there was one."""
     has_group_norm = False
     for layer in list(feature_extractor.modules()):
         norm = getattr(layer, "layer_norm", None)
