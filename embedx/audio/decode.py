@@ -1,32 +1,25 @@
 """Decode a recording: a path -> an open clip, as blocks of float32 samples at the clip's own sampling rate.
 
-soundfile (libsndfile) decodes; PyAV (FFmpeg) decodes what libsndfile cannot (m4a, webm). Both are native code that
-parses untrusted files, so this module runs in a child process only; see `embedx.audio.decoder_pool`.
+soundfile (libsndfile) decodes; PyAV (FFmpeg) decodes what libsndfile cannot (m4a, webm), or would not read to its end.
+Both are native code that parses untrusted files, so this module runs in a child process only; see
+`embedx.audio.decoder_pool`.
 """
 
-import errno
 import hashlib
 import math
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from itertools import chain
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from embedx.audio.truncation import counts_frames, is_truncated
+from embedx.audio.clip import Clip, Frames, Samples, check_limits, end_at_damage, fit_blocks
+from embedx.audio.ffmpeg import decode_with_pyav
+from embedx.audio.inspection import inspect_layout
+from embedx.audio.layout import TRUNCATED, Layout, Piece
+from embedx.audio.parts import PartFile
 from embedx.errors import AudioError
 from embedx.filesystem.paths import display_path
-
-if TYPE_CHECKING:
-    from av import AudioFrame
-    from av.container import InputContainer
-
-Samples = NDArray[np.float32]  # [S]
-Frames = NDArray[np.float32]  # [S, channels]
 
 SUFFIXES = frozenset(  # audio, and films with an audio track, that libsndfile or FFmpeg decodes
     (
@@ -37,55 +30,13 @@ SUFFIXES = frozenset(  # audio, and films with an audio track, that libsndfile o
 )
 BLOCK = 1 << 18  # samples over all channels that are decoded at a time: 1 MB of float32
 MAX_FRAMES = 2**40  # more than a week at the highest rate; a larger length in a header is not real
-RATES = (100, 1_536_000)  # Hz, the lowest and highest rate that is accepted
-MAX_CHANNELS = 1024  # the limit of libsndfile; the largest known microphone array has 1020
 SEEKABLE = ("WAV", "FLAC", "AIFF", "AU", "W64", "RF64", "CAF")  # formats in which libsndfile seeks to the exact sample
-# The formats that FFmpeg may detect: audio and films. With all formats allowed, zeros are detected as music of a game
-# console, and a text file as a playlist, whose files and network addresses FFmpeg then opens.
-DEMUXERS = (
-    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,mp3,mpeg,mpegts,ogg,tta,w64,wav,wv,matroska,webm,mov,mp4"
-)
-FFMPEG_OPTIONS = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none"}
-DECLARING = ("mov", "matroska", "asf")  # formats whose duration FFmpeg reads from the header instead of estimating it
-PADDING_S = 0.5  # encoders pad the audio, so the header may declare this much more; HE-AAC at 8 kHz has 0.5 s
 FULL_SCALE = 1 - 2.0**-15  # the largest 16-bit sample
 # Clipping is a run of equal samples at full scale. The peak of a clean 16-bit sine of 20 Hz is flat for
 # 2 sqrt(2 * 0.5 / 32767) / (2 pi 20) s = 88 us, that of a float sine for less; a tone of 1 kHz that was 3 dB too loud
 # is flat for 250 us.
 FLAT_S, FLAT_SAMPLES = 125e-6, 4
 LEAD_S = 1  # seconds decoded before a stretch and dropped: many times the length of the resampler's filter
-
-
-@dataclass
-class Clip:
-    """An open recording. `duration_s` and `flags` are final once all its blocks have been read.
-
-    Attributes:
-        path: the file.
-        rate: sampling rate in Hz, as the decoder reports it.
-        channels: number of channels.
-        declared: number of frames in the header; None if the header has none, or the file holds fewer.
-        first: the frame at which decoding starts.
-        decoded: number of frames decoded so far.
-        flags: "truncated", "clipped", "downmixed", "cut".
-    """
-
-    path: str
-    rate: int
-    channels: int
-    declared: int | None
-    first: int = 0
-    decoded: int = 0
-    flags: set[str] = field(default_factory=set)
-
-    @property
-    def duration_s(self) -> float:
-        """Seconds by the header, or seconds decoded if the header has no length or a wrong one."""
-        return (self.declared or self.first + self.decoded) / self.rate
-
-    def update(self, other: "Clip") -> None:
-        """Copy the values that change while a recording is decoded from a later state of the same clip."""
-        self.declared, self.first, self.decoded, self.flags = other.declared, other.first, other.decoded, other.flags
 
 
 def decode(path: str, start_s: float = 0.0, channel: int | None = None) -> tuple[Clip, Iterator[Samples]]:
@@ -106,25 +57,66 @@ def decode(path: str, start_s: float = 0.0, channel: int | None = None) -> tuple
 def decode_frames(path: str, start_s: float = 0.0) -> tuple[Clip, Iterator[Frames]]:
     """Open a recording and return it with its blocks [S, channels]; see `decode`."""
     require_regular(path)
+    layout = inspect_layout(path)
+    if len(layout.parts) > 1:
+        return decode_chain(path, layout)
+    return decode_part(path, layout, layout.parts[0] if layout.parts else (), start_s)
+
+
+def decode_part(
+    path: str, layout: Layout, pieces: Sequence[Piece], start_s: float = 0.0
+) -> tuple[Clip, Iterator[Frames]]:
+    """Open pieces of a recording (none: the file itself) with libsndfile if it reads all of them, else with FFmpeg."""
     try:
-        clip, blocks = decode_with_soundfile(path, start_s)
+        if layout.libsndfile_problem:
+            raise UnknownFormat(layout.libsndfile_problem)
+        clip, blocks = decode_with_soundfile(path, pieces, start_s, layout.is_counted)
     except UnknownFormat as error:
-        clip, blocks = decode_with_pyav(path, str(error))
-    if is_truncated(path):
-        clip.flags.add("truncated")
+        clip, blocks = decode_with_pyav(path, pieces, str(error))
+    clip.flags |= layout.flags
     return clip, blocks
+
+
+def decode_chain(path: str, layout: Layout) -> tuple[Clip, Iterator[Frames]]:
+    """Decode the parts of a recording one after the other, at the rate and the number of channels of the first one."""
+    part, part_blocks = decode_part(path, layout, layout.parts[0])
+    clip = Clip(path, part.rate, part.channels, None, flags=part.flags)
+
+    def blocks() -> Iterator[Frames]:
+        opened = (part, part_blocks)
+        for number, pieces in enumerate(layout.parts):
+            try:
+                current, current_blocks = opened if number == 0 else decode_part(path, layout, pieces)
+                for block in fit_blocks(current_blocks, current.rate, clip):
+                    clip.decoded += len(block)
+                    yield block
+                clip.flags |= current.flags
+            except AudioError as error:
+                if error.reason != "empty":
+                    end_at_damage(clip, error.detail, error)
+
+    return clip, blocks()
 
 
 class UnknownFormat(Exception):
     """libsndfile cannot read this file."""
 
 
-def decode_with_soundfile(path: str, start_s: float) -> tuple[Clip, Iterator[Frames]]:
-    """Decode with libsndfile; raise UnknownFormat if it cannot read the file."""
+def decode_with_soundfile(
+    path: str, pieces: Sequence[Piece], start_s: float, is_counted: bool
+) -> tuple[Clip, Iterator[Frames]]:
+    """Decode with libsndfile; raise UnknownFormat if it cannot read the file.
+
+    Args:
+        path: the file.
+        pieces: what is decoded of it; empty for all of it.
+        start_s: see `decode`.
+        is_counted: whether an MP3 counts its frames.
+    """
     import soundfile
 
     try:
-        file = soundfile.SoundFile(os.fsencode(path))
+        file = soundfile.SoundFile(PartFile(path, pieces) if pieces else os.fsencode(path))
     except soundfile.LibsndfileError as error:
         raise UnknownFormat(error.error_string) from error
     problem = ""
@@ -132,7 +124,7 @@ def decode_with_soundfile(path: str, start_s: float) -> tuple[Clip, Iterator[Fra
         problem = "the length is not known"
     elif file.format == "RAW":  # libsndfile takes any file whose name ends with .au or .snd for raw samples
         problem = "Format not recognised."
-    elif file.format == "MP3" and not counts_frames(path):
+    elif file.format == "MP3" and not is_counted:
         problem = "the length is only estimated"
     if problem:
         file.close()
@@ -154,93 +146,9 @@ def decode_with_soundfile(path: str, start_s: float) -> tuple[Clip, Iterator[Fra
                 end_at_damage(clip, error.error_string, error)
         if clip.declared and clip.first + clip.decoded < clip.declared:
             clip.declared = None
-            clip.flags.add("truncated")
+            clip.flags.add(TRUNCATED)
 
     return clip, blocks()
-
-
-def decode_with_pyav(path: str, soundfile_error: str) -> tuple[Clip, Iterator[Frames]]:
-    """Decode the first audio track with FFmpeg; `soundfile_error` is the error message of libsndfile."""
-    import av
-
-    declared_s = 0.0
-
-    def read_parts() -> "Iterator[AudioFrame]":
-        nonlocal declared_s
-        handle = os.open(path, os.O_RDONLY)  # given a path, FFmpeg would also look at the file's name
-        with (
-            open(handle, "rb") as file,
-            av.open(file, "r", metadata_errors="ignore", options=FFMPEG_OPTIONS) as container,
-        ):
-            to_float = av.AudioResampler(format="fltp")
-            if not container.streams.audio:
-                raise AudioError("not-audio", f"{display_path(path)} has no audio track.")
-            declared_s = declared_seconds(container)
-            for frame in chain(container.decode(container.streams.audio[0]), [None]):
-                yield from to_float.resample(frame)
-
-    parts = read_parts()
-    try:
-        first = next(parts, None)
-    except (av.FFmpegError, ValueError, OSError) as error:
-        causes = f"libsndfile: {soundfile_error.rstrip('.')}; FFmpeg: {describe_damage(error)}"
-        raise AudioError("not-audio", f"{display_path(path)} cannot be read as audio ({causes}).") from error
-    if first is None:
-        raise AudioError("empty", f"{display_path(path)} contains no samples.")
-    clip = Clip(path, first.sample_rate, len(first.layout.channels), None)
-    check_limits(clip)
-
-    def blocks() -> Iterator[Frames]:
-        try:
-            for part in chain([first], parts):
-                block = part.to_ndarray().astype(np.float32, copy=False).T
-                clip.decoded += len(block)
-                yield block
-        except (av.FFmpegError, ValueError, OSError) as error:
-            end_at_damage(clip, describe_damage(error), error)
-        if clip.duration_s < declared_s - PADDING_S:
-            clip.flags.add("truncated")
-
-    return clip, blocks()
-
-
-def describe_damage(error: Exception) -> str:
-    """Return FFmpeg's message about a damaged file; raise again an error of the system or of memory.
-
-    PyAV raises ValueError if the format of a track changes, and OSError if FFmpeg seeks beyond the possible size of a
-    file.
-    """
-    import av
-
-    if isinstance(error, MemoryError):
-        raise error
-    if isinstance(error, OSError) and not isinstance(error, av.FFmpegError) and error.errno != errno.EINVAL:
-        raise error
-    return str(getattr(error, "strerror", None) or error)
-
-
-def declared_seconds(container: "InputContainer") -> float:
-    """Return the duration of the first audio track by the header of its container, 0 if the header has none."""
-    if container.format.name.split(",")[0] not in DECLARING:
-        return 0.0
-    stream = container.streams.audio[0]
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    is_only_track = len(container.streams) == 1  # otherwise the container is as long as its longest track
-    return (container.duration or 0) / 1e6 if is_only_track else 0.0
-
-
-def end_at_damage(clip: Clip, message: str, error: Exception) -> None:
-    """Accept damage at the end of a truncated recording, and refuse any other.
-
-    Raises:
-        AudioError: the file is not truncated, or no sample precedes the damage.
-    """
-    if "truncated" in clip.flags and clip.decoded:
-        return
-    time_s = (clip.first + clip.decoded) / clip.rate
-    detail = f"{display_path(clip.path)} cannot be decoded after {time_s:g} s: {message.rstrip('.') or 'damaged'}."
-    raise AudioError("corrupt", detail) from error
 
 
 def mix_down(clip: Clip, block: Frames, channel: int | None) -> Samples:
@@ -291,16 +199,6 @@ def require_regular(path: str) -> None:
         raise AudioError("empty", f"{shown} is empty (0 bytes).")
     if not os.access(path, os.R_OK):
         raise AudioError("unreadable", f"{shown} cannot be read: permission denied.")
-
-
-def check_limits(clip: Clip) -> None:
-    """Refuse a sampling rate or a number of channels that no recorder has."""
-    shown = display_path(clip.path)
-    if not RATES[0] <= clip.rate <= RATES[1]:
-        detail = f"{shown} has a sampling rate of {clip.rate} Hz; {RATES[0]} to {RATES[1]} Hz are supported."
-        raise AudioError("rate", detail)
-    if not 1 <= clip.channels <= MAX_CHANNELS:
-        raise AudioError("channels", f"{shown} has {clip.channels} channels; 1 to {MAX_CHANNELS} are supported.")
 
 
 def length_of(path: str) -> float | None:

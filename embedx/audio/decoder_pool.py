@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from itertools import islice
 from typing import TypeVar
 
-from embedx.audio.decode import Clip, Frames
+from embedx.audio.clip import Clip, Frames
 from embedx.audio.decoder_process import Decoder
 from embedx.audio.windows import Window
 from embedx.errors import DecoderDied, EmbedxError

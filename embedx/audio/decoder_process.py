@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 
 from embedx import timing
-from embedx.audio.decode import Clip, Frames, hash_content, length_of, require_regular
+from embedx.audio.clip import Clip, Frames
+from embedx.audio.decode import hash_content, length_of, require_regular
 from embedx.audio.excerpts import read_excerpt
 from embedx.audio.windows import Window, read_channels
 from embedx.errors import AudioError, DecoderDied

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from embedx.audio.decode import Clip, Frames, decode_frames
+from embedx.audio.clip import Clip, Frames
+from embedx.audio.decode import decode_frames
 from embedx.errors import AudioError
 from embedx.filesystem.paths import display_path
 

@@ -10,7 +10,8 @@ from itertools import chain
 
 import numpy as np
 
-from embedx.audio.decode import Clip, Samples, decode
+from embedx.audio.clip import Clip, Samples
+from embedx.audio.decode import decode
 from embedx.errors import AudioError
 from embedx.filesystem.paths import display_path
 from embedx.recipe import Recipe
@@ -109,6 +110,9 @@ def no_windows(clip: Clip, recipe: Recipe, start_s: float) -> AudioError:
         return AudioError("empty", f"{shown} contains no samples.")
     if start_s >= clip.duration_s:
         return AudioError("outside", f"{shown} is {clip.duration_s:g} s long; there is no audio at {start_s:g} s.")
+    if recipe.window_s is None or recipe.tail != "drop":
+        detail = f"The audio of {shown} is shorter than one sample at {recipe.sample_rate} Hz, the rate of the model."
+        return AudioError("too-short", detail)
     return AudioError(
         "too-short",
         f"{shown} is shorter than a window of {recipe.window_s:g} s, and tail=drop discards it. "

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder
 
 WHOLE_S = 60.0  # without a window, a recording of up to this length is one row: attention is quadratic in time
-MAX_WINDOW_S = 3600.0  # also of a hop; the decoder's memory limit is computed from it
-MAX_RECORDING_S = 1e9  # some 30 years, in practice no limit
+MAX_WINDOW_S = 3_600  # also of a hop; the decoder's memory limit is computed from it
+MAX_RECORDING_S = 1_000_000_000  # some 30 years, in practice no limit
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class EmbeddingOptions:
             ("max_seconds", self.max_seconds, MAX_RECORDING_S),
         ):
             if value is not None and not 0.01 <= value <= longest:
-                raise UsageError(f"{name} must be from 0.01 to {longest:g} seconds, not {value}.")
+                raise UsageError(f"{name} must be from 0.01 to {longest} seconds, not {value}.")
         if self.hop is not None and self.window is None:
             raise UsageError("hop requires window.")
         check_choice("tail", self.tail, TAILS)

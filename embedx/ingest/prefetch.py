@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from embedx.audio.decode import Clip
+from embedx.audio.clip import Clip
 from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.decoder_process import Decoder
 from embedx.audio.windows import Window

@@ -14,7 +14,7 @@ import pytest
 import soundfile
 import soxr
 
-from embedx.audio.truncation import is_truncated
+from embedx.audio.inspection import inspect_layout
 from embedx.audio.windows import read_windows
 from embedx.errors import AudioError
 from embedx.filesystem.paths import display_path
@@ -108,12 +108,22 @@ def test_video_file_gives_its_audio_track(tmp_path: Path) -> None:
 
 
 def test_damage_found_by_decoder_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "cut.flac"
+    path = tmp_path / "damaged.flac"
     soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, 48_000), 48_000)
-    path.write_bytes(path.read_bytes()[:40_000])
-    with pytest.raises(AudioError, match=r"cut\.flac cannot be decoded") as caught:
+    data = path.read_bytes()
+    path.write_bytes(data[:40_000] + bytes(20_000) + data[60_000:])
+    with pytest.raises(AudioError, match=r"damaged\.flac cannot be decoded") as caught:
         read(path)
     assert caught.value.reason == "corrupt"
+
+
+def test_flac_that_was_cut_is_read_to_the_cut_and_flagged(tmp_path: Path) -> None:
+    path = tmp_path / "cut.flac"
+    soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, 48_000), 48_000)
+    path.write_bytes(path.read_bytes()[:60_000])
+    clip, windows = read_windows(str(path), RECIPE)
+    assert 0.5 < sum(window.end_s - window.start_s for window in windows) < 0.75
+    assert clip.flags == {"truncated"}
 
 
 def test_file_with_fewer_frames_than_its_header_says_is_flagged(tmp_path: Path) -> None:
@@ -228,11 +238,11 @@ def test_file_that_names_a_network_address_opens_no_socket(tmp_path: Path) -> No
 def test_wav_size_in_header_decides_whether_it_is_truncated(write_wav: WriteWav) -> None:
     path = write_wav()
     data = path.read_bytes()
-    assert not is_truncated(str(path))
+    assert inspect_layout(str(path)).flags == set()
     path.write_bytes(data[:-1])
-    assert is_truncated(str(path))
+    assert inspect_layout(str(path)).flags == {"truncated"}
     path.write_bytes(data + b"LIST")
-    assert not is_truncated(str(path))
+    assert inspect_layout(str(path)).flags == set()
 
 
 def test_excerpt_has_flags_and_length_of_its_recording(write_wav: WriteWav) -> None:
