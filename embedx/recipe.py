@@ -6,10 +6,19 @@ it, because the vector of a clip does not depend on them.
 
 import hashlib
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from embedx.errors import RecipeMismatch, StoreError, UsageError
+
+MIN_WINDOW_S = 0.01  # a window and a hop; shorter ones would give millions of rows for an hour of audio
+MAX_WINDOW_S = 3_600  # also of a hop; the decoder's memory limit is computed from it
+MAX_RECORDING_S = 1_000_000_000  # some 30 years, in practice no limit
+MAX_RATE = 768_000  # Hz, the highest rate of audio interfaces
+MAX_LAYER, MAX_LIST = 10_000, 1000  # published models have up to some hundred layers
+MAX_TEXT = 4096  # characters; the longest path of Linux
 
 
 @dataclass(frozen=True)
@@ -92,11 +101,15 @@ class Recipe:
         try:
             values = json.loads(text)
             values["layers"], values["poolings"] = tuple(values["layers"]), tuple(values["poolings"])
-            return cls(**values)
-        except (ValueError, KeyError, TypeError) as error:
+            recipe = cls(**values)
+            invalid = [name for name, check in CHECKS.items() if not check(getattr(recipe, name))]
+            if invalid:
+                raise ValueError(f"{invalid[0]} is {str(getattr(recipe, invalid[0]))[:99]!r}")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise StoreError(
                 f"The stored recipe cannot be read ({error}). A newer version of embedx may have written it."
             ) from error
+        return recipe
 
     def require_same(self, stored: "Recipe", where: str) -> None:
         """Check that vectors of this recipe can be compared with stored ones.
@@ -119,6 +132,44 @@ class Recipe:
 
     def _identity(self) -> dict[str, object]:
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "source"}
+
+
+def is_number(low: float, high: float) -> Callable[[object], bool]:
+    """Return a check for numbers from `low` to `high`; it refuses NaN and True."""
+    return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def is_name(value: object) -> bool:
+    """Tell whether a value is a pooling's name; it becomes a part of file names and table names."""
+    return isinstance(value, str) and re.fullmatch(r"[a-z_]{1,40}", value, re.ASCII) is not None
+
+
+def is_list_of(check: Callable[[object], bool]) -> Callable[[Sequence[object]], bool]:
+    """Return a check for lists whose items are valid and differ, with at least one."""
+    return lambda values: 0 < len(values) <= MAX_LIST and len(set(values)) == len(values) and all(map(check, values))
+
+
+def is_none_or(check: Callable[[object], bool]) -> Callable[[object], bool]:
+    """Return a check that also accepts None."""
+    return lambda value: value is None or check(value)
+
+
+def is_text(value: object) -> bool:
+    """Tell whether a value is a text of at most `MAX_TEXT` characters."""
+    return isinstance(value, str) and len(value) <= MAX_TEXT
+
+
+# The values that a stored recipe may have; a file from a stranger may hold any.
+CHECKS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("extractor", "source", "weights", "tail", "channels", "resampler"), is_text),
+    "sample_rate": lambda value: type(value) is int and 0 <= value <= MAX_RATE,
+    "layers": is_list_of(lambda layer: type(layer) is int and 0 <= layer <= MAX_LAYER),
+    "poolings": is_list_of(is_name),
+    **dict.fromkeys(("window_s", "hop_s"), is_none_or(is_number(MIN_WINDOW_S, MAX_WINDOW_S))),
+    "whole_s": is_number(MIN_WINDOW_S, MAX_WINDOW_S),
+    "max_seconds": is_none_or(is_number(MIN_WINDOW_S, MAX_RECORDING_S)),
+    "trim_silence": lambda value: isinstance(value, bool),
+}
 
 
 def view_name(layer: int, pooling: str) -> str:

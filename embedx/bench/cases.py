@@ -100,6 +100,7 @@ def collect(
     with extract(
         **source,
         model=model.model,
+        trust_model=model.trusted,
         layers=plan.layers,
         pooling=plan.pooling,
         window=plan.window,

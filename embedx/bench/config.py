@@ -55,10 +55,11 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Model:
-    """A model: its name in the results, and its name for `embedx.extract`."""
+    """A model: its name in the results, its name for `embedx.extract`, and whether the user named it in this call."""
 
     name: str
     model: str
+    trusted: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,8 @@ def read_plan(file: str | os.PathLike[str], **options: Any) -> Plan:
 
     Args:
         file: the path of the file. Paths in the file are relative to its folder.
-        **options: see `make_plan`; a value that is not None replaces the one in the file.
+        **options: see `make_plan`; a value that is not None replaces the one in the file. Only a model that is given
+            here may be code outside embedx, or be downloaded.
 
     Raises:
         UsageError: the file does not exist or is not TOML, or it has an unknown key or value.
@@ -117,14 +119,18 @@ def read_plan(file: str | os.PathLike[str], **options: Any) -> Plan:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{name} cannot be read as TOML: {error}.") from error
     base = os.path.dirname(os.path.abspath(file))
-    return make_plan(base, **values | {key: value for key, value in options.items() if value is not None})
+    check_keys(values, KEYS, name)
+    given = {key: value for key, value in options.items() if value is not None}
+    return make_plan(base, trust_model="model" in given, **values | given)
 
 
-def make_plan(base: str = "", **options: Any) -> Plan:
+def make_plan(base: str = "", trust_model: bool = True, **options: Any) -> Plan:
     """Return a plan.
 
     Args:
         base: folder of relative paths in `task`, `model` and `out`; default: the working directory.
+        trust_model: whether the user named the models in this call; False for those in a file, which are loaded only
+            from families of embedx, without a download.
         task: data sets, each "PATH", "NAME=PATH", or a mapping with the keys `TASK_KEYS`. Required.
         out: the folder of the results. Required.
         model: names as in `embedx.extract`, or "NAME=MODEL". Required unless all tasks are collections.
@@ -149,7 +155,9 @@ def make_plan(base: str = "", **options: Any) -> Plan:
     values = {"shots": list(PROTOCOLS[protocol].shots), "seeds": PROTOCOLS[protocol].seeds, "head": "logistic"} | values
     tasks = values.pop("task")
     datasets = tuple(read_dataset(task, base) for task in (tasks if isinstance(tasks, list | tuple) else [tasks]))
-    models = tuple(read_model(model, base) for model in read_texts("model", values.pop("model", []), commas=False))
+    models = tuple(
+        read_model(model, base, trust_model) for model in read_texts("model", values.pop("model", []), commas=False)
+    )
     check_names("task", [dataset.name for dataset in datasets])
     check_names("model", [model.name for model in models])
     if not models and not all(dataset.is_collection for dataset in datasets):
@@ -207,19 +215,19 @@ def read_task_values(task: Any, base: str) -> dict[str, Any]:
     raise UsageError(f"A task is {DESCRIPTIONS['task']}, not {task!r}.")
 
 
-def read_model(text: str, base: str = "") -> Model:
+def read_model(text: str, base: str = "", trusted: bool = True) -> Model:
     """Return a model from "MODEL" or "NAME=MODEL"; the default name of a path (also in "yamnet:PATH") is its last part.
 
     >>> read_model("tuned=facebook/hubert-base-ls960")
-    Model(name='tuned', model='facebook/hubert-base-ls960')
+    Model(name='tuned', model='facebook/hubert-base-ls960', trusted=True)
     """
     name, model = split_name(text, base)
     family, colon, source = model.rpartition(":")
     path = os.path.join(base, source)
     if os.path.exists(path):
         last = os.path.basename(os.path.abspath(path))
-        return Model(name or family + colon + last, family + colon + path)
-    return Model(name or model, model)
+        return Model(name or family + colon + last, family + colon + path, trusted)
+    return Model(name or model, model, trusted)
 
 
 def split_name(text: str, base: str) -> tuple[str, str]:

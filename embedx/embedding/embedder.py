@@ -62,6 +62,7 @@ class Embedder:
         batch_seconds: float | None = None,
         model: str | None = None,
         allow_pickle: bool = False,
+        trusted: bool = True,
     ) -> None:
         """Create an embedder and move the extractor to the first device.
 
@@ -74,6 +75,7 @@ class Embedder:
             batch_seconds: audio in one batch; None: 15 s on a CPU, 600 s on a GPU.
             model: the name that the extractor was loaded by; None: the name in the recipe.
             allow_pickle: whether it was loaded with `allow_pickle`.
+            trusted: whether it was loaded with `trusted`.
 
         Raises:
             UsageError: an argument is invalid.
@@ -88,7 +90,7 @@ class Embedder:
         self.extractor = extractor.to(self.device)
         self.backend = backend_of(extractor)
         self.recipe = recipe
-        self.model = Model(model or recipe.model, allow_pickle, self.backend, extractor.weights)
+        self.model = Model(model or recipe.model, allow_pickle, self.backend, extractor.weights, trusted)
         budget = max(1, int(batch_seconds * extractor.sample_rate))
         self.forward = Forward(recipe.layers, recipe.poolings, self.precision, budget)
         self.pool = POOL_BATCHES * budget  # samples that are sorted by length together
@@ -110,33 +112,46 @@ class Embedder:
 
         Args:
             recipe: the stored recipe.
-            model: a name or folder to load instead, if the model has moved or is code of the user.
+            model: the name or folder to load, given by the user. None: the model that the recipe names, which must be
+                a family of embedx and on this machine.
             device, precision: see `Embedder`.
             allow_pickle: read weights from a pickle if there is no safetensors file.
 
         Raises:
-            ModelError: the model is not there, is code from outside that `model` does not name, or the vectors were
-                imported.
-            RecipeMismatch: the model has other weights than the recipe.
+            ModelError: the model is not there, or the vectors were imported; `model` is None and the recipe names code
+                outside embedx, or a model that would have to be downloaded.
+            RecipeMismatch: the model has other weights, or another sample rate, than the recipe.
+            UsageError: the recipe has layers or poolings that the model does not have.
         """
         if recipe.extractor == "imported":
             raise ModelError(
                 f"The vectors of this collection were imported ({recipe.source}), so there is no model to embed audio "
                 "with. Search by row (--id, id=) or by vector (--vector, vector=)."
             )
-        if model is None and recipe.extractor == "plugin":
-            raise ModelError(
-                f"This collection was made with custom code, {recipe.source}. embedx does not run code only because a "
-                f"collection names it. If you trust it, pass --model {recipe.source} (model=)."
-            )
-        extractor = extractors.load(model or recipe.model, allow_pickle=allow_pickle)
+        trusted = model is not None
+        extractor = extractors.load(model or recipe.model, allow_pickle=allow_pickle, trusted=trusted)
         if extractor.weights != recipe.weights:
             raise RecipeMismatch(
                 f"The weights of {recipe.extractor} {model or recipe.source} differ from those of the collection "
                 f"(weights: stored {recipe.weights[:12]}, found {extractor.weights[:12]}). Restore the old weights, or "
                 "extract into a new collection."
             )
-        return cls(extractor, recipe, device=device, precision=precision, model=model, allow_pickle=allow_pickle)
+        if extractor.sample_rate != recipe.sample_rate:
+            raise RecipeMismatch(
+                f"{model or recipe.model} takes {extractor.sample_rate} Hz, but the collection names "
+                f"{recipe.sample_rate} Hz. Extract into a new collection."
+            )
+        pick_layers(recipe.layers, extractor.layers)
+        pick_poolings(recipe.poolings)
+        return cls(
+            extractor,
+            recipe,
+            device=device,
+            precision=precision,
+            model=model,
+            allow_pickle=allow_pickle,
+            trusted=trusted,
+        )
 
     def embed(
         self, windows: Iterable[tuple[Key, Window]], threads: int = 1

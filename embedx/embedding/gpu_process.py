@@ -36,6 +36,7 @@ class Model:
     allow_pickle: bool
     backend: str
     weights: str
+    trusted: bool = True
 
 
 class GpuProcess:
@@ -108,7 +109,9 @@ def serve(*handles: int) -> None:
     torch.set_num_threads(len(channels))
     try:
         model, forward = Model(**job["model"]), Forward(**job["forward"])
-        extractor = extractors.load(model.name, allow_pickle=model.allow_pickle, backend=model.backend)
+        extractor = extractors.load(
+            model.name, allow_pickle=model.allow_pickle, backend=model.backend, trusted=model.trusted
+        )
         if extractor.weights != model.weights:
             raise RecipeMismatch(f"The weights of {model.name} have changed since this run started. Run it again.")
         workers = make_workers(extractor.to(job["device"]), job["device"], len(channels))

@@ -12,14 +12,12 @@ from embedx.audio.windows import CHANNELS, TAILS
 from embedx.errors import UsageError
 from embedx.extractors.fingerprint import fingerprint_model
 from embedx.extractors.loading import gc_paused
-from embedx.recipe import Recipe
+from embedx.recipe import MAX_RECORDING_S, MAX_WINDOW_S, MIN_WINDOW_S, Recipe
 
 if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder
 
 WHOLE_S = 60.0  # without a window, a recording of up to this length is one row: attention is quadratic in time
-MAX_WINDOW_S = 3_600  # also of a hop; the decoder's memory limit is computed from it
-MAX_RECORDING_S = 1_000_000_000  # some 30 years, in practice no limit
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,7 @@ class EmbeddingOptions:
     backend: str = "auto"
     batch_seconds: float | None = None
     allow_pickle: bool = False
+    trust_model: bool = True
 
     def __post_init__(self) -> None:
         for name, value, longest in (
@@ -51,8 +50,8 @@ class EmbeddingOptions:
             ("hop", self.hop, MAX_WINDOW_S),
             ("max_seconds", self.max_seconds, MAX_RECORDING_S),
         ):
-            if value is not None and not 0.01 <= value <= longest:
-                raise UsageError(f"{name} must be from 0.01 to {longest} seconds, not {value}.")
+            if value is not None and not MIN_WINDOW_S <= value <= longest:
+                raise UsageError(f"{name} must be from {MIN_WINDOW_S} to {longest} seconds, not {value}.")
         if self.hop is not None and self.window is None:
             raise UsageError("hop requires window.")
         check_choice("tail", self.tail, TAILS)
@@ -85,7 +84,8 @@ class EmbeddingOptions:
         from embedx.embedding.embedder import Embedder, pick_layers, pick_poolings
 
         poolings = pick_poolings(self.pooling)
-        extractor = extractors.load(self.model, allow_pickle=self.allow_pickle, backend=self.backend)
+        loading = {"allow_pickle": self.allow_pickle, "trusted": self.trust_model}
+        extractor = extractors.load(self.model, backend=self.backend, **loading)
         max_s = None if extractor.max_samples is None else extractor.max_samples / extractor.sample_rate
         whole_s = WHOLE_S if max_s is None else min(WHOLE_S, max_s)
         if max_s is not None and self.window is not None and self.window > whole_s:
@@ -113,7 +113,7 @@ class EmbeddingOptions:
             precision=self.precision,
             batch_seconds=self.batch_seconds,
             model=self.model,
-            allow_pickle=self.allow_pickle,
+            **loading,
         )
 
 
@@ -134,6 +134,7 @@ class EmbeddingKwargs(TypedDict, total=False):
     backend: str
     batch_seconds: float | None
     allow_pickle: bool
+    trust_model: bool
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ import logging
 import socket
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,17 @@ import torch
 from torch import nn
 
 from embedx.errors import ModelError
+from embedx.extractors.fingerprint import find_snapshot
 from embedx.extractors.weights import brief
 
 log = logging.getLogger(__name__)
 
 UNUSED = ("masked_spec_embed",)  # a parameter for training only, which some checkpoints do not have
+FORBIDDEN = (  # keys that make transformers import, download or open something that the file chooses
+    *("auto_map", "_attn_implementation", "attn_implementation", "_experts_implementation", "quantization_config"),
+    *("transformers_weights", "_name_or_path", "base_model_tp_plan", "base_model_pp_plan"),
+)
+WEIGHT_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 IRRELEVANT = ("_name_or_path", "transformers_version", "architectures", "torch_dtype", "dtype")  # no effect on output
 
 
@@ -30,31 +36,39 @@ class Checkpoint:
         model: the model.
         front_end: the JSON configuration of its front end, None if it has none.
         settings: the settings that change its output.
+        options: how its other files are found: the revision, and whether only in the hub's cache.
     """
 
     place: str
     model: Any
     front_end: dict[str, Any] | None
     settings: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=dict)
 
 
-def load_checkpoint(source: str, kinds: tuple[str, ...], allow_pickle: bool) -> Checkpoint:
+def load_checkpoint(source: str, kinds: tuple[str, ...], allow_pickle: bool, download: bool = True) -> Checkpoint:
     """Load a checkpoint.
 
     Args:
         source: a hub id (`name` or `name@revision`) or a local folder.
         kinds: the model types that are accepted.
         allow_pickle: whether weights may be read from a pickle.
+        download: whether the model hub may be asked; otherwise a hub id is only looked up in the hub's cache.
 
     Raises:
         ModelError: the checkpoint is not found, the network cannot be reached, the model type is not accepted, the
             weights do not fit the configuration, or they are a pickle and `allow_pickle` is not set.
     """
-    from transformers import AutoModel
+    from transformers import CONFIG_MAPPING, AutoModel
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     set_verbosity_error()
     disable_progress_bar()
+    if not download and not Path(source).is_dir():  # even with `local_files_only` the library connects to its hub
+        snapshot = find_snapshot(source)
+        if snapshot is None:
+            raise ModelError(explain_download(source))
+        source = str(snapshot)
     place, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
     options: dict[str, Any] = {"revision": revision} if revision else {}
     if not Path(source).is_dir() and not is_hub_reachable():
@@ -68,9 +82,12 @@ def load_checkpoint(source: str, kinds: tuple[str, ...], allow_pickle: bool) -> 
             f"{place} is a model of type {kind!r}, which embedx does not support. Supported types: {', '.join(kinds)}."
         )
     front_end = read_json(place, "preprocessor_config.json", options)
+    check_file_names(place, options)
     try:
         model, report = AutoModel.from_pretrained(
             place,
+            config=CONFIG_MAPPING[kind].from_dict(remove_keys(settings, FORBIDDEN)),
+            trust_remote_code=False,
             output_loading_info=True,
             use_safetensors=None if allow_pickle else True,
             weights_only=True,
@@ -81,7 +98,30 @@ def load_checkpoint(source: str, kinds: tuple[str, ...], allow_pickle: bool) -> 
         raise ModelError(f"The weights in {place} cannot be loaded: {brief(error)}{explain_pickle(place)}") from error
     check_keys(place, model, report)
     settings = {key: value for key, value in settings.items() if key not in IRRELEVANT}
-    return Checkpoint(place, model.eval().requires_grad_(False), front_end, settings)
+    return Checkpoint(place, model.eval().requires_grad_(False), front_end, settings, options)
+
+
+def check_file_names(place: str, options: dict[str, Any]) -> None:
+    """Refuse a checkpoint whose files lead out of its folder: weights with a path, or an adapter for another model."""
+    if read_json(place, "adapter_config.json", options) is not None:
+        raise ModelError(f"{place} holds an adapter for another model. Merge it into the model, and save that.")
+    for index in WEIGHT_INDEXES:
+        names = (read_json(place, index, options) or {}).get("weight_map", {})
+        names = names.values() if isinstance(names, dict) else [names]
+        outside = [name for name in names if not isinstance(name, str) or name in ("", "..") or set(name) & set("/\\")]
+        if outside:
+            raise ModelError(f"{index} in {place} names a file outside of its folder: {str(outside[0])[:99]!r}.")
+
+
+def remove_keys(settings: Any, names: tuple[str, ...]) -> Any:
+    """Return JSON values without some keys, at every depth.
+
+    >>> remove_keys({"a": 1, "b": [{"a": 2, "c": 3}]}, ("a",))
+    {'b': [{'c': 3}]}
+    """
+    if isinstance(settings, dict):
+        return {key: remove_keys(value, names) for key, value in settings.items() if key not in names}
+    return [remove_keys(value, names) for value in settings] if isinstance(settings, list) else settings
 
 
 def is_hub_reachable() -> bool:
@@ -141,6 +181,14 @@ def explain_missing(place: str) -> str:
     return (
         f"{place} is not a folder, and it cannot be loaded from the model hub (wrong name, or no network). "
         "Without a network, download the checkpoint on another machine and give its folder as --model FOLDER."
+    )
+
+
+def explain_download(model: str) -> str:
+    """Say what to do about a model that a file names and that is not on this machine."""
+    return (
+        f"A file names the model {model}, which is not on this machine. embedx downloads nothing only because a file "
+        f"names it. If you want it, name it yourself: --model {model} (model=)."
     )
 
 

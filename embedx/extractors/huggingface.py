@@ -14,10 +14,12 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from embedx.errors import ModelError
 from embedx.extractors import spectrogram
 from embedx.extractors.base import Extractor, hash_weights
 from embedx.extractors.checkpoints import Checkpoint, load_checkpoint
 from embedx.extractors.masking import BATCH, WaveInput, count_frames, mask_group_norms, receptive_field
+from embedx.extractors.weights import brief
 
 log = logging.getLogger(__name__)
 
@@ -96,14 +98,15 @@ def mask_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, .
     return (inputs[0] * BATCH.valid, *inputs[1:])
 
 
-def load(source: str, *, allow_pickle: bool = False) -> Extractor:
+def load(source: str, *, allow_pickle: bool = False, download: bool = True) -> Extractor:
     """Load a checkpoint by hub id (`name` or `name@revision`) or from a local folder.
 
     Raises:
         ModelError: see `load_checkpoint`.
     """
-    checkpoint = load_checkpoint(source, (*WAVEFORM_TYPES, *spectrogram.FAMILIES), allow_pickle)
+    checkpoint = load_checkpoint(source, (*WAVEFORM_TYPES, *spectrogram.FAMILIES), allow_pickle, download)
     kind = checkpoint.settings["model_type"]
-    if kind in spectrogram.FAMILIES:
-        return spectrogram.FAMILIES[kind](checkpoint)
-    return Transformer(checkpoint)
+    try:
+        return spectrogram.FAMILIES.get(kind, Transformer)(checkpoint)
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:  # a setting of a wrong type
+        raise ModelError(f"The settings in {checkpoint.place} cannot be used: {brief(error)}") from error

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from embedx.errors import UsageError
-from embedx.extractors.names import resolve
+from embedx.extractors.names import resolve, resolve_untrusted
 
 if TYPE_CHECKING:
     from embedx.extractors.base import Extractor
@@ -28,7 +28,7 @@ def gc_paused() -> Iterator[None]:
 
 
 @gc_paused()
-def load(model: str, *, allow_pickle: bool = False, backend: str = "auto") -> "Extractor":
+def load(model: str, *, allow_pickle: bool = False, backend: str = "auto", trusted: bool = True) -> "Extractor":
     """Load an extractor on the CPU.
 
     Args:
@@ -37,17 +37,20 @@ def load(model: str, *, allow_pickle: bool = False, backend: str = "auto") -> "E
             that accepts only tensors; default False.
         backend: "fast" (`embedx.extractors.fast`), "reference" (the library's own forward pass), or "auto": fast for
             models that it supports, else reference. Default "auto".
+        trusted: whether the user named the model in this call. False for a name from a file, such as a stored recipe:
+            then no code outside embedx is run, and nothing is downloaded. Default True.
 
     Raises:
-        ModelError: the name is unknown, or the weights are missing or wrong.
+        ModelError: the name is unknown, the weights are missing or wrong, or the name is not trusted and needs code
+            outside embedx or a download.
         UsageError: the backend is unknown, or the fast backend does not support the model.
     """
     if backend not in BACKENDS:
         raise UsageError(f"Unknown backend {backend!r}. Backends: {', '.join(BACKENDS)}.")
-    family, source = resolve(model)
+    family, source = resolve(model) if trusted else resolve_untrusted(model)
     module_name = "plugins" if family == "plugin" else family.replace("-", "_")  # recipes store the family's name
     module = importlib.import_module(f"embedx.extractors.{module_name}")
-    extractor: Extractor = module.load(source, allow_pickle=allow_pickle)
+    extractor: Extractor = module.load(source, allow_pickle=allow_pickle, download=trusted)
     if backend == "reference" or (backend == "auto" and family not in ("huggingface", "torchaudio")):
         return extractor
     from embedx.extractors.fast.encoder import accelerate

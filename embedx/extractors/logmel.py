@@ -49,6 +49,6 @@ class LogMelStatistics:
         return self
 
 
-def load(source: str, *, allow_pickle: bool = False) -> LogMelStatistics:
+def load(source: str, *, allow_pickle: bool = False, download: bool = True) -> LogMelStatistics:
     """Return the extractor; there is nothing to load."""
     return LogMelStatistics()

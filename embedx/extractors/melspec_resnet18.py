@@ -5,6 +5,7 @@ trained on sound. embedx does not install torchvision.
 """
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 
 from embedx.errors import ModelError
 from embedx.extractors.base import hash_weights
+from embedx.extractors.checkpoints import explain_download
 from embedx.extractors.melspec import FRAME_RATE, PATCH_SAMPLES, SAMPLE_RATE, LogMel, count_patches, patches, run_valid
+from embedx.extractors.weight_files import torch_cache
 from embedx.extractors.weights import read_weights
 
 HOP = 48  # frames between patches
@@ -65,7 +68,7 @@ def make_images(patch: Tensor) -> Tensor:
     return (grey - mean) / std
 
 
-def load(source: str, *, allow_pickle: bool = False) -> MelSpecResNet18:
+def load(source: str, *, allow_pickle: bool = False, download: bool = True) -> MelSpecResNet18:
     """Load a state dict of resnet18 from a file, or torchvision's ImageNet weights from torch's hub cache.
 
     Raises:
@@ -83,6 +86,8 @@ def load(source: str, *, allow_pickle: bool = False) -> MelSpecResNet18:
         raise ModelError(f"There is no file {source}. Give a .safetensors file with the state dict of resnet18.")
     if source:
         tensors = read_weights(Path(source).expanduser(), allow_pickle)
+    elif not download and not (torch_cache() / os.path.basename(ResNet18_Weights.DEFAULT.url)).is_file():
+        raise ModelError(explain_download("melspec-resnet18"))
     else:
         try:
             tensors = ResNet18_Weights.DEFAULT.get_state_dict(progress=False, check_hash=True, weights_only=True)

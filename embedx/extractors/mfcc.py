@@ -74,6 +74,6 @@ def deltas(x: Tensor) -> Tensor:
     return (windows * n).sum(dim=-1) / n.square().sum()
 
 
-def load(source: str, *, allow_pickle: bool = False) -> MFCC:
+def load(source: str, *, allow_pickle: bool = False, download: bool = True) -> MFCC:
     """Return the extractor; there is nothing to load."""
     return MFCC()

@@ -6,14 +6,18 @@ import re
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from embedx.errors import ModelError
+from embedx.errors import ModelError, StoreError
+from embedx.filesystem.paths import display_path
 
 NAMES = ("logmel", "mfcc", "yamnet", "vggish", "melspec-resnet18")  # families with only one model
-FAMILIES = (*NAMES, "huggingface", "torchaudio", "plugin")  # modules of this package that have a function `load`
+BUILT_IN = (*NAMES, "huggingface", "torchaudio")  # modules of this package that have a function `load`
+FAMILIES = (*BUILT_IN, "plugin")  # "plugin": code outside embedx
+STORED = (*FAMILIES, "imported")  # what a stored recipe may name; "imported": vectors made with other software
 VARIABLES = {  # environment variables that may name a weights file
     "yamnet": "EMBEDX_YAMNET_WEIGHTS",
     "vggish": "EMBEDX_VGGISH_WEIGHTS",
 }
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(@\w[\w./-]*)?", re.ASCII)  # no path in the hub's cache
 BUNDLES = ("WAV2VEC2_", "HUBERT_", "WAVLM_", "VOXPOPULI_", "XLSR_")  # prefixes of torchaudio's speech models
 
 
@@ -44,7 +48,44 @@ def resolve(model: str) -> tuple[str, str]:
         return family, f"{name}@{os.path.abspath(Path(file).expanduser())}" if file else name + separator
     location, option = split_option(source)
     path = Path(location).expanduser()
+    if family == "huggingface" and not path.exists() and (not HUB_ID.fullmatch(source) or ".." in source):
+        raise ModelError(
+            f"There is no model folder {display_path(source)}, and it is not a hub id such as "
+            "facebook/hubert-base-ls960. Give a folder with config.json and the weights (--model, model=)."
+        )
     return family, os.path.abspath(path) + option if location and path.exists() else source
+
+
+def resolve_untrusted(model: str) -> tuple[str, str]:
+    """Split the name of a model that a file holds, such as a stored recipe. Only families of embedx are accepted.
+
+    Raises:
+        ModelError: the name is not a valid model name, or it names code outside embedx.
+
+    >>> resolve_untrusted("logmel")
+    ('logmel', '')
+    """
+    family, source = resolve(model)
+    if family not in BUILT_IN:
+        name = display_path(model.removeprefix("plugin:"))
+        raise ModelError(
+            f"A file names the model {name}, which is code outside embedx. embedx does not run code only because "
+            f"a file names it. If you trust this code, name it yourself: --model {name} (model=)."
+        )
+    return family, source
+
+
+def check_stored_family(family: object) -> None:
+    """Refuse a stored recipe whose extractor is not a family of embedx.
+
+    Raises:
+        StoreError: the family is unknown.
+    """
+    if family not in STORED:
+        raise StoreError(
+            f"The stored recipe names the extractor {display_path(str(family))!r}; this embedx knows: "
+            f"{', '.join(STORED)}. A newer version may have written it, or the file was forged."
+        )
 
 
 def split_option(source: str) -> tuple[str, str]:

@@ -63,7 +63,7 @@ class HearModule:
         return 1000 * (times.shape[1] - 1) / float(times[0, -1] - times[0, 0]) if times.shape[1] > 1 else 1.0
 
 
-def load(source: str, *, allow_pickle: bool = False) -> Extractor:
+def load(source: str, *, allow_pickle: bool = False, download: bool = True) -> Extractor:
     """Load `module:factory`, `hear:module` (also with `@weights`), or the name of an entry point.
 
     Raises:

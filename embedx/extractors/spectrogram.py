@@ -15,6 +15,7 @@ from torch import Tensor
 from embedx.errors import ModelError, UsageError
 from embedx.extractors.base import Extractor, hash_weights
 from embedx.extractors.checkpoints import Checkpoint
+from embedx.extractors.weights import brief
 
 FRAME, HOP = 400, 160  # samples of a 25 ms frame and a 10 ms hop at 16 kHz, in all front ends except CLAP's
 
@@ -22,6 +23,7 @@ FRAME, HOP = 400, 160  # samples of a 25 ms frame and a 10 ms hop at 16 kHz, in 
 class Spectrogram:
     """Base class of these encoders: the library's feature extractor, run on one clip at a time."""
 
+    front_end_class: str  # the class of transformers; the name in the checkpoint is not used
     frame_rate: float
     layers: tuple[int, ...]
     dim: int
@@ -29,15 +31,15 @@ class Spectrogram:
     max_samples: int | None = None
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        from transformers import AutoFeatureExtractor
+        import transformers
 
         if checkpoint.front_end is None:
             raise ModelError(
                 f"{checkpoint.place} has no preprocessor_config.json, which defines how its spectrogram is computed."
             )
-        self.place = checkpoint.place
+        self.checkpoint = checkpoint
         self.model = checkpoint.model
-        self.front_end = AutoFeatureExtractor.from_pretrained(checkpoint.place)
+        self.front_end = getattr(transformers, self.front_end_class)(**checkpoint.front_end)
         self.sample_rate = int(self.front_end.sampling_rate)
         settings = checkpoint.settings | {"front_end": checkpoint.front_end}
         self.weights = hash_weights(self.model.state_dict(), settings)
@@ -62,6 +64,7 @@ class Spectrogram:
 class Wav2Vec2Bert(Spectrogram):
     """Hidden states [B, T, D] of a conformer over pairs of mel frames, 50 per second."""
 
+    front_end_class = "SeamlessM4TFeatureExtractor"
     min_samples = FRAME + HOP  # a pair of frames
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -91,6 +94,8 @@ class AudioSpectrogramTransformer(Spectrogram):
     The first two tokens (class and distillation) are left out.
     """
 
+    front_end_class = "ASTFeatureExtractor"
+
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         config = self.model.config
@@ -119,6 +124,8 @@ class AudioSpectrogramTransformer(Spectrogram):
 class WhisperEncoder(Spectrogram):
     """Hidden states [B, T, D] of Whisper's encoder, 50 per second, for clips of at most 30 s."""
 
+    front_end_class = "WhisperFeatureExtractor"
+
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         self.model = checkpoint.model.get_encoder()
@@ -139,6 +146,7 @@ class WhisperEncoder(Spectrogram):
 class Clap(Spectrogram):
     """The audio embedding [B, 1, D] of CLAP, which can be compared with its text embeddings."""
 
+    front_end_class = "ClapFeatureExtractor"
     layers: tuple[int, ...] = (0,)
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -164,12 +172,13 @@ class Clap(Spectrogram):
         """
         from transformers import AutoTokenizer
 
+        place, options = self.checkpoint.place, self.checkpoint.options
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.place)
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"The tokenizer in {self.place}, which text needs, cannot be read: {error}") from error
+            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
+        except Exception as error:  # the library raises many kinds of errors for damaged files
+            raise ModelError(f"The tokenizer in {place}, which text needs, cannot be read: {brief(error)}") from error
         if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # the library invents one if there is none
-            raise ModelError(f"{self.place} has no tokenizer (tokenizer.json, or vocab.json and merges.txt) for text.")
+            raise ModelError(f"{place} has no tokenizer (tokenizer.json, or vocab.json and merges.txt) for text.")
         tokens = tokenizer(texts, padding=True, return_tensors="pt")
         count = tokens["input_ids"].shape[1]
         limit = self.model.config.text_config.max_position_embeddings - 2  # RoBERTa's positions start at 2

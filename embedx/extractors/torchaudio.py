@@ -22,6 +22,7 @@ from torch import Tensor
 
 from embedx.errors import ModelError
 from embedx.extractors.base import hash_weights
+from embedx.extractors.checkpoints import explain_download
 from embedx.extractors.masking import BATCH, WaveInput, count_frames, mask_group_norms, receptive_field
 from embedx.extractors.names import BUNDLES
 from embedx.extractors.weight_files import torch_cache
@@ -85,7 +86,7 @@ class BundleEncoder:
         return self
 
 
-def load(source: str, *, allow_pickle: bool = False) -> BundleEncoder:
+def load(source: str, *, allow_pickle: bool = False, download: bool = True) -> BundleEncoder:
     """Load a bundle by NAME, with weights from torch's hub cache or the network, or by NAME@FILE with a local file.
 
     A head for speech recognition (`aux`) is left out.
@@ -95,7 +96,9 @@ def load(source: str, *, allow_pickle: bool = False) -> BundleEncoder:
     """
     name, separator, file = source.partition("@")
     bundle = find_bundle(name)
-    weights = read_weights(Path(file).expanduser(), allow_pickle) if separator else fetch_weights(name, bundle)
+    weights = (
+        read_weights(Path(file).expanduser(), allow_pickle) if separator else fetch_weights(name, bundle, download)
+    )
     return build_encoder(bundle, source, weights)
 
 
@@ -119,8 +122,8 @@ def find_bundle(name: str) -> Any:
     return getattr(pipelines, name)
 
 
-def fetch_weights(name: str, bundle: Any) -> dict[str, Tensor]:
-    """Return the published weights of a bundle from torch's hub cache, and download them first if necessary.
+def fetch_weights(name: str, bundle: Any, download: bool) -> dict[str, Tensor]:
+    """Return the published weights of a bundle from torch's hub cache, downloaded first if necessary and allowed.
 
     They are published as pickles only; torch reads only tensors from them (`weights_only`).
     """
@@ -130,6 +133,8 @@ def fetch_weights(name: str, bundle: Any) -> dict[str, Tensor]:
         "local file (.safetensors, or .pth with --allow-pickle)."
     )
     is_cached = file.exists()
+    if not is_cached and not download:
+        raise ModelError(explain_download(name))
     if not is_cached:
         log.info("Downloading %s to %s", file.name, file)
     try:

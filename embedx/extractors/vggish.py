@@ -182,7 +182,7 @@ def tensorflow_name(key: str) -> str:
     return f"{TENSORFLOW[layer]}/{'weights' if kind == 'weight' else 'biases'}"
 
 
-def load(source: str, *, allow_pickle: bool = False) -> VGGish:
+def load(source: str, *, allow_pickle: bool = False, download: bool = True) -> VGGish:
     """Load VGGish from a file, a folder with vggish.safetensors, or the file in EMBEDX_VGGISH_WEIGHTS.
 
     Args:

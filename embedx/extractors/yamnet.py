@@ -88,7 +88,7 @@ class YAMNet:
         return self
 
 
-def load(source: str, *, allow_pickle: bool = False) -> YAMNet:
+def load(source: str, *, allow_pickle: bool = False, download: bool = True) -> YAMNet:
     """Load YAMNet from a file, a folder with yamnet.safetensors, or the file in EMBEDX_YAMNET_WEIGHTS.
 
     Raises:

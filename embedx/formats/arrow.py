@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,6 +166,7 @@ def read_hf(source: TableSource) -> Table:
         UsageError: the folder is damaged, holds several splits, or has no vectors.
     """
     datasets = load_datasets()
+    check_file_names(Path(source.path))
     with wrap_arrow_errors(source.path):
         dataset = datasets.load_from_disk(source.path)
     if not isinstance(dataset, datasets.Dataset):
@@ -177,6 +179,17 @@ def read_hf(source: TableSource) -> Table:
             yield from table.combine_chunks().to_batches()
 
     return arrow_table(ArrowSource(source.path, dataset.features.arrow_schema, batches, note), source.vectors)
+
+
+def check_file_names(folder: Path) -> None:
+    """Refuse a folder whose state.json names files outside of the folder; the library would read them."""
+    file = folder / "state.json"
+    state = parse_json(file.read_bytes()) if file.is_file() else {}
+    files = state.get("_data_files") if isinstance(state, dict) else None
+    for entry in files if isinstance(files, list) else []:
+        name = entry.get("filename") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or name != os.path.basename(name) or name in ("", ".", ".."):
+            raise UsageError(f"{file} names a file outside of its folder: {name!r}.")
 
 
 def arrow_table(source: ArrowSource, vectors: Sequence[str]) -> Table:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.errors import StoreError, UsageError
+from embedx.extractors.names import check_stored_family
 from embedx.formats.columns import is_export
 from embedx.recipe import Recipe, view_name
 
@@ -251,12 +252,7 @@ def parse_recipe(text: str) -> Recipe:
     """
     try:
         recipe = Recipe.from_json(text)
-        if not recipe.layers or not all(type(layer) is int and layer >= 0 for layer in recipe.layers):
-            raise ValueError(f"layers is {recipe.layers!r}")
-        if not recipe.poolings or not all(re.fullmatch(r"[a-z_]{1,40}", pooling) for pooling in recipe.poolings):
-            raise ValueError(f"poolings is {recipe.poolings!r}")
-        if not all(isinstance(value, str) for value in (recipe.extractor, recipe.source, recipe.weights)):
-            raise ValueError("extractor, source and weights must be text")
-    except (StoreError, ValueError, TypeError) as error:
+        check_stored_family(recipe.extractor)
+    except StoreError as error:
         raise UsageError(f"The recipe in the file is invalid: {error}") from error
     return recipe

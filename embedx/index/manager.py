@@ -267,7 +267,7 @@ class IndexManager:
     def _describe(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """Return the facts about an index."""
         pending, deleted = self._count_changes(manifest)
-        recalls = {k: setting["recall"] for k, setting in manifest.get("settings", {}).items()}
+        recalls = {k: setting.get("recall") for k, setting in manifest.get("settings", {}).items()}
         return {
             **{name: manifest[name] for name in ("view", "metric", "kind", "rows")},
             "tail": pending,

@@ -9,6 +9,16 @@ from embedx.errors import DiskError
 from embedx.filesystem.atomic import replace_file
 from embedx.index.matrix import CorruptIndex
 
+FILES = ("vectors", "ids", "structure")  # entries with the name of a file in the folder of the manifest
+TYPES: dict[str, type] = {
+    **dict.fromkeys(("view", "metric", "kind", "token", "remark", *FILES), str),
+    **dict.fromkeys(("rows", "dim", "generation", "ids_sum"), int),
+    **dict.fromkeys(("structure_bytes", "structure_sum", "structure_rows"), int),
+    **dict.fromkeys(("asked", "settings"), dict),
+    "sums": list,
+}
+ASKED = {"kind": "auto", "recall": 0.99, "max_memory": None}  # the options that an index was built with
+
 
 def write_manifest(folder: Path, name: str, manifest: dict[str, Any]) -> None:
     """Write the manifest of an index, with a checksum.
@@ -27,15 +37,28 @@ def read_manifest(folder: Path, name: str) -> dict[str, Any] | None:
     """Read the manifest of an index; None if there is none.
 
     Raises:
-        CorruptIndex: the manifest is damaged.
+        CorruptIndex: the manifest is damaged, or names a file that does not belong to the index.
     """
     try:
         written = json.loads((folder / f"{name}.json").read_bytes())
         manifest: dict[str, Any] = written["note"]
-        if zlib.crc32(json.dumps(manifest).encode()) == written["sum"]:
-            return manifest
+        is_intact = zlib.crc32(json.dumps(manifest).encode()) == written["sum"]
+        wrong = [key for key, kind in TYPES.items() if key in manifest and not isinstance(manifest[key], kind)]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptIndex(f"its manifest cannot be read: {error}") from error
-    raise CorruptIndex("the checksum of its manifest differs")
+    if not is_intact:
+        raise CorruptIndex("the checksum of its manifest differs")
+    settings = () if wrong else manifest.get("settings", {}).values()
+    if wrong or not holds_options(manifest.get("asked", ASKED)) or not all(isinstance(one, dict) for one in settings):
+        raise CorruptIndex(f"its manifest has an entry that is not valid ({', '.join(wrong) or 'asked or settings'})")
+    files = [manifest[key] for key in FILES if key in manifest]
+    if any(not file.startswith(f"{name}-") or set("/\\\0") & set(file) for file in files):
+        raise CorruptIndex("its manifest names a file that is not its own")
+    return manifest
+
+
+def holds_options(asked: dict[str, Any]) -> bool:
+    """Tell whether the entry `asked` of a manifest holds the options that `IndexManager.build` takes."""
+    return asked.keys() == ASKED.keys() and isinstance(asked["kind"], str) and isinstance(asked["recall"], int | float)

@@ -72,7 +72,10 @@ class VectorIndex:
         different = [key for key, value in identity.items() if manifest.get(key) != value]
         if different or manifest.get("metric") != metric:
             raise CorruptIndex(f"it belongs to something else ({', '.join(different) or 'metric'} differs)")
-        return cls(read_matrix(folder, manifest), metric, manifest=manifest, folder=folder)
+        try:
+            return cls(read_matrix(folder, manifest), metric, manifest=manifest, folder=folder)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # the settings of an approximate index
+            raise CorruptIndex(f"its manifest has an entry that cannot be used ({error!r})") from error
 
     def __len__(self) -> int:
         return len(self.matrix) - len(self.deleted) + len(self.pending)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.errors import StoreError
+from embedx.extractors.names import check_stored_family
 from embedx.recipe import Recipe, check_view
 from embedx.store import filters
 from embedx.store.checksums import Checked
@@ -27,7 +28,9 @@ class Reader(Checked):
     @property
     def recipe(self) -> Recipe:
         """The recipe of the vectors."""
-        return Recipe.from_json(self._get("recipe"))
+        recipe = Recipe.from_json(self._get("recipe"))
+        check_stored_family(recipe.extractor)
+        return recipe
 
     def token(self, generation: int) -> str | None:
         """Return the random token of a generation: no other store has it, nor a copy that was changed since."""

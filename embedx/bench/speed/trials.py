@@ -77,8 +77,9 @@ def list_options(embedder: "Embedder") -> "Iterator[tuple[str, Embedder]]":
 
     extractor, recipe, device = embedder.extractor, embedder.recipe, ",".join(embedder.devices)
     precision, batch_s = embedder.precision, embedder.budget / extractor.sample_rate
+    model = embedder.model
     make = partial(
-        Embedder, recipe=recipe, device=device, model=embedder.model.name, allow_pickle=embedder.model.allow_pickle
+        Embedder, recipe=recipe, device=device, model=model.name, allow_pickle=model.allow_pickle, trusted=model.trusted
     )
     if precision == "float32":
         yield "--precision bfloat16", make(extractor, precision="bfloat16", batch_seconds=batch_s)
