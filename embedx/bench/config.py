@@ -119,18 +119,15 @@ def read_plan(file: str | os.PathLike[str], **options: Any) -> Plan:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{name} cannot be read as TOML: {error}.") from error
     base = os.path.dirname(os.path.abspath(file))
-    check_keys(values, KEYS, name)
     given = {key: value for key, value in options.items() if value is not None}
-    return make_plan(base, trust_model="model" in given, **values | given)
+    return build_plan(base, values | given, trust_model="model" in given)
 
 
-def make_plan(base: str = "", trust_model: bool = True, **options: Any) -> Plan:
+def make_plan(base: str = "", **options: Any) -> Plan:
     """Return a plan.
 
     Args:
         base: folder of relative paths in `task`, `model` and `out`; default: the working directory.
-        trust_model: whether the user named the models in this call; False for those in a file, which are loaded only
-            from families of embedx, without a download.
         task: data sets, each "PATH", "NAME=PATH", or a mapping with the keys `TASK_KEYS`. Required.
         out: the folder of the results. Required.
         model: names as in `embedx.extract`, or "NAME=MODEL". Required unless all tasks are collections.
@@ -144,6 +141,11 @@ def make_plan(base: str = "", trust_model: bool = True, **options: Any) -> Plan:
     Raises:
         UsageError: there is an unknown key or value.
     """
+    return build_plan(base, options, trust_model=True)
+
+
+def build_plan(base: str, options: Mapping[str, Any], *, trust_model: bool) -> Plan:
+    """Return a plan; see `make_plan`. Without `trust_model`, a file names the models, and not the user in this call."""
     check_keys(options, KEYS, "A benchmark")
     values = {key: value for key, value in options.items() if value is not None}
     for key in ("task", "out"):

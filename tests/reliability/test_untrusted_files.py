@@ -29,15 +29,17 @@ EXTRACTORS = (  # extractor and source of a recipe; all but the last five would 
     *(("os", "abort"), ("huggingface", "evil/model"), ("huggingface", "../../evil@../../x"), ("torchaudio", "evil")),
     ("torchaudio", "HUBERT_BASE"),
 )
-HOSTILE_FIELDS: tuple[tuple[str, object], ...] = (
-    *(("extractor", value) for value in (None, 7, [], {}, "x" * 10_000)),
-    *(("source", value) for value in (None, 7, ["a"], "x" * 10_000)),
-    *(("poolings", value) for value in ([], ["../../outside"], ["mean; DROP TABLE rows"], [7], "", ["mean"] * 2, [""])),
-    *(("layers", value) for value in ([], ["../x"], [-1], [1.5], [True], [10**30], list(range(5000)), None)),
-    *((name, value) for name in ("window_s", "hop_s") for value in (0, -1, 1e-9, 1e300, float("nan"), "1", True, [])),
-    *(("sample_rate", value) for value in (-1, 1.5, "16000", 10**12, None)),
-    *(("max_seconds", -1), ("whole_s", None), ("trim_silence", 1), ("tail", None), ("surprise", 1)),
-)
+HOSTILE_VALUES: dict[str, tuple[object, ...]] = {
+    "extractor": (None, 7, [], {}, "x" * 10_000),
+    "source": (None, 7, ["a"], "x" * 10_000),
+    "poolings": ([], ["../../outside"], ["mean; DROP TABLE rows"], [7], "", ["mean"] * 2, [""]),
+    "layers": ([], ["../x"], [-1], [1.5], [True], [10**30], list(range(5000)), None),
+    "window_s": (0, -1, 1e-9, 1e300, float("nan"), "1", True, []),
+    "hop_s": (0, float("inf"), "1"),
+    "sample_rate": (-1, 1.5, "16000", 10**12, None),
+    **{"max_seconds": (-1,), "whole_s": (None,), "trim_silence": (1,), "tail": (None,), "surprise": (1,)},
+}
+HOSTILE_FIELDS = [(name, value) for name, values in HOSTILE_VALUES.items() for value in values]
 
 
 @pytest.fixture
@@ -173,6 +175,21 @@ def test_plan_in_file_starts_no_code_and_no_download(model: str, work: Path, cap
     assert outcome(capsys, "bench", "probe", "--config", plan)[0] == 2
 
 
+def change(file: Path, **fields: object) -> None:
+    known = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(known | fields))
+
+
+def move_weights(folder: Path) -> None:
+    shutil.move(folder / "model.safetensors", folder.parent / "outside.safetensors")
+    change(folder / "model.safetensors.index.json", metadata={}, weight_map={"a": "../outside.safetensors"})
+
+
+def make_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"cevil\nmake\n(tR.")
+
+
 CHECKPOINT_CHANGES: dict[str, Callable[[Path], object]] = {
     "code for the model": lambda folder: change(
         folder / "config.json",
@@ -196,24 +213,13 @@ CHECKPOINT_CHANGES: dict[str, Callable[[Path], object]] = {
         tokenizer_class="Evil",
         vocab_file=str(folder.parent / "outside.json"),
     ),
-    "weights elsewhere": lambda folder: (
-        shutil.move(folder / "model.safetensors", folder.parent / "outside.safetensors"),
-        change(folder / "model.safetensors.index.json", metadata={}, weight_map={"a": "../outside.safetensors"}),
-    ),
+    "weights elsewhere": move_weights,
     "adapter of another model": lambda folder: change(
         folder / "adapter_config.json", base_model_name_or_path="evil/model", peft_type="LORA"
     ),
-    "pickle": lambda folder: (
-        (folder / "model.safetensors").unlink(),
-        (folder / "pytorch_model.bin").write_bytes(b"cevil\nmake\n(tR."),
-    ),
+    "pickle": make_pickle,
     "settings of a wrong type": lambda folder: change(folder / "preprocessor_config.json", sampling_rate="evil"),
 }
-
-
-def change(file: Path, **fields: object) -> None:
-    known = json.loads(file.read_text()) if file.exists() else {}
-    file.write_text(json.dumps(known | fields))
 
 
 @pytest.mark.parametrize("name", CHECKPOINT_CHANGES)
@@ -252,7 +258,8 @@ def test_index_manifest_leads_nowhere(key: str, made: Path, work: Path, capsys: 
         shutil.copy(collection / "index" / written["note"][key], outside)
     else:
         outside.write_bytes(b"")
-    for value in ("../../outside", str(outside), "..", "", 7, None, [], {}, {"10": {}}, {"10": 7}, 10**30):
+    values: list[object] = ["../../outside", str(outside), "..", "", 7, None, [], {}, {"10": {}}, {"10": 7}, 10**30]
+    for value in values:
         note = written["note"] | {key: value}
         file.write_text(json.dumps({"note": note, "sum": zlib.crc32(json.dumps(note).encode())}))
         for command in (("verify", collection), ("status", collection), ("search", collection, "--id", 1)):
