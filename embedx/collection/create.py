@@ -64,8 +64,7 @@ def extract(
         workers: processes that decode ahead: "auto" (up to one per core), a number, or 0 (one, on demand).
         store_dtype: "float32" or "float16" (half the size).
         allow_pickle: read weights from a pickle file (.bin, .pth) if there is no safetensors file.
-        trust_model: False if a file names `model`, and not you: then it must be a family of embedx and on this machine;
-            no other code is run and nothing is downloaded. Default True.
+        trust_model: False for a `model` that a file names: only a family of embedx whose weights are on this machine.
         shard: "i/n": embed only part i of n, for several machines or GPUs; `embedx.merge` joins the parts.
         checksum: compare the content of files whose size and modification time have not changed.
         retry_failed: try again the recordings that failed in an earlier run.
@@ -85,8 +84,7 @@ def extract(
     """
     settings = ExtractOptions(**options)
     folder = extract_into_store(source, out, settings, on_progress, interrupted)
-    model = settings.model if settings.trust_model else None
-    collection = Collection(folder, model=model, allow_pickle=settings.allow_pickle)
+    collection = Collection(folder, model=settings.trusted_model, allow_pickle=settings.allow_pickle)
     if len(collection) and not settings.dry_run:
         collection.indexes.refresh(collection.recipe.default_view)
     return collection

@@ -57,6 +57,11 @@ class EmbeddingOptions:
         check_choice("tail", self.tail, TAILS)
         check_choice("channels", self.channels, CHANNELS)
 
+    @property
+    def trusted_model(self) -> str | None:
+        """The name of the model if the user gave it, else None."""
+        return self.model if self.trust_model else None
+
     def fingerprint(self) -> str | None:
         """Return a hash of the options, the state of the model's files, and the version of embedx.
 
