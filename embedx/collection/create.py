@@ -37,8 +37,7 @@ def extract(
 ) -> Collection:
     """Embed the recordings of a source and store the vectors in a collection.
 
-    Run it again when the source has changed: only new or changed files are embedded. A moved file is recognised by its
-    content.
+    Run it again when the source has changed: only new or changed files are embedded, and moved files are recognised.
 
     Args:
         source: a folder, a file, a manifest, a pandas data frame, or a list of these.
