@@ -35,7 +35,7 @@ COMMANDS = {  # name -> module, and the description in `embedx --help`
     "index": ("index", "Build an approximate index with a chosen recall and size."),
     "status": ("status", "Show what a collection holds and what failed."),
     "rm": ("maintenance", "Delete rows of a collection permanently."),
-    "label": ("maintenance", "Set labels and metadata of rows."),
+    "label": ("label", "Set labels and metadata of rows; list and undo changes."),
     "compact": ("maintenance", "Free the disk space of deleted rows."),
     "verify": ("maintenance", "Check a collection for damage, and repair it."),
     "merge": ("maintenance", "Merge collections that have the same recipe."),

@@ -1,4 +1,4 @@
-"""embedx rm, label, compact, verify and merge: maintenance of a collection."""
+"""embedx rm, compact, verify and merge: maintenance of a collection."""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +6,7 @@ import click
 
 from embedx.cli.options import ALLOW_PICKLE, COLLECTION, JSON, MODEL_PLACE, TIMEOUT, WAIT
 from embedx.cli.output import print_json, print_rows, size
-from embedx.errors import EXIT_SOME_FAILED, StoreError
+from embedx.errors import StoreError
 from embedx.filesystem.paths import display_path
 
 if TYPE_CHECKING:
@@ -46,52 +46,6 @@ def rm(collection: str, where: str, timeout: float, dry_run: bool, wait: bool, a
         click.echo(f"{count} of {left} rows would be deleted")
     else:
         click.echo(f"{count} rows deleted, {left} rows left")
-
-
-@click.command(
-    epilog="""\b
-    Examples:
-      embedx label indexes/field --set species=owl --where "id IN (3, 17)"
-      embedx label indexes/field labels.csv
-      embedx label indexes/field --set reviewed=
-    """
-)
-@COLLECTION
-@click.argument("table", required=False)
-@click.option("--set", "pairs", multiple=True, metavar="COLUMN=VALUE", help="Set a column; an empty value clears it.")
-@click.option("--where", metavar="SQL", help="Change the rows that match this SQL condition. [default: all rows]")
-@TIMEOUT
-@WAIT
-@JSON
-def label(
-    collection: str,
-    table: str | None,
-    pairs: tuple[str, ...],
-    where: str | None,
-    timeout: float,
-    wait: bool,
-    as_json: bool,
-) -> int:
-    """Set labels and metadata of the rows of a COLLECTION.
-
-    TABLE is a CSV, TSV, Parquet or JSON lines file. Its column id or path (with start_s, if needed) selects the rows.
-    Its other columns are the values to set: label, group, split, or columns of your own. Empty cells change nothing.
-
-    If entries of TABLE match no row, they are reported and the exit code is 3.
-    """
-    from embedx.collection.collection import Collection
-    from embedx.collection.labelling import parse_set
-
-    with Collection(collection) as opened:
-        update = opened.label(table, set=parse_set(pairs) if pairs else None, where=where, timeout=timeout, wait=wait)
-    code = EXIT_SOME_FAILED if update.unknown else 0
-    if as_json:
-        print_json({"exit_code": code, "collection": collection, "changed": update.rows, "unknown": update.unknown})
-    else:
-        click.echo(f"{update.rows} rows changed")
-        for entry in update.unknown:
-            click.echo(f"No row matches the entry {display_path(entry)}.", err=True)
-    return code
 
 
 @click.command(

@@ -151,7 +151,8 @@ def make_edits(store: Store, selected: Iterable[Selected]) -> list[Edit]:
         rows = [row for row in one.rows if not is_set(row, one.values)]
         content = store.stored_content(rows[0].path) if rows and one.values else None
         if content is not None:
-            windows = None if one.whole else frozenset(place_of(row, content.stretches) for row in rows)
+            whole = one.whole or (content.is_one_row and store.recipe.window_s is None)
+            windows = None if whole else frozenset(place_of(row, content.stretches) for row in rows)
             edits.append(Edit(change, made, rows[0].path, content.content_hash, windows, one.values))
     return edits
 

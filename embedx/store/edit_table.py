@@ -32,6 +32,7 @@ class StoredContent(NamedTuple):
     content_hash: str
     stretches: str
     failed: bool
+    is_one_row: bool  # it has a single row, and was not too long for one
 
 
 class EditTable(Reader):
@@ -52,10 +53,12 @@ class EditTable(Reader):
 
     def stored_content(self, path: str) -> StoredContent | None:
         """Return what is stored of the content of a recording; None if it is not stored."""
-        for _, _, _, _, content, _, _, _, stretches, status, *_ in self._checked(
-            "recordings", "WHERE path = ?", (os.fsencode(path),)
+        name = os.fsencode(path)
+        for _, _, _, _, content, _, _, _, stretches, status, *_, flags, _ in self._checked(
+            "recordings", "WHERE path = ?", (name,)
         ):
-            return StoredContent(content, stretches, status == "failed")
+            [(count,)] = self._query(f"SELECT count(*) FROM rows {OF_PATH}", (name,))
+            return StoredContent(content, stretches, status == "failed", count == 1 and "cut" not in flags.split(","))
         return None
 
     def _edits(self, which: str = "", values: tuple[str | bytes, ...] = ()) -> list[tuple[int, Edit]]:
