@@ -138,6 +138,8 @@ def facts_of(change: "LabelChange") -> dict[str, Any]:
 
 def describe(edit: "Edit") -> dict[str, Any]:
     """Return an edit as JSON values; without windows it is about the whole recording."""
-    windows = None if edit.windows is None else sorted(edit.windows, key=lambda place: (place[0], place[1]))
-    times = windows and [{"start_s": start, "end_s": end, "channel": channel} for start, end, channel, _ in windows]
+    times: list[dict[str, Any]] | None = None
+    if edit.windows is not None:
+        windows = sorted(edit.windows, key=lambda place: (place[0], place[1]))
+        times = [{"start_s": start, "end_s": end, "channel": channel} for start, end, channel, _ in windows]
     return {"path": display_path(edit.path), "windows": times, "values": dict(edit.values)}
