@@ -1,0 +1,102 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import embedx
+from tests.helpers.edited_corpus import (
+    SOURCE_LABEL,
+    STEPS,
+    Corpus,
+    make_longer,
+    run_with_other_source_metadata,
+    write_noise,
+)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    return Corpus(tmp_path)
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
+def test_edit_stays_after(step: Callable[[Corpus], None], corpus: Corpus) -> None:
+    corpus.label(set={"label": "owl", "checked": 1}, where="path LIKE '%a.wav' AND start_s IN (1, 2)")
+    corpus.label(set={"site": ""}, where="path LIKE '%a.wav' AND start_s = 2")
+    step(corpus)
+    labels = corpus.values()
+    source = "changed" if step is run_with_other_source_metadata else SOURCE_LABEL
+    assert labels == {start: "owl" if start in (1, 2) else source for start in labels}
+    assert len(labels) == (6 if step is make_longer else 4)
+    checked = corpus.values(column="checked")
+    assert {start for start, value in checked.items() if value == 1} == {1, 2}
+    site = "south" if step is run_with_other_source_metadata else "north"
+    assert corpus.values(column="site") == {start: None if start == 2 else site for start in labels}
+    assert set(corpus.values("b.wav").values()) == {source}
+
+
+def test_merge_takes_the_latest_edit_of_every_source(corpus: Corpus, tmp_path: Path) -> None:
+    other, merged = tmp_path / "other", tmp_path / "merged"
+    embedx.extract(corpus.table, out=other, window=1).close()
+    corpus.label(set={"label": "first"}, where="start_s = 0")
+    embedx.merge([corpus.out, other], merged)
+    with embedx.open(other) as collection:
+        collection.label(set={"label": "second", "site": "x"}, where="start_s = 0 AND path LIKE '%a.wav'")
+        collection.label(set={"label": "gone"}, where="start_s = 1")
+        collection.undo_label()
+    for _ in range(2):
+        embedx.merge([corpus.out, other], merged)
+        with embedx.open(merged) as collection:
+            assert [change.undone for change in collection.label_log()] == [False, False, True, False]
+    corpus.out = merged
+    assert corpus.values() == {0: "second", 1: SOURCE_LABEL, 2: SOURCE_LABEL, 3: SOURCE_LABEL}
+    assert corpus.values(column="site")[0] == "x"
+    assert corpus.values("b.wav")[0] == "first"
+
+
+def test_merge_carries_edits_to_a_newer_version_of_the_recording(corpus: Corpus, tmp_path: Path) -> None:
+    corpus.label(set={"label": "owl"}, where="start_s = 1")
+    other, merged = tmp_path / "other", tmp_path / "merged"
+    write_noise(corpus.audio / "a.wav", 2.7, seed=9)
+    embedx.extract(corpus.table, out=other, window=1).close()
+    for sources in ([corpus.out, other], [other]):
+        embedx.merge(sources, merged)
+    corpus.out = merged
+    assert corpus.values() == {0: SOURCE_LABEL, 1: "owl", 1.7: SOURCE_LABEL}
+
+
+def test_edit_of_a_whole_recording_also_holds_for_its_later_windows(corpus: Corpus) -> None:
+    corpus.label(pd.DataFrame({"path": ["a.wav"], "label": ["owl"]}).assign(path=str(corpus.audio / "a.wav")))
+    corpus.label(set={"label": "fox"}, where="path LIKE '%a.wav' AND start_s = 1")
+    make_longer(corpus)
+    assert corpus.values() == {0: "owl", 1: "fox", **dict.fromkeys((2, 3, 4, 5), "owl")}
+
+
+def test_row_of_a_whole_file_keeps_its_edit_when_the_file_changes_its_length(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.out = tmp_path / "whole"
+    corpus.extract(window=None)
+    corpus.label(set={"label": "owl"}, where="path LIKE '%a.wav'")
+    for seconds, rows in ((5, 1), (3, 1), (70, 7), (4, 1)):
+        write_noise(corpus.audio / "a.wav", seconds, seed=seconds)
+        corpus.extract(window=None)
+        corpus.extract(window=None)
+        labels = list(corpus.values().values())
+        assert labels == ["owl"] * rows
+    assert set(corpus.values("b.wav").values()) == {SOURCE_LABEL}
+
+
+def test_unlabelled_windows_take_no_edit_of_a_window_that_is_gone(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.out = tmp_path / "hop"
+    corpus.extract(hop=0.5)
+    corpus.label(set={"label": "owl"}, where="start_s = 1.5")
+    with corpus.open() as collection:
+        collection.remove("start_s = 1.5")
+    corpus.extract(hop=0.5)
+    assert set(corpus.values().values()) == {SOURCE_LABEL}, "neighbours that overlap it by half are not edited"
+    write_noise(corpus.audio / "a.wav", 2.2, seed=5)
+    corpus.extract(hop=0.5)
+    labels = corpus.values()
+    assert {start: labels[start] for start in (0.0, 0.5, 1.0)} == dict.fromkeys((0.0, 0.5, 1.0), SOURCE_LABEL)
