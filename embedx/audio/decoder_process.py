@@ -18,6 +18,7 @@ recording of any length needs the memory of one window.
 """
 
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -33,11 +34,11 @@ from embedx.audio.clip import Clip, Frames
 from embedx.audio.decode import hash_content, length_of, require_regular
 from embedx.audio.excerpts import read_excerpt
 from embedx.audio.windows import Window, read_channels
-from embedx.errors import AudioError, DecoderDied
+from embedx.errors import AudioError, DecoderDied, EmbedxError
 from embedx.filesystem.paths import display_path
 from embedx.processes import spawn
 from embedx.processes.channels import READY, Channel, Message, Values, error_message, no_action, raise_reported
-from embedx.processes.spawn import Child, start_child
+from embedx.processes.spawn import Child, describe_exit, start_child
 from embedx.recipe import Recipe
 
 HANG_S = 60.0  # without a message, the decoder hangs; some 10 h of audio are decoded in that time
@@ -45,6 +46,12 @@ MIN_BYTES_PER_S = 1_000_000  # a slow disk and decoder read this much; a large f
 # A window has up to 1 h at 48 kHz, 0.7 GB as float32, and cutting holds it three times; libraries map 0.5 GB more.
 MEMORY = 4 << 30
 TICK_S = 0.1  # seconds between two checks for a timeout or a signal; a signal must end a run within 10 s
+START_WAITS_S = (
+    0.0,
+    0.1,
+    0.5,
+)  # before each attempt to start a child; a machine that is short of memory needs some time
+NO_ROOM = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # errors of a system that has no room for a process
 MAX_BLOCK_VALUES = 1 << 24  # of an excerpt; decoders return up to 2**20 samples at a time
 
 Answer = tuple[Message, Sequence[Values]]
@@ -138,7 +145,7 @@ class Decoder:
     def _ask(self, job: Message, max_values: int, on_wait: Callable[[], None]) -> Generator[Answer]:
         """Send a job and yield the answers; if the caller stops before the last one, end the child."""
         require_regular(job["path"])
-        child = self._start()
+        child = self._start(job["path"])
         (channel,) = child.channels
         shown, timeout_s, is_done = display_path(job["path"]), timeout_for(job["path"]), False
         try:
@@ -159,22 +166,38 @@ class Decoder:
             if not is_done:
                 self.stop()
 
-    def _start(self) -> Child[Channel]:
-        """Return the child, and start it unless it runs.
+    def _start(self, path: str) -> Child[Channel]:
+        """Return the child, and start it unless it runs; one that does not start is started again, a few times.
 
         Raises:
-            EmbedxError: it cannot be started. The recording is not the cause.
+            DecoderDied: it was killed each time, or the system had no room for a process. It costs this recording.
+            EmbedxError: it ended by itself, or there is no Python. The recording is not the cause.
         """
         if self.child is not None and self.child.is_running():
             return self.child
         self.stop()
+        for wait_s in START_WAITS_S:
+            time.sleep(wait_s)
+            try:
+                return self._start_once()
+            except (EmbedxError, OSError) as error:
+                last = error
+        if isinstance(last, EmbedxError) and getattr(last.__cause__, "errno", None) not in NO_ROOM:
+            raise last
+        detail = f"{display_path(path)}: the decoder did not start ({last}), in {len(START_WAITS_S)} attempts."
+        raise DecoderDied("decoder-crash", detail) from last
+
+    def _start_once(self) -> Child[Channel]:
+        """Start a child; raise ConnectionAbortedError if it is killed before it is ready."""
         child = start_child("decodes audio", "embedx.audio.decoder_process", Channel)
         try:
             self.connect(child)
         except (EOFError, OSError) as error:
-            failure = child.failure("did not start")
+            failure, code = child.failure("did not start"), child.process.poll()
             child.stop()
-            raise failure from error
+            if code is not None and code >= 0:
+                raise failure from None
+            raise ConnectionAbortedError(describe_exit(code)) from error
         return child
 
     def connect(self, child: Child[Channel]) -> None:

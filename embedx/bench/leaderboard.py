@@ -22,6 +22,7 @@ IMBALANCE_THRESHOLD = 1.5  # share of the most common class * number of classes,
 BEST, LIKE_BEST, WORSE, UNTESTED = "best", "≈", "", "?"
 
 Baseline = Literal["majority", "chance"]
+TIE_DIGITS = 12  # means that differ by less are equal: rounding of double precision adds up to 1e-15
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
 
 Unit = Literal["fold", "seed"]
@@ -57,7 +58,8 @@ class Entry:
         scores: mean of the values and its interval, by metric.
         units: the folds (or seeds) that have been run.
         seeds: number of seeds.
-        rank: from 1; None if units are missing, because means over different folds cannot be compared.
+        rank: from 1, shared by setups with equal means; None if units are missing, because means over different folds
+            cannot be compared.
         p: Holm-corrected p-value of the difference from the best setup; None if it cannot be tested.
         mark: BEST, LIKE_BEST, WORSE or UNTESTED; see `EXPLANATION`.
     """
@@ -210,14 +212,12 @@ def rank_entries(rows: Sequence[Result], metric: str, unit: Unit, units: Sequenc
     for row in rows:
         by_setup[Setup.of(row)].append(row)
     values = {setup: average(some, unit) for setup, some in by_setup.items()}
-    order = sorted(
-        values,
-        key=lambda setup: (
-            len(values[setup][metric]) == len(units),
-            goodness(fmean(values[setup][metric].values()), metric),
-        ),
-        reverse=True,
-    )
+    merit = {
+        setup: (len(each[metric]) == len(units), round(goodness(fmean(each[metric].values()), metric), TIE_DIGITS))
+        for setup, each in values.items()
+    }
+    order = sorted(values, key=lambda setup: merit[setup], reverse=True)
+    ranks = {merit[setup]: len(order) - i for i, setup in enumerate(reversed(order))}  # the first of equals stays
     p = compare_with_best(order, values, metric, row_ratio(rows)) if unit == "fold" else {}
     entries = []
     for i, setup in enumerate(order):
@@ -230,7 +230,7 @@ def rank_entries(rows: Sequence[Result], metric: str, unit: Unit, units: Sequenc
                 scores={name: summarise(list(by_unit.values())) for name, by_unit in by_metric.items()},
                 units=tuple(by_metric[metric]),
                 seeds=len({row.seed for row in by_setup[setup]}),
-                rank=i + 1 if len(by_metric[metric]) == len(units) else None,
+                rank=ranks[merit[setup]] if merit[setup][0] else None,
                 p=p.get(setup),
                 mark=mark if i else BEST,
             )

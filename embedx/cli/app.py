@@ -14,6 +14,7 @@ from importlib import import_module
 import click
 
 from embedx._version import __version__
+from embedx.cli.streams import protect_standard_streams
 from embedx.errors import EmbedxError
 from embedx.filesystem.paths import explain_os_error
 from embedx.text import dump_json
@@ -44,6 +45,9 @@ COMMANDS = {  # name -> module, and the description in `embedx --help`
     "models": ("status", "List the models and where their weights are."),
     "completion": ("status", "Print the completion script of a shell."),
 }
+RESULTS = frozenset(  # commands whose work is what they print; the others have stored their work before they print
+    ("search", "probe", "predict", "suggest", "heads", "duplicates", "status", "models", "completion")
+)
 
 
 def load_command(name: str) -> click.Command:
@@ -114,9 +118,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except click.Abort:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reading program, such as head, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:  # no user sees a traceback without asking for it
         message, code = explain(error)
         if code == EXIT_INTERNAL and os.environ.get("EMBEDX_DEBUG"):
@@ -146,6 +147,19 @@ def print_error_as_json(words: Sequence[str], message: str, code: int) -> None:
 
 
 def main() -> None:
-    """Run the program `embedx`."""
+    """Run the program `embedx`.
+
+    A standard stream that is closed, full or broken does not end the work. The exit code is that of the work, except
+    that 0 becomes 6 if results could not be written; see `RESULTS`. A reader that has seen enough, such as head, is no
+    error.
+    """
     atexit.register(gc.freeze)  # the last garbage collection of Python takes 0.6 s with the objects of torch
-    sys.exit(run())
+    output = protect_standard_streams()
+    code = run()
+    sys.stdout.flush()
+    error = output.error
+    if error is not None and not isinstance(error, BrokenPipeError):
+        click.echo(f"Error: Standard output cannot be written: {error.strerror}.", err=True)
+        command = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+        code = EXIT_DISK if code == 0 and command in RESULTS else code
+    sys.exit(code)

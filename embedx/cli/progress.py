@@ -1,5 +1,6 @@
 """Progress on standard error, and the signals that stop a run."""
 
+import contextlib
 import json
 import math
 import os
@@ -46,7 +47,8 @@ class Signals:
         if self.number:
             os._exit(128 + number)
         self.number = number
-        click.echo(f"\nStopping after the current {self.unit}. Interrupt again to stop immediately.", err=True)
+        with contextlib.suppress(OSError):  # sys.stderr may be in the middle of a write, and then refuses another one
+            os.write(2, f"\nStopping after the current {self.unit}. Interrupt again to stop immediately.\n".encode())
 
 
 class Display:

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -286,6 +287,67 @@ def test_decoder_that_cannot_start_blames_no_recording(
         with pytest.raises(EmbedxError, match="decodes audio") as caught:
             list(decoder.read(wav, RECIPE))
         assert not isinstance(caught.value, AudioError)
+
+
+def killed_at_start(starts: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let the next decoders be killed before they are ready; return the list of all that are started."""
+    started: list[int] = []
+
+    class Killed(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self.pid)
+            if len(started) <= starts:
+                self.kill()
+
+    monkeypatch.setattr(subprocess, "Popen", Killed)
+    return started
+
+
+def test_decoder_killed_while_it_starts_is_started_again(
+    write_wav: WriteWav, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = killed_at_start(2, monkeypatch)
+    assert list(decoder.read(str(write_wav()), RECIPE))
+    assert len(started) == 3
+
+
+def test_decoders_killed_at_every_start_cost_one_file_each(
+    write_wav: WriteWav, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder_process, "START_WAITS_S", (0.0, 0.0, 0.0))
+    started = killed_at_start(3, monkeypatch)
+    with pytest.raises(DecoderDied, match=r"did not start.*SIGKILL.*3 attempts") as caught:
+        list(decoder.read(str(write_wav()), RECIPE))
+    assert (caught.value.reason, len(started)) == ("decoder-crash", 3)
+    assert list(decoder.read(str(write_wav()), RECIPE)), "the next file finds a decoder"
+
+
+def test_run_goes_on_when_decoders_are_killed_at_their_start(
+    write_wav: WriteWav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        write_wav(f"in/{name}.wav")
+    DECODERS.stop_idle()
+    monkeypatch.setattr(decoder_process, "START_WAITS_S", (0.0, 0.0))
+    killed_at_start(2 * (3 + 2), monkeypatch)  # three reads of headers, and both attempts at the first file
+    with embedx.extract(tmp_path / "in", out=tmp_path / "c", workers=1) as collection:
+        assert len(collection) == 2
+        assert [failure.reason for failure in collection.failures()] == ["decoder-crash"]
+
+
+def test_system_without_room_for_a_process_costs_a_file(
+    write_wav: WriteWav, decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decoder_process, "START_WAITS_S", (0.0, 0.0))
+        patched.setattr(subprocess, "Popen", refuse)
+        with pytest.raises(DecoderDied, match="temporarily unavailable"):
+            list(decoder.read(str(write_wav()), RECIPE))
+    assert list(decoder.read(str(write_wav()), RECIPE))
 
 
 @pytest.mark.parametrize(

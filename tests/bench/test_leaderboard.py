@@ -10,7 +10,7 @@ from scipy import stats
 
 from embedx.bench.leaderboard import LIKE_BEST, UNTESTED, WORSE, Board, boards
 from embedx.bench.report.conclusions import choose, choose_by_model, give_verdict
-from embedx.bench.report.tables import Form, list_boards
+from embedx.bench.report.tables import Form, list_boards, list_lines
 from embedx.bench.results import Result
 from embedx.bench.significance import adjust, compare, summarise
 from embedx.errors import UsageError
@@ -57,7 +57,10 @@ def test_means_intervals_and_ranks_equal_direct_computation(real: list[Result]) 
             [x.mean(), x.std(ddof=1), low, high]
         )
         by_hand[entry.setup] = x
-    assert [entry.rank for entry in board.entries] == list(range(1, len(board.entries) + 1))
+    means = [entry.scores["accuracy"].mean for entry in board.entries]
+    assert [entry.rank for entry in board.entries] == [
+        1 + sum(other > mean + 1e-12 for other in means) for mean in means
+    ]
     means = [by_hand[entry.setup].mean() for entry in board.entries]
     assert means == sorted(means, reverse=True)
     assert len(means) == 18
@@ -123,6 +126,20 @@ def test_corrected_test_keeps_its_level_where_plain_test_fails() -> None:
         found["corrected"] += compare(differences, 1.0) < 0.05
     assert found["plain"] > 60
     assert found["corrected"] < 30
+
+
+def test_equal_setups_share_a_rank_and_tables_keep_the_order_of_the_board() -> None:
+    board = board_of(
+        [
+            *folds("low", [0.1, 0.1, 0.1]), *folds("a", [0.7, 0.6, 0.5]), *folds("part", [0.9, 0.9]),
+            *folds("b", [0.5, 0.6, 0.7]), *folds("best", [0.8, 0.8, 0.8]),
+        ]
+    )  # fmt: skip
+    ranks = [(one.setup.model, one.rank) for one in board.entries]
+    assert ranks == [("best", 1), ("a", 2), ("b", 2), ("low", 4), ("part", None)]
+    for top in (20, 4, 2):
+        _, lines = list_lines(board, top)
+        assert [line.entry.setup.model for line in lines if line.entry] == [name for name, _ in ranks[:top]]
 
 
 def test_setup_with_missing_folds_has_no_rank_and_is_last() -> None:

@@ -48,20 +48,22 @@ class Line:
 
 
 def list_lines(board: Board, top: int) -> tuple[list[str], list[Line]]:
-    """Return the header and the lines of a board; baselines are placed by their score."""
+    """Return the header and the lines of a board in its order; baselines are placed between those with a rank."""
     metrics, counts = select_metrics(board), varying_counts(board)
     header = ["rank", "", "model", "vectors", "head", *(NAMES[name] for name in metrics), *counts]
-    lines = [
-        (goodness(entry.scores[board.metric].mean, board.metric), Line(entry_cells(board, entry, metrics), entry))
-        for entry in board.entries[:top]
-    ]
+    lines = [Line(entry_cells(board, entry, metrics), entry) for entry in board.entries[:top]]
+    scores = [goodness(entry.scores[board.metric].mean, board.metric) for entry in board.entries[:top]]
+    ranked = sum(entry.rank is not None for entry in board.entries[:top])  # setups without a rank come after these
+    baselines: list[tuple[float, Line]] = []
     for name in BASELINES:
         values = [board.baseline(name, metric) for metric in metrics]
         if values[0] is not None:
             cells = ["", "", f"({name})", "", "", *("" if v is None else f"{v:.3f}" for v in values)]
-            cells += [""] * len(counts)
-            lines.append((goodness(values[0], board.metric), Line(cells, None)))
-    return header, [line for _, line in sorted(lines, key=lambda pair: pair[0], reverse=True)]
+            baselines.append((goodness(values[0], board.metric), Line(cells + [""] * len(counts), None)))
+    baselines.sort(key=lambda pair: pair[0], reverse=True)
+    for merit, line in reversed(baselines):  # the worst first, so that positions stay right
+        lines.insert(sum(score >= merit for score in scores[:ranked]), line)
+    return header, lines
 
 
 def entry_cells(board: Board, entry: Entry, metrics: Sequence[str]) -> list[str]:
