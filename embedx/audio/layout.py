@@ -10,6 +10,7 @@ from dataclasses import dataclass
 Piece = bytes | tuple[int, int]  # bytes as they are, or the bytes of the file between two positions
 TRUNCATED = "truncated"  # the file ends before the audio that its header declares, or was never closed
 TRAILING = "trailing-data"  # the file goes on after the audio that its header declares
+DOUBTS = frozenset({TRUNCATED, TRAILING})  # flags that say that a recording may be incomplete
 
 
 @dataclass(frozen=True)

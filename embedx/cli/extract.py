@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from embedx.audio.layout import DOUBTS
 from embedx.cli.embedding_options import (
     BACKEND,
     BATCH_SECONDS,
@@ -116,7 +117,8 @@ def summarise(collection: "Collection", progress: "Progress", seconds: float) ->
         "audio_hours": round(progress.seconds / 3600, 4),
         "seconds": round(seconds, 1),
         "padding": round(progress.padding, 3),
-        "cut": progress.cut,
+        "cut": progress.flags["cut"],
+        "flags": dict(progress.flags),
         **{name: getattr(progress, name) for name in CHANGES},
         "failures": dict(progress.failures),
         "problems": progress.problems,
@@ -140,6 +142,9 @@ def print_summary(collection: "Collection", summary: Mapping[str, Any], labels: 
     print_changes(summary)
     if summary["cut"]:
         click.echo(f"{summary['cut']} recordings were too long for one vector and were split into windows (--window)")
+    if doubts := DOUBTS & summary["flags"].keys():
+        counts = ", ".join(f"{summary['flags'][flag]} {flag}" for flag in sorted(doubts))
+        click.echo(f"may be incomplete: {counts}; to list them: embedx status {summary['collection']} --flagged")
     if summary["passed_over"]:
         click.echo(f"passed over: {describe_passed_over(Counter(summary['passed_over']))}")
     if failed:

@@ -10,6 +10,7 @@ from click.shell_completion import get_completion_class
 from embedx.cli.index import print_indexes
 from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, TABLE_FORMAT
 from embedx.cli.output import print_json, print_rows, size, with_relative_paths
+from embedx.errors import UsageError
 
 if TYPE_CHECKING:
     from embedx.collection.collection import Collection
@@ -20,24 +21,28 @@ if TYPE_CHECKING:
     Examples:
       embedx status indexes/field
       embedx status indexes/field --failed --format csv
+      embedx status indexes/field --flagged
     """
 )
 @COLLECTION
 @click.option("--failed", is_flag=True, help="List the recordings that could not be embedded, with the reason.")
+@click.option("--flagged", is_flag=True, help="List the recordings with flags, such as truncated or trailing-data.")
 @TABLE_FORMAT
 @ABSOLUTE_PATHS
-def status(collection: str, failed: bool, form: str, absolute_paths: bool) -> None:
+def status(collection: str, failed: bool, flagged: bool, form: str, absolute_paths: bool) -> None:
     """Show what a COLLECTION holds, how it was made, and what failed."""
     from embedx.collection.collection import Collection
 
+    if failed and flagged:
+        raise UsageError("--failed and --flagged are two lists; give one of them.")
+
     with Collection(collection) as opened:
-        if failed:
-            columns = ["path", "reason", "detail"]
-            failures = [{name: getattr(failure, name) for name in columns} for failure in opened.failures()]
-            if form == "table" and not failures:
-                click.echo("No recording failed.")
+        if failed or flagged:
+            columns, recordings = list_failed(opened) if failed else list_flagged(opened)
+            if form == "table" and not recordings:
+                click.echo("No recording failed." if failed else "No recording has a flag.")
                 return
-            print_rows(with_relative_paths(failures, None if absolute_paths else opened.root, form), columns, form)
+            print_rows(with_relative_paths(recordings, None if absolute_paths else opened.root, form), columns, form)
             return
         facts, recipe, indexes = describe(opened), asdict(opened.recipe), opened.indexes.describe()
     if form == "json":
@@ -50,13 +55,28 @@ def status(collection: str, failed: bool, form: str, absolute_paths: bool) -> No
         print_indexes(indexes)
 
 
+def list_failed(collection: "Collection") -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the columns and rows of the recordings that could not be embedded."""
+    columns = ["path", "reason", "detail"]
+    return columns, [{name: getattr(failure, name) for name in columns} for failure in collection.failures()]
+
+
+def list_flagged(collection: "Collection") -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the columns and rows of the embedded recordings that have flags."""
+    recordings = [one for one in collection.store.recordings().values() if one.flags and not one.reason]
+    rows = [{"path": one.path, "duration_s": one.duration_s, "flags": ",".join(one.flags)} for one in recordings]
+    return ["path", "duration_s", "flags"], rows
+
+
 def describe(collection: "Collection") -> dict[str, Any]:
     """Return what a collection holds as plain values."""
     store, failures = collection.store, collection.failures()
+    recordings = store.recordings().values()
     return {
         "collection": str(collection.folder),
-        "recordings": len(store.recordings()) - len(failures),
+        "recordings": len(recordings) - len(failures),
         "failed": dict(Counter(failure.reason for failure in failures)),
+        "flags": dict(Counter(flag for one in recordings if not one.reason for flag in one.flags)),
         "rows": len(collection),
         "hours": round(store.hours(), 4),
         "size": size(store.size()),

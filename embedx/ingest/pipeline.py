@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedx._version import __version__
+from embedx.audio.layout import DOUBTS
 from embedx.audio.windows import Window
 from embedx.datasets.items import Item
 from embedx.errors import Interrupted
@@ -54,7 +55,7 @@ class Progress:
         windows: windows embedded in this run.
         seconds: audio embedded in this run.
         expected_rows, expected_bytes: estimates of the rows that this run adds, and of the size of their vectors.
-        cut: recordings of this run that were too long for one row.
+        flags: flag -> recordings of this run that have it: "truncated", "trailing-data", "clipped", "downmixed", "cut".
         padding: samples that the model computed in this run for each sample of audio.
         labels: how many labels the corpus has and where they come from; empty without labels.
     """
@@ -74,7 +75,7 @@ class Progress:
     seconds: float = 0.0
     expected_rows: int = 0
     expected_bytes: int = 0
-    cut: int = 0
+    flags: Counter[str] = field(default_factory=Counter)
     padding: float = 1.0
     labels: str = ""
     passed_over: Counter[str] = field(default_factory=Counter)
@@ -249,6 +250,10 @@ class ExtractionPipeline:
             if job.recording.reason:
                 job.rows.clear()
             job.rows.sort(key=lambda pair: pair[0].id)
+            if doubts := DOUBTS.intersection(job.recording.flags):
+                job.rows = [
+                    (replace(row, flags=tuple(sorted({*row.flags, *doubts}))), vectors) for row, vectors in job.rows
+                ]
             self.finished.append(job)
 
     def _start_commit(self) -> None:
@@ -287,7 +292,7 @@ class ExtractionPipeline:
                 self.progress.embedded += 1
                 self.progress.windows += len(job.rows)
                 self.progress.seconds += job.recording.duration_s or 0.0
-                self.progress.cut += "cut" in job.recording.flags
+                self.progress.flags.update(job.recording.flags)
             self.progress.padding = self.embedder.padding
             job.rows.clear()  # `todo` keeps every job until the end of the run, but not its vectors
             self.on_progress(self.progress)

@@ -38,6 +38,30 @@ def test_extract_twice_embeds_only_missing_files(manifest: Path, tmp_path: Path,
     assert "40 already there" in text
 
 
+def test_flags_are_in_rows_status_and_summary(write_wav: WriteWav, tmp_path: Path, capsys: Capture) -> None:
+    data = write_wav("in/good.wav").read_bytes()
+    (tmp_path / "in/cut.wav").write_bytes(data[:-1000])
+    (tmp_path / "in/more.wav").write_bytes(data + b"\1" * 9_999)
+    out = str(tmp_path / "c")
+    code, text, _ = outcome(capsys, "extract", str(tmp_path / "in"), "-o", out, "--layout", "files")
+    assert code == 0
+    assert f"may be incomplete: 1 trailing-data, 1 truncated; to list them: embedx status {out} --flagged" in text
+    code, text, _ = outcome(capsys, "extract", str(tmp_path / "in"), "-o", f"{out}2", "--layout", "files", "--json")
+    assert json.loads(text)["flags"] == {"trailing-data": 1, "truncated": 1}
+    code, text, _ = outcome(capsys, "status", out, "--format", "json")
+    assert json.loads(text)["flags"] == {"trailing-data": 1, "truncated": 1}
+    code, text, _ = outcome(capsys, "status", out, "--flagged", "--format", "json")
+    expected = {"cut.wav": "truncated", "more.wav": "trailing-data"}
+    assert {os.path.basename(row["path"]): row["flags"] for row in json.loads(text)} == expected
+    with embedx.open(out) as collection:
+        rows = collection.rows()
+        assert {os.path.basename(row["path"]): row["flags"] for _, row in rows.iterrows()} == expected | {
+            "good.wav": ""
+        }
+        assert len(collection.rows(where="flags LIKE '%trailing-data%'")) == 1
+    assert outcome(capsys, "status", out, "--flagged", "--failed")[0] == 2
+
+
 def test_extract_with_bad_file_names_it_and_exits_with_3(write_wav: WriteWav, tmp_path: Path, capsys: Capture) -> None:
     write_wav("in/good.wav")
     (tmp_path / "in/text.wav").write_text("text")

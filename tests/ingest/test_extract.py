@@ -211,7 +211,7 @@ def test_model_with_30_s_input_gets_windows(
         model=whisper, out=tmp_path / "c", on_progress=seen.append,
     ) as collection:  # fmt: skip
         assert collection.rows()["end_s"].tolist() == [29.0, 10.0, 20.0, 30.0, 34.0]
-        assert seen[-1].cut == 1
+        assert seen[-1].flags["cut"] == 1
     with pytest.raises(UsageError, match="exceeds the model's maximum input of 30 s"):
         embedx.extract(write_wav(), model=whisper, window=31, out=tmp_path / "d")
 
