@@ -16,9 +16,9 @@ from embedx.index.manager import FOLDER, IndexManager
 from embedx.index.matrix import CorruptIndex
 from embedx.index.vector_index import VectorIndex
 from embedx.recipe import Recipe
-from embedx.store.integrity import Issue, inspect
-from embedx.store.lock import LOCK_NAME
-from embedx.store.records import Recording, Row
+from embedx.store.integrity import inspect
+from embedx.store.lock import LOCK_NAME, Lock, read_lock
+from embedx.store.records import Issue, Recording, Row
 from embedx.store.schema import FILE_NAME
 from embedx.store.store import Store
 
@@ -72,22 +72,40 @@ def verify_collection(
     root = Path(folder)
     if not repair or not report.found or not (root / FILE_NAME).is_file():
         return report
+    accept_state(root, report.found, wait)
     try:
         with Store(root, write=True, wait=wait) as store:
-            report.removed = store.repair(report.found)
-            damaged = {issue.id for issue in report.found if issue.kind == "vector"}
-            if damaged:
+            report.removed = store.repair()
+            if damaged := damaged_vectors(store, report.found):
                 from embedx.embedding.embedder import Embedder
 
                 embedder = Embedder.from_recipe(store.recipe, model=model, allow_pickle=allow_pickle)
                 report.remade = embed_again(store, embedder, damaged)
+                if report.remade == store.ids().tolist():
+                    store.recount_vectors()
             store.compact()  # rewrites every page, including damaged pages that are not in use
         rebuild_indexes(root)
     except StoreError:  # some of the damage cannot be repaired; `find_issues` names it
         pass
-    lost = [issue for issue in report.found if issue.kind == "log"]  # what was in the log is lost
+    lost = [issue for issue in report.found if issue.kind == "log"]  # what was committed later is lost
     report.left = lost + find_issues(root)
     return report
+
+
+def accept_state(root: Path, issues: Sequence[Issue], wait: bool) -> None:
+    """Accept the state of the store, if it is older than the copies of its commit record, or these are damaged."""
+    is_lost = any(issue.place == str(root / LOCK_NAME) for issue in issues) and not read_lock(root).copies
+    if is_lost or any(issue.kind == "log" for issue in issues):
+        lock = Lock(root, wait=wait)
+        lock.forget()
+        lock.release()
+
+
+def damaged_vectors(store: Store, issues: Sequence[Issue]) -> set[int]:
+    """Return the ids of rows whose vectors are damaged; all rows if a table of vectors holds unknown old ones."""
+    if any(issue.kind == "table" and issue.place.startswith("vectors_") for issue in issues):
+        return set(store.ids().tolist())
+    return {issue.id for issue in issues if issue.kind == "vector"}
 
 
 def find_issues(folder: str | os.PathLike[str]) -> list[Issue]:

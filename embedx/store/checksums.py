@@ -1,6 +1,7 @@
-"""Checked reading: every row of a table is compared with its checksum before it is used."""
+"""Checked reading: rows are compared with their checksums, whole tables and the store with the commit record."""
 
 import contextlib
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -10,8 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.errors import StoreError
-from embedx.store.schema import SUMMED, checksum, wrap_errors
+from embedx.errors import LockedError, StoreError
+from embedx.store.connections import UnlockedConnection, wrap_errors
+from embedx.store.lock import LockContent, read_lock
+from embedx.store.record import Checksums, Record, total_of
+from embedx.store.schema import SUMMED, key_of, read_record
+
+LISTED = "(SELECT value FROM json_each(?))"  # any number of ids as one SQL parameter; see `listed`
+ATTEMPTS = 1000  # to read `lock` and the store between two commits; one attempt takes less than a millisecond
+
+
+class OlderState(StoreError):
+    """The store is an older state than the commit record in `lock`."""
 
 
 class Checked:
@@ -20,12 +31,15 @@ class Checked:
     folder: Path
     file: Path
     _db: sqlite3.Connection
-    _searchable: int | None = None  # the generation in which the keys of the tables were checked
+    _record: Record  # of the state that is read, or that the transaction makes
+    _checksums: Checksums
+    _compared: dict[str, str]  # table -> token of the state in which its checksums were compared with the record
 
     @property
     def generation(self) -> int:
         """A number that grows with every change of rows or vectors: an index of another generation is out of date."""
-        return int(self._get("generation"))
+        with self.snapshot():
+            return self._record.generation
 
     def ids(self) -> NDArray[np.int64]:
         """Return the ids of all rows, ascending.
@@ -33,30 +47,73 @@ class Checked:
         Raises:
             StoreError: rows are missing.
         """
-        with self.snapshot():
-            ids = [row_id for (row_id,) in self._query("SELECT id FROM rows ORDER BY id")]
-            self._require_all("rows", ids)
-        return np.array(ids, np.int64)
+        return np.array(self._compare("rows"), np.int64)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Within this context, read one state of the store, whatever other processes commit meanwhile."""
+        """Within this context, read one state of the store, whatever other processes commit meanwhile.
+
+        Raises:
+            StoreError: the store is not in the state of its last commit.
+        """
         with wrap_errors(self.file):
             if self._db.in_transaction:
                 yield
                 return
-            self._db.execute("BEGIN")
+            content = self._begin()
             try:
                 yield
             finally:
                 self._db.execute("COMMIT")
+            if isinstance(self._db, UnlockedConnection) and read_lock(self.folder) != content:
+                raise LockedError(f"{self.file} was changed while it was read without locks. Run the command again.")
 
-    def _get(self, key: str) -> str:
-        """Return a value of the table `collection`."""
-        rows = self._checked("collection", "WHERE key = ?", (key,))
-        if not rows:
-            raise StoreError(f"{self.file} is damaged: it has no {key}.")
-        return str(rows[0][1])
+    def _begin(self) -> LockContent:
+        """Begin to read, compare the commit record of the store with its copy in `lock`, and return the lock."""
+        content = read_lock(self.folder)
+        for _ in range(ATTEMPTS):
+            self._db.execute("BEGIN")
+            try:
+                self._load_record()
+                if self._is_current(content):
+                    return content
+            except BaseException:
+                self._db.execute("COMMIT")
+                raise
+            self._db.execute("COMMIT")
+            before, content = content, read_lock(self.folder)
+            if before == content:  # else a writer has committed meanwhile
+                raise self._mismatch(content)
+        raise LockedError(f"{self.file} changes all the time. Run the command again.")
+
+    def _load_record(self) -> None:
+        """Read the commit record of the current transaction."""
+        self._record = read_record(self._db, self.file)
+        self._checksums = Checksums(self._record.store)
+
+    def _is_current(self, content: LockContent) -> bool:
+        """Tell whether the store is in the state that the newest copy of its commit record describes.
+
+        A folder may have been copied without `lock`, and a lock of an older embedx has no copies.
+        """
+        return self._record.is_at(content.copies[-1]) if content.copies else not content.has_sectors
+
+    def _mismatch(self, content: LockContent) -> StoreError:
+        """Return the error for a store that does not match `lock`."""
+        lock, log = self.folder / "lock", Path(f"{self.file}-wal")
+        if not content.copies:
+            return StoreError(f"{lock} is damaged. `embedx verify {self.folder} --repair` writes it again.")
+        newest = content.copies[-1]
+        if newest.store != self._record.store:
+            return StoreError(
+                f"{self.file} and {lock} belong to two collections. Restore the right file, or copy the whole folder."
+            )
+        has_log = log.exists() and log.stat().st_size > 0
+        reason = f"{log} is damaged or of another time" if has_log else f"the file is old, or {log.name} is missing"
+        return OlderState(
+            f"{self.file} is in the state of commit {self._record.change}, but the last one was {newest.change}: "
+            f"{reason}. Restore both files, or accept this state with `embedx verify {self.folder} --repair`."
+        )
 
     def _query(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
         """Return the rows of a query; checksums are not compared."""
@@ -72,41 +129,52 @@ class Checked:
         return list(self._stream(table, which, values))
 
     def _stream(self, table: str, which: str = "", values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-        """Yield what `_checked` returns, row by row."""
-        _, columns = SUMMED[table]
-        whole = table in ("rows", "recordings") and not which.startswith("WHERE")
-        keys: list[int] = []
+        """Yield what `_checked` returns, row by row; a whole table is compared with the commit record at the end."""
+        sums: list[bytes] = []
         with self.snapshot():
-            for stored, *rest in self._db.execute(f"SELECT checksum, {columns} FROM {table} {which}", values):
-                if checksum(rest) != stored:
+            for stored, *rest in self._db.execute(f"SELECT checksum, {SUMMED[table]} FROM {table} {which}", values):
+                if self._checksums.row(table, rest) != stored:
                     raise StoreError(
                         f"{describe(table, rest)} in {self.file} is damaged (its checksum differs). `embedx verify "
                         f"{self.folder}` lists all damage."
                     )
-                if whole:
-                    keys.append(rest[0])
+                sums.append(stored)
                 yield tuple(rest)
-            if whole:
-                self._require_all(table, keys)
+            if not which.startswith("WHERE"):
+                self._require_all(table, sums)
 
-    def _tally(self, table: str) -> tuple[int, int]:
-        """Return the stored number of rows or recordings, and the stored sum of their ids."""
-        count, total = map(int, self._get(table).split())
-        return count, total
-
-    def _require_all(self, table: str, ids: Sequence[int]) -> None:
-        """Check that all rows were read: a damaged page can hide rows without an error.
+    def _require_all(self, table: str, checksums: Sequence[Any]) -> None:
+        """Check that the checksums of all rows of a table add up: a stale or lost page has none that is wrong.
 
         Raises:
-            StoreError: rows are missing.
+            StoreError: rows are missing, or are not those of the last commit.
         """
-        count, total = self._tally(table)
-        in_order = all(first < second for first, second in pairwise(ids))  # not if pages have changed places
-        if (len(ids), sum(ids)) != (count, total) or not in_order:
+        count, _ = self._record.tables.get(table, (0, 0))
+        if total_of(checksums) != self._record.tables.get(table, (0, 0)):
             raise StoreError(
-                f"{self.file} is damaged: the table {table} should hold {count} entries, but it holds {len(ids)}, or "
-                f"others. `embedx verify {self.folder}` lists all damage."
+                f"{self.file} is damaged: the table {table} should hold {count} entries, but it holds "
+                f"{len(checksums)}, or others. `embedx verify {self.folder}` lists all damage."
             )
+
+    def _compare(self, table: str) -> list[Any]:
+        """Compare the checksums of all rows of a table with the commit record, and return the keys, ascending.
+
+        Raises:
+            StoreError: rows are missing, or are not those of the last commit.
+        """
+        key = key_of(table)
+        with self.snapshot():
+            rows = self._query(f"SELECT {key}, checksum FROM {table} ORDER BY {key}")
+            self._require_all(table, [checksum for _, checksum in rows])
+            if any(first >= second for (first, _), (second, _) in pairwise(rows)):
+                raise StoreError(f"{self.file} is damaged: the table {table} is not in order.")
+            self._compared[table] = self._record.token
+        return [key for key, _ in rows]
+
+    def _compare_once(self, table: str) -> None:
+        """Compare the checksums of a table once for every state: a few rows can be stale like all others."""
+        if self._compared.get(table) != self._record.token:
+            self._compare(table)
 
     def _require_those(self, requested: Sequence[int], read: Sequence[int], what: str) -> None:
         """Check that the requested rows were read, except those that do not exist.
@@ -119,19 +187,19 @@ class Checked:
             raise StoreError(f"{self.file} is damaged: the {what} of row {min(lost)} cannot be found.")
 
     def _require_searchable(self) -> None:
-        """Check that the keys find every row and recording; once for every generation.
+        """Check that the keys find every row and recording; once for every state.
 
         Raises:
             StoreError: a key is damaged.
         """
         with self.snapshot():
-            if self._searchable == (generation := self.generation):
-                return
             for table in ("rows", "recordings"):
-                [problem] = self._query(f"PRAGMA integrity_check({table})")[0]
-                if problem != "ok":
-                    raise StoreError(f"{self.file} is damaged: {problem}.")
-            self._searchable = generation
+                if self._compared.get(f"keys of {table}") != self._record.token:
+                    [problem] = self._query(f"PRAGMA integrity_check({table})")[0]
+                    if problem != "ok":
+                        raise StoreError(f"{self.file} is damaged: {problem}.")
+                    self._compare(table)
+                    self._compared[f"keys of {table}"] = self._record.token
 
 
 def describe(table: str, values: Sequence[Any]) -> str:
@@ -143,3 +211,8 @@ def describe(table: str, values: Sequence[Any]) -> str:
     if table == "rows":
         return f"Row {values[0]}"
     return f"The entry {values[0]} of the table {table}"
+
+
+def listed(ids: Sequence[int]) -> str:
+    """Return ids as JSON, the parameter of `LISTED`."""
+    return json.dumps([int(number) for number in ids])

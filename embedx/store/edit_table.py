@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from embedx.store.changes import Changes
+from embedx.store.checksums import LISTED, listed
 from embedx.store.edits import (
     Edit,
     carry_over,
@@ -16,9 +18,7 @@ from embedx.store.edits import (
     values_at,
     with_edits,
 )
-from embedx.store.reading import LISTED, Reader, listed
 from embedx.store.records import Recording, Row, Vectors
-from embedx.store.schema import fill_sums
 
 OF_PATH = "WHERE recording = (SELECT id FROM recordings WHERE path = ?)"
 NO_RECORDING = b""  # the path of an entry that undoes a change
@@ -35,7 +35,7 @@ class StoredContent(NamedTuple):
     is_one_row: bool  # it has a single row, and was not too long for one
 
 
-class EditTable(Reader):
+class EditTable(Changes):
     """The methods of `Store` that read edits and apply them; those that write are called inside a transaction."""
 
     def edits(self) -> list[Edit]:
@@ -100,7 +100,7 @@ class EditTable(Reader):
                 for i, edit in enumerate(edits)
             ),
         )  # fmt: skip
-        fill_sums(self._db, "edits", "WHERE id >= ?", (first,))
+        self._sum("edits", "WHERE id >= ?", (first,))
 
     def _rows_with_edits(self, batch: Batch) -> Batch:
         """Return recordings that are about to be stored, with the edits of their rows applied."""
@@ -153,11 +153,11 @@ class EditTable(Reader):
 
     def _bind(self, numbers: Sequence[int], recording: Recording) -> None:
         """Store the new path and content of the recording of some edits."""
-        self._db.execute(
-            f"UPDATE edits SET path = ?, content_hash = ? WHERE id IN {LISTED}",
-            (os.fsencode(recording.path), recording.content_hash, listed(numbers)),
-        )
-        fill_sums(self._db, "edits", f"WHERE id IN {LISTED}", (listed(numbers),))
+        with self._changing("edits", f"WHERE id IN {LISTED}", (listed(numbers),)):
+            self._db.execute(
+                f"UPDATE edits SET path = ?, content_hash = ? WHERE id IN {LISTED}",
+                (os.fsencode(recording.path), recording.content_hash, listed(numbers)),
+            )
 
     def _apply_to_stored(self, paths: Iterable[str], columns: Collection[str], carry: Collection[str]) -> list[Row]:
         """Return the stored rows of recordings that change when their edits of some columns are applied.

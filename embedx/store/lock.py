@@ -1,36 +1,56 @@
-"""Lock: which process writes a collection, and the seal of the last writer.
+"""Lock: which process writes a collection, and the copies of its last commit record.
 
-The first line of the file `lock` names the process that writes. The second line holds the seal, which is the size and
-the hash of the store, and the state of the store when a writer last closed it properly. The next writer removes the
-seal before it changes the store. A sealed store that does not match its seal is damaged; without a seal a writer is
-active, or was killed.
+The file has three sectors of 512 bytes, which a disk writes whole or not at all. The first names the process that
+writes. The other two hold copies of commit records in turn, so that one of them is always complete.
 """
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import socket
 import time
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from embedx.errors import LockedError, StoreError
+from embedx.store.record import Copy
 
 LOCK_NAME = "lock"
+SECTOR = 512  # bytes that every disk writes whole
+SECTORS = 3  # the holder and two copies
 POLL_S = 0.2  # between two attempts to take a lock
 
 
 @dataclass(frozen=True)
 class LockContent:
-    """What the last writer left in the file when it closed the store properly."""
+    """The content of the file `lock`."""
 
-    seal: dict[str, Any] | None = None  # size and sha256 of the store; None if a writer has changed it since
-    state: dict[str, Any] | None = None  # generation, its token, and the number of changes of labels
+    data: bytes = b""
+
+    @property
+    def holder(self) -> str:
+        """The process that has or had the lock; empty if it is not known."""
+        return str(unpack(self.data[:SECTOR]).get("holder", ""))
+
+    @property
+    def copies(self) -> list[Copy]:
+        """The complete copies, the newest one last."""
+        found = [unpack(self.data[start : start + SECTOR]) for start in range(SECTOR, SECTOR * SECTORS, SECTOR)]
+        copies = [Copy(str(one["store"]), int(one["change"]), str(one["sum"])) for one in found if "sum" in one]
+        return sorted(copies, key=lambda copy: copy.change)
+
+    @property
+    def has_sectors(self) -> bool:
+        """Whether a writer of this format has written copies, also if they are damaged now."""
+        return len(self.data) > SECTOR
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether everything in the file is as it was written."""
+        return len(self.data) == SECTOR * SECTORS and bool(self.holder) and len(self.copies) == SECTORS - 1
 
 
 class Lock:
@@ -47,33 +67,39 @@ class Lock:
     def __init__(self, folder: Path, *, wait: bool = False) -> None:
         self.folder = folder
         self._handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._kept: Copy | None = None  # the copy that was written last
         try:
             while not self._try():
                 if not wait:
-                    holder = os.pread(self._handle, 200, 0).decode("utf-8", "replace").split("\n")[0]
+                    holder = LockContent(os.pread(self._handle, SECTOR, 0)).holder
                     raise LockedError(
                         f"{folder} is being written by {holder or 'another process'}. Wait for it (--wait), or stop it."
                     )
                 time.sleep(POLL_S)
-            self.content = LockContent()
-            with contextlib.suppress(StoreError):
-                self.content = read_lock(folder)
-            self._write()
+            self._put(0, pack({"holder": f"process {os.getpid()} on {socket.gethostname()}", "since": time.time_ns()}))
         except BaseException:
             os.close(self._handle)
             raise
 
-    def break_seal(self) -> None:
-        """Remove the seal, before the store is changed."""
-        if self.content.seal is not None:
-            self.content = LockContent(None, self.content.state)
-            self._write()
+    def keep(self, copy: Copy) -> None:
+        """Write the copy of a commit record and flush it, unless it is there; called after every commit."""
+        if copy == self._kept:
+            return
+        if self._kept is None:  # the first one by this process: whatever is incomplete is replaced
+            content = read_lock(self.folder)
+            if not content.is_intact or content.copies[-1] != copy:
+                self._put(SECTOR, 2 * pack(asdict(copy)))
+                os.ftruncate(self._handle, SECTOR * SECTORS)
+                os.fsync(self._handle)
+        else:
+            self._put(SECTOR * (1 + copy.change % 2), pack(asdict(copy)))
             os.fsync(self._handle)
+        self._kept = copy
 
-    def set_seal(self, file: Path, state: dict[str, Any]) -> None:
-        """Seal a store that does not change until the next writer opens it; `state` describes it."""
-        self.content = LockContent({"size": file.stat().st_size, "sha256": hash_file(file)}, state)
-        self._write()
+    def forget(self) -> None:
+        """Remove the copies, so that the store is accepted as it is."""
+        os.ftruncate(self._handle, SECTOR)
+        os.fsync(self._handle)
 
     def release(self) -> None:
         """Release the lock."""
@@ -85,43 +111,51 @@ class Lock:
             return True
         return False
 
-    def _write(self) -> None:
-        """Write the file in place, since a renamed file would be another lock. A kill leaves it empty: no seal."""
-        holder = f"process {os.getpid()} on {socket.gethostname()}"
-        second = [self.content.seal, self.content.state]
-        os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, f"{holder}\n{json.dumps([*second, sum_of(holder, second)])}\n".encode(), 0)
+    def _put(self, start: int, data: bytes) -> None:
+        """Write sectors in place, since a renamed file would be another lock."""
+        if os.pwrite(self._handle, data, start) != len(data):
+            raise OSError(f"{self.folder / LOCK_NAME} was written in part")
 
 
-def sum_of(holder: str, second: list[Any]) -> int:
-    """Return the checksum of the content of the file."""
-    return zlib.crc32(json.dumps([holder, *second]).encode())
+def pack(values: dict[str, Any]) -> bytes:
+    """Return a sector with values and their checksum."""
+    text = json.dumps(values)[: SECTOR - 10]
+    return f"{zlib.crc32(text.encode()):08x} {text}".ljust(SECTOR - 1).encode() + b"\n"
+
+
+def unpack(sector: bytes) -> dict[str, Any]:
+    """Return the values of a sector; nothing if it is not complete."""
+    with contextlib.suppress(ValueError, RecursionError):
+        values = json.loads(sector[9:])
+        if isinstance(values, dict) and pack(values) == sector:
+            return values
+    return {}
 
 
 def read_lock(folder: Path) -> LockContent:
-    """Return what the last writer left in the lock file; nothing if there was no writer yet.
+    """Return the content of the lock file; nothing if there was no writer yet.
 
     Raises:
-        StoreError: the file is damaged or cannot be read.
+        StoreError: the file cannot be read.
     """
     try:
-        text = (folder / LOCK_NAME).read_bytes().decode()
-        if not text:  # a writer is writing it now, or was killed meanwhile
-            return LockContent()
-        holder, line, end = text.split("\n")
-        *second, checksum = json.loads(line)
-        if end == "" and sum_of(holder, second) == checksum:
-            return LockContent(*second)
+        return LockContent((folder / LOCK_NAME).read_bytes())
     except FileNotFoundError:
         return LockContent()
     except OSError as error:
         raise StoreError(f"{folder / LOCK_NAME} cannot be read: {error.strerror}.") from error
-    except (ValueError, TypeError):
-        pass
-    raise StoreError(f"{folder / LOCK_NAME} is damaged.")
 
 
-def hash_file(file: Path, hasher: Callable[[], Any] = hashlib.sha256) -> str:
-    """Return the hash of a file."""
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, hasher).hexdigest()
+def is_locked(folder: Path) -> bool:
+    """Tell whether a process writes a folder now."""
+    try:
+        handle = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False

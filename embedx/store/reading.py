@@ -12,23 +12,23 @@ from embedx.errors import StoreError
 from embedx.extractors.names import check_stored_family
 from embedx.recipe import Recipe, check_view
 from embedx.store import filters
-from embedx.store.checksums import Checked
+from embedx.store.checksums import LISTED, Checked, listed
 from embedx.store.records import Recording, Row, from_stored
-from embedx.store.schema import FILE_NAME, vector_sum
+from embedx.store.schema import DTYPES, FILE_NAME, vector_tables
 
 BLOCK = 2048  # vectors that are read at a time: 6 MB of 768 float32
-LISTED = "(SELECT value FROM json_each(?))"  # any number of ids as one SQL parameter; see `listed`
 
 
 class Reader(Checked):
     """The methods of `Store` that read. A value that is damaged or missing raises, and is never returned."""
 
-    _verified: int | None = None  # the generation in which all rows were compared with their checksums
-
     @property
     def recipe(self) -> Recipe:
         """The recipe of the vectors."""
-        recipe = Recipe.from_json(self._get("recipe"))
+        rows = self._checked("collection", "WHERE key = 'recipe'")
+        if not rows:
+            raise StoreError(f"{self.file} is damaged: it has no recipe.")
+        recipe = Recipe.from_json(rows[0][1])
         check_stored_family(recipe.extractor)
         return recipe
 
@@ -40,7 +40,8 @@ class Reader(Checked):
     @property
     def rewritten(self) -> int:
         """The last generation that replaced vectors of existing rows; 0 if none did."""
-        return int(self._get("rewritten"))
+        with self.snapshot():
+            return self._record.rewritten
 
     @property
     def views(self) -> dict[str, int]:
@@ -59,7 +60,8 @@ class Reader(Checked):
 
     def count(self) -> int:
         """Return the number of rows."""
-        return self._tally("rows")[0]
+        with self.snapshot():
+            return self._record.tables["rows"][0]
 
     def hours(self) -> float:
         """Return the duration of all recordings in hours, without those that failed."""
@@ -91,8 +93,9 @@ class Reader(Checked):
 
     def sources(self) -> dict[str, tuple[str, ...]]:
         """Return path -> the sources (folders, manifests) of the run that embedded the recording."""
-        sources = {run: tuple(json.loads(text).get("sources", ())) for run, text in self._checked("runs")}
-        return {os.fsdecode(path): sources.get(run, ()) for _, path, *_, run in self._checked("recordings")}
+        with self.snapshot():
+            sources = {run: tuple(json.loads(text).get("sources", ())) for run, text in self._checked("runs")}
+            return {os.fsdecode(path): sources.get(run, ()) for _, path, *_, run in self._checked("recordings")}
 
     def source_names(self) -> list[str]:
         """Return the absolute names of the sources (folders, files, manifests) of all runs."""
@@ -108,30 +111,41 @@ class Reader(Checked):
         Raises:
             StoreError: a row is damaged or missing.
         """
-        if path is not None:
-            self._require_searchable()
-            recording = "(SELECT id FROM recordings WHERE path = ?)"
-            return list(self.each_row(f"WHERE recording = {recording}", os.fsencode(path)))
-        if ids is None:
-            return list(self.each_row())
         with self.snapshot():
+            if path is not None:
+                self._require_searchable()
+                recording = "(SELECT id FROM recordings WHERE path = ?)"
+                return list(self.each_row(f"WHERE recording = {recording}", os.fsencode(path)))
+            if ids is None:
+                return list(self.each_row())
+            self._compare_once("rows")
+            self._compare_once("recordings")
             rows = list(self.each_row(f"WHERE id IN {LISTED}", listed(ids)))
             self._require_those(ids, [row.id for row in rows], "rows")
         return rows
 
     def each_row(self, which: str = "", *values: str | bytes) -> Iterator[Row]:
         """Yield rows one by one: all, or those that meet an SQL condition with its values."""
-        for number, name, stretch, start, end, label, group, split, flags, meta, source_values in self._stream(
-            "rows", f"{which} ORDER BY id", values
-        ):
-            place = (number, os.fsdecode(name), start, end)
-            described = (label, group, split)
-            yield Row(*place, *described, split_flags(flags), json.loads(meta), stretch, json.loads(source_values))
+        with self.snapshot():
+            paths = self._paths(f"WHERE id IN (SELECT recording FROM rows {which})" if which else "", values)
+            for number, recording, stretch, start, end, label, group, split, flags, meta, source_values in self._stream(
+                "rows", f"{which} ORDER BY id", values
+            ):
+                if recording not in paths:
+                    raise StoreError(f"{self.file} is damaged: the recording of row {number} cannot be found.")
+                place = (number, paths[recording], start, end)
+                described = (label, group, split)
+                yield Row(*place, *described, split_flags(flags), json.loads(meta), stretch, json.loads(source_values))
+
+    def _paths(self, which: str, values: tuple[str | bytes, ...]) -> dict[int, str]:
+        """Return id -> path of recordings: all, or those that meet an SQL condition with its values."""
+        return {number: os.fsdecode(path) for number, path, *_ in self._stream("recordings", which, values)}
 
     def paths_of(self, content_hash: str) -> list[str]:
         """Return the paths of the recordings with this content."""
-        self._require_searchable()
-        rows = self._checked("recordings", "WHERE content_hash = ?", (content_hash,))
+        with self.snapshot():
+            self._require_searchable()
+            rows = self._checked("recordings", "WHERE content_hash = ?", (content_hash,))
         return [os.fsdecode(path) for _, path, *_ in rows]
 
     def vectors(self, view: str, ids: Sequence[int] | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -160,22 +174,26 @@ class Reader(Checked):
         which = "" if ids is None else f"WHERE id IN {LISTED}"
         values = () if ids is None else (listed(ids),)
         read: list[int] = []
+        sums: list[bytes] = []
         with self.snapshot():
             cursor = self._db.execute(f"SELECT id, checksum, vector FROM {table} {which} ORDER BY id", values)
             while blobs := cursor.fetchmany(BLOCK):
                 for number, stored, blob in blobs:
                     is_valid = isinstance(blob, bytes) and len(blob) == dtype.itemsize * dim
-                    if not is_valid or vector_sum(table, number, blob) != stored:
+                    if not is_valid or self._checksums.vector(table, number, blob) != stored:
                         raise StoreError(
                             f"The vector {view} of row {number} in {self.file} is damaged (its checksum differs). "
                             f"`embedx verify {self.folder} --repair` computes it again from its recording."
                         )
                 block_ids = [number for number, *_ in blobs]
                 read += block_ids
+                sums += [stored for _, stored, _ in blobs]
                 matrix = np.frombuffer(b"".join(blob for *_, blob in blobs), dtype).reshape(len(blobs), dim)
                 yield np.array(block_ids, np.int64), matrix.astype(np.float32, copy=False)
             if ids is None:
-                self._require_all("rows", read)
+                self._require_all(table, sums)
+                if not np.array_equal(read, self.ids()):
+                    raise StoreError(f"{self.file} is damaged: the vectors {view} and the rows have other ids.")
             else:
                 self._require_those(ids, read, f"vectors {view}")
 
@@ -194,10 +212,11 @@ class Reader(Checked):
         """
         with self.snapshot():
             self._require_searchable()
-            if self._verified != (generation := self.generation):
-                for _ in self._stream("rows"):
-                    pass
-                self._verified = generation
+            if self._compared.get("filter") != self._record.token:
+                for table in ("rows", "recordings"):
+                    for _ in self._stream(table):
+                        pass
+                self._compared["filter"] = self._record.token
             return filters.select(self._db, where, self.columns, timeout)
 
     def size(self) -> int:
@@ -206,30 +225,24 @@ class Reader(Checked):
 
     def last_run(self) -> dict[str, str]:
         """Return the settings of the last run: device, precision, versions, date."""
-        rows = self._checked("runs", "ORDER BY id DESC LIMIT 1")
+        rows = self._checked("runs", "WHERE id = (SELECT max(id) FROM runs)")
         return dict(json.loads(rows[0][1])) if rows else {}
 
     def _tables(self) -> dict[str, tuple[str, int, np.dtype[Any]]]:
         """Return view -> (table, dimension, dtype), in the order of the recipe."""
-        views = self.recipe.views
-        tables = {
-            name: (table, dim, np.dtype(dtype).newbyteorder("<"))
-            for name, _, _, dim, dtype, table in self._checked("views")
-        }
-        if tables.keys() != set(views):
+        with self.snapshot():
+            names = vector_tables(recipe := self.recipe)
+            views = self._checked("views")
+        stored = {name: (dim, np.dtype(dtype).newbyteorder("<")) for name, _, _, dim, dtype, _ in views}
+        if stored.keys() != set(recipe.views) or any(dtype.name not in DTYPES for _, dtype in stored.values()):
             raise StoreError(f"{self.file} is damaged: its views differ from those of its recipe.")
-        return {view: tables[view] for view in views}
+        return {view: (table, *stored[view]) for view, table in zip(recipe.views, names, strict=True)}
 
     def _table(self, view: str) -> tuple[str, int, np.dtype[Any]]:
         """Return (table, dimension, dtype) of a view; refuse an unknown view."""
         tables = self._tables()
         check_view(view, tables)
         return tables[view]
-
-
-def listed(ids: Sequence[int]) -> str:
-    """Return ids as JSON, the parameter of `LISTED`."""
-    return json.dumps([int(number) for number in ids])
 
 
 def split_flags(flags: str) -> tuple[str, ...]:

@@ -42,6 +42,16 @@ class Recording:
     detail: str = ""
 
 
+@dataclass(frozen=True)
+class Issue:
+    """Damage, or a file that does not belong to the collection."""
+
+    kind: str  # "vector", "row", "recording", "table", "file", "log", "index" or "foreign"
+    place: str
+    detail: str
+    id: int = 0  # of the row or recording, if there is one
+
+
 Vectors = Mapping[str, NDArray[np.float32]]  # view -> vector [D]
 
 

@@ -2,79 +2,113 @@
 
 import json
 import os
-import secrets
-import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Any
 
-from embedx.store.integrity import Issue
-from embedx.store.schema import SUMMED, checksum, fill_sums
+from embedx.store.checksums import LISTED, listed
+from embedx.store.record import total_of
+from embedx.store.records import Vectors
+from embedx.store.schema import RECORD, SUMMED, key_of
+from embedx.store.writing import Writer
 
 
-def repair_tables(db: sqlite3.Connection, issues: Sequence[Issue]) -> list[str]:
-    """Repair the tables except the vectors, inside a transaction; return the paths of the removed recordings.
+class Repairer(Writer):
+    """The methods of `Store` that repair it.
 
-    A row with damaged label or metadata is removed with its whole recording, since the values are lost; `extract`
-    brings the recording back, and its edits are applied again. A damaged edit is removed; the rows keep its
-    values until they are embedded again. The settings of a damaged run are emptied, the kinds of the metadata columns
-    are determined again, and a damaged generation gets a new token, which makes its indexes out of date.
+    A table that does not add up stays so, unless what was damaged is known: it may have lost rows, or hold old ones.
     """
-    rows = [issue.id for issue in issues if issue.kind == "row" and not restore_reference(db, issue.id)]
-    recordings = {issue.id for issue in issues if issue.kind == "recording"}
-    recordings |= {
-        number for row in rows for (number,) in db.execute("SELECT recording FROM rows WHERE id = ?", (row,))
-    }
-    removed = []
-    for number in sorted(recordings):
-        paths = db.execute("SELECT CAST(path AS BLOB) FROM recordings WHERE id = ?", (number,))
-        removed += [os.fsdecode(path) for (path,) in paths]
-        db.execute("DELETE FROM recordings WHERE id = ?", (number,))
-    tables = {issue.place.split(" ")[0] for issue in issues if issue.kind == "table"}
-    for table in tables & {"runs", "history"}:
-        for key in damaged_keys(db, table):
-            if table == "runs":
-                db.execute("UPDATE runs SET settings = '{}' WHERE id = ?", (key,))
-            else:
-                db.execute("UPDATE history SET token = ? WHERE generation = ?", (secrets.token_hex(8), key))
-        fill_sums(db, table)
-    if "edits" in tables:  # the rows still have the values
-        db.executemany("DELETE FROM edits WHERE id = ?", [(key,) for key in damaged_keys(db, "edits")])
-    if "columns" in tables:
-        db.execute("DELETE FROM columns")
-        metas = (json.loads(meta) for (meta,) in db.execute("SELECT meta FROM rows").fetchall())
-        kinds = column_kinds(metas)
-        db.executemany("INSERT INTO columns (name, kind) VALUES (?, ?)", kinds.items())
-        fill_sums(db, "columns")
-    db.execute("REINDEX")
-    return removed
 
+    def repair(self) -> list[str]:
+        """Repair everything except vectors; return the paths of the removed recordings.
 
-def restore_reference(db: sqlite3.Connection, row: int) -> bool:
-    """Restore the reference of a row to its recording; return False if other values of the row are damaged."""
-    _, columns = SUMMED["rows"]
-    for stored, number, _, *rest in db.execute(f"SELECT checksum, {columns} FROM rows WHERE id = ?", (row,)).fetchall():
-        for recording, path in db.execute("SELECT id, path FROM recordings").fetchall():
-            if checksum([number, path, *rest]) == stored:
-                db.execute("UPDATE rows SET recording = ? WHERE id = ?", (recording, row))
+        A row with damaged label or metadata is removed with its whole recording, since the values are lost; `extract`
+        brings the recording back, and its edits are applied again. A damaged edit is removed; the rows keep its values
+        until they are embedded again. The settings of a damaged run are emptied, the kinds of the metadata columns are
+        determined again, and damaged tokens of generations are replaced, which makes all indexes out of date.
+        """
+        with self._transaction():
+            self._db.execute("REINDEX")
+            for table in SUMMED:
+                self._restore_checksums(table)
+            removed = self._remove_damaged()
+            for key, *_ in self._damaged("runs"):
+                with self._changing("runs", "WHERE id = ?", (key,), check=False):
+                    self._db.execute("UPDATE runs SET settings = '{}' WHERE id = ?", (key,))
+            for key, *_ in self._damaged("edits"):
+                self._remove("edits", "WHERE id = ?", (key,))
+            if self._is_wrong("columns"):
+                self._empty("columns")
+                self._store_columns(json.loads(meta) for (meta,) in self._query("SELECT meta FROM rows"))
+            if is_wrong := self._is_wrong("history"):
+                self._empty("history")
+            if removed or is_wrong:
+                self._grow()
+        return removed
+
+    def rewrite(self, rows: Iterable[tuple[int, Vectors]]) -> None:
+        """Replace the vectors of rows, in one transaction."""
+        with self._transaction():
+            tables = self._tables()
+            incomplete = {
+                table: self._record.tables[table]
+                for table, _, _ in tables.values()
+                if total_of(self._stored(table)) != self._record.tables[table]
+            }
+            for number, vectors in rows:
+                for view, vector in vectors.items():
+                    table, _, kind = tables[view]
+                    self._remove(table, "WHERE id = ?", (number,))
+                    self._insert_vectors(table, [(number, vector.astype(kind).tobytes())])
+            self._record.tables.update(incomplete)  # they add up if these vectors are the ones that were lost
+            self._grow(rewritten=self._record.generation + 1)
+
+    def recount_vectors(self) -> None:
+        """Accept the stored vectors of all views, after all of them were computed again."""
+        with self._transaction():
+            for table, _, _ in self._tables().values():
+                self._db.execute(f"DELETE FROM {table} WHERE id NOT IN (SELECT id FROM rows)")
+                self._record.tables[table] = total_of(self._stored(table))
+
+    def _remove_damaged(self) -> list[str]:
+        """Remove the recordings that are damaged or have damaged rows; return their paths."""
+        rows = [row for row in self._damaged("rows") if not self._restore_reference(row)]
+        numbers = sorted({row[0] for row in self._damaged("recordings")} | {row[1] for row in rows})
+        paths = self._query(f"SELECT CAST(path AS BLOB) FROM recordings WHERE id IN {LISTED}", (listed(numbers),))
+        self._remove_recordings(numbers)
+        self._remove_rows([row[0] for row in rows])
+        return [os.fsdecode(path) for (path,) in paths]
+
+    def _restore_checksums(self, table: str) -> None:
+        """Restore the checksums of a table, if the values of all its rows are as they were committed."""
+        rows = self._query(f"SELECT {SUMMED[table]} FROM {table} WHERE {key_of(table)} <> ?", (RECORD,))
+        renewed = [(self._checksums.row(table, row), row[0]) for row in rows]
+        if total_of(checksum for checksum, _ in renewed) == self._record.tables[table]:
+            self._db.executemany(f"UPDATE {table} SET checksum = ? WHERE {key_of(table)} = ?", renewed)
+
+    def _restore_reference(self, row: tuple[Any, ...]) -> bool:
+        """Restore the reference of a row to its recording; return False if other values of the row are damaged."""
+        number, _, *rest = row
+        [(checksum,)] = self._query("SELECT checksum FROM rows WHERE id = ?", (number,))
+        for (recording,) in self._query("SELECT id FROM recordings"):
+            if self._checksums.row("rows", (number, recording, *rest)) == checksum:
+                self._db.execute("UPDATE rows SET recording = ? WHERE id = ?", (recording, number))
                 return True
-    return False
+        return False
 
+    def _damaged(self, table: str) -> list[tuple[Any, ...]]:
+        """Return the values of the rows of a table whose checksum differs."""
+        rows = self._query(f"SELECT checksum, {SUMMED[table]} FROM {table}")
+        return [tuple(values) for stored, *values in rows if self._checksums.row(table, values) != stored]
 
-def damaged_keys(db: sqlite3.Connection, table: str) -> list[int]:
-    """Return the keys of the rows of a table whose checksum differs."""
-    _, columns = SUMMED[table]
-    rows = db.execute(f"SELECT checksum, {columns} FROM {table}").fetchall()
-    return [values[0] for stored, *values in rows if checksum(values) != stored]
+    def _is_wrong(self, table: str) -> bool:
+        """Tell whether a table has damaged rows, or does not add up."""
+        return bool(self._damaged(table)) or total_of(self._stored(table)) != self._record.tables[table]
 
+    def _stored(self, table: str) -> list[Any]:
+        """Return the stored checksums of a table."""
+        return [checksum for (checksum,) in self._query(f"SELECT checksum FROM {table}")]
 
-def column_kinds(metas: Iterable[dict[str, object]]) -> dict[str, str]:
-    """Return metadata column -> "number" if it holds only numbers, else "text".
-
-    >>> column_kinds([{"fold": 1, "site": "A"}, {"fold": None, "site": 2}])
-    {'fold': 'number', 'site': 'text'}
-    """
-    kinds: dict[str, str] = {}
-    for meta in metas:
-        for name, value in meta.items():
-            if value is not None and kinds.get(name) != "text":
-                kinds[name] = "number" if isinstance(value, (int, float)) else "text"
-    return kinds
+    def _empty(self, table: str) -> None:
+        """Delete all rows of a table that can be computed again."""
+        self._db.execute(f"DELETE FROM {table}")
+        self._record.tables[table] = (0, 0)

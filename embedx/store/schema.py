@@ -1,24 +1,20 @@
-"""The SQLite file of a store: its tables and checksums, how it is made and opened, and its errors."""
+"""The SQLite file of a store: its tables, its format, and its commit record."""
 
 import contextlib
-import os
+import re
 import sqlite3
-import zlib
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from embedx.errors import DiskError, LockedError, StoreError, UsageError
-from embedx.filesystem.atomic import make_folder, sync_folder
-from embedx.recipe import Recipe, view_name
-from embedx.store.lock import LOCK_NAME, Lock
+from embedx.errors import StoreError
+from embedx.recipe import Recipe
+from embedx.store.record import Checksums, Record
 
 FILE_NAME = "store.db"
 DTYPES = ("float32", "float16")  # of stored vectors
 APPLICATION_ID = 0x656D6278  # "embx" in the header of the file
 PAGE_SIZE = 32768  # bytes: room for several vectors of 768 float32
 
-MIGRATIONS = (  # user_version is the number of applied migrations; fill_sums completes all but the first
+MIGRATIONS = (  # user_version is the number of applied migrations; creation.py completes all but the first
     """
     CREATE TABLE collection (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE runs (id INTEGER PRIMARY KEY, settings TEXT NOT NULL);
@@ -55,6 +51,7 @@ MIGRATIONS = (  # user_version is the number of applied migrations; fill_sums co
     INSERT OR REPLACE INTO collection (key, value)
         SELECT 'recordings', count(*) || ' ' || coalesce(sum(id), 0) FROM recordings;
     """,
+    # Format 4 is not released yet: a new table or column is added here. The commit record replaces the old values.
     """
     CREATE TABLE edits (
         id INTEGER PRIMARY KEY, change TEXT NOT NULL, made TEXT NOT NULL, undoes TEXT NOT NULL, path BLOB NOT NULL,
@@ -62,142 +59,54 @@ MIGRATIONS = (  # user_version is the number of applied migrations; fill_sums co
     CREATE INDEX edits_by_path ON edits (path);
     CREATE INDEX edits_by_content ON edits (content_hash);
     ALTER TABLE rows ADD COLUMN source_values TEXT NOT NULL DEFAULT '{}';
+    DELETE FROM collection WHERE key NOT IN ('recipe', 'generation', 'rewritten');
     """,
 )
 VECTORS = (
     "CREATE TABLE {} (id INTEGER PRIMARY KEY REFERENCES rows (id) ON DELETE CASCADE, "
     "checksum INTEGER NOT NULL, vector BLOB NOT NULL)"
 )
-SUMMED = {  # table -> (its key, the columns in its checksum)
-    "collection": ("key", "key, value"),
-    "runs": ("id", "id, settings"),
-    "history": ("generation", "generation, token"),  # a random token for every generation
-    "columns": ("name", "name, kind"),
-    "views": ("name", "name, layer, pooling, dim, dtype, vectors"),
-    "recordings": (
-        "id",
-        "id, path, size, mtime_ns, content_hash, duration_s, rate, channels, stretches, status, reason, detail, flags, "
-        "run",
-    ),
-    "rows": (  # with the path, so that a row of another recording is noticed
-        "id",
-        "id, (SELECT path FROM recordings WHERE recordings.id = recording), stretch, start_s, end_s, label, "
-        '"group", split, flags, meta, source_values',
-    ),
-    "edits": ("id", 'id, change, made, undoes, path, content_hash, windows, "values"'),
+SUMMED = {  # table -> the columns in its checksum, the key first; the tables of vectors are summed as well
+    "collection": "key, value",
+    "runs": "id, settings",
+    "history": "generation, token",  # a random token for every generation
+    "columns": "name, kind",
+    "views": "name, layer, pooling, dim, dtype, vectors",
+    "recordings": "id, path, size, mtime_ns, content_hash, duration_s, rate, channels, stretches, status, reason, "
+    "detail, flags, run",
+    "rows": 'id, recording, stretch, start_s, end_s, label, "group", split, flags, meta, source_values',
+    "edits": 'id, change, made, undoes, path, content_hash, windows, "values"',
 }
+RECORD = "record"  # key of the commit record in the table `collection`; the sum of this table leaves it out
 
 
-def checksum(values: Sequence[Any]) -> int:
-    """Return the CRC-32 of the values of a row, as SQLite returns them."""
-    return zlib.crc32("\x1f".join(map(str, values)).encode("utf-8", "surrogatepass"))
+def key_of(table: str) -> str:
+    """Return the column that is the key of a table.
 
-
-def vector_sum(table: str, row_id: int, blob: bytes) -> int:
-    """Return the CRC-32 of table, row id and vector, so that a vector of another row or view is noticed."""
-    return zlib.crc32(blob, zlib.crc32(f"{table} {row_id}".encode()))
-
-
-def renew_vector_sums(db: sqlite3.Connection) -> None:
-    """Add the table to the checksums of vectors (format 3). The checksum of a damaged vector stays wrong."""
-
-    def renewed(table: str, row_id: int, stored: int, blob: bytes) -> int:
-        return vector_sum(table, row_id, blob) if zlib.crc32(blob, row_id) == stored else stored
-
-    db.create_function("renewed", 4, renewed)
-    for (table,) in db.execute("SELECT vectors FROM views").fetchall():
-        db.execute(f"UPDATE {table} SET checksum = renewed('{table}', id, checksum, vector)")
-
-
-def fill_sums(db: sqlite3.Connection, table: str, which: str = "", values: Sequence[Any] = ()) -> None:
-    """Compute the checksums of all rows of a table, or of those that meet a condition."""
-    key, columns = SUMMED[table]
-    rows = db.execute(f"SELECT {key}, {columns} FROM {table} {which}", values).fetchall()
-    db.executemany(f"UPDATE {table} SET checksum = ? WHERE {key} = ?", [(checksum(row[1:]), row[0]) for row in rows])
-
-
-def connect(file: Path, mode: str) -> sqlite3.Connection:
-    """Open an existing SQLite file. In a folder without write permission it is opened as a file that never changes."""
-    uri = file.absolute().as_uri()
-    immutable = "" if os.access(file.parent, os.W_OK) else "&immutable=1"
-    db = open_uri(f"{uri}?mode={mode}{immutable}")
-    if mode == "ro" and not immutable:
-        try:
-            db.execute("SELECT 1 FROM sqlite_schema")
-        except sqlite3.Error as error:  # other errors appear again at the first query
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
-                db.close()
-                return connect_on_full_disk(file, uri)
-    return db
-
-
-def connect_on_full_disk(file: Path, uri: str) -> sqlite3.Connection:
-    """Open a store for reading on a disk that has no room for the -shm file that readers make.
-
-    With an exclusive lock SQLite keeps this file in memory; without a log it needs none.
+    >>> key_of("history")
+    'generation'
     """
-    log = Path(f"{file}-wal")
-    if not log.exists() or not log.stat().st_size:
-        return open_uri(f"{uri}?mode=ro&immutable=1")
-    db = open_uri(f"{uri}?mode=rw")
-    db.execute("PRAGMA locking_mode = EXCLUSIVE")
-    db.execute("PRAGMA query_only = ON")
-    return db
+    return SUMMED[table].split(",")[0]
 
 
-def open_uri(uri: str) -> sqlite3.Connection:
-    """Connect to a file. Transactions begin with an explicit BEGIN; threads may use the connection in turn."""
-    db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-    db.text_factory = decode_text
-    return db
+def vector_table(layer: int, pooling: str) -> str:
+    """Return the name of the table with the vectors of a view.
 
+    Raises:
+        StoreError: the name is not a plain word, so a damaged or foreign recipe holds it.
 
-def decode_text(text: bytes) -> str:
-    """Decode a text of the store. Invalid UTF-8 is kept: its checksum differs, so the damaged row can be named."""
-    return text.decode("utf-8", "surrogateescape")
-
-
-COUNTERS = """
-    CREATE TEMP TABLE changed (name TEXT PRIMARY KEY, count INTEGER NOT NULL, total INTEGER NOT NULL) WITHOUT ROWID;
-    INSERT INTO changed VALUES ('rows', 0, 0), ('recordings', 0, 0);
-""" + "".join(
-    f"""
-    CREATE TEMP TRIGGER {table}_go AFTER DELETE ON main.{table} BEGIN
-        UPDATE changed SET count = count - 1, total = total - OLD.id WHERE name = '{table}';
-    END;
+    >>> vector_table(12, "mean")
+    'vectors_L12_mean'
     """
-    for table in ("rows", "recordings")
-)
+    name = f"vectors_L{layer}_{pooling}"
+    if not re.fullmatch(r"\w+", name, re.ASCII):
+        raise StoreError(f"The stored recipe has an invalid view: layer {layer!r}, pooling {pooling!r}.")
+    return name
 
 
-def count_changes(db: sqlite3.Connection) -> None:
-    """Make a connection count the rows that its transactions add and delete, so that a commit need not count all rows.
-
-    Triggers count deleted rows, since a deletion cascades to other rows. `count_added` counts added rows, because with
-    a trigger SQLite would copy a page for every row. The counters are temporary tables, not in the file.
-    """
-    db.executescript(COUNTERS)
-
-
-def count_added(db: sqlite3.Connection, table: str, ids: Sequence[int]) -> None:
-    """Count rows that were added to a table; see `count_changes`."""
-    values = (len(ids), sum(ids), table)
-    db.execute("UPDATE changed SET count = count + ?, total = total + ? WHERE name = ?", values)
-
-
-def changed(db: sqlite3.Connection) -> dict[str, tuple[int, int]]:
-    """Return the changes of the tally since the last call, and reset the counters; call it in the same transaction."""
-    rows = db.execute("SELECT name, count, total FROM changed").fetchall()
-    db.execute("UPDATE changed SET count = 0, total = 0")
-    return {name: (count, total) for name, count, total in rows}
-
-
-def tally(db: sqlite3.Connection) -> dict[str, tuple[int, int]]:
-    """Return the number of rows and of recordings, each with the sum of the ids; the stored tally shows lost pages."""
-    return {
-        table: db.execute(f"SELECT count(*), coalesce(sum(id), 0) FROM {table}").fetchone()
-        for table in ("rows", "recordings")
-    }
+def vector_tables(recipe: Recipe) -> list[str]:
+    """Return the tables with the vectors of a recipe, in the order of its views."""
+    return [vector_table(layer, pooling) for layer in recipe.layers for pooling in recipe.poolings]
 
 
 def check_version(db: sqlite3.Connection, file: Path) -> int:
@@ -212,82 +121,23 @@ def check_version(db: sqlite3.Connection, file: Path) -> int:
     return version
 
 
-def migrate(db: sqlite3.Connection, version: int) -> None:
-    """Update an older store to the current format, in one transaction."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        for statements in MIGRATIONS[version:]:
-            for statement in filter(str.strip, statements.split(";")):
-                db.execute(statement)
-        for table in SUMMED:
-            fill_sums(db, table)
-        renew_vector_sums(db)
-        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
+def read_record(db: sqlite3.Connection, file: Path) -> Record:
+    """Return the commit record of a store.
+
+    Raises:
+        StoreError: it is damaged or missing.
+    """
+    rows = db.execute("SELECT value, checksum FROM collection WHERE key = ?", (RECORD,)).fetchall()
+    with contextlib.suppress(ValueError):
+        for text, checksum in rows:
+            record = Record.from_json(text)
+            if Checksums(record.store).row("collection", (RECORD, text)) == checksum:
+                return record
+    raise StoreError(f"{file} is damaged: its commit record is {'damaged' if rows else 'missing'}. Restore a backup.")
 
 
-def write_empty(folder: Path, recipe: Recipe, dim: int, dtype: str) -> None:
-    """Make a folder with an empty store. The file is renamed at the end, so that it appears complete."""
-    new = folder / f"{FILE_NAME}.new"
-    if folder.exists() and (not folder.is_dir() or any(not is_store_file(path.name) for path in folder.iterdir())):
-        raise UsageError(f"{folder} exists and is not a collection. Give another folder with -o (out).")
-    with wrap_errors(folder):
-        make_folder(folder)
-        lock = Lock(folder)
-        try:
-            if (folder / FILE_NAME).exists():  # another process has made it meanwhile
-                return
-            for leftover in folder.glob(f"{new.name}*"):  # of a process that was killed
-                leftover.unlink()
-            with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
-                db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-                db.execute(
-                    "PRAGMA journal_mode = MEMORY"
-                )  # a journal on disk could outlive a crash, and has no use here
-                db.executescript(f"BEGIN; {MIGRATIONS[0]} PRAGMA user_version = 1; COMMIT")
-                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                db.executemany(
-                    "INSERT INTO collection VALUES (?, ?)", {"recipe": recipe.to_json(), "generation": "0"}.items()
-                )
-                for layer in recipe.layers:
-                    for pooling in recipe.poolings:
-                        table = f"vectors_L{layer}_{pooling}"
-                        db.execute(VECTORS.format(table))
-                        view = (view_name(layer, pooling), layer, pooling, dim, dtype, table)
-                        db.execute("INSERT INTO views VALUES (?, ?, ?, ?, ?, ?)", view)
-                migrate(db, 1)
-                # Before the rename: a kill during this switch leaves a journal that a reader could not roll back.
-                db.execute("PRAGMA journal_mode = WAL")
-            os.replace(new, folder / FILE_NAME)
-            sync_folder(folder)
-        finally:
-            lock.release()
-
-
-def is_store_file(name: str) -> bool:
-    """Tell whether a file may exist where a store is made: a killed process can leave such files."""
-    return name in (FILE_NAME, LOCK_NAME) or name.startswith(f"{FILE_NAME}.new")
-
-
-@contextlib.contextmanager
-def wrap_errors(file: Path) -> Iterator[None]:
-    """Turn errors of SQLite and of the system into errors of embedx."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise StoreError(f"{file} is damaged: {error}.") from error
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise LockedError(f"{file} is being written by another program: {error}.") from error
-        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
-            raise DiskError(f"{file} cannot be read or written: {error}. What was committed before is safe.") from error
-        raise StoreError(f"{file} cannot be used as an embedx store: {error}.") from error
-    except OSError as error:
-        if isinstance(error, DiskError):
-            raise
-        raise DiskError(f"{file} cannot be read or written: {error.strerror or error}.") from error
+def write_record(db: sqlite3.Connection, record: Record) -> None:
+    """Store the commit record of a transaction."""
+    text = record.to_json()
+    checksum = Checksums(record.store).row("collection", (RECORD, text))
+    db.execute("INSERT OR REPLACE INTO collection (key, value, checksum) VALUES (?, ?, ?)", (RECORD, text, checksum))

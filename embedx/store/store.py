@@ -1,32 +1,22 @@
-"""Store: open, close, lock and seal the SQLite file of a collection."""
+"""Store: open, close and lock the SQLite file of a collection."""
 
 import contextlib
 import os
 import sqlite3
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from embedx.errors import StoreError, UsageError
-from embedx.filesystem.atomic import sync_folder
 from embedx.recipe import Recipe
-from embedx.store.lock import Lock, LockContent, read_lock
-from embedx.store.schema import (
-    FILE_NAME,
-    MIGRATIONS,
-    check_version,
-    connect,
-    count_changes,
-    migrate,
-    wrap_errors,
-    write_empty,
-)
-from embedx.store.writing import Writer
+from embedx.store.connections import connect, wrap_errors
+from embedx.store.creation import migrate, write_empty
+from embedx.store.lock import Lock, read_lock
+from embedx.store.repair import Repairer
+from embedx.store.schema import FILE_NAME, MIGRATIONS, check_version
 
 CACHE_KIB = 16_384  # page cache of a writer: a commit writes a page once; with the default of 2 MB it can be often
 
 
-class Store(Writer):
+class Store(Repairer):
     """The open store of a collection. A lock allows one process to write; any number of processes can read.
 
     Args:
@@ -44,74 +34,48 @@ class Store(Writer):
     def __init__(self, folder: str | os.PathLike[str], *, write: bool = False, wait: bool = False) -> None:
         self.folder = Path(folder)
         self.file = self.folder / FILE_NAME
+        self._compared = {}
         if not self.file.is_file():
             raise UsageError(f"There is no collection in {self.folder} (no {FILE_NAME}). `embedx extract` creates one.")
         with wrap_errors(self.folder):
             self._lock = Lock(self.folder, wait=wait) if write else None
         try:
             with wrap_errors(self.file):
-                content = self._read_lock()
-                self._db = connect(self.file, "rw" if write else "ro")
-                version = check_version(self._db, self.file)
-                if write:
-                    self._db.execute("PRAGMA journal_mode = WAL")
-                    self._db.execute("PRAGMA synchronous = FULL")
-                    self._db.execute("PRAGMA foreign_keys = ON")
-                    self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-                    count_changes(self._db)
-                if version < len(MIGRATIONS):
+                # A writer reads first: SQLite would write a log that does not belong to the file into it.
+                self._db = connect(self.file, "ro")
+                if (version := check_version(self._db, self.file)) < len(MIGRATIONS):
                     self._update_format(version, wait)
-                elif content.state is not None:
-                    self._compare_with(content.state)
+                with self.snapshot():
+                    pass
+                if self._lock is not None:
+                    self._db.close()
+                    self._db = self._connect_writer()
+                    self._lock.keep(self._record.copy)
         except BaseException:
-            self._unlock()
+            self._release()
             raise
+
+    def _connect_writer(self) -> sqlite3.Connection:
+        """Open the file for writing."""
+        db = connect(self.file, "rw")
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", f"cache_size = -{CACHE_KIB}"):
+            db.execute(f"PRAGMA {pragma}")
+        return db
 
     def _update_format(self, version: int, wait: bool) -> None:
         """Update a store of an older format; a reader opens it for writing to do so."""
-        if self._lock is not None:
-            self._lock.break_seal()
-            migrate(self._db, version)
-            return
+        if read_lock(self.folder).copies:
+            raise StoreError(f"{self.file} is an older copy with format {version}: it does not match `lock`.")
         if not os.access(self.folder, os.W_OK):
             raise StoreError(
                 f"{self.file} has the older format {version}, and cannot be updated because its folder is read-only. "
                 "Copy the collection to a folder that you can write to."
             )
-        Store(self.folder, write=True, wait=wait).close()
-
-    def _read_lock(self) -> LockContent:
-        """Return what the last writer left in the lock file.
-
-        Raises:
-            StoreError: there is a log, but the store was sealed without one; SQLite would apply it.
-        """
-        log = Path(f"{self.file}-wal")
-        try:
-            content = read_lock(self.folder) if self._lock is None else self._lock.content
-            if content.seal is None or not log.is_file() or not log.stat().st_size:
-                return content
-            if self._lock is None and read_lock(self.folder) != content:  # a writer has started meanwhile
-                return LockContent()
-        except StoreError:  # reading needs no lock file; `verify` finds the damage
-            return LockContent()
-        raise StoreError(f"{log} does not belong to {self.file}, which was sealed without a log. Move it away.")
-
-    def _compare_with(self, state: Mapping[str, Any]) -> None:
-        """Refuse an older copy of the file, or the file of another collection, next to this lock file.
-
-        A store that has grown since this state still has the token of its generation.
-        """
-        try:
-            known = self.token(state["generation"]) == state["token"]
-            newer = int(self._get("labelled")) >= state["labelled"]
-        except StoreError:  # this entry is damaged: whatever needs it will report that
-            return
-        if not (known and newer):
-            raise StoreError(
-                f"{self.file} is an older copy, or belongs to another collection: it does not match "
-                f"{self.folder / 'lock'}. Restore the right file, or copy the whole folder."
-            )
+        if self._lock is None:
+            Store(self.folder, write=True, wait=wait).close()
+        else:
+            with contextlib.closing(self._connect_writer()) as db:
+                migrate(db, version)
 
     @classmethod
     def create(
@@ -146,42 +110,29 @@ class Store(Writer):
             if store.dtype != dtype:
                 raise UsageError(f"{path} stores vectors as {store.dtype}. Use --store-dtype {store.dtype}.")
             if recipe != store.recipe:  # the model has moved
-                with store._transaction():
-                    store._set("recipe", recipe.to_json())
+                store.move_model(recipe)
         except BaseException:
             store.close()
             raise
         return store
 
     def close(self) -> None:
-        """Close the file and release the lock. A writer seals the store, unless a reader prevents it."""
-        state: dict[str, Any] | None = None
-        if self._lock is not None and self._lock.content.seal is None:
-            with contextlib.suppress(sqlite3.Error, StoreError):
-                if self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0:
-                    generation, labelled = self.generation, int(self._get("labelled"))
-                    state = {"generation": generation, "token": self.token(generation), "labelled": labelled}
-        self._db.close()
-        if state is not None and self._lock is not None:
-            with contextlib.suppress(OSError):
-                sync_log(self.file)
-                self._lock.set_seal(self.file, state)
-        self._unlock()
+        """Close the file and release the lock."""
+        if self._lock is not None:
+            with contextlib.suppress(sqlite3.Error):  # readers can keep SQLite from emptying the log
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._release()
+
+    def _release(self) -> None:
+        """Close the file, if it is open, and release the lock."""
+        if hasattr(self, "_db"):
+            self._db.close()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def __enter__(self) -> "Store":
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
-
-
-def sync_log(file: Path) -> None:
-    """Flush the emptied log of a store to the disk, before a seal says that there is none."""
-    with contextlib.suppress(FileNotFoundError), open(f"{file}-wal", "rb") as log:
-        os.fsync(log.fileno())
-    sync_folder(file.parent)

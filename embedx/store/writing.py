@@ -1,20 +1,20 @@
-"""Writing a store: every change is one transaction, with the checksums and the tally of rows."""
+"""Writing a store: every change is one transaction, which also changes the checksums and the commit record."""
 
 import contextlib
 import json
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from embedx.recipe import Recipe
+from embedx.store.checksums import LISTED, listed
+from embedx.store.connections import wrap_errors
 from embedx.store.edit_table import EditTable
 from embedx.store.edits import Edit
-from embedx.store.integrity import Issue
 from embedx.store.lock import Lock
-from embedx.store.reading import LISTED, listed
 from embedx.store.records import Recording, Row, Vectors, to_stored
-from embedx.store.repair import column_kinds, repair_tables
-from embedx.store.schema import changed, checksum, count_added, fill_sums, vector_sum, wrap_errors
+from embedx.store.schema import write_record
 
 
 class Writer(EditTable):
@@ -28,12 +28,13 @@ class Writer(EditTable):
             run = int(
                 self._db.execute("INSERT INTO runs (settings) VALUES (?)", (json.dumps(settings),)).lastrowid or 0
             )
-            fill_sums(self._db, "runs", "WHERE id = ?", (run,))
+            self._sum("runs", "WHERE id = ?", (run,))
         return run
 
     def next_id(self) -> int:
         """Return an id that is higher than all ids that were ever used."""
-        return int(self._query("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'rows'")[0][0])
+        with self.snapshot():
+            return self._record.next_id
 
     def add(self, batch: Iterable[tuple[Recording, Sequence[tuple[Row, Vectors]]]], run: int) -> None:
         """Store recordings with all their rows and vectors, in one transaction; existing recordings are replaced.
@@ -58,15 +59,11 @@ class Writer(EditTable):
             )  # fmt: skip
             for view, (table, _, kind) in tables.items():
                 blobs = ((row.id, vectors[view].astype(kind).tobytes()) for _, rows in batch for row, vectors in rows)
-                self._db.executemany(
-                    f"INSERT INTO {table} (id, checksum, vector) VALUES (?, ?, ?)",
-                    ((number, vector_sum(table, number, blob), blob) for number, blob in blobs),
-                )
-            for name, added in (("recordings", numbers), ("rows", ids)):
-                fill_sums(self._db, name, f"WHERE id IN {LISTED}", (listed(added),))
-                count_added(self._db, name, added)
+                self._insert_vectors(table, blobs)
+            self._sum("recordings", f"WHERE id IN {LISTED}", (listed(numbers),))
+            self._sum("rows", f"WHERE id IN {LISTED}", (listed(ids),))
             self._store_columns(dict(row.meta) for _, rows in batch for row, _ in rows)
-            self._grow()
+            self._grow(next_id=max([self._record.next_id, *(row_id + 1 for row_id in ids)]))
 
     def relabel(self, rows: Iterable[Row]) -> None:
         """Change label, group, split and metadata of existing rows to those of the source, in one transaction."""
@@ -95,32 +92,24 @@ class Writer(EditTable):
 
     def _relabel(self, rows: Sequence[Row]) -> None:
         """Store label, group, split and metadata of existing rows, inside a transaction."""
-        self._db.executemany(
-            'UPDATE rows SET label = ?, "group" = ?, split = ?, meta = ?, source_values = ? WHERE id = ?',
-            [
-                (
-                    row.label,
-                    row.group,
-                    row.split,
-                    json.dumps(dict(row.meta)),
-                    json.dumps(dict(row.source_values)),
-                    row.id,
-                )
-                for row in rows
-            ],
-        )
-        fill_sums(self._db, "rows", f"WHERE id IN {LISTED}", (listed([row.id for row in rows]),))
+        values = [
+            (row.label, row.group, row.split, json.dumps(dict(row.meta)), json.dumps(dict(row.source_values)), row.id)
+            for row in rows
+        ]
+        with self._changing("rows", f"WHERE id IN {LISTED}", (listed([row.id for row in rows]),)):
+            self._db.executemany(
+                'UPDATE rows SET label = ?, "group" = ?, split = ?, meta = ?, source_values = ? WHERE id = ?', values
+            )
         self._store_columns(dict(row.meta) for row in rows)
-        self._set("labelled", str(int(self._get("labelled")) + 1))
 
     def delete(self, ids: Sequence[int]) -> None:
         """Delete rows, in one transaction; a recording is deleted with its last row. Ids are never used again."""
         with self._transaction():
             recordings = self._query(f"SELECT DISTINCT recording FROM rows WHERE id IN {LISTED}", (listed(ids),))
-            self._db.execute(f"DELETE FROM rows WHERE id IN {LISTED}", (listed(ids),))
-            self._db.execute(
-                f"DELETE FROM recordings WHERE id IN {LISTED} "
-                "AND NOT EXISTS (SELECT 1 FROM rows WHERE recording = recordings.id)",
+            self._remove_rows(ids)
+            self._remove(
+                "recordings",
+                f"WHERE id IN {LISTED} AND NOT EXISTS (SELECT 1 FROM rows WHERE recording = recordings.id)",
                 (listed([number for (number,) in recordings]),),
             )
             self._grow()
@@ -128,51 +117,26 @@ class Writer(EditTable):
     def forget(self, paths: Iterable[str]) -> None:
         """Delete recordings with all their rows, in one transaction."""
         with self._transaction():
-            self._db.executemany("DELETE FROM recordings WHERE path = ?", [(os.fsencode(path),) for path in paths])
+            self._remove_recordings(self._numbers(paths))
             self._grow()
 
     def relink(self, moved: Mapping[str, Recording]) -> None:
         """Change path, size and time of change of recordings (old path -> new record), in one transaction."""
         with self._transaction():
             for old, new in moved.items():
-                self._db.execute(
-                    "UPDATE recordings SET path = ?, size = ?, mtime_ns = ? WHERE path = ?",
-                    (os.fsencode(new.path), to_stored(new.size), to_stored(new.mtime_ns), os.fsencode(old)),
-                )
                 entries = self._edits("WHERE path = ? AND content_hash = ?", (os.fsencode(old), new.content_hash))
                 if old != new.path and entries:
                     self._bind([number for number, _ in entries], new)
-                fill_sums(self._db, "recordings", "WHERE path = ?", (os.fsencode(new.path),))
-                fill_sums(
-                    self._db,
-                    "rows",
-                    "WHERE recording = (SELECT id FROM recordings WHERE path = ?)",
-                    (os.fsencode(new.path),),
-                )
-            self._set("labelled", str(int(self._get("labelled")) + 1))
-
-    def rewrite(self, rows: Iterable[tuple[int, Vectors]]) -> None:
-        """Replace the vectors of rows, in one transaction."""
-        with self._transaction():
-            tables = self._tables()
-            for number, vectors in rows:
-                for view, vector in vectors.items():
-                    table, _, kind = tables[view]
-                    blob = vector.astype(kind).tobytes()
+                with self._changing("recordings", f"WHERE id IN {LISTED}", (listed(self._numbers([old])),)):
                     self._db.execute(
-                        f"INSERT OR REPLACE INTO {table} (id, checksum, vector) VALUES (?, ?, ?)",
-                        (number, vector_sum(table, number, blob), blob),
+                        "UPDATE recordings SET path = ?, size = ?, mtime_ns = ? WHERE path = ?",
+                        (os.fsencode(new.path), to_stored(new.size), to_stored(new.mtime_ns), os.fsencode(old)),
                     )
-            self._grow()
-            self._set("rewritten", str(self.generation))
 
-    def repair(self, issues: Sequence[Issue]) -> list[str]:
-        """Repair everything except vectors; return the paths of the removed recordings. See `repair_tables`."""
-        with self._transaction():
-            removed = repair_tables(self._db, issues)
-            if removed:
-                self._grow()
-        return removed
+    def move_model(self, recipe: Recipe) -> None:
+        """Store a recipe that differs only in the place of the model."""
+        with self._transaction(), self._changing("collection", "WHERE key = 'recipe'", ()):
+            self._db.execute("UPDATE collection SET value = ? WHERE key = 'recipe'", (recipe.to_json(),))
 
     def compact(self) -> None:
         """Rewrite the file without the space of deleted rows; the file stays intact if that fails.
@@ -180,14 +144,17 @@ class Writer(EditTable):
         Raises:
             DiskError: the disk has no room for the temporary copy.
         """
-        assert self._lock is not None
-        self._lock.break_seal()
         with wrap_errors(self.file):
             self._db.execute("VACUUM")
 
+    def _numbers(self, paths: Iterable[str]) -> list[int]:
+        """Return the ids of the recordings with these paths."""
+        found = (self._query("SELECT id FROM recordings WHERE path = ?", (os.fsencode(path),)) for path in paths)
+        return [number for rows in found for (number,) in rows]
+
     def _insert_recordings(self, recordings: Sequence[Recording], run: int) -> range:
         """Insert recordings, still without checksums, in place of those with the same path; return their ids."""
-        self._db.executemany("DELETE FROM recordings WHERE path = ?", [(os.fsencode(one.path),) for one in recordings])
+        self._remove_recordings(self._numbers(recording.path for recording in recordings))
         [(first,)] = self._query("SELECT coalesce(max(id), 0) + 1 FROM recordings")
         numbers = range(first, first + len(recordings))
         self._db.executemany(
@@ -204,46 +171,71 @@ class Writer(EditTable):
 
     def _store_columns(self, metas: Iterable[dict[str, Any]]) -> None:
         """Store the names of the metadata columns, and which of them hold only numbers."""
-        self._db.executemany(
-            "INSERT INTO columns (name, kind) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET kind = 'text' "
-            "WHERE excluded.kind = 'text'",
-            column_kinds(metas).items(),
-        )
-        fill_sums(self._db, "columns")
+        stored = self.columns
+        changed = {name: kind for name, kind in column_kinds(metas, stored).items() if stored.get(name) != kind}
+        for name in changed.keys() & stored.keys():
+            self._remove("columns", "WHERE name = ?", (name,))
+        self._db.executemany("INSERT INTO columns (name, kind) VALUES (?, ?)", changed.items())
+        for name in changed:
+            self._sum("columns", "WHERE name = ?", (name,))
 
-    def _grow(self) -> None:
+    def _insert_vectors(self, table: str, blobs: Iterable[tuple[int, bytes]]) -> None:
+        """Insert vectors with their checksums."""
+        rows = [(number, self._checksums.vector(table, number, blob), blob) for number, blob in blobs]
+        self._db.executemany(f"INSERT INTO {table} (id, checksum, vector) VALUES (?, ?, ?)", rows)
+        self._record.count(table, (checksum for _, checksum, _ in rows))
+
+    def _remove_rows(self, ids: Sequence[int]) -> None:
+        """Delete rows with their vectors."""
+        for table in (*(table for table, _, _ in self._tables().values()), "rows"):
+            self._remove(table, f"WHERE id IN {LISTED}", (listed(ids),))
+
+    def _remove_recordings(self, numbers: Sequence[int]) -> None:
+        """Delete recordings with all their rows."""
+        if numbers:
+            rows = self._query(f"SELECT id FROM rows WHERE recording IN {LISTED}", (listed(numbers),))
+            self._remove_rows([row_id for (row_id,) in rows])
+            self._remove("recordings", f"WHERE id IN {LISTED}", (listed(numbers),))
+
+    def _grow(self, **changes: int) -> None:
         """Increase the generation, since rows or vectors have changed: indexes of earlier ones are out of date."""
-        generation = self.generation + 1
-        self._set("generation", str(generation))
-        self._db.execute("INSERT INTO history (generation, token) VALUES (?, ?)", (generation, secrets.token_hex(8)))
-        fill_sums(self._db, "history", "WHERE generation = ?", (generation,))
-
-    def _set(self, key: str, value: str) -> None:
-        """Store a value in the table `collection`."""
-        self._db.execute(
-            "INSERT OR REPLACE INTO collection (key, value, checksum) VALUES (?, ?, ?)",
-            (key, value, checksum((key, value))),
-        )
-
-    def _store_tally(self) -> None:
-        """Add the changes of a transaction to the stored tally. A new count would hide rows that were lost before."""
-        for table, (count, total) in changed(self._db).items():
-            if count or total:
-                stored_count, stored_total = self._tally(table)
-                self._set(table, f"{stored_count + count} {stored_total + total}")
+        generation = self._record.generation + 1
+        self._record = replace(self._record, generation=generation, **changes)
+        self._db.execute("INSERT INTO history (generation, token) VALUES (?, ?)", (generation, self._record.token))
+        self._sum("history", "WHERE generation = ?", (generation,))
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Run a transaction: break the seal, begin, store the tally, and commit, or roll back after an error."""
+        """Run a transaction with a new commit record, and copy it into `lock`; roll back after an error."""
         assert self._lock is not None
         with wrap_errors(self.file):
-            self._lock.break_seal()
+            with self.snapshot():  # the store is compared with `lock`, and the copy of an earlier commit may be missing
+                self._lock.keep(self._record.copy)
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                before = self._record
+                self._record = before.next()
                 yield
-                self._store_tally()
+                write_record(self._db, self._record)
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            tokens = (before.token, self._record.token)  # what was compared before the change needs no new comparison
+            self._compared = {name: tokens[1] for name, token in self._compared.items() if token in tokens}
+            self._lock.keep(self._record.copy)
+
+
+def column_kinds(metas: Iterable[dict[str, Any]], known: Mapping[str, str]) -> dict[str, str]:
+    """Return metadata column -> "number" if it holds only numbers, else "text"; `known` are the earlier ones.
+
+    >>> column_kinds([{"fold": 1, "site": "A"}, {"fold": None, "site": 2}], {})
+    {'fold': 'number', 'site': 'text'}
+    """
+    kinds = dict(known)
+    for meta in metas:
+        for name, value in meta.items():
+            if value is not None and kinds.get(name) != "text":
+                kinds[name] = "number" if isinstance(value, (int, float)) else "text"
+    return kinds

@@ -1,0 +1,100 @@
+"""Connections to the SQLite file of a store: for writing, for reading beside a writer, and for reading without one."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from embedx.errors import DiskError, LockedError, StoreError
+from embedx.store.lock import is_locked
+
+NO_ACCESS = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+
+
+class Connection(sqlite3.Connection):
+    """A connection to a store."""
+
+
+class UnlockedConnection(Connection):
+    """A connection that takes no locks of SQLite: its results are only valid if no writer has started meanwhile."""
+
+
+def connect(file: Path, mode: str) -> Connection:
+    """Open an existing SQLite file.
+
+    A reader beside a writer needs the file -shm, which it cannot create without write permission or on a full disk.
+    Then the file is read without locks, if no process is writing it.
+
+    Args:
+        file: the SQLite file.
+        mode: "rw" to write, or "ro" to read.
+
+    Raises:
+        StoreError: committed rows cannot be read.
+    """
+    uri = file.absolute().as_uri()
+    db = open_uri(f"{uri}?mode={mode}", Connection)
+    if mode == "ro" and not is_readable(db):
+        db.close()
+        return connect_unlocked(file, uri)
+    return db
+
+
+def connect_unlocked(file: Path, uri: str) -> Connection:
+    """Open a file without locks, with all committed rows in its log."""
+    log = Path(f"{file}-wal")
+    has_log = log.exists() and log.stat().st_size > 0
+    if is_locked(file.parent):
+        raise StoreError(
+            f"{file} is being written, and cannot be read meanwhile without write permission for {file.parent}. "
+            "Get this permission, or wait for the writer."
+        )
+    if not has_log:
+        return open_uri(f"{uri}?mode=ro&immutable=1", UnlockedConnection)
+    db = open_uri(f"{uri}?mode=ro&vfs=unix-none", UnlockedConnection)
+    db.execute("PRAGMA locking_mode = EXCLUSIVE")  # SQLite then keeps the -shm file in memory
+    if not is_readable(db):
+        db.close()
+        raise StoreError(f"{log} cannot be read. It holds committed rows: get permission to read it.")
+    return db
+
+
+def is_readable(db: sqlite3.Connection) -> bool:
+    """Tell whether SQLite can open the files of a connection; other errors appear again at the first query."""
+    try:
+        db.execute("SELECT 1 FROM sqlite_schema").fetchone()
+    except sqlite3.Error as error:
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF not in NO_ACCESS
+    return True
+
+
+def open_uri(uri: str, kind: type[Connection]) -> Connection:
+    """Connect to a file. Transactions begin with an explicit BEGIN; threads may use the connection in turn."""
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, factory=kind)
+    db.text_factory = decode_text
+    return db
+
+
+def decode_text(text: bytes) -> str:
+    """Decode a text of the store. Invalid UTF-8 is kept: its checksum differs, so the damaged row can be named."""
+    return text.decode("utf-8", "surrogateescape")
+
+
+@contextlib.contextmanager
+def wrap_errors(file: Path) -> Iterator[None]:
+    """Turn errors of SQLite and of the system into errors of embedx."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise StoreError(f"{file} is damaged: {error}.") from error
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise LockedError(f"{file} is being written by another program: {error}.") from error
+        if code in (sqlite3.SQLITE_FULL, *NO_ACCESS):
+            raise DiskError(f"{file} cannot be read or written: {error}. What was committed before is safe.") from error
+        raise StoreError(f"{file} cannot be used as an embedx store: {error}.") from error
+    except OSError as error:
+        if isinstance(error, DiskError):
+            raise
+        raise DiskError(f"{file} cannot be read or written: {error.strerror or error}.") from error
