@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.errors import LockedError, StoreError
-from embedx.store.connections import UnlockedConnection, wrap_errors
+from embedx.store.connections import UnlockedConnection, connect, wrap_errors
 from embedx.store.lock import LockContent, read_lock
 from embedx.store.record import Checksums, Record, total_of
 from embedx.store.schema import SUMMED, key_of, read_record
@@ -31,6 +31,7 @@ class Checked:
     folder: Path
     file: Path
     _db: sqlite3.Connection
+    _opened: LockContent  # when the connection was made
     _record: Record  # of the state that is read, or that the transaction makes
     _checksums: Checksums
     _compared: dict[str, str]  # table -> token of the state in which its checksums were compared with the record
@@ -71,6 +72,9 @@ class Checked:
     def _begin(self) -> LockContent:
         """Begin to read, compare the commit record of the store with its copy in `lock`, and return the lock."""
         content = read_lock(self.folder)
+        if isinstance(self._db, UnlockedConnection) and content != self._opened:
+            self._db.close()  # a writer has started since it was opened, and SQLite would not notice the changes
+            self._db, self._opened = connect(self.file, "ro"), content
         for _ in range(ATTEMPTS):
             self._db.execute("BEGIN")
             try:

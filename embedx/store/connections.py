@@ -19,7 +19,7 @@ class UnlockedConnection(Connection):
     """A connection that takes no locks of SQLite: its results are only valid if no writer has started meanwhile."""
 
 
-def connect(file: Path, mode: str) -> Connection:
+def connect(file: Path, mode: str, *, is_writer: bool = False) -> Connection:
     """Open an existing SQLite file.
 
     A reader beside a writer needs the file -shm, which it cannot create without write permission or on a full disk.
@@ -28,13 +28,14 @@ def connect(file: Path, mode: str) -> Connection:
     Args:
         file: the SQLite file.
         mode: "rw" to write, or "ro" to read.
+        is_writer: this process holds the lock, and will write.
 
     Raises:
         StoreError: committed rows cannot be read.
     """
     uri = file.absolute().as_uri()
     db = open_uri(f"{uri}?mode={mode}", Connection)
-    if mode == "ro" and not is_readable(db):
+    if mode == "ro" and not is_writer and not is_readable(db):
         db.close()
         return connect_unlocked(file, uri)
     return db

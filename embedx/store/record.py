@@ -17,6 +17,7 @@ from typing import Any
 SIZE = 16  # bytes of a checksum: two different rows never have the same one by chance
 MODULUS = 1 << 8 * SIZE
 NO_SUM = bytes(SIZE)  # the checksum of a row that was damaged before checksums had this format
+NUMBERS = ("change", "generation", "rewritten", "next_id")  # fields of a record
 
 Total = tuple[int, int]  # number of rows, sum of their checksums
 
@@ -82,9 +83,10 @@ class Record:
         """
         try:
             values = json.loads(text)
-            tables = {str(name): (int(rows), int(total)) for name, (rows, total) in values.pop("tables").items()}
-            kinds = {name: str if name in ("store", "token", "before") else int for name in values}
-            return cls(**{name: kinds[name](value) for name, value in values.items()}, tables=tables)
+            tables = {str(name): (int(rows), int(total)) for name, (rows, total) in values["tables"].items()}
+            change, generation, rewritten, next_id = (int(values[name]) for name in NUMBERS)
+            store, token, before = (str(values[name]) for name in ("store", "token", "before"))
+            return cls(store, change, generation, rewritten, next_id, token, before, tables)
         except (TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a commit record: {error}") from error
 

@@ -60,7 +60,7 @@ class Repairer(Writer):
                     self._remove(table, "WHERE id = ?", (number,))
                     self._insert_vectors(table, [(number, vector.astype(kind).tobytes())])
             self._record.tables.update(incomplete)  # they add up if these vectors are the ones that were lost
-            self._grow(rewritten=self._record.generation + 1)
+            self._grow(is_rewritten=True)
 
     def recount_vectors(self) -> None:
         """Accept the stored vectors of all views, after all of them were computed again."""

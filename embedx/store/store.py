@@ -42,7 +42,8 @@ class Store(Repairer):
         try:
             with wrap_errors(self.file):
                 # A writer reads first: SQLite would write a log that does not belong to the file into it.
-                self._db = connect(self.file, "ro")
+                self._opened = read_lock(self.folder)
+                self._db = connect(self.file, "ro", is_writer=write)
                 if (version := check_version(self._db, self.file)) < len(MIGRATIONS):
                     self._update_format(version, wait)
                 with self.snapshot():

@@ -63,7 +63,7 @@ class Writer(EditTable):
             self._sum("recordings", f"WHERE id IN {LISTED}", (listed(numbers),))
             self._sum("rows", f"WHERE id IN {LISTED}", (listed(ids),))
             self._store_columns(dict(row.meta) for _, rows in batch for row, _ in rows)
-            self._grow(next_id=max([self._record.next_id, *(row_id + 1 for row_id in ids)]))
+            self._grow(next_id=max(ids, default=0) + 1)
 
     def relabel(self, rows: Iterable[Row]) -> None:
         """Change label, group, split and metadata of existing rows to those of the source, in one transaction."""
@@ -197,10 +197,15 @@ class Writer(EditTable):
             self._remove_rows([row_id for (row_id,) in rows])
             self._remove("recordings", f"WHERE id IN {LISTED}", (listed(numbers),))
 
-    def _grow(self, **changes: int) -> None:
+    def _grow(self, next_id: int = 0, is_rewritten: bool = False) -> None:
         """Increase the generation, since rows or vectors have changed: indexes of earlier ones are out of date."""
         generation = self._record.generation + 1
-        self._record = replace(self._record, generation=generation, **changes)
+        self._record = replace(
+            self._record,
+            generation=generation,
+            next_id=max(next_id, self._record.next_id),
+            rewritten=generation if is_rewritten else self._record.rewritten,
+        )
         self._db.execute("INSERT INTO history (generation, token) VALUES (?, ?)", (generation, self._record.token))
         self._sum("history", "WHERE generation = ?", (generation,))
 

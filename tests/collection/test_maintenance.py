@@ -188,7 +188,8 @@ def test_store_of_first_format_opens_and_is_migrated(copy: embedx.Collection) ->
         db.create_function("crc32", 2, lambda number, blob: zlib.crc32(blob, number))
         for view in ("mean", "max"):
             db.execute(f"UPDATE vectors_L0_{view} SET checksum = crc32(id, vector)")
-        db.execute("DELETE FROM collection WHERE key NOT IN ('recipe', 'generation')")
+        db.execute("DELETE FROM collection WHERE key <> 'recipe'")
+        db.execute("INSERT INTO collection (key, value) VALUES ('generation', '5')")
         for table in ("collection", "runs", "recordings", "rows", "columns", "views"):
             db.execute(f"ALTER TABLE {table} DROP COLUMN checksum")
         db.execute("ALTER TABLE rows DROP COLUMN source_values")
