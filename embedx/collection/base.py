@@ -31,7 +31,7 @@ class CollectionBase:
         self.model = model
         self.allow_pickle = allow_pickle
         self.store = Store(self.folder)
-        self.indexes = IndexManager(self.store)
+        self.indexes = IndexManager(lambda: self.store)
         self._embedder: Embedder | None = None
 
     def __len__(self) -> int:

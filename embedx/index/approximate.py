@@ -4,7 +4,9 @@ It only proposes. The proposed rows are compared by their exact vectors in the m
 codes in the index may be coarse.
 """
 
+import logging
 import os
+import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,8 @@ from embedx.index.exact import CHUNK, MIN_FAISS_QUERIES
 from embedx.index.faiss_files import SizeLimits
 from embedx.index.kinds import FACTORY, count_lists, is_rotated, pq_width, row_bytes
 from embedx.index.matrix import CorruptIndex, Floats, Ids, Matrix
+
+log = logging.getLogger("embedx")
 
 TRAIN_PER_LIST = 40  # vectors per list to train on; faiss asks for 39
 MIN_TRAINING_ROWS = 2**14  # vectors to train on, if there are so many
@@ -158,6 +162,38 @@ def write_ann_index(stem: Path, ann: AnnIndex) -> dict[str, Any]:
         file.unlink(missing_ok=True)
         raise DiskError(f"The index {stem} cannot be written: {error.strerror}. The store is unchanged.") from error
     return {"structure": file.name, "structure_bytes": len(data), "structure_sum": zlib.crc32(data.data)}
+
+
+class AnnFile:
+    """An approximate index on disk; it is read when it is first needed.
+
+    Args:
+        folder: the folder of the file.
+        manifest: the manifest of the index.
+    """
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self._lock = threading.Lock()  # of the thread that reads
+        self._is_read = False
+        self._index: AnnIndex | None = None
+
+    def read(self) -> AnnIndex | None:
+        """Return the index; if it is damaged, log it once, and return None: then every search is exact."""
+        with self._lock:
+            if not self._is_read:
+                self._is_read = True
+                try:
+                    self._index = read_ann_index(self._folder, self._manifest)
+                except CorruptIndex as error:
+                    log.warning(
+                        "The index of %s is damaged (%s). Searches compare all vectors until `embedx index build` "
+                        "builds it again.",
+                        self._manifest.get("view"),
+                        error,
+                    )
+        return self._index
 
 
 def read_ann_index(folder: Path, manifest: dict[str, Any]) -> AnnIndex:

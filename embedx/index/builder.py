@@ -14,7 +14,7 @@ import numpy as np
 from embedx.errors import DiskError
 from embedx.index.approximate import write_ann_index
 from embedx.index.exact import prepare
-from embedx.index.manifest import read_manifest, write_manifest
+from embedx.index.manifest import IndexFiles, read_manifest, write_manifest
 from embedx.index.matrix import CorruptIndex, Floats, Ids, read_matrix, write_matrix
 from embedx.index.tuning import TEST_QUERIES, TUNED_K, build_tuned_index, measure
 from embedx.index.vector_index import VectorIndex
@@ -108,6 +108,8 @@ class IndexBuilder:
     def publish(self) -> VectorIndex:
         """Replace the old index with this one, and delete the files of old and of killed builds."""
         write_manifest(self.folder, self.name, self.manifest)
+        self.index.files = IndexFiles(self.folder, self.name)
+        self.index.files.add(self.manifest)
         kept = files_of(self.folder, self.name)
         for file in self.folder.glob(f"{self.name}-*"):
             is_old = file.name in self._replaced or time.time() - file.stat().st_mtime > RECENT_S

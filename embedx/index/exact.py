@@ -38,8 +38,7 @@ def score(queries: Floats, vectors: Floats, metric: str) -> Floats:
 def scores_of(matrix: Matrix, queries: Floats, metric: str, positions: Ids | None = None) -> Floats:
     """Return the scores [Q, P] of the vectors at some positions, or of all vectors."""
     if positions is None:
-        vectors = matrix.all()
-        parts = [score(queries, vectors[start : start + CHUNK], metric) for start in range(0, len(matrix), CHUNK)]
+        parts = [score(queries, vectors, metric) for vectors in matrix.parts(CHUNK)]
     else:
         starts = range(0, len(positions), CHUNK)
         parts = [score(queries, matrix.take(positions[start : start + CHUNK]), metric) for start in starts]
@@ -54,8 +53,10 @@ def nearest(matrix: Matrix, queries: Floats, k: int, metric: str, positions: Ids
     if len(queries) < MIN_FAISS_QUERIES:
         scores = scores_of(matrix, queries, metric, positions)
         return top_k(scores, matrix.ids if positions is None else matrix.ids[positions], k)
-    if positions is None:
-        return search_faiss(queries, matrix.all(), matrix.ids, k, metric)
+    vectors = matrix.all() if positions is None else None
+    if vectors is not None:
+        return search_faiss(queries, vectors, matrix.ids, k, metric)
+    positions = np.arange(len(matrix)) if positions is None else positions
     chunks = (positions[start : start + CHUNK] for start in range(0, count, CHUNK))
     results = [search_faiss(queries, matrix.take(chunk), matrix.ids[chunk], k, metric) for chunk in chunks]
     return merge(results, k)

@@ -47,7 +47,7 @@ def row_bytes(kind: str, dim: int) -> int:
     """Return the bytes in memory per row: its codes, its id and its links.
 
     A flat index counts with all vectors, since every search reads them all. The other kinds read only their candidates
-    from the memory-mapped file. HNSW has 64 links of 4 bytes on the lowest level and some above, RaBitQ has two
+    from the file. HNSW has 64 links of 4 bytes on the lowest level and some above, RaBitQ has two
     factors next to its bits.
 
     >>> [row_bytes(kind, 768) for kind in KINDS]

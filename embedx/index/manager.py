@@ -8,6 +8,7 @@ run, with the options of the first build.
 """
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ log = logging.getLogger("embedx")
 
 FOLDER = "index"
 MAX_CHANGED_ROWS, MAX_CHANGED_SHARE = 2000, 0.1  # changes since the build beyond which a new build pays
+ATTEMPTS = 3  # to answer a question from files that other processes replace meanwhile
 DEFAULT_RECALL = 0.99
 REQUIRED = frozenset(("view", "metric", "kind", "rows", "dim", "ids"))  # entries that every usable manifest has
 MEASURED = ("p50_ms", "p99_ms", "per_s", "memory_bytes", "build_s", "built", "remark")  # shown as the manifest has them
@@ -36,14 +38,22 @@ MEASURED = ("p50_ms", "p99_ms", "per_s", "memory_bytes", "build_s", "built", "re
 class IndexManager:
     """The indexes of a collection; each is opened when it is first needed, and follows the store.
 
+    Any number of threads can use it.
+
     Args:
-        store: the store of the collection.
+        get_store: returns the store of the collection for this thread.
     """
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.folder = store.folder / FOLDER
+    def __init__(self, get_store: Callable[[], Store]) -> None:
+        self._get_store = get_store
+        self.folder = get_store().folder / FOLDER
         self._open: dict[tuple[str, str], tuple[int, VectorIndex]] = {}  # (view, metric) -> its generation, index
+        self._lock = threading.RLock()  # of the thread that opens, builds or updates an index
+
+    @property
+    def store(self) -> Store:
+        """The store of the collection for this thread."""
+        return self._get_store()
 
     def get(self, view: str, metric: str = "cosine", *, compact: bool = False) -> VectorIndex:
         """Return the index of a view for the rows as they are now.
@@ -59,10 +69,11 @@ class IndexManager:
             StoreError: a vector in the store is damaged.
         """
         self._check(view, metric)
-        with self.store.snapshot():
+        with self._lock, self.store.snapshot():
             generation = self.store.generation
             index = self._current(view, metric, generation, compact) or self._build_flat(view, metric)
-        self._open[view, metric] = generation, index
+            if generation >= self._open.get((view, metric), (0, index))[0]:  # another thread can know a newer state
+                self._open[view, metric] = generation, index
         return index
 
     def build(
@@ -157,13 +168,18 @@ class IndexManager:
         Returns:
             What the function returns.
         """
-        try:
-            return query(self.get(view, metric))
-        except CorruptIndex as error:
-            log.warning("The index of %s is damaged (%s). Building it again.", view, error)
-            self._open.pop((view, metric), None)
-            with self.store.snapshot():
-                return query(self._build_flat(view, metric))
+        for _ in range(ATTEMPTS):
+            index = self.get(view, metric)
+            try:
+                answer = query(index)
+                if index.has_same_files():
+                    return answer
+            except CorruptIndex as error:
+                log.warning("The index of %s is damaged (%s). Building it again.", view, error)
+                with self._lock, self.store.snapshot():
+                    self._open[view, metric] = self.store.generation, self._build_flat(view, metric)
+        with self.store.snapshot():
+            return query(self._build_in_memory(view, metric))
 
     def identity(self, view: str) -> dict[str, Any]:
         """Return the entries that the manifest of an index of this collection has."""
@@ -190,18 +206,23 @@ class IndexManager:
 
     def _current(self, view: str, metric: str, generation: int, compact: bool) -> VectorIndex | None:
         """Return the index in memory, or else the one on disk, brought up to date; None if neither can be used."""
-        if (view, metric) in self._open:
-            known, index = self._open[view, metric]
-            if known >= self.store.rewritten and (known == generation or self._catch_up(index, view, compact)):
-                return index
-        loaded = self._load(view, metric)
-        if loaded is None:
-            return None
-        is_current = loaded.manifest["generation"] == generation or self._catch_up(loaded, view, compact)
-        return loaded if is_current else None
+        known, index = self._open.get((view, metric), (0, None))
+        if index is not None and not index.has_same_files():
+            self._open.pop((view, metric))
+        elif index is not None and known >= self.store.rewritten:
+            current = index if known == generation else self._catch_up(index, view, compact)
+            if current is not None:
+                return current
+        loaded = self._load(view, metric, generation)
+        if loaded is None or loaded.manifest["generation"] == generation:
+            return loaded
+        return self._catch_up(loaded, view, compact)
 
-    def _load(self, view: str, metric: str) -> VectorIndex | None:
-        """Open the index on disk; None if there is none, or if it cannot be used for this store."""
+    def _load(self, view: str, metric: str, generation: int) -> VectorIndex | None:
+        """Open the index on disk; None if there is none, or if it cannot be used for this store.
+
+        An index that another process has just built for a newer state is not replaced.
+        """
         try:
             index = VectorIndex.load(self.folder, f"{view}.{metric}", metric, self.identity(view))
         except CorruptIndex as error:
@@ -210,25 +231,27 @@ class IndexManager:
         if index is None:
             return None
         built = index.manifest["generation"]
+        if built > generation:
+            return self._build_in_memory(view, metric)
         if index.manifest["token"] != self.store.token(built) or built < self.store.rewritten:
             log.warning("The index of %s is of another state of the store. Building it again.", view)
             return None
         return index
 
-    def _catch_up(self, index: VectorIndex, view: str, compact: bool) -> bool:
-        """Bring an index up to date with the store; return False if a new build is better."""
+    def _catch_up(self, index: VectorIndex, view: str, compact: bool) -> VectorIndex | None:
+        """Return an index with the rows that the store has now; None if a new build is better."""
         ids = self.store.ids()
         deleted = np.setdiff1d(index.matrix.ids, ids, assume_unique=True)
         new: Ids = np.setdiff1d(ids, index.matrix.ids, assume_unique=True)
         changed = len(deleted) + len(new)
         many = changed > max(MAX_CHANGED_ROWS, MAX_CHANGED_SHARE * len(index.matrix))
         if index.manifest["kind"] == "flat" and (many or (compact and changed)):
-            return False
+            return None
         if many:
             log.warning("%d rows of %s changed. `embedx index build` makes searches faster.", changed, view)
         if changed or len(index) != len(ids):
-            index.update(deleted, *self.store.vectors(view, new.tolist()))
-        return True
+            return index.with_changes(deleted, *self.store.vectors(view, new.tolist()))
+        return index
 
     def _build_flat(self, view: str, metric: str) -> VectorIndex:
         """Build a flat index, on disk if possible, else in memory."""
@@ -241,7 +264,13 @@ class IndexManager:
             return write_index(self.folder, f"{view}.{metric}", metric, identity, rows, dim, self.store.blocks(view))
         except DiskError as error:
             log.warning("%s The vectors are compared in memory instead.", error)
-            return VectorIndex.build(*self.store.vectors(view), metric)
+            return self._build_in_memory(view, metric)
+
+    def _build_in_memory(self, view: str, metric: str) -> VectorIndex:
+        """Build a flat index of the rows as they are now, without files."""
+        index = VectorIndex.build(*self.store.vectors(view), metric)
+        index.manifest["generation"] = self.store.generation
+        return index
 
     def _manifests(self) -> list[dict[str, Any]]:
         """Return the manifests of all indexes on disk that can be read."""

@@ -1,6 +1,8 @@
 """Manifest: the JSON file that describes an index. It is written last, so that an index is complete or absent."""
 
+import contextlib
 import json
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ TYPES: dict[str, type] = {
     "sums": list,
 }
 ASKED = {"kind": "auto", "recall": 0.99, "max_memory": None}  # the options that an index was built with
+FileState = tuple[int, int, int, int] | None  # inode, size, time of the last change of content and of the entry
 
 
 def write_manifest(folder: Path, name: str, manifest: dict[str, Any]) -> None:
@@ -62,3 +65,33 @@ def read_manifest(folder: Path, name: str) -> dict[str, Any] | None:
 def holds_options(asked: dict[str, Any]) -> bool:
     """Tell whether the entry `asked` of a manifest holds the options that `IndexManager.build` takes."""
     return asked.keys() == ASKED.keys() and isinstance(asked["kind"], str) and isinstance(asked["recall"], int | float)
+
+
+class IndexFiles:
+    """The files of an index as they are now; later it can be seen whether they are still the same.
+
+    Args:
+        folder: the folder of the index.
+        name: the name of the index.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._states = {f"{name}.json": state_of_file(folder / f"{name}.json")}
+
+    def add(self, manifest: dict[str, Any]) -> None:
+        """Add the files that a manifest names."""
+        names = [manifest[key] for key in FILES if key in manifest]
+        self._states |= {name: state_of_file(self._folder / name) for name in names}
+
+    def are_unchanged(self) -> bool:
+        """Tell whether no file was replaced, changed or deleted."""
+        return all(state_of_file(self._folder / name) == state for name, state in self._states.items())
+
+
+def state_of_file(path: Path) -> FileState:
+    """Return the state of a file; None if there is none."""
+    with contextlib.suppress(OSError):
+        found = os.stat(path)
+        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return None

@@ -1,10 +1,13 @@
-"""Matrix: the vectors of a view and their row ids, memory-mapped, with a checksum for every block.
+"""Matrix: the vectors of a view and their row ids, in memory or in a file with a checksum for every block.
 
-A block is checked when it is first read, so that opening is quick and a damaged vector is never used.
+A block is checked when it is first read, so that opening is quick and a damaged vector is never used. The file is read,
+not memory-mapped: a mapped file that another process shortens would end this process.
 """
 
 import io
 import os
+import threading
+import weakref
 import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,15 +19,136 @@ from numpy.typing import NDArray
 
 from embedx.errors import DiskError
 from embedx.filesystem.atomic import sync_folder
+from embedx.index.kinds import MAX_FLAT_NUMBERS
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 BLOCK = 256  # rows per checksum: 0.8 MB of 768 float32, the most that one candidate makes a search read
+MAX_LOADED_BYTES = 4 * MAX_FLAT_NUMBERS  # of vectors that are kept in memory: the largest index of kind "auto" and flat
+LOADED_SHARE = 4  # if more than a quarter of the vectors are wanted at once, all are loaded
+WHOLE_BLOCK = 8  # if more vectors of a block are wanted, it is read at once
 
 
 class CorruptIndex(Exception):
     """A file of an index is damaged, or does not belong to it; the index has to be built again."""
+
+
+class VectorFile:
+    """Vectors [N, D] in a file that stays open: they can be read after the file was replaced or deleted.
+
+    Args:
+        path: the file.
+        head: the bytes before the vectors.
+        shape: N and D.
+        sums: the CRC-32 of every block and its number; see `checksum`.
+
+    Raises:
+        CorruptIndex: the file has another head or size.
+        OSError: the file cannot be read.
+    """
+
+    def __init__(self, path: Path, head: bytes, shape: tuple[int, int], sums: NDArray[np.uint32]) -> None:
+        self.shape = shape
+        self._sums = sums
+        self._unchecked = np.ones(len(sums), bool)
+        self._begin = len(head)
+        self._loaded: Floats | None = None
+        self._lock = threading.Lock()  # of the thread that loads
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._file)
+        blocks = -(-shape[0] // BLOCK)
+        if (
+            os.pread(self._file, len(head), 0) != head
+            or os.fstat(self._file).st_size != len(head) + 4 * shape[0] * shape[1]
+            or len(sums) != blocks
+        ):
+            raise CorruptIndex("a file does not match its manifest")
+
+    def all(self) -> Floats | None:
+        """Return all vectors [N, D] in memory; None if they are too large to be kept there."""
+        if 4 * self.shape[0] * self.shape[1] > MAX_LOADED_BYTES:
+            return None
+        with self._lock:
+            if self._loaded is None:
+                vectors = np.empty(self.shape, "<f4")
+                self._read_blocks(range(len(self._sums)), vectors)
+                self._loaded = vectors
+        return self._loaded
+
+    def parts(self, rows: int) -> Iterator[Floats]:
+        """Yield the vectors in parts of some rows, a multiple of `BLOCK`; the last part may be shorter."""
+        for start in range(0, self.shape[0], rows):
+            part = np.empty((min(rows, self.shape[0] - start), self.shape[1]), "<f4")
+            self._read_blocks(range(start // BLOCK, -(-(start + len(part)) // BLOCK)), part)
+            yield part
+
+    def take(self, positions: Ids) -> Floats:
+        """Return a copy of the vectors [P, D] at some positions."""
+        if self._loaded is None and len(positions) * LOADED_SHARE > self.shape[0]:
+            self.all()
+        if self._loaded is not None:
+            return np.ascontiguousarray(self._loaded[positions])
+        taken = np.empty((len(positions), self.shape[1]), "<f4")
+        order = np.argsort(positions, kind="stable")
+        blocks, starts = np.unique(positions[order] // BLOCK, return_index=True)
+        for block, inside in zip(blocks.tolist(), np.split(order, starts[1:]), strict=True):
+            if self._unchecked[block] or len(inside) > WHOLE_BLOCK:
+                taken[inside] = self._block(block)[positions[inside] - block * BLOCK]
+            else:
+                for place in inside.tolist():
+                    self._read(int(positions[place]), taken[place])
+        return taken
+
+    def check(self) -> None:
+        """Compare all blocks with their checksums.
+
+        Raises:
+            CorruptIndex: one differs.
+        """
+        for _ in self.parts(BLOCK * 16):
+            pass
+
+    def _read_blocks(self, blocks: range, vectors: Floats) -> None:
+        """Read blocks that follow each other into an array, with a thread per processor if there are many."""
+
+        def read(block: int) -> None:
+            start = (block - blocks.start) * BLOCK
+            self._read_block(block, vectors[start : start + BLOCK])
+
+        if len(blocks) < 8:
+            for block in blocks:
+                read(block)
+        else:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                list(pool.map(read, blocks))
+
+    def _block(self, block: int) -> Floats:
+        """Return the vectors of a block."""
+        vectors = np.empty((min(BLOCK, self.shape[0] - block * BLOCK), self.shape[1]), "<f4")
+        self._read_block(block, vectors)
+        return vectors
+
+    def _read_block(self, block: int, vectors: Floats) -> None:
+        """Read a block into an array, and compare it with its checksum if this is the first time."""
+        self._read(block * BLOCK, vectors)
+        if self._unchecked[block]:
+            if checksum(vectors, block) != int(self._sums[block]):
+                raise CorruptIndex("the checksum of a block differs")
+            self._unchecked[block] = False
+
+    def _read(self, row: int, vectors: Floats) -> None:
+        """Read the vectors from a row on into an array.
+
+        Raises:
+            CorruptIndex: the file ends before, or cannot be read.
+        """
+        try:
+            read = os.preadv(self._file, [vectors.data], self._begin + 4 * row * self.shape[1])
+        except OSError as error:
+            raise CorruptIndex(f"a file cannot be read: {error.strerror}") from error
+        if read != vectors.nbytes:
+            raise CorruptIndex("a file is shorter than before")
 
 
 class Matrix:
@@ -32,15 +156,12 @@ class Matrix:
 
     Args:
         ids: row ids [N], ascending.
-        vectors: vectors [N, D], float32.
-        sums: a CRC-32 for every `BLOCK` rows; None if the vectors need no check.
+        vectors: vectors [N, D], float32, as an array or as a file.
     """
 
-    def __init__(self, ids: Ids, vectors: Floats, sums: NDArray[np.uint32] | None = None) -> None:
+    def __init__(self, ids: Ids, vectors: Floats | VectorFile) -> None:
         self.ids = ids
         self._vectors = vectors
-        self._sums = sums
-        self._unchecked = np.zeros(0, bool) if sums is None else np.ones(len(sums), bool)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,39 +184,34 @@ class Matrix:
         present: Ids = positions[self.ids[positions] == ids]
         return present
 
-    def all(self) -> Floats:
-        """Return all vectors [N, D], without a copy."""
-        self._check(np.flatnonzero(self._unchecked))
-        return self._vectors
+    def all(self) -> Floats | None:
+        """Return all vectors [N, D], without a copy; None if they are in a file and too large for the memory."""
+        return self._vectors.all() if isinstance(self._vectors, VectorFile) else self._vectors
+
+    def parts(self, rows: int) -> Iterator[Floats]:
+        """Yield all vectors in parts of some rows, a multiple of `BLOCK`."""
+        vectors = self.all()
+        if vectors is None:
+            assert isinstance(self._vectors, VectorFile)
+            yield from self._vectors.parts(rows)
+        else:
+            for start in range(0, len(vectors), rows):
+                yield vectors[start : start + rows]
 
     def take(self, positions: NDArray[np.int64]) -> Floats:
         """Return a copy of the vectors [P, D] at some positions."""
-        if self._unchecked.any():
-            blocks = np.unique(positions // BLOCK)
-            self._check(blocks[self._unchecked[blocks]])
+        if isinstance(self._vectors, VectorFile):
+            return self._vectors.take(positions)
         return np.ascontiguousarray(self._vectors[positions])
 
-    def _check(self, blocks: NDArray[np.int64]) -> None:
-        """Compare blocks with their checksums.
+    def check(self) -> None:
+        """Compare all vectors of a file with their checksums.
 
         Raises:
             CorruptIndex: one differs.
         """
-        if self._sums is None or not len(blocks):
-            return
-        sums = self._sums
-
-        def is_intact(block: int) -> bool:
-            return checksum(self._vectors[block * BLOCK : (block + 1) * BLOCK], block) == int(sums[block])
-
-        if len(blocks) < 8:
-            intact = all(map(is_intact, blocks.tolist()))
-        else:
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                intact = all(pool.map(is_intact, blocks.tolist()))
-        if not intact:
-            raise CorruptIndex("the checksum of a block differs")
-        self._unchecked[blocks] = False
+        if isinstance(self._vectors, VectorFile):
+            self._vectors.check()
 
 
 def write_matrix(stem: Path, rows: int, dim: int, blocks: Iterable[tuple[Ids, Floats]]) -> dict[str, Any]:
@@ -149,21 +265,20 @@ def write_matrix(stem: Path, rows: int, dim: int, blocks: Iterable[tuple[Ids, Fl
 
 
 def read_matrix(folder: Path, manifest: dict[str, Any]) -> Matrix:
-    """Open the files that `write_matrix` wrote; the vectors are memory-mapped.
+    """Open the files that `write_matrix` wrote.
 
     Raises:
         CorruptIndex: a file is missing, or does not match the manifest.
     """
     try:
-        head = npy_header(manifest["rows"], manifest["dim"])
-        vectors = np.memmap(folder / manifest["vectors"], "<f4", "r", len(head), (manifest["rows"], manifest["dim"]))
-        with open(folder / manifest["vectors"], "rb") as file:
-            intact = file.read(len(head)) == head and os.fstat(file.fileno()).st_size == len(head) + vectors.nbytes
+        shape = (int(manifest["rows"]), int(manifest["dim"]))
+        sums = np.array(manifest["sums"], np.uint32)
+        vectors = VectorFile(folder / manifest["vectors"], npy_header(*shape), shape, sums)
         stored = (folder / manifest["ids"]).read_bytes()
-        if not intact or zlib.crc32(stored) != manifest["ids_sum"]:
+        if zlib.crc32(stored) != manifest["ids_sum"]:
             raise CorruptIndex("a file does not match its manifest")
-        return Matrix(np.load(io.BytesIO(stored)), vectors.view(np.ndarray), np.array(manifest["sums"], np.uint32))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Matrix(np.load(io.BytesIO(stored)), vectors)
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise CorruptIndex(str(error)) from error
 
 

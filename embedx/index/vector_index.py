@@ -4,26 +4,26 @@ An approximate index (approximate.py), with settings that reach the requested re
 vectors. It is used for searches for up to 100 rows without a filter; every other search compares all vectors.
 """
 
-import logging
+import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from embedx.index.approximate import AnnIndex, read_ann_index
+from embedx.index.approximate import AnnFile, read_ann_index
 from embedx.index.exact import merge, nearest, prepare, score_proposed, scores_of
-from embedx.index.manifest import read_manifest
+from embedx.index.manifest import IndexFiles, read_manifest
 from embedx.index.matrix import CorruptIndex, Floats, Ids, Matrix, read_matrix
 from embedx.index.tuning import TUNED_K, SearchSetting
 
 MAX_DELETED_SHARE = 0.1  # of the rows of an approximate index; its recall was not measured with more: then exact
-log = logging.getLogger("embedx")
 
 
 class VectorIndex:
     """The vectors of a view for the rows that are in the store now. A higher score is always nearer.
 
-    The score is the cosine, the inner product ("ip"), or minus the Euclidean distance ("l2").
+    The score is the cosine, the inner product ("ip"), or minus the Euclidean distance ("l2"). An index never changes,
+    so any number of threads can use it; `with_changes` returns another one.
 
     Args:
         matrix: the vectors that the index was built from.
@@ -34,6 +34,7 @@ class VectorIndex:
     Attributes:
         deleted: ids of rows of the matrix that are no longer in the store.
         pending: rows that came to the store after the build; they are compared one by one.
+        files: the files of an index on disk.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class VectorIndex:
         self.metric = metric
         self.manifest = manifest or {"kind": "flat"}
         self._folder = folder
-        self._ann: AnnIndex | None = None  # read when it is first needed
+        self.files: IndexFiles | None = None
+        has_ann = folder is not None and "structure" in self.manifest
+        self._ann = AnnFile(folder, self.manifest) if folder is not None and has_ann else None
         entries = self.manifest.get("settings", {})
         self._settings = {int(k): SearchSetting.from_manifest(entry) for k, entry in entries.items()}
         no_ids = np.zeros(0, np.int64)
@@ -66,16 +69,20 @@ class VectorIndex:
         Raises:
             CorruptIndex: the index is damaged, or belongs to something else.
         """
+        files = IndexFiles(folder, name)
         manifest = read_manifest(folder, name)
         if manifest is None:
             return None
+        files.add(manifest)
         different = [key for key, value in identity.items() if manifest.get(key) != value]
         if different or manifest.get("metric") != metric:
             raise CorruptIndex(f"it belongs to something else ({', '.join(different) or 'metric'} differs)")
         try:
-            return cls(read_matrix(folder, manifest), metric, manifest=manifest, folder=folder)
+            index = cls(read_matrix(folder, manifest), metric, manifest=manifest, folder=folder)
         except (ValueError, KeyError, TypeError, AttributeError) as error:  # the settings of an approximate index
             raise CorruptIndex(f"its manifest has an entry that cannot be used ({error!r})") from error
+        index.files = files
+        return index
 
     def __len__(self) -> int:
         return len(self.matrix) - len(self.deleted) + len(self.pending)
@@ -86,9 +93,21 @@ class VectorIndex:
         present = self.matrix.ids if self._present is None else self.matrix.ids[self._present]
         return np.concatenate([present, self.pending.ids])
 
-    def update(self, deleted: Ids, ids: Ids, vectors: Floats) -> None:
-        """Leave out rows that were deleted since the build, and take in rows [N] with vectors [N, D] that came."""
-        self._set_changes(deleted, Matrix(ids, prepare(vectors, self.metric)))
+    def with_changes(self, deleted: Ids, ids: Ids, vectors: Floats) -> "VectorIndex":
+        """Return this index without the rows that were deleted since the build, and with rows [N] that came.
+
+        Args:
+            deleted: ids of rows that were deleted.
+            ids: ids [N] of the new rows, ascending.
+            vectors: vectors [N, D] of the new rows.
+        """
+        changed = copy.copy(self)
+        changed._set_changes(deleted, Matrix(ids, prepare(vectors, self.metric)))
+        return changed
+
+    def has_same_files(self) -> bool:
+        """Tell whether the files of the index are as they were when it was opened; an index in memory has none."""
+        return self.files is None or self.files.are_unchanged()
 
     def _set_changes(self, deleted: Ids, pending: Matrix) -> None:
         self.deleted, self.pending = deleted, pending
@@ -134,7 +153,7 @@ class VectorIndex:
         excluded = self.deleted
         if exclude_ids is not None and len(exclude_ids):
             excluded = np.union1d(excluded, self.matrix.ids[self.matrix.positions(exclude_ids)])
-        ann = self._load_ann() if setting else None
+        ann = self._ann.read() if setting and self._ann else None
         if setting is None or ann is None or k < 1 or len(excluded) > MAX_DELETED_SHARE * len(self.matrix):
             return None
         proposed = ann.propose(queries, setting.nprobe_or_ef, setting.candidates, excluded)
@@ -154,24 +173,9 @@ class VectorIndex:
         Raises:
             CorruptIndex: a file is damaged.
         """
-        self.matrix.all()
+        self.matrix.check()
         if self._folder is not None and "structure" in self.manifest:
             read_ann_index(self._folder, self.manifest)
-
-    def _load_ann(self) -> AnnIndex | None:
-        """Return the approximate index; if it is damaged, log it, and let every search be exact."""
-        if self._ann is None and self._folder is not None and "structure" in self.manifest:
-            try:
-                self._ann = read_ann_index(self._folder, self.manifest)
-            except CorruptIndex as error:
-                log.warning(
-                    "The index of %s is damaged (%s). Searches compare all vectors until `embedx index build` builds "
-                    "it again.",
-                    self.manifest.get("view"),
-                    error,
-                )
-                self._settings = {}
-        return self._ann
 
     def scores(
         self, queries: Floats, *, include_ids: Ids | None = None, exclude_ids: Ids | None = None

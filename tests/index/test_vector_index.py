@@ -87,7 +87,7 @@ def test_near_rows_far_from_origin_keep_their_distance() -> None:
 def test_rows_added_and_deleted_after_build_are_respected() -> None:
     index = VectorIndex.build(IDS[:400], VECTORS[:400])
     gone = IDS[::7]
-    index.update(gone[gone < IDS[400]], IDS[400:], VECTORS[400:])
+    index = index.with_changes(gone[gone < IDS[400]], IDS[400:], VECTORS[400:])
     gone = gone[gone < IDS[400]]
     left = np.setdiff1d(IDS, gone)
     assert len(index) == len(left)
