@@ -8,6 +8,7 @@ import atexit
 import gc
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -162,4 +163,8 @@ def main() -> None:
         click.echo(f"Error: Standard output cannot be written: {error.strerror}.", err=True)
         command = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
         code = EXIT_DISK if code == 0 and command in RESULTS else code
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        sys.stdout.flush()  # a run was interrupted during a long batch, which Python would wait for
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)

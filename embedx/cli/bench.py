@@ -142,7 +142,7 @@ def probe(
     plan = read_plan(config, **given) if config else make_plan(**given)
     plan = replace(plan, jobs=plan.jobs or len(os.sched_getaffinity(0)))
     command = shlex.join(["embedx", *sys.argv[1:]])
-    with Signals("fits") as signals, BenchmarkDisplay(progress) as display:
+    with Signals("fits", limit_s=None) as signals, BenchmarkDisplay(progress) as display:
         run(plan, display, interrupted=signals.received, command=command)
     if read_table(plan.out):
         show_results(plan.out, metric, form, top, page=not no_report)

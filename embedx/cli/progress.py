@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from embedx.cli.output import size
+from embedx.errors import Interrupted
 
 if TYPE_CHECKING:
     from embedx.bench.runner import BenchProgress
@@ -21,14 +22,19 @@ if TYPE_CHECKING:
 
 JSON_SECONDS = 1.0  # between two lines of JSON
 TEXT_SECONDS = 10.0  # between two sentences
+STOP_SECONDS = 7.0  # after a signal; extraction needs up to 5 s for the current batch, and must stop within 10 s
 MIN_SECONDS = 1e-3  # avoids a division by zero at the start
 
 
 class Signals:
-    """The first SIGINT or SIGTERM asks for a clean stop, the second ends the process immediately."""
+    """The first SIGINT or SIGTERM asks for a clean stop, the second ends the process immediately.
 
-    def __init__(self, unit: str = "batch") -> None:
+    What does not stop within `limit_s`, such as loading a large model, is ended by an error in the main thread.
+    """
+
+    def __init__(self, unit: str = "batch", limit_s: float | None = STOP_SECONDS) -> None:
         self.unit = unit  # what is finished before the stop
+        self.limit_s = limit_s
         self.number = 0
 
     def received(self) -> int:
@@ -37,11 +43,15 @@ class Signals:
 
     def __enter__(self) -> Self:
         self.handlers = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._stop)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
+        if kind is KeyboardInterrupt and self.number:
+            raise Interrupted("Stopped. Run the same command again to continue.", self.number) from error
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.number:
@@ -49,6 +59,12 @@ class Signals:
         self.number = number
         with contextlib.suppress(OSError):  # sys.stderr may be in the middle of a write, and then refuses another one
             os.write(2, f"\nStopping after the current {self.unit}. Interrupt again to stop immediately.\n".encode())
+        if self.limit_s is not None:
+            signal.setitimer(signal.ITIMER_REAL, self.limit_s)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        """End what did not stop in time; no code that wraps exceptions takes this one for its own."""
+        raise KeyboardInterrupt
 
 
 class Display:

@@ -2,7 +2,7 @@
 
 import contextlib
 import ctypes
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from embedx.embedding.gpu_process import GpuProcess, Model, RemoteWorker
 from embedx.embedding.pooling import POOLINGS
 from embedx.embedding.workers import WORKERS_PER_GPU, Worker, make_workers, run_in_order
 from embedx.errors import AudioError, ModelError, RecipeMismatch, UsageError
-from embedx.extractors.base import Extractor
+from embedx.extractors.base import Extractor, padded_samples
 from embedx.extractors.devices import pick_devices, pick_precision
 from embedx.filesystem.paths import display_path
 from embedx.recipe import Recipe, view_name
@@ -72,7 +72,8 @@ class Embedder:
             device: "auto", "cpu", "cuda", or several GPUs such as "cuda:0,cuda:1". With several GPUs, each one loads
                 the model again in a process of its own.
             precision: "auto" (float32), "float32", "bfloat16" or "float16".
-            batch_seconds: audio in one batch; None: 15 s on a CPU, 600 s on a GPU.
+            batch_seconds: audio in one batch, with the padding that the model computes (Whisper: 30 s for each clip); a
+                batch has at least one clip. None: 15 s on a CPU, 600 s on a GPU.
             model: the name that the extractor was loaded by; None: the name in the recipe.
             allow_pickle: whether it was loaded with `allow_pickle`.
             trusted: whether it was loaded with `trusted`.
@@ -93,7 +94,7 @@ class Embedder:
         self.model = Model(model or recipe.model, allow_pickle, self.backend, extractor.weights, trusted)
         budget = max(1, int(batch_seconds * extractor.sample_rate))
         self.forward = Forward(recipe.layers, recipe.poolings, self.precision, budget)
-        self.pool = POOL_BATCHES * budget  # samples that are sorted by length together
+        self.pool = POOL_BATCHES * budget  # samples, padding included, that are sorted by length together
         self.processes: list[GpuProcess] = []  # one for each of several GPUs, started when there is enough work
         self.audio_samples = 0  # in all batches so far, without padding
         self.batch_samples = 0  # in all batches so far, with padding
@@ -154,7 +155,10 @@ class Embedder:
         )
 
     def embed(
-        self, windows: Iterable[tuple[Key, Window]], threads: int = 1
+        self,
+        windows: Iterable[tuple[Key, Window]],
+        threads: int = 1,
+        on_wait: Callable[[], None] | None = None,
     ) -> Generator[tuple[Key, Vectors, tuple[str, ...]]]:
         """Yield (key, vectors, flags) for every window, in the order in which batches are finished.
 
@@ -164,10 +168,11 @@ class Embedder:
             windows: (key, window); the key identifies the window in the result.
             threads: the number of batches that a CPU computes at the same time. With 1, each batch uses all threads of
                 torch.
+            on_wait: called regularly while a batch is computed; an error that it raises ends the run.
         """
         workers = self.make_workers(threads)
         with exact_float32(self.precision):
-            batches = run_in_order(workers, self._run_batch, self._batches(iter(windows)))
+            batches = run_in_order(workers, self._run_batch, self._batches(iter(windows)), on_wait)
             with contextlib.closing(batches):
                 for batch, vectors in batches:
                     for i, (key, window) in enumerate(batch):
@@ -189,7 +194,7 @@ class Embedder:
 
     @property
     def budget(self) -> int:
-        """The largest number of samples in a batch, padding included."""
+        """The largest number of samples that are computed for a batch, padding included."""
         return self.forward.budget
 
     def _run_batch(self, worker: Worker | RemoteWorker, batch: Sequence[tuple[Key, Window]]) -> Vectors:
@@ -201,20 +206,21 @@ class Embedder:
         Windows are sorted within a pool of several batches. While the batches of a pool are computed, the next pool is
         read in equal steps, so that neither reading nor computing has to wait.
         """
-        next_pool, free = list(take_samples(stream, self.pool)), 0
+        shortest = self.extractor.min_samples
+        next_pool, free = list(self._take(stream, self.pool)), 0
         while next_pool:
-            pool, next_pool = sorted(next_pool, key=lambda pair: len(pair[1].samples), reverse=True), []
+            pool, next_pool = sorted(next_pool, key=lambda pair: self._cost(pair[1]), reverse=True), []
             while pool:
-                longest = self._length(pool[0][1])
+                longest = self._cost(pool[0][1])
                 candidates = pool[: max(1, self.budget // longest)]
-                size = sum(self._length(window) >= MIN_LENGTH_RATIO * longest for _, window in candidates)
+                size = sum(self._cost(window) >= MIN_LENGTH_RATIO * longest for _, window in candidates)
                 batch, pool = pool[:size], pool[size:]
-                self.audio_samples += sum(self._length(window) for _, window in batch)
+                self.audio_samples += sum(max(len(window.samples), shortest) for _, window in batch)
                 self.batch_samples += longest * len(batch)
                 yield batch
-                free += count_samples(batch)
-                windows = list(take_samples(stream, free))
-                next_pool, free = next_pool + windows, free - count_samples(windows)
+                free += self._total_cost(batch)
+                windows = list(self._take(stream, free))
+                next_pool, free = next_pool + windows, free - self._total_cost(windows)
             release_memory()
 
     @property
@@ -295,8 +301,19 @@ class Embedder:
             vectors: NDArray[np.float32] = embed([text]).float().cpu().numpy()
         return vectors
 
-    def _length(self, window: Window) -> int:
-        return max(len(window.samples), self.extractor.min_samples)
+    def _take(self, windows: Iterator[tuple[Key, Window]], cost: int) -> Iterator[tuple[Key, Window]]:
+        """Take windows from a stream until they have this cost."""
+        taken = 0
+        while taken < cost and (pair := next(windows, None)) is not None:
+            taken += self._cost(pair[1])
+            yield pair
+
+    def _cost(self, window: Window) -> int:
+        """Return the number of samples that are computed for a window."""
+        return padded_samples(self.extractor, len(window.samples))
+
+    def _total_cost(self, windows: Iterable[tuple[Key, Window]]) -> int:
+        return sum(self._cost(window) for _, window in windows)
 
 
 def release_memory() -> None:
@@ -304,19 +321,6 @@ def release_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def count_samples(windows: Iterable[tuple[Key, Window]]) -> int:
-    """Return the number of samples in windows."""
-    return sum(len(window.samples) for _, window in windows)
-
-
-def take_samples(windows: Iterator[tuple[Key, Window]], samples: int) -> Iterator[tuple[Key, Window]]:
-    """Take windows from a stream until they hold this many samples."""
-    count = 0
-    while count < samples and (pair := next(windows, None)) is not None:
-        count += len(pair[1].samples)
-        yield pair
 
 
 def pick_layers(layers: str | int | Sequence[int], available: tuple[int, ...]) -> tuple[int, ...]:

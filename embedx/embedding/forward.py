@@ -21,8 +21,8 @@ class Forward:
         layers: the layers whose frames are pooled.
         poolings: the poolings of each layer.
         precision: a key of `embedx.extractors.devices.DTYPES`.
-        budget: the largest number of samples in a batch, padding included. It is lowered when a batch does not fit
-            into memory.
+        budget: the largest number of samples that are computed for a batch, padding included. Lowered when a batch
+            does not fit into memory.
     """
 
     layers: tuple[int, ...]

@@ -11,7 +11,7 @@ import copy
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TypeVar
@@ -24,7 +24,7 @@ from torch import Tensor
 from embedx import timing
 from embedx.embedding.forward import Forward, Samples, Vectors, backend_of, inference_precision
 from embedx.embedding.pooling import POOLINGS
-from embedx.extractors.base import Extractor
+from embedx.extractors.base import Extractor, padded_samples
 from embedx.recipe import view_name
 from embedx.timing import timed, timed_each
 
@@ -35,6 +35,8 @@ Result = TypeVar("Result")
 MAX_WORKERS = 8  # on a CPU, since each holds a batch in memory; with more cores, each worker uses several of them
 WORKERS_PER_GPU = 2  # one copies while the other computes
 JOBS_PER_WORKER = 2  # one is computed, one waits, so that no worker is idle
+TICK_S = 0.1  # seconds between two calls of `on_wait`
+CLOSE_S = 2.0  # seconds that running jobs get when their results are not wanted any more
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Worker:
         Returns:
             view -> vectors [B, D], float32.
         """
-        size = max(map(len, clips)) * len(clips)
+        size = padded_samples(self.extractor, max(map(len, clips))) * len(clips)
         if len(clips) == 1 or size <= forward.budget:
             try:
                 with self.open():
@@ -149,20 +151,25 @@ def replicate(extractor: Extractor, count: int) -> list[Extractor]:
 
 
 def run_in_order(
-    workers: Sequence[AnyWorker], work: Callable[[AnyWorker, Job], Result], jobs: Iterable[Job]
+    workers: Sequence[AnyWorker],
+    work: Callable[[AnyWorker, Job], Result],
+    jobs: Iterable[Job],
+    on_wait: Callable[[], None] | None = None,
 ) -> Generator[tuple[Job, Result]]:
     """Run jobs on workers and yield (job, result) in the order of the jobs.
 
-    An error of a job is raised where its result would be yielded. With a single worker everything runs in the thread of
-    the caller. Otherwise jobs are taken from the iterable when workers need them, and torch's threads are divided among
-    the workers.
+    An error of a job is raised where its result would be yielded. With a single worker and no `on_wait` everything runs
+    in the thread of the caller. Otherwise jobs are taken from the iterable when workers need them, and torch's threads
+    are divided among the workers. If the generator ends early, jobs that run longer than `CLOSE_S` are left behind:
+    their threads end with the job.
 
     Args:
         workers: what runs the jobs, one job at a time each.
         work: called with a worker and a job, in a thread.
-        jobs: taken in the thread of the caller, at most two ahead for each worker.
+        jobs: taken in the thread of the caller, at most two ahead for each of several workers.
+        on_wait: called in the thread of the caller while it waits for a result; an error that it raises ends the run.
     """
-    if len(workers) == 1:
+    if len(workers) == 1 and on_wait is None:
         for job in timing.timed_each("wait", jobs):
             yield job, work(workers[0], job)
         return
@@ -181,15 +188,23 @@ def run_in_order(
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(len(workers), "worker", torch.set_num_threads, (max(1, threads // len(workers)),))
     running: deque[tuple[Job, Future[Result]]] = deque()
+    most = 1 if len(workers) == 1 else JOBS_PER_WORKER * len(workers)
+
+    def finish_first() -> tuple[Job, Result]:
+        future = running[0][1]
+        while on_wait is not None and not wait([future], TICK_S).done:
+            on_wait()
+        return running.popleft()[0], future.result()
+
     try:
         for job in jobs:
             running.append((job, pool.submit(run, job)))
-            if len(running) == JOBS_PER_WORKER * len(workers):
-                first, future = running.popleft()
-                yield first, future.result()
+            if len(running) == most:
+                yield finish_first()
         while running:
-            first, future = running.popleft()
-            yield first, future.result()
+            yield finish_first()
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        if not wait([future for _, future in running], CLOSE_S).not_done:
+            pool.shutdown()  # waits for the threads, which have nothing left to do
         torch.set_num_threads(threads)  # set_num_threads in a worker also set the default of new threads

@@ -23,6 +23,8 @@ class Extractor(Protocol):
         min_samples: the shortest clip that gives a frame; the embedder pads shorter clips with zeros and flags them.
         max_samples: the longest clip that the model accepts, None for any length; longer recordings are cut.
         weights: hash of every number that changes the output; see `hash_weights`.
+
+    An extractor that pads clips inside also has a method `padded_samples(length: int) -> int`; see `padded_samples`.
     """
 
     sample_rate: int
@@ -48,6 +50,16 @@ class Extractor(Protocol):
     def to(self, device: str) -> Self:
         """Move the model to a device and return self."""
         ...
+
+
+def padded_samples(extractor: Extractor, length: int) -> int:
+    """Return the number of samples that an extractor computes for a clip of `length` samples.
+
+    This is what a batch is budgeted by: Whisper computes 30 s for every clip. An extractor without a method
+    `padded_samples` computes the samples of the clip, and at least `min_samples`.
+    """
+    pad = getattr(extractor, "padded_samples", None)
+    return max(length, extractor.min_samples) if pad is None else max(length, int(pad(length)))
 
 
 def hash_weights(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> str:

@@ -50,6 +50,10 @@ class Spectrogram:
         with torch.autocast("cpu", enabled=False):  # some feature extractors use torch, and must stay in float32
             return [dict(self.front_end(clip, sampling_rate=self.sample_rate, return_tensors="np")) for clip in clips]
 
+    def padded_samples(self, length: int) -> int:
+        """Return the number of samples that are computed for a clip: always the maximum input, if there is one."""
+        return self.max_samples or max(length, self.min_samples)
+
     def hidden(self, output: Any, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor]]:
         """Yield the hidden states of the requested layers; the last layer is `last_hidden_state`."""
         for layer in layers:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 COMMIT_CLIPS = 256  # recordings that wait for a commit at most; a kill loses at most these,
 COMMIT_SECONDS = 2.0  # or the work of this time
+BATCH_GRACE_S = 3.0  # that a running batch gets after a signal; a run must end within 10 s of it
 
 
 @dataclass
@@ -161,6 +162,8 @@ class ExtractionPipeline:
         self.commit: Future[None] | None = None
         self.writer = ThreadPoolExecutor(1, "writer")
         self.last_commit = time.monotonic()
+        self.signal_number = 0
+        self.stop_time = 0.0  # when a run that got a signal stops waiting for the current batch; 0 before
         self.todo = [RecordingJob(recording, items) for recording, items in todo]
         self.threads = threads or share_work(len(todo), sum(recording.size or 0 for recording, _ in todo))
         self.workers = min(self.threads, len(todo)) if workers is None else workers
@@ -174,12 +177,30 @@ class ExtractionPipeline:
             Interrupted: a signal ended the run after a commit.
         """
         with self.writer:
-            with closing(self._read()) as windows, closing(self.embedder.embed(windows, self.threads)) as embedded:
+            with closing(self._read()) as windows, closing(self._embed(windows)) as embedded:
                 for (job, row), vectors, flags in embedded:  # an error here ends the readers too
                     self._add_row(job, row, vectors, flags)
                     self._commit_if_due()
             self._start_commit()
             self._finish_commit()
+
+    def _embed(
+        self, windows: Iterator[tuple[tuple[RecordingJob, Row], Window]]
+    ) -> "Generator[tuple[tuple[RecordingJob, Row], Vectors, tuple[str, ...]]]":
+        return self.embedder.embed(windows, self.threads, self._commit_while_waiting)
+
+    def _commit_while_waiting(self) -> None:
+        """Commit if it is time; after a signal, a batch that is being computed gets some seconds to finish."""
+        if self._received_signal():
+            self.stop_time = self.stop_time or time.monotonic() + BATCH_GRACE_S
+            if time.monotonic() < self.stop_time:
+                return
+        self._commit_if_due()
+
+    def _received_signal(self) -> int:
+        """Return the number of the signal that has arrived in this run, 0 if none."""
+        self.signal_number = self.signal_number or self.interrupted()
+        return self.signal_number
 
     def _add_row(self, job: RecordingJob, row: Row, vectors: Vectors, flags: tuple[str, ...]) -> None:
         """Add a row with its vectors to its recording."""
@@ -194,7 +215,7 @@ class ExtractionPipeline:
 
     def _commit_if_due(self) -> None:
         """Commit if enough is waiting; stop after a commit if a signal has arrived."""
-        signal_number = self.interrupted()
+        signal_number = self._received_signal()
         waited = time.monotonic() - self.last_commit
         if signal_number or len(self.finished) >= COMMIT_CLIPS or waited > COMMIT_SECONDS:
             self._start_commit()

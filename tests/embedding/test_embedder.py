@@ -13,6 +13,7 @@ from embedx.embedding.embedder import Embedder, pick_layers, pick_poolings
 from embedx.errors import RecipeMismatch, UsageError
 from embedx.extractors.base import Extractor
 from embedx.extractors.devices import DTYPES, pick_devices, pick_precision
+from embedx.extractors.spectrogram import Spectrogram
 from embedx.recipe import Recipe
 from tests.helpers.embedding import SECONDS, recipe_of, windows
 
@@ -97,6 +98,30 @@ def test_batches_keep_budget_and_pad_little() -> None:
     stream = ((i, Window(0, n / 16_000, np.zeros(n, np.float32))) for i, n in enumerate(lengths))
     assert len(list(Embedder(extractor, recipe_of(extractor, "logmel"), batch_seconds=30).embed(stream))) == 400
     assert extractor.padded / extractor.valid < 1.10
+
+
+@pytest.mark.parametrize("name", ["whisper", "ast", "clap", "wav2vec2-bert"])
+def test_budget_counts_the_padding_that_the_model_computes(
+    name: str, checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whisper computes 30 s for a clip of 0.4 s, so two clips fill a budget of 65 s."""
+    model = str(checkpoint(name))
+    extractor = extractors.load(model)
+    assert isinstance(extractor, Spectrogram)
+    rate, sizes, features = extractor.sample_rate, [], extractor.features
+    field = extractor.max_samples or round(0.4 * rate)
+    monkeypatch.setattr(
+        extractor, "features", lambda waves, lengths: sizes.append(len(waves)) or features(waves, lengths)
+    )
+    embedder = Embedder(extractor, recipe_of(extractor, model), batch_seconds=2.2 * field / rate)
+    clips = [(i, Window(0, 0.4, np.full(round(0.4 * rate), 0.1, np.float32))) for i in range(5)]
+    assert len(list(embedder.embed(iter(clips)))) == 5
+    assert sizes == [2, 2, 1]
+    assert embedder.padding == pytest.approx(field / round(0.4 * rate))
+    sizes.clear()
+    embedder = Embedder(extractor, recipe_of(extractor, model), batch_seconds=0.1 * field / rate)
+    assert len(list(embedder.embed(iter(clips[:2])))) == 2
+    assert sizes == [1, 1]
 
 
 def test_embedder_from_recipe_gives_equal_vectors(model: str) -> None:
