@@ -59,7 +59,8 @@ BATCH_SECONDS = click.option(
     "--batch-seconds",
     type=float,
     metavar="S",
-    help="Seconds of audio in a batch, as the model computes them (Whisper: 30 s for each clip). Changes the speed, not the vectors. [default: 15 on a CPU, 600 on a GPU]",
+    help="Seconds of audio in a batch, padding included (Whisper: 30 s for each clip). Changes the speed, not the "
+    "vectors. [default: 15 on a CPU, 600 on a GPU]",
 )
 WORKERS = click.option(
     "--workers", default="auto", show_default=True, help="Number of decoder processes: auto, or 0, 1, 2, ..."
