@@ -1,6 +1,6 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -108,11 +108,15 @@ def test_budget_counts_the_padding_that_the_model_computes(
     model = str(checkpoint(name))
     extractor = extractors.load(model)
     assert isinstance(extractor, Spectrogram)
-    rate, sizes, features = extractor.sample_rate, [], extractor.features
+    rate, features = extractor.sample_rate, extractor.features
+    sizes: list[int] = []
     field = extractor.max_samples or round(0.4 * rate)
-    monkeypatch.setattr(
-        extractor, "features", lambda waves, lengths: sizes.append(len(waves)) or features(waves, lengths)
-    )
+
+    def count(waves: Tensor, lengths: Tensor) -> list[dict[str, Any]]:
+        sizes.append(len(waves))
+        return features(waves, lengths)
+
+    monkeypatch.setattr(extractor, "features", count)
     embedder = Embedder(extractor, recipe_of(extractor, model), batch_seconds=2.2 * field / rate)
     clips = [(i, Window(0, 0.4, np.full(round(0.4 * rate), 0.1, np.float32))) for i in range(5)]
     assert len(list(embedder.embed(iter(clips)))) == 5
