@@ -56,3 +56,9 @@ def assert_same(a: Path, b: Path) -> None:
     assert one.keys() == other.keys()
     for key, vector in one.items():
         np.testing.assert_allclose(vector, other[key], rtol=1e-6, atol=1e-6)
+
+
+def embedded(folder: Path) -> int:
+    """Return the number of recordings in a collection."""
+    with embedx.open(folder) as collection:
+        return len(collection.store.recordings())
