@@ -2,7 +2,7 @@
 # make test         install, then run the fast tests (minutes); test-long runs the long tests, test-all both
 # make check        format, lint, types and doctests
 # make bench        measure, and write BENCHMARKS.md; bench-gpu measures the part that needs a GPU
-# make reliability  run the reliability tests for hours, and write RELIABILITY.md (PARTS="kills faults", SCALE=0.1)
+# make reliability  run the reliability tests for hours, and write RELIABILITY.md (PARTS="kills damage=1", SCALE=0.1)
 .PHONY: demo test test-long test-all check bench bench-gpu reliability format clean
 
 PYTHON ?= python3

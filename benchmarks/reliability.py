@@ -3,8 +3,10 @@
     python benchmarks/reliability.py                      all parts; takes hours
     python benchmarks/reliability.py kills faults         some parts
     python benchmarks/reliability.py --scale 0.01         all parts, with 1 % of the repetitions
+    python benchmarks/reliability.py kills=0.2 damage=1   a scale for each part
 
-Each test appends its counts to the file named by EMBEDX_REPORT. The table contains only these counts.
+As many parts run at a time as there are cores. Each test appends its counts to the file named by EMBEDX_REPORT. The
+table contains only these counts.
 """
 
 import argparse
@@ -16,7 +18,8 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,14 @@ class Part:
     tests: tuple[str, ...]  # patterns of files in tests/
     counts: dict[str, int]  # environment variable -> number at scale 1
     proves: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the tests of a part reported."""
+
+    code: int | None  # pytest's exit code; None without tests
+    lines: list[dict[str, Any]] = field(default_factory=list)  # rows of the table
 
 
 PARTS = {
@@ -66,28 +77,29 @@ PARTS = {
 def main() -> int:
     """Run the parts, write the table, and return 1 if a part failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of: {', '.join(PARTS)} [default: all]")
+    parser.add_argument("parts", nargs="*", metavar="PART[=SCALE]", help=f"of: {', '.join(PARTS)} [default: all]")
     parser.add_argument("--scale", type=float, default=1.0, help="factor for the repetitions of a full run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
-    unknown = set(options.parts) - PARTS.keys()
+    wanted = [part.partition("=") for part in options.parts or PARTS]
+    unknown = {name for name, _, _ in wanted} - PARTS.keys()
     if unknown:
         parser.error(f"unknown part {', '.join(sorted(unknown))}; parts are {', '.join(PARTS)}")
-    lines: list[dict[str, Any]] = []
-    codes = {}
-    for name in options.parts or PARTS:
-        codes[name] = run(PARTS[name], options.scale, options.seed, lines)
-    options.out.write_text(write(lines, codes, options.scale), encoding="utf-8")
-    print(f"{options.out}: {len(lines)} rows")
-    return int(any(code not in (0, None) for code in codes.values()))
+    scales = {name: float(scale or options.scale) for name, _, scale in wanted}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        running = {name: pool.submit(run, PARTS[name], scale, options.seed) for name, scale in scales.items()}
+    results = {name: future.result() for name, future in running.items()}
+    options.out.write_text(write(results, scales), encoding="utf-8")
+    print(f"{options.out}: {sum(len(result.lines) for result in results.values())} rows")
+    return int(any(result.code not in (0, None) for result in results.values()))
 
 
-def run(part: Part, scale: float, seed: int, lines: list[dict[str, Any]]) -> int | None:
-    """Run the tests of a part, append their reports to `lines`, and return pytest's exit code; None without tests."""
+def run(part: Part, scale: float, seed: int) -> Result:
+    """Run the tests of a part."""
     files = sorted({str(file) for pattern in part.tests for file in (ROOT / "tests").glob(pattern)})
     if not files:
-        return None
+        return Result(None)
     counts = {name: str(max(1, round(count * scale))) for name, count in part.counts.items()}
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report")
@@ -95,28 +107,30 @@ def run(part: Part, scale: float, seed: int, lines: list[dict[str, Any]]) -> int
         variables |= {"EMBEDX_SEED": str(seed), "EMBEDX_REPORT": str(report)}
         command = [sys.executable, "-m", "pytest", "-m", "reliability or not reliability", *files]
         code = subprocess.run(command, cwd=ROOT, env=variables, check=False).returncode
-        if report.exists():
-            lines += [json.loads(line) for line in report.read_text().splitlines()]
-    return code
+        lines = report.read_text().splitlines() if report.exists() else []
+    return Result(code, [json.loads(line) for line in lines])
 
 
-def write(lines: list[dict[str, Any]], codes: dict[str, int | None], scale: float) -> str:
+def write(results: dict[str, Result], scales: dict[str, float]) -> str:
     """Return RELIABILITY.md."""
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    parts = [f"- {name}: {PARTS[name].proves}{verdict(code)}" for name, code in codes.items()]
-    left_out = [name for name in PARTS if name not in codes]
+    parts = [
+        f"- {name} ({scales[name]:g} of a full run): {PARTS[name].proves}{verdict(result.code)}"
+        for name, result in results.items()
+    ]
+    left_out = [name for name in PARTS if name not in results]
     if left_out:
         parts.append(f"- not run: {', '.join(left_out)}")
+    lines = [line for result in results.values() for line in result.lines]
     table = [COLUMNS, tuple("---" for _ in COLUMNS), *([line[name] for name in COLUMNS] for line in lines)]
     return "\n".join(
         [
             "# Reliability",
             "",
-            "Made by `make reliability`. The counts are the repetitions that the tests reported, "
-            f"at {scale:g} times the repetitions of a full run.",
+            "Made by `make reliability`. The counts are the repetitions that the tests reported.",
             "",
             f"{datetime.date.today()}, commit {commit.stdout.strip() or 'unknown'}, {os.cpu_count()} cores, "
             f"{platform.platform()}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {versions}",
