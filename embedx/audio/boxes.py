@@ -23,6 +23,8 @@ def mp4_layout(file: BinaryIO, start: int, size: int) -> Layout:
         if length == 0:  # to the end of the file
             return Layout()
         if start + length > size:
+            if not holds_data(file, start, size):
+                return Layout()
             is_box = name in names or name in KNOWN_BOXES
             return Layout(frozenset({TRUNCATED if is_box else TRAILING}))
         names.add(name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from embedx.audio.layout import TRAILING, TRUNCATED, Layout, Piece
-from embedx.audio.tags import Order, bytes_at, holds_data, int_at
+from embedx.audio.tags import SLACK, Order, bytes_at, holds_data, int_at
 
 MAX_CHUNKS = 1000  # that are read; real files have under 20, a malicious one may have millions
 UNKNOWN_SIZE = 0x7FFF_E000  # programs that write to a pipe declare sizes from here to 2**31, or near 2**32
@@ -74,19 +74,24 @@ def chunk_at(file: BinaryIO, position: int, form: ChunkFormat) -> Chunk | None:
 
 
 def next_chunk(file: BinaryIO, end: int, form: ChunkFormat) -> int:
-    """Return the position of the chunk after a chunk's end; some programs forget to align it."""
+    """Return the position after a chunk's end where the next chunk begins; some programs forget to align it."""
     aligned = end + -end % form.align
-    return end if aligned > end and chunk_at(file, aligned, form) is None and chunk_at(file, end, form) else aligned
+    return aligned if chunk_at(file, aligned, form) else end
+
+
+def end_of_chunks(file: BinaryIO, position: int, end: int, form: ChunkFormat) -> int:
+    """Return the position after the chunks that begin at a position and end before another one."""
+    for _ in range(MAX_CHUNKS):
+        chunk = chunk_at(file, position, form)
+        if chunk is None or chunk.body + chunk.size > end or chunk.name in (b"RIFF", b"FORM"):
+            return position
+        position = next_chunk(file, chunk.body + chunk.size, form)
+    return end
 
 
 def ends_in_chunks(file: BinaryIO, position: int, end: int, form: ChunkFormat) -> bool:
     """Tell whether the bytes between two positions are chunks, tags and padding."""
-    for _ in range(MAX_CHUNKS):
-        chunk = chunk_at(file, position, form)
-        if chunk is None or chunk.body + chunk.size > end or chunk.name in (b"RIFF", b"FORM"):
-            return not holds_data(file, position, end)
-        position = next_chunk(file, chunk.body + chunk.size, form)
-    return True
+    return not holds_data(file, end_of_chunks(file, next_chunk(file, position, form), end, form), end)
 
 
 def is_unknown(size: int, bits: int = 32) -> bool:
@@ -106,19 +111,23 @@ def chunk_layout(file: BinaryIO, size: int, form: ChunkFormat) -> Layout:
         if chunk is None:
             break
         if chunk.name.startswith(form.data):
-            return Layout(flags_of_size(file, chunk.body, chunk.size, size, form))
+            return layout_of_data(file, chunk, size, form)
         position = next_chunk(file, chunk.body + chunk.size, form)
     return Layout()
 
 
-def flags_of_size(file: BinaryIO, body: int, length: int, size: int, form: ChunkFormat) -> frozenset[str]:
-    """Return the flags for a declared length of the audio in a file of `size` bytes."""
-    end = body + length
+def layout_of_data(file: BinaryIO, chunk: Chunk, size: int, form: ChunkFormat) -> Layout:
+    """Return the layout of a file of `size` bytes with this data chunk, without what follows its last chunk."""
+    end = chunk.body + chunk.size
     if end > size:
-        return frozenset() if is_unknown(length, 8 * form.size_bytes) else frozenset({TRUNCATED})
-    if ends_in_chunks(file, next_chunk(file, end, form), size, form):
-        return frozenset()
-    return frozenset({TRAILING if length else TRUNCATED})
+        return Layout(frozenset() if is_unknown(chunk.size, 8 * form.size_bytes) else frozenset({TRUNCATED}))
+    stop = end_of_chunks(file, next_chunk(file, end, form), size, form)
+    more = holds_data(file, stop, size)
+    if not chunk.size:
+        return Layout(frozenset({TRUNCATED}) if more else frozenset())
+    used = end if form is W64 else stop  # libsndfile reads a W64 to the end of the file
+    parts = (((0, used),),) if size - used >= SLACK else ()
+    return Layout(frozenset({TRAILING}) if more else frozenset(), parts)
 
 
 def au_layout(file: BinaryIO, head: bytes, size: int) -> Layout:
@@ -164,7 +173,7 @@ class RiffWalk:
                 self.flags.add(TRUNCATED)
             self.needs_header |= is_long and length >> 62 > 0  # libsndfile refuses it
             end = self.size
-        elif not ends_in_chunks(file, next_chunk(file, end, self.form), self.size, self.form):
+        elif not ends_in_chunks(file, end, self.size, self.form):
             if length == 0 and chunk.body < self.size:  # the recorder has not written the size
                 self.flags.add(TRUNCATED)
                 self.needs_header, end = True, self.size
@@ -180,7 +189,7 @@ class RiffWalk:
         """Return the end of audio that is too long for a size of 32 bits."""
         self.needs_header = True
         while (end := end + SIZE_RANGE) <= self.size:
-            if ends_in_chunks(file, next_chunk(file, end, self.form), self.size, self.form):
+            if ends_in_chunks(file, end, self.size, self.form):
                 return end
         self.flags.add(TRAILING)
         return self.size

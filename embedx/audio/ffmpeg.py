@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from embedx.audio.clip import Clip, Frames, check_limits, end_at_damage, fit_blocks
-from embedx.audio.layout import TRUNCATED, Piece
+from embedx.audio.layout import TRAILING, TRUNCATED, Piece
 from embedx.audio.parts import PartFile
 from embedx.errors import AudioError
 from embedx.filesystem.paths import display_path
@@ -25,7 +25,13 @@ DEMUXERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,mp3,mpeg,mpegts,ogg,tta,w64,wav,wv,matroska,webm,mov,mp4"
 )
 FFMPEG_OPTIONS = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none"}
-DECLARING = ("mov", "matroska", "asf")  # formats whose duration FFmpeg reads from the header instead of estimating it
+DECLARING = (
+    "mov",
+    "matroska",
+    "asf",
+    "avi",
+    "flv",
+)  # formats whose duration FFmpeg reads from the header instead of estimating it
 SKIPPING = ("mp3float", "mp3")  # decoders of FFmpeg whose frames need the ones before them
 PADDING_S = 0.5  # encoders pad the audio, so the header may declare this much more; HE-AAC at 8 kHz has 0.5 s
 
@@ -40,7 +46,7 @@ def decode_with_pyav(path: str, pieces: Sequence[Piece], soundfile_error: str) -
     """
     import av
 
-    declared_s = 0.0
+    declared_s, flags = 0.0, set[str]()
 
     def read_parts() -> "Iterator[AudioFrame]":
         nonlocal declared_s
@@ -55,7 +61,7 @@ def decode_with_pyav(path: str, pieces: Sequence[Piece], soundfile_error: str) -
             if container.streams.audio[0].codec_context is None:
                 raise AudioError("not-audio", f"{display_path(path)} has a codec that FFmpeg does not know.")
             declared_s = declared_seconds(container)
-            yield from to_float(decode_packets(container))
+            yield from to_float(decode_packets(container, flags))
 
     parts = read_parts()
     try:
@@ -77,34 +83,43 @@ def decode_with_pyav(path: str, pieces: Sequence[Piece], soundfile_error: str) -
                     yield block
         except (av.FFmpegError, ValueError, OSError) as error:
             end_at_damage(clip, describe_damage(error), error)
+        clip.flags |= flags
         if clip.duration_s < declared_s - PADDING_S:
             clip.flags.add(TRUNCATED)
 
     return clip, blocks()
 
 
-def decode_packets(container: "InputContainer") -> "Iterator[AudioFrame]":
+def decode_packets(container: "InputContainer", flags: set[str]) -> "Iterator[AudioFrame]":
     """Yield the frames of the first audio track.
 
     The first frames of an MP3 that was joined to another one need data that is not there. FFmpeg refuses them, and the
-    frames after them are right; so invalid frames are left out of an MP3, unless they are more than the others.
+    frames after them are right; so invalid frames are left out of an MP3, unless they are more than the others. In
+    other formats, invalid data are damage, and at the end of a file the rest of a frame or something else than audio.
     """
     import av
 
     stream = container.streams.audio[0]
-    may_skip, valid, invalid = stream.codec_context.name in SKIPPING, 0, 0
-    for packet in container.demux(stream):
+    may_skip, valid = stream.codec_context.name in SKIPPING, 0
+    errors: list[av.InvalidDataError] = []
+    packets = container.demux(stream)
+    while True:
         try:
+            packet = next(packets, None)
+            if packet is None:
+                break
             frames = stream.decode(packet)
-        except av.InvalidDataError:
-            invalid += 1
-            if not may_skip:
-                raise
-        else:
-            valid += len(frames)
-            yield from frames
-    if invalid > valid:
-        raise av.InvalidDataError(errno.EINVAL, "most frames are invalid")
+        except av.InvalidDataError as error:
+            errors.append(error)
+            continue
+        if errors and frames and packet.size and not may_skip:
+            raise errors[0]
+        valid += len(frames)
+        yield from frames
+    if len(errors) > valid:
+        raise errors[-1]
+    if errors and not may_skip:
+        flags.add(TRUNCATED if len(errors) == 1 else TRAILING)
 
 
 def to_float(frames: "Iterable[AudioFrame]") -> "Iterator[AudioFrame]":

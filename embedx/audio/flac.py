@@ -6,8 +6,8 @@ libsndfile decodes as many samples as the header declares. The number of the las
 from functools import cache
 from typing import BinaryIO
 
-from embedx.audio.layout import TRAILING, TRUNCATED, Layout, Piece
-from embedx.audio.tags import BLOCK, before_tags, bytes_at, int_at
+from embedx.audio.layout import MAX_PARTS, TRAILING, TRUNCATED, Layout, split_at
+from embedx.audio.tags import BLOCK, before_tags, bytes_at, holds_data, int_at
 
 MARK = b"fLaC"
 STREAM_INFO = (b"\0\0\0\x22", b"\x80\0\0\x22")  # the head of the first block of metadata, which has 34 bytes
@@ -22,10 +22,7 @@ def flac_layout(file: BinaryIO, start: int, size: int) -> Layout:
     """Return the layout of one FLAC file, or of several that are joined."""
     starts = find_starts(file, start, size)
     if len(starts) > 1:
-        parts: list[tuple[Piece, ...]] = [
-            ((begin, end),) for begin, end in zip(starts, [*starts[1:], size], strict=True)
-        ]
-        return Layout(parts=tuple(parts))
+        return Layout(parts=split_at(starts, size))
     info = bytes_at(file, start, INFO_END)
     total = int_at(info, 21, 5, "big") & (1 << 36) - 1
     end = before_tags(file, start, size)
@@ -38,21 +35,20 @@ def flac_layout(file: BinaryIO, start: int, size: int) -> Layout:
         flags = frozenset({TRUNCATED}) if last < total else frozenset()
         return Layout(flags, libsndfile_problem=f"the header counts {total} of {last} samples")
     position = next(position for sample, position in ends if sample == total)
-    return Layout(frozenset({TRAILING}) if largest and end - position > largest + TAIL_PADDING else frozenset())
-
-
-TAIL_PADDING = 4096  # zeros after the last frame that are no reason for a flag
+    return Layout(frozenset({TRAILING}) if largest and holds_data(file, position + largest, end) else frozenset())
 
 
 def find_starts(file: BinaryIO, start: int, size: int) -> list[int]:
     """Return the positions of all FLAC headers in a file."""
-    starts, position, kept = [], start, len(MARK) + 4
+    starts: list[int] = []
+    position, kept, last = start, len(MARK) + 4, -1
     while size - position >= kept:
         block = bytes_at(file, position, BLOCK)
         found = block.find(MARK)
         while found >= 0:
-            if block[found + 4 : found + 8] in STREAM_INFO and position + found not in starts:
-                starts.append(position + found)
+            if block[found + 4 : found + 8] in STREAM_INFO and position + found > last and len(starts) <= MAX_PARTS:
+                last = position + found
+                starts.append(last)
             found = block.find(MARK, found + 1)
         if len(block) < BLOCK:
             break

@@ -16,7 +16,7 @@ BIT_RATES = {  # kbit/s by index, of MPEG 1, and of MPEG 2 and 2.5
 }
 SAMPLE_RATES = {3: (44_100, 48_000, 32_000), 2: (22_050, 24_000, 16_000), 0: (11_025, 12_000, 8_000)}  # by version
 MAX_FRAME_BYTES = 2_881  # 320 kbit/s at 8 kHz
-MAX_STRETCHES = 10_000  # of frames between tags and damage that are read; a malicious file may have millions
+MAX_STRETCHES = 1_000  # of frames between tags and damage that are read; a malicious file may have millions
 UNKNOWN_SIZE = 0x7FFF_E000  # a size from here on stands for "unknown"
 
 

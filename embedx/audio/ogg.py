@@ -6,7 +6,7 @@ the first one, and FFmpeg those that are like the first one. So each is decoded 
 
 from typing import BinaryIO
 
-from embedx.audio.layout import TRAILING, TRUNCATED, Layout, Piece
+from embedx.audio.layout import MAX_PARTS, TRAILING, TRUNCATED, Layout, split_at
 from embedx.audio.tags import BLOCK, bytes_at, holds_data
 
 CAPTURE = b"OggS\0"  # the first bytes of a page
@@ -29,7 +29,9 @@ def ogg_layout(file: BinaryIO, start: int, size: int) -> Layout:
                 offset = found if found >= 0 else len(block) - len(CAPTURE) + 1
                 continue
             was_first, is_first = is_first, bool(block[offset + 5] & FIRST_PAGE)
-            if is_first and not was_first:  # streams side by side all begin before any of them goes on
+            if (
+                is_first and not was_first and len(links) <= MAX_PARTS
+            ):  # streams side by side all begin before any of them goes on
                 links.append(position + offset)
             is_last = bool(block[offset + 5] & LAST_PAGE)
             segments = block[offset + HEAD_BYTES : offset + HEAD_BYTES + block[offset + 26]]
@@ -41,7 +43,4 @@ def ogg_layout(file: BinaryIO, start: int, size: int) -> Layout:
     flags = set() if is_last and end <= size else {TRUNCATED}
     if end < size and holds_data(file, end, size):
         flags.add(TRAILING)
-    parts: tuple[tuple[Piece, ...], ...] = ()
-    if len(links) > 1:
-        parts = tuple(((begin, stop),) for begin, stop in zip(links, [*links[1:], size], strict=True))
-    return Layout(frozenset(flags), parts)
+    return Layout(frozenset(flags), split_at(links, size))

@@ -19,7 +19,10 @@ def int_at(data: bytes, position: int, width: int, order: Order) -> int:
 
 def bytes_at(file: BinaryIO, position: int, length: int) -> bytes:
     """Return up to `length` bytes at a position of a file, none beyond its end."""
-    file.seek(position)
+    try:
+        file.seek(position)
+    except (OSError, OverflowError):  # the position is beyond the size that a file can have
+        return b""
     return file.read(max(0, length))
 
 
