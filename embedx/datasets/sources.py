@@ -1,7 +1,6 @@
 """Sources: a folder, files, a manifest, a pandas frame or a known data set -> items."""
 
 import os
-import re
 import stat
 import sys
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from embedx.datasets.manifests import MANIFEST_SUFFIXES, parse, read_rows, recor
 from embedx.datasets.walk import Survey, describe_passed_over, unreadable, walk
 from embedx.errors import NothingToDo, StoreError, UsageError
 from embedx.filesystem.paths import common_root, display_path
+from embedx.processes.patterns import first_groups
 from embedx.store.store import Store
 
 LAYOUTS = ("auto", *KNOWN, "folders", "files")
@@ -165,7 +165,12 @@ def set_columns(items: Sequence[Item], label: str | None, group: str | None, roo
 
 def look_up_all(items: Sequence[Item], target: str, rule: str, root: str) -> list[str | None]:
     """Return the value of each item for a rule; raise UsageError if no item has one."""
-    values = [look_up(item, rule, root) for item in items]
+    values = [look_up(item, rule) for item in items]
+    if "(" in rule and rule not in ("label", "group", "split"):
+        without = [number for number, item in enumerate(items) if renamed(rule) not in item.meta]
+        found = first_groups(rule, [os.path.relpath(items[number].path, root) for number in without])
+        for number, group in zip(without, found, strict=True):
+            values[number] = text(group)
     if items and not any(value is not None for value in values):
         columns = sorted({name for item in items for name in item.meta} | {"label", "group", "split"})
         raise UsageError(
@@ -175,17 +180,11 @@ def look_up_all(items: Sequence[Item], target: str, rule: str, root: str) -> lis
     return values
 
 
-def look_up(item: Item, rule: str, root: str) -> str | None:
-    """Return the value of a column of the item, or the match of a regular expression in its path below the root."""
+def look_up(item: Item, rule: str) -> str | None:
+    """Return the value of a column of the item; None if it has none."""
     if rule in ("label", "group", "split"):
         return text(getattr(item, rule))
-    if renamed(rule) in item.meta or "(" not in rule:
-        return text(item.meta.get(renamed(rule)))
-    try:
-        match = re.search(rule, os.path.relpath(item.path, root))
-        return text(match.group(1)) if match else None
-    except (re.error, IndexError) as error:
-        raise UsageError(f"{rule!r} is not a regular expression with one (group): {error}") from error
+    return text(item.meta.get(renamed(rule)))
 
 
 def source_root(store: Store) -> str | None:
