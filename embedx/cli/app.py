@@ -6,6 +6,7 @@ modules of embedx inside it, so that `embedx --help` is fast.
 
 import atexit
 import gc
+import io
 import os
 import sys
 import threading
@@ -15,9 +16,10 @@ from importlib import import_module
 import click
 
 from embedx._version import __version__
+from embedx.cli.output import say
 from embedx.cli.streams import protect_standard_streams
 from embedx.errors import EmbedxError
-from embedx.filesystem.paths import explain_os_error
+from embedx.filesystem.paths import display_path, explain_os_error
 from embedx.text import dump_json
 
 EXIT_INTERNAL = 1
@@ -114,8 +116,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.ClickException as error:
-        error.show()
-        print_error_as_json(words, error.format_message(), error.exit_code)
+        shown = io.StringIO()
+        error.show(shown)
+        message = error.format_message()
+        say(shown.getvalue().replace(message, display_path(message)), nl=False, err=True)
+        print_error_as_json(words, message, error.exit_code)
         return error.exit_code
     except click.Abort:
         return EXIT_INTERRUPTED
@@ -123,7 +128,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         message, code = explain(error)
         if code == EXIT_INTERNAL and os.environ.get("EMBEDX_DEBUG"):
             raise
-        click.echo(f"Error: {message}", err=True)
+        say(f"Error: {display_path(message)}", err=True)
         print_error_as_json(words, message, code)
         return code
 
@@ -144,7 +149,7 @@ def explain(error: Exception) -> tuple[str, int]:
 def print_error_as_json(words: Sequence[str], message: str, code: int) -> None:
     """Print an error as JSON if the command line asks for it with --json."""
     if "--json" in words:
-        click.echo(dump_json({"exit_code": code, "error": message}))
+        say(dump_json({"exit_code": code, "error": message}))
 
 
 def main() -> None:
@@ -160,7 +165,7 @@ def main() -> None:
     sys.stdout.flush()
     error = output.error
     if error is not None and not isinstance(error, BrokenPipeError):
-        click.echo(f"Error: Standard output cannot be written: {error.strerror}.", err=True)
+        say(f"Error: Standard output cannot be written: {error.strerror}.", err=True)
         command = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
         code = EXIT_DISK if code == 0 and command in RESULTS else code
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):

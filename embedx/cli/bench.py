@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from embedx.cli.options import LEAKY_HELP, PROGRESS, SectionedCommand, format_option, section
-from embedx.cli.output import deliver
+from embedx.cli.output import deliver, say
 from embedx.cli.progress import BenchmarkDisplay, Signals
 from embedx.cli.speed import speed
 from embedx.errors import EXIT_SOME_FAILED
+from embedx.filesystem.paths import display_path
 
 MAX_NAMED_FAILURES = 5  # failures that are printed at the end of a run
 METRIC = click.option(
@@ -148,9 +149,9 @@ def probe(
         show_results(plan.out, metric, form, top, page=not no_report)
     failures = display.last.failures if display.last else []
     for failure in failures[:MAX_NAMED_FAILURES]:
-        click.echo(f"failed: {failure}", err=True)
+        say(f"failed: {display_path(failure)}", err=True)
     if len(failures) > MAX_NAMED_FAILURES:
-        click.echo(f"{len(failures) - MAX_NAMED_FAILURES} more failed", err=True)
+        say(f"{len(failures) - MAX_NAMED_FAILURES} more failed", err=True)
     return EXIT_SOME_FAILED if failures else 0
 
 
@@ -182,6 +183,6 @@ def show_results(folder: Path, metric: str | None, form: str, top: int, page: bo
 
     deliver(list_boards(boards(read_table(folder), metric), form, top=top), None)  # type: ignore[arg-type]
     if page and importlib.util.find_spec("matplotlib") is None:
-        click.echo("No report was written: it needs matplotlib (pip install 'embedx[bench]').", err=True)
+        say("No report was written: it needs matplotlib (pip install 'embedx[bench]').", err=True)
     elif page:
-        click.echo(f"report: {write_report(folder, metric=metric, top=top)}", err=True)
+        say(f"report: {write_report(folder, metric=metric, top=top)}", err=True)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, OUTPUT, TABLE_FORMAT, TIMEOUT, VIEW
-from embedx.cli.output import Rows, as_csv, as_json, as_table, deliver, rows_of, with_relative_paths
+from embedx.cli.output import Rows, as_csv, as_json, as_table, deliver, rows_of, say, with_relative_paths
 
 if TYPE_CHECKING:
     from embedx.search.duplicates import Duplicates
@@ -55,7 +55,7 @@ def duplicates(
         deliver(as_csv(lines, list(found.columns())), output)
     else:
         deliver(as_text(found, lines, all_groups), output)
-    click.echo(found.summary(), err=True)
+    say(found.summary(), err=True)
 
 
 def as_text(found: "Duplicates", lines: Rows, all_groups: bool) -> str:

@@ -29,10 +29,11 @@ from embedx.cli.embedding_options import (
     WORKERS,
 )
 from embedx.cli.options import ALLOW_PICKLE, JSON, PROGRESS, WAIT, SectionedCommand, section
-from embedx.cli.output import print_json, size, views_text
+from embedx.cli.output import print_json, say, size, views_text
 from embedx.cli.progress import ExtractionDisplay, Signals
 from embedx.datasets.walk import describe_passed_over
 from embedx.errors import EXIT_SOME_FAILED
+from embedx.filesystem.paths import display_path
 
 if TYPE_CHECKING:
     from embedx.collection.collection import Collection
@@ -132,30 +133,30 @@ def summarise(collection: "Collection", progress: "Progress", seconds: float) ->
 def print_summary(collection: "Collection", summary: Mapping[str, Any], labels: str) -> None:
     """Print the summary of a run for people; `labels` says how many there are and where they come from."""
     failed = sum(summary["failures"].values())
-    click.echo(
+    say(
         f"recordings: {summary['recordings']} ({summary['embedded']} embedded now, {summary['already_there']} already "
         f"there, {failed} failed); {summary['windows']} windows, {summary['audio_hours']:.3g} h of audio in "
         f"{summary['seconds']:.1f} s"
     )
     if labels:
-        click.echo(f"labels: {labels}{'; --layout files for none' if 'folder names' in labels else ''}")
+        say(f"labels: {labels}{'; --layout files for none' if 'folder names' in labels else ''}")
     print_changes(summary)
     if summary["cut"]:
-        click.echo(f"{summary['cut']} recordings were too long for one vector and were split into windows (--window)")
+        say(f"{summary['cut']} recordings were too long for one vector and were split into windows (--window)")
     if doubts := DOUBTS & summary["flags"].keys():
         counts = ", ".join(f"{summary['flags'][flag]} {flag}" for flag in sorted(doubts))
-        click.echo(f"may be incomplete: {counts}; to list them: embedx status {summary['collection']} --flagged")
+        say(f"may be incomplete: {counts}; to list them: embedx status {display_path(summary['collection'])} --flagged")
     if summary["passed_over"]:
-        click.echo(f"passed over: {describe_passed_over(Counter(summary['passed_over']))}")
+        say(f"passed over: {describe_passed_over(Counter(summary['passed_over']))}")
     if failed:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary["failures"].items()))
-        click.echo(f"failed: {reasons}")
+        say(f"failed: {reasons}")
         details = [*summary["problems"], *(recording.detail for recording in collection.failures())]
         for detail in details[:MAX_NAMED_FAILURES]:
-            click.echo(f"  {detail}")
-        click.echo(f"  To list all: embedx status {summary['collection']} --failed")
-    click.echo(
-        f"{summary['collection']}: {summary['rows']} rows, {size(summary['bytes'])}, "
+            say(f"  {display_path(detail)}")
+        say(f"  To list all: embedx status {display_path(summary['collection'])} --failed")
+    say(
+        f"{display_path(summary['collection'])}: {summary['rows']} rows, {size(summary['bytes'])}, "
         f"views {views_text(summary['views'])}"
     )
 
@@ -164,13 +165,13 @@ def print_changes(summary: Mapping[str, Any]) -> None:
     """Print what has changed in the source since an earlier run."""
     counts = [f"{summary[name]} {name}" for name in ("edited", "retried", "moved") if summary[name]]
     if counts:
-        click.echo(f"of these: {', '.join(counts)}")
+        say(f"of these: {', '.join(counts)}")
     if summary["pruned"]:
-        click.echo(f"{summary['pruned']} recordings are no longer in the source and were removed")
+        say(f"{summary['pruned']} recordings are no longer in the source and were removed")
     elif summary["vanished"]:
-        click.echo(f"{summary['vanished']} recordings are no longer in the source; --prune removes them")
+        say(f"{summary['vanished']} recordings are no longer in the source; --prune removes them")
     if summary["hidden"]:
-        click.echo(f"{summary['hidden']} recordings stay, because their folders cannot be looked at or are empty")
+        say(f"{summary['hidden']} recordings stay, because their folders cannot be looked at or are empty")
 
 
 def print_plan(progress: "Progress", as_json: bool) -> None:
@@ -191,7 +192,7 @@ def print_plan(progress: "Progress", as_json: bool) -> None:
         print_json(plan)
         return
     todo = progress.new + progress.edited + progress.retried
-    click.echo(
+    say(
         f"{todo} of {progress.total} recordings would be embedded: about {progress.expected_rows} rows and "
         f"{size(progress.expected_bytes)} of vectors"
     )

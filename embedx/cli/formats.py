@@ -6,7 +6,8 @@ import click
 
 from embedx.cli.embedding_options import STORE_DTYPE
 from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, JSON, TIMEOUT, WAIT, check_folder
-from embedx.cli.output import print_json, size, views_text
+from embedx.cli.output import print_json, say, size, views_text
+from embedx.filesystem.paths import display_path
 from embedx.formats.registry import FORMATS
 
 FORMAT = click.Choice(FORMATS)
@@ -46,7 +47,7 @@ def export(collection: str, out: str, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json({"exit_code": 0, "out": out, "rows": rows})
     else:
-        click.echo(f"{out}: {rows} rows")
+        say(f"{display_path(out)}: {rows} rows")
 
 
 @click.command(
@@ -84,7 +85,7 @@ def import_(source: str, as_json: bool, **options: Any) -> None:
         if as_json:
             print_json({"exit_code": 0, "collection": str(collection.folder), **summary})
         else:
-            click.echo(
-                f"{collection.folder}: {len(collection)} rows, {size(collection.store.size())}, "
+            say(
+                f"{display_path(str(collection.folder))}: {len(collection)} rows, {size(collection.store.size())}, "
                 f"views {views_text(collection.views)}"
             )

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embedx.cli.options import COLLECTION, TABLE_FORMAT, check_folder
-from embedx.cli.output import print_json, print_rows
+from embedx.cli.output import print_json, print_rows, say
+from embedx.filesystem.paths import display_path
 
 if TYPE_CHECKING:
     from embedx.heads.head import Head
@@ -44,7 +45,7 @@ def list_(collection: str, form: str) -> None:
     if rows or form == "json":
         print_rows(rows, list(rows[0]) if rows else [], form)
     else:
-        click.echo(f"{collection} has no heads. `embedx train {collection}` trains one.", err=True)
+        say(f"{display_path(collection)} has no heads. `embedx train {display_path(collection)}` trains one.", err=True)
 
 
 @heads.command(
@@ -88,7 +89,7 @@ def export(collection: str, name: str, out: str, form: str | None) -> None:
 
     with Collection(collection) as opened:
         opened.head(name).export(out, format=form or ("torch" if out.endswith(".pt2") else "onnx"))
-    click.echo(out)
+    say(display_path(out))
 
 
 @heads.command(

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from embedx.cli.options import COLLECTION, JSON, METRIC, VIEW
-from embedx.cli.output import print_json, print_rows, size
+from embedx.cli.output import print_json, print_rows, say, size
 
 KINDS = ("auto", "flat", "hnsw", "ivf-flat", "ivf-sq8", "ivf-pq", "ivf-rabitq")
 COLUMNS = {  # column of the table -> key of the description of an index
@@ -83,7 +83,7 @@ def build(collection: str, as_json: bool, **options: Any) -> None:
         return
     print_indexes([description])
     if description["remark"]:
-        click.echo(f"Note: {description['remark']}.")
+        say(f"Note: {description['remark']}.")
 
 
 def print_indexes(descriptions: Sequence[Mapping[str, Any]]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from embedx.cli.options import COLLECTION, JSON, TIMEOUT, WAIT
-from embedx.cli.output import print_json, print_rows
+from embedx.cli.output import print_json, print_rows, say
 from embedx.errors import EXIT_SOME_FAILED, UsageError
 from embedx.filesystem.paths import display_path
 from embedx.store.edits import MIN_OVERLAP
@@ -95,14 +95,14 @@ def print_update(collection: str, update: "LabelUpdate", as_json: bool) -> int:
         print_json({"exit_code": code, "collection": collection, **facts})
         return code
     undo = f" (change {update.change}; to undo it: --undo {update.change})" if update.change else ""
-    click.echo(f"{update.rows} rows changed{undo}")
+    say(f"{update.rows} rows changed{undo}")
     met = [(name, count) for name, count in update.entries if count]
     for name, count in met[:MAX_ENTRIES]:
-        click.echo(f"  {display_path(name)}: {count} {'row' if count == 1 else 'rows'}")
+        say(f"  {display_path(name)}: {count} {'row' if count == 1 else 'rows'}")
     if len(met) > MAX_ENTRIES:
-        click.echo(f"  and {len(met) - MAX_ENTRIES} more entries; --json lists all")
+        say(f"  and {len(met) - MAX_ENTRIES} more entries; --json lists all")
     for name in update.unknown:
-        click.echo(f"No row matches the entry {display_path(name)}.", err=True)
+        say(f"No row matches the entry {display_path(name)}.", err=True)
     return code
 
 
@@ -111,7 +111,7 @@ def print_log(changes: Sequence["LabelChange"], as_json: bool) -> None:
     if as_json:
         print_json([{**facts_of(change), "edits": [describe(edit) for edit in change.edits]} for change in changes])
     elif not changes:
-        click.echo("Nothing was set by hand.")
+        say("Nothing was set by hand.")
     else:
         rows = [facts_of(change) for change in changes]
         print_rows(rows, list(rows[0]), "table")

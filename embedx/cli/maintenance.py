@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from embedx.cli.options import ALLOW_PICKLE, COLLECTION, JSON, MODEL_PLACE, TIMEOUT, WAIT
-from embedx.cli.output import print_json, print_rows, size
+from embedx.cli.output import print_json, print_rows, say, size
 from embedx.errors import StoreError
 from embedx.filesystem.paths import display_path
 
@@ -43,9 +43,9 @@ def rm(collection: str, where: str, timeout: float, dry_run: bool, wait: bool, a
         removed = 0 if dry_run else count
         print_json({"exit_code": 0, "collection": collection, "removed": removed, "met": count, "rows": left})
     elif dry_run:
-        click.echo(f"{count} of {left} rows would be deleted")
+        say(f"{count} of {left} rows would be deleted")
     else:
-        click.echo(f"{count} rows deleted, {left} rows left")
+        say(f"{count} rows deleted, {left} rows left")
 
 
 @click.command(
@@ -66,7 +66,7 @@ def compact(collection: str, wait: bool, as_json: bool) -> None:
     if as_json:
         print_json({"exit_code": 0, "collection": collection, "bytes_before": before, "bytes_after": after})
     else:
-        click.echo(f"{collection}: {size(before)} before, {size(after)} now")
+        say(f"{display_path(collection)}: {size(before)} before, {size(after)} now")
 
 
 @click.command(
@@ -116,16 +116,16 @@ def print_report(collection: str, report: "VerifyReport", issues: list[dict[str,
     if issues:
         print_rows(issues, ["kind", "place", "detail"], "table")
     for path in report.removed:
-        click.echo(f"removed, because its stored data is lost (extract it again): {display_path(path)}")
+        say(f"removed, because its stored data is lost (extract it again): {display_path(path)}")
     left = len(report.left)
     if not issues:
-        click.echo(f"{collection}: no damage found")
+        say(f"{display_path(collection)}: no damage found")
     elif not left:
-        click.echo(f"{collection}: repaired, {len(report.remade)} rows recomputed")
+        say(f"{display_path(collection)}: repaired, {len(report.remade)} rows recomputed")
     elif repair:
-        click.echo(f"Issues that cannot be repaired: {left}. Restore a backup, or extract into a new folder.", err=True)
+        say(f"Issues that cannot be repaired: {left}. Restore a backup, or extract into a new folder.", err=True)
     else:
-        click.echo(f"Issues: {left}. `embedx verify {collection} --repair` repairs what it can.", err=True)
+        say(f"Issues: {left}. `embedx verify {display_path(collection)} --repair` repairs what it can.", err=True)
 
 
 @click.command(
@@ -155,4 +155,4 @@ def merge(collections: tuple[str, ...], out: str, wait: bool, as_json: bool) -> 
     if as_json:
         print_json({"exit_code": 0, "collection": out, "recordings_added": added, "rows": rows})
     else:
-        click.echo(f"{out}: {added} recordings added, {rows} rows")
+        say(f"{display_path(out)}: {added} recordings added, {rows} rows")

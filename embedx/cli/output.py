@@ -13,10 +13,15 @@ import click
 
 from embedx.errors import UsageError
 from embedx.filesystem.atomic import replace_file
-from embedx.filesystem.paths import display_path, relative_path
+from embedx.filesystem.paths import display_path, escape_controls, relative_path
 from embedx.text import dump_json
 
 Rows = Sequence[Mapping[str, Any]]
+
+
+def say(text: str = "", nl: bool = True, err: bool = False) -> None:
+    """Print text to standard output or standard error; characters that control a terminal are escaped."""
+    click.echo(escape_controls(text), nl=nl, err=err)
 
 
 def deliver(result: str | bytes, output: str | None) -> None:
@@ -25,11 +30,11 @@ def deliver(result: str | bytes, output: str | None) -> None:
     Raises:
         UsageError: binary data would go to a terminal.
     """
-    data = result.encode() if isinstance(result, str) else result
+    data = escape_controls(result).encode() if isinstance(result, str) else result
     if output is None:
         if isinstance(result, bytes) and sys.stdout.isatty():
             raise UsageError("This format cannot be printed on a terminal. Use --output FILE, or a pipe.")
-        click.echo(result, nl=False)
+        click.echo(data, nl=False)
     elif os.path.isdir(output):
         raise UsageError(f"{display_path(output)} is a folder. --output takes a file.")
     elif os.path.exists(output) and not os.path.isfile(output):  # a pipe or a device cannot be replaced
@@ -41,12 +46,12 @@ def deliver(result: str | bytes, output: str | None) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
-    click.echo(dump_json(value))
+    say(dump_json(value))
 
 
 def print_rows(rows: Rows, columns: Sequence[str], form: str) -> None:
     """Print rows as "table", "csv" or "json"; see `format_rows`."""
-    click.echo(format_rows(rows, columns, form), nl=False)
+    say(format_rows(rows, columns, form), nl=False)
 
 
 def format_rows(rows: Rows, columns: Sequence[str], form: str) -> str:
@@ -67,7 +72,7 @@ def as_csv(rows: Rows, columns: Sequence[str]) -> str:
     """Return rows as CSV. Text that a spreadsheet would run as a formula gets an apostrophe in front."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
+    writer.writerow(map(safe_cell, columns))
     writer.writerows([[safe_cell(row[column]) for column in columns] for row in rows])
     return out.getvalue()
 
@@ -88,9 +93,10 @@ def as_table(rows: Rows, columns: Sequence[str]) -> str:
     """Return rows in aligned columns: numbers to the right, text to the left."""
     cells = [[format_cell(row[column]) for column in columns] for row in rows]
     numeric = [all(isinstance(row[column], (int, float)) for row in rows) for column in columns]
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    titles = list(map(display_path, columns))
+    widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
     lines = []
-    for line in [list(columns), *cells]:
+    for line in [titles, *cells]:
         padded = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(line, widths, numeric, strict=True)]
         lines.append("  ".join(padded).rstrip() + "\n")
     return "".join(lines)

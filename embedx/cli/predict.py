@@ -17,7 +17,7 @@ from embedx.cli.options import (
     model_section,
     section,
 )
-from embedx.cli.output import deliver, format_rows, rows_of, with_relative_paths
+from embedx.cli.output import deliver, format_rows, rows_of, say, with_relative_paths
 from embedx.datasets.sources import root_of
 from embedx.errors import EXIT_SOME_FAILED, UsageError
 from embedx.filesystem.paths import display_path
@@ -109,7 +109,7 @@ def predict(
         rows = with_relative_paths(rows_of(columns), root, form)
         deliver(format_rows(rows, list(columns), form), output)
     for failure in predictions.failures:
-        click.echo(failure.detail, err=True)
+        say(display_path(failure.detail), err=True)
     return EXIT_SOME_FAILED if predictions.failures else 0
 
 

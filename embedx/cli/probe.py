@@ -16,7 +16,7 @@ from embedx.cli.options import (
     section,
     split_section,
 )
-from embedx.cli.output import print_json
+from embedx.cli.output import print_json, say
 from embedx.errors import UsageError
 
 SWEEP_OPTIONS = (
@@ -84,7 +84,7 @@ def probe(
     if form == "json":
         print_json(values)
     else:
-        click.echo(text)
+        say(text)
 
 
 def sweep_options(label: tuple[str, ...], settings: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:

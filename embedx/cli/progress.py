@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import click
-
-from embedx.cli.output import size
+from embedx.cli.output import say, size
 from embedx.errors import Interrupted
+from embedx.filesystem.paths import escape_controls
 
 if TYPE_CHECKING:
     from embedx.bench.runner import BenchProgress
@@ -92,7 +91,7 @@ class Display:
         if self.bar is None:
             self.bar = tqdm(total=total, initial=done, unit=unit, dynamic_ncols=True)
         if label is not None:
-            self.bar.set_description(label, refresh=False)
+            self.bar.set_description(escape_controls(label), refresh=False)
         self.bar.set_postfix_str(details, refresh=False)
         self.bar.update(done - self.bar.n)
 
@@ -113,7 +112,7 @@ class Display:
 
     def emit(self, event: str, values: Mapping[str, Any]) -> None:
         """Write an event as one line of JSON."""
-        click.echo(json.dumps({"event": event, **values}), err=True)
+        say(json.dumps({"event": event, **values}), err=True)
 
 
 class ExtractionDisplay(Display):
@@ -148,7 +147,7 @@ class ExtractionDisplay(Display):
         if self.mode == "json":
             self.emit("plan", {"recordings": recordings, "expected_rows": rows, "expected_bytes": vectors})
         elif self.mode != "none" and rows:
-            click.echo(f"To embed: {recordings} recordings, about {rows} rows, {size(vectors)} of vectors.", err=True)
+            say(f"To embed: {recordings} recordings, about {rows} rows, {size(vectors)} of vectors.", err=True)
 
     def _write_line(self, progress: "Progress") -> None:
         self.shown = time.monotonic()
@@ -165,7 +164,7 @@ class ExtractionDisplay(Display):
             }
             self.emit("progress", values)
         else:
-            click.echo(
+            say(
                 f"{progress.done} of {progress.total} recordings done, {failed} failed, "
                 f"{self._speed(progress):.1f} h of audio per hour{about(left)}.",
                 err=True,
@@ -211,7 +210,7 @@ class BenchmarkDisplay(Display):
             self.emit("progress", {**values, "failures": failed, "eta_s": eta})
         else:
             units = {"extract": "recordings embedded", "fit": "heads fitted"}[progress.stage]
-            click.echo(
+            say(
                 f"{progress.what}: {progress.done} of {progress.total} {units}, {failed} failed{about(left)}.", err=True
             )
 

@@ -19,7 +19,7 @@ from embedx.cli.options import (
     model_section,
     section,
 )
-from embedx.cli.output import deliver
+from embedx.cli.output import deliver, say
 from embedx.errors import EXIT_SOME_FAILED, AudioError, UsageError
 from embedx.filesystem.paths import display_path
 
@@ -159,7 +159,7 @@ def search(
         failures += save(answers, save_clips)
     deliver(table.write(form), output)
     for failure in failures:
-        click.echo(failure.detail, err=True)
+        say(display_path(failure.detail), err=True)
     return EXIT_SOME_FAILED if failures else 0
 
 
@@ -202,5 +202,5 @@ def save(answers: "Mapping[str | None, Hits]", folder: str) -> list[AudioError]:
         place = folder if query is None else os.path.join(folder, f"{number:04d}_{safe_stem(query)}")
         failures += hits.save_clips(place)
     count = sum(map(len, answers.values())) - len(failures)
-    click.echo(f"{count} clips saved in {display_path(folder)}", err=True)
+    say(f"{count} clips saved in {display_path(folder)}", err=True)
     return failures

@@ -16,7 +16,7 @@ from embedx.cli.embedding_options import (
     WORKERS,
 )
 from embedx.cli.options import ALLOW_PICKLE, SectionedCommand, format_option, section
-from embedx.cli.output import as_json, deliver
+from embedx.cli.output import as_json, deliver, say
 from embedx.cli.progress import Signals
 from embedx.errors import EXIT_SOME_FAILED
 
@@ -56,7 +56,7 @@ def speed(source: tuple[str, ...], form: str, **options: Any) -> int:
     with Signals() as signals:
         result = measure_speed(
             list(source) or None,
-            on_step=lambda step: click.echo(f"{step} ...", err=True),
+            on_step=lambda step: say(f"{step} ...", err=True),
             interrupted=signals.received,
             **options,
         )

@@ -9,7 +9,7 @@ from click.shell_completion import get_completion_class
 
 from embedx.cli.index import print_indexes
 from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, TABLE_FORMAT
-from embedx.cli.output import print_json, print_rows, size, with_relative_paths
+from embedx.cli.output import print_json, print_rows, say, size, with_relative_paths
 from embedx.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def status(collection: str, failed: bool, flagged: bool, form: str, absolute_pat
         if failed or flagged:
             columns, recordings = list_failed(opened) if failed else list_flagged(opened)
             if form == "table" and not recordings:
-                click.echo("No recording failed." if failed else "No recording has a flag.")
+                say("No recording failed." if failed else "No recording has a flag.")
                 return
             print_rows(with_relative_paths(recordings, None if absolute_paths else opened.root, form), columns, form)
             return
@@ -51,7 +51,7 @@ def status(collection: str, failed: bool, flagged: bool, form: str, absolute_pat
     lines = [{"what": name, "value": ", ".join(words(value)) or "none"} for name, value in (facts | recipe).items()]
     print_rows(lines, ["what", "value"], form)
     if form == "table" and indexes:
-        click.echo()
+        say()
         print_indexes(indexes)
 
 

@@ -18,7 +18,7 @@ from embedx.cli.options import (
     section,
     split_section,
 )
-from embedx.cli.output import deliver, print_json
+from embedx.cli.output import deliver, print_json, say
 from embedx.errors import UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def train(
         head = {"name": trained.name, "folder": str(trained.folder), "gain": gain, "head": trained.to_dict()}
         print_json({"exit_code": 0, "collection": collection, **head})
     else:
-        click.echo(trained.text(per_class))
+        say(trained.text(per_class))
 
 
 def draw_reliability(trained: "Trained", file: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from embedx.errors import AudioError
-from embedx.filesystem.paths import display_path, is_inside
+from embedx.filesystem.paths import display_path, is_inside, valid_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,4 +82,4 @@ def text(value: Any) -> str | None:
     """
     if value is None or value != value or value == "":
         return None
-    return os.fsencode(str(value)).decode("utf-8", "backslashreplace")
+    return valid_text(str(value))

@@ -96,6 +96,7 @@ class Overlap:
         for pair in self.pairs[:MAX_PRINTED_PAIRS]:
             labels = pair.label if pair.label == pair.like_label else f"{pair.label} / {pair.like_label}"
             path, like_path = (display_path(relative_path(name, self.root)) for name in (pair.path, pair.like_path))
+            labels = display_path(labels)
             lines.append(f"  {pair.why} ({pair.cosine:.3f}), {labels}: {pair.id} {path} = {pair.like_id} {like_path}")
         more = self.rows - min(len(self.pairs), MAX_PRINTED_PAIRS)
         return "\n".join([*lines, *([f"  and {more} more"] if more else [])])

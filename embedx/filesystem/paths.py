@@ -1,7 +1,16 @@
 """Display paths safely, relative to a root, and describe errors of the system about them."""
 
 import os
+import unicodedata
 from collections.abc import Iterable
+
+CONTROLS = (
+    "Cc",
+    "Cf",
+    "Cs",
+    "Zl",
+    "Zp",
+)  # Unicode categories: controls, directions and joiners, surrogates, separators
 
 
 def display_path(path: str) -> str:
@@ -10,8 +19,35 @@ def display_path(path: str) -> str:
     >>> display_path("caf\udce9\n.wav")
     'caf\\xe9\\n.wav'
     """
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in valid_text(path))
+
+
+def valid_text(text: str) -> str:
+    r"""Return text that can be encoded: bytes that are not UTF-8, and halves of characters, are escaped.
+
+    >>> valid_text("caf\udce9"), valid_text("\ud800")
+    ('caf\\xe9', '\\ud800')
+    """
+    try:
+        return os.fsencode(text).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte, as JSON can hold
+        return text.encode("utf-8", "backslashreplace").decode()
+
+
+def escape_controls(text: str) -> str:
+    r"""Return text for people in which only newlines and tabs control the terminal.
+
+    Escape sequences, carriage returns and marks that change the direction of writing could hide or forge text.
+
+    >>> escape_controls("a\x1b[31m\u202eb\tc\n")
+    'a\\x1b[31m\\u202eb\tc\n'
+    """
+    if text.replace("\n", "").replace("\t", "").isprintable():
+        return text
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) in CONTROLS and c not in "\n\t" else c
+        for c in text
+    )
 
 
 def relative_path(path: str, root: str | None) -> str:
