@@ -81,6 +81,8 @@ MAX_NAMED_FAILURES = 5  # failed files in the summary; `embedx status --failed` 
 def extract(source: tuple[str, ...], progress: str, as_json: bool, **options: Any) -> int:
     """Embed audio into a collection. Run it again to continue, or to add new and changed files.
 
+    An option that is not given has its default in a new collection, and the value of the collection in an old one.
+
     SOURCE is a folder (searched recursively), one or more audio files, or a manifest: CSV, Parquet or JSON lines with
     a path column (- reads it from standard input). Known data sets, and folders with one subfolder per class, are
     recognised. Links are followed. What is not audio is passed over and counted.
@@ -90,11 +92,12 @@ def extract(source: tuple[str, ...], progress: str, as_json: bool, **options: An
     from embedx.collection.create import extract
 
     started = time.monotonic()
+    dry_run, options = options["dry_run"], given_options(options)
     with Signals() as signals, ExtractionDisplay(progress) as display:
         collection = extract(list(source), on_progress=display, interrupted=signals.received, **options)
     state = display.last
     assert state is not None
-    if options["dry_run"]:
+    if dry_run:
         print_plan(state, as_json)
         return 0
     summary = summarise(collection, state, time.monotonic() - started)
@@ -104,6 +107,15 @@ def extract(source: tuple[str, ...], progress: str, as_json: bool, **options: An
     else:
         print_summary(collection, summary, state.labels)
     return EXIT_SOME_FAILED if state.failures else 0
+
+
+def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that the user gave; an existing collection or `embedx.extract` knows the others."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    return {
+        name: value for name, value in options.items() if name == "out" or context.get_parameter_source(name) != default
+    }
 
 
 def summarise(collection: "Collection", progress: "Progress", seconds: float) -> dict[str, Any]:

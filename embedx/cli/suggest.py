@@ -15,7 +15,7 @@ from embedx.cli.output import deliver, format_rows, rows_of, with_relative_paths
       embedx suggest indexes/field --head birds --by margin --stratify site
       embedx suggest indexes/field --head birds --by band --of-class owl --score-band 0.4 0.6
       embedx label indexes/field next.csv
-      embedx train indexes/field --name birds
+      embedx train indexes/field --label species --name birds
     """
 )
 @COLLECTION

@@ -75,12 +75,12 @@ def train(
 
     The scores come from folds that never divide a recording or a group, or from the test part of the data set's own
     split. Parameters such as C are chosen inside the training rows. If a head of the same name exists, the result says
-    how much the new labels have changed the scores.
+    how much the new labels have changed the scores; without --label it learns the column of that head again.
     """
     from embedx.collection.collection import Collection
 
     with Collection(collection) as opened:
-        trained = opened.fit_head(one_or_several(label), **options, **read_settings(settings))
+        trained = opened.fit_head(one_or_several(label) if label else None, **options, **read_settings(settings))
     if report is not None:
         draw_reliability(trained, report)
     if as_json:

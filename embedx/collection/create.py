@@ -6,9 +6,11 @@ from typing import Any, Unpack
 
 from embedx.collection.collection import Collection
 from embedx.formats.importing import ImportOptions, import_into_store
+from embedx.ingest.changes import name_sources
 from embedx.ingest.extract import extract_into_store
-from embedx.ingest.options import ExtractKwargs, ExtractOptions
+from embedx.ingest.options import ExtractKwargs
 from embedx.ingest.pipeline import Progress
+from embedx.ingest.stored_options import complete_options
 
 
 def open(folder: str | os.PathLike[str], *, model: str | None = None, allow_pickle: bool = False) -> Collection:
@@ -38,6 +40,7 @@ def extract(
     """Embed the recordings of a source and store the vectors in a collection.
 
     Run it again when the source has changed: only new or changed files are embedded, and moved files are recognised.
+    Options that are not given are then those of the collection.
 
     Args:
         source: a folder, a file, a manifest, a pandas data frame, or a list of these.
@@ -81,7 +84,7 @@ def extract(
         ModelError: the model cannot be loaded, or the collection has another recipe.
         LockedError, StoreError, DiskError: the collection cannot be written; what was committed stays.
     """
-    settings = ExtractOptions(**options)
+    settings = complete_options(out, name_sources(source), options)
     folder = extract_into_store(source, out, settings, on_progress, interrupted)
     collection = Collection(folder, model=settings.trusted_model, allow_pickle=settings.allow_pickle)
     if len(collection) and not settings.dry_run:

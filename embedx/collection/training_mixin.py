@@ -106,7 +106,7 @@ class TrainingMixin(CollectionBase):
 
     def fit_head(
         self,
-        label: str | Sequence[str] = "label",
+        label: str | Sequence[str] | None = None,
         *,
         view: str | Sequence[str] | None = None,
         name: str | None = None,
@@ -118,7 +118,8 @@ class TrainingMixin(CollectionBase):
         """Fit a classifier on stored vectors, score it on rows that it was not trained on, and save it in heads/.
 
         Args:
-            label: the label column, with one class per row; or several yes/no columns, one per class (multi-label).
+            label: the label column, with one class per row; or several yes/no columns, one per class (multi-label). By
+                default the one that the head `name` learned, or "label" for a new head.
             view: the view; by default the last layer with the first pooling. For weighted-layers a list or a pattern
                 such as "L*.max"; by default every layer with the first pooling.
             name: the name of the head; by default LABEL-KIND. A head of this name is replaced, and `gain` shows the
@@ -149,8 +150,9 @@ class TrainingMixin(CollectionBase):
             DiskError: the head cannot be written.
         """
         from embedx.evaluation.options import read_options
-        from embedx.training.fit_head import fit_head
+        from embedx.training.fit_head import choose_label, fit_head
 
+        label, options = choose_label(self.folder, name, label, options)
         labels, split, head = read_options(label, options)
         ids = self._select_ids(where, timeout)
         return fit_head(self.store, labels, split, head, view=view, name=name, ids=ids, calibration=calibration)

@@ -75,6 +75,8 @@ class EmbeddingOptions:
         if files is None:
             return None
         options = {field.name: getattr(self, field.name) for field in fields(EmbeddingOptions)}  # not of subclasses
+        del options["trust_model"]
+        options["model"] = ":".join(extractors.resolve(self.model))
         text = json.dumps([options, files, __version__], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

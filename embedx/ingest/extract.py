@@ -6,7 +6,8 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,15 +17,20 @@ from embedx.audio.windows import count_windows
 from embedx.datasets.items import Item, describe_labels
 from embedx.datasets.sources import read_corpus
 from embedx.datasets.walk import UNREADABLE_FOLDER, Survey
+from embedx.errors import RecipeMismatch, UsageError
 from embedx.ingest.carry_over import EarlierRows, values_of
 from embedx.ingest.changes import Difference, compare, name_sources, parse_shard
 from embedx.ingest.options import ExtractOptions
 from embedx.ingest.pipeline import ExtractionPipeline, Progress
 from embedx.ingest.prefetch import parse_workers
+from embedx.ingest.stored_options import SOURCE_OPTIONS, canonical_options
 from embedx.recipe import Recipe
 from embedx.store.edits import with_source
 from embedx.store.schema import FILE_NAME
 from embedx.store.store import Store
+
+if TYPE_CHECKING:
+    from embedx.embedding.embedder import Embedder
 
 HEADERS = 64  # recordings whose headers are read to estimate the number of rows
 
@@ -50,7 +56,7 @@ def extract_into_store(
     fingerprint, embedder = options.fingerprint(), None
     cached = load_cached_recipe(out, fingerprint, options.wait)
     if cached is None:
-        embedder = options.load()
+        embedder = load_embedder(out, options)
         cached = embedder.recipe, embedder.extractor.dim
     report, sources = on_progress or (lambda progress: None), name_sources(source)
     with open_store(out, *cached, options) as store:
@@ -64,21 +70,52 @@ def extract_into_store(
             embedder = options.load()
             embedder.recipe.require_same(store.recipe, os.fspath(out))
         apply_metadata_changes(store, difference, by_path, progress, options.prune)
+        about = describe_run(store, sources, options)
         earlier = EarlierRows(store, [recording.path for recording, _ in difference.edited])
         report(progress)
         if embedder is not None and difference.todo:
-            about = {"sources": sources, "request": fingerprint}
             ExtractionPipeline(
                 store, embedder, difference.todo, progress, report, interrupted, about, workers, earlier=earlier
             ).run()
+        elif reads_differently(store, about):
+            store.start_run({**store.last_run(), **about})
     return os.fspath(out)
+
+
+def describe_run(store: Store, sources: Sequence[str], options: ExtractOptions) -> dict[str, Any]:
+    """Return what the store records about a run before it begins."""
+    canonical = canonical_options(options, store.recipe)
+    requests = [canonical.fingerprint(), replace(canonical, layers=store.recipe.layers).fingerprint()]
+    about = {"sources": sources, "request": [request for request in dict.fromkeys(requests) if request]}
+    return {**about, **{name: getattr(options, name) for name in SOURCE_OPTIONS}}
+
+
+def reads_differently(store: Store, about: Mapping[str, Any]) -> bool:
+    """Tell whether a run reads its sources in another way than the last run of the same sources."""
+    earlier = [run for run in store.runs() if set(run.get("sources", ())) == set(about["sources"])]
+    return bool(earlier) and any(earlier[-1].get(name) != about[name] for name in SOURCE_OPTIONS)
+
+
+def load_embedder(out: str | os.PathLike[str], options: ExtractOptions) -> "Embedder":
+    """Load the model of an extraction; one that lacks what a collection needs is not the model of the collection."""
+    try:
+        return options.load()
+    except UsageError as error:
+        if not os.path.isfile(os.path.join(out, FILE_NAME)):
+            raise
+        raise RecipeMismatch(f"The model {options.model} cannot extend {os.fspath(out)}: {error}") from error
 
 
 def open_store(out: str | os.PathLike[str], recipe: Recipe, dim: int, options: ExtractOptions) -> Store:
     """Open or create the store of a folder for writing; for a dry run open it for reading, or create an empty one."""
     if not options.dry_run:
         return Store.create(out, recipe, dim, options.store_dtype, wait=options.wait)
-    return Store(out if os.path.isfile(os.path.join(out, FILE_NAME)) else empty_collection(recipe, dim))
+    if os.path.isfile(os.path.join(out, FILE_NAME)):
+        store = Store(out)
+        if store.count() or store.recipe == recipe:
+            return store
+        store.close()
+    return Store(empty_collection(recipe, dim))
 
 
 def load_cached_recipe(
@@ -88,7 +125,8 @@ def load_cached_recipe(
     if fingerprint is None or not os.path.isfile(os.path.join(folder, FILE_NAME)):
         return None
     with Store(folder, wait=wait) as store:
-        if store.last_run().get("request") != fingerprint:
+        known = store.last_run().get("request")
+        if fingerprint not in (known if isinstance(known, list) else [known]):
             return None
         return store.recipe, next(iter(store.views.values()))
 

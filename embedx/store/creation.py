@@ -11,7 +11,7 @@ from typing import Any
 
 from embedx.errors import UsageError
 from embedx.filesystem.atomic import make_folder, sync_folder
-from embedx.recipe import Recipe, view_name
+from embedx.recipe import Recipe
 from embedx.store.connections import wrap_errors
 from embedx.store.lock import LOCK_NAME, Lock
 from embedx.store.record import NO_SUM, Checksums, Record
@@ -21,7 +21,7 @@ from embedx.store.schema import (
     MIGRATIONS,
     PAGE_SIZE,
     SUMMED,
-    VECTORS,
+    create_vector_tables,
     key_of,
     read_record,
     vector_tables,
@@ -74,11 +74,8 @@ def create_tables(db: sqlite3.Connection, recipe: Recipe, dim: int, dtype: str) 
     db.executescript(f"BEGIN; {MIGRATIONS[0]} PRAGMA user_version = 1; COMMIT")
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.executemany("INSERT INTO collection VALUES (?, ?)", {"recipe": recipe.to_json(), "generation": "0"}.items())
-    places = [(layer, pooling) for layer in recipe.layers for pooling in recipe.poolings]
-    for (layer, pooling), table in zip(places, vector_tables(recipe), strict=True):
-        db.execute(VECTORS.format(table))
-        view = (view_name(layer, pooling), layer, pooling, dim, dtype, table)
-        db.execute("INSERT INTO views VALUES (?, ?, ?, ?, ?, ?)", view)
+    views = create_vector_tables(db, recipe, dim, dtype)
+    db.executemany("INSERT INTO views VALUES (?, ?, ?, ?, ?, ?)", views)
 
 
 def is_store_file(name: str) -> bool:

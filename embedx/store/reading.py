@@ -223,6 +223,10 @@ class Reader(Checked):
         """Return the size of the store on disk, in bytes."""
         return sum(file.stat().st_size for file in self.folder.glob(f"{FILE_NAME}*"))
 
+    def runs(self) -> list[dict[str, Any]]:
+        """Return the settings of all runs, the oldest first."""
+        return [json.loads(text) for _, text in self._checked("runs", "ORDER BY id")]
+
     def last_run(self) -> dict[str, str]:
         """Return the settings of the last run: device, precision, versions, date."""
         rows = self._checked("runs", "WHERE id = (SELECT max(id) FROM runs)")

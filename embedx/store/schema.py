@@ -4,9 +4,10 @@ import contextlib
 import re
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 from embedx.errors import StoreError
-from embedx.recipe import Recipe
+from embedx.recipe import Recipe, view_name
 from embedx.store.record import Checksums, Record
 
 FILE_NAME = "store.db"
@@ -107,6 +108,17 @@ def vector_table(layer: int, pooling: str) -> str:
 def vector_tables(recipe: Recipe) -> list[str]:
     """Return the tables with the vectors of a recipe, in the order of its views."""
     return [vector_table(layer, pooling) for layer in recipe.layers for pooling in recipe.poolings]
+
+
+def create_vector_tables(db: sqlite3.Connection, recipe: Recipe, dim: int, dtype: str) -> list[tuple[Any, ...]]:
+    """Create the tables with the vectors of a recipe, and return the rows of the table `views`."""
+    views = []
+    for layer in recipe.layers:
+        for pooling in recipe.poolings:
+            table = vector_table(layer, pooling)
+            db.execute(VECTORS.format(table))
+            views.append((view_name(layer, pooling), layer, pooling, dim, dtype, table))
+    return views
 
 
 def check_version(db: sqlite3.Connection, file: Path) -> int:

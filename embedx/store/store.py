@@ -107,6 +107,8 @@ class Store(Repairer):
             write_empty(path, recipe, dim, dtype)
         store = cls(path, write=True, wait=wait)
         try:
+            if not store.count():
+                store.restart(recipe, dim, dtype)
             recipe.require_same(store.recipe, str(path))
             if store.dtype != dtype:
                 raise UsageError(f"{path} stores vectors as {store.dtype}. Use --store-dtype {store.dtype}.")

@@ -14,7 +14,7 @@ from embedx.store.edit_table import EditTable
 from embedx.store.edits import Edit
 from embedx.store.lock import Lock
 from embedx.store.records import Recording, Row, Vectors, to_stored
-from embedx.store.schema import write_record
+from embedx.store.schema import create_vector_tables, write_record
 
 
 class Writer(EditTable):
@@ -137,6 +137,25 @@ class Writer(EditTable):
         """Store a recipe that differs only in the place of the model."""
         with self._transaction(), self._changing("collection", "WHERE key = 'recipe'", ()):
             self._db.execute("UPDATE collection SET value = ? WHERE key = 'recipe'", (recipe.to_json(),))
+
+    def restart(self, recipe: Recipe, dim: int, dtype: str) -> None:
+        """Give a store without rows another recipe; recordings that failed with the old one are forgotten."""
+        if (recipe, dtype, {dim}) == (self.recipe, self.dtype, set(self.views.values())):
+            return
+        with self._transaction():
+            for table, _, _ in self._tables().values():
+                self._db.execute(f"DROP TABLE {table}")
+                del self._record.tables[table]
+            self._remove("views", "")
+            self._remove("recordings", "")
+            with self._changing("collection", "WHERE key = 'recipe'", ()):
+                self._db.execute("UPDATE collection SET value = ? WHERE key = 'recipe'", (recipe.to_json(),))
+            self._db.executemany(
+                "INSERT INTO views (name, layer, pooling, dim, dtype, vectors) VALUES (?, ?, ?, ?, ?, ?)",
+                create_vector_tables(self._db, recipe, dim, dtype),
+            )
+            self._sum("views", "")
+            self._grow()
 
     def compact(self) -> None:
         """Rewrite the file without the space of deleted rows; the file stays intact if that fails.

@@ -24,6 +24,7 @@ from embedx.evaluation.cross_validation import (
     make_fit,
     score,
 )
+from embedx.evaluation.options import ExperimentKwargs
 from embedx.evaluation.probe import describe_left_out
 from embedx.evaluation.splits import NO_ROWS, Positions, SplitOptions
 from embedx.evaluation.targets import LabelOptions
@@ -153,6 +154,34 @@ def fit_head(
     head.save(folder)
     head_fields = {one.name: getattr(head, one.name) for one in fields(Head)}
     return Trained(**head_fields, name=name, folder=folder, report=report, gain=gain, experiment=experiment)
+
+
+def choose_label(
+    folder: Path, name: str | None, label: str | Sequence[str] | None, keywords: ExperimentKwargs
+) -> tuple[str | Sequence[str], ExperimentKwargs]:
+    """Return the label column to learn, and the keywords; without a column those of the head that is replaced.
+
+    Args:
+        folder: the folder of the collection.
+        name: the name of the head; None: there is no head to replace.
+        label: the column, or columns, that the user named.
+        keywords: the options of the experiment.
+
+    Raises:
+        UsageError: no column is named, and the head of this name does not say what it learned.
+    """
+    if label is not None:
+        return label, keywords
+    try:
+        training = {} if name is None else load_head(folder, name).settings.get("training") or {}
+    except UsageError:  # there is no head of this name
+        return "label", keywords
+    if name is not None and not training.get("label"):
+        raise UsageError(f"The head {name} does not say which column it learned. Name it with --label (label=).")
+    separator = keywords.get("separator") or training.get("separator")
+    weak_negatives = keywords.get("weak_negatives") or training.get("weak_negatives") or 0.0
+    learned: ExperimentKwargs = {"separator": separator, "weak_negatives": weak_negatives}
+    return training.get("label", "label"), {**keywords, **learned}
 
 
 def describe_training(experiment: Experiment, labels: LabelOptions) -> dict[str, Any]:

@@ -182,8 +182,8 @@ def test_float16_halves_space_and_finds_same_hits(manifest: Path, tmp_path: Path
         assert [hit.id for hit in half.search(id=5)] == [hit.id for hit in full.search(id=5)]
         sizes = [one.store._query("SELECT max(length(vector)) FROM vectors_L0_mean")[0][0] for one in (full, half)]
         assert sizes == [1024, 512]
-    with pytest.raises(UsageError, match="--store-dtype float16"):
-        embedx.extract(manifest, out=tmp_path / "16")
+    with pytest.raises(RecipeMismatch, match="store_dtype: stored 'float16', requested 'float32'"):
+        embedx.extract(manifest, store_dtype="float32", out=tmp_path / "16")
 
 
 def test_vector_outside_float16_range_is_a_failure(
@@ -218,7 +218,7 @@ def test_model_with_30_s_input_gets_windows(
 
 def test_another_recipe_for_collection_is_refused(manifest: Path, tmp_path: Path) -> None:
     embedx.extract(manifest, out=tmp_path / "c").close()
-    with pytest.raises(RecipeMismatch, match="window_s: stored None, requested 1"):
+    with pytest.raises(RecipeMismatch, match="window: stored None, requested 1"):
         embedx.extract(manifest, out=tmp_path / "c", window=1)
     with embedx.open(tmp_path / "c") as collection:
         assert len(collection) == 40

@@ -141,6 +141,7 @@ def test_newer_format_is_refused(store: Store) -> None:
 
 
 def test_another_recipe_is_refused_with_the_field_named(store: Store) -> None:
+    store.add(batch("/a.wav"), store.start_run({}))
     store.close()
     with pytest.raises(RecipeMismatch, match=r"layers: stored \(0, 1\), requested \(1,\)"):
         Store.create(store.folder, replace(RECIPE, layers=(1,)), DIM)

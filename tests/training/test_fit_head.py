@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import embedx
+from embedx.cli import run
 from embedx.errors import RecipeMismatch, StoreError, UsageError
 from embedx.heads.head import Head
 from tests.helpers.collections import DIM, Make, clusters
@@ -297,3 +298,17 @@ def test_head_json_is_valid_json(make: Make) -> None:
     said = json.loads(json.dumps(trained.to_dict(), allow_nan=False))
     assert said["classes"] == ["c0", "c1", "c2"]
     assert isinstance(trained, Head)
+
+
+def test_head_that_is_replaced_learns_its_column_again(make: Make) -> None:
+    x, species = clusters(60, 3, spread=0.1)
+    collection = make(x, ["folder"] * 30 + ["other"] * 30, species=[f"{name};all" for name in species])
+    first = collection.fit_head("species", name="birds", separator=";", kind="prototype")
+    assert first.multilabel
+    again = collection.fit_head(name="birds", kind="prototype")
+    assert again.classes == first.classes
+    assert again.settings["training"]["separator"] == ";"
+    assert collection.fit_head("label", name="birds", kind="prototype").classes == ("folder", "other")
+    assert collection.fit_head(name="new", kind="prototype").classes == ("folder", "other")
+    assert run(["train", str(collection.folder), "--name", "birds", "--kind", "prototype"]) == 0
+    assert collection.head("birds").settings["training"]["label"] == "label"
