@@ -39,8 +39,7 @@ def extract(
 ) -> Collection:
     """Embed the recordings of a source and store the vectors in a collection.
 
-    Run it again when the source has changed: only new or changed files are embedded, and moved files are recognised.
-    Options that are not given are then those of the collection.
+    Run it again to add new, changed and moved files; options that are not given are then those of the collection.
 
     Args:
         source: a folder, a file, a manifest, a pandas data frame, or a list of these.
