@@ -18,6 +18,8 @@ class Repairer(Writer):
     A table that does not add up stays so, unless what was damaged is known: it may have lost rows, or hold old ones.
     """
 
+    _incomplete: tuple[str, ...] = ()  # tables of vectors that do not add up
+
     def repair(self) -> list[str]:
         """Repair everything except vectors; return the paths of the removed recordings.
 
@@ -43,17 +45,15 @@ class Repairer(Writer):
                 self._empty("history")
             if removed or is_wrong:
                 self._grow()
+            tables = [table for table, _, _ in self._tables().values()]
+            self._incomplete = tuple(t for t in tables if total_of(self._stored(t)) != self._record.tables[t])
         return removed
 
     def rewrite(self, rows: Iterable[tuple[int, Vectors]]) -> None:
         """Replace the vectors of rows, in one transaction."""
         with self._transaction():
             tables = self._tables()
-            incomplete = {
-                table: self._record.tables[table]
-                for table, _, _ in tables.values()
-                if total_of(self._stored(table)) != self._record.tables[table]
-            }
+            incomplete = {table: self._record.tables[table] for table in self._incomplete}
             for number, vectors in rows:
                 for view, vector in vectors.items():
                     table, _, kind = tables[view]

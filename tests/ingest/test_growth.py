@@ -122,13 +122,6 @@ def test_lost_rows_stay_reported_after_later_commits(tmp_path: Path) -> None:
     assert found["recordings"] == "It should hold 22 entries, but it holds 21, or others."
 
 
-def test_writer_counters_are_not_in_the_file(tmp_path: Path) -> None:
-    filled(tmp_path / "c", 5).close()
-    with closing(sqlite3.connect(tmp_path / "c" / FILE_NAME)) as db:
-        names = {name for (name,) in db.execute("SELECT name FROM sqlite_schema")}
-    assert not [name for name in names if "changed" in name or "INSERT" in name or "DELETE" in name]
-
-
 # -- nothing to do ---------------------------------------------------------------------------------------------------
 
 

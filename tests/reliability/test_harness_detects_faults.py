@@ -17,7 +17,7 @@ from tests.reliability.report import report
 
 AT_ONCE = 2  # the cores of CI
 ATOMIC, PREFETCH = "embedx/filesystem/atomic.py", "embedx/ingest/prefetch.py"
-LOCK = "embedx/store/lock.py"
+LOCK, CHANGES, CHECKING = "embedx/store/lock.py", "embedx/store/changes.py", "embedx/store/checksums.py"
 STORE, READING, WRITING = "embedx/store/store.py", "embedx/store/reading.py", "embedx/store/writing.py"
 RUN, INDEXING = "embedx/ingest/pipeline.py", "embedx/index/manager.py"
 FLUSHED = "tests/reliability/test_durability.py::test_acknowledged_recording_is_flushed_to_disk[extract]"
@@ -26,6 +26,9 @@ KILLED = "tests/reliability/test_kills.py::test_kill_at_any_call_loses_nothing[e
 SECOND_WRITER = "tests/store/test_store.py::test_second_writer_is_refused_by_name_and_dead_one_ignored"
 SECOND_SIGNAL = "tests/reliability/test_kills.py::test_second_signal_ends_run_without_waiting_for_batch"
 SIGNAL = "tests/reliability/test_kills.py::test_signal_ends_run_with_a_commit[15]"
+OLD_STATE = "tests/store/test_record.py::test_store_that_lost_commits_is_refused"
+STALE = "tests/store/test_record.py::test_stale_block_is_found_and_never_sealed"
+SEALED = "tests/store/test_record.py::test_damaged_row_is_not_relabelled"
 READER = "tests/reliability/test_kills.py::test_reader_sees_whole_recordings_while_writer_commits"
 DAMAGED = "tests/store/test_store.py::test_damaged_or_swapped_vector_is_never_served"
 ADDED = "tests/collection/test_collection.py::test_rows_added_by_another_writer_are_found_by_open_collection"
@@ -52,7 +55,7 @@ BUGS = (
     Bug("SQLite flushes nothing", STORE, "synchronous = FULL", "synchronous = OFF", FLUSHED),
     Bug("files are not flushed", ATOMIC, "os.fsync(handle.fileno())", "pass", FLUSHED),
     Bug("folders are not flushed", ATOMIC, "        os.fsync(handle)\n", "        pass\n", POWER),
-    Bug("vectors are not checked", READING, "vector_sum(table, number, blob) != stored", "False", DAMAGED),
+    Bug("vectors are not checked", READING, "self._checksums.vector(table, number, blob) != stored", "False", DAMAGED),
     Bug(
         "no lock", LOCK, "fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", SECOND_WRITER
     ),
@@ -78,8 +81,20 @@ BUGS = (
     ),
     Bug("resume forgets", "embedx/ingest/changes.py", "recording, known = describe(path, items), stored.get(path)",
              "recording, known = describe(path, items), None", AGAIN),
-    Bug("ids come back", WRITING, "coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'rows'",
-             "coalesce(max(id), 0) + 1 FROM rows", IDS),
+    Bug("ids come back", WRITING, "next_id=max(next_id, self._record.next_id)", "next_id=next_id", IDS),
+    Bug("no copy of the commit record", WRITING, "            self._lock.keep(self._record.copy)\n\n", "\n", OLD_STATE),
+    Bug("the copy is not compared", CHECKING, "if self._is_current(content):", "if True:", OLD_STATE),
+    Bug("the copy is not flushed", LOCK,
+             "% 2), pack(asdict(copy)))\n            os.fsync(self._handle)", "% 2), pack(asdict(copy)))", FLUSHED),
+    Bug("the copy comes before the commit", WRITING, 'write_record(self._db, self._record)\n',
+             'write_record(self._db, self._record); self._lock.keep(self._record.copy)\n', KILLED),
+    Bug("sums are not compared", CHECKING, "if total_of(checksums) != self._record.tables.get(table, (0, 0)):",
+             "if False:", STALE),
+    Bug("a damaged row gets a new checksum", CHANGES, "        if check:\n", "        if False:\n", SEALED),
+    Bug("a deletion counts the whole table again", CHANGES,
+             "self._record.count(table, (checksum for (checksum,) in gone), -1)",
+             "self._record.tables[table] = (0, 0); self._record.count(table, (row[0] for row in self._db.execute("
+             "f'SELECT checksum FROM {table}').fetchall()))", STALE),
     Bug("one commit at the end", RUN, "len(self.finished) >= COMMIT_CLIPS or waited > COMMIT_SECONDS", "False",
              READER),
     Bug("a journal that outlives a crash", "embedx/store/schema.py", '"PRAGMA journal_mode = WAL"', '"SELECT 1"',
