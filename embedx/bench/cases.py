@@ -138,7 +138,7 @@ def open_case(plan: Plan, data: Dataset, model: str | None, folder: str) -> Benc
     Raises:
         UsageError: the labels, splits, layers or poolings of the plan are missing or unusable.
     """
-    with Store(Path(folder)) as store:
+    with Store(Path(folder)) as store, store.snapshot():
         recipe = store.recipe
         layers, poolings = pick_views(plan, recipe, folder)
         selected = store.rows(select_rows(store, data))

@@ -36,7 +36,7 @@ def status(collection: str, failed: bool, flagged: bool, form: str, absolute_pat
     if failed and flagged:
         raise UsageError("--failed and --flagged are two lists; give one of them.")
 
-    with Collection(collection) as opened:
+    with Collection(collection) as opened, opened.snapshot():
         if failed or flagged:
             columns, recordings = list_failed(opened) if failed else list_flagged(opened)
             if form == "table" and not recordings:

@@ -1,16 +1,25 @@
 """CollectionBase: the open store, indexes and model of a collection; the mixins of `Collection` build on it."""
 
 import os
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from embedx.datasets.sources import source_root
 from embedx.index.manager import IndexManager
 from embedx.recipe import Recipe, check_view
 from embedx.store.store import Store
+from embedx.store.thread_stores import ThreadStores
 
 if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder
+
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
 
 
 class CollectionBase:
@@ -30,12 +39,36 @@ class CollectionBase:
         self.folder = Path(folder)
         self.model = model
         self.allow_pickle = allow_pickle
-        self.store = Store(self.folder)
-        self.indexes = IndexManager(lambda: self.store)
         self._embedder: Embedder | None = None
+        self._use_own_files()
+        self.store  # noqa: B018 -- opens it
+        COLLECTIONS.add(self)
+
+    def _use_own_files(self) -> None:
+        """Open the files again at the next use: in a new object, or in a process that was forked."""
+        self._stores = ThreadStores(self.folder)
+        self.indexes = IndexManager(self.folder, self._stores.get)
+        self._lock = threading.Lock()  # of the thread that loads the model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the path: the process that reads the pickle opens the collection itself."""
+        make = partial(type(self), model=self.model, allow_pickle=self.allow_pickle)
+        return make, (os.path.abspath(self.folder),)
 
     def __len__(self) -> int:
         return self.store.count()
+
+    @property
+    def store(self) -> Store:
+        """The store, opened for reading by this thread."""
+        return self._stores.get()
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Return a context in which all methods answer from one state of the collection, in this thread.
+
+        A writer is not stopped: what it commits meanwhile is seen after the context.
+        """
+        return self.store.snapshot()
 
     @property
     def recipe(self) -> Recipe:
@@ -64,8 +97,35 @@ class CollectionBase:
 
     def _load_embedder(self) -> "Embedder":
         """Load the model of the recipe, once."""
-        if self._embedder is None:
-            from embedx.embedding.embedder import Embedder
+        with self._lock:
+            if self._embedder is None:
+                from embedx.embedding.embedder import Embedder
 
-            self._embedder = Embedder.from_recipe(self.recipe, model=self.model, allow_pickle=self.allow_pickle)
-        return self._embedder
+                self._embedder = Embedder.from_recipe(self.recipe, model=self.model, allow_pickle=self.allow_pickle)
+            return self._embedder
+
+
+COLLECTIONS: weakref.WeakSet[CollectionBase] = weakref.WeakSet()  # the open ones, which a forked process opens again
+
+
+def from_one_state(
+    method: Callable[Concatenate[Any, Arguments], Answer],
+) -> Callable[Concatenate[Any, Arguments], Answer]:
+    """Let a method of a collection answer from one state, whatever other processes commit meanwhile."""
+
+    @wraps(method)
+    def answer(self: Any, *args: Arguments.args, **options: Arguments.kwargs) -> Answer:
+        with self.snapshot():
+            return method(self, *args, **options)
+
+    return answer
+
+
+def open_again_after_fork() -> None:
+    """Give the collections of a process that was just forked files of their own."""
+    for collection in list(COLLECTIONS):
+        collection._stores.leave_to_parent()
+        collection._use_own_files()
+
+
+os.register_at_fork(after_in_child=open_again_after_fork)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.collection.base import from_one_state
 from embedx.collection.maintenance_mixin import MaintenanceMixin
 from embedx.collection.search_mixin import SearchMixin
 from embedx.collection.training_mixin import TrainingMixin
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 class Collection(SearchMixin, TrainingMixin, MaintenanceMixin):
     """Stored vectors with their metadata; `embedx.open("indexes/NAME")` opens one.
 
-    `len()` is the number of rows. Every method sees what is committed when it is called, also while another process
-    extracts into the collection. Use it in a `with` block, or call `close`.
+    `len()` is the number of rows. Every method answers from the state that is committed when it is called, also while
+    another process extracts into the collection. Any number of threads can use a collection; a forked process opens it
+    again, and a pickle holds its path. Use it in a `with` block, or call `close`.
 
     Args:
         folder: the folder of the collection.
@@ -42,8 +44,9 @@ class Collection(SearchMixin, TrainingMixin, MaintenanceMixin):
 
     def close(self) -> None:
         """Close the files of the collection."""
-        self.store.close()
+        self._stores.close()
 
+    @from_one_state
     def rows(self, where: str | None = None, *, timeout: float = TIMEOUT_S) -> "pd.DataFrame":
         """Return the rows as a pandas data frame.
 
@@ -73,6 +76,7 @@ class Collection(SearchMixin, TrainingMixin, MaintenanceMixin):
         }
         return pd.DataFrame(columns).set_index(pd.Index([row.id for row in rows], dtype="int64", name="id"))
 
+    @from_one_state
     def vectors(
         self, view: str | None = None, where: str | None = None, *, timeout: float = TIMEOUT_S
     ) -> NDArray[np.float32]:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from embedx.collection.base import CollectionBase
+from embedx.collection.base import CollectionBase, from_one_state
 from embedx.collection.labelling import LabelChange, LabelUpdate, label, read_log, undo_label
 from embedx.collection.maintenance import compact, remove
 from embedx.collection.verify import VerifyReport, verify_collection
@@ -126,6 +126,7 @@ class MaintenanceMixin(CollectionBase):
             self.folder, repair=repair, model=self.model, allow_pickle=self.allow_pickle, wait=wait
         )
 
+    @from_one_state
     def export(
         self,
         out: str | os.PathLike[str],

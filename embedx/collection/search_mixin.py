@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.collection.base import CollectionBase
+from embedx.collection.base import CollectionBase, from_one_state
 from embedx.datasets.sources import read_corpus
 from embedx.errors import AudioError
 from embedx.index.manager import DEFAULT_RECALL
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 class SearchMixin(CollectionBase):
     """Search a collection, find duplicates in it, and build its indexes."""
 
+    @from_one_state
     def search(
         self,
         query: str | os.PathLike[str] | None = None,
@@ -75,9 +76,11 @@ class SearchMixin(CollectionBase):
         builder = self._query_builder(settings)
         include_ids = self._include_ids(settings.where, settings.timeout)
         built = builder.build(query, id, vector, like, unlike, text)
-        return self.indexes.ask(
+        hits = self.indexes.ask(
             builder.view, settings.metric, lambda index: run_query(self.store, index, built, settings, include_ids)
         )
+        hits.generation = self.store.generation
+        return hits
 
     def search_many(self, source: Any, **options: Unpack[SearchKwargs]) -> Answers:
         """Run many queries at once.
@@ -98,7 +101,7 @@ class SearchMixin(CollectionBase):
         """
         settings = SearchOptions(**options)
         builder = self._query_builder(settings)
-        include_ids = self._include_ids(settings.where, settings.timeout)
+        self._include_ids(settings.where, settings.timeout)  # an invalid condition is refused before audio is embedded
         results: dict[str, Query | AudioError]
         if isinstance(source, np.ndarray):
             vectors = read_vectors(source, self.views[builder.view])
@@ -107,15 +110,19 @@ class SearchMixin(CollectionBase):
             items = read_corpus(source)
             results = dict(zip(map(name_of, items), builder.from_files(items), strict=True))
         queries = {name: result for name, result in results.items() if not isinstance(result, AudioError)}
-        hits = self.indexes.ask(
-            builder.view,
-            settings.metric,
-            lambda index: run_queries(self.store, index, list(queries.values()), settings, include_ids),
-        )
-        answers = Answers(zip(queries, hits, strict=True))
+        with self.snapshot():
+            include_ids = self._include_ids(settings.where, settings.timeout)
+            hits = self.indexes.ask(
+                builder.view,
+                settings.metric,
+                lambda index: run_queries(self.store, index, list(queries.values()), settings, include_ids),
+            )
+            answers = Answers(zip(queries, hits, strict=True))
+            answers.generation = self.store.generation
         answers.failures = {name: result for name, result in results.items() if isinstance(result, AudioError)}
         return answers
 
+    @from_one_state
     def nearest(
         self,
         vectors: Any,
@@ -153,6 +160,7 @@ class SearchMixin(CollectionBase):
             view, metric, lambda index: index.search(queries, k, include_ids=include_ids, exact=exact)
         )
 
+    @from_one_state
     def duplicates(
         self,
         *,
@@ -187,6 +195,7 @@ class SearchMixin(CollectionBase):
         options = (self._include_ids(where, timeout), threshold, exact_only, within)
         return self.indexes.ask(view, "cosine", lambda index: find_duplicates(self.store, index, view, *options))
 
+    @from_one_state
     def index(self, view: str | None = None, *, metric: str = "cosine") -> VectorIndex:
         """Return the index of a view for the rows as they are now; it is built if there is no usable one.
 

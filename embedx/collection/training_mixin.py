@@ -1,9 +1,10 @@
 """The methods of a Collection that train, evaluate and use heads."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Unpack
 
-from embedx.collection.base import CollectionBase
+from embedx.collection.base import CollectionBase, from_one_state
 from embedx.datasets.sources import read_corpus
 from embedx.errors import UsageError
 from embedx.store.filters import TIMEOUT_S
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 class TrainingMixin(CollectionBase):
     """Train, evaluate and use heads. A base class of `embedx.collection.collection.Collection`."""
 
+    @from_one_state
     def probe(
         self,
         label: str | Sequence[str] = "label",
@@ -57,6 +59,7 @@ class TrainingMixin(CollectionBase):
         views = choose_views(self.views, view, self.recipe.default_view, several=head.kind == "weighted-layers")
         return probe(self.store, views, labels, split, head, ids=self._select_ids(where, timeout))
 
+    @from_one_state
     def sweep(
         self,
         label: str = "label",
@@ -104,6 +107,7 @@ class TrainingMixin(CollectionBase):
             device=device,
         )
 
+    @from_one_state
     def fit_head(
         self,
         label: str | Sequence[str] | None = None,
@@ -230,9 +234,11 @@ class TrainingMixin(CollectionBase):
             raise UsageError("where selects stored rows; it cannot be combined with audio as the source.")
         chosen = self.head(head) if head is None or isinstance(head, str) else head
         items = None if source is None else read_corpus(source)
-        ids = self._select_ids(where, timeout)
-        return predict(self.store, chosen, self._load_embedder, items, ids, PredictOptions(**options))
+        with self.snapshot() if items is None else nullcontext():
+            ids = self._select_ids(where, timeout)
+            return predict(self.store, chosen, self._load_embedder, items, ids, PredictOptions(**options))
 
+    @from_one_state
     def suggest(
         self,
         *,

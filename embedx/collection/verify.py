@@ -132,7 +132,7 @@ def find_index_issues(root: Path) -> list[Issue]:
     """Compare the indexes of a collection with their checksums and with the store."""
     issues = []
     with Store(root) as store:
-        indexes = IndexManager(lambda: store)
+        indexes = IndexManager(store.folder, lambda: store)
         for file in sorted((root / FOLDER).glob("*")):
             view, _, metric = file.stem.rpartition(".")
             if file.suffix != ".json" and not any(file.name.startswith(f"{name}.") for name in store.views):
@@ -178,7 +178,7 @@ def rebuild_indexes(root: Path) -> None:
     """Build the damaged indexes again, and those that the repair has made out of date."""
     damaged = [Path(issue.place).stem for issue in find_index_issues(root) if issue.kind == "index"]
     with Store(root) as store, contextlib.suppress(NothingToDo):
-        indexes = IndexManager(lambda: store)
+        indexes = IndexManager(store.folder, lambda: store)
         for name in damaged:
             indexes.renew(name)
         indexes.get(store.recipe.default_view)

@@ -10,6 +10,7 @@ run, with the options of the first build.
 import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -41,12 +42,13 @@ class IndexManager:
     Any number of threads can use it.
 
     Args:
+        folder: the folder of the collection.
         get_store: returns the store of the collection for this thread.
     """
 
-    def __init__(self, get_store: Callable[[], Store]) -> None:
+    def __init__(self, folder: Path, get_store: Callable[[], Store]) -> None:
         self._get_store = get_store
-        self.folder = get_store().folder / FOLDER
+        self.folder = folder / FOLDER
         self._open: dict[tuple[str, str], tuple[int, VectorIndex]] = {}  # (view, metric) -> its generation, index
         self._lock = threading.RLock()  # of the thread that opens, builds or updates an index
 

@@ -30,8 +30,11 @@ COLUMNS = ("path", "start_s", "end_s", "duration_s", "label", "group", "split", 
 class Answers(dict[str, Hits]):
     """Name of a query -> its hits, in the order of the queries.
 
-    `failures` maps the names of the other queries to the reason why they have no hits.
+    `failures` maps the names of the other queries to the reason why they have no hits. `generation` is the state of the
+    collection that was searched: it grows with every change of rows or vectors.
     """
+
+    generation: int | None = None
 
     failures: Mapping[str, AudioError] = MappingProxyType({})
 

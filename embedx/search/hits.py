@@ -39,7 +39,12 @@ class Hit:
 
 
 class Hits(Sequence[Hit]):
-    """Hits, best first: a sequence, with methods for a data frame and for clips."""
+    """Hits, best first: a sequence, with methods for a data frame and for clips.
+
+    `generation` is the state of the collection that was searched: it grows with every change of rows or vectors.
+    """
+
+    generation: int | None = None
 
     def __init__(self, hits: Sequence[Hit]) -> None:
         self._hits = list(hits)

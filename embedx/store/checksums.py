@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.errors import LockedError, StoreError
-from embedx.store.connections import UnlockedConnection, connect, wrap_errors
+from embedx.store.compared import Compared, State, state_of_files
+from embedx.store.connections import UnlockedConnection, connect, wrap_errors, wrap_sqlite_errors
 from embedx.store.lock import LockContent, read_lock
 from embedx.store.record import Checksums, Record, total_of
 from embedx.store.schema import SUMMED, key_of, read_record
@@ -34,7 +35,7 @@ class Checked:
     _opened: LockContent  # when the connection was made
     _record: Record  # of the state that is read, or that the transaction makes
     _checksums: Checksums
-    _compared: dict[str, str]  # table -> token of the state in which its checksums were compared with the record
+    _compared: Compared
 
     @property
     def generation(self) -> int:
@@ -57,15 +58,18 @@ class Checked:
         Raises:
             StoreError: the store is not in the state of its last commit.
         """
-        with wrap_errors(self.file):
-            if self._db.in_transaction:
+        if self._db.in_transaction:
+            with wrap_sqlite_errors(self.file):
                 yield
-                return
+            return
+        with wrap_errors(self.file):
             content = self._begin()
+        with wrap_sqlite_errors(self.file):  # errors of the system inside this context are those of other files
             try:
                 yield
             finally:
                 self._db.execute("COMMIT")
+        with wrap_errors(self.file):
             if isinstance(self._db, UnlockedConnection) and read_lock(self.folder) != content:
                 raise LockedError(f"{self.file} was changed while it was read without locks. Run the command again.")
 
@@ -172,13 +176,25 @@ class Checked:
             self._require_all(table, [checksum for _, checksum in rows])
             if any(first >= second for (first, _), (second, _) in pairwise(rows)):
                 raise StoreError(f"{self.file} is damaged: the table {table} is not in order.")
-            self._compared[table] = self._record.token
+            self._compared.add(table, self._state())
         return [key for key, _ in rows]
 
     def _compare_once(self, table: str) -> None:
         """Compare the checksums of a table once for every state: a few rows can be stale like all others."""
-        if self._compared.get(table) != self._record.token:
-            self._compare(table)
+        with self._compared.lock:
+            if not self._is_compared(table):
+                self._compare(table)
+
+    def _state(self) -> State:
+        """Return the state of the store and of its files."""
+        return (self._record.token, *state_of_files(self.file))
+
+    def _is_compared(self, what: str) -> bool:
+        """Tell whether something was compared in this state; if not, empty the cache, which can hide damage."""
+        if self._compared.has(what, self._state()):
+            return True
+        self._query("PRAGMA shrink_memory")
+        return False
 
     def _require_those(self, requested: Sequence[int], read: Sequence[int], what: str) -> None:
         """Check that the requested rows were read, except those that do not exist.
@@ -196,14 +212,14 @@ class Checked:
         Raises:
             StoreError: a key is damaged.
         """
-        with self.snapshot():
+        with self.snapshot(), self._compared.lock:
             for table in ("rows", "recordings"):
-                if self._compared.get(f"keys of {table}") != self._record.token:
+                if not self._is_compared(f"keys of {table}"):
                     [problem] = self._query(f"PRAGMA integrity_check({table})")[0]
                     if problem != "ok":
                         raise StoreError(f"{self.file} is damaged: {problem}.")
                     self._compare(table)
-                    self._compared[f"keys of {table}"] = self._record.token
+                    self._compared.add(f"keys of {table}", self._state())
 
 
 def describe(table: str, values: Sequence[Any]) -> str:

@@ -85,6 +85,18 @@ def decode_text(text: bytes) -> str:
 def wrap_errors(file: Path) -> Iterator[None]:
     """Turn errors of SQLite and of the system into errors of embedx."""
     try:
+        with wrap_sqlite_errors(file):
+            yield
+    except OSError as error:
+        if isinstance(error, DiskError):
+            raise
+        raise DiskError(f"{file} cannot be read or written: {error.strerror or error}.") from error
+
+
+@contextlib.contextmanager
+def wrap_sqlite_errors(file: Path) -> Iterator[None]:
+    """Turn errors of SQLite into errors of embedx."""
+    try:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -95,7 +107,3 @@ def wrap_errors(file: Path) -> Iterator[None]:
         if code in (sqlite3.SQLITE_FULL, *NO_ACCESS):
             raise DiskError(f"{file} cannot be read or written: {error}. What was committed before is safe.") from error
         raise StoreError(f"{file} cannot be used as an embedx store: {error}.") from error
-    except OSError as error:
-        if isinstance(error, DiskError):
-            raise
-        raise DiskError(f"{file} cannot be read or written: {error.strerror or error}.") from error

@@ -212,11 +212,12 @@ class Reader(Checked):
         """
         with self.snapshot():
             self._require_searchable()
-            if self._compared.get("filter") != self._record.token:
-                for table in ("rows", "recordings"):
-                    for _ in self._stream(table):
-                        pass
-                self._compared["filter"] = self._record.token
+            with self._compared.lock:
+                if not self._is_compared("filter"):
+                    for table in ("rows", "recordings"):
+                        for _ in self._stream(table):
+                            pass
+                    self._compared.add("filter", self._state())
             return filters.select(self._db, where, self.columns, timeout)
 
     def size(self) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from embedx.errors import StoreError, UsageError
 from embedx.recipe import Recipe
+from embedx.store.compared import Compared
 from embedx.store.connections import connect, wrap_errors
 from embedx.store.creation import migrate, write_empty
 from embedx.store.lock import Lock, read_lock
@@ -23,6 +24,7 @@ class Store(Repairer):
         folder: the folder of the collection.
         write: open the store for writing, and take the lock.
         wait: wait while another process writes, instead of raising LockedError.
+        compared: what other threads have compared already.
 
     Raises:
         UsageError: there is no collection in the folder.
@@ -31,10 +33,17 @@ class Store(Repairer):
         DiskError: the file cannot be read or written.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, write: bool = False, wait: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        write: bool = False,
+        wait: bool = False,
+        compared: Compared | None = None,
+    ) -> None:
         self.folder = Path(folder)
         self.file = self.folder / FILE_NAME
-        self._compared = {}
+        self._compared = compared or Compared()
         if not self.file.is_file():
             raise UsageError(f"There is no collection in {self.folder} (no {FILE_NAME}). `embedx extract` creates one.")
         with wrap_errors(self.folder):

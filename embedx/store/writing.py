@@ -246,8 +246,7 @@ class Writer(EditTable):
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
-            tokens = (before.token, self._record.token)  # what was compared before the change needs no new comparison
-            self._compared = {name: tokens[1] for name, token in self._compared.items() if token in tokens}
+            self._compared.carry(before.token, self._state())
             self._lock.keep(self._record.copy)
 
 

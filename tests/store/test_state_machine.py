@@ -81,7 +81,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.home = Path(mkdtemp(dir=FAST))
         self.folder = self.home / "0"
         self.store = Store.create(self.folder, RECIPE, DIM)
-        self.indexes = IndexManager(lambda: self.store)
+        self.indexes = IndexManager(self.store.folder, lambda: self.store)
         self.reader = Store(self.folder)
         self.known = Known()
         self.random = np.random.default_rng(0)
@@ -214,7 +214,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def open(self) -> None:
         self.store = Store(self.folder, write=True)
-        self.indexes = IndexManager(lambda: self.store)
+        self.indexes = IndexManager(self.store.folder, lambda: self.store)
         self.reader = Store(self.folder)
 
     @rule()
