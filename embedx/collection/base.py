@@ -114,7 +114,7 @@ def from_one_state(
     """Let a method of a collection answer from one state, whatever other processes commit meanwhile."""
 
     @wraps(method)
-    def answer(self: Any, *args: Arguments.args, **options: Arguments.kwargs) -> Answer:
+    def answer(self: Any, /, *args: Arguments.args, **options: Arguments.kwargs) -> Answer:
         with self.snapshot():
             return method(self, *args, **options)
 

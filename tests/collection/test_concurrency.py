@@ -218,7 +218,7 @@ def test_index_that_is_damaged_while_it_is_open_is_never_used(
     def answers() -> list[Any]:
         some = collection.search(id=9, k=5, where="site = 'A'")
         many = collection.nearest(X[:25], 4)[1].tolist()
-        return [[hit.id for hit in hits] for hits in (collection.search(id=5, k=5), some)] + many
+        return [[hit.id for hit in collection.search(id=5, k=5)], [hit.id for hit in some], many]
 
     expected = answers()
     (file,) = (collection.folder / "index").glob(f"*.{suffix}")
