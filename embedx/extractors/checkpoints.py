@@ -14,7 +14,8 @@ from torch import nn
 
 from embedx.errors import ModelError
 from embedx.extractors.fingerprint import find_snapshot
-from embedx.extractors.weights import brief
+from embedx.extractors.front_ends import read_front_end
+from embedx.extractors.weights import brief, refuse_pointers
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def load_checkpoint(source: str, kinds: tuple[str, ...], allow_pickle: bool, dow
         raise ModelError(
             f"{place} is a model of type {kind!r}, which embedx does not support. Supported types: {', '.join(kinds)}."
         )
-    front_end = read_json(place, "preprocessor_config.json", options)
+    front_end = read_front_end(place, lambda name: read_json(place, name, options))
     check_file_names(place, options)
     try:
         model, report = AutoModel.from_pretrained(
@@ -95,6 +96,7 @@ def load_checkpoint(source: str, kinds: tuple[str, ...], allow_pickle: bool, dow
             **options,
         )
     except Exception as error:  # transformers passes on all errors of its file readers, from OSError to SafetensorError
+        refuse_pointers(sorted(Path(place).glob("*")), error)
         raise ModelError(f"The weights in {place} cannot be loaded: {brief(error)}{explain_pickle(place)}") from error
     check_keys(place, model, report)
     settings = {key: value for key, value in settings.items() if key not in IRRELEVANT}
@@ -150,6 +152,7 @@ def read_json(place: str, name: str, options: dict[str, Any]) -> dict[str, Any] 
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        refuse_pointers([Path(path)], error)
         raise ModelError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise ModelError(f"{path} does not contain a JSON object.")

@@ -5,7 +5,6 @@ UniSpeech-SAT. The library's modules run with an attention mask. Two parts are c
 their results: the GroupNorm after the first convolution of base models, and convolutions that run without a mask.
 """
 
-import logging
 import math
 import warnings
 from collections.abc import Iterator
@@ -18,10 +17,9 @@ from embedx.errors import ModelError
 from embedx.extractors import spectrogram
 from embedx.extractors.base import Extractor, hash_weights
 from embedx.extractors.checkpoints import Checkpoint, load_checkpoint
+from embedx.extractors.front_ends import WaveformSettings
 from embedx.extractors.masking import BATCH, WaveInput, count_frames, mask_group_norms, receptive_field
 from embedx.extractors.weights import brief
-
-log = logging.getLogger(__name__)
 
 EPSILON = 1e-7  # added to the variance by transformers' Wav2Vec2FeatureExtractor
 MISMATCHED = "Support for mismatched key_padding_mask"  # a warning of torch about a call in the library's WavLM
@@ -41,24 +39,18 @@ class Transformer:
     max_samples: int | None = None
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        front_end = checkpoint.front_end
-        if front_end is None:
-            log.warning(
-                "%s has no preprocessor_config.json. Waves are normalised, which is the default.", checkpoint.place
-            )
-            front_end = {}
+        front_end = WaveformSettings.parse(checkpoint.place, checkpoint.front_end)
         self.model = checkpoint.model
         self.model.adapter = None  # in models for translation it would shorten the last hidden state
         config = self.model.config
-        normalise = bool(front_end.get("do_normalize", True))
-        self.sample_rate = int(front_end.get("sampling_rate", 16_000))
+        self.sample_rate = front_end.sample_rate
         self.layers = tuple(range(config.num_hidden_layers + 1))
         self.dim = int(config.hidden_size)
         self.strides = tuple(zip(config.conv_kernel, config.conv_stride, strict=True))
         self.frame_rate = self.sample_rate / math.prod(stride for _, stride in self.strides)
         self.min_samples = receptive_field(self.strides)
-        self.weights = hash_weights(self.model.state_dict(), checkpoint.settings | {"normalise": normalise})
-        self.input = WaveInput(normalise, mask_group_norms(self.model.feature_extractor), EPSILON)
+        self.weights = hash_weights(self.model.state_dict(), checkpoint.settings | {"normalise": front_end.normalise})
+        self.input = WaveInput(front_end.normalise, mask_group_norms(self.model.feature_extractor), EPSILON)
         mask_inputs(self.model)
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:

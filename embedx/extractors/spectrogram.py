@@ -15,6 +15,7 @@ from torch import Tensor
 from embedx.errors import ModelError, UsageError
 from embedx.extractors.base import Extractor, hash_weights
 from embedx.extractors.checkpoints import Checkpoint
+from embedx.extractors.front_ends import MISSING, check_fit, check_rate, check_spectrogram_settings
 from embedx.extractors.weights import brief
 
 FRAME, HOP = 400, 160  # samples of a 25 ms frame and a 10 ms hop at 16 kHz, in all front ends except CLAP's
@@ -35,14 +36,20 @@ class Spectrogram:
 
         if checkpoint.front_end is None:
             raise ModelError(
-                f"{checkpoint.place} has no preprocessor_config.json, which defines how its spectrogram is computed."
+                f"{checkpoint.place} has {MISSING}. It defines how the spectrogram is computed, so copy the file from "
+                "where the model was published."
             )
+        check_spectrogram_settings(checkpoint.place, checkpoint.front_end)
         self.checkpoint = checkpoint
         self.model = checkpoint.model
         self.front_end = getattr(transformers, self.front_end_class)(**checkpoint.front_end)
-        self.sample_rate = int(self.front_end.sampling_rate)
+        self.sample_rate = check_rate(checkpoint.place, self.front_end.sampling_rate)
         settings = checkpoint.settings | {"front_end": checkpoint.front_end}
         self.weights = hash_weights(self.model.state_dict(), settings)
+
+    def _check_fit(self, name: str, expected: str, accepted: Any) -> None:
+        """Raise ModelError unless a size of the front end is the one that the model accepts."""
+        check_fit(self.checkpoint.place, name, getattr(self.front_end, name), expected, accepted)
 
     def features(self, waves: Tensor, lengths: Tensor) -> list[dict[str, Any]]:
         """Return the output of the feature extractor for each clip, as numpy arrays with a batch of one."""
@@ -77,6 +84,8 @@ class Wav2Vec2Bert(Spectrogram):
         self.layers = tuple(range(self.model.config.num_hidden_layers + 1))
         self.dim = int(self.model.config.hidden_size)
         self.frame_rate = self.sample_rate / HOP / self.front_end.stride
+        size = self.model.config.feature_projection_input_dim // self.front_end.stride
+        self._check_fit("num_mel_bins", f"{size} (feature_projection_input_dim / stride)", size)
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the hidden states of the requested layers; see `Extractor.frames`."""
@@ -110,6 +119,8 @@ class AudioSpectrogramTransformer(Spectrogram):
         self.columns = (config.max_length - config.patch_size) // config.time_stride + 1  # T
         self.frame_rate = self.sample_rate / HOP / self.stride * self.rows
         self.max_samples = (config.max_length - 1) * HOP + FRAME
+        self._check_fit("num_mel_bins", f"{config.num_mel_bins} (num_mel_bins)", config.num_mel_bins)
+        self._check_fit("max_length", f"{config.max_length} (max_length)", config.max_length)
         self.min_samples = (self.patch - 1) * HOP + FRAME
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -138,6 +149,9 @@ class WhisperEncoder(Spectrogram):
         self.step = 2 * int(self.front_end.hop_length)  # samples: the second convolution has stride 2
         self.frame_rate = self.sample_rate / self.step
         self.max_samples = int(self.front_end.n_samples)
+        bands, frames = self.model.config.num_mel_bins, 2 * self.model.config.max_source_positions
+        self._check_fit("feature_size", f"{bands} (num_mel_bins)", bands)
+        self._check_fit("nb_max_frames", f"{frames} (2 * max_source_positions)", frames)
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the hidden states of the requested layers; see `Extractor.frames`."""
@@ -157,6 +171,14 @@ class Clap(Spectrogram):
         super().__init__(checkpoint)
         self.dim = int(self.model.config.projection_dim)
         self.max_samples = int(self.front_end.nb_max_samples)
+        config = self.model.config.audio_config
+        self._check_fit("feature_size", f"{config.num_mel_bins} (num_mel_bins)", config.num_mel_bins)
+        longest = config.spec_size * (config.spec_size // config.num_mel_bins)  # frames of the square image
+        if self.max_samples // self.front_end.hop_length >= longest:
+            check_fit(checkpoint.place, "max_length_s", self.front_end.max_length_s, f"{longest} frames at most", None)
+        if (self.front_end.truncation == "fusion") != config.enable_fusion:
+            expected = "fusion" if config.enable_fusion else "rand_trunc"
+            self._check_fit("truncation", f"{expected} (enable_fusion)", expected)
         self.frame_rate = self.sample_rate / self.max_samples
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:

@@ -1,5 +1,6 @@
 """Read tensors from a local file: safetensors, .npz, or a pickle if the user allows it."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from embedx.errors import ModelError
 
 PICKLES = (".pth", ".pt", ".bin", ".ckpt")
 SUFFIXES = (".safetensors", ".npz", *PICKLES)
+LFS_START = b"version https://git-lfs.github.com/spec/"  # the first line of a pointer, without the version
 
 
 def read_weights(file: Path, allow_pickle: bool) -> dict[str, Tensor]:
@@ -26,6 +28,7 @@ def read_weights(file: Path, allow_pickle: bool) -> dict[str, Tensor]:
     """
     if not file.is_file() or file.suffix not in SUFFIXES:
         raise ModelError(f"There is no weights file {file}. Give a file that ends in {', '.join(SUFFIXES)}.")
+    refuse_pointers([file])
     if file.suffix in PICKLES and not allow_pickle:
         raise ModelError(
             f"{file} is a pickle, which can run code. Convert it to safetensors, or use --allow-pickle if you trust "
@@ -42,6 +45,24 @@ def read_weights(file: Path, allow_pickle: bool) -> dict[str, Tensor]:
         return {str(name): tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     except Exception as error:  # the readers raise many kinds of errors for damaged files, from OSError to BadZipFile
         raise ModelError(f"{file} cannot be read as weights: {type(error).__name__}: {brief(error)}") from error
+
+
+def refuse_pointers(files: Iterable[Path], cause: Exception | None = None) -> None:
+    """Raise ModelError if one of the files is a pointer of Git LFS, which `git clone` leaves in place of a large file.
+
+    Args:
+        files: the files; other suffixes than those of weights and JSON are passed over.
+        cause: the error of a reader that is explained by the pointer.
+    """
+    for file in files:
+        if file.suffix in (*SUFFIXES, ".json") and file.is_file():
+            with file.open("rb") as handle:
+                start = handle.read(len(LFS_START))
+            if start == LFS_START:
+                raise ModelError(
+                    f"{file} is a Git-LFS pointer, not the file itself. Run `git lfs pull` in its folder, or "
+                    "download the file."
+                ) from cause
 
 
 def brief(error: Exception) -> str:

@@ -13,6 +13,7 @@ from embedx.errors import ModelError
 from embedx.extractors.base import hash_weights
 from embedx.extractors.melspec import FRAME_RATE, PATCH_SAMPLES, SAMPLE_RATE, LogMel, count_patches, patches, run_valid
 from embedx.extractors.weight_files import find_weights, missing_weights
+from embedx.extractors.weights import refuse_pointers
 
 HOP = 48  # frames between patches
 OFFSET = 0.001
@@ -97,6 +98,7 @@ def load(source: str, *, allow_pickle: bool = False, download: bool = True) -> Y
     file = find_weights("yamnet", source)
     if file is None:
         raise ModelError(missing_weights("yamnet", source))
+    refuse_pointers([file])
     try:
         return YAMNet(safetensors.torch.load_file(file))
     except (safetensors.SafetensorError, RuntimeError, OSError) as error:
