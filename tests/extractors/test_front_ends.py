@@ -67,18 +67,17 @@ def test_missing_setting_of_waveform_model_is_named(folder: Path, name: str, cap
     assert all(record.levelno == logging.WARNING for record in caplog.records)
 
 
+INVALID: dict[str, tuple[Any, ...]] = {
+    "do_normalize": ("false", 0, [True], {}),
+    "sampling_rate": ("16000", 0, -16_000, 16_000.5, True, [16_000], 10**12),
+    "feature_size": (80, "1", True),
+}
+
+
 @pytest.mark.parametrize("folder", ["hubert"], indirect=True)
-@pytest.mark.parametrize(
-    "values",
-    [
-        *({"do_normalize": value} for value in ("false", 0, [True], {})),
-        *({"sampling_rate": value} for value in ("16000", 0, -16_000, 16_000.5, True, [16_000], 10**12)),
-        *({"feature_size": value} for value in (80, "1", True)),
-    ],
-)
-def test_invalid_setting_of_waveform_model_is_refused_by_name(folder: Path, values: dict[str, Any]) -> None:
-    change(folder / OLD, **values)
-    (name,) = values
+@pytest.mark.parametrize("name, value", [(name, value) for name, values in INVALID.items() for value in values])
+def test_invalid_setting_of_waveform_model_is_refused_by_name(folder: Path, name: str, value: Any) -> None:
+    change(folder / OLD, **{name: value})
     with pytest.raises(ModelError, match=name):
         extractors.load(str(folder))
 
