@@ -75,7 +75,7 @@ def footprint(kind: str, rows: int, dim: int) -> int:
 
 
 def pick_kind(kind: str, rows: int, dim: int, max_memory: int | None = None) -> str:
-    """Return the kind of index to build for a number of rows.
+    """Return the kind of index to build for a number of rows: always flat for fewer than 1000.
 
     Args:
         kind: the requested kind; "auto" is flat while an exact search is quick, then ivf-rabitq.
@@ -91,31 +91,33 @@ def pick_kind(kind: str, rows: int, dim: int, max_memory: int | None = None) -> 
     """
     if kind not in (*KINDS, "auto"):
         raise UsageError(f"Unknown kind {kind!r}. Kinds: auto, {', '.join(KINDS)}.")
-    if rows < MIN_ROWS:
-        return "flat"
-    sizes = {name: footprint(name, rows, dim) for name in KINDS}
+    is_tiny = rows < MIN_ROWS
+    sizes = {name: footprint(name, rows, dim) for name in (("flat",) if is_tiny else KINDS)}
     is_small = rows * dim <= MAX_FLAT_NUMBERS
     candidates = [kind] if kind != "auto" else ["flat"] * is_small + ["ivf-rabitq", "ivf-pq"]
+    candidates = ["flat"] if is_tiny else candidates
     for name in candidates:
         if max_memory is None or sizes[name] <= max_memory:
             return name
     limit = max_memory or 0
-    fitting = ", ".join(f"{name} ({megabytes(size)})" for name, size in sizes.items() if size <= limit)
+    fitting = ", ".join(f"{name} ({readable_size(size)})" for name, size in sizes.items() if size <= limit)
     smallest = min(sizes, key=lambda name: sizes[name])
     raise UsageError(
         f"An index of kind {' or '.join(candidates)} for {rows} vectors of dimension {dim} needs "
-        f"{megabytes(sizes[candidates[0]])}, more than --max-memory ({megabytes(limit)}). Kinds that fit: "
-        f"{fitting or f'none; the smallest is {smallest} with {megabytes(sizes[smallest])}'}."
+        f"{readable_size(sizes[candidates[0]])}, more than --max-memory ({readable_size(limit)}). Kinds that fit: "
+        f"{fitting or f'none; the smallest is {smallest} with {readable_size(sizes[smallest])}'}."
     )
 
 
-def megabytes(octets: int) -> str:
-    """Return a size in MB, rounded up.
+def readable_size(octets: int) -> str:
+    """Return a size in kB or MB, rounded up.
 
-    >>> megabytes(1_500_001)
+    >>> readable_size(999)
+    '1 kB'
+    >>> readable_size(1_500_001)
     '2 MB'
     """
-    return f"{-(-octets // 10**6)} MB"
+    return f"{-(-octets // 1000)} kB" if octets < 10**6 else f"{-(-octets // 10**6)} MB"
 
 
 def read_size(text: str | int | None) -> int | None:

@@ -18,7 +18,7 @@ import numpy as np
 from embedx.errors import DiskError, NothingToDo, UsageError
 from embedx.index.builder import IndexBuilder, write_index
 from embedx.index.exact import check_metric
-from embedx.index.kinds import pick_kind, read_size
+from embedx.index.kinds import MIN_ROWS, pick_kind, read_size
 from embedx.index.manifest import read_manifest
 from embedx.index.matrix import CorruptIndex, Ids
 from embedx.index.vector_index import VectorIndex
@@ -33,7 +33,7 @@ MAX_CHANGED_ROWS, MAX_CHANGED_SHARE = 2000, 0.1  # changes since the build beyon
 ATTEMPTS = 3  # to answer a question from files that other processes replace meanwhile
 DEFAULT_RECALL = 0.99
 REQUIRED = frozenset(("view", "metric", "kind", "rows", "dim", "ids"))  # entries that every usable manifest has
-MEASURED = ("p50_ms", "p99_ms", "per_s", "memory_bytes", "build_s", "built", "remark")  # shown as the manifest has them
+MEASURED = ("p50_ms", "p99_ms", "per_s", "memory_bytes", "build_s", "built")  # shown as the manifest has them
 
 
 class IndexManager:
@@ -298,6 +298,9 @@ class IndexManager:
     def _describe(self, manifest: dict[str, Any]) -> dict[str, Any]:
         """Return the facts about an index."""
         pending, deleted = self._count_changes(manifest)
+        asked = manifest.get("asked") or {"kind": "auto"}
+        is_tiny = manifest["rows"] < MIN_ROWS and asked["kind"] not in ("auto", "flat")
+        remark = f"flat instead of {asked['kind']}, since there are fewer than {MIN_ROWS} rows" if is_tiny else None
         recalls = {k: setting.get("recall") for k, setting in manifest.get("settings", {}).items()}
         return {
             **{name: manifest[name] for name in ("view", "metric", "kind", "rows")},
@@ -307,4 +310,5 @@ class IndexManager:
             "recall_at_10": recalls.get("10", 1.0),  # a search without a setting is exact
             "recall_at_100": recalls.get("100", 1.0),
             **{name: manifest.get(name) for name in MEASURED},
+            "remark": manifest.get("remark", remark),
         }

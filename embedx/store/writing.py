@@ -259,6 +259,6 @@ def column_kinds(metas: Iterable[dict[str, Any]], known: Mapping[str, str]) -> d
     kinds = dict(known)
     for meta in metas:
         for name, value in meta.items():
-            if value is not None and kinds.get(name) != "text":
-                kinds[name] = "number" if isinstance(value, (int, float)) else "text"
+            if kinds.get(name) != "text":
+                kinds[name] = "number" if value is None or isinstance(value, (int, float)) else "text"
     return kinds

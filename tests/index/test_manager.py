@@ -29,6 +29,7 @@ from tests.helpers.clustered_vectors import (
     clustered,
     true_scores,
 )
+from tests.helpers.collections import build_collection
 
 
 def write_rows(folder: Path, vectors: Floats, first: int) -> None:
@@ -135,6 +136,16 @@ def test_invalid_index_options_are_refused(stored: Path, capsys: pytest.CaptureF
         assert run(["index", "build", str(stored), *arguments]) == 2
         assert message in capsys.readouterr().err
         assert not list(stored.glob("index/*")), "nothing is left behind"
+
+
+def test_few_rows_are_never_compared_approximately_in_silence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with build_collection(tmp_path, np.ones((30, 20), np.float32), ["a"] * 30) as made:
+        assert run(["index", "build", str(made.folder), "--kind", "ivf-pq", "--max-memory", "1KB"]) == 2
+        assert "needs 3 kB, more than --max-memory (1 kB)" in capsys.readouterr().err
+        assert run(["index", "build", str(made.folder), "--kind", "ivf-pq"]) == 0
+        assert "flat instead of ivf-pq, since there are fewer than 1000 rows" in capsys.readouterr().out
 
 
 def test_index_options_equal_api_keywords() -> None:

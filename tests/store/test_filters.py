@@ -278,5 +278,11 @@ def test_thousands_of_columns_can_be_filtered(tmp_path: Path) -> None:
         wide.store.filter('"column 5000" = 1')
 
 
+def test_column_without_any_value_can_be_filtered(tmp_path: Path) -> None:
+    empty = build_collection(tmp_path, np.ones((2, 20), np.float32), ["a", "b"], None, nothing=[None, None])
+    assert empty.store.filter("nothing IS NULL").tolist() == [1, 2]
+    assert empty.store.filter("nothing = 1 OR nothing = 'x'").tolist() == []
+
+
 def test_own_columns_win_over_metadata_with_their_names(odd: embedx.Collection) -> None:
     assert all(odd.store.filter(f"{quoted(name)} IS {quoted(name)}").tolist() for name in COLUMNS)
