@@ -1,6 +1,5 @@
 """Merge: copy the recordings of several collections of one recipe into one collection."""
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -8,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from embedx.errors import UsageError
-from embedx.store.edits import Edit
+from embedx.store.edits import Edit, identity
 from embedx.store.records import Recording, Row
 from embedx.store.store import Store
 
@@ -89,11 +88,6 @@ def copy_edits(target: Store, stores: Sequence[Store], chosen: Mapping[str, Reco
     for edits, carry in ((same, False), (other, True)):
         if edits:
             target.edit(edits, carry=carry)
-
-
-def identity(edit: Edit) -> tuple[object, ...]:
-    """Return what is the same in all copies of an edit, whatever the content of its recording is now."""
-    return edit.change, edit.undoes, edit.path, edit.windows, json.dumps(dict(edit.values), sort_keys=True)
 
 
 def choose_recordings(target: Store, stores: Sequence[Store]) -> dict[str, tuple[Recording, Store]]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from embedx.errors import UsageError
 from embedx.filesystem.atomic import whole_file, whole_folder
 from embedx.formats.columns import is_export, name_columns, to_record
+from embedx.formats.edit_notes import EDITS_KEY, NO_EDITS, note_edits, read_notes
 from embedx.formats.format import Format
 from embedx.formats.selection import Selection
 from embedx.formats.table import (
@@ -77,7 +78,11 @@ class ArrowLayout:
         self.selection = selection
         self.columns = name_columns(kinds, selection.views)
         self.json = [self.columns[name] for name, kind in kinds.items() if kind == "json"]
-        self.note = {RECIPE_KEY: json.loads(selection.recipe.to_json()), JSON_COLUMNS: self.json}
+        self.note = {
+            RECIPE_KEY: json.loads(selection.recipe.to_json()),
+            JSON_COLUMNS: self.json,
+            EDITS_KEY: note_edits(selection),
+        }
         types = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": pa.string(), "json": pa.string()}
         fields = [("id", pa.int64()), ("path", pa.string())]
         fields += [(name, pa.float64()) for name in ("start_s", "end_s", "duration_s")]
@@ -137,7 +142,7 @@ class ArrowSource:
     path: str
     schema: "pa.Schema"
     batches: "Callable[[], Iterator[pa.RecordBatch]]"  # starts at the first row each time
-    note: Any  # what an export says about itself: RECIPE_KEY and JSON_COLUMNS
+    note: Any  # what an export says about itself: RECIPE_KEY, JSON_COLUMNS and EDITS_KEY
 
 
 def read_parquet(source: TableSource) -> Table:
@@ -155,7 +160,9 @@ def read_parquet(source: TableSource) -> Table:
     with wrap_arrow_errors(source.path), pq.ParquetFile(source.path) as file:
         schema = file.schema_arrow
     keys = schema.metadata or {}
-    note = {key: parse_json(keys[key.encode()]) for key in (RECIPE_KEY, JSON_COLUMNS) if key.encode() in keys}
+    note = {
+        key: parse_json(keys[key.encode()]) for key in (RECIPE_KEY, JSON_COLUMNS, EDITS_KEY) if key.encode() in keys
+    }
     return arrow_table(ArrowSource(source.path, schema, batches, note), source.vectors)
 
 
@@ -225,7 +232,8 @@ def arrow_table(source: ArrowSource, vectors: Sequence[str]) -> Table:
                 yield rows, matrices
                 number += len(rows)
 
-    return Table(source.path, others, dims, is_export(names), recipe, read)
+    notes = read_notes(note.get(EDITS_KEY)) if recipe else NO_EDITS
+    return Table(source.path, others, dims, is_export(names), recipe, read, notes)
 
 
 def is_list_type(kind: "pa.DataType") -> bool:

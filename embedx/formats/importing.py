@@ -21,6 +21,7 @@ from embedx.formats.columns import parse_exported_row
 from embedx.formats.table import BATCH_ROWS, IMPORTED_LAYER, IMPORTED_POOLING, Table
 from embedx.formats.tables import open_table
 from embedx.recipe import Recipe
+from embedx.store.edits import identity
 from embedx.store.records import Recording, Row, Vectors
 from embedx.store.schema import DTYPES
 from embedx.store.store import Store
@@ -93,6 +94,7 @@ class ImportedRecordings:
     def store_in(self, store: Store) -> None:
         """Store new and changed recordings, with up to `BATCH_ROWS` rows per commit unless one recording has more."""
         known = {path: recording.content_hash for path, recording in store.recordings().items()}
+        self._store_edits(store, known)
         run = store.start_run({"imported": display_path(self.table.name)})
         next_id = store.next_id()
         batch: list[tuple[Recording, list[tuple[Row, Vectors]]]] = []
@@ -101,9 +103,9 @@ class ImportedRecordings:
             if known.get(recording.path) == recording.content_hash:
                 continue
             numbered = []
-            for row, vectors in rows:
+            for position, (row, vectors) in enumerate(rows):
                 next_id = max(next_id, row.id)  # rows of an export keep their ids where these are free
-                numbered.append((replace(row, id=next_id), vectors))
+                numbered.append((replace(row, id=next_id, stretch=position), vectors))
                 next_id += 1
             if batch_rows and batch_rows + len(numbered) > BATCH_ROWS:
                 store.add(batch, run)
@@ -112,6 +114,14 @@ class ImportedRecordings:
             batch_rows += len(numbered)
         if batch:
             store.add(batch, run)
+
+    def _store_edits(self, store: Store, contents: Mapping[str, str]) -> None:
+        """Store the edits of an export that the store lacks; they are applied to the rows that follow."""
+        known = {identity(edit) for edit in store.edits()}
+        edits = [edit for edit in self.table.notes.edits if identity(edit) not in known]
+        if edits:
+            bound = [replace(edit, content_hash=contents.get(edit.path, edit.content_hash)) for edit in edits]
+            store.edit(bound, carry=True)
 
     def _recordings(self) -> Iterator[tuple[Recording, list[tuple[Row, Vectors]]]]:
         """Yield each recording with all its rows, once the last of them has been read."""
@@ -142,6 +152,8 @@ class ImportedRecordings:
     def _row(self, values: Mapping[str, Any], number: int) -> Row:
         """Return a row of the table, with label and group from the columns that the user named."""
         row = parse_exported_row(values, number) if self.table.exported else self._foreign_row(values, number)
+        if source_values := self.table.notes.source_values.get(row.id):
+            row = replace(row, source_values=source_values)
         if self.label:
             row = replace(row, label=text(values.get(self.label)))
         if self.group:

@@ -1,6 +1,7 @@
 """Matrices with rows next to them: a folder of .npy files, and a FAISS index. Export and import."""
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ from embedx.datasets.manifests import records
 from embedx.errors import UsageError
 from embedx.filesystem.atomic import replace_file, whole_file, whole_folder
 from embedx.formats.columns import name_columns, to_record
+from embedx.formats.edit_notes import NO_EDITS, note_edits, read_notes
 from embedx.formats.format import Format
 from embedx.formats.selection import Selection
 from embedx.formats.table import IMPORTED_VIEW, Record, Table, TableSource, parse_recipe, table_from_matrices
 from embedx.formats.text import csv_rows, open_rows, to_cells
 from embedx.index.faiss_files import read_flat, write_flat
 
-ROWS_FILE, RECIPE_FILE = "rows.csv", "recipe.json"  # in the folder of an npy export
+ROWS_FILE, RECIPE_FILE, EDITS_FILE = "rows.csv", "recipe.json", "edits.json"  # in the folder of an npy export
 
 
 # writing ----------------------------------------------------------------------------------------------------------
@@ -29,6 +31,8 @@ def write_npy(out: Path, selection: Selection) -> None:
     columns = name_columns(selection.kinds(), ())
     with whole_folder(out) as folder, contextlib.ExitStack() as files:
         (folder / RECIPE_FILE).write_text(selection.recipe.to_json())
+        if notes := note_edits(selection):
+            (folder / EDITS_FILE).write_text(json.dumps(notes))
         rows_handle = files.enter_context(open(folder / ROWS_FILE, "wb"))
         write_row = files.enter_context(csv_rows(rows_handle, list(columns.values())))
         handles = {view: files.enter_context(open(folder / f"{view}.npy", "wb")) for view in selection.views}
@@ -81,10 +85,12 @@ def read_npy(source: TableSource) -> Table:
         raise UsageError(f"{path} contains its rows. Remove --metadata (metadata=).")
     try:
         recipe = parse_recipe((path / RECIPE_FILE).read_text())
+        edits = path / EDITS_FILE
+        notes = read_notes(json.loads(edits.read_text())) if edits.is_file() else NO_EDITS
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is not a folder from `embedx export --format npy`: {error}.") from error
     matrices = {view: open_npy(path / f"{view}.npy") for view in recipe.views}
-    return table_from_matrices(source.path, matrices, *open_rows(path / ROWS_FILE), recipe)
+    return table_from_matrices(source.path, matrices, *open_rows(path / ROWS_FILE), recipe, notes)
 
 
 def open_npy(file: Path) -> NDArray[Any]:

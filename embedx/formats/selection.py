@@ -49,6 +49,11 @@ class Selection:
                     kinds.setdefault(name, set()).add(kind_of(replace_nonfinite(value)))
         return {name: common_kind(values) for name, values in kinds.items()}
 
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows."""
+        for ids in self._batches():
+            yield from self._rows(ids)
+
     def read(self) -> Iterator[tuple[list[Row], Matrices]]:
         """Yield the rows and their vectors in batches."""
         for ids in self._batches():

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from embedx.errors import StoreError, UsageError
 from embedx.extractors.names import check_stored_family
 from embedx.formats.columns import is_export
+from embedx.formats.edit_notes import NO_EDITS, EditNotes
 from embedx.recipe import Recipe, view_name
 
 BATCH_ROWS = 512  # per commit: a killed import loses at most this many
@@ -44,6 +45,7 @@ class Table:
     exported: bool  # written by embedx
     recipe: Recipe | None  # contained in the file
     read: Callable[[], Iterator[Batch]]  # starts at the first row each time
+    notes: EditNotes = NO_EDITS  # edits of the user, if it was written by embedx
 
 
 def choose_vector_columns(columns: Sequence[str], lists: Sequence[str], vectors: Sequence[str]) -> list[str]:
@@ -204,6 +206,7 @@ def table_from_matrices(
     columns: Sequence[str],
     rows: Callable[[], Iterator[Record]] | None,
     recipe: Recipe | None = None,
+    notes: EditNotes = NO_EDITS,
 ) -> Table:
     """Return a table of matrices and rows in the same order.
 
@@ -213,6 +216,7 @@ def table_from_matrices(
         columns: the columns of the rows.
         rows: starts at the first row each time it is called; None if there are no rows.
         recipe: the recipe of the vectors, if known.
+        notes: edits of the user, if embedx has written the table.
 
     Raises:
         UsageError: an array is not a matrix of numbers; while reading: the numbers of rows and vectors differ.
@@ -238,7 +242,7 @@ def table_from_matrices(
             raise UsageError(f"{name} has {count} vectors but more rows of metadata, or more vectors of another view.")
 
     dims = {view: matrix.shape[1] for view, matrix in matrices.items()}
-    return Table(name, columns, dims, rows is not None and is_export(columns), recipe, read)
+    return Table(name, columns, dims, rows is not None and is_export(columns), recipe, read, notes)
 
 
 def parse_recipe(text: str) -> Recipe:

@@ -41,6 +41,11 @@ class Edit:
     undoes: str = ""
 
 
+def identity(edit: Edit) -> tuple[object, ...]:
+    """Return what is the same in all copies of an edit, whatever the content of its recording is now."""
+    return edit.change, edit.undoes, edit.path, edit.windows, json.dumps(dict(edit.values), sort_keys=True)
+
+
 def place_of(row: Row, stretches: str) -> Place:
     """Return what identifies a row in its recording, also after the recording was embedded again.
 

@@ -117,7 +117,7 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["extract", "WAV", "-o", "OUT", "--layout", "esc"], 2, "esc50"),
     (["extract", "WAV", "-o", "OUT", "--device", "cuda:99999"], 2, "GPU|device"),
     (["extract", "WAV"], 2, "Missing option"),
-    (["extract", "WAV", "-o", "MADE"], 7, "poolings: stored"),
+    (["extract", "WAV", "-o", "MADE", "--pooling", "mean"], 7, "pooling: stored"),
     (["extract", "WAV", "-o", "EMPTY/../wavs"], 2, "is not a collection"),
     (["search", "missing", "--id", "1"], 2, "no collection in missing"),
     (["search", "MADE"], 2, "Give exactly one query"),

@@ -100,3 +100,36 @@ def test_unlabelled_windows_take_no_edit_of_a_window_that_is_gone(tmp_path: Path
     corpus.extract(hop=0.5)
     labels = corpus.values()
     assert {start: labels[start] for start in (0.0, 0.5, 1.0)} == dict.fromkeys((0.0, 0.5, 1.0), SOURCE_LABEL)
+
+
+@pytest.mark.parametrize("form", ["parquet", "npy", "hf"])
+def test_export_and_import_keep_edits_and_what_they_replace(corpus: Corpus, tmp_path: Path, form: str) -> None:
+    corpus.label(set={"label": "owl", "site": None}, where="path LIKE '%a.wav' AND start_s = 2")
+    corpus.label(set={"label": "undone"}, where="start_s = 0")
+    with corpus.open() as collection:
+        collection.undo_label()
+        collection.export(tmp_path / "export", format=form)
+    copy = tmp_path / "copy"
+    for _ in range(2):
+        with embedx.import_vectors(tmp_path / "export", format=form, out=copy) as collection:
+            assert [change.undone for change in collection.label_log()] == [False, True, False]
+    corpus.out = copy
+    assert corpus.values() == {0: SOURCE_LABEL, 1: SOURCE_LABEL, 2: "owl", 3: SOURCE_LABEL}
+    corpus.extract()
+    assert corpus.values() == {0: SOURCE_LABEL, 1: SOURCE_LABEL, 2: "owl", 3: SOURCE_LABEL}
+    with corpus.open() as collection:
+        collection.undo_label()
+    assert set(corpus.values().values()) == {SOURCE_LABEL}
+    assert set(corpus.values(column="site").values()) == {"north"}
+
+
+def test_edited_row_of_an_import_without_times_keeps_its_edit(tmp_path: Path) -> None:
+    import numpy as np
+
+    def load(labels: list[str]) -> embedx.Collection:
+        table = pd.DataFrame({"path": ["x.wav"] * 3, "label": labels, "vector": list(np.eye(3))})
+        return embedx.import_vectors(table, out=tmp_path / "c", name="own")
+
+    load(["a", "b", "c"]).label(set={"label": "owl"}, where="label = 'b'")
+    with load(["a", "b", "changed"]) as collection:
+        assert collection.rows()["label"].tolist() == ["a", "owl", "changed"]
