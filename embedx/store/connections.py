@@ -8,6 +8,11 @@ from pathlib import Path
 from embedx.errors import DiskError, LockedError, StoreError
 from embedx.store.lock import is_locked
 
+LIMITS = {  # of a file that a stranger may have made; https://www.sqlite.org/limits.html
+    sqlite3.SQLITE_LIMIT_LENGTH: 100_000_000,  # bytes of a value; the ids of ten million rows as JSON
+    sqlite3.SQLITE_LIMIT_SQL_LENGTH: 1_000_000,  # also of each statement of the schema
+    sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 10,  # deleting a recording deletes its rows and their vectors
+}
 NO_ACCESS = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 
@@ -73,6 +78,10 @@ def open_uri(uri: str, kind: type[Connection]) -> Connection:
     """Connect to a file. Transactions begin with an explicit BEGIN; threads may use the connection in turn."""
     db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, factory=kind)
     db.text_factory = decode_text
+    for limit, value in LIMITS.items():
+        db.setlimit(limit, value)
+    db.execute("PRAGMA trusted_schema = OFF")
+    db.execute("PRAGMA cell_size_check = ON")
     return db
 
 

@@ -17,7 +17,7 @@ from embedx.store.connections import connect, wrap_errors
 from embedx.store.lock import LOCK_NAME, POLL_S, read_lock
 from embedx.store.record import Total, total_of
 from embedx.store.records import Issue
-from embedx.store.schema import FILE_NAME, MIGRATIONS, RECORD, SUMMED, VECTORS, check_version, key_of, vector_tables
+from embedx.store.schema import FILE_NAME, MIGRATIONS, RECORD, SUMMED, check_version, key_of
 from embedx.store.store import Store
 
 
@@ -56,20 +56,13 @@ def inspect_lock(folder: Path) -> Iterator[Issue]:
 
 
 def inspect_pages(store: Store) -> Iterator[Issue]:
-    """Let SQLite check its pages, keys and references, and compare the table definitions with those of embedx."""
+    """Let SQLite check its pages, keys and references."""
     db = store._db
     for (problem,) in db.execute("PRAGMA integrity_check(20)"):
         if problem != "ok":
             yield Issue("table", FILE_NAME, problem)
     for table, number, *_ in db.execute("PRAGMA foreign_key_check"):
         yield Issue("table", f"{table} {number}", "It refers to a row that does not exist.")
-    with contextlib.closing(sqlite3.connect(":memory:")) as empty:
-        for statements in (*MIGRATIONS, ";".join(map(VECTORS.format, vector_tables(store.recipe)))):
-            empty.executescript(statements)
-        query = "SELECT type, name, tbl_name, sql FROM sqlite_schema"
-        different = set(db.execute(query)) ^ set(empty.execute(query))
-    for name in sorted({definition[1] for definition in different}):
-        yield Issue("table", name, "Its definition differs from that of embedx.")
 
 
 def inspect_table(store: Store, table: str) -> Iterator[Issue]:

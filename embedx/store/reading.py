@@ -1,5 +1,6 @@
 """Reading a store: every checksum is compared, and every result is from one state of the store."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -14,8 +15,9 @@ from embedx.recipe import Recipe, check_view
 from embedx.store import filters
 from embedx.store.checksums import LISTED, Checked, listed
 from embedx.store.records import Recording, Row, from_stored
-from embedx.store.schema import DTYPES, FILE_NAME, vector_tables
+from embedx.store.schema import DTYPES, FILE_NAME, MAX_JSON, vector_tables
 
+MAX_DIM = 1_000_000  # of a vector; the largest models have some thousands
 BLOCK = 2048  # vectors that are read at a time: 6 MB of 768 float32
 
 
@@ -26,7 +28,7 @@ class Reader(Checked):
     def recipe(self) -> Recipe:
         """The recipe of the vectors."""
         rows = self._checked("collection", "WHERE key = 'recipe'")
-        if not rows:
+        if not rows or len(rows[0][1]) > MAX_JSON:
             raise StoreError(f"{self.file} is damaged: it has no recipe.")
         recipe = Recipe.from_json(rows[0][1])
         check_stored_family(recipe.extractor)
@@ -94,12 +96,12 @@ class Reader(Checked):
     def sources(self) -> dict[str, tuple[str, ...]]:
         """Return path -> the sources (folders, manifests) of the run that embedded the recording."""
         with self.snapshot():
-            sources = {run: tuple(json.loads(text).get("sources", ())) for run, text in self._checked("runs")}
+            sources = {run: tuple(to_object(text).get("sources", ())) for run, text in self._checked("runs")}
             return {os.fsdecode(path): sources.get(run, ()) for _, path, *_, run in self._checked("recordings")}
 
     def source_names(self) -> list[str]:
         """Return the absolute names of the sources (folders, files, manifests) of all runs."""
-        return [name for _, text in self._checked("runs") for name in json.loads(text).get("sources", ())]
+        return [name for _, text in self._checked("runs") for name in to_object(text).get("sources", ())]
 
     def rows(self, ids: Sequence[int] | None = None, path: str | None = None) -> list[Row]:
         """Return rows in the order of their ids.
@@ -133,9 +135,11 @@ class Reader(Checked):
             ):
                 if recording not in paths:
                     raise StoreError(f"{self.file} is damaged: the recording of row {number} cannot be found.")
+                if not (isinstance(start, float) and isinstance(end, float)):
+                    raise StoreError(f"{self.file} is damaged: row {number} has a time that is not a number.")
                 place = (number, paths[recording], start, end)
                 described = (label, group, split)
-                yield Row(*place, *described, split_flags(flags), json.loads(meta), stretch, json.loads(source_values))
+                yield Row(*place, *described, split_flags(flags), to_object(meta), stretch, to_object(source_values))
 
     def _paths(self, which: str, values: tuple[str | bytes, ...]) -> dict[int, str]:
         """Return id -> path of recordings: all, or those that meet an SQL condition with its values."""
@@ -226,20 +230,24 @@ class Reader(Checked):
 
     def runs(self) -> list[dict[str, Any]]:
         """Return the settings of all runs, the oldest first."""
-        return [json.loads(text) for _, text in self._checked("runs", "ORDER BY id")]
+        return [to_object(text) for _, text in self._checked("runs", "ORDER BY id")]
 
     def last_run(self) -> dict[str, str]:
         """Return the settings of the last run: device, precision, versions, date."""
         rows = self._checked("runs", "WHERE id = (SELECT max(id) FROM runs)")
-        return dict(json.loads(rows[0][1])) if rows else {}
+        return to_object(rows[0][1]) if rows else {}
 
     def _tables(self) -> dict[str, tuple[str, int, np.dtype[Any]]]:
         """Return view -> (table, dimension, dtype), in the order of the recipe."""
         with self.snapshot():
             names = vector_tables(recipe := self.recipe)
             views = self._checked("views")
-        stored = {name: (dim, np.dtype(dtype).newbyteorder("<")) for name, _, _, dim, dtype, _ in views}
-        if stored.keys() != set(recipe.views) or any(dtype.name not in DTYPES for _, dtype in stored.values()):
+        stored = {
+            name: (int(dim), np.dtype(dtype).newbyteorder("<"))
+            for name, _, _, dim, dtype, _ in views
+            if dtype in DTYPES and str(dim).isdigit()
+        }
+        if stored.keys() != set(recipe.views) or any(not 0 < dim <= MAX_DIM for dim, _ in stored.values()):
             raise StoreError(f"{self.file} is damaged: its views differ from those of its recipe.")
         return {view: (table, *stored[view]) for view, table in zip(recipe.views, names, strict=True)}
 
@@ -248,6 +256,19 @@ class Reader(Checked):
         tables = self._tables()
         check_view(view, tables)
         return tables[view]
+
+
+def to_object(text: str) -> dict[str, Any]:
+    """Return a stored JSON object.
+
+    Raises:
+        StoreError: it is no object, or too deep.
+    """
+    with contextlib.suppress(ValueError, RecursionError):
+        value = json.loads(text)
+        if isinstance(value, dict):
+            return value
+    raise StoreError(f"The store is damaged: {text[:50]!r} is not a JSON object.")
 
 
 def split_flags(flags: str) -> tuple[str, ...]:

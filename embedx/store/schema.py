@@ -3,6 +3,7 @@
 import contextlib
 import re
 import sqlite3
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ SUMMED = {  # table -> the columns in its checksum, the key first; the tables of
     "rows": 'id, recording, stretch, start_s, end_s, label, "group", split, flags, meta, source_values',
     "edits": 'id, change, made, undoes, path, content_hash, windows, "values"',
 }
+MAX_SCHEMA_STEPS = 1000  # thousands of steps of SQLite to read the schema; that of 5000 views takes 50
+MAX_JSON = 1_000_000  # characters of the recipe and of the commit record; that of 5000 views has 400 000
 RECORD = "record"  # key of the commit record in the table `collection`; the sum of this table leaves it out
 
 
@@ -133,6 +136,36 @@ def check_version(db: sqlite3.Connection, file: Path) -> int:
     return version
 
 
+def check_schema(db: sqlite3.Connection, file: Path, version: int) -> None:
+    """Refuse a store whose tables are not those that this code makes, before anything in them is read.
+
+    A view, trigger, virtual table or expression in a file that a stranger has made would run SQL that he chose.
+    """
+    steps = iter(range(MAX_SCHEMA_STEPS))
+    db.set_progress_handler(lambda: next(steps, None) is None, 1000)
+    try:
+        found = {
+            (kind, name, table, " ".join((sql or "").split()))
+            for kind, name, table, sql in db.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema")
+        }
+    finally:
+        db.set_progress_handler(None, 0)
+    names = [name for kind, name, *_ in found if kind == "table" and re.fullmatch(r"vectors_L\w+", name, re.ASCII)]
+    expected = schema_of(version) | {("table", name, name, VECTORS.format(name)) for name in names}
+    if different := sorted({name for _, name, *_ in found ^ expected}):
+        raise StoreError(f"{file} is damaged, or no embedx store: {different[0]!r} is missing, unknown or changed.")
+
+
+@cache
+def schema_of(version: int) -> frozenset[tuple[str, str, str, str]]:
+    """Return type, name, table and SQL of everything in a store of a format, without the tables of vectors."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as empty:
+        for statements in MIGRATIONS[:version]:
+            empty.executescript(statements)
+        rows = empty.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
+    return frozenset((kind, name, table, " ".join((sql or "").split())) for kind, name, table, sql in rows)
+
+
 def read_record(db: sqlite3.Connection, file: Path) -> Record:
     """Return the commit record of a store.
 
@@ -142,7 +175,7 @@ def read_record(db: sqlite3.Connection, file: Path) -> Record:
     rows = db.execute("SELECT value, checksum FROM collection WHERE key = ?", (RECORD,)).fetchall()
     with contextlib.suppress(ValueError):
         for text, checksum in rows:
-            record = Record.from_json(text)
+            record = Record.from_json(text if len(text) <= MAX_JSON else "")
             if Checksums(record.store).row("collection", (RECORD, text)) == checksum:
                 return record
     raise StoreError(f"{file} is damaged: its commit record is {'damaged' if rows else 'missing'}. Restore a backup.")

@@ -12,7 +12,7 @@ from embedx.store.connections import connect, wrap_errors
 from embedx.store.creation import migrate, write_empty
 from embedx.store.lock import Lock, read_lock
 from embedx.store.repair import Repairer
-from embedx.store.schema import FILE_NAME, MIGRATIONS, check_version
+from embedx.store.schema import FILE_NAME, MIGRATIONS, check_schema, check_version
 
 CACHE_KIB = 16_384  # page cache of a writer: a commit writes a page once; with the default of 2 MB it can be often
 
@@ -53,7 +53,9 @@ class Store(Repairer):
                 # A writer reads first: SQLite would write a log that does not belong to the file into it.
                 self._opened = read_lock(self.folder)
                 self._db = connect(self.file, "ro", is_writer=write)
-                if (version := check_version(self._db, self.file)) < len(MIGRATIONS):
+                version = check_version(self._db, self.file)
+                check_schema(self._db, self.file, version)
+                if version < len(MIGRATIONS):
                     self._update_format(version, wait)
                 with self.snapshot():
                     pass
