@@ -74,8 +74,8 @@ def compare(
 
     A file whose size and time of change are as stored counts as unchanged. A file with another time of change but the
     stored content is not embedded again. Neither is a moved file: one whose content the store holds under a path where
-    there is no file any more. "Could not look" is not "is not there": a stored recording that cannot be looked at keeps
-    its rows, and one in a folder that cannot be listed is not missing.
+    there is no file any more, or another moved file. "Could not look" is not "is not there": a stored recording that
+    cannot be looked at keeps its rows, and one in a folder that cannot be listed is not missing.
 
     Args:
         store: the collection.
@@ -99,7 +99,8 @@ def compare(
         for path, recording in absent.items()
         if not recording.reason and survey.covers(path) is None and is_gone(path)
     ]
-    find_moved(result, deleted, hash_content)
+    changed = [known for one, _ in result.edited if (known := stored[one.path]).content_hash and not known.reason]
+    find_moved(result, [*deleted, *changed], hash_content)
     left = [path for path in absent if path not in result.moved]
     origins = store.sources() if left else {}
     for path in left:
@@ -168,21 +169,33 @@ def is_unchanged(known: Recording, recording: Recording, hash_content: Hash, che
         return False
 
 
-def find_moved(result: Difference, candidates: Iterable[Recording], hash_content: Hash) -> None:
-    """Take the moved files out of the new ones: those with the size, items and content of a candidate."""
+def find_moved(result: Difference, candidates: Sequence[Recording], hash_content: Hash) -> None:
+    """Take the moved files out of the new and edited ones: those with the size, items and content of a candidate.
+
+    Args:
+        result: the differences so far.
+        candidates: recordings whose path has no file any more, or another one; such a path must itself get a moved
+            file, or else it is a file that was edited.
+        hash_content: see `compare`.
+    """
     by_size: dict[int | None, list[Recording]] = {}
     for recording in candidates:
         by_size.setdefault(recording.size, []).append(recording)
-    new = []
-    for recording, items in result.new:
-        match = find_same_content(recording, by_size.get(recording.size, []), hash_content)
-        if match is None:
-            new.append((recording, items))
-        else:
+    moved: dict[str, Recording] = {}  # new path -> the recording that has moved there
+    for recording, _ in (*result.new, *result.edited):
+        others = [known for known in by_size.get(recording.size, []) if known.path != recording.path]
+        match = find_same_content(recording, others, hash_content)
+        if match is not None:
             by_size[recording.size].remove(match)
-            result.moved[match.path] = replace(match, path=recording.path, mtime_ns=recording.mtime_ns)
-            result.present += 1
-    result.new = new
+            moved[recording.path] = replace(match, path=recording.path, mtime_ns=recording.mtime_ns)
+            result.moved[match.path] = moved[recording.path]
+    edited = {recording.path for recording, _ in result.edited}
+    while unsure := [old for old in result.moved if old in edited and old not in moved]:
+        for old in unsure:
+            del moved[result.moved.pop(old).path]
+    result.present += len(moved)
+    result.new = [job for job in result.new if job[0].path not in moved]
+    result.edited = [job for job in result.edited if job[0].path not in moved]
 
 
 def find_same_content(recording: Recording, candidates: Sequence[Recording], hash_content: Hash) -> Recording | None:

@@ -121,17 +121,35 @@ class Writer(EditTable):
             self._grow()
 
     def relink(self, moved: Mapping[str, Recording]) -> None:
-        """Change path, size and time of change of recordings (old path -> new record), in one transaction."""
+        """Change path, size and time of change of recordings (old path -> new record), in one transaction.
+
+        Files may have changed places. A recording at a new path that does not move itself is deleted.
+        """
+        elsewhere = {old: new for old, new in moved.items() if old != new.path}
         with self._transaction():
+            numbers = {old: self._numbers([old]) for old in moved}
+            edits = {
+                old: self._edits("WHERE path = ? AND content_hash = ?", (os.fsencode(old), new.content_hash))
+                for old, new in elsewhere.items()
+            }
+            if replaced := self._numbers(new.path for new in elsewhere.values() if new.path not in moved):
+                self._remove_recordings(replaced)
+                self._grow()
+            for old, entries in edits.items():
+                self._bind([number for number, _ in entries], moved[old])
+            for old, new in elsewhere.items():
+                if new.path in moved:
+                    self._place(numbers[old], f"\0{old}", new)  # until its new path is free
             for old, new in moved.items():
-                entries = self._edits("WHERE path = ? AND content_hash = ?", (os.fsencode(old), new.content_hash))
-                if old != new.path and entries:
-                    self._bind([number for number, _ in entries], new)
-                with self._changing("recordings", f"WHERE id IN {LISTED}", (listed(self._numbers([old])),)):
-                    self._db.execute(
-                        "UPDATE recordings SET path = ?, size = ?, mtime_ns = ? WHERE path = ?",
-                        (os.fsencode(new.path), to_stored(new.size), to_stored(new.mtime_ns), os.fsencode(old)),
-                    )
+                self._place(numbers[old], new.path, new)
+
+    def _place(self, numbers: Sequence[int], path: str, recording: Recording) -> None:
+        """Store path, size and time of change of a recording."""
+        with self._changing("recordings", f"WHERE id IN {LISTED}", (listed(numbers),)):
+            self._db.execute(
+                f"UPDATE recordings SET path = ?, size = ?, mtime_ns = ? WHERE id IN {LISTED}",
+                (os.fsencode(path), to_stored(recording.size), to_stored(recording.mtime_ns), listed(numbers)),
+            )
 
     def move_model(self, recipe: Recipe) -> None:
         """Store a recipe that differs only in the place of the model."""

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from tests.helpers.edited_corpus import (
     SOURCE_LABEL,
     STEPS,
     Corpus,
+    edit_tags,
     make_longer,
     run_with_other_source_metadata,
     write_noise,
@@ -133,3 +135,36 @@ def test_edited_row_of_an_import_without_times_keeps_its_edit(tmp_path: Path) ->
     load(["a", "b", "c"]).label(set={"label": "owl"}, where="label = 'b'")
     with load(["a", "b", "changed"]) as collection:
         assert collection.rows()["label"].tolist() == ["a", "owl", "changed"]
+
+
+@pytest.mark.parametrize("same_length", [True, False])
+def test_files_that_change_places_take_their_edits_along(corpus: Corpus, same_length: bool) -> None:
+    if same_length:
+        write_noise(corpus.audio / "b.wav", 4, seed=8)
+        corpus.extract()
+    corpus.label(set={"label": "of a"}, where="path LIKE '%a.wav' AND start_s = 1")
+    corpus.label(set={"label": "of b"}, where="path LIKE '%b.wav' AND start_s = 2")
+    vectors = {name: corpus.vectors(name) for name in ("a.wav", "b.wav")}
+    (corpus.audio / "a.wav").rename(corpus.audio / "c")
+    (corpus.audio / "b.wav").rename(corpus.audio / "a.wav")
+    (corpus.audio / "c").rename(corpus.audio / "b.wav")
+    for name in ("a.wav", "b.wav"):
+        os.utime(corpus.audio / name, (5, 5))
+    corpus.extract()
+    assert corpus.vectors("a.wav") == vectors["b.wav"]
+    assert {start for start, label in corpus.values("a.wav").items() if label == "of b"} == {2}
+    assert {start for start, label in corpus.values("b.wav").items() if label == "of a"} == {1}
+    edit_tags(corpus)
+    assert {start for start, label in corpus.values("a.wav").items() if label == "of b"} == {2}
+    assert "of a" not in corpus.values("a.wav").values()
+
+
+def test_file_that_replaces_another_one_brings_its_own_edits(corpus: Corpus) -> None:
+    corpus.label(set={"label": "of a"}, where="path LIKE '%a.wav'")
+    corpus.label(set={"label": "of b"}, where="path LIKE '%b.wav' AND start_s = 2")
+    (corpus.audio / "b.wav").replace(corpus.audio / "a.wav")
+    corpus.write("a.wav")
+    for prune in (False, True):
+        corpus.extract(prune=prune)
+        assert corpus.values("a.wav") == {0: SOURCE_LABEL, 1: SOURCE_LABEL, 2: "of b"}
+        assert not corpus.values("b.wav")

@@ -53,6 +53,11 @@ class Corpus:
             rows = [row for row in collection.store.rows() if os.path.basename(row.path) == name]
             return {row.start_s: value_of(row, column) for row in rows}
 
+    def vectors(self, name: str) -> list[list[float]]:
+        """Return the vectors of a recording, in the order of its windows."""
+        with self.open() as collection:
+            return collection.vectors(where=f"path LIKE '%/{name}'").tolist()
+
 
 def add_tag(path: Path) -> None:
     """Add a chunk that no decoder reads: the file has another size, time and content, and the same samples."""
