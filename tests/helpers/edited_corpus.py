@@ -56,7 +56,7 @@ class Corpus:
     def vectors(self, name: str) -> list[list[float]]:
         """Return the vectors of a recording, in the order of its windows."""
         with self.open() as collection:
-            return collection.vectors(where=f"path LIKE '%/{name}'").tolist()
+            return [vector.tolist() for vector in collection.vectors(where=f"path LIKE '%/{name}'")]
 
 
 def add_tag(path: Path) -> None:
