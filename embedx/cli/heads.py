@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embedx.cli.options import COLLECTION, TABLE_FORMAT, check_folder
+from embedx.cli.options import COLLECTION, TABLE_FORMAT, check_file
 from embedx.cli.output import print_json, print_rows, say
 from embedx.filesystem.paths import display_path
 
@@ -73,7 +73,7 @@ def show(collection: str, name: str) -> None:
 )
 @COLLECTION
 @NAME
-@click.option("-o", "--out", required=True, callback=check_folder, metavar="FILE", help="File to write, .onnx or .pt2.")
+@click.option("-o", "--out", required=True, callback=check_file, metavar="FILE", help="File to write, .onnx or .pt2.")
 @click.option(
     "--format",
     "form",

@@ -5,16 +5,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from embedx.cli.output import as_csv, as_table, format_rows, short, with_relative_paths
-from embedx.filesystem.paths import display_path
+from embedx.filesystem.paths import valid_text
+from embedx.formats.annotations import Label, one_label_track, selection_table
 
 if TYPE_CHECKING:
     from embedx.search.hits import Hits
 
 FORMATS = ("table", "json", "jsonl", "csv", "parquet", "audacity", "raven")
-RAVEN_COLUMNS = (  # with Begin Path and File Offset, Raven opens the recordings by itself
-    "Selection,View,Channel,Begin Time (s),End Time (s),Low Freq (Hz),High Freq (Hz),Begin Path,File Offset (s),Score,"
-    "label,id"
-).split(",")
 
 
 class HitTable:
@@ -51,7 +48,7 @@ class HitTable:
             "table": self._table,
             "csv": lambda: as_csv(self._with_columns(), [*self.fixed, *self.columns]),
             "parquet": self._parquet,
-            "audacity": self._audacity,
+            "audacity": lambda: one_label_track(self.label_tracks()),
             "raven": self._raven,
         }
         return writers[form]() if form in writers else format_rows(list(self), [], form)
@@ -82,21 +79,15 @@ class HitTable:
         kinds = {name: "string" if name in ("query", "path", "label") else "double" for name in self.fixed}
         return parquet_bytes(columns, kinds | {"id": "int64"})
 
-    def _audacity(self) -> str:
-        return "".join(f"{row['start_s']:.6f}\t{row['end_s']:.6f}\t{audacity_label(row)}\n" for row in self)
-
     def _raven(self) -> str:
-        query = [name for name in ("query",) if name in self.fixed]
-        lines = ["\t".join([*RAVEN_COLUMNS, *query])]
-        for number, row in enumerate(self, start=1):
-            channel = row["meta"].get("channel")
-            cells = (number, "Spectrogram 1", channel + 1 if isinstance(channel, int) else 1,
-                     f"{row['start_s']:.6f}", f"{row['end_s']:.6f}", "0.0", f"{self.max_hz:.1f}",
-                     display_path(row["path"]),
-                     f"{row['start_s']:.6f}", f"{row['score']:.6f}", display_path(row["label"] or ""), row["id"],
-                     *(display_path(row[name]) for name in query))  # fmt: skip
-            lines.append("\t".join(map(str, cells)))
-        return "\n".join(lines) + "\n"
+        return selection_table(self, self.max_hz, [name for name in ("query",) if name in self.fixed])
+
+    def label_tracks(self) -> dict[str, list[Label]]:
+        """Return path -> labels for Audacity: the score, the label and the name of the file of each hit."""
+        tracks: dict[str, list[Label]] = {}
+        for row in self:
+            tracks.setdefault(row["path"], []).append(Label(row["start_s"], row["end_s"], audacity_label(row)))
+        return tracks
 
 
 def audacity_label(row: Mapping[str, Any]) -> str:
@@ -106,9 +97,9 @@ def audacity_label(row: Mapping[str, Any]) -> str:
     '0.9877 dog b.wav'
     """
     words = [f"{row['score']:.4f}", row["label"] or "", os.path.basename(row["path"])]
-    return display_path(" ".join(filter(None, words)))
+    return " ".join(filter(None, words))
 
 
 def to_utf8(value: Any) -> Any:
     """Return a value; in text, bytes that are not UTF-8 are escaped."""
-    return os.fsencode(value).decode("utf-8", "backslashreplace") if isinstance(value, str) else value
+    return valid_text(value) if isinstance(value, str) else value

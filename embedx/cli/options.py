@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from embedx.errors import UsageError
 from embedx.filesystem.paths import display_path
 from embedx.text import parse_number, parse_pair
 
@@ -48,10 +49,35 @@ def check_folder(context: click.Context, param: click.Parameter, path: str | Non
     Raises:
         BadParameter: there is no such folder.
     """
-    folder = os.path.dirname((path or "").rstrip(os.sep))
-    if folder and not os.path.isdir(folder):
+    if path is None:
+        return None
+    folder = os.path.dirname(path.rstrip(os.sep)) or os.curdir
+    if not os.path.isdir(folder):
         raise click.BadParameter(f"There is no folder {display_path(folder)}. Create it first.", context, param)
+    is_replaced = os.path.isfile(path) or not os.path.exists(path)  # a pipe or a device is not
+    if is_replaced and not os.access(folder, os.W_OK | os.X_OK):
+        raise click.BadParameter(f"No permission to write in the folder {display_path(folder)}.", context, param)
     return path
+
+
+def check_file(context: click.Context, param: click.Parameter, path: str | None) -> str | None:
+    """Check an output file as `check_folder` does, and that it is not a folder."""
+    check_folder(context, param, path)
+    try:
+        require_file(path)
+    except UsageError as error:
+        raise click.BadParameter(str(error), context, param) from error
+    return path
+
+
+def require_file(output: str | None, form: str = "") -> None:
+    """Check before the work that the output is not a folder; only label tracks of Audacity may go to one.
+
+    Raises:
+        UsageError: it is a folder.
+    """
+    if output is not None and form != "audacity" and (os.path.isdir(output) or output.endswith(os.sep)):
+        raise UsageError(f"{display_path(output)} is a folder. --output takes a file.")
 
 
 def format_option(*choices: str, help: str = "Output format.") -> Decorator:
@@ -76,9 +102,13 @@ METRIC = click.option(
     help="Similarity: cosine, inner product, or negative Euclidean distance.",
 )
 TABLE_FORMAT = format_option("table", "json", "csv")
-OUTPUT = click.option(
-    "--output", callback=check_folder, metavar="FILE", help="Write to FILE instead of standard output."
+OUTPUT_OR_FOLDER = click.option(
+    "--output",
+    callback=check_folder,
+    metavar="FILE",
+    help="Write to FILE instead of standard output; for audacity also a folder, with one file per recording.",
 )
+OUTPUT = click.option("--output", callback=check_file, metavar="FILE", help="Write to FILE instead of standard output.")
 PER_CLASS = click.option(
     "--per-class", is_flag=True, help="Print the scores of every class, the worst first. JSON always has them."
 )

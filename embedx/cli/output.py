@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from embedx.errors import UsageError
 from embedx.filesystem.atomic import replace_file
 from embedx.filesystem.paths import display_path, escape_controls, relative_path
 from embedx.text import dump_json
+
+if TYPE_CHECKING:
+    from embedx.formats.annotations import Tracks
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -42,6 +45,16 @@ def deliver(result: str | bytes, output: str | None) -> None:
             file.write(data)
     else:
         replace_file(Path(output), data)
+
+
+def deliver_label_tracks(tracks: "Tracks", output: str | None) -> None:
+    """Print the label track of one recording or write it to a file; write those of several to a folder."""
+    from embedx.formats.annotations import needs_folder, one_label_track, write_label_tracks
+
+    if output is not None and needs_folder(output):
+        write_label_tracks(tracks, output)
+    else:
+        deliver(one_label_track(tracks), output)
 
 
 def print_json(value: Any) -> None:

@@ -1,8 +1,7 @@
 """embedx predict: labels of rows or recordings, by a head."""
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,20 +9,22 @@ import click
 from embedx.cli.options import (
     ABSOLUTE_PATHS,
     COLLECTION,
+    OUTPUT_OR_FOLDER,
     TIMEOUT,
     SectionedCommand,
-    check_folder,
     format_option,
     model_section,
+    require_file,
     section,
 )
-from embedx.cli.output import deliver, format_rows, rows_of, say, with_relative_paths
+from embedx.cli.output import deliver, deliver_label_tracks, format_rows, rows_of, say, with_relative_paths
 from embedx.datasets.sources import root_of
-from embedx.errors import EXIT_SOME_FAILED, UsageError
+from embedx.errors import EXIT_SOME_FAILED
 from embedx.filesystem.paths import display_path
+from embedx.formats.annotations import Label
 
 if TYPE_CHECKING:
-    from embedx.training.predict import Prediction, Predictions
+    from embedx.training.predict import Prediction
 
 
 @click.command(
@@ -71,12 +72,7 @@ if TYPE_CHECKING:
 @section(
     "Output",
     format_option("table", "csv", "json", "jsonl", "audacity", help="Output format; audacity writes a label track."),
-    click.option(
-        "--output",
-        callback=check_folder,
-        metavar="FILE",
-        help="Write to FILE instead of standard output; for audacity also a folder, with one file per recording.",
-    ),
+    OUTPUT_OR_FOLDER,
     ABSOLUTE_PATHS,
 )
 @model_section
@@ -99,11 +95,12 @@ def predict(
     """
     from embedx.collection.collection import Collection
 
+    require_file(output, form)
     with Collection(collection, model=model, allow_pickle=allow_pickle) as opened:
         predictions = opened.predict(list(source) or None, **options)
         root = None if absolute_paths else root_of(map(os.path.abspath, source)) if source else opened.root
     if form == "audacity":
-        write_label_tracks(predictions, output)
+        deliver_label_tracks(label_tracks(predictions), output)
     else:
         columns = predictions.columns()
         rows = with_relative_paths(rows_of(columns), root, form)
@@ -113,36 +110,13 @@ def predict(
     return EXIT_SOME_FAILED if predictions.failures else 0
 
 
-def write_label_tracks(predictions: "Predictions", output: str | None) -> None:
-    """Write the label track of one recording to a file, or those of several to a folder.
-
-    Raises:
-        UsageError: there are several recordings and no folder.
-    """
-    tracks: dict[str, list[Prediction]] = {}
-    for prediction in predictions:
-        tracks.setdefault(prediction.path, []).append(prediction)
-    if output is not None and (os.path.isdir(output) or output.endswith(os.sep)):
-        from embedx.search.hits import safe_stem
-
-        os.makedirs(output, exist_ok=True)
-        for number, (path, track) in enumerate(tracks.items(), start=1):
-            deliver(label_track(track), str(Path(output, f"{number:04d}_{safe_stem(path)}.txt")))
-    elif len(tracks) > 1:
-        raise UsageError(
-            f"An Audacity label track belongs to one recording, and there are {len(tracks)}. Use --output FOLDER/."
-        )
-    else:
-        deliver(label_track(list(predictions)), output)
-
-
-def label_track(predictions: "Sequence[Prediction]") -> str:
-    """Return an Audacity label track: a line for each window with a class, and the probability after its name."""
-    lines = []
+def label_tracks(predictions: "Iterable[Prediction]") -> dict[str, list[Label]]:
+    """Return path -> labels for Audacity: a label for each window with a class, with the probability after its name."""
+    tracks: dict[str, list[Label]] = {}
     for prediction in predictions:
         probabilities = dict(prediction.top)
         names = [f"{name} {probabilities[name]:.3f}" if name in probabilities else name for name in prediction.labels]
+        track = tracks.setdefault(prediction.path, [])
         if names:
-            text = display_path("; ".join(names))
-            lines.append(f"{prediction.start_s:.6f}\t{prediction.end_s:.6f}\t{text}\n")
-    return "".join(lines)
+            track.append(Label(prediction.start_s, prediction.end_s, "; ".join(names)))
+    return tracks

@@ -11,17 +11,18 @@ from embedx.cli.options import (
     ABSOLUTE_PATHS,
     COLLECTION,
     METRIC,
-    OUTPUT,
+    OUTPUT_OR_FOLDER,
     TIMEOUT,
     VIEW,
     SectionedCommand,
     format_option,
     model_section,
+    require_file,
     section,
 )
-from embedx.cli.output import deliver, say
+from embedx.cli.output import deliver, deliver_label_tracks, say
 from embedx.errors import EXIT_SOME_FAILED, AudioError, UsageError
-from embedx.filesystem.paths import display_path
+from embedx.filesystem.paths import display_path, safe_stem
 
 if TYPE_CHECKING:
     from embedx.collection.collection import Collection
@@ -118,7 +119,7 @@ QUERIES = ("query", "id", "vector", "like", "unlike", "text")  # options that --
 @section(
     "Output",
     format_option(*FORMATS),
-    OUTPUT,
+    OUTPUT_OR_FOLDER,
     click.option("--columns", default="", metavar="A,B", help="Metadata columns to show."),
     click.option("--save-clips", metavar="DIR", help="Save the audio of the hits as WAV files in DIR."),
     ABSOLUTE_PATHS,
@@ -146,6 +147,7 @@ def search(
     """
     from embedx.collection.collection import Collection
 
+    require_file(output, form)
     with Collection(collection, model=model, allow_pickle=allow_pickle) as opened:
         if queries is None:
             answers: dict[str | None, Hits] = {None: opened.search(**options)}
@@ -157,7 +159,10 @@ def search(
         table = HitTable(answers, check_columns(columns, answers), root, opened.recipe.sample_rate / 2)
     if save_clips is not None:
         failures += save(answers, save_clips)
-    deliver(table.write(form), output)
+    if form == "audacity":
+        deliver_label_tracks(table.label_tracks(), output)
+    else:
+        deliver(table.write(form), output)
     for failure in failures:
         say(display_path(failure.detail), err=True)
     return EXIT_SOME_FAILED if failures else 0
@@ -195,8 +200,6 @@ def check_columns(columns: str, answers: "Mapping[str | None, Hits]") -> list[st
 
 def save(answers: "Mapping[str | None, Hits]", folder: str) -> list[AudioError]:
     """Save the audio of the hits; each of several queries gets its own folder."""
-    from embedx.search.hits import safe_stem
-
     failures = []
     for number, (query, hits) in enumerate(answers.items(), start=1):
         place = folder if query is None else os.path.join(folder, f"{number:04d}_{safe_stem(query)}")

@@ -10,7 +10,7 @@ from embedx.cli.options import (
     JSON,
     PER_CLASS,
     SectionedCommand,
-    check_folder,
+    check_file,
     head_section,
     label_section,
     one_or_several,
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     click.option("--name", help="Name of the head; an old head of this name is replaced. [default: LABEL-KIND]"),
     click.option(
         "--report",
-        callback=check_folder,
+        callback=check_file,
         metavar="FILE.png",
         help="Draw the reliability diagram (needs embedx[bench]).",
     ),

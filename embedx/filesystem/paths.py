@@ -1,9 +1,11 @@
 """Display paths safely, relative to a root, and describe errors of the system about them."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable
 
+MAX_STEM_BYTES = 150  # of the recording's name in the name of a clip: 255 bytes, less 60 for rank, score and times
 CONTROLS = (
     "Cc",
     "Cf",
@@ -78,6 +80,16 @@ def is_gone(path: str) -> bool:
     except (OSError, ValueError):
         return False
     return False
+
+
+def safe_stem(path: str) -> str:
+    """Return a file's name without folder and extension; characters that are unsafe in a file name become "_".
+
+    >>> safe_stem("/a/b c: d.wav")
+    'b c_ d'
+    """
+    stem = re.sub(r"[^\w .+-]", "_", display_path(os.path.splitext(os.path.basename(path))[0]))
+    return stem.encode()[:MAX_STEM_BYTES].decode("utf-8", "ignore")
 
 
 def common_root(folders: Iterable[str]) -> str | None:

@@ -8,6 +8,7 @@ from embedx.errors import DiskError, EmbedxError, NothingToDo, UsageError
 from embedx.formats.format import Format
 from embedx.formats.registry import FORMATS, get_format
 from embedx.formats.selection import Selection
+from embedx.store.empty import require_rows
 from embedx.store.filters import TIMEOUT_S
 from embedx.store.store import Store
 
@@ -54,9 +55,9 @@ def export(
     check_destination(path, form, overwrite)
     with store.snapshot():
         ids = store.ids() if where is None else store.filter(where, timeout)
+        require_rows(store)
         if not len(ids):
-            condition = "" if where is None else f" that match {where}"
-            raise NothingToDo(f"{store.folder} has no rows{condition} to export.")
+            raise NothingToDo(f"{store.folder} has no rows that match {where} to export.")
         try:
             form.write(path, Selection(store, ids, views, root))
         except OSError as error:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from embedx.errors import DiskError, NothingToDo, UsageError
+from embedx.errors import DiskError, UsageError
 from embedx.index.builder import IndexBuilder, write_index
 from embedx.index.exact import check_metric
 from embedx.index.kinds import MIN_ROWS, pick_kind, read_size
@@ -23,6 +23,7 @@ from embedx.index.manifest import read_manifest
 from embedx.index.matrix import CorruptIndex, Ids
 from embedx.index.vector_index import VectorIndex
 from embedx.recipe import check_view
+from embedx.store.empty import require_rows
 from embedx.store.store import Store
 
 Answer = TypeVar("Answer")
@@ -110,7 +111,7 @@ class IndexManager:
         options = {"kind": kind, "recall": recall, "max_memory": max_memory}
         with IndexBuilder(self.folder, f"{view}.{metric}", metric) as builder:
             with self.store.snapshot():
-                rows, dim, generation = self._count_rows(), self.store.views[view], self.store.generation
+                rows, dim, generation = require_rows(self.store), self.store.views[view], self.store.generation
                 picked = pick_kind(kind, rows, dim, read_size(max_memory))
                 identity = self._identity_now(view) | {"asked": options}
                 builder.add_matrix(identity, rows, dim, self.store.blocks(view))
@@ -197,15 +198,6 @@ class IndexManager:
         generation = self.store.generation
         return self.identity(view) | {"generation": generation, "token": self.store.token(generation)}
 
-    def _count_rows(self) -> int:
-        """Return the number of rows; refuse an empty collection."""
-        rows = self.store.count()
-        if not rows:
-            raise NothingToDo(
-                f"{self.store.folder} has no rows. `embedx status --failed` lists the files that could not be embedded."
-            )
-        return rows
-
     def _current(self, view: str, metric: str, generation: int, compact: bool) -> VectorIndex | None:
         """Return the index in memory, or else the one on disk, brought up to date; None if neither can be used."""
         known, index = self._open.get((view, metric), (0, None))
@@ -257,7 +249,7 @@ class IndexManager:
 
     def _build_flat(self, view: str, metric: str) -> VectorIndex:
         """Build a flat index, on disk if possible, else in memory."""
-        rows, dim = self._count_rows(), self.store.views[view]
+        rows, dim = require_rows(self.store), self.store.views[view]
         identity = self._identity_now(view)
         for manifest in self._manifests():  # the options of `build` are kept for the end of the next run
             if (manifest["view"], manifest["metric"]) == (view, metric) and "asked" in manifest:

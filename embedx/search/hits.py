@@ -1,7 +1,6 @@
 """Hits: the result of a search, best first, as a sequence, a pandas data frame, or a folder of clips."""
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,13 @@ from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.excerpts import wav_bytes
 from embedx.errors import AudioError, DiskError
 from embedx.filesystem.atomic import replace_file
-from embedx.filesystem.paths import display_path
+from embedx.filesystem.paths import display_path, safe_stem
 from embedx.store.records import Row
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FIXED = ("id", "score", "path", "start_s", "end_s", "label")  # columns of every hit, in the order of tables
-MAX_STEM_BYTES = 150  # of the recording's name in the name of a clip: 255 bytes, less 60 for rank, score and times
 
 
 @dataclass(frozen=True)
@@ -130,13 +128,3 @@ def clip_name(rank: int, hit: Hit) -> str:
     '0001_0.5000_caf_xe9_n__1.00-2.50.wav'
     """
     return f"{rank:04d}_{hit.score:.4f}_{safe_stem(hit.path)}_{hit.start_s:.2f}-{hit.end_s:.2f}.wav"
-
-
-def safe_stem(path: str) -> str:
-    """Return a file's name without folder and extension; characters that are unsafe in a file name become "_".
-
-    >>> safe_stem("/a/b c: d.wav")
-    'b c_ d'
-    """
-    stem = re.sub(r"[^\w .+-]", "_", display_path(os.path.splitext(os.path.basename(path))[0]))
-    return stem.encode()[:MAX_STEM_BYTES].decode("utf-8", "ignore")

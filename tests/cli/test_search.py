@@ -202,14 +202,23 @@ def test_search_parquet_holds_mixed_metadata_and_any_names(
     assert found["path"].iloc[2].endswith("\\xff.wav")
 
 
-def test_search_writes_audacity_labels(made: Path, query: str, tmp_path: Path, capsys: Capture) -> None:
-    out = tmp_path / "labels.txt"
-    outcome(capsys, "search", str(made), query, "-k", "3", "--format", "audacity", "--output", str(out))
+def test_search_writes_audacity_labels_per_recording(made: Path, query: str, tmp_path: Path, capsys: Capture) -> None:
+    search = ("search", str(made), query, "-k", "3", "--format", "audacity")
     with embedx.open(made) as collection:
         hits = collection.search(query, k=3)
-    assert out.read_text().splitlines() == [
+    lines = [
         f"{hit.start_s:.6f}\t{hit.end_s:.6f}\t{hit.score:.4f} {hit.label} {os.path.basename(hit.path)}" for hit in hits
     ]
+    for output in ([], ["--output", str(tmp_path / "labels.txt")]):
+        code, _, log = outcome(capsys, *search, *output)
+        assert (code, "there are 3. Use --output FOLDER/" in log) == (2, True)
+    assert outcome(capsys, *search, "--output", f"{tmp_path / 'labels'}/")[0] == 0
+    files = sorted((tmp_path / "labels").iterdir())
+    assert [file.read_text().rstrip("\n") for file in files] == lines
+    one = (*search[:3], "-k", "1", "--format", "audacity")
+    assert outcome(capsys, *one)[1].splitlines() == lines[:1]
+    assert outcome(capsys, *one, "--output", str(tmp_path / "one.txt"))[0] == 0
+    assert (tmp_path / "one.txt").read_text().splitlines() == lines[:1]
 
 
 def test_search_writes_raven_selection_table(made: Path, query: str, capsys: Capture) -> None:

@@ -196,3 +196,20 @@ def test_confined_extract_embeds_nothing_from_outside(corpus: Path, tmp_path: Pa
     code, text, _ = outcome(capsys, "extract", corpus, "-o", tmp_path / "free", "--confine", "--json")
     assert code == 3
     assert json.loads(text)["failures"]["outside"] >= 1
+
+
+def test_collection_whose_recordings_all_failed_says_why_the_first_did(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "recordings").mkdir()
+    for name in ("0_ann_0.wav", "1_ann_0.wav", "0_bob_0.wav", "1_bob_0.wav"):
+        (tmp_path / "recordings" / name).write_text("text")
+    out = tmp_path / "c"
+    assert outcome(capsys, "extract", tmp_path, "-o", out)[0] == 3
+    bench = ["bench", "probe", "--task", f"fsdd={tmp_path}", "--model", "logmel", "-o", tmp_path / "b"]
+    for command in (
+        bench, ["probe", out], ["train", out], ["suggest", out, "--by", "diverse"], ["duplicates", out],
+        ["search", out, tmp_path / "recordings/0_ann_0.wav"], ["export", out, "-o", tmp_path / "x.csv"],
+        ["index", "build", out],
+    ):  # fmt: skip
+        code, _, log = outcome(capsys, *command)
+        assert code in (2, 3, 8), log
+        assert "0_ann_0.wav cannot be read as audio" in log
