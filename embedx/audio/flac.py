@@ -3,6 +3,7 @@
 libsndfile decodes as many samples as the header declares. The number of the last frame says how many there are.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from typing import BinaryIO
 
@@ -27,15 +28,18 @@ def flac_layout(file: BinaryIO, start: int, size: int) -> Layout:
     total = int_at(info, 21, 5, "big") & (1 << 36) - 1
     end = before_tags(file, start, size)
     largest = int_at(info, 15, 3, "big")
-    ends = last_samples(file, start, end, info, largest or MIN_TAIL)
-    if not total or not ends:
+    if not total:
         return Layout()
-    last, position = ends[0]
-    if all(sample != total for sample, _ in ends):
-        flags = frozenset({TRUNCATED}) if last < total else frozenset()
-        return Layout(flags, libsndfile_problem=f"the header counts {total} of {last} samples")
-    position = next(position for sample, position in ends if sample == total)
-    return Layout(frozenset({TRAILING}) if largest and holds_data(file, position + largest, end) else frozenset())
+    last = None
+    for sample, position in last_samples(file, start, end, info, largest or MIN_TAIL):
+        last = sample if last is None else last
+        if sample == total:
+            more = largest and holds_data(file, position + largest, end)
+            return Layout(frozenset({TRAILING}) if more else frozenset())
+    if last is None:
+        return Layout()
+    flags = frozenset({TRUNCATED}) if last < total else frozenset()
+    return Layout(flags, libsndfile_problem=f"the header counts {total} of {last} samples")
 
 
 def find_starts(file: BinaryIO, start: int, size: int) -> list[int]:
@@ -56,8 +60,8 @@ def find_starts(file: BinaryIO, start: int, size: int) -> list[int]:
     return starts
 
 
-def last_samples(file: BinaryIO, start: int, end: int, info: bytes, largest: int) -> list[tuple[int, int]]:
-    """Return (number of the sample after it, position) of the frames at the end of the file, the last one first.
+def last_samples(file: BinaryIO, start: int, end: int, info: bytes, largest: int) -> Iterator[tuple[int, int]]:
+    """Yield (number of the sample after it, position) of the frames at the end of the file, the last one first.
 
     A few may be audio that looks like the header of a frame.
     """
@@ -65,16 +69,14 @@ def last_samples(file: BinaryIO, start: int, end: int, info: bytes, largest: int
     head = bytes_at(file, first, 4)
     begin = max(first, end - max(MIN_TAIL, 2 * largest))
     tail = bytes_at(file, begin, end - begin)
-    found: list[tuple[int, int]] = []
     position = tail.rfind(head[:2]) if head[:1] == b"\xff" else -1
     while position >= 0:
         frame = tail[position : position + MAX_HEADER]
         same_kind = len(frame) >= MIN_HEADER and frame[2] & 15 == head[2] & 15 and frame[3] & 15 == head[3] & 15
         sample = sample_after(frame, int_at(info, 8, 2, "big")) if same_kind else None
         if sample is not None:
-            found.append((sample, begin + position))
+            yield sample, begin + position
         position = tail.rfind(head[:2], 0, position)
-    return found
 
 
 def first_frame(file: BinaryIO, start: int) -> int:

@@ -9,7 +9,7 @@ ID3V1_BYTES = 128  # the size of an ID3v1 tag
 APE_BYTES = 32  # the size of the header, and of the footer, of an APE tag
 MAX_PADDING = 64 << 20  # bytes of zeros that are padding; more are silence that the header does not declare
 SLACK = 8  # bytes that are never more than padding: fewer than the head of a chunk
-BLOCK = 1 << 20  # bytes that are read at a time
+BLOCK = 1 << 16  # bytes that are read at a time: larger blocks are slower, because their memory is new each time
 
 
 def int_at(data: bytes, position: int, width: int, order: Order) -> int:

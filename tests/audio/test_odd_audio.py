@@ -13,9 +13,10 @@ from embedx.audio.windows import read_windows
 from embedx.errors import AudioError
 from tests.helpers import odd_audio
 from tests.helpers.odd_audio import RATE, OddFile
+from tests.helpers.ogg_pages import ogg_headers
 from tests.helpers.window_reading import RECIPE, read
 
-KINDS = [odd_audio.joined, odd_audio.mp3_headers, odd_audio.wav_headers, odd_audio.other_headers]
+KINDS = [odd_audio.joined, odd_audio.mp3_headers, odd_audio.wav_headers, odd_audio.other_headers, ogg_headers]
 
 
 def outcome(path: Path) -> tuple[float, float, str]:
@@ -101,6 +102,29 @@ STRETCHES = {
 }  # fmt: skip
 
 
+def test_tag_before_or_after_any_format_is_no_flag(tmp_path: Path) -> None:
+    tagged = [
+        OddFile(f"{place}-{file.name}", data, file.seconds)
+        for file in odd_audio.ordinary()
+        if "ordinary-1" in file.name
+        for place, data in (
+            ("after", file.data + odd_audio.APE + odd_audio.ID3V1),
+            ("before", odd_audio.id3v2() + file.data),
+        )
+    ]
+    assert len(tagged) > 50
+    assert wrong(iter(tagged), tmp_path) == {}
+
+
+def test_file_that_ends_within_a_frame_is_read_up_to_there(tmp_path: Path) -> None:
+    for form, codec, suffix in (("adts", "aac", "aac"), ("wv", "wavpack", "wv"), ("mpegts", "aac", "ts")):
+        data = odd_audio.muxed(form, codec, 3.0, 44_100)
+        (tmp_path / f"a.{suffix}").write_bytes(data[: len(data) * 6 // 10])
+        seconds, duration_s, flags = outcome(tmp_path / f"a.{suffix}")
+        assert (seconds, flags) == (pytest.approx(duration_s, abs=1e-3), "truncated"), suffix
+        assert 0.9 < seconds < 2.2
+
+
 def test_changed_file_is_inspected_again(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     data = odd_audio.wav(odd_audio.pcm(1.0))
@@ -110,11 +134,13 @@ def test_changed_file_is_inspected_again(tmp_path: Path) -> None:
     assert outcome(path) == (0.5, 0.5, "truncated")
 
 
-def test_chain_of_ogg_without_one_link_that_decodes_fails_by_name(tmp_path: Path) -> None:
+def test_chain_of_ogg_with_a_damaged_link_is_flagged_or_fails_by_name(tmp_path: Path) -> None:
     path = tmp_path / "chain.ogg"
     link = odd_audio.native("OGG", "VORBIS", 1.0)
-    damaged = link[:200] + bytes(len(link) - 2_000) + link[-1_800:]
-    path.write_bytes(link + damaged)
+    path.write_bytes(link + link[:200] + bytes(len(link) - 2_000) + link[-1_800:])
+    seconds, _, flags = outcome(path)
+    assert (flags, seconds >= 1) == ("truncated", True)
+    path.write_bytes(link + link[:100] + b"\xff" * 1_000 + link[1_100:])
     with pytest.raises(AudioError, match=r"chain\.ogg cannot be decoded after 1 s") as caught:
         read(path)
     assert caught.value.reason == "corrupt"
