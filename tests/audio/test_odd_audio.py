@@ -121,7 +121,8 @@ def test_file_that_ends_within_a_frame_is_read_up_to_there(tmp_path: Path) -> No
         data = odd_audio.muxed(form, codec, 3.0, 44_100)
         (tmp_path / f"a.{suffix}").write_bytes(data[: len(data) * 6 // 10])
         seconds, duration_s, flags = outcome(tmp_path / f"a.{suffix}")
-        assert (seconds, flags) == (pytest.approx(duration_s, abs=1e-3), "truncated"), suffix
+        assert flags == "truncated", suffix
+        assert abs(seconds - duration_s) < 1e-3
         assert 0.9 < seconds < 2.2
 
 
