@@ -73,6 +73,8 @@ class Condition:
         >>> Condition("END = 1", keywords=["end"]).explain('near "END": syntax error')
         'near "END": syntax error; end is a word of SQL, write the column "end" in double quotes'
         """
+        if message.startswith('near ")"') and ")" not in self.sql:
+            return "it ends too early"
         message = re.sub(r"\bc([0-9]+)\b", lambda match: self.columns[int(match[1])], message)
         if self.keywords:
             name = self.keywords[0]
@@ -116,20 +118,20 @@ def translate(where: str, columns: Sequence[str]) -> Condition:
     if not isinstance(where, str):
         raise InvalidCondition("it is not a text")
     if not where.strip():
-        raise InvalidCondition("it is empty; leave it out to select all rows")
+        raise InvalidCondition("it is empty; leave it out, or give 1, to select all rows")
     if len(where) > MAX_CHARACTERS:
         raise InvalidCondition(f"it has {len(where)} characters, and at most {MAX_CHARACTERS} are allowed")
-    condition, numbers, parts = Condition(), dict[str, int](), list[str]()
+    condition, numbers, parts, names = Condition(), dict[str, int](), list[str](), Names(columns)
     tokens = [*tokens_of(where), ("end", "")]
     check_structure(tokens)
     for position, (kind, text) in enumerate(tokens[:-1]):
         before = " ".join(part.lower() for part in parts[-2:])
         follower = tokens[position + 1][1]
-        written = text if kind in ("text", "number", "operator") else word_of(kind, text, before, follower, columns)
+        written = text if kind in ("text", "number", "operator") else word_of(kind, text, before, follower, names)
         if written is None:
-            column = find_column(text if kind == "word" else unquoted(text), columns, is_quoted=kind == "name")
+            column = names.find(text if kind == "word" else unquoted(text), is_quoted=kind == "name")
             written = f"c{numbers.setdefault(column, len(numbers))}"
-        elif kind == "word" and text in columns:
+        elif kind == "word" and text in names.exact:
             condition.keywords.append(text)
         parts.append(written)
     condition.sql, condition.columns = " ".join(parts), list(numbers)
@@ -164,7 +166,8 @@ def check_structure(tokens: Sequence[tuple[str, str]]) -> None:
         elif text == ",":
             if not opened:
                 raise InvalidCondition("it has a comma outside of parentheses; give one condition, with AND and OR")
-            if opened[-1].endswith("trim") and (tokens[position + 1][0], tokens[position + 2][1]) != ("text", ")"):
+            kinds, texts = zip(*tokens[position + 1 : position + 3], strict=True)
+            if opened[-1].endswith("trim") and (kinds[0] != "text" or texts[-1] != ")"):
                 raise InvalidCondition(f"the characters for {opened[-1]} must be a text, as in trim(label, ' .')")
     if opened:
         raise InvalidCondition("a ( is not closed")
@@ -196,7 +199,7 @@ def describe_unknown(where: str, position: int) -> str:
     return f"{where[position : position + 20]!r} is not understood"
 
 
-def word_of(kind: str, text: str, before: str, follower: str, columns: Sequence[str]) -> str | None:
+def word_of(kind: str, text: str, before: str, follower: str, names: "Names") -> str | None:
     """Return a word as SQL if it is a keyword or a function; None if it names a column."""
     word = text.lower()
     last = before.rpartition(" ")[2]
@@ -208,7 +211,7 @@ def word_of(kind: str, text: str, before: str, follower: str, columns: Sequence[
         return word.upper()
     if word in AFTER.get(before, ()) or word in AFTER.get(last, ()) or (word == "cast" and follower == "("):
         return word.upper()
-    if word in REFUSED and text not in columns:
+    if word in REFUSED and text not in names.exact:
         raise InvalidCondition(REFUSED[word].format(word.upper()))
     if follower != "(":
         return None
@@ -237,24 +240,37 @@ def unquoted(name: str) -> str:
     return name[1:-1] if name[0] == "[" else name[1:-1].replace(name[0] * 2, name[0])
 
 
-def find_column(name: str, columns: Sequence[str], *, is_quoted: bool) -> str:
-    """Return the column of a name: the one that is spelled like it, else the only one that differs in case or accents.
+class Names:
+    """The names of the columns, and how a condition can write them.
 
-    "Accents" are different encodings of the same letters: a Mac writes ö in file names as o and two dots.
+    Args:
+        columns: the names.
     """
-    if name in columns:
-        return name
-    alike = [column for column in dict.fromkeys(columns) if folded(column) == folded(name)]
-    if len(alike) == 1:
-        return alike[0]
-    if alike:
-        raise InvalidCondition(f"{name} can be {' or '.join(map(as_written, alike))}; write it exactly")
-    by_key = {folded(column): column for column in columns}
-    near = [by_key[key] for key in difflib.get_close_matches(folded(name), by_key, n=3)]
-    hint = f" (is {' or '.join(map(as_written, near))} meant?)" if near else ""
-    if is_quoted and not near:
-        hint = f" (a text stands in single quotes, as in '{name}')"
-    raise InvalidCondition(f"no such column: {name}{hint}")
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self.exact = frozenset(columns)
+        self._alike: dict[str, list[str]] = {}  # name without case -> the columns
+        for column in dict.fromkeys(columns):
+            self._alike.setdefault(folded(column), []).append(column)
+
+    def find(self, name: str, *, is_quoted: bool) -> str:
+        """Return the column of a name: the one that is spelled like it, else the only one that differs in case.
+
+        Different encodings of the same letters do not count either: a Mac writes ö in file names as o and two dots.
+        """
+        if name in self.exact:
+            return name
+        alike = self._alike.get(folded(name), [])
+        if len(alike) == 1:
+            return alike[0]
+        if alike:
+            raise InvalidCondition(f"{name} can be {' or '.join(map(as_written, alike))}; write it exactly")
+        keys = difflib.get_close_matches(folded(name), self._alike, n=3)
+        near = [column for key in keys for column in self._alike[key]]
+        hint = f" (is {' or '.join(map(as_written, near))} meant?)" if near else ""
+        if is_quoted and not near:
+            hint = f" (a text stands in single quotes, as in '{name:.40}')"
+        raise InvalidCondition(f"no such column: {name:.200}{hint}")
 
 
 def folded(name: str) -> str:
