@@ -34,12 +34,12 @@ def collection(tmp_path: Path) -> Iterator[embedx.Collection]:
         yield made
 
 
-def added(number: int) -> Batch:
+def added(number: int, label: str = "dog") -> Batch:
     """Return a new recording with one row, near to all others."""
     from embedx.store.records import Recording, Row
 
     path = f"/new{number}.wav"
-    row = Row(ROWS + number, path, 0.0, 1.0, "dog", None, None, (), {"site": "A"})
+    row = Row(ROWS + number, path, 0.0, 1.0, label, None, None, (), {"site": "A"})
     return [(Recording(path, 1, 1, "[]"), [(row, {"L0.mean": X[number % ROWS]})])]
 
 
@@ -53,10 +53,11 @@ def writer(folder: Path, *, adds: bool = False) -> Iterator[None]:
             number = 0
             while not stop.is_set():
                 number += 1
-                label(folder, set={"label": ("dog", "cat")[number % 2]})
+                name = ("dog", "cat")[number % 2]
+                label(folder, set={"label": name})
                 if adds:
                     with Store(folder, write=True) as store:
-                        store.add(added(number), store.start_run({}))
+                        store.add(added(number, name), store.start_run({}))
                         store.delete([ROWS + number])
         except BaseException as error:
             problems.append(error)
