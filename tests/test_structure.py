@@ -41,7 +41,7 @@ HOMES = {  # foreign library -> the packages that may import it
     "threadpoolctl": {"heads", "bench"},
     "sqlite3": {"store"},
     "faiss": {"index"},
-    "pyarrow": {"formats"},
+    "pyarrow": {"formats", "datasets", "audio"},  # tables of users, and the recordings in them
     "datasets": {"formats"},
     "sklearn": {"heads", "evaluation", "metrics"},
     "scipy": {"bench"},

@@ -32,6 +32,7 @@ import numpy as np
 from embedx import timing
 from embedx.audio.clip import Clip, Frames
 from embedx.audio.decode import hash_content, length_of, require_regular
+from embedx.audio.embedded import as_file
 from embedx.audio.excerpts import read_excerpt
 from embedx.audio.windows import Window, read_channels
 from embedx.errors import AudioError, DecoderDied, EmbedxError
@@ -88,7 +89,7 @@ class Decoder:
         max_samples = round(max(recipe.window_s or 0.0, recipe.whole_s) * recipe.sample_rate) + 1
         clip: Clip | None = None
         for answer, arrays in self._ask(job, max_samples, on_wait):
-            state = Clip(**answer["clip"] | {"flags": set(answer["clip"]["flags"])})
+            state = Clip(**answer["clip"] | {"path": path, "flags": set(answer["clip"]["flags"])})
             if clip is None:
                 clip = state
             clip.update(state)
@@ -143,6 +144,15 @@ class Decoder:
         return [answer for answer, _ in self._ask(job, 0, on_wait)][-1]["value"]
 
     def _ask(self, job: Message, max_values: int, on_wait: Callable[[], None]) -> Generator[Answer]:
+        """Send a job and yield the answers; a recording inside a table is a temporary file meanwhile."""
+        with as_file(job["path"]) as file:
+            try:
+                yield from self._ask_about_file(job | {"path": file}, max_values, on_wait)
+            except AudioError as error:
+                detail = error.detail.replace(display_path(file), display_path(job["path"]))
+                raise type(error)(error.reason, detail) from error
+
+    def _ask_about_file(self, job: Message, max_values: int, on_wait: Callable[[], None]) -> Generator[Answer]:
         """Send a job and yield the answers; if the caller stops before the last one, end the child."""
         require_regular(job["path"])
         child = self._start(job["path"])

@@ -2,23 +2,28 @@
 
 import bisect
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from embedx.datasets import tables
+from embedx.datasets.conflicts import describe_conflicts
 from embedx.datasets.items import text
 from embedx.datasets.manifests import (
     END_COLUMNS,
-    PATH_COLUMNS,
     RESERVED,
     START_COLUMNS,
+    is_missing,
     metadata,
-    parse,
-    records,
+    parse_label,
+    parse_path,
+    seconds,
+    stored_names,
 )
 from embedx.datasets.sources import root_of
+from embedx.datasets.text_tables import PATH_COLUMNS
 from embedx.errors import StoreError, UsageError
 from embedx.filesystem.paths import display_path
 from embedx.formats.columns import unescape_path
@@ -27,6 +32,7 @@ from embedx.store.records import Row
 from embedx.store.store import Store
 
 TIME_TOLERANCE_S = 1e-6  # between a time in a label table and that of a row: the rounding of a time in a CSV file
+ROW_ID = re.compile("[0-9]{1,18}")  # an int64 holds all of them
 BY_ID = 2.0  # rank of an entry that names a row by its id; with times it is at most 1, for a whole recording 0
 
 
@@ -41,6 +47,7 @@ class Entry:
         path: else the recording.
         start_s: the start; None for all windows of the recording.
         end_s: the end; None: the window that begins at `start_s`.
+        where: its line in the file, for messages.
     """
 
     name: str
@@ -49,61 +56,88 @@ class Entry:
     path: str = ""
     start_s: float | None = None
     end_s: float | None = None
+    where: str = ""
 
 
 def read_table(table: Any) -> list[Entry]:
     """Read a label table, without the columns whose name begins with "_".
 
     Raises:
-        UsageError: the table cannot be read or does not select rows, a column cannot be set, or a time is invalid.
+        UsageError: the table cannot be read or does not select rows, a column cannot be set, a time is invalid, or two
+            lines set different values for the same row or recording.
     """
     if hasattr(table, "to_dict"):
-        lines = records(table.reset_index() if table.index.name in ("id", *PATH_COLUMNS) else table)
+        read = tables.frame_table(table.reset_index() if table.index.name in ("id", *PATH_COLUMNS) else table)
     else:
-        name = os.fspath(table)
-        if not os.path.isfile(name):
-            raise UsageError(f"There is no file {display_path(name)}.")
-        lines = parse(Path(name).read_bytes(), display_path(name))
-    columns = list(dict.fromkeys(name for line in lines for name in line if not name.startswith("_")))
+        read = tables.read_table(table)
+    columns = [name for name in read.columns if not name.startswith("_")]
     path = next((name for name in PATH_COLUMNS if name in columns), None)
     if "id" in columns:
         path = "path" if "path" in columns else None  # other columns with such a name are metadata
     elif path is None:
-        raise UsageError(f"The table has no column id or path to select rows. Its columns: {', '.join(columns)}.")
+        names = ", ".join(map(display_path, columns))
+        raise UsageError(f"The table {read.name} has no column id or path to select rows. Its columns: {names}.")
     times = [next((name for name in names if name in columns), names[0]) for names in (START_COLUMNS, END_COLUMNS)]
     if path is None:
         times = [START_COLUMNS[0], END_COLUMNS[0]]
     keys = {"id", path, *times}
-    check_columns([name for name in columns if name not in keys])
-    return [read_entry(line, number, path, times, keys) for number, line in enumerate(lines, start=1)]
+    own = [name for name in columns if name not in keys]
+    check_columns(own)
+    entries = [read_entry(row, read.place(i), path, times, own) for i, row in enumerate(read.rows)]
+    refuse_conflicts(entries)
+    return entries
 
 
 def read_entry(
-    line: Mapping[str, Any], number: int, path: str | None, times: Sequence[str], keys: Iterable[str | None]
+    line: Mapping[str, Any], where: str, path: str | None, times: Sequence[str], own: Sequence[str]
 ) -> Entry:
-    """Return a line of a label table; `number` counts from 1."""
-    own = {name: value for name, value in line.items() if not name.startswith("_") and name not in set(keys)}
-    values = canonical({name: value for name, value in own.items() if value not in (None, "")})
-    start_s, end_s = (read_time(line.get(name), number) for name in times)
+    """Return a line of a label table.
+
+    Args:
+        line: column -> value.
+        where: the line in the file, for errors.
+        path: the column with the path, if there is one.
+        times: the columns with the start and the end.
+        own: the columns with values to set.
+    """
+    given = {name: line[name] for name in own if not is_missing(line.get(name)) and not is_empty(line[name])}
+    given |= {name: parse_label(given[name], f"{where}, column {name}") for name in FIELDS if name in given}
+    values = canonical(given, stored_names(own))
+    start_s, end_s = (seconds(line, (name,), where) for name in times)
     if start_s is not None and end_s is not None and end_s < start_s:
-        raise UsageError(f"Row {number} of the table ends at {end_s:g} s, before its start at {start_s:g} s.")
-    if line.get("id") not in (None, ""):
-        row_id = str(line["id"]).removesuffix(".0")
-        return Entry(f"id {row_id}", values, int(row_id) if row_id.isdigit() else 0)
-    place = os.fspath(line.get(path or "") or "")
-    seconds = "" if start_s is None else f", start_s {start_s:g}" + ("" if end_s is None else f", end_s {end_s:g}")
-    name = f"path {display_path(place)}{seconds}" if place else f"row {number} of the table, without id and path"
-    return Entry(name, values, None, place, start_s if end_s is None else start_s or 0.0, end_s)
+        raise UsageError(f"{where}: the end ({end_s:g} s) is before the start ({start_s:g} s).")
+    if not is_missing(line.get("id")) and not is_empty(line["id"]):
+        row_id = str(line["id"]).strip().removesuffix(".0")
+        return Entry(f"id {row_id}", values, int(row_id) if ROW_ID.fullmatch(row_id) else 0, where=where)
+    value = line.get(path or "")
+    place = "" if is_missing(value) or is_empty(value) else parse_path(value, f"{where}, column {path}", "")
+    seconds_text = "" if start_s is None else f", start_s {start_s:g}" + ("" if end_s is None else f", end_s {end_s:g}")
+    name = f"path {display_path(place)}{seconds_text}" if place else f"{where}, without id and path"
+    return Entry(name, values, None, place, start_s if end_s is None else start_s or 0.0, end_s, where)
 
 
-def read_time(value: Any, number: int) -> float | None:
-    """Return a time in seconds; None for an empty cell."""
-    if value is None or value == "" or value != value:
-        return None
-    with suppress(TypeError, ValueError):
-        if 0 <= (time_s := float(value)) < float("inf"):
-            return time_s
-    raise UsageError(f"Row {number} of the table: {value!r} is not a time of at least 0 seconds.")
+def is_empty(value: Any) -> bool:
+    """Tell whether a value is an empty text."""
+    return isinstance(value, str) and not value
+
+
+def refuse_conflicts(entries: Iterable[Entry]) -> None:
+    """Refuse entries that set different values for the same row, or the same part of a recording.
+
+    Raises:
+        UsageError: the message counts the conflicts, and names their lines and columns.
+    """
+    first: dict[tuple[Any, ...], tuple[Any, Entry]] = {}
+    conflicts = []
+    for entry in entries:
+        if entry.id is None and not entry.path:
+            continue
+        for column, value in entry.values.items():
+            old, other = first.setdefault((entry.id, entry.path, entry.start_s, entry.end_s, column), (value, entry))
+            if old != value:
+                conflicts.append(f"{entry.name}: {column} is {old!r} ({other.where}) and {value!r} ({entry.where})")
+    if conflicts:
+        raise UsageError(describe_conflicts(conflicts, "A row has one value in each column."))
 
 
 def check_columns(columns: Iterable[str]) -> None:
@@ -115,10 +149,10 @@ def check_columns(columns: Iterable[str]) -> None:
         raise UsageError(f"{problem}. Allowed are label, group, split and metadata columns.")
 
 
-def canonical(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as the store holds them; an empty text is None."""
+def canonical(values: Mapping[str, Any], names: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return values as the store holds them; an empty text is None. `names` are those of `stored_names`."""
     fields: dict[str, Any] = {name: text(values[name]) for name in FIELDS if name in values}
-    own = metadata({name: value for name, value in values.items() if name not in FIELDS})
+    own = metadata({name: value for name, value in values.items() if name not in FIELDS}, names)
     return {**fields, **{name: None if value == "" else value for name, value in own.items()}}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from embedx.collection.label_table import Entry, RowFinder, base_of, canonical, check_columns, read_table
-from embedx.datasets.manifests import typed
+from embedx.datasets.tables import typed
 from embedx.errors import NothingToDo, UsageError
 from embedx.store.edits import MIN_OVERLAP, Edit, find_undone, place_of, value_of
 from embedx.store.filters import TIMEOUT_S

@@ -24,6 +24,7 @@ class Item:
     reason: str = ""  # the class of the problem
     within: str = ""  # the folder that the file must not leave, links resolved; empty if any file is allowed
     label_origin: str = field(default="", compare=False)  # "folder names", "column species"; empty without a label
+    place: str = field(default="", compare=False)  # "Line 3 of clips.csv"; empty if no table names it
 
 
 Stretch = tuple[str, float, float | None]  # the path to open, start_s, end_s

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from embedx.datasets.items import Item, locate, text
-from embedx.datasets.manifests import Row, metadata, parse
+from embedx.datasets.manifests import metadata
+from embedx.datasets.tables import Row, parse
 from embedx.datasets.walk import Survey, walk
 from embedx.errors import UsageError
 from embedx.filesystem.paths import display_path
@@ -61,7 +62,7 @@ def table(file: str, audio: Callable[[Row], str], label: str, group: str) -> Lay
         try:
             return [
                 replace(locate(root, audio(row)), label=text(row[label]), group=text(row[group]), meta=metadata(row))
-                for row in parse(survey.read_bytes(path, root), display_path(path))
+                for row in parse(survey.read_bytes(path, root), display_path(path), root, (label, group)).rows
             ]
         except KeyError as error:
             raise UsageError(f"{display_path(path)} has no column {error}.") from error

@@ -1,152 +1,203 @@
-"""Manifests: a table of recordings in CSV, TSV, Parquet or JSON lines -> items.
+"""Manifests: a table of recordings -> items."""
 
-Text stays text: "001", "NA" and "1e5" are not converted. Every column is kept.
-"""
-
-import io
-import json
+import math
 import os
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
+from numbers import Integral
+from typing import Any
 
 from embedx.datasets.items import Item, text
+from embedx.datasets.tables import Row, UserTable
+from embedx.datasets.text_tables import PATH_COLUMNS
 from embedx.errors import UsageError
-
-if TYPE_CHECKING:
-    import pandas as pd
+from embedx.filesystem.paths import display_path
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
-PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "audio", "audio_path")
 START_COLUMNS, END_COLUMNS = ("start_s", "start"), ("end_s", "end")
 FIELDS = ("path", "start_s", "end_s", "label", "group", "split")  # columns that become fields of the item
 RESERVED = (*FIELDS, "id", "duration_s", "flags")  # columns that rows() adds
+MAX_TIME_S = 2**40  # 35 000 years; a larger time cannot be counted in samples
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
-Row = Mapping[str, Any]
 
-
-def read_rows(rows: Sequence[Row], root: str) -> list[Item]:
+def read_rows(table: UserTable, root: str) -> list[Item]:
     """Return the rows of a manifest as items.
 
     Args:
-        rows: column -> value of each row.
+        table: the manifest.
         root: the folder at which relative paths start.
 
     Raises:
-        UsageError: there is no column with paths, a row has no path, or a time is invalid.
+        UsageError: there is no column with paths, or a row has no path or an invalid time; the message names the line.
     """
-    if not rows:
-        return []
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    path_column = next((name for name in PATH_COLUMNS if name in columns), None)
-    if path_column is None:
+    column = table.path_column
+    if column is None:
+        names = ", ".join(map(display_path, table.columns))
         raise UsageError(
-            f"The manifest has no column with paths (one of {', '.join(PATH_COLUMNS)}). Columns: {', '.join(columns)}."
+            f"{table.name} has no column with paths (one of {', '.join(PATH_COLUMNS)}). Its columns: {names}. If its "
+            "first line is not a header, add one."
         )
-    return [read_row(row, number, path_column, root) for number, row in enumerate(rows, start=1)]
+    fields = {*FIELDS, table.audio} - {"path"} if table.audio else FIELDS  # a path next to recordings is metadata
+    stored = stored_names(table.columns, fields)
+    return [read_row(row, table.place(i), column, stored, root) for i, row in enumerate(table.rows)]
 
 
-def read_row(row: Row, number: int, path_column: str, root: str) -> Item:
-    """Return one row of a manifest as an item; `number` counts from 1."""
-    if not row.get(path_column):
-        raise UsageError(f"Row {number} of the manifest has no value in column {path_column}.")
-    path = os.path.normpath(os.path.join(root, os.fspath(row[path_column])))
-    label = text(row.get("label"))
+def read_row(row: Row, place: str, path_column: str, names: Mapping[str, str], root: str) -> Item:
+    """Return one row of a manifest as an item.
+
+    Args:
+        row: column -> value.
+        place: the line of the row, for errors.
+        path_column: the column with the path.
+        names: column -> name under which its values are stored.
+        root: see `read_rows`.
+    """
+    entry = parse_path(row.get(path_column), f"{place}, column {path_column}", root)
+    path = os.path.normpath(os.path.join(root, entry))
+    start_s, end_s = read_times(row, place)
+    label, group, split = (
+        parse_label(row.get(name), f"{place}, column {name}") for name in ("label", "group", "split")
+    )
     return Item(
         path,
-        start_s=seconds(row, START_COLUMNS, number) or 0.0,
-        end_s=seconds(row, END_COLUMNS, number),
+        start_s=start_s or 0.0,
+        end_s=end_s,
         label=label,
-        group=text(row.get("group")),
-        split=text(row.get("split")),
-        meta=metadata(row),
+        group=group,
+        split=split,
+        meta=metadata(row, names),
         label_origin="column label" if label else "",
+        place=place,
     )
 
 
-def parse(data: bytes, name: str) -> list[dict[str, Any]]:
-    """Parse a table. Its content tells whether it is Parquet, JSON lines, CSV, TSV, or a plain list of paths.
+def parse_path(value: Any, place: str, root: str) -> str:
+    """Return the path in a cell: its text, or that in {path: ...}; spaces around it are dropped if no file has them.
 
     Args:
-        data: the bytes of the table.
-        name: the name of the file, for the error.
+        value: the cell.
+        place: the line and the column, for errors.
+        root: the folder at which relative paths start.
 
     Raises:
-        UsageError: the table cannot be read.
+        UsageError: it is empty or not text, or holds the bytes of a recording.
     """
-    import pandas as pd
-
-    try:
-        if data[:4] == b"PAR1":
-            return records(pd.read_parquet(io.BytesIO(data)))
-        content = data.decode("utf-8-sig", "surrogateescape")
-        first = content.lstrip().split("\n", 1)[0].rstrip("\r")
-        if first.startswith("{"):
-            return [json.loads(line) for line in content.split("\n") if line.strip()]
-        if first and os.path.isfile(first):  # the output of `find`
-            return [{"path": line.rstrip("\r")} for line in content.split("\n") if line.strip()]
-        separator = "\t" if "\t" in first else ","
-        frame = pd.read_csv(io.StringIO(content), sep=separator, dtype=object, keep_default_na=False)
-    except (ValueError, OSError) as error:  # pandas, pyarrow and json raise subclasses of ValueError
-        raise UsageError(f"{name} cannot be read as a table: {error}") from error
-    columns = {str(column): typed([str(value) for value in frame[column]]) for column in frame}
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    if isinstance(value, Mapping) and set(value) >= {"path"} and not value.get("bytes"):
+        value = value["path"]
+    if isinstance(value, Mapping):
+        raise UsageError(f"{place}: it is an object without a path. Recordings as bytes are read from a Parquet file.")
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if is_missing(value) or (isinstance(value, str) and not value.strip()):
+        raise UsageError(f"{place}: there is no path.")
+    if not isinstance(value, str):
+        raise UsageError(f"{place}: {shorten(value)} is not a path. Write paths as text (in JSON in quotes).")
+    if "\0" in value:
+        raise UsageError(f"{place}: the path has a NUL byte.")
+    bare = value.strip()
+    is_padded = bare != value and not os.path.lexists(os.path.join(root, value))
+    return bare if is_padded and os.path.lexists(os.path.join(root, bare)) else value
 
 
-def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Return the rows of a frame, with None for missing values."""
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in rows]
+def parse_label(value: Any, place: str) -> str | None:
+    """Return a label, group or split as text; None if there is none.
 
-
-def typed(values: list[str]) -> list[Any]:
-    """Convert a column of text to numbers if nothing is lost, and empty cells to None.
-
-    >>> typed(["1", "-2", ""]), typed(["1", "02"]), typed(["0.5", "2.50"]), typed(["1.1", "1.10"]), typed(["1e5"])
-    ([1, -2, None], ['1', '02'], [0.5, 2.5], ['1.1', '1.10'], ['1e5'])
+    Raises:
+        UsageError: it is a list or an object.
     """
-    present = {value for value in values if value}
-    for pattern, convert in ((r"0|-?[1-9]\d{0,17}", int), (r"-?(0|[1-9]\d{0,7})(\.\d{1,7})?", float)):
-        if present and all(re.fullmatch(pattern, value) for value in present):
-            numbers = {value: convert(value) for value in present}
-            if len(set(numbers.values())) == len(present):
-                return [numbers.get(value) for value in values]
-    return [value or None for value in values]
+    if hasattr(value, "tolist"):  # numpy
+        value = value.tolist()
+    if isinstance(value, (list, tuple, set, Mapping)):
+        raise UsageError(f"{place}: {shorten(value)} is not text. A row has one value here; write it as text.")
+    return text(value)
 
 
-def seconds(row: Row, columns: Sequence[str], number: int) -> float | None:
+def read_times(row: Row, place: str) -> tuple[float | None, float | None]:
+    """Return the start and the end that a row gives.
+
+    Raises:
+        UsageError: a time is invalid, or the end is not after the start.
+    """
+    start_s, end_s = seconds(row, START_COLUMNS, place), seconds(row, END_COLUMNS, place)
+    if end_s is not None and end_s <= (start_s or 0.0):
+        raise UsageError(f"{place}: the end ({end_s:g} s) is not after the start ({start_s or 0.0:g} s).")
+    return start_s, end_s
+
+
+def seconds(row: Row, columns: Sequence[str], place: str) -> float | None:
     """Return the time in the first of these columns that has a value.
 
     Args:
         row: column -> value.
         columns: the names to try.
-        number: the number of the row, from 1, for the error.
+        place: the line of the row, for errors.
 
     Raises:
         UsageError: the value is not a finite time of at least 0 s.
     """
-    value = next((row[name] for name in columns if row.get(name) is not None), None)
-    try:
-        time_s = None if value is None or value != value else float(value)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"Row {number} of the manifest: {value!r} is not a time in seconds.") from error
-    if time_s is not None and not 0 <= time_s < float("inf"):
-        raise UsageError(f"Row {number} of the manifest: {value!r} is not a time of at least 0 seconds.")
+    column = next((name for name in columns if not is_missing(row.get(name))), None)
+    if column is None:
+        return None
+    value = row[column]
+    time_s = math.nan
+    if isinstance(value, str) and NUMBER.fullmatch(value.strip()):
+        time_s = float(value)
+    elif isinstance(value, (int, float, Decimal, Integral)) and not isinstance(value, bool):
+        time_s = float(min(value, MAX_TIME_S))
+    if not 0 <= time_s < MAX_TIME_S:
+        raise UsageError(
+            f"{place}, column {column}: {shorten(value)} is not a time of at least 0 seconds. Write a number with a "
+            "decimal point, such as 1.5."
+        )
     return time_s
 
 
-def metadata(row: Row) -> dict[str, Any]:
-    """Return the columns that are not fields of the item, as values that JSON can hold."""
-    return {renamed(str(name)): to_json_value(value) for name, value in row.items() if name not in FIELDS}
+def is_missing(value: Any) -> bool:
+    """Tell whether a value is None or NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def stored_names(columns: Iterable[str], fields: Collection[str | None] = FIELDS) -> dict[str, str]:
+    """Return column -> the name under which its values are stored; a name that rows() uses gets underscores.
+
+    Args:
+        columns: the names of all columns.
+        fields: columns that are stored elsewhere; they are left out.
+
+    >>> stored_names(["path", "site", "id", "id_", "Label"])
+    {'site': 'site', 'id': 'id__', 'id_': 'id_', 'Label': 'Label_'}
+    """
+    names = [name for name in columns if name not in fields]
+    used = set(names)
+    stored = {}
+    for name in names:
+        stored[name] = name
+        while stored[name].lower() in RESERVED or (stored[name] != name and stored[name] in used):
+            stored[name] += "_"
+        used.add(stored[name])
+    return stored
 
 
 def renamed(column: str) -> str:
-    """Return the name under which a column is stored; a name that rows() uses gets an underscore.
+    """Return the name under which a column is stored if no other column has that name; see `stored_names`.
 
     >>> renamed("site"), renamed("id"), renamed("Label")
     ('site', 'id_', 'Label_')
     """
-    return column + "_" if column.lower() in RESERVED and column not in FIELDS else column
+    return stored_names([column], fields=())[column] if column not in FIELDS else column
+
+
+def metadata(row: Row, names: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the columns that are not fields of the item, as values that JSON can hold.
+
+    Args:
+        row: column -> value.
+        names: column -> name under which its values are stored; None: those of `stored_names` for this row.
+    """
+    names = stored_names(row) if names is None else names
+    return {names[column]: to_json_value(value) for column, value in row.items() if column in names}
 
 
 def to_json_value(value: Any) -> Any:
@@ -162,3 +213,13 @@ def to_json_value(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): to_json_value(element) for key, element in value.items()}
     return text(value.isoformat() if hasattr(value, "isoformat") else value)
+
+
+def shorten(value: Any) -> str:
+    """Return a value for an error message, cut to 40 characters.
+
+    >>> shorten("a"), shorten([1] * 100)
+    ("'a'", '[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1...')
+    """
+    shown = repr(value)
+    return shown if len(shown) <= 40 else f"{shown[:37]}..."

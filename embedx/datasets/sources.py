@@ -5,13 +5,14 @@ import stat
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from embedx.audio.decode import SUFFIXES
+from embedx.datasets.conflicts import merge_items
 from embedx.datasets.items import Item, text
 from embedx.datasets.layouts import KNOWN, recognise
-from embedx.datasets.manifests import MANIFEST_SUFFIXES, parse, read_rows, records, renamed
+from embedx.datasets.manifests import MANIFEST_SUFFIXES, parse_label, read_rows, renamed
+from embedx.datasets.tables import UserTable, frame_table, parse, read_table
 from embedx.datasets.walk import Survey, describe_passed_over, unreadable, walk
 from embedx.errors import NothingToDo, StoreError, UsageError
 from embedx.filesystem.paths import common_root, display_path
@@ -20,6 +21,8 @@ from embedx.store.store import Store
 
 LAYOUTS = ("auto", *KNOWN, "folders", "files")
 STDIN = "-"
+# Files that are read as tables, or refused with what to do; as recordings they would only be failures.
+OTHER_TABLES = tuple(".json .txt .psv .xlsx .xls .ods .gz .zst .xz .bz2 .zip .arrow .feather".split())
 
 
 def read_corpus(
@@ -46,38 +49,36 @@ def read_corpus(
         The items, in the order of the source. A folder that cannot be listed is an item with a problem.
 
     Raises:
-        UsageError: a source, column or layout does not exist, or a manifest cannot be read.
+        UsageError: a source, column or layout does not exist, a manifest cannot be read, or two entries for the same
+            recording differ in their label or metadata.
         NothingToDo: there is no audio.
     """
     if layout not in LAYOUTS:
         raise UsageError(f"Unknown layout {layout!r}. Layouts: {', '.join(LAYOUTS)}.")
     sources = source if isinstance(source, (list, tuple)) else [source]
     survey = survey or Survey()
-    unique: dict[tuple[str, float, float | None], Item] = {}
-    for part in sources:
-        for item in read_source(part, layout, label, group, survey):
-            unique.setdefault((item.path, item.start_s, item.end_s), item)
-    if not unique:
+    items = merge_items(item for part in sources for item in read_source(part, layout, label, group, survey))
+    if not items:
         names = ", ".join(
             display_path(os.fspath(part)) if isinstance(part, (str, os.PathLike)) else "the frame" for part in sources
         )
         others = f" Passed over: {describe_passed_over(survey.passed_over)}." if survey.passed_over else ""
         raise NothingToDo(f"There is no audio in {names}.{others} Audio files end in {' '.join(sorted(SUFFIXES))}.")
-    return list(unique.values())
+    return items
 
 
 def read_source(source: Any, layout: str, label: str | None, group: str | None, survey: Survey) -> Iterable[Item]:
     """List the items of a folder, a file or a frame."""
-    root = os.getcwd()
+    root, texts = os.getcwd(), [name for name in (label, group) if name]
     if hasattr(source, "to_dict"):
-        items = read_rows(records(source), root)
+        table = frame_table(source)
     elif not isinstance(source, (str, os.PathLike)):
         raise UsageError(f"A source is a path, a pandas frame or a list of these, not {type(source).__name__}.")
     elif os.fspath(source) == STDIN:
-        items = read_rows(parse(read_standard_input(), "standard input"), root)
+        table = parse(read_standard_input(), "standard input", root, texts)
     else:
         return read_path(os.fspath(source), layout, label, group, survey)
-    return set_columns(confined(items, root, survey), label, group, root)
+    return read_manifest(table, label, group, root, survey)
 
 
 def read_path(name: str, layout: str, label: str | None, group: str | None, survey: Survey) -> list[Item]:
@@ -96,11 +97,11 @@ def read_path(name: str, layout: str, label: str | None, group: str | None, surv
             survey.explain(path, "holds no audio")
         return set_columns(confined(items, path, survey), label, group, path)
     root = os.path.dirname(path)
-    if name.lower().endswith(MANIFEST_SUFFIXES):
+    if name.lower().endswith((*MANIFEST_SUFFIXES, *OTHER_TABLES)):
         if not stat.S_ISREG(mode):  # opening a named pipe would block
             raise UsageError(f"{display_path(name)} is not a regular file. Send a manifest through standard input (-).")
-        items = read_rows(parse(Path(path).read_bytes(), display_path(name)), root)
-        return set_columns(confined(items, root, survey), label, group, root)
+        table = read_table(name, [column for column in (label, group) if column])
+        return read_manifest(table, label, group, root, survey)
     return set_columns([Item(path)], label, group, root)
 
 
@@ -118,6 +119,13 @@ def read_standard_input() -> bytes:
 def confined(items: list[Item], root: str, survey: Survey) -> list[Item]:
     """Return items whose files must not leave a folder, if the survey says so."""
     return [replace(item, within=os.path.realpath(root)) for item in items] if survey.confine else items
+
+
+def read_manifest(
+    table: UserTable, label: str | None, group: str | None, root: str, survey: Survey
+) -> list[Item]:
+    """List the items of a table, with label and group from the columns that the user named."""
+    return set_columns(confined(read_rows(table, root), root, survey), label, group, root, table)
 
 
 def read_folder(root: str, layout: str, survey: Survey) -> list[Item]:
@@ -147,12 +155,22 @@ def read_folder(root: str, layout: str, survey: Survey) -> list[Item]:
     return items
 
 
-def set_columns(items: Sequence[Item], label: str | None, group: str | None, root: str) -> list[Item]:
-    """Set label and group from the column or the regular expression that the user named; see `read_corpus`."""
-    labels = look_up_all(items, "label", label, root) if label else None
-    groups = look_up_all(items, "group", group, root) if group else None
+def set_columns(
+    items: Sequence[Item], label: str | None, group: str | None, root: str, table: UserTable | None = None
+) -> list[Item]:
+    """Set label and group from the column or the regular expression that the user named; see `read_corpus`.
+
+    Args:
+        items: the items.
+        label, group: the column or the expression; None keeps the values that the items have.
+        root: the folder below which an expression is searched in the paths.
+        table: the table of the items, row by row.
+    """
+    labels = look_up_all(items, "label", label, root, table) if label else None
+    groups = look_up_all(items, "group", group, root, table) if group else None
     if labels:
-        is_pattern = "(" in str(label) and not any(renamed(str(label)) in item.meta for item in items)
+        columns = table.columns if table else {name for item in items for name in item.meta}
+        is_pattern = "(" in str(label) and not {label, renamed(str(label))} & set(columns)
         origin = "file paths" if is_pattern else f"column {label}"
         items = [
             replace(item, label=value, label_origin=origin if value else "")
@@ -163,20 +181,30 @@ def set_columns(items: Sequence[Item], label: str | None, group: str | None, roo
     return list(items)
 
 
-def look_up_all(items: Sequence[Item], target: str, rule: str, root: str) -> list[str | None]:
+def look_up_all(items: Sequence[Item], target: str, rule: str, root: str, table: UserTable | None) -> list[str | None]:
     """Return the value of each item for a rule; raise UsageError if no item has one."""
-    values = [look_up(item, rule) for item in items]
-    if "(" in rule and rule not in ("label", "group", "split"):
-        without = [number for number, item in enumerate(items) if renamed(rule) not in item.meta]
-        found = first_groups(rule, [os.path.relpath(items[number].path, root) for number in without])
-        for number, group in zip(without, found, strict=True):
-            values[number] = text(group)
+    if table and rule in table.columns:
+        places = (f"{table.place(i)}, column {rule}" for i in range(len(items)))
+        values = [parse_label(row.get(rule), place) for row, place in zip(table.rows, places, strict=True)]
+    else:
+        values = look_up_each(items, rule, root)
     if items and not any(value is not None for value in values):
         columns = sorted({name for item in items for name in item.meta} | {"label", "group", "split"})
         raise UsageError(
             f"{rule!r} gives no {target}. It is neither a column (columns: {', '.join(columns)}) nor a regular "
             "expression with one (group) that matches the paths."
         )
+    return values
+
+
+def look_up_each(items: Sequence[Item], rule: str, root: str) -> list[str | None]:
+    """Return the value of each item for a column, or the match of a regular expression in its path below the root."""
+    values = [look_up(item, rule) for item in items]
+    if "(" in rule and rule not in ("label", "group", "split"):
+        without = [number for number, item in enumerate(items) if renamed(rule) not in item.meta]
+        found = first_groups(rule, [os.path.relpath(items[number].path, root) for number in without])
+        for number, group in zip(without, found, strict=True):
+            values[number] = text(group)
     return values
 
 

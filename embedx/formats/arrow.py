@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.datasets.text_tables import is_export
 from embedx.errors import UsageError
 from embedx.filesystem.atomic import whole_file, whole_folder
-from embedx.formats.columns import is_export, name_columns, to_record
+from embedx.formats.columns import name_columns, to_record
 from embedx.formats.edit_notes import EDITS_KEY, NO_EDITS, note_edits, read_notes
 from embedx.formats.format import Format
 from embedx.formats.selection import Selection

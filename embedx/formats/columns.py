@@ -6,14 +6,15 @@ Every format has the columns of `FIXED`, then the metadata, then the vectors. A 
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from embedx.datasets.text_tables import EXPORT_COLUMNS
 from embedx.errors import UsageError
 from embedx.filesystem.paths import relative_path
 from embedx.store.records import Row
 
-FIXED = ("id", "path", "start_s", "end_s", "duration_s", "label", "group", "split", "flags")
+FIXED = EXPORT_COLUMNS
 TEXTS = ("path", "label", "group", "split", "flags")  # always text, also if a value looks like a number
 MAX_EXACT_INT = 2**53  # a float64 holds every whole number up to here
 INT64_LIMIT = 2**63  # an int64 is below this
@@ -54,11 +55,6 @@ def name_columns(names: Iterable[str], reserved: Iterable[str]) -> dict[str, str
         used.add(column)
         columns[name] = column
     return columns
-
-
-def is_export(columns: Sequence[str]) -> bool:
-    """Tell whether a table with these columns is an export of embedx."""
-    return tuple(columns[: len(FIXED)]) == FIXED
 
 
 def escape_path(path: str) -> str:

@@ -13,8 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from embedx.datasets.items import text
-from embedx.datasets.manifests import END_COLUMNS, PATH_COLUMNS, START_COLUMNS, metadata, seconds
+from embedx.datasets.manifests import (
+    END_COLUMNS,
+    START_COLUMNS,
+    metadata,
+    parse_label,
+    parse_path,
+    seconds,
+    stored_names,
+)
+from embedx.datasets.text_tables import PATH_COLUMNS
 from embedx.errors import NothingToDo, UsageError
 from embedx.filesystem.paths import display_path
 from embedx.formats.columns import parse_exported_row
@@ -58,7 +66,8 @@ def import_into_store(source: Any, out: str | os.PathLike[str], options: ImportO
     if options.store_dtype not in DTYPES:
         raise UsageError(f"Unknown store_dtype {options.store_dtype!r}. Choose one of: {', '.join(DTYPES)}.")
     vectors = options.vectors.split(",") if isinstance(options.vectors, str) else list(options.vectors or ())
-    table = open_table(source, options.format, vectors, options.metadata)
+    texts = [column for column in (options.label, options.group) if column is not None]
+    table = open_table(source, options.format, vectors, options.metadata, texts)
     if table.recipe and options.name:
         raise UsageError(f"{table.name} contains its recipe. Remove --name (name=).")
     recordings = ImportedRecordings(table, options.label, options.group, options.store_dtype)
@@ -87,6 +96,7 @@ class ImportedRecordings:
         if unknown:
             raise UsageError(f"There is no column {unknown[0]!r}. Columns: {', '.join(table.columns) or 'none'}.")
         self.table, self.label, self.group, self.dtype = table, label, group, dtype
+        self.names = stored_names(table.columns)
         if len(set(table.dims.values())) > 1:
             raise UsageError(f"All views must have the same dimension. The views are {format_views(table.dims)}.")
         self.row_counts = Counter(row.path for row, _ in self._rows())
@@ -155,26 +165,32 @@ class ImportedRecordings:
         if source_values := self.table.notes.source_values.get(row.id):
             row = replace(row, source_values=source_values)
         if self.label:
-            row = replace(row, label=text(values.get(self.label)))
+            row = replace(row, label=parse_label(values.get(self.label), f"Row {number}, column {self.label}"))
         if self.group:
-            row = replace(row, group=text(values.get(self.group)))
+            row = replace(row, group=parse_label(values.get(self.group), f"Row {number}, column {self.group}"))
         return row
 
     def _foreign_row(self, values: Mapping[str, Any], number: int) -> Row:
         """Return a row of a table that embedx did not write; missing times are 0."""
+        place = f"Row {number} of {display_path(self.table.name)}"
         column = next((name for name in PATH_COLUMNS if values.get(name) not in (None, "")), None)
-        path = f"imported:{self.table.name}#{number}" if column is None else str(values[column])
-        start_s = seconds(values, START_COLUMNS, number) or 0.0
-        end_s = seconds(values, END_COLUMNS, number) or start_s
+        path = f"imported:{self.table.name}#{number}"
+        if column is not None:
+            value = values[column]
+            path = str(value) if type(value) is int else parse_path(value, f"{place}, column {column}", "")
+        start_s = seconds(values, START_COLUMNS, place) or 0.0
+        end_s = seconds(values, END_COLUMNS, place) or start_s
         if end_s < start_s:
-            raise UsageError(f"Row {number} ends at {end_s:g} s, before its start at {start_s:g} s.")
+            raise UsageError(f"{place} ends at {end_s:g} s, before its start at {start_s:g} s.")
+        label, group, split = (
+            parse_label(values.get(name), f"{place}, column {name}") for name in ("label", "group", "split")
+        )
         try:
             os.fsencode(path)
-            label, group, split = (text(values.get(name)) for name in ("label", "group", "split"))
-            meta = {name: value for name, value in metadata(values).items() if name != column}
+            meta = metadata({name: value for name, value in values.items() if name != column}, self.names)
             return Row(0, path, start_s, end_s, label, group, split, (), meta)
         except UnicodeEncodeError as error:
-            raise UsageError(f"Row {number} contains text that is not valid Unicode: {error}.") from error
+            raise UsageError(f"{place} contains text that is not valid Unicode: {error}.") from error
 
 
 def make_recording(rows: Sequence[tuple[Row, Vectors]]) -> Recording:

@@ -2,14 +2,16 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat, zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.datasets.manifests import records
+from embedx.datasets.tables import frame_table
+from embedx.datasets.text_tables import is_export
 from embedx.errors import UsageError
 from embedx.filesystem.atomic import replace_file, whole_file, whole_folder
 from embedx.formats.columns import name_columns, to_record
@@ -20,6 +22,7 @@ from embedx.formats.table import IMPORTED_VIEW, Record, Table, TableSource, pars
 from embedx.formats.text import csv_rows, open_rows, to_cells
 from embedx.index.faiss_files import read_flat, write_flat
 
+ID_COLUMN = "faiss_id"  # the ids of an imported IndexIDMap
 ROWS_FILE, RECIPE_FILE, EDITS_FILE = "rows.csv", "recipe.json", "edits.json"  # in the folder of an npy export
 
 
@@ -80,13 +83,15 @@ def read_npy(source: TableSource) -> Table:
     """
     path = Path(source.path)
     if not path.is_dir():
-        return table_from_matrices(source.path, {IMPORTED_VIEW: open_npy(path)}, *open_metadata(source.metadata))
+        return table_from_matrices(
+            source.path, {IMPORTED_VIEW: open_npy(path)}, *open_metadata(source.metadata, source.texts)
+        )
     if source.metadata is not None:
         raise UsageError(f"{path} contains its rows. Remove --metadata (metadata=).")
     try:
-        recipe = parse_recipe((path / RECIPE_FILE).read_text())
+        recipe = parse_recipe((path / RECIPE_FILE).read_text("utf-8"))
         edits = path / EDITS_FILE
-        notes = read_notes(json.loads(edits.read_text())) if edits.is_file() else NO_EDITS
+        notes = read_notes(json.loads(edits.read_text("utf-8"))) if edits.is_file() else NO_EDITS
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is not a folder from `embedx export --format npy`: {error}.") from error
     matrices = {view: open_npy(path / f"{view}.npy") for view in recipe.views}
@@ -119,22 +124,45 @@ def read_faiss(source: TableSource) -> Table:
         raise UsageError(f"{path} cannot be read as a FAISS index: {error}") from error
     if metadata is None and rows_file(path).is_file():
         metadata = rows_file(path)
-    table = table_from_matrices(source.path, {IMPORTED_VIEW: matrix}, *open_metadata(metadata))
+    columns, rows = open_metadata(metadata, source.texts)
+    if not is_export(columns) and ids is not None:
+        return table_from_matrices(source.path, {IMPORTED_VIEW: matrix}, *with_ids(ids.tolist(), columns, rows))
+    table = table_from_matrices(source.path, {IMPORTED_VIEW: matrix}, columns, rows)
     if table.exported:
         listed = [row["id"] for rows, _ in table.read() for row in rows]
-        if listed != ids.tolist():
+        if ids is None or listed != ids.tolist():
             raise UsageError(f"{path} and {metadata} do not belong together: their ids differ.")
     return table
 
 
-def open_metadata(metadata: Any) -> tuple[list[str], Callable[[], Iterator[Record]] | None]:
+def with_ids(
+    ids: Sequence[int], columns: Sequence[str], rows: Callable[[], Iterator[Record]] | None
+) -> tuple[list[str], Callable[[], Iterator[Record]]]:
+    """Return columns and rows with the ids of an index in one more column, `faiss_id`; rows without an id get none."""
+    column = ID_COLUMN
+    while column in columns:
+        column += "_"
+
+    def numbered() -> Iterator[Record]:
+        pairs = zip(ids, repeat({})) if rows is None else zip_longest(ids, rows(), fillvalue=None)
+        for number, row in pairs:
+            if row is None:
+                return
+            yield row if number is None else {**row, column: number}
+
+    return [*columns, column], numbered
+
+
+def open_metadata(
+    metadata: Any, texts: Sequence[str] = ()
+) -> tuple[Sequence[str], Callable[[], Iterator[Record]] | None]:
     """Return the columns and rows of a metadata file or a pandas frame; no columns and None without metadata."""
     if metadata is None:
         return [], None
     if hasattr(metadata, "to_dict"):
-        rows = records(metadata)
-        return [str(name) for name in metadata], lambda: iter(rows)
-    return open_rows(metadata)
+        table = frame_table(metadata)
+        return table.columns, lambda: iter(table.rows)
+    return open_rows(metadata, texts)
 
 
 def faiss_files(out: Path) -> tuple[Path, ...]:

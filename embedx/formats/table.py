@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.datasets.text_tables import is_export
 from embedx.errors import StoreError, UsageError
 from embedx.extractors.names import check_stored_family
-from embedx.formats.columns import is_export
 from embedx.formats.edit_notes import NO_EDITS, EditNotes
 from embedx.recipe import Recipe, view_name
 
@@ -33,6 +33,7 @@ class TableSource:
     path: str  # absolute
     vectors: Sequence[str] = ()  # columns with the vectors; empty: detect them
     metadata: Any = None  # for a matrix: a file or a pandas frame with the rows in the same order
+    texts: Sequence[str] = ()  # columns that stay text, also if all values look like numbers
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from embedx.datasets.manifests import records
+from embedx.datasets.tables import frame_table, records
+from embedx.datasets.text_tables import PROBE_BYTES, refuse_other_file
 from embedx.errors import EmbedxError, UsageError
+from embedx.filesystem.paths import display_path
 from embedx.formats import matrices
 from embedx.formats.registry import FORMATS, get_format
 from embedx.formats.table import IMPORTED_VIEW, Table, TableSource, table_from_matrices, table_from_records
 
 
-def open_table(source: Any, format: str | None, vectors: Sequence[str], metadata: Any) -> Table:
+def open_table(
+    source: Any, format: str | None, vectors: Sequence[str], metadata: Any, texts: Sequence[str] = ()
+) -> Table:
     """Open vectors and their rows.
 
     Args:
@@ -23,6 +27,7 @@ def open_table(source: Any, format: str | None, vectors: Sequence[str], metadata
         format: a name from `FORMATS`; None detects it.
         vectors: the column with the vectors, or the columns with one number each; empty to detect them.
         metadata: for a matrix: a file or a pandas frame with the rows in the same order.
+        texts: columns that stay text, also if all values look like numbers.
 
     Raises:
         UsageError: the source does not exist, cannot be read, or holds no vectors.
@@ -38,7 +43,7 @@ def open_table(source: Any, format: str | None, vectors: Sequence[str], metadata
     if not form.is_matrix and metadata is not None:
         raise UsageError(f"The format {form.name} contains its metadata. Remove --metadata (metadata=).")
     try:
-        return form.read(TableSource(path, vectors, metadata))
+        return form.read(TableSource(path, vectors, metadata, texts))
     except (OSError, UnicodeDecodeError) as error:
         if isinstance(error, EmbedxError):
             raise
@@ -50,14 +55,15 @@ def guess_format(path: str) -> str:
     if os.path.isdir(path):
         return "npy" if os.path.isfile(os.path.join(path, matrices.RECIPE_FILE)) else "hf"
     with open(path, "rb") as handle:
-        first = handle.read(6)
+        first = handle.read(PROBE_BYTES)
     for name, form in FORMATS.items():
         if form.magic and first.startswith(form.magic):
             return name
+    refuse_other_file(first, display_path(path))
     suffix = os.path.splitext(path)[1].lower().removeprefix(".")
     if suffix in FORMATS:
         return suffix
-    if first.startswith(b"{"):
+    if first.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         return "jsonl"
     return "faiss" if first[:1] == b"I" and suffix in ("index", "bin") else "csv"
 
@@ -67,7 +73,7 @@ def open_object(source: Any, vectors: Sequence[str], metadata: Any) -> Table:
     if hasattr(source, "to_dict"):
         if metadata is not None:
             raise UsageError("A frame contains its metadata. Remove metadata=.")
-        columns = [str(name) for name in source]
+        columns = frame_table(source).columns
         table = table_from_records("frame", columns, lambda: iter(records(source)), vectors)
     else:
         try:

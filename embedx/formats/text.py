@@ -4,16 +4,27 @@ import csv
 import io
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
-from embedx.datasets.manifests import parse, typed
-from embedx.errors import UsageError
+from embedx.datasets.tables import TEXT_COLUMNS, read_table, typed
+from embedx.datasets.text_tables import (
+    PATH_COLUMNS,
+    PROBE_BYTES,
+    is_export,
+    open_text,
+    read_csv_rows,
+    read_json_rows,
+    refuse_other_file,
+    require_unicode,
+)
 from embedx.filesystem.atomic import whole_file
-from embedx.formats.columns import FIXED, TEXTS, decode_cells, is_export, name_columns, to_cell, to_record
+from embedx.filesystem.paths import display_path
+from embedx.formats.columns import FIXED, TEXTS, decode_cells, name_columns, to_cell, to_record
 from embedx.formats.format import Format
 from embedx.formats.selection import Selection
 from embedx.formats.table import BATCH_ROWS, Batch, Record, Table, TableSource, table_from_records
@@ -76,38 +87,33 @@ def read_csv(source: TableSource) -> Table:
     """
     columns, records = open_csv(source.path)
     table = table_from_records(source.path, columns, records, source.vectors)
-    return table if table.exported else typed_table(table)
+    return table if table.exported else typed_table(table, source.texts)
 
 
 def open_csv(path: str) -> tuple[list[str], Callable[[], Iterator[Record]]]:
     """Return the columns of a CSV, and a function that reads its rows from the first one on."""
-    with csv_lines(path) as lines:
-        header = next(lines, [])
-    if not header or len(set(header)) < len(header):
-        raise UsageError(f"{path} cannot be read as CSV: its first line must name every column exactly once.")
+    with open_table_text(path) as text:
+        columns, _ = read_csv_rows(text, display_path(path))
+    exported = is_export(columns)
 
     def records() -> Iterator[Record]:
-        exported = is_export(header)
-        with csv_lines(path) as lines:
-            for number, line in enumerate(itertools.islice(lines, 1, None), start=1):
-                if len(line) != len(header):
-                    raise UsageError(f"Row {number} of {path} has {len(line)} cells; there are {len(header)} columns.")
-                row = dict(zip(header, line, strict=True))
+        with open_table_text(path) as text:
+            for number, cells in read_csv_rows(text, display_path(path))[1]:
+                row = dict(zip(columns, cells, strict=True))
+                require_unicode(row, f"Line {number} of {display_path(path)}", os.path.dirname(path))
                 yield decode_cells(row) if exported else {name: parse_list(cell) for name, cell in row.items()}
 
-    return header, records
+    return columns, records
 
 
 @contextmanager
-def csv_lines(path: str) -> Iterator[Iterator[list[str]]]:
-    """Open a file with commas or tabs as lists of cells."""
-    try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as handle:
-            separator = "\t" if "\t" in handle.readline() and not path.lower().endswith(".csv") else ","
-            handle.seek(0)
-            yield (line for line in csv.reader(handle, delimiter=separator, strict=True) if line)
-    except csv.Error as error:
-        raise UsageError(f"{path} cannot be read as CSV: {error}.") from error
+def open_table_text(path: str) -> Iterator[TextIO]:
+    """Open a text table; refuse other files."""
+    with open(path, "rb") as file:
+        refuse_other_file(file.read(PROBE_BYTES), display_path(path))
+        file.seek(0)
+        with open_text(file, display_path(path)) as text:
+            yield text
 
 
 def parse_list(cell: str) -> Any:
@@ -124,13 +130,16 @@ def parse_list(cell: str) -> Any:
     return cell
 
 
-def typed_table(table: Table) -> Table:
-    """Convert text columns to numbers where nothing is lost. The metadata is kept in memory."""
-    texts: dict[str, list[str]] = {name: [] for name in table.columns}
+def typed_table(table: Table, texts: Sequence[str]) -> Table:
+    """Convert columns to numbers where nothing is lost, except paths, labels and `texts`. The metadata is kept."""
+    kept = {*PATH_COLUMNS, *TEXT_COLUMNS, *texts}
+    cells: dict[str, list[str]] = {name: [] for name in table.columns}
     for rows, _ in table.read():
-        for name, values in texts.items():
+        for name, values in cells.items():
             values.extend(cell if isinstance(cell, str) else json.dumps(cell) for cell in (row[name] for row in rows))
-    columns = {name: typed(values) for name, values in texts.items()}
+    columns = {
+        name: [value or None for value in values] if name in kept else typed(values) for name, values in cells.items()
+    }
 
     def read() -> Iterator[Batch]:
         start = 0
@@ -141,18 +150,15 @@ def typed_table(table: Table) -> Table:
     return replace(table, read=read)
 
 
-def open_rows(metadata: Any) -> tuple[list[str], Callable[[], Iterator[Record]]]:
+def open_rows(metadata: Any, texts: Sequence[str] = ()) -> tuple[Sequence[str], Callable[[], Iterator[Record]]]:
     """Return the columns and rows of a file without vectors. Only an export is read in pieces."""
-    path = str(metadata)
-    if path.lower().endswith(".csv"):
+    path = os.fspath(metadata)
+    if path.lower().endswith(".csv") and os.path.isfile(path):
         columns, records = open_csv(path)
         if is_export(columns):
             return columns, records
-    try:
-        rows = parse(Path(path).read_bytes(), path)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
-    return list(dict.fromkeys(name for row in rows for name in row)), lambda: iter(rows)
+    table = read_table(path, texts)
+    return table.columns, lambda: iter(table.rows)
 
 
 def read_jsonl(source: TableSource) -> Table:
@@ -161,18 +167,12 @@ def read_jsonl(source: TableSource) -> Table:
     Raises:
         UsageError: a line is not an object, or there are no vectors.
     """
+    name = display_path(source.path)
 
     def records() -> Iterator[Record]:
-        with open(source.path, "rb") as handle:
-            for number, line in enumerate(filter(bytes.strip, handle), start=1):
-                try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise UsageError(f"Row {number} of {source.path} is not JSON: {error}.") from error
-                if not isinstance(row, dict):
-                    raise UsageError(
-                        f"Row {number} of {source.path} is not an object. JSON lines have one {{...}} per line."
-                    )
+        with open_table_text(source.path) as text:
+            for number, row in read_json_rows(text, name):
+                require_unicode(row, f"Line {number} of {name}", os.path.dirname(source.path))
                 yield row
 
     first = itertools.islice(records(), BATCH_ROWS)

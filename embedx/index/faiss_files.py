@@ -50,8 +50,10 @@ def write_flat(ids: Ids, vectors: Floats) -> bytes:
     return bytes(faiss.serialize_index(index).tobytes())
 
 
-def read_flat(data: bytes) -> tuple[Ids, Floats]:
-    """Return ids [N] and vectors [N, D] of a flat index from another tool. Faiss files have no checksum.
+def read_flat(data: bytes) -> tuple[Ids | None, Floats]:
+    """Return ids [N] and vectors [N, D] of a flat index from another tool; an index without an IDMap has no ids (None).
+
+    Faiss files have no checksum.
 
     Raises:
         ValueError: the index is damaged, or does not keep its vectors.
@@ -70,9 +72,14 @@ def read_flat(data: bytes) -> tuple[Ids, Floats]:
     except (RuntimeError, MemoryError) as error:
         raise ValueError(f"it is damaged ({str(error).splitlines()[0]}).") from error
     count = int(index.ntotal)
-    ids = faiss.vector_to_array(index.id_map) if len(kinds) > 1 else np.arange(count, dtype=np.int64)
+    ids = faiss.vector_to_array(index.id_map) if len(kinds) > 1 else None
     flat: Any = faiss.downcast_index(index.index) if len(kinds) > 1 else index
     codes = faiss.vector_to_array(flat.codes)
-    if flat.d < 1 or len(ids) != count or flat.ntotal != count or len(codes) != 4 * count * flat.d:
+    if (
+        flat.d < 1
+        or (ids is not None and len(ids) != count)
+        or flat.ntotal != count
+        or len(codes) != 4 * count * flat.d
+    ):
         raise ValueError("it is damaged: its numbers of ids and of vectors differ.")
     return ids, codes.view(np.float32).reshape(count, flat.d)

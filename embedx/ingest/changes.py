@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from embedx.audio.decode import require_regular
+from embedx.audio.embedded import file_status
 from embedx.datasets.items import Item, path_to_open
 from embedx.datasets.walk import UNREADABLE_FOLDER, Survey
 from embedx.errors import AudioError, UsageError
@@ -218,11 +219,7 @@ def is_from(path: str, origins: Sequence[str], sources: Sequence[str]) -> bool:
 def describe(path: str, items: Sequence[Item]) -> Recording:
     """Return what is known of a recording before it is opened; size and time are None if the file cannot be found."""
     stretches = write_stretches(tuple((item.start_s, item.end_s) for item in items))
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return Recording(path, None, None, stretches)  # reading it reports the reason
-    return Recording(path, status.st_size, status.st_mtime_ns, stretches)
+    return Recording(path, *file_status(path), stretches)  # if there is no file, reading it reports the reason
 
 
 @lru_cache(4096)  # in most corpora all recordings have the same value: the whole file

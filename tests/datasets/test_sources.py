@@ -150,7 +150,7 @@ def test_source_may_be_frame_list_or_file(tmp_path: Path) -> None:
 
 
 def test_excerpts_of_one_file_are_separate_items(tmp_path: Path) -> None:
-    (tmp_path / "m.csv").write_text("path,start,end,label\nx.wav,0,1.5,a\nx.wav,1.5,,b\nx.wav,0,1.5,again\n")
+    (tmp_path / "m.csv").write_text("path,start,end,label\nx.wav,0,1.5,a\nx.wav,1.5,,b\nx.wav,0,1.5,a\n")
     items = read_corpus(tmp_path / "m.csv")
     assert [(i.start_s, i.end_s, i.label) for i in items] == [(0.0, 1.5, "a"), (1.5, None, "b")]
 
@@ -186,14 +186,14 @@ def test_folder_with_any_file_names_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"", "cannot be read as a table"),
-        (b"label,n\na,1\n", "no column with paths.*Columns: label, n"),
-        (b"path,label\n,a\n", "Row 1 .*has no value in column path"),
-        (b"path,start\nx.wav,soon\n", "Row 1 .*'soon' is not a time"),
-        (b"path,start\nx.wav,-1\n", "not a time"),
-        (b'{"path": "x.wav"\n', "cannot be read as a table"),
+        (b"", r"m\.csv is empty"),
+        (b"label,n\na,1\n", r"m\.csv has no column with paths.*Its columns: label, n"),
+        (b"path,label\n,a\n", r"Line 2 of .*m\.csv, column path: there is no path"),
+        (b"path,start\nx.wav,soon\n", "Line 2 .*column start: 'soon' is not a time"),
+        (b"path,start\nx.wav,-1\n", "Line 2 .*'-1' is not a time|Line 2 .*-1 is not a time"),
+        (b'{"path": "x.wav"\n', "Line 1 .*is not JSON"),
         (b"PAR1 but no parquet", "cannot be read as a table"),
-        (b'path\n"unclosed\n', "cannot be read as a table"),
+        (b'path\n"unclosed\n', "begins in line 2 has a quote that is not closed"),
     ],
 )
 def test_invalid_manifest_names_the_line(tmp_path: Path, content: bytes, message: str) -> None:

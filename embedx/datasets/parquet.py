@@ -1,0 +1,123 @@
+"""Parquet tables of users: rows as plain values, without the bytes of recordings, in bounded memory."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from embedx.audio.embedded import audio_column
+from embedx.datasets.text_tables import MAX_DEPTH
+from embedx.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+BATCH_ROWS = 1024
+MAX_ROWS = 10_000_000  # a row takes about 1 kB as Python objects; a file of some kB can declare far more
+MAX_BYTES = 2 << 30  # of the columns that are read, decompressed; a file of some MB can hold far more
+MAX_TEXT = 131_072  # characters in a cell, as in a CSV; a dictionary can give a long text to many rows
+PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # the index of a frame without a name
+
+
+def read_parquet_rows(source: str | BinaryIO, name: str) -> tuple[list[str], list[dict[str, Any]], str | None]:
+    """Return the columns and the rows of a Parquet file, and the column with the bytes of recordings.
+
+    Args:
+        source: a path, or an open file.
+        name: the name of the table, for errors.
+
+    Returns:
+        The columns, the rows, and the column {bytes, path} if there is one; in its values only the path is read.
+
+    Raises:
+        UsageError: the file is damaged or too large, or a value cannot be read.
+    """
+    import pyarrow.parquet as pq
+
+    with wrap_parquet_errors(name), pq.ParquetFile(source, pre_buffer=False) as file:
+        schema = file.schema_arrow
+        columns = [column for column in schema.names if not PANDAS_INDEX.fullmatch(column)]
+        if twice := {column for column in columns if columns.count(column) > 1}:
+            raise UsageError(f"{name} has several columns with the name {twice.pop()!r}. Rename them.")
+        for field in schema:
+            if depth_of(field.type) > MAX_DEPTH:
+                raise UsageError(f"{name}, column {field.name}: the values are nested deeper than {MAX_DEPTH} levels.")
+        audio = audio_column(schema)
+        leaves = [f"{column}.path" if column == audio else column for column in columns]
+        check_size(file, leaves, name)
+    texts = [field.name for field in schema if is_text(field.type)]
+    rows: list[dict[str, Any]] = []
+    with wrap_parquet_errors(name), pq.ParquetFile(source, pre_buffer=False, read_dictionary=texts) as file:
+        for batch in file.iter_batches(BATCH_ROWS, columns=leaves):
+            values = [to_values(batch.column(i), batch.schema.field(i).name, name) for i in range(batch.num_columns)]
+            names = batch.schema.names
+            rows += [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+    return columns, rows, audio
+
+
+def check_size(file: "pq.ParquetFile", leaves: Sequence[str], name: str) -> None:
+    """Refuse a file whose footer declares more rows or bytes than a table of recordings has."""
+    metadata = file.metadata
+    if metadata.num_rows > MAX_ROWS:
+        raise UsageError(f"{name} has {metadata.num_rows} rows; allowed are {MAX_ROWS}. Divide it.")
+    size = 0
+    for i in range(metadata.num_row_groups):
+        group = metadata.row_group(i)
+        for j in range(group.num_columns):
+            column = group.column(j)
+            if any(column.path_in_schema == leaf or column.path_in_schema.startswith(f"{leaf}.") for leaf in leaves):
+                size += column.total_uncompressed_size
+    if size > MAX_BYTES:
+        raise UsageError(f"{name} holds {size} bytes of text and numbers; allowed are {MAX_BYTES}. Divide it.")
+
+
+def to_values(column: "pa.Array", column_name: str, name: str) -> list[Any]:
+    """Return a column as plain values; a text in a dictionary is kept in memory once."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        texts = [os.fsdecode(text) if isinstance(text, bytes) else text for text in column.dictionary.to_pylist()]
+        if long := [text for text in texts if text and len(text) > MAX_TEXT]:
+            raise UsageError(
+                f"{name}, column {column_name}: a text has {len(long[0])} characters; allowed are {MAX_TEXT}."
+            )
+        return [None if index is None else texts[index] for index in column.indices.to_pylist()]
+    return [missing_as_none(value) for value in column.to_pylist()]
+
+
+def missing_as_none(value: Any) -> Any:
+    """Return None for NaN and NaT, with which pandas and Parquet mark a missing number or time."""
+    return None if value is not None and value != value else value
+
+
+def is_text(kind: "pa.DataType") -> bool:
+    """Tell whether a type is text or bytes."""
+    import pyarrow as pa
+
+    tests = (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string, pa.types.is_large_binary)
+    return any(test(kind) for test in tests)
+
+
+def depth_of(kind: "pa.DataType") -> int:
+    """Return how deep a type is nested: 0 for numbers and text."""
+    level, depth = [kind], 0
+    while level := [part.field(i).type for part in level for i in range(part.num_fields)]:
+        depth += 1
+        if depth > MAX_DEPTH:
+            break
+    return depth
+
+
+@contextlib.contextmanager
+def wrap_parquet_errors(name: str) -> Iterator[None]:
+    """Raise UsageError for what Arrow raises about a damaged file or a value that Python does not have."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except UsageError:
+        raise
+    except (ValueError, TypeError, KeyError, OSError, ArithmeticError, MemoryError, pa.ArrowException) as error:
+        raise UsageError(f"{name} cannot be read as a table: {error}") from error
