@@ -29,12 +29,8 @@ MAX_TABLES = 4  # that are open at a time
 NAME_COLUMNS = ("audio", "file", "path")  # columns that are preferred if several hold bytes
 
 
-def audio_column(schema: "pa.Schema") -> str | None:
-    """Return the column with the bytes of recordings, {bytes, path}; None if there is none.
-
-    Raises:
-        UsageError: several columns hold bytes, and none has a usual name.
-    """
+def file_columns(schema: "pa.Schema") -> list[str]:
+    """Return the columns {bytes, path}."""
     import pyarrow as pa
 
     def holds_bytes(kind: "pa.DataType") -> bool:
@@ -44,11 +40,22 @@ def audio_column(schema: "pa.Schema") -> str | None:
         inner = fields.get("bytes")
         return inner is not None and (pa.types.is_binary(inner) or pa.types.is_large_binary(inner))
 
-    columns = [field.name for field in schema if holds_bytes(field.type)]
+    return [field.name for field in schema if holds_bytes(field.type)]
+
+
+def audio_column(schema: "pa.Schema", name: str) -> str | None:
+    """Return the column with the bytes of recordings, {bytes, path}; None if there is none.
+
+    Raises:
+        UsageError: several columns hold bytes, and none has a usual name.
+    """
+    columns = file_columns(schema)
     preferred = [name for name in NAME_COLUMNS if name in columns]
     if len(columns) > 1 and not preferred:
-        raise UsageError(f"Several columns hold files: {', '.join(columns)}. Rename the one with the audio to audio.")
-    return (preferred or columns or [None])[0]
+        raise UsageError(
+            f"Several columns of {name} hold files: {', '.join(columns)}. Rename the one with the audio to audio."
+        )
+    return next(iter(preferred or columns), None)
 
 
 def recording_names(file: str | BinaryIO) -> list[str | None]:
@@ -84,7 +91,7 @@ def audio_batches(file: str | BinaryIO, rows: int, groups: Sequence[int] | None 
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as parquet:
-        column = audio_column(parquet.schema_arrow)
+        column = audio_column(parquet.schema_arrow, "the table")
         for group in range(parquet.num_row_groups) if groups is None else groups:
             yield from parquet.iter_batches(rows, row_groups=[group], columns=[column], use_threads=False)
 
@@ -128,7 +135,7 @@ class AudioTable:
     """The recordings of a Parquet file. Threads may share it.
 
     Attributes:
-        rows: name -> number of the row.
+        names, rows: the name of the recording in each row, and the number of the row of each name.
         spool: row -> temporary file and its size, in the order of use.
         users: row -> number of callers that use its file.
     """
@@ -137,12 +144,13 @@ class AudioTable:
         import pyarrow.parquet as pq
 
         self.file = file
-        self.rows = {name: row for row, name in enumerate(recording_names(file)) if name is not None}
+        self.names = recording_names(file)
+        self.rows = {name: row for row, name in enumerate(self.names) if name is not None}
         metadata = pq.read_metadata(file)
         self.group_rows = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         self.spool: OrderedDict[int, tuple[str, int]] = OrderedDict()
         self.users: dict[int, int] = {}
-        self.next_row, self.values = 0, self._read_from(0)
+        self._go_to(0)
         self.lock = threading.Lock()
         self.folder = tempfile.mkdtemp(prefix="embedx-")
         weakref.finalize(self, remove_folder, self.folder, os.getpid())
@@ -167,7 +175,7 @@ class AudioTable:
         if row is None:
             raise AudioError("missing", f"{display_path(self.file)} has no recording {display_path(name)}.")
         with self.lock:
-            file = self._spooled(row, name)
+            file = self._spooled(row)
             self.users[row] = self.users.get(row, 0) + 1
         try:
             yield file
@@ -176,7 +184,7 @@ class AudioTable:
                 self.users[row] -= 1
                 self._shrink()
 
-    def _spooled(self, row: int, name: str) -> str:
+    def _spooled(self, row: int) -> str:
         """Return the temporary file of a row, and read the table up to this row if it is not there yet."""
         if row not in self.spool:
             if row < self.next_row:
@@ -185,7 +193,7 @@ class AudioTable:
                 while self.next_row <= row:
                     data = next(self.values)
                     if data is not None and self.next_row > row - READ_AHEAD and self.next_row not in self.spool:
-                        self._write(self.next_row, data, os.path.splitext(name)[1])
+                        self._write(self.next_row, data)
                     self.next_row += 1
                     self._shrink(keep=row)
             except (ValueError, OSError, StopIteration) as error:  # pyarrow raises subclasses of these
@@ -197,10 +205,11 @@ class AudioTable:
 
     def _go_to(self, start: int) -> None:
         """Read on from the first row of a row group."""
-        self.next_row, self.values = start, self._read_from(start)
+        self.next_row, self.values = start, read_values(self.file, self.group_rows, start)
 
-    def _write(self, row: int, data: bytes, suffix: str) -> None:
-        """Write the bytes of a row to a temporary file."""
+    def _write(self, row: int, data: bytes) -> None:
+        """Write the bytes of a row to a temporary file with the suffix of its name."""
+        suffix = os.path.splitext(self.names[row] or "")[1]
         file = os.path.join(self.folder, f"{row}{suffix}")
         with open(file, "wb") as handle:
             handle.write(data)
@@ -226,15 +235,16 @@ class AudioTable:
             start += count
         return start
 
-    def _read_from(self, start: int) -> Iterator[bytes | None]:
-        """Yield the bytes of each row from the first row of a row group on."""
-        first, skipped = 0, 0
-        while skipped < start:
-            skipped += self.group_rows[first]
-            first += 1
-        for batch in audio_batches(self.file, 1, range(first, len(self.group_rows))):
-            value: Any = batch.column(0)[0].as_py()
-            yield value and value["bytes"]
+
+def read_values(file: str, group_rows: Sequence[int], start: int) -> Iterator[bytes | None]:
+    """Yield the bytes of each row from the first row of a row group on."""
+    first, skipped = 0, 0
+    while skipped < start:
+        skipped += group_rows[first]
+        first += 1
+    for batch in audio_batches(file, 1, range(first, len(group_rows))):
+        value: Any = batch.column(0)[0].as_py()
+        yield value and value["bytes"]
 
 
 def remove_folder(folder: str, process: int) -> None:

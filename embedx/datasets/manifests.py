@@ -212,6 +212,8 @@ def to_json_value(value: Any) -> Any:
         return [to_json_value(element) for element in value]
     if isinstance(value, dict):
         return {str(key): to_json_value(element) for key, element in value.items()}
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
     return text(value.isoformat() if hasattr(value, "isoformat") else value)
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from embedx.audio.embedded import audio_column
+from embedx.audio.embedded import audio_column, file_columns
 from embedx.datasets.text_tables import MAX_DEPTH
 from embedx.errors import UsageError
 
@@ -29,7 +29,8 @@ def read_parquet_rows(source: str | BinaryIO, name: str) -> tuple[list[str], lis
         name: the name of the table, for errors.
 
     Returns:
-        The columns, the rows, and the column {bytes, path} if there is one; in its values only the path is read.
+        The columns, the rows, and the column {bytes, path} with audio if there is one. Of such columns only the path is
+        read.
 
     Raises:
         UsageError: the file is damaged or too large, or a value cannot be read.
@@ -44,8 +45,8 @@ def read_parquet_rows(source: str | BinaryIO, name: str) -> tuple[list[str], lis
         for field in schema:
             if depth_of(field.type) > MAX_DEPTH:
                 raise UsageError(f"{name}, column {field.name}: the values are nested deeper than {MAX_DEPTH} levels.")
-        audio = audio_column(schema)
-        leaves = [f"{column}.path" if column == audio else column for column in columns]
+        audio, files = audio_column(schema, name), file_columns(schema)
+        leaves = [f"{column}.path" if column in files else column for column in columns]
         check_size(file, leaves, name)
     texts = [field.name for field in schema if is_text(field.type)]
     rows: list[dict[str, Any]] = []
