@@ -121,9 +121,7 @@ def confined(items: list[Item], root: str, survey: Survey) -> list[Item]:
     return [replace(item, within=os.path.realpath(root)) for item in items] if survey.confine else items
 
 
-def read_manifest(
-    table: UserTable, label: str | None, group: str | None, root: str, survey: Survey
-) -> list[Item]:
+def read_manifest(table: UserTable, label: str | None, group: str | None, root: str, survey: Survey) -> list[Item]:
     """List the items of a table, with label and group from the columns that the user named."""
     return set_columns(confined(read_rows(table, root), root, survey), label, group, root, table)
 
