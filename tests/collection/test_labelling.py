@@ -132,7 +132,7 @@ def test_path_that_belongs_to_two_sources_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("start", "end"), [(2, 1), (-1, 1), ("x", 1), (0, float("inf"))])
 def test_times_that_are_invalid_are_refused_with_the_row(corpus: Corpus, start: Any, end: Any) -> None:
     line = {"path": str(corpus.audio / "a.wav"), "start_s": start, "end_s": end, "label": "x"}
-    with pytest.raises(UsageError, match="Row 1 of the table"):
+    with pytest.raises(UsageError, match="Row 1 of the frame"):
         corpus.label(pd.DataFrame([line]))
 
 
