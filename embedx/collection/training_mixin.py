@@ -167,7 +167,7 @@ class TrainingMixin(CollectionBase):
         Raises:
             StoreError: a head is damaged.
         """
-        from embedx.training.fit_head import load_heads
+        from embedx.heads.storage import load_heads
 
         return load_heads(self.folder)
 
@@ -181,7 +181,7 @@ class TrainingMixin(CollectionBase):
             UsageError: there is no head of that name; or no name is given and there is not exactly one head.
             StoreError: the head is damaged.
         """
-        from embedx.training.fit_head import load_head
+        from embedx.heads.storage import load_head
 
         return load_head(self.folder, name)
 
@@ -191,7 +191,7 @@ class TrainingMixin(CollectionBase):
         Raises:
             UsageError: there is no head of that name.
         """
-        from embedx.training.fit_head import remove_head
+        from embedx.heads.storage import remove_head
 
         remove_head(self.folder, name)
 

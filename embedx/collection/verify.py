@@ -12,6 +12,8 @@ from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.windows import Window
 from embedx.collection.labelling import group_by_path
 from embedx.errors import AudioError, NothingToDo, StoreError, UsageError
+from embedx.heads.storage import FOLDER as HEADS
+from embedx.heads.storage import find_head_issues
 from embedx.index.manager import FOLDER, IndexManager
 from embedx.index.matrix import CorruptIndex
 from embedx.index.vector_index import VectorIndex
@@ -25,7 +27,7 @@ from embedx.store.store import Store
 if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder
 
-KNOWN_FILES = {FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", f"{FILE_NAME}.new", LOCK_NAME, FOLDER, "heads"}
+KNOWN_FILES = {FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", f"{FILE_NAME}.new", LOCK_NAME, FOLDER, HEADS}
 
 
 @dataclass
@@ -109,7 +111,7 @@ def damaged_vectors(store: Store, issues: Sequence[Issue]) -> set[int]:
 
 
 def find_issues(folder: str | os.PathLike[str]) -> list[Issue]:
-    """Return all damage in the store and its indexes, and all files that do not belong to a collection.
+    """Return all damage in the store, its indexes and its heads, and all files that do not belong to a collection.
 
     Raises:
         UsageError: there is no collection in the folder.
@@ -125,7 +127,7 @@ def find_issues(folder: str | os.PathLike[str]) -> list[Issue]:
             issues += find_index_issues(root)
         except StoreError as error:  # the files do not belong together
             issues.append(Issue("file", str(root / FILE_NAME), str(error)))
-    return issues
+    return issues + [Issue(*issue) for issue in find_head_issues(root)]
 
 
 def find_index_issues(root: Path) -> list[Issue]:

@@ -149,10 +149,7 @@ def make_examples(
         UsageError: shapes do not agree, numbers are not finite, or there are fewer than two classes.
     """
     x, y, classes = np.ascontiguousarray(x, np.float32), np.asarray(y), tuple(classes)
-    if x.ndim not in (2, 3) or not len(x) or not np.isfinite(x).all():
-        raise UsageError(
-            f"x must be finite vectors [N, D] or [N, L, D], with a row or more; this has the shape {list(x.shape)}."
-        )
+    check_vectors(x)
     if len(set(classes)) != len(classes):
         raise UsageError("classes holds a name twice; class names must differ.")
     check_truth(y, len(x), len(classes), multilabel)
@@ -186,6 +183,18 @@ def make_examples(
             "use another split."
         )
     return examples
+
+
+def check_vectors(x: Array) -> None:
+    """Check that x is vectors [N, D] or [N, L, D] of finite numbers; name the first row that is not."""
+    if x.ndim not in (2, 3) or not len(x):
+        raise UsageError(f"x must be vectors [N, D] or [N, L, D], with a row or more; its shape is {list(x.shape)}.")
+    invalid = np.flatnonzero(~np.isfinite(x).all(axis=tuple(range(1, x.ndim))))
+    if len(invalid):
+        raise UsageError(
+            f"x holds NaN or infinite values in {len(invalid)} of {len(x)} rows; the first is row {invalid[0]} "
+            "(counted from 0). Correct or remove these rows."
+        )
 
 
 def check_truth(y: Array, rows: int, classes: int, multilabel: bool) -> None:

@@ -1,8 +1,6 @@
 """Training: stored vectors and labels -> a head, scored on rows that it was not trained on, and saved in heads/."""
 
-import os
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -32,12 +30,12 @@ from embedx.heads.calibration import METHODS
 from embedx.heads.files import check_name
 from embedx.heads.head import Head
 from embedx.heads.options import HeadOptions
+from embedx.heads.storage import FOLDER as HEADS
 from embedx.metrics.calibration import reliability
 from embedx.metrics.report import Metrics
 from embedx.store.store import Store
 from embedx.training.label_gain import Gain, gain_since, to_ranges
 
-HEADS = "heads"  # the folder of the heads in a collection
 CALIBRATIONS = (*METHODS, "none")
 CHOSEN_SETTINGS = ("C", "temperature")  # settings that a head chooses inside its training rows
 
@@ -266,42 +264,3 @@ def calibration_errors(metrics: Metrics) -> dict[str, float | None]:
     """Return the figures that calibration should lower."""
     figures = {name: metrics.figures[name] for name in ("ece", "log_loss")}
     return {name: figure.value if figure else None for name, figure in figures.items()}
-
-
-def load_head(folder: Path, name: str | None) -> Head:
-    """Return a saved head of a collection; without a name the only one.
-
-    Raises:
-        UsageError: there is no head of that name; or no name is given and there is not exactly one head.
-    """
-    names = [file.parent.name for file in sorted((folder / HEADS).glob("*/head.json"))]
-    if name is None and len(names) == 1:
-        name = names[0]
-    if name is None and names:
-        raise UsageError(f"There are several heads in {folder}; choose one with --head (head=): {', '.join(names)}.")
-    if name not in names:
-        missing = "no head" if name is None else f"no head {name!r}"
-        advice = f"Heads: {', '.join(names)}." if names else "`embedx train` trains one."
-        raise UsageError(f"There is {missing} in {folder}. {advice}")
-    return Head.load(folder / HEADS / name)
-
-
-def remove_head(folder: Path, name: str) -> None:
-    """Delete a saved head.
-
-    Raises:
-        UsageError: there is no head of that name.
-    """
-    head_folder = folder / HEADS / name
-    if os.sep in name or not (head_folder / "head.json").exists():
-        raise UsageError(f"There is no head {name!r} in {folder}. `embedx heads list {folder}` lists them.")
-    shutil.rmtree(head_folder)
-
-
-def load_heads(folder: Path) -> dict[str, Head]:
-    """Return name -> head of a collection, sorted by name.
-
-    Raises:
-        StoreError: a head is damaged.
-    """
-    return {file.parent.name: Head.load(file.parent) for file in sorted((folder / HEADS).glob("*/head.json"))}

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from embedx.errors import DiskError, RecipeMismatch, StoreError, UsageError
-from embedx.heads.files import check_name
+from embedx.heads.files import arrays_name, check_name
 from embedx.heads.head import Head
 from embedx.heads.kinds import KINDS
 from embedx.heads.safetensors import Unreadable, read_tensors, write_tensors
 from embedx.recipe import Recipe
+from tests.helpers.amounts import fast_and_long
 from tests.helpers.head_data import CLASSES, GROUPS, MANY, NEW, NEW_Y, X, Y, fit, shaped
 
 RECIPE = Recipe("logmel", "built in", "", 16_000, (0, 3), ("mean",))
@@ -50,6 +53,12 @@ def make(kind: str, *, multilabel: bool = False) -> Head:
     return head.replace(views=("L3.mean",), recipe=json.loads(RECIPE.to_json()), metrics=metrics)
 
 
+def arrays_file(folder: Path) -> Path:
+    """Return the only file with arrays in the folder of a head."""
+    (file,) = folder.glob("*.safetensors")
+    return file
+
+
 @pytest.fixture(scope="module")
 def head() -> Head:
     return make("logistic")
@@ -69,7 +78,7 @@ def test_saved_head_round_trips_bit_for_bit(kind: str, multilabel: bool, tmp_pat
         np.testing.assert_array_equal(back.arrays[name], array)
     new = shaped(kind, NEW)
     np.testing.assert_array_equal(back.predict_proba(new, calibrated=True), head.predict_proba(new, calibrated=True))
-    other = load_file(tmp_path / "heads" / "mine" / "head.safetensors")  # and the library reads the same
+    other = load_file(arrays_file(tmp_path / "heads" / "mine"))  # and the library reads the same
     assert {name: array.tobytes() for name, array in other.items()} == {
         name: np.ascontiguousarray(array).tobytes() for name, array in head.arrays.items()
     }
@@ -106,27 +115,26 @@ def test_failed_save_keeps_the_old_head(head: Head, tmp_path: Path, monkeypatch:
     assert [one.name for one in tmp_path.iterdir()] == ["mine"]
 
 
-def test_changed_byte_is_detected(head: Head, tmp_path: Path) -> None:
+def flip(file: Path, place: int, bit: int) -> None:
+    data = bytearray(file.read_bytes())
+    data[place] ^= 1 << bit
+    file.write_bytes(data)
+
+
+@fast_and_long("flips", 150, 4000)
+def test_changed_byte_is_detected(head: Head, tmp_path: Path, flips: int) -> None:
     head.save(tmp_path / "mine")
     random = np.random.default_rng(0)
-    for name in ("head.json", "head.safetensors"):
-        file = tmp_path / "mine" / name
+    for file in (tmp_path / "mine" / "head.json", arrays_file(tmp_path / "mine")):
         data = file.read_bytes()
-        for place in random.integers(0, len(data), 150).tolist():
-            changed = bytearray(data)
-            changed[place] ^= 1 << int(random.integers(0, 8))
-            file.write_bytes(changed)
-            try:
-                back = Head.load(tmp_path / "mine")
-            except StoreError as error:
-                assert name in str(error) or "head.json" in str(error)
-            else:  # white space, which means nothing
-                assert name == "head.json"
-                assert json.loads(changed) == json.loads(data)
-                assert back.settings == head.settings
+        for place in random.integers(0, len(data), flips).tolist():
+            flip(file, place, int(random.integers(0, 8)))
+            with pytest.raises(StoreError, match=r"head\.json|safetensors"):
+                Head.load(tmp_path / "mine")
+            file.write_bytes(data)
         for other in (data[:-1], data + b"\0", b"", data[: len(data) // 2]):
             file.write_bytes(other)
-            with pytest.raises(StoreError, match=name.replace(".", r"\.")):
+            with pytest.raises(StoreError, match=file.name.replace(".", r"\.")):
                 Head.load(tmp_path / "mine")
         file.unlink()
         with pytest.raises(StoreError, match="missing"):
@@ -134,48 +142,134 @@ def test_changed_byte_is_detected(head: Head, tmp_path: Path) -> None:
         file.write_bytes(data)
 
 
-def rewrite(folder: Path, arrays: dict[str, Any] | None = None, **fields: Any) -> None:
-    """Change a head and correct its checksums, as an attacker could."""
-    if arrays is not None:
-        data = write_tensors(arrays)
-        (folder / "head.safetensors").write_bytes(data)
-        fields["numbers"] = hashlib.sha256(data).hexdigest()
-    note = json.loads((folder / "head.json").read_text())
-    del note["note"]
-    note |= fields
+def save_as_version_1(head: Head, folder: Path) -> None:
+    """Write a head as embedx did before: with head.safetensors, and a checksum of the values of head.json."""
+    data = write_tensors(head.arrays)
+    folder.mkdir(parents=True)
+    (folder / "head.safetensors").write_bytes(data)
+    note = {"format": "embedx head", "version": 1, **head.to_dict(), "numbers": hashlib.sha256(data).hexdigest()}
     note["note"] = hashlib.sha256(json.dumps(note, sort_keys=True).encode()).hexdigest()
-    (folder / "head.json").write_text(json.dumps(note))
+    (folder / "head.json").write_text(json.dumps(note, indent=1))
+
+
+def test_head_of_version_1_opens_and_is_replaced(head: Head, tmp_path: Path) -> None:
+    save_as_version_1(head, tmp_path / "mine")
+    np.testing.assert_array_equal(Head.load(tmp_path / "mine").logits(NEW), head.logits(NEW))
+    head.replace(metrics={}).save(tmp_path / "mine")
+    assert Head.load(tmp_path / "mine").metrics == {}
+    assert sorted(one.suffix for one in (tmp_path / "mine").iterdir()) == [".json", ".safetensors"]
+    flip(arrays_file(tmp_path / "mine"), 5, 1)
+    with pytest.raises(StoreError):
+        Head.load(tmp_path / "mine")
+
+
+def forge(folder: Path, head: Head, arrays: Any = None, **fields: Any) -> None:
+    """Write a head with any values and with correct checksums, as an attacker could."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    data = write_tensors(head.arrays if arrays is None else arrays)
+    description = {"format": "embedx head", "version": 2, **head.to_dict(), "arrays": hashlib.sha256(data).hexdigest()}
+    description |= fields
+    (folder / arrays_name(hashlib.sha256(data).hexdigest())).write_bytes(data)
+    body = json.dumps(description, indent=1)
+    checksum = hashlib.sha256(body.encode()).hexdigest()
+    (folder / "head.json").write_text(f'{body[:-2]},\n "checksum": "{checksum}"\n}}\n')
+
+
+def with_value(array: Any, value: float) -> Any:
+    changed = np.array(array)
+    changed.flat[changed.size // 2] = value
+    return changed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_array_with_nan_or_infinity_or_another_shape_is_refused(kind: str, tmp_path: Path) -> None:
+    head, folder = make(kind), tmp_path / "mine"
+    for name, array in head.arrays.items():
+        changes = [with_value(array, value) for value in (np.nan, np.inf, -np.inf)] + [array[:-1], array[None]]
+        for changed in changes[1 if name == "operating.points" else 0 :]:  # an unused point is NaN
+            arrays = dict(head.arrays) | {name: changed}
+            forge(folder, head, arrays)
+            with pytest.raises(StoreError, match="cannot be used as a head"):
+                Head.load(folder)
+            with pytest.raises(UsageError):
+                head.replace(arrays=arrays).save(tmp_path / "other")
+            assert not (tmp_path / "other").exists()
 
 
 def test_inconsistent_head_with_valid_checksums_is_refused(head: Head, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
-    arrays = dict(head.arrays)
+    arrays, settings = dict(head.arrays), head.settings
     changes: tuple[dict[str, Any], ...] = (
         {"arrays": {name: array for name, array in arrays.items() if name != "weight"}},
-        {"arrays": arrays | {"weight": arrays["weight"][:, 1:]}},
         {"arrays": arrays | {"bias": arrays["bias"][:2], "weight": arrays["weight"][:2]}},
+        {"arrays": arrays | {"step9.mean": arrays["step0.mean"]}},
+        *({"settings": {**settings, "input": value}} for value in ([7], [10**15], [], [-1], [1.5], "x", [[7]], None)),
+        *({"settings": {**settings, "steps": value}} for value in ("many", -1, 10**12, None, 0.5)),
+        *({"classes": value} for value in (["one"], [], "abc", None, 7, [head.classes[0]] * 3, [[], 1, 2], [None] * 3)),
+        *({name: value} for name in ("settings", "metrics") for value in (None, [], "x", 7)),
         {"settings": {}},
-        {"settings": {**head.settings, "input": [7]}},
-        {"settings": {**head.settings, "steps": "many"}},
-        {"settings": {**head.settings, "input": [10**15]}},
-        {"classes": ["one"]},
+        {"multilabel": "yes"},
+        {"kind": ["evil"]},
+        {"views": ["L0.mean", "L0.mean"]},
+        {"recipe": "evil"},
         {"surprise": 1},
     )
     for change in changes:
-        head.save(folder)
-        rewrite(folder, **change)
-        with pytest.raises(StoreError, match=r"head\.safetensors cannot be used as a head"):
+        forge(folder, head, **change)
+        with pytest.raises(StoreError, match="cannot be used as a head"):
             Head.load(folder)
-    versions: tuple[tuple[dict[str, Any], str], ...] = (({"version": 2}, "Update"), ({"format": "other"}, "'other'"))
-    for change, message in versions:
-        head.save(folder)
-        rewrite(folder, **change)
+    others: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"version": 3}, "Update"),
+        ({"version": 1}, "damaged or was edited"),
+        ({"version": [2]}, "Update"),
+        ({"format": "other"}, "'other'"),
+        ({"arrays": None}, "damaged or was edited"),
+    )
+    forge(folder, head)
+    for change, message in others:
+        text = json.loads((folder / "head.json").read_text())
+        body = json.dumps({name: value for name, value in (text | change).items() if name != "checksum"}, indent=1)
+        sum_of_body = hashlib.sha256(body.encode()).hexdigest()
+        (folder / "head.json").write_text(f'{body[:-2]},\n "checksum": "{sum_of_body}"\n}}\n')
         with pytest.raises(StoreError, match=message):
             Head.load(folder)
-    for text in ("[]", "{}", "null", '"a"', "[" * 100_000):
-        (folder / "head.json").write_text(text)
+        forge(folder, head)
+    for place in ("../../outside", "/etc/passwd", "a" * 63 + "/"):  # a file name is never taken from the file
+        (tmp_path / "outside.safetensors").write_bytes(write_tensors(head.arrays))
+        body = json.dumps({"format": "embedx head", "version": 2, **head.to_dict(), "arrays": place}, indent=1)
+        sum_of_body = hashlib.sha256(body.encode()).hexdigest()
+        (folder / "head.json").write_text(f'{body[:-2]},\n "checksum": "{sum_of_body}"\n}}\n')
+        with pytest.raises(StoreError, match="damaged or was edited"):
+            Head.load(folder)
+    for content in ("[]", "{}", "null", '"a"', "[" * 100_000):
+        (folder / "head.json").write_text(content)
         with pytest.raises(StoreError, match="does not describe a head"):
             Head.load(folder)
+
+
+def test_reader_of_a_head_that_is_replaced_sees_the_old_or_the_new_one(head: Head, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    others = [head.replace(arrays=dict(head.arrays) | {"bias": head.arrays["bias"] + i}) for i in range(2)]
+    others[0].save(folder)
+    ended = threading.Event()
+
+    def replace_again_and_again() -> None:
+        while not ended.is_set():
+            for other in others:
+                other.save(folder)
+
+    writers = [threading.Thread(target=replace_again_and_again) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    try:
+        seen = {float(Head.load(folder).arrays["bias"][0] - head.arrays["bias"][0]) for _ in range(100)}
+    finally:
+        ended.set()
+        for writer in writers:
+            writer.join()
+    assert seen <= {0.0, 1.0}
+    assert len(list(folder.iterdir())) == 2
 
 
 def test_tensor_file_with_false_header_is_refused() -> None:
