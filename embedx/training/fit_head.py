@@ -31,6 +31,7 @@ from embedx.heads.files import check_name
 from embedx.heads.head import Head
 from embedx.heads.options import HeadOptions
 from embedx.heads.storage import FOLDER as HEADS
+from embedx.heads.storage import load_head
 from embedx.metrics.calibration import reliability
 from embedx.metrics.report import Metrics
 from embedx.store.store import Store
