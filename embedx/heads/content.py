@@ -41,7 +41,7 @@ def check_content(fields: Mapping[str, Any], arrays: Arrays) -> None:
     check_calibration(arrays, len(classes))
 
 
-def require(is_valid: bool, what: str) -> None:
+def require(is_valid: Any, what: str) -> None:
     """Raise UsageError for a part of a head that is not valid."""
     if not is_valid:
         raise UsageError(f"the head is not valid: {what}")
@@ -87,7 +87,7 @@ def check_steps(settings: Mapping[str, Any], arrays: Arrays) -> int:
     if "mixture" in arrays:
         require(len(current) == 2 and arrays["mixture"].shape == current[:1], "the shape of mixture")
     require(len(current) == 1 or "mixture" in arrays, "its input")
-    return current[-1]
+    return int(current[-1])
 
 
 def check_classifier(settings: Mapping[str, Any], arrays: Arrays, width: int, classes: int, multilabel: bool) -> None:
@@ -119,7 +119,7 @@ def check_calibration(arrays: Arrays, classes: int) -> None:
         x, y, starts = knots
         require(x is not None and y is not None and starts is not None, "the knots of its calibration")
         assert x is not None and y is not None and starts is not None
-        is_valid = x.ndim == 1 and x.shape == y.shape and starts.shape == (classes + 1,)
-        is_valid = is_valid and starts[0] == 0 and starts[-1] == len(x) and (np.diff(starts) >= 1).all()
-        require(bool(is_valid), "the knots of its calibration")
+        has_shapes = x.ndim == 1 and x.shape == y.shape and starts.shape == (classes + 1,)
+        is_covered = has_shapes and starts[0] == 0 and starts[-1] == len(x) and (np.diff(starts) >= 1).all()
+        require(is_covered, "the knots of its calibration")
     require(POINTS not in arrays or len(arrays[POINTS]) == classes, f"the shape of {POINTS}")

@@ -186,10 +186,10 @@ class Head(FittedHead):
     # -- saving and exporting ------------------------------------------------------------------------------------------
 
     def save(self, folder: Path | str) -> None:
-        """Write the head as `head.json` and `head.safetensors`; the folder is replaced in one step.
+        """Write the head as `head.json` and a file of arrays; a head that is there is replaced in one step.
 
         Raises:
-            UsageError: the name of the folder is not allowed for a head.
+            UsageError: the name of the folder is not allowed for a head, or an array is not finite.
             DiskError: the folder cannot be written.
         """
         write_head(Path(folder), self.to_dict(), self.arrays)

@@ -197,6 +197,12 @@ def test_array_with_nan_or_infinity_or_another_shape_is_refused(kind: str, tmp_p
             assert not (tmp_path / "other").exists()
 
 
+INPUTS: list[Any] = [[7], [10**15], [], [-1], [1.5], "x", [[7]], None]
+STEPS: list[Any] = ["many", -1, 10**12, None, 0.5]
+CLASS_LISTS: list[Any] = [["one"], [], "abcd", None, 7, ["cat"] * 4, [[], 1, 2, 3], [None] * 4]
+NO_MAPPINGS: list[Any] = [None, [], "x", 7]
+
+
 def test_inconsistent_head_with_valid_checksums_is_refused(head: Head, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     arrays, settings = dict(head.arrays), head.settings
@@ -204,10 +210,10 @@ def test_inconsistent_head_with_valid_checksums_is_refused(head: Head, tmp_path:
         {"arrays": {name: array for name, array in arrays.items() if name != "weight"}},
         {"arrays": arrays | {"bias": arrays["bias"][:2], "weight": arrays["weight"][:2]}},
         {"arrays": arrays | {"step9.mean": arrays["step0.mean"]}},
-        *({"settings": {**settings, "input": value}} for value in ([7], [10**15], [], [-1], [1.5], "x", [[7]], None)),
-        *({"settings": {**settings, "steps": value}} for value in ("many", -1, 10**12, None, 0.5)),
-        *({"classes": value} for value in (["one"], [], "abc", None, 7, [head.classes[0]] * 3, [[], 1, 2], [None] * 3)),
-        *({name: value} for name in ("settings", "metrics") for value in (None, [], "x", 7)),
+        *({"settings": {**settings, "input": value}} for value in INPUTS),
+        *({"settings": {**settings, "steps": value}} for value in STEPS),
+        *({"classes": value} for value in CLASS_LISTS),
+        *({name: value} for name in ("settings", "metrics") for value in NO_MAPPINGS),
         {"settings": {}},
         {"multilabel": "yes"},
         {"kind": ["evil"]},
