@@ -41,6 +41,7 @@ COMMANDS = {  # name -> module, and the description in `embedx --help`
     "rm": ("maintenance", "Delete rows of a collection permanently."),
     "label": ("label", "Set labels and metadata of rows; list and undo changes."),
     "compact": ("maintenance", "Free the disk space of deleted rows."),
+    "backup": ("maintenance", "Copy a collection, also while it is written."),
     "verify": ("maintenance", "Check a collection for damage, and repair it."),
     "merge": ("maintenance", "Merge collections that have the same recipe."),
     "export": ("formats", "Write vectors and metadata for other tools."),

@@ -1,4 +1,4 @@
-"""embedx rm, compact, verify and merge: maintenance of a collection."""
+"""embedx rm, compact, backup, verify and merge: maintenance of a collection."""
 
 from typing import TYPE_CHECKING
 
@@ -67,6 +67,30 @@ def compact(collection: str, wait: bool, as_json: bool) -> None:
         print_json({"exit_code": 0, "collection": collection, "bytes_before": before, "bytes_after": after})
     else:
         say(f"{display_path(collection)}: {size(before)} before, {size(after)} now")
+
+
+@click.command(
+    epilog="""\b
+    Example:
+      embedx backup indexes/field /backup/field
+    """
+)
+@COLLECTION
+@click.argument("out", metavar="FOLDER", type=click.Path())
+@JSON
+def backup(collection: str, out: str, as_json: bool) -> None:
+    """Copy a COLLECTION with its heads and indexes into a new FOLDER.
+
+    Other processes can read and write the collection meanwhile. The copy holds one committed state, and is checked.
+    """
+    from embedx.collection.collection import Collection
+
+    with Collection(collection) as opened:
+        copied = opened.backup(out)
+    if as_json:
+        print_json({"exit_code": 0, "collection": collection, "out": out, "bytes": copied})
+    else:
+        say(f"{display_path(out)}: {size(copied)}")
 
 
 @click.command(

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from embedx.collection.backup import backup
 from embedx.collection.base import CollectionBase, from_one_state
 from embedx.collection.labelling import LabelChange, LabelUpdate, label, read_log, undo_label
 from embedx.collection.maintenance import compact, remove
@@ -92,6 +93,22 @@ class MaintenanceMixin(CollectionBase):
             LockedError: another process writes the collection, and `wait` is not set.
         """
         return undo_label(self.folder, change, wait=wait)
+
+    def backup(self, out: str | os.PathLike[str]) -> int:
+        """Copy the collection with its heads and indexes into a new folder; a writer may be active.
+
+        Args:
+            out: the new folder; it appears complete or not at all.
+
+        Returns:
+            The size of the copy in bytes.
+
+        Raises:
+            UsageError: `out` exists.
+            StoreError: the collection is damaged.
+            DiskError: the disk is full or cannot be written.
+        """
+        return backup(self.folder, out)
 
     def compact(self, *, wait: bool = False) -> tuple[int, int]:
         """Give the space of deleted rows back to the disk.

@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import sqlite3
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from embedx.extractors.names import check_stored_family
 from embedx.recipe import Recipe, check_view
 from embedx.store import filters
 from embedx.store.checksums import LISTED, Checked, listed
+from embedx.store.lock import Lock
 from embedx.store.records import Recording, Row, from_stored
 from embedx.store.schema import DTYPES, FILE_NAME, MAX_JSON, vector_tables
 
@@ -223,6 +226,14 @@ class Reader(Checked):
                             pass
                     self._compared.add("filter", self._state())
             return filters.select(self._db, where, self.columns, timeout)
+
+    def copy_to(self, folder: Path) -> None:
+        """Write a copy of the store, in the state of its last commit, into another folder."""
+        with self.snapshot(), contextlib.closing(sqlite3.connect(folder / FILE_NAME)) as copy:
+            self._db.backup(copy)
+            lock = Lock(folder)
+            lock.keep(self._record.copy)
+            lock.release()
 
     def size(self) -> int:
         """Return the size of the store on disk, in bytes."""
