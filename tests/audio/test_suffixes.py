@@ -28,6 +28,7 @@ def test_formats_of_ffmpeg_are_found_and_embedded(tmp_path: Path) -> None:
             continue
         wave = (np.sin(np.arange(48_000) / 20) * 8000).astype(np.int16)
         frame = av.AudioFrame.from_ndarray(wave[None], format="s16", layout="mono")
+        assert isinstance(stream, av.AudioStream)
         frame.sample_rate = 48_000
         for packet in [*stream.encode(frame), *stream.encode(None)]:
             container.mux(packet)
