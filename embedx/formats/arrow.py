@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.audio.embedded import file_columns
 from embedx.datasets.text_tables import is_export
 from embedx.errors import UsageError
 from embedx.filesystem.atomic import whole_file, whole_folder
@@ -226,7 +227,7 @@ def arrow_table(source: ArrowSource, vectors: Sequence[str]) -> Table:
         with wrap_arrow_errors(source.path):
             for batch in source.batches():
                 matrices = {view: to_matrix(batch, chosen[view], number, dims[view]) for view in chosen}
-                rows = batch.select(others).to_pylist()
+                rows = without_bytes(batch.select(others)).to_pylist()
                 for row in rows:
                     texts = {name: row[name] for name in json_columns & row.keys() if row[name] is not None}
                     row.update({name: parse_json(text) for name, text in texts.items()})
@@ -235,6 +236,19 @@ def arrow_table(source: ArrowSource, vectors: Sequence[str]) -> Table:
 
     notes = read_notes(note.get(EDITS_KEY)) if recipe else NO_EDITS
     return Table(source.path, others, dims, is_export(names), recipe, read, notes)
+
+
+def without_bytes(batch: "pa.RecordBatch") -> "pa.RecordBatch":
+    """Return a batch with the paths in place of columns {bytes, path}: the bytes of files are no metadata."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name in file_columns(batch.schema):
+        column = batch.column(name)
+        has_path = column.type.get_field_index("path") >= 0
+        paths = pc.struct_field(column, "path") if has_path else pa.nulls(len(column), pa.string())
+        batch = batch.set_column(batch.schema.get_field_index(name), name, paths)
+    return batch
 
 
 def is_list_type(kind: "pa.DataType") -> bool:

@@ -13,6 +13,8 @@ from typing import Any
 import faiss
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import embedx
@@ -310,3 +312,70 @@ def test_imported_store_is_read_by_sqlite(tmp_path: Path) -> None:
         blobs = [blob for (blob,) in db.execute(f"SELECT vector FROM {table} ORDER BY id")]
     assert view == "L0.given"
     np.testing.assert_array_equal(np.stack([np.frombuffer(blob, "<f4") for blob in blobs]), MATRIX)
+
+
+def test_ids_of_an_index_are_a_column(tmp_path: Path) -> None:
+    index = faiss.IndexIDMap2(faiss.IndexFlatIP(3))
+    index.add_with_ids(MATRIX, np.array([7, 5, 2**60, 9, 11, 13]))
+    faiss.write_index(index, str(tmp_path / "i.index"))
+    expected = [7, 5, 2**60, 9, 11, 13]
+    with embedx.import_vectors(tmp_path / "i.index", out=tmp_path / "c") as collection:
+        assert [row.meta["faiss_id"] for row in collection.store.rows()] == expected
+        assert collection.rows(where="faiss_id = 9").index.tolist() == [4]
+    frame = pd.DataFrame({"faiss_id": list("abcdef")})
+    with embedx.import_vectors(tmp_path / "i.index", out=tmp_path / "d", metadata=frame) as collection:
+        assert next(row.meta for row in collection.store.rows()) == {"faiss_id": "a", "faiss_id_": 7}
+    with pytest.raises(UsageError, match="6 vectors but"):
+        embedx.import_vectors(tmp_path / "i.index", out=tmp_path / "e", metadata=frame[:4])
+
+
+@pytest.mark.parametrize("form", ["parquet", "npy", "hf"])
+@pytest.mark.parametrize("change", [{"extractor": "evil", "source": "make"}, {"extractor": "os", "source": "abort"}])
+def test_recipe_in_a_file_never_chooses_code(form: str, change: dict[str, str], odd: Path, tmp_path: Path) -> None:
+    with embedx.open(odd) as collection:
+        collection.export(tmp_path / "x", format=form)
+    if form == "parquet":
+        table = pq.read_table(tmp_path / "x")
+        note = json.loads(table.schema.metadata[b"embedx"]) | change
+        pq.write_table(
+            table.replace_schema_metadata({**table.schema.metadata, b"embedx": json.dumps(note)}), tmp_path / "x"
+        )
+    else:
+        file = tmp_path / "x" / {"npy": "recipe.json", "hf": "embedx.json"}[form]
+        note = json.loads(file.read_text())
+        file.write_text(json.dumps(note | change if form == "npy" else note | {"embedx": note["embedx"] | change}))
+    with pytest.raises(EmbedxError, match=change["extractor"]):
+        embedx.import_vectors(tmp_path / "x", out=tmp_path / "c", format=form)
+    assert not (tmp_path / "c").exists()
+
+
+def test_import_of_columns_that_collide_or_hold_files(tmp_path: Path) -> None:
+    cells = pa.array(
+        [{"bytes": b"x" * 100, "path": "a.wav"}] * 6, pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    )
+    numbers = list(range(6))
+    columns = {"audio": cells, "id": numbers, "id_": [10 * i for i in numbers], "vector": list(MATRIX)}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    with embedx.import_vectors(tmp_path / "x.parquet", out=tmp_path / "c") as collection:
+        rows = list(collection.store.rows())
+        assert {row.path for row in rows} == {"a.wav"}
+        assert [(row.meta["id__"], row.meta["id_"]) for row in rows] == [(i, 10 * i) for i in numbers]
+
+
+def test_imported_label_stays_text_and_odd_values_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("path;code;label;v0\n1;007;2.50;1\n2;1e5;1.0;2\n")
+    with embedx.import_vectors(tmp_path / "x.csv", out=tmp_path / "c") as collection:
+        assert collection.rows()["label"].tolist() == ["2.50", "1.0"]
+        assert collection.rows()["path"].tolist() == ["1", "2"]
+    for text, message in (
+        ('{"path": {"x": 1}, "vector": [1]}', "Row 1 .*column path"),
+        ('{"path": "a", "start": 2, "end": 1, "vector": [1]}', "before its start"),
+        ('{"path": "a", "label": [1], "vector": [1]}', "column label"),
+        ('{"path": "a", "x": ' + "[" * 200 + "]" * 200 + ', "vector": [1]}', "deeper than 100"),
+    ):
+        (tmp_path / "x.jsonl").write_text(text)
+        with pytest.raises(UsageError, match=message):
+            embedx.import_vectors(tmp_path / "x.jsonl", out=tmp_path / "d")
+    np.savez(tmp_path / "x.npz", MATRIX)
+    with pytest.raises(UsageError, match=r"x\.npz .*numpy\.save"):
+        embedx.import_vectors(tmp_path / "x.npz", out=tmp_path / "d")
