@@ -100,7 +100,8 @@ def label(
             if not any(count for _, count in update.entries):
                 name = update.unknown[0] if update.unknown else "missing: the table is empty"
                 raise NothingToDo(f"No entry of the table matches a row of {folder}. The first is {name}.")
-        edits = make_edits(store, selected)
+        with store.snapshot():
+            edits = make_edits(store, selected)
         if edits:
             update.rows = len(store.edit(edits))
             update.change = store.changes().index(edits[0].change) + 1
@@ -146,12 +147,15 @@ def select_by_entries(
 def make_edits(store: Store, selected: Iterable[Selected]) -> list[Edit]:
     """Return the edits that set values in rows, without those rows that were set to the same values before."""
     change, made = secrets.token_hex(8), store.next_time()
+    has_windows = store.recipe.window_s is not None
+    selected = [one for one in selected if one.rows and one.values]
+    contents = store.stored_contents(list({one.rows[0].path: None for one in selected}))
     edits = []
     for one in selected:
         rows = [row for row in one.rows if not is_set(row, one.values)]
-        content = store.stored_content(rows[0].path) if rows and one.values else None
+        content = contents.get(rows[0].path) if rows else None
         if content is not None:
-            whole = one.whole or (content.is_one_row and store.recipe.window_s is None)
+            whole = one.whole or (content.is_one_row and not has_windows)
             windows = None if whole else frozenset(place_of(row, content.stretches) for row in rows)
             edits.append(Edit(change, made, rows[0].path, content.content_hash, windows, one.values))
     return edits

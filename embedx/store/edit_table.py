@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from embedx.store.changes import Changes
 from embedx.store.checksums import LISTED, listed
 from embedx.store.edits import (
     Edit,
+    Place,
     carry_over,
     edited_values,
     find_undone,
@@ -21,6 +22,7 @@ from embedx.store.edits import (
 from embedx.store.records import Recording, Row, Vectors
 
 OF_PATH = "WHERE recording = (SELECT id FROM recordings WHERE path = ?)"
+MAX_PATHS = 500  # in one statement; SQLite takes 32 766 values
 NO_RECORDING = b""  # the path of an entry that undoes a change
 
 Batch = list[tuple[Recording, Sequence[tuple[Row, Vectors]]]]
@@ -53,13 +55,26 @@ class EditTable(Changes):
 
     def stored_content(self, path: str) -> StoredContent | None:
         """Return what is stored of the content of a recording; None if it is not stored."""
-        name = os.fsencode(path)
-        for _, _, _, _, content, _, _, _, stretches, status, *_, flags, _ in self._checked(
-            "recordings", "WHERE path = ?", (name,)
-        ):
-            [(count,)] = self._query(f"SELECT count(*) FROM rows {OF_PATH}", (name,))
-            return StoredContent(content, stretches, status == "failed", count == 1 and "cut" not in flags.split(","))
-        return None
+        return self.stored_contents([path]).get(path)
+
+    def stored_contents(self, paths: Sequence[str]) -> dict[str, StoredContent]:
+        """Return what is stored of the content of recordings, by path, without those that are not stored."""
+        contents = {}
+        for names in blocks(paths):
+            marks = ", ".join("?" * len(names))
+            counts: dict[int, int] = dict(
+                self._query(
+                    "SELECT recording, count(*) FROM rows WHERE recording IN "
+                    f"(SELECT id FROM recordings WHERE path IN ({marks})) GROUP BY recording",
+                    names,
+                )
+            )
+            for number, name, _, _, content, _, _, _, stretches, status, *_, flags, _ in self._checked(
+                "recordings", f"WHERE path IN ({marks})", names
+            ):
+                is_one_row = counts.get(number) == 1 and "cut" not in flags.split(",")
+                contents[os.fsdecode(name)] = StoredContent(content, stretches, status == "failed", is_one_row)
+        return contents
 
     def _edits(self, which: str = "", values: tuple[str | bytes, ...] = ()) -> list[tuple[int, Edit]]:
         """Return id and edit of the entries that meet an SQL condition, the oldest first."""
@@ -168,24 +183,44 @@ class EditTable(Changes):
             carry: the changes that can be of another version of the recording, with other windows.
         """
         changed, undone = [], self._undone()
-        for path in paths:
-            stored = self.stored_content(path)
-            if stored is None:
-                continue
-            edits = [edit for _, edit in self._edits("WHERE path = ?", (os.fsencode(path),))]
-            edits = [edit for edit in edits if edit.content_hash == stored.content_hash]
-            rows = list(self.each_row(OF_PATH, os.fsencode(path)))
-            places = [place_of(row, stored.stretches) for row in rows]
-            carried = carry_over([edit for edit in edits if edit.change in carry], places, ())
-            self._insert_edits(carried)
-            edits = sorted(edits + carried, key=lambda edit: edit.made)
-            active = [edit for edit in edits if edit.change not in undone]
-            for row, place in zip(rows, places, strict=True):
-                kept = {name: value for name, value in edited_values(row).items() if name not in columns}
-                new = {name: value for name, value in values_at(active, place).items() if name in columns}
-                if (edited := with_edits(row, {**kept, **new})) != row:
-                    changed.append(edited)
+        for names in blocks(list(paths)):
+            marks = ", ".join("?" * len(names))
+            contents = self.stored_contents([os.fsdecode(name) for name in names])
+            edits: dict[str, list[Edit]] = {path: [] for path in contents}
+            for _, edit in self._edits(f"WHERE path IN ({marks})", names):
+                if edit.path in contents and edit.content_hash == contents[edit.path].content_hash:
+                    edits[edit.path].append(edit)
+            rows: dict[str, list[Row]] = {path: [] for path in contents}
+            which = f"WHERE recording IN (SELECT id FROM recordings WHERE path IN ({marks}))"
+            for row in self.each_row(which, *names):
+                rows[row.path].append(row)
+            for path, stored in contents.items():
+                places = [place_of(row, stored.stretches) for row in rows[path]]
+                carried = carry_over([edit for edit in edits[path] if edit.change in carry], places, ())
+                self._insert_edits(carried)
+                active = [edit for edit in edits[path] + carried if edit.change not in undone]
+                active.sort(key=lambda edit: edit.made)
+                changed += change_rows(rows[path], places, active, columns)
         return changed
+
+
+def change_rows(
+    rows: Sequence[Row], places: Sequence[Place], edits: Sequence[Edit], columns: Collection[str]
+) -> list[Row]:
+    """Return those rows that change when edits are applied in some columns; other edited columns stay."""
+    changed = []
+    for row, place in zip(rows, places, strict=True):
+        kept = {name: value for name, value in edited_values(row).items() if name not in columns}
+        new = {name: value for name, value in values_at(edits, place).items() if name in columns}
+        if (edited := with_edits(row, {**kept, **new})) != row:
+            changed.append(edited)
+    return changed
+
+
+def blocks(paths: Sequence[str]) -> Iterator[tuple[bytes, ...]]:
+    """Yield paths as the store holds them, as many at a time as one statement takes."""
+    for start in range(0, len(paths), MAX_PATHS):
+        yield tuple(os.fsencode(path) for path in paths[start : start + MAX_PATHS])
 
 
 def replace_place(edit: Edit, recording: Recording) -> Edit:
