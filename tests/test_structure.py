@@ -17,7 +17,7 @@ from tests.helpers.paths import ROOT
 PACKAGE = ROOT / "embedx"
 LEVELS = {  # a package imports only from lower levels; packages of one level do not import each other
     **dict.fromkeys(("errors", "_version", "timing"), 0),
-    **dict.fromkeys(("filesystem", "processes", "text"), 1),
+    **dict.fromkeys(("filesystem", "processes", "text", "neighbours"), 1),
     **dict.fromkeys(("extractors", "metrics", "recipe"), 2),
     **dict.fromkeys(("audio", "store", "heads"), 3),
     **dict.fromkeys(("datasets", "embedding", "index"), 4),

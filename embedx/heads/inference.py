@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.heads.preprocessing import Array, Arrays, apply_chain
+from embedx.neighbours import SLACK, best_rows, product
 
 Floats = NDArray[np.float64]
 
@@ -47,10 +48,14 @@ def vote(x: Floats, arrays: Arrays, settings: Mapping[str, Any], multilabel: boo
     The positive votes [M, C] are the votes of each training row for each class; multi-label: the negative votes are
     those against it.
     """
-    similarity = x.astype(np.float32) @ arrays["vectors"].T
-    order = np.argsort(-similarity, axis=1, kind="stable")  # stable: equally near rows keep their order
-    nearest = order[:, : settings["k"]]
-    near = np.take_along_axis(similarity, nearest, axis=1).astype(np.float64)
+    queries, vectors = x.astype(np.float32), arrays["vectors"]
+    pairs = [
+        best_rows(values, settings["k"], SLACK, lambda rows, query=query: product(query, vectors[rows]))
+        for query, values in zip(queries, queries @ vectors.T, strict=True)
+    ]
+    size = min(settings["k"], len(vectors))
+    near = np.array([scores for scores, _ in pairs], np.float64).reshape(-1, size)
+    nearest = np.array([rows for _, rows in pairs], np.int64).reshape(-1, size)
     weight = 1 / np.maximum(1 - near, MIN_DISTANCE) if settings["weights"] == "distance" else np.ones_like(near)
     positive = np.einsum("nk,nkc->nc", weight, arrays[POSITIVE_VOTES][nearest])
     if not multilabel:

@@ -205,11 +205,9 @@ class ExtractionPipeline:
     def _add_row(self, job: RecordingJob, row: Row, vectors: Vectors, flags: tuple[str, ...]) -> None:
         """Add a row with its vectors to its recording."""
         job.waiting -= 1
-        with np.errstate(over="ignore"):  # a value that is too large for the type becomes infinite and is refused
-            is_finite = all(np.isfinite(vector.astype(self.dtype)).all() for vector in vectors.values())
-        if not is_finite:
-            place = f"{display_path(row.path)} at {row.start_s:g} s"
-            job.fail("non-finite", f"The vector of {place} contains NaN or infinite values.")
+        problem = describe_unstorable(vectors, self.dtype)
+        if problem:
+            job.fail("non-finite", f"The vector of {display_path(row.path)} at {row.start_s:g} s {problem}")
         job.rows.append((replace(row, flags=flags), vectors))
         self._finish_if_complete(job)
 
@@ -344,3 +342,17 @@ def group_by_implementation(kinds: Mapping[str, str]) -> str:
     for kind, implementation in kinds.items():
         groups.setdefault(implementation, []).append(kind)
     return "; ".join(f"{implementation}: {', '.join(names)}" for implementation, names in groups.items())
+
+
+def describe_unstorable(vectors: Vectors, dtype: str) -> str:
+    """Say why vectors cannot be stored as a type of numbers; an empty text if they can."""
+    if not all(np.isfinite(vector).all() for vector in vectors.values()):
+        return "contains NaN or infinite values."
+    largest = max((float(np.abs(vector).max()) for vector in vectors.values() if vector.size), default=0.0)
+    with np.errstate(over="ignore"):  # a number that is too large becomes infinite
+        if np.isfinite(np.array(largest).astype(dtype)):
+            return ""
+    return (
+        f"has a number of {largest:.6g}, which is too large for {dtype} (at most {float(np.finfo(dtype).max):g}). "
+        "Extract into a new collection with --store-dtype float32."
+    )

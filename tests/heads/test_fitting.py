@@ -98,6 +98,21 @@ def test_knn_equals_scikit_learn(weights: str) -> None:
     np.testing.assert_allclose(head.predict_proba(NEW), model.predict_proba(NEW.astype(np.float64)), atol=1e-4)
 
 
+def test_knn_ties_are_broken_by_order_whatever_the_number_of_rows() -> None:
+    """Of equal training rows the first ones vote, also if a product gives them scores that differ in the last digit."""
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((7, 61)).astype(np.float32)
+    kinds, y = random.integers(7, size=400), random.integers(4, size=400)
+    head = fit("knn", rows[kinds], y, k=5, weights="uniform")
+    new = rows[random.integers(7, size=333)] * 3
+    whole = head.predict_proba(new)
+    for count in (1, 2, 7, 20):
+        np.testing.assert_array_equal(head.predict_proba(new[:count]), whole[:count])
+    for row, proba in zip(new, whole, strict=True):
+        first = np.flatnonzero((rows[kinds] * 3 == row).all(axis=1))[:5]
+        np.testing.assert_allclose(proba, np.bincount(y[first], minlength=4) / 5, atol=1e-6)
+
+
 def test_prototype_predicts_nearest_class_mean_by_cosine() -> None:
     head = fit("prototype", X, Y)
     unit = Normalizer().fit_transform(X.astype(np.float64))

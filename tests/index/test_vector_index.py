@@ -174,3 +174,28 @@ def test_folder_that_cannot_be_created_is_a_disk_error(tmp_path: Path) -> None:
     (tmp_path / "index").write_text("a file in the way")
     with pytest.raises(DiskError, match="cannot be written"):
         write(tmp_path / "index")
+
+
+@pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
+@pytest.mark.parametrize("distinct", [1, 7, 150])
+def test_ties_are_broken_by_id_whatever_the_number_of_queries(metric: str, distinct: int) -> None:
+    """Many rows are equal; the k best of them are those with the lowest ids, with equal scores."""
+    random = np.random.default_rng(distinct)
+    rows = random.standard_normal((distinct, 61)).astype(np.float32)
+    kinds = random.integers(distinct, size=900)
+    queries = np.concatenate([rows[:5], random.standard_normal((60, 61))]).astype(np.float32)
+    index = VectorIndex.build(np.arange(900) * 3, rows[kinds], metric)
+    exact = rows.astype(np.float64)
+    for k in (1, 9, 40, 900):
+        whole_scores, whole = index.search(queries, k)
+        for number in (1, 3, 19, 20, 33):
+            scores, ids = index.search(queries[:number], k)
+            np.testing.assert_array_equal(ids, whole[:number])
+            np.testing.assert_array_equal(scores, whole_scores[:number])
+        for query, scores, ids in zip(queries.astype(np.float64), whole_scores, whole, strict=True):
+            if metric == "l2":
+                true = -np.linalg.norm(exact - query, axis=1)
+            else:
+                true = exact @ query / (np.linalg.norm(exact, axis=1) if metric == "cosine" else 1.0)
+            np.testing.assert_array_equal(ids, np.lexsort((np.arange(900), -true[kinds]))[:k] * 3)
+            assert len(np.unique(scores)) == len(np.unique(kinds[ids // 3]))

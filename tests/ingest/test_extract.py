@@ -196,7 +196,10 @@ def test_vector_outside_float16_range_is_a_failure(
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     wav = write_wav()
     with embedx.extract(wav, model=str(folder), store_dtype="float16", out=tmp_path / "c") as collection:
-        assert [one.reason for one in collection.failures()] == ["non-finite"]
+        (failure,) = collection.failures()
+        assert failure.reason == "non-finite"
+        assert "too large for float16 (at most 65504)" in failure.detail
+        assert "--store-dtype float32" in failure.detail
     with embedx.extract(wav, model=str(folder), out=tmp_path / "d") as collection:
         assert np.abs(collection.vectors()).max() > 65_504
 
