@@ -24,6 +24,11 @@ def product(query: Floats, vectors: Floats) -> Floats:
     return products
 
 
+def product_of_rows(query: Floats, vectors: Floats, rows: Positions) -> Floats:
+    """Return the inner products [P] of a query [D] with some rows [P] of vectors [N, D]."""
+    return product(query, vectors[rows])
+
+
 def best_rows(
     approximate: Floats, k: int, slack: float, rescore: Callable[[Positions], Floats]
 ) -> tuple[Floats, Positions]:

@@ -5,13 +5,14 @@ of the layers. Only knn keeps training rows, which vote.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedx.heads.preprocessing import Array, Arrays, apply_chain
-from embedx.neighbours import SLACK, best_rows, product
+from embedx.neighbours import SLACK, best_rows, product_of_rows
 
 Floats = NDArray[np.float64]
 
@@ -50,7 +51,7 @@ def vote(x: Floats, arrays: Arrays, settings: Mapping[str, Any], multilabel: boo
     """
     queries, vectors = x.astype(np.float32), arrays["vectors"]
     pairs = [
-        best_rows(values, settings["k"], SLACK, lambda rows, query=query: product(query, vectors[rows]))
+        best_rows(values, settings["k"], SLACK, partial(product_of_rows, query, vectors))
         for query, values in zip(queries, queries @ vectors.T, strict=True)
     ]
     size = min(settings["k"], len(vectors))
