@@ -150,7 +150,7 @@ with random weights. An offset of 100 x rms is 100 times the root mean square of
 
 80 recordings of the Free Spoken Digit Dataset, 8 of each digit, by 4 speakers; vectors are means over the frames
 with sound. Trained weights have outliers, so half precision is shown with them: the largest number of a frame
-divided by the rms of the layer, and the largest 1 - cosine to float32 of any of 16 recordings. "Digit" and "speaker" are
+divided by the rms of the layer, and the largest 1 - cosine to float32 in 16 recordings. "Digit" and "speaker" are
 accuracies of a logistic regression in 8 folds (chance: 0.10 and 0.25); 80 recordings give an error of about 0.05.
 The folds hold the same speakers, so new speakers would be harder.
 
