@@ -25,6 +25,7 @@ a package imports only from packages below it::
     filesystem/   atomic writes, display of paths
     processes/    child processes and their channels
     text          natural order, NAME=VALUE pairs, JSON
+    neighbours    the nearest rows by exact scores, equal scores in order
     errors        the exceptions and their exit codes
     timing        the time that each stage of a run takes
 """
