@@ -12,6 +12,7 @@ from embedx.audio.layout import TRAILING, TRUNCATED, Layout, Piece
 from embedx.audio.tags import SLACK, Order, bytes_at, holds_data, int_at
 
 MAX_CHUNKS = 1000  # that are read; real files have under 20, a malicious one may have millions
+MAX_DATA_CHUNKS = 100  # of one WAV that are read; real files have one, seldom two
 UNKNOWN_SIZE = 0x7FFF_E000  # programs that write to a pipe declare sizes from here to 2**31, or near 2**32
 SIZE_RANGE = 1 << 32  # a size of 32 bits that is too large is stored modulo this
 MPEG_TAGS = (0x50, 0x55)  # formats of the "fmt " chunk: MPEG audio in a WAV, whose length libsndfile estimates
@@ -201,7 +202,7 @@ def riff_layout(file: BinaryIO, head: bytes, start: int, size: int) -> Layout:
     position, data_chunks = start + walk.form.start, 0
     for _ in range(MAX_CHUNKS):
         chunk = chunk_at(file, position, walk.form)
-        if chunk is None or chunk.name == b"RIFF":
+        if chunk is None or chunk.name == b"RIFF" or data_chunks == MAX_DATA_CHUNKS:
             break
         end = chunk.body + chunk.size
         if chunk.name == b"fmt ":

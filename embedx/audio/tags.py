@@ -7,7 +7,7 @@ Order = Literal["big", "little"]
 MAX_TAGS = 1000  # that are skipped; real files have up to three, a malicious one may have millions
 ID3V1_BYTES = 128  # the size of an ID3v1 tag
 APE_BYTES = 32  # the size of the header, and of the footer, of an APE tag
-MAX_PADDING = 64 << 20  # bytes of zeros that are padding; more are silence that the header does not declare
+MAX_PADDING = 16 << 20  # bytes of zeros that are padding; more are silence that the header does not declare
 SLACK = 8  # bytes that are never more than padding: fewer than the head of a chunk
 BLOCK = 1 << 16  # bytes that are read at a time: larger blocks are slower, because their memory is new each time
 
@@ -84,8 +84,8 @@ def holds_data(file: BinaryIO, start: int, end: int) -> bool:
         block = bytes_at(file, start, min(BLOCK, end - start))
         if not block:
             return False
-        content = block.lstrip(b"\0")
-        if content:
+        if block != bytes(len(block)):  # comparing is fast; a long file may be full of zeros
+            content = block.lstrip(b"\0")
             start = skip_tags(file, start + len(block) - len(content))
             return end - start >= SLACK and bytes_at(file, start, SLACK).strip(b"\0") != b""
         start += len(block)
