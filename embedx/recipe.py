@@ -111,12 +111,13 @@ class Recipe:
             ) from error
         return recipe
 
-    def require_same(self, stored: "Recipe", where: str) -> None:
+    def require_same(self, stored: "Recipe", where: str, here: str | None = None) -> None:
         """Check that vectors of this recipe can be compared with stored ones.
 
         Args:
             stored: the recipe of a collection.
             where: the name of the collection, for the error.
+            here: the name of the collection with this recipe; None for the options of a user.
 
         Raises:
             RecipeMismatch: a field other than `source` differs; the message names all such fields.
@@ -124,7 +125,12 @@ class Recipe:
         mine, theirs = self._identity(), stored._identity()
         different = [name for name in mine if mine[name] != theirs[name]]
         if different:
-            details = "; ".join(f"{name}: stored {theirs[name]!r}, requested {mine[name]!r}" for name in different)
+            owners = ("stored", "requested") if here is None else (f"in {where}", f"in {here}")
+            details = "; ".join(
+                f"{name}: {owners[0]} {theirs[name]!r}, {owners[1]} {mine[name]!r}" for name in different
+            )
+            if here is not None:
+                raise RecipeMismatch(f"These collections have different recipes and cannot be merged ({details}).")
             raise RecipeMismatch(
                 f"{where} holds vectors of another recipe ({details}). Vectors of two recipes cannot be compared. "
                 "Use the stored options, or write to another collection."

@@ -33,3 +33,9 @@ def test_moved_model_has_same_recipe() -> None:
 def test_invalid_recipe_is_refused(text: str) -> None:
     with pytest.raises(StoreError, match="recipe"):
         Recipe.from_json(text)
+
+
+def test_recipes_of_two_collections_are_compared_by_name() -> None:
+    other = replace(RECIPE, window_s=7.0)
+    with pytest.raises(RecipeMismatch, match=r"window_s: in indexes/x .*, in indexes/y 7\.0"):
+        other.require_same(RECIPE, "indexes/x", "indexes/y")

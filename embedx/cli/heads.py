@@ -1,17 +1,20 @@
 """embedx heads: list, show, export and delete classifiers."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from embedx.cli.options import COLLECTION, TABLE_FORMAT, check_file
 from embedx.cli.output import print_json, print_rows, say
+from embedx.errors import UsageError
 from embedx.filesystem.paths import display_path
 
 if TYPE_CHECKING:
     from embedx.heads.head import Head
 
 NAME = click.argument("name")
+ENDINGS = {".onnx": "onnx", ".pt2": "torch"}  # ending of an exported file -> its format
 
 
 @click.group(
@@ -87,8 +90,13 @@ def export(collection: str, name: str, out: str, form: str | None) -> None:
     """
     from embedx.collection.collection import Collection
 
+    chosen = form or ENDINGS.get(os.path.splitext(out)[1].lower())
+    if chosen is None:
+        raise UsageError(
+            f"{display_path(out)} must end in {' or '.join(ENDINGS)}, or give the format with --format onnx or torch."
+        )
     with Collection(collection) as opened:
-        opened.head(name).export(out, format=form or ("torch" if out.endswith(".pt2") else "onnx"))
+        opened.head(name).export(out, format=chosen)
     say(display_path(out))
 
 

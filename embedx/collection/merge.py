@@ -42,7 +42,7 @@ def merge(sources: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
     try:
         first = stores[0]
         for other in stores[1:]:
-            other.recipe.require_same(first.recipe, str(first.folder))
+            other.recipe.require_same(first.recipe, str(first.folder), str(other.folder))
         with Store.create(out, first.recipe, next(iter(first.views.values())), first.dtype, wait=wait) as target:
             return copy_into(target, stores)
     finally:

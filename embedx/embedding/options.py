@@ -53,7 +53,7 @@ class EmbeddingOptions:
             if value is not None and not MIN_WINDOW_S <= value <= longest:
                 raise UsageError(f"{name} must be from {MIN_WINDOW_S} to {longest} seconds, not {value}.")
         if self.hop is not None and self.window is None:
-            raise UsageError("hop requires window.")
+            raise UsageError("--hop (hop=) requires --window (window=): give the length of a window in seconds.")
         check_choice("tail", self.tail, TAILS)
         check_choice("channels", self.channels, CHANNELS)
 

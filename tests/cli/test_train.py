@@ -116,3 +116,8 @@ def test_sweep_prints_line_per_view(made: Path, capsys: Capture) -> None:
     assert [one["view"] for one in said["views"]] == ["L0.max"]
     code, _, errors = outcome(capsys, "probe", str(made), "--sweep", "--kind", "knn")
     assert (code, "does not take --kind" in errors) == (2, True)
+
+
+def test_export_of_a_head_with_another_ending_is_refused(own: Path, tmp_path: Path, capsys: Capture) -> None:
+    code, _, err = outcome(capsys, "heads", "export", str(own), "mine", "-o", str(tmp_path / "x.txt"))
+    assert (code, "must end in .onnx or .pt2" in err) == (2, True)
