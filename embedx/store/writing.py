@@ -16,6 +16,8 @@ from embedx.store.lock import Lock
 from embedx.store.records import Recording, Row, Vectors, to_stored
 from embedx.store.schema import create_vector_tables, write_record
 
+MAX_PARAMETERS = 500  # of one query; SQLite allows 32 766
+
 
 class Writer(EditTable):
     """The methods of `Store` that change it."""
@@ -186,8 +188,13 @@ class Writer(EditTable):
 
     def _numbers(self, paths: Iterable[str]) -> list[int]:
         """Return the ids of the recordings with these paths."""
-        found = (self._query("SELECT id FROM recordings WHERE path = ?", (os.fsencode(path),)) for path in paths)
-        return [number for rows in found for (number,) in rows]
+        names = [os.fsencode(path) for path in paths]
+        numbers: list[int] = []
+        for start in range(0, len(names), MAX_PARAMETERS):
+            part = names[start : start + MAX_PARAMETERS]
+            found = self._query(f"SELECT id FROM recordings WHERE path IN ({', '.join('?' * len(part))})", tuple(part))
+            numbers += [number for (number,) in found]
+        return numbers
 
     def _insert_recordings(self, recordings: Sequence[Recording], run: int) -> range:
         """Insert recordings, still without checksums, in place of those with the same path; return their ids."""
