@@ -156,3 +156,33 @@ def test_label_command_prints_log_and_undoes(corpus: Corpus, capsys: pytest.Capt
     assert run(["label", folder, "--undo", "1"]) == 2
     assert run(["label", folder, "--undo", "1", "--set", "a=b"]) == 2
     assert "stand alone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("two.csv", "id,label\n1,owl\n1,cat\n", r"1 conflict.*id 1: label is 'owl' \(Line 2 .*'cat' \(Line 3 of .*two"),
+        ("number.jsonl", '{"path": 1, "label": "x"}', "Line 1 of .*number.jsonl, column path: 1 is not a path"),
+        ("list.jsonl", '{"id": 1, "label": ["x"]}', "Line 1 of .*list.jsonl, column label"),
+        ("cells.csv", "id,label\n1,x,y\n", "Line 2 of .*cells.csv has 3 cells"),
+        ("none.csv", "clip,label\na,x\n", "none.csv has no column id or path"),
+    ],
+)
+def test_odd_label_table_is_refused_by_name(
+    name: str, content: str, message: str, corpus: Corpus, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UsageError, match=message):
+        corpus.label(tmp_path / name)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_label_table_with_a_separator_at_the_end_of_rows_stays_in_step(
+    separator: str, corpus: Corpus, tmp_path: Path
+) -> None:
+    lines = ["id,label,site", "1,007,x,", "2,2.50,y,"]
+    (tmp_path / "t.csv").write_text("\n".join(lines).replace(",", separator), encoding="utf-16")
+    corpus.label(tmp_path / "t.csv")
+    with corpus.open() as collection:
+        rows = collection.rows().loc[[1, 2]]
+    assert rows[["label", "site"]].to_numpy().tolist() == [["007", "x"], ["2.50", "y"]]
