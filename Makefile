@@ -31,6 +31,7 @@ check: $(READY)
 
 bench: $(READY)
 	$(RUN)/python benchmarks/extractors.py
+	$(RUN)/python benchmarks/vectors.py
 	$(RUN)/python benchmarks/search.py
 	$(RUN)/python benchmarks/probe.py
 	$(RUN)/python benchmarks/extraction.py

@@ -83,10 +83,12 @@ def show(collection: str, name: str) -> None:
     type=click.Choice(["onnx", "torch"]),
     help="Output format. [default: from the extension of FILE]",
 )
-def export(collection: str, name: str, out: str, form: str | None) -> None:
+@click.option("--raw", is_flag=True, help="Write probabilities without calibration.")
+def export(collection: str, name: str, out: str, form: str | None, raw: bool) -> None:
     """Export the head NAME to ONNX or torch.export.
 
-    The exported model takes vectors and returns probabilities. ONNX requires embedx[onnx].
+    The exported model takes vectors and returns the probabilities that `embedx predict` prints, which are calibrated if
+    the head is. ONNX requires embedx[onnx].
     """
     from embedx.collection.collection import Collection
 
@@ -96,7 +98,8 @@ def export(collection: str, name: str, out: str, form: str | None) -> None:
             f"{display_path(out)} must end in {' or '.join(ENDINGS)}, or give the format with --format onnx or torch."
         )
     with Collection(collection) as opened:
-        opened.head(name).export(out, format=chosen)
+        head = opened.head(name)
+        head.export(out, format=chosen, calibrated=head.calibrated and not raw)
     say(display_path(out))
 
 

@@ -101,7 +101,7 @@ def float32_arrays(head: FittedHead, calibrated: bool) -> dict[str, Array]:
         if "calibration.temperature" not in head.arrays:
             raise UsageError(
                 "Only a head with temperature calibration can be exported with calibrated probabilities; this head has "
-                f"{head.settings.get('calibration', 'no calibration')}."
+                f"{head.settings.get('calibration', 'no calibration')}. Use --raw (calibrated=False)."
             )
         arrays["temperature"] = head.arrays["calibration.temperature"].astype(np.float32)
     return arrays
