@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from embedx.index.exact import score
+from embedx.index.exact import score_pairs
 from embedx.index.matrix import Floats, Ids
 from embedx.search.hits import Hit
 
@@ -64,7 +64,7 @@ def mmr(scores: Floats, vectors: Floats, weight: float, k: int, metric: str) -> 
     for _ in range(min(k, len(scores))):
         place = int(np.argmax(values))
         chosen.append(place)
-        nearest = np.maximum(nearest, score(vectors[place : place + 1], vectors, metric)[0])
+        nearest = np.maximum(nearest, score_pairs(vectors[place], vectors, metric))
         values = weight * scores - (1 - weight) * nearest
         values[chosen] = -np.inf
     return np.array(chosen, np.int64)
