@@ -50,6 +50,8 @@ class Store(Repairer):
             self._lock = Lock(self.folder, wait=wait) if write else None
         try:
             with wrap_errors(self.file):
+                if write:
+                    refuse_journal(self.file)
                 # A writer reads first: SQLite would write a log that does not belong to the file into it.
                 self._opened = read_lock(self.folder)
                 self._db = connect(self.file, "ro", is_writer=write)
@@ -150,3 +152,10 @@ class Store(Repairer):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def refuse_journal(file: Path) -> None:
+    """Refuse to write a store with a rollback journal: SQLite would write it into the file. A store never has one."""
+    journal = Path(f"{file}-journal")
+    if journal.exists() and journal.stat().st_size:
+        raise StoreError(f"{journal} does not belong to {file}. Move it away.")

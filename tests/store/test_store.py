@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from embedx.collection.verify import verify_collection
 from embedx.errors import DiskError, LockedError, RecipeMismatch, StoreError, UsageError
 from embedx.store.records import Recording
 from embedx.store.schema import FILE_NAME
@@ -312,3 +313,17 @@ def test_read_only_folder_can_be_read(store: Store, monkeypatch: pytest.MonkeyPa
     with Store(store.folder) as reader:
         assert reader.count() == 2
         assert reader.filter("id = 1").tolist() == [1]
+
+
+@pytest.mark.parametrize("content", [b"x" * 100, bytes.fromhex("d9d505f920a163d7") + bytes(4000)], ids=["text", "journal"])
+def test_rollback_journal_is_refused_by_writers_and_changes_nothing(store: Store, content: bytes) -> None:
+    store.add(batch("/a.wav"), store.start_run({}))
+    store.close()
+    before = store.file.read_bytes()
+    Path(f"{store.file}-journal").write_bytes(content)
+    with pytest.raises(StoreError, match=r"store\.db-journal does not belong to .*Move it away"):
+        Store(store.folder, write=True)
+    with Store(store.folder) as reader:
+        assert reader.count() == 2
+    assert [issue.kind for issue in verify_collection(store.folder, repair=True).left] == ["foreign"]
+    assert store.file.read_bytes() == before
