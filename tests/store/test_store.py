@@ -315,7 +315,9 @@ def test_read_only_folder_can_be_read(store: Store, monkeypatch: pytest.MonkeyPa
         assert reader.filter("id = 1").tolist() == [1]
 
 
-@pytest.mark.parametrize("content", [b"x" * 100, bytes.fromhex("d9d505f920a163d7") + bytes(4000)], ids=["text", "journal"])
+@pytest.mark.parametrize(
+    "content", [b"x" * 100, bytes.fromhex("d9d505f920a163d7") + bytes(4000)], ids=["text", "journal"]
+)
 def test_rollback_journal_is_refused_by_writers_and_changes_nothing(store: Store, content: bytes) -> None:
     store.add(batch("/a.wav"), store.start_run({}))
     store.close()
