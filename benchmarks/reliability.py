@@ -6,7 +6,7 @@
     python benchmarks/reliability.py kills=0.2 damage=1   a scale for each part
 
 As many parts run at a time as there are cores. Each test appends its counts to the file named by EMBEDX_REPORT. The
-table contains only these counts.
+tables contain only these counts. Parts that are not run keep their section in the file.
 """
 
 import argparse
@@ -14,11 +14,12 @@ import datetime
 import json
 import os
 import platform
+import re
 import sqlite3
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +27,11 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "RELIABILITY.md"
+HEAD = """# Reliability
+
+Made by `make reliability`, part by part. The counts are the repetitions that the tests reported.
+"""
+SECTION = re.compile(r"^## (\w+)\n\n(.*?)(?=\n## |\Z)", re.MULTILINE | re.DOTALL)
 COLUMNS = ("test", "count", "failures", "seed", "seconds")
 LIBRARIES = ("embedx", "numpy", "torch", "soundfile", "av")
 
@@ -88,11 +94,11 @@ def main() -> int:
         parser.error(f"unknown part {', '.join(sorted(unknown))}; parts are {', '.join(PARTS)}")
     scales = {name: float(scale or options.scale) for name, _, scale in wanted}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        running = {name: pool.submit(run, PARTS[name], scale, options.seed) for name, scale in scales.items()}
-    results = {name: future.result() for name, future in running.items()}
-    options.out.write_text(write(results, scales), encoding="utf-8")
-    print(f"{options.out}: {sum(len(result.lines) for result in results.values())} rows")
-    return int(any(result.code not in (0, None) for result in results.values()))
+        running = {pool.submit(run, PARTS[name], scale, options.seed): name for name, scale in scales.items()}
+        for result in as_completed(running):
+            name = running[result]
+            write_section(options.out, name, describe(PARTS[name], scales[name], result.result()))
+    return int(any(result.result().code not in (0, None) for result in running))
 
 
 def run(part: Part, scale: float, seed: int) -> Result:
@@ -111,36 +117,42 @@ def run(part: Part, scale: float, seed: int) -> Result:
     return Result(code, [json.loads(line) for line in lines])
 
 
-def write(results: dict[str, Result], scales: dict[str, float]) -> str:
-    """Return RELIABILITY.md."""
+def describe(part: Part, scale: float, result: Result) -> str:
+    """Return the section of a part: where and how often its tests ran, and what they reported."""
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    parts = [
-        f"- {name} ({scales[name]:g} of a full run): {PARTS[name].proves}{verdict(result.code)}"
-        for name, result in results.items()
-    ]
-    left_out = [name for name in PARTS if name not in results]
-    if left_out:
-        parts.append(f"- not run: {', '.join(left_out)}")
-    lines = [line for result in results.values() for line in result.lines]
-    table = [COLUMNS, tuple("---" for _ in COLUMNS), *([line[name] for name in COLUMNS] for line in lines)]
+    table = [COLUMNS, tuple("---" for _ in COLUMNS), *([line[name] for name in COLUMNS] for line in result.lines)]
     return "\n".join(
         [
-            "# Reliability",
+            f"{part.proves[0].upper()}{part.proves[1:]}{verdict(result.code)}.",
             "",
-            "Made by `make reliability`. The counts are the repetitions that the tests reported.",
-            "",
-            f"{datetime.date.today()}, commit {commit.stdout.strip() or 'unknown'}, {os.cpu_count()} cores, "
-            f"{platform.platform()}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {versions}",
-            "",
-            *parts,
+            f"{datetime.date.today()}, {scale:g} times the repetitions of a full run, commit "
+            f"{commit.stdout.strip() or 'unknown'}, {read_processor()}, {os.cpu_count()} cores, {platform.platform()}, "
+            f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {versions}",
             "",
             *("| " + " | ".join("" if cell is None else str(cell) for cell in row) + " |" for row in table),
             "",
         ]
     )
+
+
+def read_processor() -> str:
+    """Return the name of the processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def write_section(out: Path, part: str, text: str) -> None:
+    """Replace the section of a part in RELIABILITY.md; the other sections stay."""
+    sections = dict(SECTION.findall(out.read_text(encoding="utf-8"))) if out.exists() else {}
+    sections[part] = text
+    missing = [name for name in PARTS if name not in sections]
+    head = HEAD + (f"\nNot run: {', '.join(missing)}.\n" if missing else "")
+    written = [f"## {name}\n\n{sections[name]}" for name in PARTS if name in sections]
+    out.write_text("\n".join([head, *written]), encoding="utf-8")
+    print(f"{out}: {part}")
 
 
 def verdict(code: int | None) -> str:
