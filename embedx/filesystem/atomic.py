@@ -1,11 +1,14 @@
 """Atomic writes: a file is written completely or not at all, even if the power fails."""
 
 import contextlib
+import ctypes
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # linux/fcntl.h and linux/fs.h; see renameat2(2)
 
 
 def replace_file(file: Path, data: bytes) -> None:
@@ -19,7 +22,9 @@ def whole_file(file: Path) -> Iterator[BinaryIO]:
     """Open a new file next to `file`; at the end of the block flush and rename it, after an error remove it."""
     new = file.with_name(file.name + ".new")
     try:
-        with open(new, "wb") as handle:
+        if new.is_symlink():  # a stranger may have put it there: the file behind it is not overwritten
+            new.unlink()
+        with open(new, "wb", opener=open_no_link) as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
@@ -34,7 +39,7 @@ def whole_file(file: Path) -> Iterator[BinaryIO]:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Create a new folder next to `folder`. At the end of the block it replaces `folder`; after an error it is removed.
 
-    No system renames a folder over one that has files: a crash between the two renames leaves the old one as `.old`.
+    Linux exchanges the two in one step. On other systems a crash between two renames leaves the old one as `.old`.
     """
     new, old = (folder.with_name(folder.name + ending) for ending in (".new", ".old"))
     shutil.rmtree(new, ignore_errors=True)
@@ -44,15 +49,31 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         for file in new.iterdir():
             sync_folder(file)  # it also flushes a file
         sync_folder(new)
-        if folder.exists():
+        if folder.exists() and exchange(new, folder):
+            sync_folder(folder.parent)
+            shutil.rmtree(new, ignore_errors=True)  # now the old one
+        elif folder.exists():
             shutil.rmtree(old, ignore_errors=True)
             os.rename(folder, old)
-        os.rename(new, folder)
+            os.rename(new, folder)
+        else:
+            os.rename(new, folder)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
     sync_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step; False if this system cannot do it."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    return rename is not None and 0 == rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
+
+
+def open_no_link(path: str, flags: int) -> int:
+    """Open a file for `open`, but not through a link."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def sync_folder(folder: Path) -> None:

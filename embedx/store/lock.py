@@ -62,11 +62,16 @@ class Lock:
 
     Raises:
         LockedError: another process has the lock, and `wait` is not set.
+        StoreError: the file is a link.
     """
 
     def __init__(self, folder: Path, *, wait: bool = False) -> None:
         self.folder = folder
-        self._handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        if (folder / LOCK_NAME).is_symlink():
+            raise StoreError(
+                f"{folder / LOCK_NAME} is a link to another file, which is not overwritten. Delete the link."
+            )
+        self._handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         self._kept: Copy | None = None  # the copy that was written last
         try:
             while not self._try():

@@ -246,3 +246,13 @@ def test_damaged_collection_is_reported_and_never_served(patients: dict[str, Pat
 @pytest.mark.reliability
 def test_damaged_collection_is_reported_and_never_served_many_times(patients: dict[str, Patient], fast: Path) -> None:
     attack(patients, fast, int(os.environ.get("EMBEDX_DAMAGES", "50000")))
+
+
+def test_damaged_head_and_foreign_file_beside_heads_are_named(tmp_path: Path) -> None:
+    embedx.import_vectors(np.eye(4, dtype=np.float32), out=tmp_path / "c").close()
+    head = tmp_path / "c" / "heads" / "owl"
+    head.mkdir(parents=True)
+    (head / "head.json").write_bytes(b"{}")
+    (head.parent / "note.txt").touch()
+    found = {(issue.kind, Path(issue.place).name) for issue in find_issues(tmp_path / "c")}
+    assert found == {("head", "owl"), ("foreign", "note.txt")}
