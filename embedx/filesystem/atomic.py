@@ -68,7 +68,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 def exchange(one: Path, other: Path) -> bool:
     """Exchange two folders in one step; False if this system cannot do it."""
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
-    return rename is not None and 0 == rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
+    return rename is not None and rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0
 
 
 def open_no_link(path: str, flags: int) -> int:
