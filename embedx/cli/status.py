@@ -48,6 +48,9 @@ def status(collection: str, failed: bool, flagged: bool, form: str, absolute_pat
     if form == "json":
         print_json(facts | {"recipe": recipe, "indexes": indexes})
         return
+    if form == "table":
+        last_run = facts.pop("last_run")  # one line for each of its values
+        facts |= {f"last_run.{name}": value for name, value in last_run.items()} or {"last_run": last_run}
     lines = [{"what": name, "value": ", ".join(words(value)) or "none"} for name, value in (facts | recipe).items()]
     print_rows(lines, ["what", "value"], form)
     if form == "table" and indexes:

@@ -136,6 +136,11 @@ def csv_lines(text: TextIO, separator: str, name: str) -> Iterator[tuple[int, li
                 yield number, cells
             number = reader.line_num + 1
     except csv.Error as error:
+        if "field limit" in str(error):
+            raise UsageError(
+                f"{name} cannot be read as a table: the row that begins in line {number} has a quote that is not "
+                f"closed, or a cell of more than {csv.field_size_limit()} characters. Close the quote, or shorten it."
+            ) from error
         raise UsageError(
             f"{name} cannot be read as a table: the row that begins in line {number} has a quote that is not closed, "
             f"or text after a closing quote ({error}). Double a quote inside of a quoted cell."

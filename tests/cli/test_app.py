@@ -39,6 +39,7 @@ def test_status_and_models_print_their_facts(
         r"views +L0\.mean 256, L0\.max 256",
         r"failed +none",
         r"window_s +none",
+        r"last_run\.precision +float32",
     ):
         assert re.search(rf"^{line}$", text, re.MULTILINE), line
     facts = json.loads(outcome(capsys, "status", str(made), "--format", "json")[1])

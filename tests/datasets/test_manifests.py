@@ -127,3 +127,9 @@ def test_ordinary_table_is_read_as_pandas_reads_it(data: st.DataObject, separato
     frame = pd.read_csv(io.StringIO(file.getvalue()), sep=separator, dtype=object, keep_default_na=False)
     assert list(table.columns) == [str(name) for name in frame]
     assert [list(row.values()) for row in table.rows] == frame.to_numpy().tolist()
+
+
+def test_a_cell_that_is_too_long_is_named_as_such() -> None:
+    """The error speaks of the length of the cell, too, and not only of a quote."""
+    with pytest.raises(UsageError, match=r"line 2 .* a cell of more than 131072 characters"):
+        parse(b"path,label\na.wav," + b"x" * 200_000 + b"\n", "long.csv")
