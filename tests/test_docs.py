@@ -47,6 +47,7 @@ def test_readme_example_runs(
     assert isinstance(scope["again"], embedx.Collection)
 
 
+@pytest.mark.long
 def test_heads_example_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -178,11 +178,13 @@ class Reader(Checked):
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Yield what `vectors` returns in blocks of up to 2048 rows, so that memory is bounded."""
         table, dim, dtype = self._table(view)
-        which = "" if ids is None else f"WHERE id IN {LISTED}"
+        which = "" if ids is None else f"WHERE id IN {LISTED} AND id IN (SELECT id FROM rows)"
         values = () if ids is None else (listed(ids),)
         read: list[int] = []
         sums: list[bytes] = []
         with self.snapshot():
+            if ids is not None and self._record.rewritten:  # an old vector of the same row can have come back
+                self._compare_once(table)
             cursor = self._db.execute(f"SELECT id, checksum, vector FROM {table} {which} ORDER BY id", values)
             while blobs := cursor.fetchmany(BLOCK):
                 for number, stored, blob in blobs:

@@ -72,10 +72,11 @@ class Repairer(Writer):
     def _remove_damaged(self) -> list[str]:
         """Remove the recordings that are damaged or have damaged rows; return their paths."""
         rows = [row for row in self._damaged("rows") if not self._restore_reference(row)]
-        numbers = sorted({row[0] for row in self._damaged("recordings")} | {row[1] for row in rows})
+        damaged = {row[0] for row in self._damaged("recordings")} | {row[1] for row in rows}
+        numbers = sorted(number for number in damaged if isinstance(number, int))
         paths = self._query(f"SELECT CAST(path AS BLOB) FROM recordings WHERE id IN {LISTED}", (listed(numbers),))
         self._remove_recordings(numbers)
-        self._remove_rows([row[0] for row in rows])
+        self._remove_rows([row[0] for row in rows if isinstance(row[0], int)])
         return [os.fsdecode(path) for (path,) in paths]
 
     def _restore_checksums(self, table: str) -> None:
@@ -88,9 +89,9 @@ class Repairer(Writer):
     def _restore_reference(self, row: tuple[Any, ...]) -> bool:
         """Restore the reference of a row to its recording; return False if other values of the row are damaged."""
         number, _, *rest = row
-        [(checksum,)] = self._query("SELECT checksum FROM rows WHERE id = ?", (number,))
+        stored = self._query("SELECT checksum FROM rows WHERE id = ?", (number,))  # a damaged id finds none
         for (recording,) in self._query("SELECT id FROM recordings"):
-            if self._checksums.row("rows", (number, recording, *rest)) == checksum:
+            if (self._checksums.row("rows", (number, recording, *rest)),) in stored:
                 self._db.execute("UPDATE rows SET recording = ? WHERE id = ?", (recording, number))
                 return True
         return False

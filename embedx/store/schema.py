@@ -90,7 +90,7 @@ def key_of(table: str) -> str:
     >>> key_of("history")
     'generation'
     """
-    return SUMMED[table].split(",")[0]
+    return SUMMED.get(table, "id").split(",")[0]
 
 
 def vector_table(layer: int, pooling: str) -> str:

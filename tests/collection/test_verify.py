@@ -156,7 +156,7 @@ def patients(fast: Path) -> dict[str, Patient]:
     for answers in states:
         assert answers.keys() == QUESTIONS.keys()
     return {
-        "closed": Patient(Victim(closed, killed, other), states[-1:]),
+        "closed": Patient(Victim(closed, killed, other), states),
         "killed": Patient(Victim(killed, first, other), states),
     }
 

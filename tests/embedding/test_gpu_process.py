@@ -61,6 +61,7 @@ def workers_of(processes: list[GpuProcess]) -> list[RemoteWorker]:
     return [worker for process in processes for worker in process.workers]
 
 
+@pytest.mark.long
 def test_two_processes_equal_one_process(model: Model, forward: Forward, two: list[GpuProcess]) -> None:
     worker = make_workers(extractors.load(model.name, backend=model.backend), "cpu", 1)[0]
     answered: set[int] = set()

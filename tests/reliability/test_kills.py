@@ -155,7 +155,7 @@ def command(source: Path, out: Path, *options: str) -> "subprocess.Popen[str]":
     """Start the command as a user does, and wait for its first line."""
     arguments = [sys.executable, "-m", "embedx", "extract", str(source), "-o", str(out), "--progress", "json", *options]
     process = subprocess.Popen(
-        arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment()
+        arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
     )
     assert process.stderr is not None
     first = process.stderr.readline()
@@ -164,8 +164,8 @@ def command(source: Path, out: Path, *options: str) -> "subprocess.Popen[str]":
 
 
 def finished(process: "subprocess.Popen[str]") -> Outcome:
-    _, err = process.communicate(timeout=60)
-    return Outcome(process.returncode, 0, "", err)
+    out, err = process.communicate(timeout=60)
+    return Outcome(process.returncode, 0, out, err)
 
 
 @pytest.mark.long  # tests/ingest/test_extract.py kills the real command in the fast suite
@@ -251,8 +251,10 @@ def test_second_signal_ends_run_without_waiting_for_batch(tmp_path: Path) -> Non
     process.send_signal(signal.SIGTERM)
     assert any("Stopping" in line for line in process.stderr)
     process.send_signal(signal.SIGTERM)
-    assert finished(process).code == 128 + signal.SIGTERM
-    assert len(examine(tmp_path / "c")) == 0, "it waited for the batch, and committed it"
+    outcome = finished(process)
+    assert outcome.code == 128 + signal.SIGTERM
+    assert not outcome.out, "it waited for the batch, and printed its summary"
+    assert len(examine(tmp_path / "c")) == 0, "it committed the batch"
 
 
 def test_reader_sees_whole_recordings_while_writer_commits(servers: ForkServers, many: Path, tmp_path: Path) -> None:

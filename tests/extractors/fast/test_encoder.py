@@ -148,6 +148,7 @@ def receive(extractor: Extractor, clip: Tensor) -> tuple[bool, Tensor]:
     return extractor.reference.model.encoder.layer_norm.weight.is_shared(), run(extractor, [clip])[3][0]
 
 
+@pytest.mark.long
 def test_weights_are_shared_with_another_process(checkpoint: Checkpoint) -> None:
     extractor = extractors.load(str(checkpoint("hubert")))
     assert isinstance(extractor, FastEncoder)
