@@ -154,9 +154,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(source: Path, out: Path, *options: str) -> "subprocess.Popen[str]":
     """Start the command as a user does, and wait for its first line."""
     arguments = [sys.executable, "-m", "embedx", "extract", str(source), "-o", str(out), "--progress", "json", *options]
-    process = subprocess.Popen(
-        arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
-    )
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
     assert process.stderr is not None
     first = process.stderr.readline()
     assert json.loads(first)["event"] == "plan", first + process.communicate()[1]
