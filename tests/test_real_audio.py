@@ -41,7 +41,8 @@ def test_linear_probe_and_nearest_neighbour_on_esc10(
     assert report.neighbour >= neighbour
 
 
-@pytest.mark.parametrize("model", ["logmel", pytest.param("yamnet", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("model", ["logmel", "yamnet"])
 def test_search_over_the_other_folds_equals_the_report(esc10: Callable[[str], embedx.Collection], model: str) -> None:
     collection = esc10(model)
     rows = collection.rows()

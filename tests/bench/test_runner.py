@@ -248,6 +248,7 @@ def test_bench_killed_run_keeps_finished_fits(plan: Plan, made: Path, fitted: li
     assert sum(fitted) == 75 - left
 
 
+@pytest.mark.long
 def test_bench_results_do_not_depend_on_processes(made: Path, tmp_path: Path) -> None:
     asked: dict[str, Any] = {"task": str(made), "head": "logistic(inner_folds=2),mlp(max_epochs=3)"}
     one = run(make_plan(out=str(tmp_path / "one"), **asked))

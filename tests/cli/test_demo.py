@@ -28,6 +28,7 @@ def run_demo(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]
     return subprocess.run([*DEMO, *arguments], cwd=folder, capture_output=True, text=True, check=True)
 
 
+@pytest.mark.long
 def test_demo_of_own_corpus_shows_extract_and_probe(manifest: Path, tmp_path: Path) -> None:
     done = run_demo(tmp_path, str(manifest.parent))
     assert f"$ embedx extract {manifest.parent} -o indexes/" in done.stdout

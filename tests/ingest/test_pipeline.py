@@ -296,7 +296,7 @@ def test_batches_pad_at_most_a_tenth_in_any_order(
     assert embedder.padding == pytest.approx(computed / heard)
 
 
-@pytest.mark.parametrize("seconds", [0.05, 0.3, 7.0])
+@pytest.mark.parametrize("seconds", [pytest.param(0.05, marks=pytest.mark.long), 0.3, 7.0])
 def test_sorted_buffer_stays_within_its_bounds(seconds: float) -> None:
     """For any corpus length, and for clips shorter than the minimum input of the model."""
     extractor = extractors.load("logmel")

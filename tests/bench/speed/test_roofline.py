@@ -15,7 +15,8 @@ from tests.helpers.paths import ROOT
 from tests.helpers.speed_results import Checkpoint
 
 
-@pytest.mark.parametrize("backend", ["fast", pytest.param("reference", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("backend", ["fast", "reference"])
 def test_operation_count_equals_formula_at_any_length(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
