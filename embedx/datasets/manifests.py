@@ -221,7 +221,7 @@ def shorten(value: Any) -> str:
     """Return a value for an error message, cut to 40 characters.
 
     >>> shorten("a"), shorten([1] * 100)
-    ("'a'", '[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1...')
+    ("'a'", '[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, ...')
     """
     shown = repr(value)
     return shown if len(shown) <= 40 else f"{shown[:37]}..."
