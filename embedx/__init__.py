@@ -22,7 +22,7 @@ a package imports only from packages below it::
     extractors/   waves [B, S] -> frames [B, T, D]; one file per family
     metrics/      truth and probabilities -> figures with intervals
     recipe        everything that changes a vector
-    filesystem/   atomic writes, display of paths
+    filesystem/   atomic writes, state of files, display of paths
     processes/    child processes and their channels
     text          natural order, NAME=VALUE pairs, JSON
     neighbours    the nearest rows by exact scores, equal scores in order

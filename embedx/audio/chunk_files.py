@@ -62,7 +62,7 @@ W64 = ChunkFormat(40, b"data", 16, 8, "little", counted=24, align=8)
 
 
 def chunk_at(file: BinaryIO, position: int, form: ChunkFormat) -> Chunk | None:
-    """Return the chunk at a position; None if the bytes there are no name and size."""
+    """Return the chunk at a position; None if there is no valid name and size there."""
     if position >= 1 << 63:  # no file is that long, and seek would raise an error
         return None
     head = bytes_at(file, position, form.name_bytes + form.size_bytes)

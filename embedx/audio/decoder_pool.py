@@ -25,8 +25,8 @@ Result = TypeVar("Result")
 class DecoderPool:
     """Lends decoders, one user at a time each, and keeps those that come back for the next user.
 
-    A start takes 0.3 s, so an idle process is worth its memory. There is no lock: `list.append` and `list.pop` are
-    atomic, so a fork can never copy a lock that another thread holds.
+    Idle processes are kept because a start takes 0.3 s. The list of idle processes needs no lock, because `list.append`
+    and `list.pop` are atomic. (A fork could copy a lock while another thread holds it.)
     """
 
     def __init__(self, max_idle: int | None = None) -> None:
@@ -65,7 +65,7 @@ class DecoderPool:
 
     def stop_idle(self, kept: int = 0) -> None:
         """End idle processes until at most `kept` are left."""
-        with contextlib.suppress(IndexError):
+        with contextlib.suppress(IndexError):  # another thread has taken the last one
             while len(self.idle) > kept:
                 self.idle.pop(0).stop()
 

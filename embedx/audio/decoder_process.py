@@ -181,7 +181,7 @@ class Decoder:
 
         Raises:
             DecoderDied: it was killed each time, or the system had no room for a process. It costs this recording.
-            EmbedxError: it ended by itself, or there is no Python. The recording is not the cause.
+            EmbedxError: it ended by itself, or Python was not found. The recording is not the cause.
         """
         if self.child is not None and self.child.is_running():
             return self.child
@@ -226,7 +226,7 @@ def timeout_for(path: str) -> float:
     """Return the seconds without a message after which a decoder of this file counts as hung."""
     try:
         return HANG_S + os.stat(path).st_size / MIN_BYTES_PER_S
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # the decoder reports the file that cannot be read
         return HANG_S
 
 
@@ -235,7 +235,7 @@ def serve(handle: int) -> None:
     spawn.ignore_signals()
     limit_memory()
     channel = Channel.from_handles(handle)
-    with contextlib.suppress(EOFError, ConnectionError):
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent has closed the channel, or has ended
         channel.send(READY)
         while True:
             job, _ = channel.receive(0)
@@ -246,7 +246,7 @@ def serve(handle: int) -> None:
 
 
 def set_alarm(job: Message) -> None:
-    """Let the kernel end this process if it hangs and the parent is no longer there to end it."""
+    """Set a timer after which the system ends this process: if it hangs, its parent may have ended already."""
     signal.alarm(2 * round(job["timeout_s"] + 1))
 
 

@@ -28,7 +28,7 @@ from embedx.errors import StoreError, UsageError
 from embedx.filesystem.paths import display_path
 from embedx.formats.columns import unescape_path
 from embedx.store.edits import FIELDS, overlap
-from embedx.store.records import Row
+from embedx.store.records import Row, group_by_path
 from embedx.store.store import Store
 
 TIME_TOLERANCE_S = 1e-6  # between a time in a label table and that of a row: the rounding of a time in a CSV file
@@ -170,9 +170,7 @@ class RowFinder:
     def __init__(self, store: Store, rows: Iterable[Row], base: str, share: float) -> None:
         self.rows = {row.id: row for row in rows}
         self.share = share
-        self.by_path: dict[str, list[Row]] = {}
-        for row in sorted(self.rows.values(), key=lambda row: (row.start_s, row.id)):
-            self.by_path.setdefault(row.path, []).append(row)
+        self.by_path = group_by_path(sorted(self.rows.values(), key=lambda row: (row.start_s, row.id)))
         self.starts = {path: [row.start_s for row in rows] for path, rows in self.by_path.items()}
         self.longest = {path: max(row.end_s - row.start_s for row in rows) for path, rows in self.by_path.items()}
         sources: list[str] = []

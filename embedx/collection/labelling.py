@@ -12,7 +12,7 @@ from embedx.datasets.tables import typed
 from embedx.errors import NothingToDo, UsageError
 from embedx.store.edits import MIN_OVERLAP, Edit, find_undone, place_of, value_of
 from embedx.store.filters import TIMEOUT_S
-from embedx.store.records import Row
+from embedx.store.records import Row, group_by_path
 from embedx.store.store import Store
 from embedx.text import parse_pair
 
@@ -106,14 +106,6 @@ def label(
             update.rows = len(store.edit(edits))
             update.change = store.changes().index(edits[0].change) + 1
     return update
-
-
-def group_by_path(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Return path -> rows."""
-    by_path: dict[str, list[Row]] = {}
-    for row in rows:
-        by_path.setdefault(row.path, []).append(row)
-    return by_path
 
 
 def select_by_entries(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.windows import Window
-from embedx.collection.labelling import group_by_path
 from embedx.errors import AudioError, NothingToDo, StoreError, UsageError
 from embedx.heads.storage import FOLDER as HEADS
 from embedx.heads.storage import find_head_issues
@@ -20,7 +19,7 @@ from embedx.index.vector_index import VectorIndex
 from embedx.recipe import Recipe
 from embedx.store.integrity import inspect
 from embedx.store.lock import LOCK_NAME, Lock, read_lock
-from embedx.store.records import Issue, Recording, Row
+from embedx.store.records import Issue, Recording, Row, group_by_path
 from embedx.store.schema import FILE_NAME
 from embedx.store.store import Store
 
@@ -179,7 +178,7 @@ def windows_of(recipe: Recipe, recording: Recording, rows: Sequence[Row]) -> Ite
 def rebuild_indexes(root: Path) -> None:
     """Build the damaged indexes again, and those that the repair has made out of date."""
     damaged = [Path(issue.place).stem for issue in find_index_issues(root) if issue.kind == "index"]
-    with Store(root) as store, contextlib.suppress(NothingToDo):
+    with Store(root) as store, contextlib.suppress(NothingToDo):  # no row is left
         indexes = IndexManager(store.folder, lambda: store)
         for name in damaged:
             indexes.renew(name)

@@ -132,7 +132,7 @@ def serve(*handles: int) -> None:
 
 def compute_batches(worker: Worker, channel: SharedMemoryChannel, forward: Forward) -> None:
     """Compute batch after batch until the channel closes; close it on any failure, so that the parent does not wait."""
-    with contextlib.suppress(EOFError, OSError), contextlib.closing(channel):
+    with contextlib.suppress(EOFError, OSError), contextlib.closing(channel):  # the parent has closed its end
         channel.send(READY)
         while True:
             _, clips = channel.receive()

@@ -1,6 +1,5 @@
 """IndexBuilder: write an index to disk, block by block, without all vectors in memory."""
 
-import contextlib
 import fcntl
 import secrets
 import time
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from embedx.errors import DiskError
+from embedx.filesystem.file_state import is_locked
 from embedx.index.approximate import write_ann_index
 from embedx.index.exact import prepare
 from embedx.index.manifest import IndexFiles, read_manifest, write_manifest
@@ -114,7 +114,7 @@ class IndexBuilder:
         for file in self.folder.glob(f"{self.name}-*"):
             is_old = file.name in self._replaced or time.time() - file.stat().st_mtime > RECENT_S
             stem = self.name + file.name[len(self.name) :].split(".")[0]
-            if is_old and file.name not in kept and not is_locked(self.folder / stem):
+            if is_old and file.name not in kept and not is_locked(lock_of(self.folder / stem)):
                 file.unlink(missing_ok=True)
         return self.index
 
@@ -145,16 +145,6 @@ def write_index(
 def lock_of(stem: Path) -> Path:
     """Return the file that a process locks while it builds an index with this stem."""
     return stem.with_name(stem.name + ".building")
-
-
-def is_locked(stem: Path) -> bool:
-    """Tell whether a process is building an index with this stem."""
-    with contextlib.suppress(FileNotFoundError), open(lock_of(stem), "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def files_of(folder: Path, name: str) -> set[str]:

@@ -1,14 +1,13 @@
 """Manifest: the JSON file that describes an index. It is written last, so that an index is complete or absent."""
 
-import contextlib
 import json
-import os
 import zlib
 from pathlib import Path
 from typing import Any
 
 from embedx.errors import DiskError
 from embedx.filesystem.atomic import replace_file
+from embedx.filesystem.file_state import state_of_file
 from embedx.index.matrix import CorruptIndex
 
 FILES = ("vectors", "ids", "structure")  # entries with the name of a file in the folder of the manifest
@@ -20,7 +19,6 @@ TYPES: dict[str, type] = {
     "sums": list,
 }
 ASKED = {"kind": "auto", "recall": 0.99, "max_memory": None}  # the options that an index was built with
-FileState = tuple[int, int, int, int] | None  # inode, size, time of the last change of content and of the entry
 
 
 def write_manifest(folder: Path, name: str, manifest: dict[str, Any]) -> None:
@@ -87,11 +85,3 @@ class IndexFiles:
     def are_unchanged(self) -> bool:
         """Tell whether no file was replaced, changed or deleted."""
         return all(state_of_file(self._folder / name) == state for name, state in self._states.items())
-
-
-def state_of_file(path: Path) -> FileState:
-    """Return the state of a file; None if there is none."""
-    with contextlib.suppress(OSError):
-        found = os.stat(path)
-        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-    return None

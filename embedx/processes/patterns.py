@@ -77,7 +77,7 @@ def serve(handle: int) -> None:
     """Run the child process: search the texts that arrive on the channel until it closes."""
     ignore_signals()
     channel = Channel.from_handles(handle)
-    with contextlib.suppress(EOFError, ConnectionError):
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent has closed the channel, or has ended
         channel.send(READY)
         while True:
             job, _ = channel.receive(0)

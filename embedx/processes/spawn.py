@@ -47,7 +47,7 @@ class Child(Generic[AnyChannel]):
 
     def describe_end(self) -> str:
         """Wait briefly for the child to end, and say how it ended."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(subprocess.TimeoutExpired):  # then it is described as running
             self.process.wait(END_S)
         return describe_exit(self.process.poll())
 

@@ -1,10 +1,10 @@
 """Compared: which tables of a store were compared with the commit record, in which state of the store and its files."""
 
-import contextlib
-import os
 import threading
 from collections import deque
 from pathlib import Path
+
+from embedx.filesystem.file_state import state_of_file
 
 KEPT_STATES = 8  # per table: threads that began to read at different times know different states
 State = tuple[object, ...]
@@ -34,9 +34,4 @@ class Compared:
 
 def state_of_files(file: Path) -> State:
     """Return inode, size and times of change of a SQLite file and its log: damage from outside changes them."""
-    states: list[object] = []
-    for path in (file, f"{file}-wal"):
-        with contextlib.suppress(OSError):
-            found = os.stat(path)
-            states += [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
-    return tuple(states)
+    return state_of_file(file), state_of_file(f"{file}-wal")

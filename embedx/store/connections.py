@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from embedx.errors import DiskError, LockedError, StoreError
-from embedx.store.lock import is_locked
+from embedx.filesystem.file_state import is_locked
+from embedx.store.lock import LOCK_NAME
 
 LIMITS = {  # of a file that a stranger may have made; https://www.sqlite.org/limits.html
     sqlite3.SQLITE_LIMIT_LENGTH: 100_000_000,  # bytes of a value; the ids of ten million rows as JSON
@@ -50,7 +51,7 @@ def connect_unlocked(file: Path, uri: str) -> Connection:
     """Open a file without locks, with all committed rows in its log."""
     log = Path(f"{file}-wal")
     has_log = log.exists() and log.stat().st_size > 0
-    if is_locked(file.parent):
+    if is_locked(file.parent / LOCK_NAME):
         raise StoreError(
             f"{file} is being written, and cannot be read meanwhile without write permission for {file.parent}. "
             "Get this permission, or wait for the writer."

@@ -121,7 +121,7 @@ def run_until(run: Callable[[], Answer], interrupt: Callable[[], None], timeout:
         except BaseException:
             while not running.done():
                 interrupt()
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(Exception):  # the wait has ended; the error of the caller is raised
                     running.exception(INTERRUPT_S)
             raise
 

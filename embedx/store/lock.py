@@ -149,18 +149,3 @@ def read_lock(folder: Path) -> LockContent:
         return LockContent()
     except OSError as error:
         raise StoreError(f"{folder / LOCK_NAME} cannot be read: {error.strerror}.") from error
-
-
-def is_locked(folder: Path) -> bool:
-    """Tell whether a process writes a folder now."""
-    try:
-        handle = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False

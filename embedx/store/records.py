@@ -1,6 +1,6 @@
 """Rows and recordings of a store as plain values."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,3 +71,11 @@ def from_stored(number: int) -> int | None:
     (None, 7)
     """
     return None if number == -1 else number
+
+
+def group_by_path(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Return path -> rows."""
+    by_path: dict[str, list[Row]] = {}
+    for row in rows:
+        by_path.setdefault(row.path, []).append(row)
+    return by_path

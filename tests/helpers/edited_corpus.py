@@ -173,19 +173,21 @@ def merge_and_edit_later(corpus: Corpus) -> None:
     edit_tags(corpus)
 
 
-def repair(corpus: Corpus) -> None:
+def damage(corpus: Corpus, statement: str) -> None:
     with sqlite3.connect(corpus.out / FILE_NAME) as db:
-        db.execute("UPDATE rows SET flags = 'silent' WHERE id = 1")
+        db.execute(statement)
     db.close()
+
+
+def repair(corpus: Corpus) -> None:
+    damage(corpus, "UPDATE rows SET flags = 'silent' WHERE id = 1")
     with corpus.open() as collection:
         assert collection.verify(repair=True).removed
     corpus.extract()
 
 
 def repair_edits(corpus: Corpus) -> None:
-    with sqlite3.connect(corpus.out / FILE_NAME) as db:
-        db.execute("UPDATE edits SET made = 'never' WHERE id = 1")
-    db.close()
+    damage(corpus, "UPDATE edits SET made = 'never' WHERE id = 1")
     with corpus.open() as collection:
         assert collection.verify(repair=True).found
     corpus.extract()
