@@ -25,7 +25,7 @@ OF_PATH = "WHERE recording = (SELECT id FROM recordings WHERE path = ?)"
 MAX_PATHS = 500  # in one statement; SQLite takes 32 766 values
 NO_RECORDING = b""  # the path of an entry that undoes a change
 
-Batch = list[tuple[Recording, Sequence[tuple[Row, Vectors]]]]
+Batch = Sequence[tuple[Recording, Sequence[tuple[Row, Vectors]]]]
 
 
 class StoredContent(NamedTuple):

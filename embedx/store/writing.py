@@ -10,13 +10,11 @@ from typing import Any
 from embedx.recipe import Recipe
 from embedx.store.checksums import LISTED, listed
 from embedx.store.connections import wrap_errors
-from embedx.store.edit_table import EditTable
+from embedx.store.edit_table import Batch, EditTable, blocks
 from embedx.store.edits import Edit
 from embedx.store.lock import Lock
-from embedx.store.records import Recording, Row, Vectors, to_stored
+from embedx.store.records import Recording, Row, to_stored
 from embedx.store.schema import create_vector_tables, write_record
-
-MAX_PARAMETERS = 500  # of one query; SQLite allows 32 766
 
 
 class Writer(EditTable):
@@ -38,12 +36,11 @@ class Writer(EditTable):
         with self.snapshot():
             return self._record.next_id
 
-    def add(self, batch: Iterable[tuple[Recording, Sequence[tuple[Row, Vectors]]]], run: int) -> None:
+    def add(self, batch: Batch, run: int) -> None:
         """Store recordings with all their rows and vectors, in one transaction; existing recordings are replaced.
 
         The edits of a recording are applied to its new rows.
         """
-        batch = list(batch)
         ids = [row.id for _, rows in batch for row, _ in rows]
         with self._transaction():
             tables = self._tables()
@@ -188,13 +185,13 @@ class Writer(EditTable):
 
     def _numbers(self, paths: Iterable[str]) -> list[int]:
         """Return the ids of the recordings with these paths."""
-        names = [os.fsencode(path) for path in paths]
-        numbers: list[int] = []
-        for start in range(0, len(names), MAX_PARAMETERS):
-            part = names[start : start + MAX_PARAMETERS]
-            found = self._query(f"SELECT id FROM recordings WHERE path IN ({', '.join('?' * len(part))})", tuple(part))
-            numbers += [number for (number,) in found]
-        return numbers
+        return [
+            number
+            for names in blocks(list(paths))
+            for (number,) in self._query(
+                f"SELECT id FROM recordings WHERE path IN ({', '.join('?' * len(names))})", names
+            )
+        ]
 
     def _insert_recordings(self, recordings: Sequence[Recording], run: int) -> range:
         """Insert recordings, still without checksums, in place of those with the same path; return their ids."""
