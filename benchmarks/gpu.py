@@ -250,8 +250,12 @@ class Watch:
         self.device, self.total = setting.device, total
         self.begun, self.seconds, self.first, self.files = 0.0, 0.0, 0, 0
         self.kernels: list[dict[str, Any]] = []
-        activity = torch.profiler.ProfilerActivity
-        self.profiler = torch.profiler.profile(activities=[activity.CUDA if self.device == "cuda" else activity.CPU])
+        if self.device == "cuda":
+            self.profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
+        else:  # also of the thread that computes the batches, which is not the one that starts the profiler
+            threads = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
+            activities = [torch.profiler.ProfilerActivity.CPU]
+            self.profiler = torch.profiler.profile(activities=activities, experimental_config=threads)
 
     def warm_up(self) -> None:
         """Start the profiler once."""
@@ -417,7 +421,7 @@ def main() -> None:
         parser.error("torch finds no GPU; --small --device cpu runs without one")
     warnings.filterwarnings("ignore")
     if options.device == "cpu":
-        torch.set_num_threads(1)  # the profiler records only the thread in which it is started
+        torch.set_num_threads(1)  # the profiler sees each operator once
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     setting = Setting(options.device, options.small, options.seconds, options.files)
     lines = []

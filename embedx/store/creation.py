@@ -52,8 +52,7 @@ def write_empty(folder: Path, recipe: Recipe, dim: int, dtype: str) -> None:
         try:
             if (folder / FILE_NAME).exists():  # another process has made it meanwhile
                 return
-            for leftover in folder.glob(f"{new.name}*"):  # of a process that was killed
-                leftover.unlink()
+            remove_all(folder.glob(f"{new.name}*"))  # of a process that was killed
             with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
                 db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
                 # A journal on disk could outlive a crash, and has no use here.
@@ -63,10 +62,17 @@ def write_empty(folder: Path, recipe: Recipe, dim: int, dtype: str) -> None:
                 # Before the rename: a kill during this switch leaves a journal that a reader could not roll back.
                 db.execute("PRAGMA journal_mode = WAL")
                 lock.keep(read_record(db, new).copy)
+            remove_all(folder.glob(f"{new.name}-*"))  # SQLite reports no error if it cannot remove them
             os.replace(new, folder / FILE_NAME)
             sync_folder(folder)
         finally:
             lock.release()
+
+
+def remove_all(files: Iterable[Path]) -> None:
+    """Delete files."""
+    for file in files:
+        file.unlink()
 
 
 def create_tables(db: sqlite3.Connection, recipe: Recipe, dim: int, dtype: str) -> None:
