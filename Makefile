@@ -3,7 +3,8 @@
 # make check        format, lint, types and doctests
 # make bench        measure, and write BENCHMARKS.md; bench-gpu measures the part that needs a GPU
 # make reliability  run the reliability tests for hours, and write RELIABILITY.md (PARTS="kills damage=1", SCALE=0.1)
-.PHONY: demo test test-long test-all check bench bench-gpu reliability format clean
+# make statistics   simulate what embedx claims about its statistics, and write STATISTICS.md, in less than 20 minutes
+.PHONY: demo test test-long test-all check bench bench-gpu reliability statistics format clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -44,6 +45,9 @@ bench-gpu: $(READY)
 
 reliability: $(READY)
 	$(RUN)/python benchmarks/reliability.py $(PARTS) $(if $(SCALE),--scale $(SCALE))
+
+statistics: $(READY)
+	$(RUN)/python benchmarks/statistics $(PARTS) $(if $(SCALE),--scale $(SCALE))
 
 format: $(READY)
 	$(RUN)/ruff format

@@ -1,4 +1,4 @@
-"""Write BENCHMARKS.md. Each benchmark script replaces the part under its own heading."""
+"""Write pages of figures. Each script replaces the part under its own heading, in BENCHMARKS.md if not said otherwise."""
 
 import re
 import subprocess
@@ -8,10 +8,10 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "BENCHMARKS.md"
 
 
-def write_part(heading: str, text: str) -> None:
+def write_part(heading: str, text: str, page: Path = PAGE) -> None:
     """Replace the text under `# heading`."""
-    before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    PAGE.write_text(replace_part(before, heading, text), encoding="utf-8")
+    before = page.read_text(encoding="utf-8") if page.exists() else ""
+    page.write_text(replace_part(before, heading, text), encoding="utf-8")
 
 
 def replace_part(page: str, heading: str, text: str) -> str:

@@ -25,6 +25,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from page import commit
+
+from embedx.bench.speed.roofline import name_device
+
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "RELIABILITY.md"
 HEAD = """# Reliability
@@ -119,9 +123,6 @@ def run(part: Part, scale: float, seed: int) -> Result:
 
 def describe(part: Part, scale: float, result: Result) -> str:
     """Return the section of a part: where and how often its tests ran, and what they reported."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
     versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     table = [COLUMNS, tuple("---" for _ in COLUMNS), *([line[name] for name in COLUMNS] for line in result.lines)]
     return "\n".join(
@@ -129,19 +130,13 @@ def describe(part: Part, scale: float, result: Result) -> str:
             f"{part.proves[0].upper()}{part.proves[1:]}{verdict(result.code)}.",
             "",
             f"{datetime.date.today()}, {scale:g} times the repetitions of a full run, commit "
-            f"{commit.stdout.strip() or 'unknown'}, {read_processor()}, {os.cpu_count()} cores, {platform.platform()}, "
+            f"{commit()}, {name_device('cpu')}, {os.cpu_count()} cores, {platform.platform()}, "
             f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {versions}",
             "",
             *("| " + " | ".join("" if cell is None else str(cell) for cell in row) + " |" for row in table),
             "",
         ]
     )
-
-
-def read_processor() -> str:
-    """Return the name of the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def write_section(out: Path, part: str, text: str) -> None:

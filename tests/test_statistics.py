@@ -1,0 +1,15 @@
+"""Small versions of the simulations of `make statistics`: no claim is refuted."""
+
+import importlib
+
+import pytest
+from claims import PARTS
+
+SCALE = 0.02  # of the trials of `make statistics`
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_small_simulation_agrees_with_claims(part: str) -> None:
+    claims = importlib.import_module(part).simulate(SCALE, seed=1)
+    assert claims
+    assert [claim.row() for claim in claims if not claim.plausible] == []
