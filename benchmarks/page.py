@@ -1,4 +1,4 @@
-"""Write pages of figures. Each script replaces the part under its own heading, in BENCHMARKS.md if not said otherwise."""
+"""Write pages of figures, BENCHMARKS.md by default. Each script replaces the part under its own heading."""
 
 import re
 import subprocess

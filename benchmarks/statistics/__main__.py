@@ -5,7 +5,8 @@
     python benchmarks/statistics --scale 0.1      fewer trials
 
 A part is a module of this folder, named in claims.py, with `simulate(scale, seed)`, which returns claims. The first
-paragraph of its docstring introduces its table. As many parts run at a time as there are cores. Parts that are not run keep their table.
+paragraph of its docstring introduces its table. As many parts run at a time as there are cores. Parts that are not run
+keep their table.
 """
 
 import argparse
