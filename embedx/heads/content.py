@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from embedx.errors import UsageError
-from embedx.heads.inference import NEGATIVE_VOTES, POSITIVE_VOTES
+from embedx.heads.inference import NEGATIVE_VOTES, POSITIVE_VOTES, PRIOR
 from embedx.heads.preprocessing import Arrays
 
 MAX_STEPS = 100  # preprocessing steps; users join a few
@@ -97,6 +97,9 @@ def check_classifier(settings: Mapping[str, Any], arrays: Arrays, width: int, cl
         names = (POSITIVE_VOTES, NEGATIVE_VOTES) if multilabel else (POSITIVE_VOTES,)
         require(rows > 0 and arrays["vectors"].shape == (rows, width), "the shape of vectors")
         require(all(name in arrays and arrays[name].shape == (rows, classes) for name in names), "the votes")
+        prior = arrays.get(PRIOR)
+        is_share = prior is None or (prior.shape == (classes,) and ((prior > 0) & (prior < 1)).all())
+        require(is_share, "its prior")
         is_valid = type(settings.get("k")) is int and settings["k"] > 0
         require(is_valid and settings.get("weights") in ("distance", "uniform"), "its k or weights")
         return

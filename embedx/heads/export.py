@@ -11,7 +11,7 @@ import numpy as np
 from embedx.errors import DiskError, ModelError, UsageError
 from embedx.filesystem.atomic import replace_file
 from embedx.heads.fitted import FittedHead
-from embedx.heads.inference import MIN_DISTANCE, MIN_PROBABILITY, NEGATIVE_VOTES, POSITIVE_VOTES
+from embedx.heads.inference import MIN_DISTANCE, MIN_PROBABILITY, NEGATIVE_VOTES, POSITIVE_VOTES, PRIOR
 from embedx.heads.torch_module import HeadModule, float32_arrays
 
 FORMATS = ("onnx", "torch")
@@ -148,8 +148,8 @@ def write_linear(graph: Graph, value: str, weight: Any, bias: Any) -> str:
 def write_votes(graph: Graph, value: str, head: FittedHead, arrays: dict[str, Any]) -> str:
     """Add the votes of the nearest rows and return the name of the logits; see `embedx.heads.inference.vote`."""
     similarity = graph.add("MatMul", value, graph.constant(arrays["vectors"].T))
-    k = graph.constant([min(head.settings["k"], len(arrays["vectors"]))], np.int64)
-    near, nearest = graph.add("TopK", similarity, k, outputs=2, axis=1)
+    size = min(head.settings["k"], len(arrays["vectors"]))
+    near, nearest = graph.add("TopK", similarity, graph.constant([size], np.int64), outputs=2, axis=1)
     if head.settings["weights"] == "distance":
         apart = graph.add("Max", graph.add("Sub", graph.constant(1), near), graph.constant(MIN_DISTANCE))
         weight = graph.add("Div", graph.constant(1), apart)
@@ -163,12 +163,18 @@ def write_votes(graph: Graph, value: str, head: FittedHead, arrays: dict[str, An
         votes_of_nearest = graph.add("Gather", graph.constant(votes), nearest, axis=0)  # [N, K, C]
         return str(graph.add("Squeeze", graph.add("MatMul", row, votes_of_nearest), middle))
 
-    def log_share(votes: str, total: str) -> str:
-        return str(graph.add("Log", graph.add("Max", graph.add("Div", votes, total), least)))
+    def log_share(votes: str, total: str, prior: Any) -> str:
+        share = graph.add("Div", votes, total)
+        if prior is None:
+            return str(graph.add("Log", graph.add("Max", share, least)))
+        counted = graph.add("Add", graph.add("Mul", share, graph.constant(size)), graph.constant(prior))
+        return str(graph.add("Log", graph.add("Div", counted, graph.constant(size + 1))))
 
+    prior = arrays.get(PRIOR)
     positive = count(arrays[POSITIVE_VOTES])
     if not head.multilabel:
-        return log_share(positive, graph.add("ReduceSum", positive, middle, keepdims=1))
+        return log_share(positive, graph.add("ReduceSum", positive, middle, keepdims=1), prior)
     negative = count(arrays[NEGATIVE_VOTES])
     total = graph.add("Add", positive, negative)
-    return str(graph.add("Sub", log_share(positive, total), log_share(negative, total)))
+    against = None if prior is None else 1 - prior
+    return str(graph.add("Sub", log_share(positive, total, prior), log_share(negative, total, against)))

@@ -16,10 +16,11 @@ from embedx.neighbours import SLACK, best_rows, product_of_rows
 
 Floats = NDArray[np.float64]
 
-POSITIVE_VOTES, NEGATIVE_VOTES = "ayes", "noes"  # names of the arrays in saved heads, which must stay as they are
+# Names of arrays in saved heads, which must stay as they are.
+POSITIVE_VOTES, NEGATIVE_VOTES, PRIOR = "ayes", "noes", "prior"
 CHUNK = 4096  # rows at a time: 32 MB of 1024 float64
 MIN_DISTANCE = 1e-3  # lower cosine distances count as this: a copy must not outvote all other neighbours
-MIN_PROBABILITY = 1e-9  # probability of a class without votes
+MIN_PROBABILITY = 1e-9  # probability of a class without votes, for heads saved without a prior
 
 
 def make_logits(x: Array, arrays: Arrays, settings: Mapping[str, Any], multilabel: bool) -> Floats:
@@ -47,7 +48,8 @@ def vote(x: Floats, arrays: Arrays, settings: Mapping[str, Any], multilabel: boo
     """Return logits [N, C] from the votes of the k nearest training rows, by cosine.
 
     The positive votes [M, C] are the votes of each training row for each class; multi-label: the negative votes are
-    those against it.
+    those against it. The frequency of the class counts as one more vote (the rule of succession), so that no
+    probability is 0 or 1.
     """
     queries, vectors = x.astype(np.float32), arrays["vectors"]
     pairs = [
@@ -60,12 +62,22 @@ def vote(x: Floats, arrays: Arrays, settings: Mapping[str, Any], multilabel: boo
     weight = 1 / np.maximum(1 - near, MIN_DISTANCE) if settings["weights"] == "distance" else np.ones_like(near)
     positive = np.einsum("nk,nkc->nc", weight, arrays[POSITIVE_VOTES][nearest])
     if not multilabel:
-        return np.asarray(np.log(np.maximum(positive / positive.sum(axis=1, keepdims=True), MIN_PROBABILITY)))
+        return np.log(smooth(positive / positive.sum(axis=1, keepdims=True), arrays.get(PRIOR), size))
     negative = np.einsum("nk,nkc->nc", weight, arrays[NEGATIVE_VOTES][nearest])
     total = positive + negative
-    shares = (np.maximum(votes / total, MIN_PROBABILITY) for votes in (positive, negative))
-    logits: Floats = np.subtract(*map(np.log, shares))
-    return logits
+    against = None if PRIOR not in arrays else 1 - arrays[PRIOR]
+    logits: Floats = np.log(smooth(positive / total, arrays.get(PRIOR), size))
+    return logits - np.log(smooth(negative / total, against, size))
+
+
+def smooth(shares: Floats, prior: Array | None, votes: int) -> Floats:
+    """Return shares [N, C] of some votes, with the prior [C] as one more vote.
+
+    >>> smooth(np.array([[1.0, 0.0]]), np.array([0.75, 0.25]), 4)
+    array([[0.95, 0.05]])
+    """
+    smoothed: Floats = np.maximum(shares, MIN_PROBABILITY) if prior is None else (votes * shares + prior) / (votes + 1)
+    return smoothed
 
 
 def to_probabilities(logits: Floats, multilabel: bool) -> Floats:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from embedx.heads.calibration import fit_temperature
 from embedx.heads.criteria import describe_absent
-from embedx.heads.inference import NEGATIVE_VOTES, POSITIVE_VOTES, Floats
+from embedx.heads.inference import NEGATIVE_VOTES, POSITIVE_VOTES, PRIOR, Floats, to_probabilities
 from embedx.heads.preprocessing import Array, apply_chain
 from embedx.heads.training_data import Examples, Positions
 
@@ -17,7 +17,7 @@ INNER_FOLDS = 5  # on which the temperature is measured
 
 
 def fit_knn(examples: Examples, settings: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Return the training rows as unit vectors, and their votes."""
+    """Return the training rows as unit vectors, their votes, and the frequencies of the classes."""
     arrays, x = examples.prepare()
     truth = examples.one_hot()
     weights = examples.weights if examples.multilabel else examples.weights[:, None]
@@ -25,6 +25,7 @@ def fit_knn(examples: Examples, settings: Mapping[str, Any]) -> tuple[dict[str, 
     arrays |= {
         "vectors": x[kept].astype(np.float32),
         POSITIVE_VOTES: (weights * truth)[kept].astype(np.float32),
+        PRIOR: to_probabilities(examples.prior()[None], examples.multilabel)[0],
     }
     if examples.multilabel:
         arrays[NEGATIVE_VOTES] = (weights * (1 - truth))[kept].astype(np.float32)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from embedx.errors import UsageError
 from embedx.heads.fitted import FittedHead
-from embedx.heads.inference import MIN_DISTANCE, MIN_PROBABILITY, NEGATIVE_VOTES, POSITIVE_VOTES
+from embedx.heads.inference import MIN_DISTANCE, MIN_PROBABILITY, NEGATIVE_VOTES, POSITIVE_VOTES, PRIOR
 from embedx.heads.preprocessing import Array
 
 
@@ -60,10 +60,16 @@ class HeadModule(nn.Module):
         weight = 1 / (1 - similarity).clamp(min=MIN_DISTANCE) if self.by_distance else torch.ones_like(similarity)
         positive = torch.einsum("nk,nkc->nc", weight, self._get(POSITIVE_VOTES)[nearest])
         if not self.multilabel:
-            return (positive / positive.sum(dim=1, keepdim=True)).clamp(min=MIN_PROBABILITY).log()
+            return self._smooth(positive / positive.sum(dim=1, keepdim=True)).log()
         negative = torch.einsum("nk,nkc->nc", weight, self._get(NEGATIVE_VOTES)[nearest])
         total = positive + negative
-        return (positive / total).clamp(min=MIN_PROBABILITY).log() - (negative / total).clamp(min=MIN_PROBABILITY).log()
+        return self._smooth(positive / total).log() - self._smooth(negative / total, against=True).log()
+
+    def _smooth(self, shares: Tensor, against: bool = False) -> Tensor:
+        if not self._has(PRIOR):
+            return shares.clamp(min=MIN_PROBABILITY)
+        prior = 1 - self._get(PRIOR) if against else self._get(PRIOR)
+        return (self.k * shares + prior) / (self.k + 1)
 
     def _has(self, name: str) -> bool:
         return buffer_name(name) in self._buffers

@@ -51,6 +51,16 @@ def test_exported_head_gives_equal_probabilities(
     np.testing.assert_allclose(run_onnx(tmp_path / "head.onnx", new[:1]), expected[:1], atol=1e-5)
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_exported_knn_head_without_prior_gives_equal_probabilities(several: bool, tmp_path: Path) -> None:
+    head = make("knn", several, "")
+    old = head.replace(arrays={name: array for name, array in head.arrays.items() if name != "prior"})
+    old.export(tmp_path / "head.onnx")
+    np.testing.assert_allclose(run_onnx(tmp_path / "head.onnx", NEW), old.predict_proba(NEW), atol=1e-5)
+    with torch.no_grad():
+        np.testing.assert_allclose(old.to_torch()(torch.tensor(NEW)).numpy(), old.predict_proba(NEW), atol=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore:The given buffer is not writable")  # torch about itself
 @pytest.mark.parametrize("kind", KINDS)
 def test_exported_torch_program_takes_any_batch_size(kind: str, tmp_path: Path) -> None:
