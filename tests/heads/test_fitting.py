@@ -108,7 +108,7 @@ def test_knn_probabilities_are_never_0_or_1(several: bool, weights: str) -> None
     for truth in (MANY, np.zeros_like(MANY), np.eye(4, dtype=int)[np.zeros(len(X), int)]) if several else (Y, Y // 3):
         head = fit("knn", X, truth, multilabel=several, weights=weights)
         proba = head.predict_proba(np.concatenate([X, NEW]))
-        assert 1e-4 < proba.min()
+        assert proba.min() > 1e-4
         assert proba.max() < 1 - 1e-4
     if several:  # a label that nobody has is as rare as the rule of succession says, or rarer
         assert fit("knn", X, np.zeros_like(MANY), multilabel=True).predict_proba(NEW).max() <= 1 / (len(X) + 2) + 1e-9
@@ -122,7 +122,7 @@ def test_knn_head_saved_without_prior_predicts_as_before(tmp_path: Path) -> None
     np.testing.assert_allclose(proba * 7, (proba * 7).round(), atol=1e-5)
     assert proba.max() > 1 - 1e-6
     with pytest.raises(UsageError, match="its prior"):
-        head.replace(arrays=head.arrays | {"prior": np.ones(4)}).save(tmp_path / "bad")
+        head.replace(arrays={**head.arrays, "prior": np.ones(4)}).save(tmp_path / "bad")
 
 
 def test_knn_ties_are_broken_by_order_whatever_the_number_of_rows() -> None:
