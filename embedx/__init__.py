@@ -24,7 +24,7 @@ a package imports only from packages below it::
     recipe        everything that changes a vector
     filesystem/   atomic writes, state of files, display of paths
     processes/    child processes and their channels
-    text          natural order, NAME=VALUE pairs, JSON
+    text          natural order, NAME=VALUE pairs, numbers with nouns, JSON
     neighbours    the nearest rows by exact scores, equal scores in order
     errors        the exceptions and their exit codes
     timing        the time that each stage of a run takes

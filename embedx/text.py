@@ -1,4 +1,4 @@
-"""Text: natural order, NAME=VALUE pairs, and JSON, each written once for all packages."""
+"""Text: natural order, NAME=VALUE pairs, numbers with nouns, and JSON, each written once for all packages."""
 
 import json
 from typing import Any
@@ -48,6 +48,19 @@ def parse_number(text: str) -> int | float | str:
         except ValueError:
             pass
     return text
+
+
+def plural(number: int, word: str) -> str:
+    """Return a number with its noun.
+
+    >>> plural(1, "fold"), plural(2, "fold"), plural(2, "entry"), plural(2, "class")
+    ('1 fold', '2 folds', '2 entries', '2 classes')
+    """
+    if number == 1:
+        return f"1 {word}"
+    if word.endswith("ry"):
+        return f"{number} {word[:-1]}ies"
+    return f"{number} {word}{'es' if word.endswith('s') else 's'}"
 
 
 def dump_json(value: Any) -> str:

@@ -6,6 +6,7 @@ import click
 
 from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, OUTPUT, TABLE_FORMAT, TIMEOUT, VIEW
 from embedx.cli.output import Rows, as_csv, as_json, as_table, deliver, rows_of, say, with_relative_paths
+from embedx.text import plural
 
 if TYPE_CHECKING:
     from embedx.search.duplicates import Duplicates
@@ -74,7 +75,7 @@ def as_text(found: "Duplicates", lines: Rows, all_groups: bool) -> str:
         return text
     for number, group in enumerate(found[:MAX_GROUPS], start=1):
         if len(group.members) > MAX_MEMBERS:
-            text += f"Group {number} has {len(group.members) - MAX_MEMBERS} more members (--all).\n"
+            text += f"Group {number} has {plural(len(group.members) - MAX_MEMBERS, 'more member')} (--all).\n"
     if len(found) > MAX_GROUPS:
-        text += f"{len(found) - MAX_GROUPS} more groups are not shown (--all).\n"
+        text += f"not shown: {plural(len(found) - MAX_GROUPS, 'more group')} (--all).\n"
     return text

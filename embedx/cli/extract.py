@@ -34,13 +34,14 @@ from embedx.cli.progress import ExtractionDisplay, Signals
 from embedx.datasets.walk import describe_passed_over
 from embedx.errors import EXIT_SOME_FAILED
 from embedx.filesystem.paths import display_path
+from embedx.text import plural
 
 if TYPE_CHECKING:
     from embedx.collection.collection import Collection
     from embedx.ingest.pipeline import Progress
 
-CHANGES = ("new", "edited", "retried", "moved", "vanished", "hidden", "pruned")
 MAX_NAMED_FAILURES = 5  # failed files in the summary; `embedx status --failed` lists all of them
+CHANGES = ("new", "edited", "retried", "moved", "vanished", "hidden", "pruned")
 
 
 @click.command(
@@ -105,7 +106,7 @@ def extract(source: tuple[str, ...], progress: str, as_json: bool, **options: An
     if as_json:
         print_json(summary)
     else:
-        print_summary(collection, summary, state.labels)
+        print_summary(summary, state)
     return EXIT_SOME_FAILED if state.failures else 0
 
 
@@ -142,19 +143,19 @@ def summarise(collection: "Collection", progress: "Progress", seconds: float) ->
     }
 
 
-def print_summary(collection: "Collection", summary: Mapping[str, Any], labels: str) -> None:
-    """Print the summary of a run for people; `labels` says how many there are and where they come from."""
+def print_summary(summary: Mapping[str, Any], state: "Progress") -> None:
+    """Print the summary of a run for people."""
     failed = sum(summary["failures"].values())
     say(
         f"recordings: {summary['recordings']} ({summary['embedded']} embedded now, {summary['already_there']} already "
-        f"there, {failed} failed); {summary['windows']} windows, {summary['audio_hours']:.3g} h of audio in "
+        f"there, {failed} failed); {plural(summary['windows'], 'window')}, {summary['audio_hours']:.3g} h of audio in "
         f"{summary['seconds']:.1f} s"
     )
-    if labels:
-        say(f"labels: {labels}{'; --layout files for none' if 'folder names' in labels else ''}")
+    if state.labels:
+        say(f"labels: {state.labels}{'; --layout files for none' if 'folder names' in state.labels else ''}")
     print_changes(summary)
     if summary["cut"]:
-        say(f"{summary['cut']} recordings were too long for one vector and were split into windows (--window)")
+        say(f"too long for one vector, so split into windows (--window): {plural(summary['cut'], 'recording')}")
     if doubts := DOUBTS & summary["flags"].keys():
         counts = ", ".join(f"{summary['flags'][flag]} {flag}" for flag in sorted(doubts))
         say(f"may be incomplete: {counts}; to list them: embedx status {display_path(summary['collection'])} --flagged")
@@ -162,13 +163,13 @@ def print_summary(collection: "Collection", summary: Mapping[str, Any], labels: 
         say(f"passed over: {describe_passed_over(Counter(summary['passed_over']))}")
     if failed:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary["failures"].items()))
-        say(f"failed: {reasons}")
-        details = [*summary["problems"], *(recording.detail for recording in collection.failures())]
-        for detail in details[:MAX_NAMED_FAILURES]:
+        earlier = len(state.failed_before)
+        say(f"failed: {reasons}{f'; {earlier} of them in earlier runs (--retry-failed)' if earlier else ''}")
+        for detail in [*state.failed_now, *state.failed_before][:MAX_NAMED_FAILURES]:
             say(f"  {display_path(detail)}")
         say(f"  To list all: embedx status {display_path(summary['collection'])} --failed")
     say(
-        f"{display_path(summary['collection'])}: {summary['rows']} rows, {size(summary['bytes'])}, "
+        f"{display_path(summary['collection'])}: {plural(summary['rows'], 'row')}, {size(summary['bytes'])}, "
         f"views {views_text(summary['views'])}"
     )
 
@@ -179,11 +180,11 @@ def print_changes(summary: Mapping[str, Any]) -> None:
     if counts:
         say(f"of these: {', '.join(counts)}")
     if summary["pruned"]:
-        say(f"{summary['pruned']} recordings are no longer in the source and were removed")
+        say(f"no longer in the source, so removed: {plural(summary['pruned'], 'recording')}")
     elif summary["vanished"]:
-        say(f"{summary['vanished']} recordings are no longer in the source; --prune removes them")
+        say(f"no longer in the source: {plural(summary['vanished'], 'recording')}; --prune removes them")
     if summary["hidden"]:
-        say(f"{summary['hidden']} recordings stay, because their folders cannot be looked at or are empty")
+        say(f"kept, because folders cannot be looked at or are empty: {plural(summary['hidden'], 'recording')}")
 
 
 def print_plan(progress: "Progress", as_json: bool) -> None:
@@ -205,7 +206,7 @@ def print_plan(progress: "Progress", as_json: bool) -> None:
         return
     todo = progress.new + progress.edited + progress.retried
     say(
-        f"{todo} of {progress.total} recordings would be embedded: about {progress.expected_rows} rows and "
+        f"to embed: {todo} of {plural(progress.total, 'recording')}, about {plural(progress.expected_rows, 'row')} and "
         f"{size(progress.expected_bytes)} of vectors"
     )
     print_changes(plan)

@@ -9,6 +9,7 @@ from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, JSON, TIMEOUT, WAIT, 
 from embedx.cli.output import print_json, say, size, views_text
 from embedx.filesystem.paths import display_path
 from embedx.formats.registry import FORMATS
+from embedx.text import plural
 
 FORMAT = click.Choice(FORMATS)
 
@@ -47,7 +48,7 @@ def export(collection: str, out: str, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json({"exit_code": 0, "out": out, "rows": rows})
     else:
-        say(f"{display_path(out)}: {rows} rows")
+        say(f"{display_path(out)}: {plural(rows, 'row')}")
 
 
 @click.command(
@@ -86,6 +87,7 @@ def import_(source: str, as_json: bool, **options: Any) -> None:
             print_json({"exit_code": 0, "collection": str(collection.folder), **summary})
         else:
             say(
-                f"{display_path(str(collection.folder))}: {len(collection)} rows, {size(collection.store.size())}, "
+                f"{display_path(str(collection.folder))}: {plural(len(collection), 'row')}, "
+                f"{size(collection.store.size())}, "
                 f"views {views_text(collection.views)}"
             )

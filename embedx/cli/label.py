@@ -10,6 +10,7 @@ from embedx.cli.output import print_json, print_rows, say
 from embedx.errors import EXIT_SOME_FAILED, UsageError
 from embedx.filesystem.paths import display_path
 from embedx.store.edits import MIN_OVERLAP
+from embedx.text import plural
 
 if TYPE_CHECKING:
     from embedx.collection.labelling import LabelChange, LabelUpdate
@@ -95,12 +96,12 @@ def print_update(collection: str, update: "LabelUpdate", as_json: bool) -> int:
         print_json({"exit_code": code, "collection": collection, **facts})
         return code
     undo = f" (change {update.change}; to undo it: --undo {update.change})" if update.change else ""
-    say(f"{update.rows} rows changed{undo}")
+    say(f"{plural(update.rows, 'row')} changed{undo}")
     met = [(name, count) for name, count in update.entries if count]
     for name, count in met[:MAX_ENTRIES]:
-        say(f"  {display_path(name)}: {count} {'row' if count == 1 else 'rows'}")
+        say(f"  {display_path(name)}: {plural(count, 'row')}")
     if len(met) > MAX_ENTRIES:
-        say(f"  and {len(met) - MAX_ENTRIES} more entries; --json lists all")
+        say(f"  and {plural(len(met) - MAX_ENTRIES, 'more entry')}; --json lists all")
     for name in update.unknown:
         say(f"No row matches the entry {display_path(name)}.", err=True)
     return code
@@ -122,7 +123,7 @@ def facts_of(change: "LabelChange") -> dict[str, Any]:
     edits = [edit for edit in change.edits if edit.path]
     whole = sum(edit.windows is None for edit in edits)
     windows = sum(len(edit.windows) for edit in edits if edit.windows is not None)
-    places = [f"{count} {name}" for count, name in ((whole, "whole recordings"), (windows, "windows")) if count]
+    places = [plural(count, name) for count, name in ((whole, "whole recording"), (windows, "window")) if count]
     values = dict.fromkeys(
         f"{name}={'' if value is None else value}" for e in edits for name, value in e.values.items()
     )

@@ -8,6 +8,7 @@ from embedx.cli.options import ALLOW_PICKLE, COLLECTION, JSON, MODEL_PLACE, TIME
 from embedx.cli.output import print_json, print_rows, say, size
 from embedx.errors import StoreError
 from embedx.filesystem.paths import display_path
+from embedx.text import plural
 
 if TYPE_CHECKING:
     from embedx.collection.verify import VerifyReport
@@ -43,9 +44,9 @@ def rm(collection: str, where: str, timeout: float, dry_run: bool, wait: bool, a
         removed = 0 if dry_run else count
         print_json({"exit_code": 0, "collection": collection, "removed": removed, "met": count, "rows": left})
     elif dry_run:
-        say(f"{count} of {left} rows would be deleted")
+        say(f"to delete: {count} of {plural(left, 'row')}")
     else:
-        say(f"{count} rows deleted, {left} rows left")
+        say(f"{plural(count, 'row')} deleted, {plural(left, 'row')} left")
 
 
 @click.command(
@@ -145,7 +146,7 @@ def print_report(collection: str, report: "VerifyReport", issues: list[dict[str,
     if not issues:
         say(f"{display_path(collection)}: no damage found")
     elif not left:
-        say(f"{display_path(collection)}: repaired, {len(report.remade)} rows recomputed")
+        say(f"{display_path(collection)}: repaired, {plural(len(report.remade), 'row')} recomputed")
     elif repair:
         say(f"Issues that cannot be repaired: {left}. Restore a backup, or extract into a new folder.", err=True)
     else:
@@ -179,4 +180,4 @@ def merge(collections: tuple[str, ...], out: str, wait: bool, as_json: bool) -> 
     if as_json:
         print_json({"exit_code": 0, "collection": out, "recordings_added": added, "rows": rows})
     else:
-        say(f"{display_path(out)}: {added} recordings added, {rows} rows")
+        say(f"{display_path(out)}: {plural(added, 'recording')} added, {plural(rows, 'row')}")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from embedx.cli.output import say, size
 from embedx.errors import Interrupted
 from embedx.filesystem.paths import escape_controls
+from embedx.text import plural
 
 if TYPE_CHECKING:
     from embedx.bench.runner import BenchProgress
@@ -147,7 +148,8 @@ class ExtractionDisplay(Display):
         if self.mode == "json":
             self.emit("plan", {"recordings": recordings, "expected_rows": rows, "expected_bytes": vectors})
         elif self.mode != "none" and rows:
-            say(f"To embed: {recordings} recordings, about {rows} rows, {size(vectors)} of vectors.", err=True)
+            counts = f"{plural(recordings, 'recording')}, about {plural(rows, 'row')}"
+            say(f"To embed: {counts}, {size(vectors)} of vectors.", err=True)
 
     def _write_line(self, progress: "Progress") -> None:
         self.shown = time.monotonic()
@@ -165,7 +167,7 @@ class ExtractionDisplay(Display):
             self.emit("progress", values)
         else:
             say(
-                f"{progress.done} of {progress.total} recordings done, {failed} failed, "
+                f"{progress.done} of {plural(progress.total, 'recording')} done, {failed} failed, "
                 f"{self._speed(progress):.1f} h of audio per hour{about(left)}.",
                 err=True,
             )

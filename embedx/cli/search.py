@@ -23,6 +23,7 @@ from embedx.cli.options import (
 from embedx.cli.output import deliver, deliver_label_tracks, say
 from embedx.errors import EXIT_SOME_FAILED, AudioError, UsageError
 from embedx.filesystem.paths import display_path, safe_stem
+from embedx.text import plural
 
 if TYPE_CHECKING:
     from embedx.collection.collection import Collection
@@ -205,5 +206,5 @@ def save(answers: "Mapping[str | None, Hits]", folder: str) -> list[AudioError]:
         place = folder if query is None else os.path.join(folder, f"{number:04d}_{safe_stem(query)}")
         failures += hits.save_clips(place)
     count = sum(map(len, answers.values())) - len(failures)
-    say(f"{count} clips saved in {display_path(folder)}", err=True)
+    say(f"{plural(count, 'clip')} saved in {display_path(folder)}", err=True)
     return failures

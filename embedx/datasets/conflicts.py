@@ -7,6 +7,7 @@ from typing import Any
 from embedx.datasets.items import Item
 from embedx.errors import UsageError
 from embedx.filesystem.paths import display_path
+from embedx.text import plural
 
 MAX_NAMED = 20  # conflicts in the message; all are counted
 
@@ -35,10 +36,9 @@ def describe_conflicts(conflicts: list[str], rule: str) -> str:
     named = conflicts[:MAX_NAMED]
     if len(named) < len(conflicts):
         named.append(f"{len(conflicts) - len(named)} more")
-    count = f"{len(conflicts)} conflict{'s' if len(conflicts) > 1 else ''}"
     return (
-        f"{count} in the source: {'; '.join(named)}. {rule} Remove the other rows; several labels of a recording can "
-        "be one text, such as dog+cat."
+        f"{plural(len(conflicts), 'conflict')} in the source: {'; '.join(named)}. {rule} Remove the other rows; "
+        "several labels of a recording can be one text, such as dog+cat."
     )
 
 

@@ -1,6 +1,7 @@
 """Parquet tables of users: rows as plain values, without the bytes of recordings, in bounded memory."""
 
 import contextlib
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -49,13 +50,42 @@ def read_parquet_rows(source: str | BinaryIO, name: str) -> tuple[list[str], lis
         leaves = [f"{column}.path" if column in files else column for column in columns]
         check_size(file, leaves, name)
     texts = [field.name for field in schema if is_text(field.type)]
+    classes = class_names(schema)
     rows: list[dict[str, Any]] = []
     with wrap_parquet_errors(name), pq.ParquetFile(source, pre_buffer=False, read_dictionary=texts) as file:
         for batch in file.iter_batches(BATCH_ROWS, columns=leaves):
-            values = [to_values(batch.column(i), batch.schema.field(i).name, name) for i in range(batch.num_columns)]
             names = batch.schema.names
+            values = [to_values(batch.column(i), column, name) for i, column in enumerate(names)]
+            for i, column in enumerate(names):
+                if column in classes:
+                    values[i] = [class_name(value, classes[column]) for value in values[i]]
             rows += [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
     return columns, rows, audio
+
+
+def class_names(schema: "pa.Schema") -> dict[str, list[str]]:
+    """Return the names of the classes of the columns that Hugging Face `datasets` stores as numbers (ClassLabel)."""
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"].items()
+        named = {column: feature["names"] for column, feature in features if feature.get("_type") == "ClassLabel"}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # another program wrote this entry
+        return {}
+    return {
+        column: names
+        for column, names in named.items()
+        if isinstance(names, list) and all(isinstance(name, str) for name in names)
+    }
+
+
+def class_name(value: Any, names: Sequence[str]) -> Any:
+    """Return the name of a class; None for -1, which `datasets` writes where there is no class.
+
+    >>> class_name(1, ["cat", "dog"]), class_name(-1, ["cat", "dog"]), class_name(7, ["cat", "dog"])
+    ('dog', None, 7)
+    """
+    if not isinstance(value, int) or not -1 <= value < len(names):
+        return value
+    return None if value == -1 else names[value]
 
 
 def check_size(file: "pq.ParquetFile", leaves: Sequence[str], name: str) -> None:
@@ -85,7 +115,16 @@ def to_values(column: "pa.Array", column_name: str, name: str) -> list[Any]:
                 f"{name}, column {column_name}: a text has {len(long[0])} characters; allowed are {MAX_TEXT}."
             )
         return [None if index is None else texts[index] for index in column.indices.to_pylist()]
-    return [missing_as_none(value) for value in column.to_pylist()]
+    try:
+        values = column.to_pylist()
+    except (ValueError, ArithmeticError) as error:  # a time that Python does not have, such as the year 10000
+        try:
+            values = column.cast(pa.string()).to_pylist()
+        except pa.ArrowException:
+            raise UsageError(
+                f"{name}, column {column_name}: a value cannot be read ({error}). Store the column as text."
+            ) from error
+    return [missing_as_none(value) for value in values]
 
 
 def missing_as_none(value: Any) -> Any:

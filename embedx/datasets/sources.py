@@ -21,6 +21,7 @@ from embedx.store.store import Store
 
 LAYOUTS = ("auto", *KNOWN, "folders", "files")
 STDIN = "-"
+EMPTY_TABLE = "tables without a row below the header"
 # Files that are read as tables, or refused with what to do; as recordings they would only be failures.
 OTHER_TABLES = tuple(".json .txt .psv .xlsx .xls .ods .gz .zst .xz .bz2 .zip .arrow .feather".split())
 
@@ -63,7 +64,9 @@ def read_corpus(
             display_path(os.fspath(part)) if isinstance(part, (str, os.PathLike)) else "the frame" for part in sources
         )
         others = f" Passed over: {describe_passed_over(survey.passed_over)}." if survey.passed_over else ""
-        raise NothingToDo(f"There is no audio in {names}.{others} Audio files end in {' '.join(sorted(SUFFIXES))}.")
+        if set(survey.passed_over) != {EMPTY_TABLE}:
+            others += f" Audio files end in {' '.join(sorted(SUFFIXES))}."
+        raise NothingToDo(f"There is no audio in {names}.{others}")
     return items
 
 
@@ -123,6 +126,8 @@ def confined(items: list[Item], root: str, survey: Survey) -> list[Item]:
 
 def read_manifest(table: UserTable, label: str | None, group: str | None, root: str, survey: Survey) -> list[Item]:
     """List the items of a table, with label and group from the columns that the user named."""
+    if not table.rows:
+        survey.passed_over[EMPTY_TABLE] += 1
     return set_columns(confined(read_rows(table, root), root, survey), label, group, root, table)
 
 

@@ -145,7 +145,7 @@ def parse_parquet(source: str | BinaryIO, name: str) -> UserTable:
     table = UserTable(name, columns, rows, range(1, len(rows) + 1), audio=audio)
     folder = os.path.dirname(source) if isinstance(source, str) else ""
     for i, row in enumerate(rows):
-        require_unicode(row, table.place(i), folder)
+        require_unicode(row, table.place(i), folder, "Store the column as text, or remove it.")
     return table
 
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO, TextIO
 
 from embedx.errors import UsageError
 from embedx.filesystem.paths import display_path
+from embedx.text import plural
 
 SEPARATORS = ("\t", ",", ";", "|")
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "filepath", "file_path", "audio", "audio_path")
@@ -24,6 +26,10 @@ MAX_DEPTH = 100  # of nested JSON; functions of SQLite read up to 1000, the recu
 PROBE_BYTES = 4096  # from the start of a file, to recognise its encoding
 BYTE_ORDER_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 JSON_ARRAY = re.compile(rb"\s*\[\s*[\]{\"]")
+CONVERT = (  # advice about bytes in a text file
+    "If the table is in Latin-1 or Windows-1252, convert it: iconv -f WINDOWS-1252 -t UTF-8 TABLE > NEW"
+)
+PAIR = "Write both halves (\\ud83d\\ude00), or remove it."  # advice about half a character in JSON
 OTHER_FILES = {  # first bytes -> what the file is, and what to do
     b"PK\x03\x04": "an Excel file, a ZIP or an .npz. Save a table as CSV (UTF-8), one array with numpy.save",
     b"\xd0\xcf\x11\xe0": "an Excel file. Save the table as CSV (UTF-8)",
@@ -197,10 +203,10 @@ def wrong_cells(
     with suppress(UsageError):  # about a later line; this error comes first
         for _, others in rest:
             more += len(others) < len(columns) or any(others[len(columns) :])
-    same = f" The same is true of {more} more rows." if more else ""
+    same = f" The same is true of {plural(more, 'more row')}." if more else ""
     shown = {"\t": "a tab"}.get(separator, repr(separator))
     return UsageError(
-        f"Line {number} of {name} has {len(cells)} cells; the header has {len(columns)} columns "
+        f"Line {number} of {name} has {plural(len(cells), 'cell')}; the header has {plural(len(columns), 'column')} "
         f"({', '.join(columns)}).{same} Put a cell that contains {shown} in quotes, and write an empty cell as nothing "
         "between two separators."
     )
@@ -218,8 +224,7 @@ def read_json_rows(text: TextIO, name: str) -> Iterator[tuple[int, dict[str, Any
         try:
             row = json.loads(line, object_pairs_hook=unique_keys)
         except (ValueError, RecursionError) as error:
-            detail = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-            raise UsageError(f"Line {number} of {name} is not JSON: {detail}. Write one object per line.") from error
+            raise UsageError(f"Line {number} of {name} {why_not_json(error)}") from error
         if not isinstance(row, dict):
             raise UsageError(f"Line {number} of {name} is not an object. JSON lines have one {{...}} per line.")
         for column, value in row.items():
@@ -228,6 +233,15 @@ def read_json_rows(text: TextIO, name: str) -> Iterator[tuple[int, dict[str, Any
                     f"Line {number} of {name}, column {column}: the value is nested deeper than {MAX_DEPTH} levels."
                 )
         yield number, row
+
+
+def why_not_json(error: Exception) -> str:
+    """Return what is wrong with a line of JSON, and what to do."""
+    if isinstance(error, RecursionError):
+        return f"is nested deeper than {MAX_DEPTH} levels."
+    if "integer string conversion" in str(error):  # Python's own limit on whole numbers
+        return f"has a number of more than {sys.get_int_max_str_digits()} digits. Write it as text, in quotes."
+    return f"is not JSON: {error}. Write one object per line."
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -254,13 +268,14 @@ def is_deep(value: Any) -> bool:
     return True
 
 
-def require_unicode(row: Mapping[str, Any], place: str, folder: str) -> None:
+def require_unicode(row: Mapping[str, Any], place: str, folder: str, advice: str = CONVERT) -> None:
     """Refuse text that is not UTF-8, except for the path of a file whose name has these bytes.
 
     Args:
         row: column -> value.
         place: the line and the file, for the error.
         folder: the folder at which relative paths start.
+        advice: what to do about bytes that are not UTF-8.
 
     Raises:
         UsageError: it names the line, the column and what to do.
@@ -278,6 +293,5 @@ def require_unicode(row: Mapping[str, Any], place: str, folder: str) -> None:
                 continue
             what = f"the byte 0x{ord(character) - 0xDC00:02x}" if is_byte else "half of a surrogate pair"
             raise UsageError(
-                f"{place}, column {display_path(column)}: the text is not UTF-8 ({what}). If the table is in Latin-1 "
-                "or Windows-1252, convert it: iconv -f WINDOWS-1252 -t UTF-8 TABLE > NEW"
+                f"{place}, column {display_path(column)}: the text is not UTF-8 ({what}). {advice if is_byte else PAIR}"
             ) from error

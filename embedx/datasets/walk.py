@@ -165,9 +165,9 @@ def unreadable(path: str, error: OSError) -> Item:
 def describe_passed_over(passed_over: Counter[str], most: int = 8) -> str:
     """Return what was passed over in words, the most frequent first.
 
-    >>> describe_passed_over(Counter({".txt": 3, "hidden": 1}))
-    '3 .txt, 1 hidden'
+    >>> describe_passed_over(Counter({".txt": 3, "dangling links": 1}))
+    '.txt (3), dangling links (1)'
     """
-    parts = [f"{count} {what}" for what, count in passed_over.most_common(most)]
+    parts = [f"{what} ({count})" for what, count in passed_over.most_common(most)]
     rest = passed_over.total() - sum(count for _, count in passed_over.most_common(most))
-    return ", ".join([*parts, *([f"{rest} more"] if rest else [])])
+    return ", ".join([*parts, *([f"others ({rest})"] if rest else [])])

@@ -19,6 +19,7 @@ from embedx.heads.batched_logistic.sweep import Selection
 from embedx.heads.logistic import C_GRID
 from embedx.metrics.report import align
 from embedx.store.store import Store
+from embedx.text import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,8 +98,9 @@ class ViewScores(Sequence[ViewScore]):
             numbers = [f"{value:.4f}" for value in (score.accuracy, score.deviation, score.log_loss)]
             table.append([score.view, *numbers, ", ".join(f"{C:.2g}" for C in score.C)])
         return "\n".join([
-            f"Best view: {best.view}, accuracy {best.accuracy:.4f} (mean of {len(best.C)} test parts); {len(self)} "
-            f"views, {len(experiment.rows)} rows, {len(experiment.targets.classes)} classes.",
+            f"Best view: {best.view}, accuracy {best.accuracy:.4f} (mean of {plural(len(best.C), 'test part')}); "
+            f"{plural(len(self), 'view')}, {plural(len(experiment.rows), 'row')}, "
+            f"{plural(len(experiment.targets.classes), 'class')}.",
             *([LEAKY] if experiment.splits.leaky else []),
             str(experiment.overlap),
             "",

@@ -27,6 +27,7 @@ from embedx.metrics.bootstrap import Figure
 from embedx.metrics.report import Metrics
 from embedx.metrics.retrieval import retrieve
 from embedx.store.store import Store
+from embedx.text import plural
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,9 @@ class Report:
 def describe_left_out(unlabelled: int, weak: int, left_out: int) -> list[str]:
     """Return a sentence for each reason why rows are not used as they are."""
     return [
-        *([f"{unlabelled} rows without a label were left out."] if unlabelled else []),
-        *([f"{weak} rows without a label count as weak negatives."] if weak else []),
-        *([f"{left_out} rows that are not in the data set's own split were left out."] if left_out else []),
+        *([f"Left out: {plural(unlabelled, 'row')} without a label."] if unlabelled else []),
+        *([f"Weak negatives: {plural(weak, 'row')} without a label."] if weak else []),
+        *([f"Left out: {plural(left_out, 'row')} outside the data set's own split."] if left_out else []),
     ]
 
 

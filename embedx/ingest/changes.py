@@ -39,7 +39,7 @@ class Difference:
         resolved: folders that could not be listed in an earlier run and no longer fail.
         unreachable: errors of recordings that the store holds and that cannot be looked at now; their rows stay.
         present: number of recordings that need no work.
-        failed: reason -> number of recordings that failed before and are not tried again.
+        failed: recordings that failed before and are not tried again.
     """
 
     new: list[Job] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Difference:
     resolved: list[str] = field(default_factory=list)
     unreachable: list[AudioError] = field(default_factory=list)
     present: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
+    failed: list[Recording] = field(default_factory=list)
 
     @property
     def todo(self) -> list[Job]:
@@ -138,7 +138,7 @@ def compare_recording(
     elif known.reason and retry_failed:
         result.retried.append((recording, items))
     elif known.reason:
-        result.failed[known.reason] += 1
+        result.failed.append(known)
     else:
         result.present += 1
         if known.mtime_ns != recording.mtime_ns:
@@ -175,8 +175,9 @@ def find_moved(result: Difference, candidates: Sequence[Recording], hash_content
 
     Args:
         result: the differences so far.
-        candidates: recordings whose path has no file any more, or another one; such a path must itself get a moved
-            file, or else it is a file that was edited.
+        candidates: recordings whose path has no file any more, or another one. Such a path must itself get a moved
+            file, or the file elsewhere must have the time of change of the recording; otherwise the recording was
+            copied and then edited.
         hash_content: see `compare`.
     """
     by_size: dict[int | None, list[Recording]] = {}
@@ -191,12 +192,17 @@ def find_moved(result: Difference, candidates: Sequence[Recording], hash_content
             moved[recording.path] = replace(match, path=recording.path, mtime_ns=recording.mtime_ns)
             result.moved[match.path] = moved[recording.path]
     edited = {recording.path for recording, _ in result.edited}
-    while unsure := [old for old in result.moved if old in edited and old not in moved]:
+    times = {recording.path: recording.mtime_ns for recording in candidates}
+    while unsure := [
+        old for old, new in result.moved.items() if old in edited and old not in moved and new.mtime_ns != times[old]
+    ]:
         for old in unsure:
             del moved[result.moved.pop(old).path]
     result.present += len(moved)
+    left = [job for job in result.edited if job[0].path not in moved]
+    result.edited = [job for job in left if job[0].path not in result.moved]
     result.new = [job for job in result.new if job[0].path not in moved]
-    result.edited = [job for job in result.edited if job[0].path not in moved]
+    result.new += [job for job in left if job[0].path in result.moved]  # another file where one was moved away
 
 
 def find_same_content(recording: Recording, candidates: Sequence[Recording], hash_content: Hash) -> Recording | None:

@@ -28,6 +28,7 @@ from embedx.recipe import Recipe
 from embedx.store.edits import with_source
 from embedx.store.schema import FILE_NAME
 from embedx.store.store import Store
+from embedx.text import plural
 
 if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder
@@ -166,7 +167,7 @@ def note_unreachable(
     for folder, count in difference.hidden.items():
         progress.hidden += count
         if prune and count and folder not in by_path:  # a folder in by_path is a failure of its own
-            why = f"{survey.hidden_below[folder]}, so its {count} recordings in the collection are not removed"
+            why = f"{survey.hidden_below[folder]}, so {plural(count, 'recording')} in the collection cannot be removed"
             advice = "Is a disk missing? If they were deleted on purpose, remove the folder or use `embedx rm`."
             progress.add_problem(UNREADABLE_FOLDER, f"{why}. {advice}")
     progress.total += len(progress.problems)
@@ -178,9 +179,10 @@ def estimate(store: Store, difference: Difference, decoder: Decoder) -> Progress
     rows = expected_rows([recording.path for recording, _ in todo], recipe, decoder)
     row_bytes = sum(store.views.values()) * np.dtype(store.dtype).itemsize
     return Progress(
-        total=len(todo) + difference.present + difference.failed.total(),
+        total=len(todo) + difference.present + len(difference.failed),
         present=difference.present,
-        failures=Counter(difference.failed),
+        failures=Counter(recording.reason for recording in difference.failed),
+        failed_before=[recording.detail for recording in difference.failed],
         new=len(difference.new),
         edited=len(difference.edited),
         retried=len(difference.retried),

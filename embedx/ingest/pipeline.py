@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 COMMIT_CLIPS = 256  # recordings that wait for a commit at most; a kill loses at most these,
 COMMIT_SECONDS = 2.0  # or the work of this time
+MAX_DETAILS = 100  # failures of a run that are kept in words; `embedx status --failed` lists all of them
 BATCH_GRACE_S = 3.0  # that a running batch gets after a signal; a run must end within 10 s of it
 
 
@@ -44,6 +45,8 @@ class Progress:
         present: recordings that an earlier run embedded.
         embedded: recordings that this run has embedded and committed.
         failures: reason -> recordings that failed, in this run and in earlier ones.
+        failed_before: what is wrong with those that failed in earlier runs and were not tried again.
+        failed_now: what is wrong with the first ones that failed in this run.
         new, edited, retried: recordings that this run has to embed because the collection does not hold them, because
             they have changed, or because they failed before.
         moved: recordings found under another path; they count as present.
@@ -65,6 +68,8 @@ class Progress:
     present: int = 0
     embedded: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    failed_before: list[str] = field(default_factory=list)
+    failed_now: list[str] = field(default_factory=list)
     new: int = 0
     edited: int = 0
     retried: int = 0
@@ -84,8 +89,14 @@ class Progress:
 
     def add_problem(self, reason: str, sentence: str) -> None:
         """Count a failure that is not stored."""
-        self.failures[reason] += 1
+        self.add_failure(reason, sentence)
         self.problems.append(sentence)
+
+    def add_failure(self, reason: str, detail: str) -> None:
+        """Count a failure of this run."""
+        self.failures[reason] += 1
+        if len(self.failed_now) < MAX_DETAILS:
+            self.failed_now.append(detail)
 
     @property
     def done(self) -> int:
@@ -306,7 +317,7 @@ class ExtractionPipeline:
                 detail = f"{job.recording.detail} The rows of an earlier run stay."
                 self.progress.add_problem(job.recording.reason, detail)
             elif job.recording.reason:
-                self.progress.failures[job.recording.reason] += 1
+                self.progress.add_failure(job.recording.reason, job.recording.detail)
             else:
                 self.progress.embedded += 1
                 self.progress.windows += len(job.rows)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from embedx.metrics.bootstrap import Figure, Ints
+from embedx.text import plural
 
 MAX_PRINTED_CLASSES = 30  # in the text, the worst first; all are in `per_class`
 PART_COLUMNS = ("accuracy", "balanced_accuracy", "macro_f1", "micro_f1", "macro_auc", "map")
@@ -103,10 +104,10 @@ class Metrics:
 
     def verdict(self) -> str:
         """Return the main figure in one line, compared with the baseline, and the size of the data."""
-        kind = "labels" if self.multilabel else "classes"
-        sizes = f"{self.rows} rows, {self.groups} groups, {len(self.classes)} {kind}"
+        counts = {"row": self.rows, "group": self.groups, "label" if self.multilabel else "class": len(self.classes)}
         if self.by_part:
-            sizes += f", {len(self.by_part)} test part{'' if len(self.by_part) == 1 else 's'}"
+            counts["test part"] = len(self.by_part)
+        sizes = ", ".join(plural(number, word) for word, number in counts.items())
         name, baseline = ("macro_auc", "prevalence") if self.multilabel else ("balanced_accuracy", "majority")
         figure = self.figures.get(name)
         if figure is None:
@@ -153,7 +154,7 @@ class Metrics:
         worst = sorted(self.per_class, key=lambda one: (one.f1 is None, one.f1.value if one.f1 else 0.0))
         table = align([["class", "rows", *CLASS_COLUMNS], *map(class_cells, worst[:MAX_PRINTED_CLASSES])])
         more = len(worst) - MAX_PRINTED_CLASSES
-        return table if more <= 0 else f"{table}\nand {more} more classes with the same or a better F1"
+        return table if more <= 0 else f"{table}\nand {plural(more, 'more class')} with the same or a better F1"
 
 
 def class_cells(one_class: ClassMetrics) -> list[str]:

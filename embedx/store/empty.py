@@ -14,6 +14,6 @@ def require_rows(store: Store) -> int:
     if rows:
         return rows
     details = [recording.detail for recording in store.recordings().values() if recording.reason]
-    why = f": all {len(details)} recordings failed. The first: {details[0]}" if details else "."
+    why = f": every recording failed ({len(details)}). The first: {details[0]}" if details else "."
     listed = f" `embedx status {store.folder} --failed` lists all." if details else ""
     raise NothingToDo(f"{store.folder} has no rows{why}{listed}")

@@ -62,6 +62,20 @@ def test_flags_are_in_rows_status_and_summary(write_wav: WriteWav, tmp_path: Pat
     assert outcome(capsys, "status", out, "--flagged", "--failed")[0] == 2
 
 
+def test_summary_names_the_failures_of_this_run_first(write_wav: WriteWav, tmp_path: Path, capsys: Capture) -> None:
+    write_wav("in/good.wav")
+    (tmp_path / "in/a.wav").write_text("old")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/c.wav").write_text("of another source")
+    for source in ("in", "other"):
+        assert outcome(capsys, "extract", tmp_path / source, "-o", tmp_path / "c")[0] == 3
+    (tmp_path / "in/b.wav").write_text("new")
+    _, text, _ = outcome(capsys, "extract", tmp_path / "in", "-o", tmp_path / "c")
+    summary, first, second, *_ = text[text.index("failed: ") :].splitlines()
+    assert summary == "failed: 2 not-audio; 1 of them in earlier runs (--retry-failed)"
+    assert ("b.wav" in first, "a.wav" in second, "c.wav" in text) == (True, True, False)
+
+
 def test_extract_with_bad_file_names_it_and_exits_with_3(write_wav: WriteWav, tmp_path: Path, capsys: Capture) -> None:
     write_wav("in/good.wav")
     (tmp_path / "in/text.wav").write_text("text")

@@ -159,6 +159,20 @@ def test_files_that_change_places_take_their_edits_along(corpus: Corpus, same_le
     assert "of a" not in corpus.values("a.wav").values()
 
 
+@pytest.mark.parametrize("copied", [False, True], ids=["moved", "copied"])
+def test_edits_follow_a_moved_file_whose_path_another_file_has_taken(corpus: Corpus, copied: bool) -> None:
+    corpus.label(set={"label": "of a"}, where="path LIKE '%a.wav' AND start_s = 1")
+    (corpus.audio / "c.wav").write_bytes((corpus.audio / "a.wav").read_bytes())
+    if not copied:
+        (corpus.audio / "a.wav").replace(corpus.audio / "c.wav")
+    write_noise(corpus.audio / "a.wav", 4, seed=9)
+    corpus.write("a.wav", "b.wav", "c.wav")
+    corpus.extract()
+    old, new = ("c.wav", "a.wav") if copied else ("a.wav", "c.wav")
+    assert corpus.values(new) == {start: "of a" if start == 1 else SOURCE_LABEL for start in range(4)}
+    assert set(corpus.values(old).values()) == {SOURCE_LABEL}
+
+
 def test_file_that_replaces_another_one_brings_its_own_edits(corpus: Corpus) -> None:
     corpus.label(set={"label": "of a"}, where="path LIKE '%a.wav'")
     corpus.label(set={"label": "of b"}, where="path LIKE '%b.wav' AND start_s = 2")

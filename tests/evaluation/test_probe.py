@@ -76,7 +76,7 @@ def test_rows_without_label_are_left_out_and_counted(make: Make) -> None:
     labels[:7] = [None] * 7
     report = make(x, labels).probe()
     assert (report.rows, report.unlabelled) == (53, 7)
-    assert "7 rows without a label" in str(report)
+    assert "Left out: 7 rows without a label" in str(report)
 
 
 def test_probe_by_metadata_column_and_filter_works(make: Make) -> None:

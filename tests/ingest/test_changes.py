@@ -166,13 +166,13 @@ def test_extract_command_reports_changes(
     (tmp_path / "in/a.wav").unlink()
     write_wav("in/b.wav", seconds=2)
     assert run([*arguments, "--dry-run"]) == 0
-    assert "1 of 3 recordings would be embedded" in capsys.readouterr().out
+    assert "to embed: 1 of 3 recordings" in capsys.readouterr().out
     assert run(arguments) == 0
     said = capsys.readouterr().out
     assert "1 edited" in said
     assert "--prune" in said
     assert run([*arguments, "--prune"]) == 0
-    assert "were removed" in capsys.readouterr().out
+    assert "so removed" in capsys.readouterr().out
 
 
 def test_second_run_adds_labels_and_keeps_rows(again: Again, tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_summary_says_what_was_passed_over(corpus: Path, tmp_path: Path, capsys:
     (corpus / "nowhere").symlink_to("missing")
     code, text, _ = outcome(capsys, "extract", corpus, "-o", tmp_path / "c")
     assert code == 0
-    assert "passed over: 1 .txt, 1 dangling links" in text or "passed over: 1 dangling links, 1 .txt" in text
+    assert "passed over: .txt (1), dangling links (1)" in text or "passed over: dangling links (1), .txt (1)" in text
     _, text, _ = outcome(capsys, "extract", corpus, "-o", tmp_path / "c", "--json")
     assert json.loads(text)["passed_over"] == {".txt": 1, "dangling links": 1}
 

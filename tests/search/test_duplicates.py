@@ -253,7 +253,7 @@ def test_table_shows_twenty_groups_of_ten_members_and_counts_the_others(
     members = [line.split()[0] for line in lines if "near" in line]
     assert sorted(set(members), key=int) == [str(number) for number in range(1, 21)]
     assert max(members.count(number) for number in members) <= 10
-    assert lines[-1] == "5 more groups are not shown (--all)."
+    assert lines[-1] == "not shown: 5 more groups (--all)."
     large = [line for line in lines if line.endswith("has 3 more members (--all).")]
     assert len(large) == (max(map(members.count, members)) == 10)
     assert run(["duplicates", str(folder), "--all"]) == 0

@@ -27,6 +27,7 @@ from embedx.bench.report.tables import describe_runs, format_entry, list_lines, 
 from embedx.bench.results import FILE as RESULTS
 from embedx.bench.results import Result, read_table
 from embedx.filesystem.atomic import replace_file, whole_folder
+from embedx.text import plural
 
 FILE = "report.html"
 TITLE = "Linear probes"
@@ -291,12 +292,3 @@ def make_slug(name: str) -> str:
     ('esc50', 'a-b-c')
     """
     return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] or "task"
-
-
-def plural(number: int, word: str) -> str:
-    """Return a number with its word.
-
-    >>> plural(1, "fold"), plural(2, "fold")
-    ('1 fold', '2 folds')
-    """
-    return f"{number} {word}{'s' if number != 1 else ''}"

@@ -12,7 +12,7 @@ from embedx.bench.report.conclusions import NAMES, choose_by_model, format_half,
 from embedx.bench.report.plots import capitalise
 from embedx.bench.results import write_cell
 from embedx.filesystem.paths import display_path
-from embedx.text import dump_json
+from embedx.text import dump_json, plural
 
 TOP = 20  # entries of a board in tables for people, by default; a screen full
 
@@ -94,7 +94,7 @@ def describe_runs(board: Board) -> str:
     seeds = max(entry.seeds for entry in board.entries)
     if board.unit == "seed":
         return f"{seeds} seed{'s' * (seeds > 1)} on one test part"
-    return f"{len(board.units)} folds{f' and {seeds} seeds of each' if seeds > 1 else ''}"
+    return f"{plural(len(board.units), 'fold')}{f' and {seeds} seeds of each' if seeds > 1 else ''}"
 
 
 def format_entry(entry: Entry, metric: str) -> str:
@@ -124,7 +124,7 @@ def list_remarks(board: Board, top: int) -> list[str]:
     if any(entry.rank is None for entry in board.entries):
         sentences.append(f"Setups without a rank have not been run on every {board.unit}.")
     if len(board.entries) > top:
-        sentences.append(f"{len(board.entries) - top} more setups are not shown.")
+        sentences.append(f"Not shown: {plural(len(board.entries) - top, 'more setup')}.")
     return sentences
 
 

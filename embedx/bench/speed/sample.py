@@ -14,6 +14,7 @@ from embedx.datasets.sources import read_corpus
 from embedx.datasets.synthetic import synthesise_lengths
 from embedx.ingest.prefetch import share_work
 from embedx.processes.cores import count_cores
+from embedx.text import plural
 
 ASSUMED_LENGTH_S = 10.0  # of a recording whose header does not give a length
 MAX_RECORDING_S = 120.0  # of one recording, so that a sample holds several; its windows are those of the whole one
@@ -42,7 +43,7 @@ class Sample:
             return
         for item in read_corpus(source):
             self.by_path.setdefault(item.path, []).append(item)
-        self.name = f"a source of {len(self.by_path)} recordings"
+        self.name = f"a source of {plural(len(self.by_path), 'recording')}"
         self.share = share_work(len(self.by_path), sum(size_of(path) for path in self.by_path))
 
     def take(self, seconds: float) -> Recordings:

@@ -8,6 +8,7 @@ from typing import Any
 from embedx.bench.speed.advice import advise
 from embedx.bench.speed.result import DECODER_STAGES, STAGES, WRITER_STAGES, Measurement
 from embedx.ingest.pipeline import group_by_implementation
+from embedx.text import plural
 
 EXPLANATIONS = {  # stage -> what happens in it
     "decode": "files to samples at their own rate",
@@ -95,7 +96,8 @@ def list_facts(measurement: Measurement) -> dict[str, str]:
         f"{figures.processor_s:.2f} s of processor time",
         "model": f"{measurement.model}, {measurement.backend} backend, {measurement.precision}, batches of "
         f"{measurement.batch_seconds:g} s, padded by a factor of {figures.padding:.2f}",
-        "corpus": f"{figures.recordings} recordings, {len(figures.lengths)} windows, from {measurement.corpus}",
+        "corpus": f"{plural(figures.recordings, 'recording')}, {plural(len(figures.lengths), 'window')}, "
+        f"from {measurement.corpus}",
         "failed": ", ".join(f"{count} {reason}" for reason, count in sorted(figures.failures.items())) or "none",
         "machine": f"{machine['device']}, {machine['cores']} cores (load {machine['load']:.1f}), "
         f"torch {machine['versions']['torch']}",
