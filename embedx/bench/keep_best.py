@@ -8,9 +8,10 @@ import numpy as np
 
 from embedx.bench.artifacts import Map, load_maps, map_file, predictions_file, save_map
 from embedx.bench.cases import BenchCase, load_vectors
-from embedx.bench.leaderboard import Board, Setup, boards
+from embedx.bench.leaderboard import Board, boards
 from embedx.bench.report.projections import Method, project
 from embedx.bench.results import EVERY_LAYER, Result, key
+from embedx.bench.setups import Setup
 from embedx.recipe import view_name
 
 MAX_KEPT = 10  # setups of a board whose predictions are kept, so that the best by another metric is likely among them

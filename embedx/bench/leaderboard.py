@@ -7,45 +7,33 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
-from embedx.bench.results import EVERY_LAYER, Result, Shots
-from embedx.bench.significance import LEVEL, Score, adjust, compare, summarise
+from embedx.bench.comparisons import Comparisons, compare_all
+from embedx.bench.results import Result, Shots
+from embedx.bench.setups import (
+    METRICS,
+    SHARES,
+    Setup,
+    Unit,
+    Values,
+    goodness,
+    has_metric,
+    mean_of,
+    unit_rows,
+    values_by_setup,
+)
+from embedx.bench.significance import LEVEL, MIN_FOLDS, TIE_DIGITS, Score, binomial_variance, summarise
 from embedx.errors import UsageError
 from embedx.text import natural_key
 
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "map", "d_prime", "log_loss", "ece")
-LOWER_IS_BETTER = ("log_loss", "ece")
-UNBOUNDED = ("log_loss", "d_prime")  # the other metrics lie between 0 and 1
 HEADLINES = ("accuracy", "map")  # the default metric of a board is the first of these that the task has
 IMBALANCE_THRESHOLD = 1.5  # share of the most common class * number of classes, above which accuracy alone misleads
-BEST, LIKE_BEST, WORSE, UNTESTED = "best", "≈", "", "?"
+BEST, LIKE_BEST, WORSE, UNTESTED, AT_CHANCE = "best", "≈", "", "?", "–"
+FEW_FOLDS = "†"  # after the mark of a setup with fewer than MIN_FOLDS folds
 
 Baseline = Literal["majority", "chance"]
-TIE_DIGITS = 12  # means that differ by less are equal: rounding of double precision adds up to 1e-15
 BASELINES: tuple[Baseline, ...] = get_args(Baseline)
-
-Unit = Literal["fold", "seed"]
-Values = Mapping[str, Mapping[str, float]]  # metric -> fold (or seed) -> value
-
-
-class Setup(NamedTuple):
-    """What is compared: vectors and a head."""
-
-    model: str
-    layer: int
-    pooling: str
-    head: str
-
-    @classmethod
-    def of(cls, row: Result) -> "Setup":
-        """Return the setup of a result."""
-        return cls(row.model, row.layer, row.pooling, row.head)
-
-    @property
-    def view(self) -> str:
-        """The name of the vectors of the model."""
-        return f"{'all layers' if self.layer == EVERY_LAYER else f'L{self.layer}'}.{self.pooling}"
 
 
 @dataclass(frozen=True)
@@ -60,8 +48,10 @@ class Entry:
         seeds: number of seeds.
         rank: from 1, shared by setups with equal means; None if units are missing, because means over different folds
             cannot be compared.
-        p: Holm-corrected p-value of the difference from the best setup; None if it cannot be tested.
-        mark: BEST, LIKE_BEST, WORSE or UNTESTED; see `EXPLANATION`.
+        p: Holm-corrected p-value for being no worse than the setups that the other folds choose; None if it cannot be
+            tested.
+        above_chance: whether the setup alone is significantly above chance; None if that is not known.
+        mark: BEST, LIKE_BEST, WORSE, UNTESTED or AT_CHANCE; see `EXPLANATION`.
     """
 
     setup: Setup
@@ -71,6 +61,7 @@ class Entry:
     seeds: int
     rank: int | None
     p: float | None
+    above_chance: bool | None
     mark: str
 
 
@@ -89,6 +80,9 @@ class Board:
         duplicates: test rows with a near-duplicate in the training part, by the model that finds the fewest: a true
             copy is near for every model.
         majority, chance: means of the baselines in `Result`.
+        chance_metric: the metric by which setups are compared with chance.
+        chance_score: the score of a constant answer by that metric; None if it is not known.
+        learned: whether any setup is significantly above chance; None if that is not known.
         recipes: fingerprints of the recipes.
         entries: the setups, the best first.
     """
@@ -105,13 +99,28 @@ class Board:
     duplicates: int
     majority: float | None
     chance: float | None
+    chance_metric: str
+    chance_score: float | None
+    learned: bool | None
     recipes: tuple[str, ...]
     entries: tuple[Entry, ...]
 
     @property
-    def best(self) -> Entry:
-        """The first entry."""
-        return self.entries[0]
+    def best(self) -> Entry | None:
+        """The entry that is named best: the first one above chance; None if it is not known that any is."""
+        return next((entry for entry in self.entries if entry.mark == BEST), None)
+
+    @property
+    def leader(self) -> Entry | None:
+        """The best, or the first entry that may be above chance if that is not known; None if nothing was learned."""
+        if self.best or self.learned is False:
+            return self.best
+        return next((entry for entry in self.entries if entry.above_chance is not False), None)
+
+    @property
+    def few_folds(self) -> bool:
+        """Whether the setups have too few folds for a good estimate of their spread."""
+        return self.unit == "fold" and len(self.units) < MIN_FOLDS
 
     @property
     def plotted_metrics(self) -> list[str]:
@@ -133,17 +142,14 @@ class Board:
 
 
 EXPLANATION = (
-    "≈ marks setups that do not differ significantly from the best at the 5 % level: a t-test paired by fold, with the "
-    "variance corrected for overlapping training parts (Nadeau and Bengio 2003) and the p-values for the number of "
-    "setups (Holm). Setups without a mark are significantly worse; ? marks setups that could not be tested. "
-    "The score of the best of many setups is slightly too high by chance; compare it with the score of the setup that "
-    "the other folds choose."
+    "Ranks are the order of the means, and neighbours may change places with other data. ≈ marks setups that are not "
+    f"significantly worse than the best at the {LEVEL:.0%} level. The test compares each setup by fold with the setups "
+    "that are best on the other folds. The variance is corrected for overlapping training parts (Nadeau and Bengio "
+    "2003) and is at least that of so many test rows; the p-values are corrected for the number of setups (Holm). "
+    "Setups without a mark are significantly worse. – marks setups that are not significantly above chance, and ? "
+    f"those that could not be tested. {FEW_FOLDS} marks fewer than {MIN_FOLDS} folds. The score of the best of many "
+    "setups is slightly too high by chance; compare it with the score of the setup that the other folds choose."
 )
-
-
-def goodness(value: float, metric: str) -> float:
-    """Return a value with its sign changed where lower is better, so that higher is always better."""
-    return -value if metric in LOWER_IS_BETTER else value
 
 
 def boards(table: Iterable[Result], metric: str | None = None) -> list[Board]:
@@ -177,17 +183,14 @@ def boards(table: Iterable[Result], metric: str | None = None) -> list[Board]:
     return sorted(ranked, key=lambda b: (b.task, b.leaky, b.split, b.shots != "all", str(b.shots).zfill(9)))
 
 
-def has_metric(rows: Iterable[Result], metric: str) -> bool:
-    """Tell whether a result has a metric."""
-    return any(getattr(row, metric) is not None for row in rows)
-
-
 def make_board(rows: Sequence[Result], metric: str) -> Board:
     """Return the board of results of one task, split and number of shots, all of which have the metric."""
     folds = {row.fold for row in rows}
     unit: Unit = "fold" if len(folds) > 1 else "seed"
     units = tuple(sorted({str(getattr(row, unit)) for row in rows}, key=natural_key))
     tests = {row.fold: row for row in rows}.values()
+    values = values_by_setup(rows, unit)
+    found = compare_all(values, rows, metric, unit, units)
     return Board(
         task=rows[0].task,
         split=rows[0].split,
@@ -201,89 +204,62 @@ def make_board(rows: Sequence[Result], metric: str) -> Board:
         duplicates=sum(min(row.duplicates for row in rows if row.fold == fold) for fold in folds),
         majority=mean_of([row.majority for row in tests]),
         chance=mean_of([row.chance for row in tests]),
+        chance_metric=found.chance_metric,
+        chance_score=found.chance_score,
+        learned=found.learned,
         recipes=tuple(sorted({row.recipe for row in rows if row.recipe})),
-        entries=tuple(rank_entries(rows, metric, unit, units)),
+        entries=tuple(rank_entries(rows, values, metric, unit, units, found)),
     )
 
 
-def rank_entries(rows: Sequence[Result], metric: str, unit: Unit, units: Sequence[str]) -> list[Entry]:
+def rank_entries(
+    rows: Sequence[Result],
+    values: Mapping[Setup, Values],
+    metric: str,
+    unit: Unit,
+    units: Sequence[str],
+    found: Comparisons,
+) -> list[Entry]:
     """Return the entries of a board: complete ones before incomplete ones, then the best first."""
-    by_setup: dict[Setup, list[Result]] = defaultdict(list)
-    for row in rows:
-        by_setup[Setup.of(row)].append(row)
-    values = {setup: average(some, unit) for setup, some in by_setup.items()}
     merit = {
         setup: (len(each[metric]) == len(units), round(goodness(fmean(each[metric].values()), metric), TIE_DIGITS))
         for setup, each in values.items()
     }
     order = sorted(values, key=lambda setup: merit[setup], reverse=True)
     ranks = {merit[setup]: len(order) - i for i, setup in enumerate(reversed(order))}  # the first of equals stays
-    p = compare_with_best(order, values, metric, row_ratio(rows)) if unit == "fold" else {}
-    entries = []
-    for i, setup in enumerate(order):
-        mark = UNTESTED if setup not in p else LIKE_BEST if p[setup] >= LEVEL else WORSE
-        by_metric = values[setup]
-        entries.append(
-            Entry(
-                setup=setup,
-                values=by_metric,
-                scores={name: summarise(list(by_unit.values())) for name, by_unit in by_metric.items()},
-                units=tuple(by_metric[metric]),
-                seeds=len({row.seed for row in by_setup[setup]}),
-                rank=ranks[merit[setup]] if merit[setup][0] else None,
-                p=p.get(setup),
-                mark=mark if i else BEST,
-            )
+    best = next((setup for setup in order if found.learned and found.above.get(setup)), None)
+    seeds: dict[Setup, set[int]] = defaultdict(set)
+    for row in rows:
+        seeds[Setup.of(row)].add(row.seed)
+    sizes = unit_rows(rows, unit)
+    return [
+        Entry(
+            setup=setup,
+            values=values[setup],
+            scores={name: score_of(name, each, sizes, unit) for name, each in values[setup].items()},
+            units=tuple(values[setup][metric]),
+            seeds=len(seeds[setup]),
+            rank=ranks[merit[setup]] if merit[setup][0] else None,
+            p=None if setup == best else found.p.get(setup),
+            above_chance=found.above.get(setup),
+            mark=BEST if setup == best else mark_of(setup, found),
         )
-    return entries
+        for setup in order
+    ]
 
 
-def average(rows: Sequence[Result], unit: Unit) -> dict[str, dict[str, float]]:
-    """Return the values of one setup by metric and unit; the seeds of a fold are averaged."""
-    values = {}
-    for metric in METRICS:
-        by_unit: dict[str, list[float]] = defaultdict(list)
-        for row in rows:
-            if getattr(row, metric) is not None:
-                by_unit[str(getattr(row, unit))].append(getattr(row, metric))
-        if by_unit:
-            values[metric] = {name: fmean(by_unit[name]) for name in sorted(by_unit, key=natural_key)}
-    return values
+def mark_of(setup: Setup, found: Comparisons) -> str:
+    """Return the mark of a setup that is not the best; see `EXPLANATION`."""
+    p = found.p.get(setup)
+    if found.learned is False or (found.above.get(setup) is False and (p is None or p >= LEVEL)):
+        return AT_CHANCE
+    if p is None:
+        return UNTESTED
+    return LIKE_BEST if p >= LEVEL else WORSE
 
 
-def compare_with_best(
-    order: Sequence[Setup], values: Mapping[Setup, Values], metric: str, ratio: float
-) -> dict[Setup, float]:
-    """Return the corrected p-values of the differences from the first setup, for setups that share two folds with it.
-
-    Args:
-        order: the setups, the best first.
-        values: values by setup, metric and fold.
-        metric: the metric that is compared.
-        ratio: test rows / training rows.
-    """
-    best = values[order[0]][metric]
-    p = {}
-    for setup in order[1:]:
-        by_fold = values[setup][metric]
-        differences = [best[fold] - by_fold[fold] for fold in best if fold in by_fold]
-        if len(differences) > 1:
-            p[setup] = compare(differences, ratio)
-    return dict(zip(p, adjust(list(p.values())), strict=True))
-
-
-def row_ratio(rows: Sequence[Result]) -> float:
-    """Return test rows / training rows, the mean over folds.
-
-    With few shots, the training rows are a small sample of the rows that the folds share. The ratio then uses the rows
-    of the other test parts instead.
-    """
-    tests = {row.fold: row.rows_test for row in rows}
-    total = sum(tests.values())
-    return fmean(row.rows_test / max(row.rows_train, total - tests[row.fold], 1) for row in rows)
-
-
-def mean_of(values: Iterable[float | None]) -> float | None:
-    """Return the mean of the values that are not None; None if there is none."""
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
+def score_of(metric: str, by_unit: Mapping[str, float], sizes: Mapping[str, int], unit: Unit) -> Score:
+    """Return the mean of values with its interval; over folds, their binomial variance is its lower limit."""
+    has_floor = unit == "fold" and metric in SHARES
+    values = list(by_unit.values())
+    return summarise(values, binomial_variance(values, [sizes[name] for name in by_unit]) if has_floor else 0.0)

@@ -1,12 +1,23 @@
-"""Significance: intervals of means over folds, and tests of their differences."""
+"""Significance: intervals of means over folds, and tests of differences between setups and from chance.
+
+The tests hold for any correlation between setups and any spread of each: every test uses the spread of its own
+differences over folds, and the p-values are corrected for the number of tests. `benchmarks/statistics/leaderboard.py`
+measures how often they are wrong.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
-LEVEL = 0.05  # for the family of all comparisons with the best setup of a board
+LEVEL = 0.02  # false alarms of all tests on a board; the correction for folds is approximate, and 3 % is the limit
+MIN_FOLDS = 4  # with fewer, the spread over folds is hardly known (the quantile of Student's t is 7 or more)
+MEAN_SHARE = 0.75  # of the level, for the test of the mean of all setups: mostly all or none have learned something
+TIE_DIGITS = 12  # means that differ by less are equal: rounding of double precision adds up to 1e-15
+
+Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -24,68 +35,129 @@ class Score:
         return None if self.high is None else self.high - self.mean
 
 
-def summarise(values: Sequence[float]) -> Score:
+def summarise(values: Sequence[float], floor: float = 0.0) -> Score:
     """Return the mean of independent values with its interval by Student's t distribution.
 
-    >>> summarise([0.8, 0.9, 1.0]).mean, summarise([0.5]).deviation
-    (0.9, None)
+    Args:
+        values: one value per fold or seed.
+        floor: lower limit of the variance of a value, as from `binomial_variance`; default 0.
+
+    >>> summarise([0.8, 0.9, 1.0]).mean, summarise([0.5]).deviation, summarise([0.5, 0.5], 0.01).half > 0.5
+    (0.9, None, True)
     """
     mean, n = float(np.mean(values)), len(values)
     if n < 2:
         return Score(mean, None, None, None)
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    deviation = float(np.std(values, ddof=1))
-    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * deviation / n**0.5
-    return Score(mean, deviation, mean - half, mean + half)
+    variance = float(np.var(values, ddof=1))
+    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * (max(variance, floor) / n) ** 0.5
+    return Score(mean, variance**0.5, mean - half, mean + half)
 
 
-def compare(differences: Sequence[float], ratio: float) -> float:
-    """Return the two-sided p-value for the null hypothesis that the mean difference over folds is zero.
+def binomial_variance(shares: Sequence[float], rows: Sequence[int]) -> float:
+    """Return the binomial variance of a share of rows, the mean over folds.
 
-    The training parts of folds overlap, so the differences are not independent, and a plain paired t-test rejects too
-    often. The corrected resampled t-test (Nadeau and Bengio, Inference for the generalization error, Machine Learning
-    52, 2003) increases the variance of the mean from s^2 / n to s^2 (1 / n + ratio).
+    One success and one failure are added to each fold, so that a share of 0 or 1 has a variance too.
+
+    >>> round(binomial_variance([1.0, 1.0], [8, 8]), 5)
+    0.01125
+    """
+    p, n = np.asarray(shares, float), np.asarray(rows, float)
+    smooth = (p * n + 1) / (n + 2)
+    return float(np.mean(smooth * (1 - smooth) / n))
+
+
+def compare(differences: Sequence[float] | Matrix, ratio: float, floor: float = 0.0) -> float:
+    """Return the one-sided p-value for the null hypothesis that the mean difference over folds is not above zero.
+
+    The training parts of folds overlap, so the differences are not independent, and a plain t-test rejects too often.
+    The corrected resampled t-test (Nadeau and Bengio, Inference for the generalization error, Machine Learning 52,
+    2003) increases the variance of the mean from s^2 / n to s^2 (1 / n + ratio). A few folds can agree by chance: s^2
+    is not taken to be less than `floor`.
 
     Args:
         differences: one difference per fold.
         ratio: test rows / training rows.
+        floor: lower limit of the variance of a difference, from the number of test rows; default 0. If it is 0 and the
+            differences are all equal, nothing is known about their spread, and the result is 1.
 
-    >>> compare([0.0, 0.0, 0.0], 0.25)
-    1.0
-    >>> compare([0.1, 0.12, 0.11], 0.5) < 0.05 < compare([0.1, -0.12, 0.11], 0.5)
+    >>> compare([0.1, 0.12, 0.11], 0.5) < 0.02 < compare([0.1, -0.12, 0.11], 0.5)
     True
+    >>> compare([0.1, 0.1], 0.5), compare([0.1, 0.1], 0.5, 0.09 / 40) > 0.1
+    (1.0, True)
     """
     n, mean = len(differences), float(np.mean(differences))
-    if mean == 0:
+    variance = max(float(np.var(differences, ddof=1)), floor)
+    if round(mean, TIE_DIGITS) <= 0 or variance**0.5 < 10**-TIE_DIGITS:
         return 1.0
-    from scipy.stats import t
+    from scipy.special import stdtr
 
-    error = float(np.std(differences, ddof=1)) * (1 / n + ratio) ** 0.5
-    return float(2 * t.sf(abs(mean) / error, n - 1)) if error else 0.0
+    return float(stdtr(n - 1, -mean / (variance * (1 / n + ratio)) ** 0.5))
 
 
-def significant_score(chance: float, setups: Sequence[Sequence[float]]) -> float:
-    """Return the mean that the best of several setups must exceed to be significantly above chance.
+def choose_elsewhere(values: Matrix) -> list[NDArray[np.intp]]:
+    """Return for each fold the setups that have the highest mean over all other folds, because these did not use it.
 
-    For one setup, this is where its 95 % interval no longer includes chance. The best of many setups exceeds chance
-    even if none has learned anything, so the quantile is corrected for the number of setups (Bonferroni). The variance
-    over folds is pooled over the setups, because a few folds give a poor estimate.
+    The heads of the other folds were trained on rows of this fold but not tested on them. Setups with equal means are
+    all returned; a choice between them by their mean over all folds would use this fold.
 
     Args:
-        chance: the score of a constant answer.
-        setups: for each setup, one value per fold.
+        values: scores [M, K] of setups and folds; higher is better.
 
-    >>> round(significant_score(0.5, [[0.5, 0.6, 0.7]]), 3), round(significant_score(0.5, [[0.5, 0.6, 0.7]] * 10), 3)
-    (0.748, 0.682)
+    >>> [chosen.tolist() for chosen in choose_elsewhere(np.array([[1, 0, 0], [0, 1, 1.0]]))]
+    [[1], [0, 1], [0, 1]]
     """
-    from scipy.stats import t
+    means = (values.sum(axis=1, keepdims=True) - values) / (values.shape[1] - 1)
+    means = np.round(means, TIE_DIGITS)
+    return [np.flatnonzero(column == column.max()) for column in means.T]
 
-    values = np.asarray(setups, float)
-    count, folds = values.shape
-    quantile = float(t.ppf(1 - (1 - CONFIDENCE) / 2 / count, count * (folds - 1)))
-    error = float(np.sqrt(np.var(values, axis=1, ddof=1).mean() / folds))
-    return chance + quantile * error
+
+def chosen_scores(values: Matrix) -> Matrix:
+    """Return for each fold [K] the mean score of the setups that the other folds choose.
+
+    >>> chosen_scores(np.array([[1, 0, 0], [0, 1, 1.0]])).tolist()
+    [0.0, 0.5, 0.5]
+    """
+    return np.array([values[chosen, fold].mean() for fold, chosen in enumerate(choose_elsewhere(values))])
+
+
+def paired_floor(differences: Matrix, rows: Matrix) -> float:
+    """Return a lower limit of the variance of a fold's difference between two shares of the same rows.
+
+    A difference d of two shares of n rows has a variance of at least |d| (1 - |d|) / n: it is the smallest where one
+    setup is right on every row on which the other is right.
+
+    Args:
+        differences: one difference per fold [K].
+        rows: test rows of the folds [K].
+    """
+    size = np.minimum(np.abs(differences), 1.0)
+    return float(np.mean(size * (1 - size) / rows))
+
+
+def above_chance(values: Matrix, chance: Matrix, rows: Matrix, ratio: float) -> tuple[float, Matrix]:
+    """Test whether any of several setups is above chance, and each of them.
+
+    Two tests share the level (Bonferroni, with `MEAN_SHARE`): the mean of all setups with spread, and the best of them.
+    The first is powerful if most setups have learned something, the second if one has.
+
+    Args:
+        values: scores [M, K] of setups and folds.
+        chance: scores of a constant answer in the folds [K].
+        rows: test rows of the folds [K].
+        ratio: test rows / training rows.
+
+    Returns:
+        The p-value for all setups together, and the p-values of the setups [M], which are not corrected for M.
+    """
+    gains, floor = values - chance, float(np.mean(chance * (1 - chance) / rows))
+    each = np.array([compare(row, ratio, floor) for row in gains])
+    varied = np.ptp(gains, axis=1) > 10**-TIE_DIGITS
+    if len(each) == 1 or not varied.any():
+        return min(1.0, float(each.min()) * len(each)), each
+    mean = compare(gains[varied].mean(axis=0), ratio, floor)
+    return min(1.0, mean / MEAN_SHARE, float(each.min()) * len(each) / (1 - MEAN_SHARE)), each
 
 
 def adjust(values: Sequence[float]) -> list[float]:

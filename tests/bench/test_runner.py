@@ -264,7 +264,7 @@ def test_bench_results_do_not_depend_on_processes(made: Path, tmp_path: Path) ->
 def test_bench_keeps_the_best_heads_and_predictions(plan: Plan) -> None:
     rows = run(plan)
     board = boards(rows)[0]
-    best = [row for row in rows if row.shots == "all" and row.head == board.best.setup.head]
+    best = [row for row in rows if row.shots == "all" and row.head == board.entries[0].setup.head]
     kept = load_predictions(plan.out, key(best[0]))
     assert kept is not None
     for row in best:

@@ -9,8 +9,8 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from embedx.bench.artifacts import load_maps, read_about
-from embedx.bench.leaderboard import BASELINES, EXPLANATION, UNBOUNDED, Board, boards
-from embedx.bench.report.conclusions import NAMES, chance_metric, choose_by_model, describe, give_verdict
+from embedx.bench.leaderboard import BASELINES, EXPLANATION, Board, boards
+from embedx.bench.report.conclusions import NAMES, choose_by_model, describe, give_verdict
 from embedx.bench.report.html import Content, draw_interval, embed_png, table, tag, write_page
 from embedx.bench.report.panels import (
     BOOTSTRAP,
@@ -26,6 +26,7 @@ from embedx.bench.report.plots import capitalise, colours_of
 from embedx.bench.report.tables import describe_runs, format_entry, list_lines, sort_by_shots
 from embedx.bench.results import FILE as RESULTS
 from embedx.bench.results import Result, read_table
+from embedx.bench.setups import UNBOUNDED
 from embedx.filesystem.atomic import replace_file, whole_folder
 from embedx.text import plural
 
@@ -89,9 +90,9 @@ def make_summary(title: str, rows: Sequence[Result], tasks: Tasks) -> list[Eleme
     summary: list[list[Content]] = [
         [
             tag("a", board.task, href=f"#task-{i}"),
-            describe(board.best.setup),
+            describe(board.leader.setup) if board.leader else "none",
             NAMES[board.metric],
-            format_entry(board.best, board.metric),
+            format_entry(board.leader, board.metric) if board.leader else "",
             *(format_number(board.baseline(name, board.metric)) for name in BASELINES),
             make_badge(board),
         ]
@@ -100,7 +101,12 @@ def make_summary(title: str, rows: Sequence[Result], tasks: Tasks) -> list[Eleme
     return [
         tag("h1", title),
         tag("p", f"{', '.join(counts)}{f'; last fit on {last}' if last else ''}.", kind="soft"),
-        table(header, summary, caption="The best setup of every task, with the scores of constant answers."),
+        table(
+            header,
+            summary,
+            caption="The best setup of every task, or the one with the highest score where that was not tested; "
+            "and the scores of constant answers.",
+        ),
     ]
 
 
@@ -140,7 +146,7 @@ def make_task_section(
         "Leaderboard": [rank_setups(board, top), rank_models(board)],
         "Layers": figures["layers"],
         "Few training rows": [list_shots(boards), *figures["shots"]] if len(boards) > 1 else [],
-        "The best setup in detail": [
+        f"{'The best' if best and best.entry is board.best else 'One'} setup in detail": [
             *([tag("div", *figures["confusion"], *figures["reliability"], kind="pair")] if best else []),
             *figures["classes"],
             list_classes(best),
@@ -220,7 +226,7 @@ def rank_models(board: Board) -> Element | None:
         for model, choice in choices.items()
     ]
     return table(
-        ["model", NAMES[board.metric], NAMES[chance_metric(board)], "chosen"],
+        ["model", NAMES[board.metric], NAMES[board.chance_metric], "chosen"],
         rows,
         caption="Scores of each model if the other folds choose its layer, pooling and head for each fold.",
     )

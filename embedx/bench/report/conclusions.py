@@ -5,8 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from embedx.bench.leaderboard import LIKE_BEST, UNBOUNDED, Board, Entry, Setup, goodness, mean_of
-from embedx.bench.significance import Score, significant_score
+import numpy as np
+
+from embedx.bench.leaderboard import FEW_FOLDS, LIKE_BEST, Board, Entry
+from embedx.bench.setups import LOWER_IS_BETTER, UNBOUNDED, Setup, goodness, mean_of
+from embedx.bench.significance import Score, choose_elsewhere
 from embedx.filesystem.paths import display_path
 
 NAMES = {
@@ -31,7 +34,7 @@ class Choice:
     Attributes:
         setups: the chosen setups.
         score: the mean by the metric of the board.
-        chance_score: the mean by `chance_metric`.
+        chance_score: the mean by `Board.chance_metric`.
     """
 
     setups: tuple[Setup, ...]
@@ -59,14 +62,18 @@ def choose(board: Board, entries: Sequence[Entry]) -> Choice | None:
     if board.unit != "fold" or not entries:
         return None
 
-    def score_elsewhere(entry: Entry, fold: str) -> float:
-        by_fold = entry.values[board.metric]
-        return goodness(fmean(by_fold[other] for other in board.units if other != fold), board.metric)
-
-    chosen = {fold: max(entries, key=lambda entry: score_elsewhere(entry, fold)) for fold in board.units}
-    score = fmean(entry.values[board.metric][fold] for fold, entry in chosen.items())
-    by_chance_metric = [entry.values.get(chance_metric(board), {}).get(fold) for fold, entry in chosen.items()]
-    return Choice(tuple(dict.fromkeys(entry.setup for entry in chosen.values())), score, mean_of(by_chance_metric))
+    table = np.array(
+        [[goodness(entry.values[board.metric][fold], board.metric) for fold in board.units] for entry in entries]
+    )
+    chosen = [
+        (fold, [entries[i] for i in best]) for fold, best in zip(board.units, choose_elsewhere(table), strict=True)
+    ]
+    score = fmean(fmean(entry.values[board.metric][fold] for entry in best) for fold, best in chosen)
+    by_chance_metric = [
+        mean_of([entry.values.get(board.chance_metric, {}).get(fold) for entry in best]) for fold, best in chosen
+    ]
+    setups = dict.fromkeys(entry.setup for _, best in chosen for entry in best)
+    return Choice(tuple(setups), score, mean_of(by_chance_metric))
 
 
 def choose_by_model(board: Board) -> dict[str, Choice]:
@@ -78,52 +85,67 @@ def choose_by_model(board: Board) -> dict[str, Choice]:
     return dict(sorted(choices.items(), key=lambda item: goodness(item[1].score, board.metric), reverse=True))
 
 
-def chance_metric(board: Board) -> str:
-    """Return a metric by which every constant answer has the same, known score."""
-    return "balanced_accuracy" if "balanced_accuracy" in board.best.values else "map"
-
-
 def give_verdict(board: Board) -> Verdict:
-    """Say what the best setup scores, with its interval, and whether it is above chance; see `significant_score`."""
-    score = board.best.scores[board.metric]
-    sentences = [f"Best: {describe(board.best.setup)}, {NAMES[board.metric]} {format_score(score, board.metric)}."]
-    similar = sum(entry.mark == LIKE_BEST for entry in board.entries)
-    if similar:
-        sentences.append(f"{similar} of {len(board.entries) - 1} other setups do not differ significantly from it.")
+    """Say whether any setup is above chance, which is best, what it scores with its interval, and what is not known."""
     choice = choose(board, board.entries)
+    sentences = [*compare_with_chance(board), *name_best(board)]
     if choice is None:
         sentences.append(
             "There is only one test part, so the uncertainty from the choice of test rows is not known and there is no "
             "interval for it."
         )
-        return Verdict(None, " ".join(sentences))
-    if len(board.entries) > 1:
+    elif len(board.entries) > 1:
         sentences.append(f"If the other folds choose the setup for each fold, the mean is {choice.score:.3f}.")
-    learned, warnings = compare_with_chance(board)
-    accuracy = board.best.scores.get("accuracy")
+    if board.few_folds:
+        sentences.append(
+            f"{FEW_FOLDS} With {len(board.units)} folds, the spread over folds is hardly known: only very large "
+            "differences are significant, and most real ones are not."
+        )
+    accuracy = (board.leader or board.entries[0]).scores.get("accuracy")
     if accuracy and accuracy.low is not None and board.majority is not None and accuracy.low <= board.majority:
         sentences.append(
             f"The accuracy of {accuracy.mean:.3f} does not differ significantly from always predicting the most common "
             f"class ({board.majority:.3f}). Use the balanced accuracy."
         )
-    return Verdict(learned, " ".join([*warnings, *sentences]))
+    return Verdict(board.learned, " ".join(sentences))
 
 
-def compare_with_chance(board: Board) -> tuple[bool | None, list[str]]:
-    """Return whether any setup is significantly above chance, and a sentence if none is."""
-    metric = chance_metric(board)
-    values = [list(entry.values.get(metric, {}).values()) for entry in board.entries]
-    complete = [by_fold for by_fold in values if len(by_fold) == len(board.units)]
-    if board.chance is None or not complete:
-        return None, []
-    needed, highest = significant_score(board.chance, complete), max(map(fmean, complete))
-    if highest > needed:
-        return True, []
-    subject = f"the best of {len(complete)} setups" if len(complete) > 1 else "the setup"
-    return False, [
-        f"No setup is significantly above chance: chance is a {NAMES[metric]} of {board.chance:.3f}, {subject} reaches "
-        f"{highest:.3f}, and more than {needed:.3f} is needed."
-    ]
+def compare_with_chance(board: Board) -> list[str]:
+    """Return a sentence if no setup is significantly above chance, or if that is not known."""
+    name = NAMES[board.chance_metric]
+    scores = [entry.scores[board.chance_metric].mean for entry in board.entries if entry.above_chance is not None]
+    if not scores or board.best:
+        return []
+    subject = f"the best of {len(scores)} setups" if len(scores) > 1 else "the setup"
+    figures = f"chance is a {name} of {board.chance_score:.3f}, and {subject} reaches {max(scores):.3f}."
+    if board.learned is False:
+        return [f"No setup is significantly above chance, so none is named best: {figures}"]
+    if board.learned:
+        return [f"All setups together are significantly above chance, but none alone, so none is named best: {figures}"]
+    few = [f"{len(board.units)} folds are too few to tell whether a setup is above chance: {figures}"]
+    return few if board.few_folds else []
+
+
+def name_best(board: Board) -> list[str]:
+    """Return sentences about the best setup, or the one with the highest score if it may be at chance."""
+    entry, metric = board.leader, board.metric
+    if entry is None:
+        return []
+    title = "Best" if board.best else f"{'Lowest' if metric in LOWER_IS_BETTER else 'Highest'} {NAMES[metric]}"
+    sentences = [f"{title}: {describe(entry.setup)}, {NAMES[metric]} {format_score(entry.scores[metric], metric)}."]
+    equal = sum(other.rank == entry.rank for other in board.entries) - 1 if entry.rank else 0
+    if equal:
+        sentences.append(f"{equal} other setup{'s have' if equal > 1 else ' has'} the same {NAMES[metric]}.")
+    ahead = board.entries.index(entry)
+    if ahead:
+        others = f"{ahead} setups have" if ahead > 1 else "1 setup has"
+        sentences.append(
+            f"{others} a better {NAMES[metric]}, but no {NAMES[board.chance_metric]} significantly above chance."
+        )
+    similar = sum(other.mark == LIKE_BEST for other in board.entries if other is not entry)
+    if similar:
+        sentences.append(f"{similar} of {len(board.entries) - 1} other setups are not significantly worse.")
+    return sentences
 
 
 def describe(setup: Setup) -> str:

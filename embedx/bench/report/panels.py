@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedx.bench.artifacts import Map, Predictions, load_predictions
-from embedx.bench.leaderboard import Board, Entry, Setup, goodness
+from embedx.bench.leaderboard import Board, Entry
 from embedx.bench.report.conclusions import NAMES, describe
 from embedx.bench.report.diagnostics import MAX_COUNTED, draw_classes, draw_confusion, draw_reliability
 from embedx.bench.report.plots import Curve, capitalise, draw_layers, draw_shots, to_png
 from embedx.bench.report.projections import draw_map
 from embedx.bench.results import EVERY_LAYER, Key, Result, key
+from embedx.bench.setups import Setup, goodness
 from embedx.bench.significance import Score
 from embedx.metrics.calibration import reliability
 from embedx.metrics.report import Metrics
@@ -120,12 +121,12 @@ def make_shots_panel(boards: Sequence[Board], colours: Mapping[str, str]) -> Pan
 
 
 def load_best(folder: Path, table: Iterable[Result], board: Board) -> BestPredictions | None:
-    """Return the first entry of a board that has stored predictions, with its metrics."""
+    """Return the best entry of a board that has stored predictions, or else its first one, with its metrics."""
     keys: dict[Setup, Key] = {}
     for row in table:
         if (row.task, row.split, row.shots) == (board.task, board.split, board.shots):
             keys.setdefault(Setup.of(row), key(row))
-    for entry in board.entries:
+    for entry in sorted(board.entries, key=lambda entry: entry is not board.leader):
         stored = load_predictions(folder, keys[entry.setup])
         if stored is not None:
             metrics = evaluate(

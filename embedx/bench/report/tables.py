@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from embedx.bench.leaderboard import BASELINES, EXPLANATION, METRICS, Board, Entry, goodness
+from embedx.bench.leaderboard import BASELINES, EXPLANATION, FEW_FOLDS, Board, Entry
 from embedx.bench.report.conclusions import NAMES, choose_by_model, format_half, give_verdict
 from embedx.bench.report.plots import capitalise
 from embedx.bench.results import write_cell
+from embedx.bench.setups import METRICS, goodness
+from embedx.bench.significance import MIN_FOLDS
 from embedx.filesystem.paths import display_path
 from embedx.text import dump_json, plural
 
@@ -35,8 +37,9 @@ def select_metrics(board: Board) -> list[str]:
 
     For multi-label tasks these are mAP and macro AUC.
     """
-    others = ("accuracy", "balanced_accuracy", "macro_f1") if "accuracy" in board.best.values else ("map", "macro_auc")
-    return [board.metric, *(name for name in others if name != board.metric and name in board.best.values)]
+    first = board.entries[0].values
+    others = ("accuracy", "balanced_accuracy", "macro_f1") if "accuracy" in first else ("map", "macro_auc")
+    return [board.metric, *(name for name in others if name != board.metric and name in first)]
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def entry_cells(board: Board, entry: Entry, metrics: Sequence[str]) -> list[str]
     """Return the cells of an entry."""
     return [
         "" if entry.rank is None else str(entry.rank),
-        entry.mark,
+        entry.mark + (FEW_FOLDS if board.unit == "fold" and len(entry.units) < MIN_FOLDS else ""),
         *map(display_path, (entry.setup.model, entry.setup.view, entry.setup.head)),
         *(format_entry(entry, name) for name in metrics),
         *(counts_of(board, entry)[name] for name in varying_counts(board)),
@@ -226,7 +229,7 @@ def list_records(boards: Sequence[Board]) -> list[dict[str, Any]]:
                 for metric in METRICS
                 for suffix, part in (("", "mean"), ("_deviation", "deviation"), ("_low", "low"), ("_high", "high"))
             }
-            ranked = {"rank": entry.rank, "mark": entry.mark, "p": entry.p}
+            ranked = {"rank": entry.rank, "mark": entry.mark, "p": entry.p, "above_chance": entry.above_chance}
             counts = {"unit": board.unit, "units": len(entry.units), "seeds": entry.seeds}
             base = {"majority": board.majority, "chance": board.chance}
             records.append(facts | ranked | entry.setup._asdict() | counts | scores | base)
