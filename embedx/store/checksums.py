@@ -4,7 +4,6 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from embedx.store.compared import Compared, State, state_of_files
 from embedx.store.connections import UnlockedConnection, connect, wrap_errors, wrap_sqlite_errors
 from embedx.store.lock import LockContent, read_lock
 from embedx.store.record import Checksums, Record, total_of
-from embedx.store.schema import SUMMED, key_of, read_record
+from embedx.store.schema import SUMMED, all_of, read_record
 
 LISTED = "(SELECT value FROM json_each(?))"  # any number of ids as one SQL parameter; see `listed`
 ATTEMPTS = 1000  # to read `lock` and the store between two commits; one attempt takes less than a millisecond
@@ -36,6 +35,7 @@ class Checked:
     _record: Record  # of the state that is read, or that the transaction makes
     _checksums: Checksums
     _compared: Compared
+    _is_changing = False  # a transaction of this store changes it; all tables were compared when it began
 
     @property
     def generation(self) -> int:
@@ -49,7 +49,13 @@ class Checked:
         Raises:
             StoreError: rows are missing.
         """
-        return np.array(self._compare("rows"), np.int64)
+        with self.snapshot():
+            rows = self._query("SELECT id, checksum FROM rows ORDER BY id")
+            self._require_all("rows", [checksum for _, checksum in rows])
+        ids = np.array([row_id for row_id, _ in rows], np.int64)
+        if (np.diff(ids) <= 0).any():
+            raise StoreError(f"{self.file} is damaged: the table rows is not in order.")
+        return ids
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -137,9 +143,16 @@ class Checked:
         return list(self._stream(table, which, values))
 
     def _stream(self, table: str, which: str = "", values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-        """Yield what `_checked` returns, row by row; a whole table is compared with the commit record at the end."""
+        """Yield what `_checked` returns, row by row.
+
+        A whole table is compared with the commit record at the end. So is a table of which a few rows are read, before:
+        a stale page has none that is wrong.
+        """
         sums: list[bytes] = []
+        is_whole = not which.startswith("WHERE")
         with self.snapshot():
+            if not is_whole:
+                self._compare(table)
             for stored, *rest in self._db.execute(f"SELECT checksum, {SUMMED[table]} FROM {table} {which}", values):
                 if self._checksums.row(table, rest) != stored:
                     raise StoreError(
@@ -148,7 +161,7 @@ class Checked:
                     )
                 sums.append(stored)
                 yield tuple(rest)
-            if not which.startswith("WHERE"):
+            if is_whole:
                 self._require_all(table, sums)
 
     def _require_all(self, table: str, checksums: Sequence[Any]) -> None:
@@ -164,26 +177,28 @@ class Checked:
                 f"{len(checksums)}, or others. `embedx verify {self.folder}` lists all damage."
             )
 
-    def _compare(self, table: str) -> list[Any]:
-        """Compare the checksums of all rows of a table with the commit record, and return the keys, ascending.
+    def _compare(self, *tables: str, keys: bool = False) -> None:
+        """Compare the checksums in tables with the commit record, once for every state.
+
+        Args:
+            tables: the tables.
+            keys: also check that their keys find every row.
 
         Raises:
-            StoreError: rows are missing, or are not those of the last commit.
+            StoreError: rows are missing, or are not those of the last commit, or a key is damaged.
         """
-        key = key_of(table)
-        with self.snapshot():
-            rows = self._query(f"SELECT {key}, checksum FROM {table} ORDER BY {key}")
-            self._require_all(table, [checksum for _, checksum in rows])
-            if any(first >= second for (first, _), (second, _) in pairwise(rows)):
-                raise StoreError(f"{self.file} is damaged: the table {table} is not in order.")
-            self._compared.add(table, self._state())
-        return [key for key, _ in rows]
-
-    def _compare_once(self, table: str) -> None:
-        """Compare the checksums of a table once for every state: a few rows can be stale like all others."""
-        with self._compared.lock:
-            if not self._is_compared(table):
-                self._compare(table)
+        if self._is_changing:
+            return
+        with self.snapshot(), self._compared.lock:
+            for table in tables:
+                if not self._is_compared(table):
+                    self._require_all(table, [one for (one,) in self._query(f"SELECT checksum FROM {all_of(table)}")])
+                    self._compared.add(table, self._state())
+                if keys and not self._is_compared(f"keys of {table}"):
+                    [problem] = self._query(f"PRAGMA integrity_check({table})")[0]
+                    if problem != "ok":
+                        raise StoreError(f"{self.file} is damaged: {problem}.")
+                    self._compared.add(f"keys of {table}", self._state())
 
     def _state(self) -> State:
         """Return the state of the store and of its files."""
@@ -205,21 +220,6 @@ class Checked:
         missing = {int(row_id) for row_id in requested}.difference(read)
         if missing and (lost := missing.intersection(self.ids().tolist())):
             raise StoreError(f"{self.file} is damaged: the {what} of row {min(lost)} cannot be found.")
-
-    def _require_searchable(self) -> None:
-        """Check that the keys find every row and recording; once for every state.
-
-        Raises:
-            StoreError: a key is damaged.
-        """
-        with self.snapshot(), self._compared.lock:
-            for table in ("rows", "recordings"):
-                if not self._is_compared(f"keys of {table}"):
-                    [problem] = self._query(f"PRAGMA integrity_check({table})")[0]
-                    if problem != "ok":
-                        raise StoreError(f"{self.file} is damaged: {problem}.")
-                    self._compare(table)
-                    self._compared.add(f"keys of {table}", self._state())
 
 
 def describe(table: str, values: Sequence[Any]) -> str:

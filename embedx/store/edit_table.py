@@ -46,11 +46,13 @@ class EditTable(Changes):
 
     def next_time(self) -> str:
         """Return the UTC time of a new change; it is never before that of an earlier change."""
+        self._compare("edits", keys=True)
         latest = self._query("SELECT max(made) FROM edits")[0][0] or ""
         return max(datetime.now(UTC).isoformat(timespec="microseconds"), str(latest))
 
     def changes(self) -> list[str]:
         """Return the tokens of all changes, in the order in which they were stored."""
+        self._compare("edits", keys=True)
         return [change for (change,) in self._query("SELECT change FROM edits GROUP BY change ORDER BY min(id)")]
 
     def stored_content(self, path: str) -> StoredContent | None:
@@ -60,6 +62,7 @@ class EditTable(Changes):
     def stored_contents(self, paths: Sequence[str]) -> dict[str, StoredContent]:
         """Return what is stored of the content of recordings, by path, without those that are not stored."""
         contents = {}
+        self._compare("rows", "recordings", keys=True)
         for names in blocks(paths):
             marks = ", ".join("?" * len(names))
             counts: dict[int, int] = dict(
@@ -79,6 +82,7 @@ class EditTable(Changes):
     def _edits(self, which: str = "", values: tuple[str | bytes, ...] = ()) -> list[tuple[int, Edit]]:
         """Return id and edit of the entries that meet an SQL condition, the oldest first."""
         entries = []
+        self._compare("edits", keys=True)
         for number, change, made, undoes, path, content, windows, new_values in self._checked(
             "edits", f"{which} ORDER BY made, id", values
         ):

@@ -17,7 +17,7 @@ from embedx.store.connections import connect, wrap_errors
 from embedx.store.lock import LOCK_NAME, POLL_S, read_lock
 from embedx.store.record import Total, total_of
 from embedx.store.records import Issue
-from embedx.store.schema import FILE_NAME, MIGRATIONS, RECORD, SUMMED, check_version, key_of
+from embedx.store.schema import FILE_NAME, MIGRATIONS, SUMMED, all_of, check_version, key_of
 from embedx.store.store import Store
 
 
@@ -69,9 +69,8 @@ def inspect_table(store: Store, table: str) -> Iterator[Issue]:
     """Compare all rows of a table with their checksums, and their sum with the commit record."""
     kind = {"rows": "row", "recordings": "recording"}.get(table, "table")
     sums = []
-    which = f"WHERE key <> '{RECORD}'" if table == "collection" else f"ORDER BY {key_of(table)}"
     try:
-        for stored, *values in store._db.execute(f"SELECT checksum, {SUMMED[table]} FROM {table} {which}"):
+        for stored, *values in store._db.execute(f"SELECT checksum, {SUMMED[table]} FROM {all_of(table)} ORDER BY {key_of(table)}"):
             sums.append(stored)
             if store._checksums.row(table, values) != stored:
                 row_id = values[0] if isinstance(values[0], int) else 0

@@ -118,15 +118,14 @@ class Reader(Checked):
         """
         with self.snapshot():
             if path is not None:
-                self._require_searchable()
+                self._compare("rows", "recordings", keys=True)
                 recording = "(SELECT id FROM recordings WHERE path = ?)"
                 return list(self.each_row(f"WHERE recording = {recording}", os.fsencode(path)))
             if ids is None:
                 return list(self.each_row())
-            self._compare_once("rows")
-            self._compare_once("recordings")
             rows = list(self.each_row(f"WHERE id IN {LISTED}", listed(ids)))
-            self._require_those(ids, [row.id for row in rows], "rows")
+            if len(rows) < len(set(ids)):
+                self._checked("rows")  # an id that does not exist, or one that is damaged
         return rows
 
     def each_row(self, which: str = "", *values: str | bytes) -> Iterator[Row]:
@@ -151,7 +150,7 @@ class Reader(Checked):
     def paths_of(self, content_hash: str) -> list[str]:
         """Return the paths of the recordings with this content."""
         with self.snapshot():
-            self._require_searchable()
+            self._compare("recordings", keys=True)
             rows = self._checked("recordings", "WHERE content_hash = ?", (content_hash,))
         return [os.fsdecode(path) for _, path, *_ in rows]
 
@@ -184,7 +183,7 @@ class Reader(Checked):
         sums: list[bytes] = []
         with self.snapshot():
             if ids is not None and self._record.rewritten:  # an old vector of the same row can have come back
-                self._compare_once(table)
+                self._compare(table)
             cursor = self._db.execute(f"SELECT id, checksum, vector FROM {table} {which} ORDER BY id", values)
             while blobs := cursor.fetchmany(BLOCK):
                 for number, stored, blob in blobs:
@@ -204,7 +203,9 @@ class Reader(Checked):
                 if not np.array_equal(read, self.ids()):
                     raise StoreError(f"{self.file} is damaged: the vectors {view} and the rows have other ids.")
             else:
-                self._require_those(ids, read, f"vectors {view}")
+                missing = set(map(int, ids)).difference(read)
+                if missing and (lost := missing.intersection(self.ids().tolist())):
+                    raise StoreError(f"{self.file} is damaged: the vectors {view} of row {min(lost)} cannot be found.")
 
     def filter(self, where: str, timeout: float = filters.TIMEOUT_S) -> NDArray[np.int64]:
         """Return the ids of the rows that meet an SQL condition over their columns and metadata, ascending.
@@ -220,7 +221,7 @@ class Reader(Checked):
             StoreError: a row is damaged.
         """
         with self.snapshot():
-            self._require_searchable()
+            self._compare("rows", "recordings", keys=True)
             with self._compared.lock:
                 if not self._is_compared("filter"):
                     for table in ("rows", "recordings"):

@@ -8,7 +8,7 @@ from typing import Any
 from embedx.store.checksums import LISTED, listed
 from embedx.store.record import total_of
 from embedx.store.records import Vectors
-from embedx.store.schema import RECORD, SUMMED, key_of
+from embedx.store.schema import SUMMED, all_of, key_of
 from embedx.store.writing import Writer
 
 
@@ -28,7 +28,7 @@ class Repairer(Writer):
         until they are embedded again. The settings of a damaged run are emptied, the kinds of the metadata columns are
         determined again, and damaged tokens of generations are replaced, which makes all indexes out of date.
         """
-        with self._transaction():
+        with self._transaction(check=False):
             self._db.execute("REINDEX")
             for table in SUMMED:
                 self._restore_checksums(table)
@@ -51,7 +51,7 @@ class Repairer(Writer):
 
     def rewrite(self, rows: Iterable[tuple[int, Vectors]]) -> None:
         """Replace the vectors of rows, in one transaction."""
-        with self._transaction():
+        with self._transaction(check=False):
             tables = self._tables()
             incomplete = {table: self._record.tables[table] for table in self._incomplete}
             for number, vectors in rows:
@@ -64,7 +64,7 @@ class Repairer(Writer):
 
     def recount_vectors(self) -> None:
         """Accept the stored vectors of all views, after all of them were computed again."""
-        with self._transaction():
+        with self._transaction(check=False):
             for table, _, _ in self._tables().values():
                 self._db.execute(f"DELETE FROM {table} WHERE id NOT IN (SELECT id FROM rows)")
                 self._record.tables[table] = total_of(self._stored(table))
@@ -81,7 +81,7 @@ class Repairer(Writer):
 
     def _restore_checksums(self, table: str) -> None:
         """Restore the checksums of a table, if the values of all its rows are as they were committed."""
-        rows = self._query(f"SELECT {SUMMED[table]} FROM {table} WHERE {key_of(table)} <> ?", (RECORD,))
+        rows = self._query(f"SELECT {SUMMED[table]} FROM {all_of(table)}")
         renewed = [(self._checksums.row(table, row), row[0]) for row in rows]
         if total_of(checksum for checksum, _ in renewed) == self._record.tables[table]:
             self._db.executemany(f"UPDATE {table} SET checksum = ? WHERE {key_of(table)} = ?", renewed)

@@ -93,6 +93,15 @@ def key_of(table: str) -> str:
     return SUMMED.get(table, "id").split(",")[0]
 
 
+def all_of(table: str) -> str:
+    """Return a table for a query, with the rows that its sum counts.
+
+    >>> all_of("rows"), all_of("collection")
+    ('rows', "collection WHERE key <> 'record'")
+    """
+    return f"{table} WHERE key <> '{RECORD}'" if table == "collection" else table
+
+
 def vector_table(layer: int, pooling: str) -> str:
     """Return the name of the table with the vectors of a view.
 

@@ -14,7 +14,7 @@ from embedx.store.edit_table import Batch, EditTable, blocks
 from embedx.store.edits import Edit
 from embedx.store.lock import Lock
 from embedx.store.records import Recording, Row, to_stored
-from embedx.store.schema import create_vector_tables, write_record
+from embedx.store.schema import SUMMED, create_vector_tables, write_record
 
 
 class Writer(EditTable):
@@ -251,16 +251,22 @@ class Writer(EditTable):
         self._sum("history", "WHERE generation = ?", (generation,))
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """Run a transaction with a new commit record, and copy it into `lock`; roll back after an error."""
+    def _transaction(self, *, check: bool = True) -> Iterator[None]:
+        """Run a transaction with a new commit record, and copy it into `lock`; roll back after an error.
+
+        The store is compared with the copy in `lock`, and unless `check` is False all tables with their sums: what is
+        looked up in a damaged table could be missing.
+        """
         assert self._lock is not None
         with wrap_errors(self.file):
-            with self.snapshot():  # the store is compared with `lock`, and the copy of an earlier commit may be missing
-                self._lock.keep(self._record.copy)
+            with self.snapshot():
+                if check:
+                    self._compare(*SUMMED, keys=True)
+                self._lock.keep(self._record.copy)  # that of an earlier commit may be missing
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 before = self._record
-                self._record = before.next()
+                self._record, self._is_changing = before.next(), True
                 yield
                 write_record(self._db, self._record)
                 self._db.execute("COMMIT")
@@ -268,6 +274,8 @@ class Writer(EditTable):
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            finally:
+                self._is_changing = False
             self._compared.carry(before.token, self._state())
             self._lock.keep(self._record.copy)
 

@@ -13,6 +13,7 @@ import pytest
 from embedx.cli import run
 from embedx.collection.verify import find_issues, verify_collection
 from embedx.errors import EmbedxError, StoreError
+from embedx.store.edits import Edit
 from embedx.store.lock import SECTOR, Lock, read_lock
 from embedx.store.record import Checksums, Copy, Record
 from embedx.store.schema import FILE_NAME
@@ -202,6 +203,73 @@ def test_stale_block_is_found_and_never_sealed(
         sealed += not find_issues(folder)
     assert seen >= 3
     assert sealed == 0
+
+
+FEW: dict[str, Callable[[Store], Any]] = {  # questions that are answered from a few rows of a table
+    "recipe": lambda store: store.recipe,
+    "run": lambda store: store.last_run(),
+    "token": lambda store: store.token(store.generation),
+    "edits": lambda store: (store.changes(), store.next_time()[:3]),
+    "content": lambda store: store.stored_content("/3.wav"),
+    "paths": lambda store: store.paths_of("hash of /3"),
+    "row": lambda store: store.rows([7, 8]),
+    "rows of a recording": lambda store: store.rows(path="/3.wav"),
+    "filter": lambda store: store.filter("path = '/3.wav'").tolist(),
+}
+
+
+@pytest.fixture(scope="module")
+def growing(tmp_path_factory: pytest.TempPathFactory) -> list[Files]:
+    """The files of a store that is new, full, and full with a label that is only in the log."""
+    folder = tmp_path_factory.mktemp("growing") / "c"
+    Store.create(folder, RECIPE, DIM).close()
+    files = [files_of(folder)]
+    with Store(folder, write=True) as store:
+        store.add(batch(*(f"/{i}.wav" for i in range(20))), store.start_run({"sources": ["/"]}))
+        store.edit([Edit("c1", store.next_time(), "/3.wav", "hash of /3", None, {"label": "owl"})])
+    files.append(files_of(folder))
+    with Store(folder, write=True) as store:
+        store.edit([Edit("c2", store.next_time(), "/4.wav", "hash of /4", None, {"label": "cat"})])
+        files.append(files_of(folder))
+    return files
+
+
+def answer(folder: Path, question: Callable[[Store], Any]) -> Any:
+    with Store(folder) as store:
+        return question(store)
+
+
+def test_few_rows_are_never_read_from_a_stale_table(growing: list[Files], tmp_path: Path) -> None:
+    new, full, now = growing
+    cases = [data for old in growing for data in stale(old[FILE_NAME], now[FILE_NAME], 32_768)]
+    cases += [new[FILE_NAME], *stale(new[FILE_NAME], full[FILE_NAME], 4096)]
+    folder = put(tmp_path / "c", now)
+    right = {name: answer(folder, question) for name, question in FEW.items()}
+    refused = 0
+    for data in cases:
+        put(folder, now | {FILE_NAME: data})
+        for name, question in FEW.items():
+            try:
+                assert answer(folder, question) == right[name], name
+            except StoreError:
+                refused += 1
+        try:
+            with Store(folder, write=True) as store:
+                store.edit([Edit("c3", store.next_time(), "/5.wav", "hash of /5", None, {"label": "emu"})])
+                assert store.rows(path="/5.wav")[0].label == "emu"
+        except StoreError:
+            refused += 1
+    assert refused > len(cases)
+
+
+def test_row_with_a_damaged_id_is_not_taken_for_one_that_does_not_exist(tmp_path: Path) -> None:
+    with Store.create(tmp_path / "c", RECIPE, DIM) as store:
+        store.add(batch("/a.wav", "/b.wav"), store.start_run({}))
+        assert store.rows([99]) == []
+        store._db.execute("PRAGMA foreign_keys = OFF")
+        store._db.execute("UPDATE rows SET id = 6 WHERE id = 4")
+        with pytest.raises(StoreError, match="Row 6"):
+            store.rows([4])
 
 
 def test_damaged_row_is_not_relabelled(tmp_path: Path) -> None:
