@@ -13,6 +13,7 @@ from typing import Any
 
 from embedx.errors import RecipeMismatch, StoreError, UsageError
 
+TAILS, CHANNELS, RESAMPLERS = ("keep", "pad", "drop"), ("mean", "first", "each"), ("soxr-hq",)
 MIN_WINDOW_S = 0.01  # a window and a hop; shorter ones would give millions of rows for an hour of audio
 MAX_WINDOW_S = 3_600  # also of a hop; the decoder's memory limit is computed from it
 MAX_RECORDING_S = 1_000_000_000  # some 30 years, in practice no limit
@@ -167,7 +168,10 @@ def is_text(value: object) -> bool:
 
 # The values that a stored recipe may have; a file from a stranger may hold any.
 CHECKS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("extractor", "source", "weights", "tail", "channels", "resampler"), is_text),
+    **dict.fromkeys(("extractor", "source", "weights"), is_text),
+    "tail": lambda value: value in TAILS,
+    "channels": lambda value: value in CHANNELS,
+    "resampler": lambda value: value in RESAMPLERS,
     "sample_rate": lambda value: type(value) is int and 0 <= value <= MAX_RATE,
     "layers": is_list_of(lambda layer: type(layer) is int and 0 <= layer <= MAX_LAYER),
     "poolings": is_list_of(is_name),

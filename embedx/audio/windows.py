@@ -19,7 +19,6 @@ from embedx.timing import timed, timed_each
 
 LONG_WINDOW_S = 10.0  # a recording that is too long for one row is cut into windows of this length
 TRIM_FRAME_S, TRIM_DB = 0.025, 40.0  # silence: frames of this length that are this far below the loudest frame
-TAILS, CHANNELS = ("keep", "pad", "drop"), ("mean", "first", "each")
 SILENT_THRESHOLD = 2.0**-15  # one step of 16 bits; a window is silent if all its samples are below
 
 

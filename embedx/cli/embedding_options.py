@@ -2,9 +2,9 @@
 
 import click
 
-from embedx.audio.windows import CHANNELS, TAILS
 from embedx.datasets.sources import LAYOUTS
 from embedx.extractors.loading import BACKENDS
+from embedx.recipe import CHANNELS, TAILS
 from embedx.store.schema import DTYPES
 
 MODEL = click.option(

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, TypedDict
 
 from embedx import extractors
 from embedx._version import __version__
-from embedx.audio.windows import CHANNELS, TAILS
 from embedx.errors import UsageError
 from embedx.extractors.fingerprint import fingerprint_model
 from embedx.extractors.loading import gc_paused
-from embedx.recipe import MAX_RECORDING_S, MAX_WINDOW_S, MIN_WINDOW_S, Recipe
+from embedx.recipe import CHANNELS, MAX_RECORDING_S, MAX_WINDOW_S, MIN_WINDOW_S, TAILS, Recipe
 
 if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder

@@ -97,6 +97,8 @@ def wrap_errors(file: Path) -> Iterator[None]:
     try:
         with wrap_sqlite_errors(file):
             yield
+    except UnicodeDecodeError as error:  # of an error of SQLite that names a table
+        raise StoreError(f"{file} is damaged: a name in it is not valid UTF-8.") from error
     except OSError as error:
         if isinstance(error, DiskError):
             raise

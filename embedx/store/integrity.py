@@ -70,7 +70,9 @@ def inspect_table(store: Store, table: str) -> Iterator[Issue]:
     kind = {"rows": "row", "recordings": "recording"}.get(table, "table")
     sums = []
     try:
-        for stored, *values in store._db.execute(f"SELECT checksum, {SUMMED[table]} FROM {all_of(table)} ORDER BY {key_of(table)}"):
+        for stored, *values in store._db.execute(
+            f"SELECT checksum, {SUMMED[table]} FROM {all_of(table)} ORDER BY {key_of(table)}"
+        ):
             sums.append(stored)
             if store._checksums.row(table, values) != stored:
                 row_id = values[0] if isinstance(values[0], int) else 0

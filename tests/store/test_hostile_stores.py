@@ -56,6 +56,7 @@ SCHEMAS = {
     "a missing table": ("DROP TABLE edits",),
     "a missing index": ("DROP INDEX rows_of_recording",),
     "a broken statement": ("UPDATE sqlite_schema SET sql = 'CREATE TABLE rows (' WHERE name = 'rows'",),
+    "a name that is no text": ("UPDATE sqlite_schema SET name = x'ff00' WHERE name = 'rows'",),
     "a long statement": (
         "UPDATE sqlite_schema SET sql = sql || ' /*' || hex(zeroblob(3000000)) || '*/' WHERE name = 'rows'",
     ),
@@ -106,6 +107,11 @@ VALUES: dict[str, tuple[str, str, str, Callable[[Store], object]]] = {
     "layer with SQL": ("collection", "UPDATE collection SET value = ? WHERE key = 'recipe'",
                        json.dumps(json.loads(RECIPE.to_json()) | {"layers": ["0_mean; DROP TABLE rows"]}),
                        lambda s: s.vectors("L0.mean")),
+    **{
+        f"unknown {name}": ("collection", "UPDATE collection SET value = ? WHERE key = 'recipe'",
+                            json.dumps(json.loads(RECIPE.to_json()) | {name: "other"}), lambda s: s.recipe)
+        for name in ("tail", "channels", "resampler")
+    },
     "deep metadata": ("rows", "UPDATE rows SET meta = ?", DEEP, lambda s: s.rows()),
     "metadata that is no object": ("rows", "UPDATE rows SET meta = ?", "[1]", lambda s: s.rows()),
     "metadata that is no JSON": ("rows", "UPDATE rows SET meta = ?", "{", lambda s: s.rows()),
