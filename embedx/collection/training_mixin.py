@@ -216,8 +216,8 @@ class TrainingMixin(CollectionBase):
             aggregate: how the windows of a recording are combined: the "mean" of their probabilities (default), or the
                 "max" of each class.
             k: number of most probable classes to return with their probabilities; default 1.
-            precision, recall: predict a class only from the threshold that had this precision (or recall) on rows held
-                out in training; give at most one of the two.
+            precision, recall: predict a class only from the threshold that has this precision (or recall) on new
+                windows or recordings, with a confidence of 95 %; give at most one of the two.
             options: the keywords from `per` on.
 
         Returns:

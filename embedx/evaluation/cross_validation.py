@@ -201,8 +201,10 @@ def score(
 
 
 def folds_within(data: LabelledVectors, rows: Positions, seed: int = 0) -> tuple[Split, ...]:
-    """Return folds of some rows that keep together what the split keeps together."""
-    splits = stratified(data.targets.strata()[rows], data.splits.inner_groups[rows], "inner folds", seed)
+    """Return folds of some rows that keep together what the split keeps together, such as the data set's own folds."""
+    tested, several = np.unique(data.splits.tested_in()[rows], return_inverse=True)
+    groups = several if len(tested) > 1 else data.splits.inner_groups[rows]
+    splits = stratified(data.targets.strata()[rows], groups, "inner folds", seed)
     return tuple(replace(part, train=rows[part.train], test=rows[part.test]) for part in splits.parts)
 
 

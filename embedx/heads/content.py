@@ -12,10 +12,11 @@ import numpy as np
 from embedx.errors import UsageError
 from embedx.heads.inference import NEGATIVE_VOTES, POSITIVE_VOTES, PRIOR
 from embedx.heads.preprocessing import Arrays
+from embedx.heads.thresholds import COLUMNS
 
 MAX_STEPS = 100  # preprocessing steps; users join a few
 STEP_PARTS = ("mean", "scale", "components")
-POINTS = "operating.points"  # its unused points are NaN
+OLD_POINTS = "operating.points"  # of heads that were saved by early versions; not used any more
 
 
 def check_content(fields: Mapping[str, Any], arrays: Arrays) -> None:
@@ -57,8 +58,9 @@ def check_names(names: Any, what: str, least: int) -> None:
 def check_finite(arrays: Arrays) -> None:
     """Refuse NaN and infinity; in the operating points, a whole unused point is NaN."""
     for name, array in arrays.items():
-        if name == POINTS:
-            require(array.ndim == 3 and array.shape[2] == 3, f"the shape of {name}")
+        if name.startswith("operating."):
+            columns = 3 if name == OLD_POINTS else COLUMNS
+            require(array.ndim == 3 and array.shape[2] == columns, f"the shape of {name}")
             array = array[~np.isnan(array).all(axis=2)]
         if not np.isfinite(array).all():
             raise UsageError(
@@ -125,4 +127,5 @@ def check_calibration(arrays: Arrays, classes: int) -> None:
         has_shapes = x.ndim == 1 and x.shape == y.shape and starts.shape == (classes + 1,)
         is_covered = has_shapes and starts[0] == 0 and starts[-1] == len(x) and (np.diff(starts) >= 1).all()
         require(is_covered, "the knots of its calibration")
-    require(POINTS not in arrays or len(arrays[POINTS]) == classes, f"the shape of {POINTS}")
+    for name, array in arrays.items():
+        require(not name.startswith("operating.") or len(array) == classes, f"the shape of {name}")

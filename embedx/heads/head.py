@@ -5,7 +5,6 @@ A head is a few arrays and some JSON, whatever library fitted it. `embedx.heads.
 
 import dataclasses
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from embedx.heads.files import read_head, write_head
 from embedx.heads.fitted import FittedHead, to_plain
 from embedx.heads.inference import Floats, make_logits, to_probabilities
 from embedx.heads.preprocessing import Array, Arrays
-from embedx.heads.thresholds import operating_points, pick_thresholds
+from embedx.heads.thresholds import is_candidate, operating_points, pick_thresholds, points_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -89,8 +88,8 @@ class Head(FittedHead):
         Args:
             x: vectors, as `logits` takes them.
             calibrated: use calibrated probabilities.
-            thresholds: [C] from `thresholds`. Only classes that reach theirs are predicted; of a single-label head the
-                most probable of these, or "" if there is none.
+            thresholds: [C] from `thresholds`. The most probable class is predicted if it reaches its threshold, else
+                ""; multi-label: all classes that reach theirs.
 
         Returns:
             N class names, or N tuples of class names.
@@ -101,13 +100,15 @@ class Head(FittedHead):
         proba = self.predict_proba(x, calibrated)
         if thresholds is not None and np.shape(thresholds) != (len(self.classes),):
             raise UsageError(f"thresholds must hold one number for each of {len(self.classes)} classes.")
-        if self.multilabel:
-            reached = proba > 0.5 if thresholds is None else proba >= thresholds
-            return [tuple(name for name, yes in zip(self.classes, row, strict=True) if yes) for row in reached]
-        if thresholds is not None:
-            proba = np.where(proba >= thresholds, proba, -1)
-        best = proba.argmax(axis=1) if len(self.classes) else []
-        return [self.classes[c] if proba[row, c] >= 0 else "" for row, c in enumerate(best)]
+        chosen = self.choose(proba, thresholds)
+        names = [tuple(name for name, yes in zip(self.classes, row, strict=True) if yes) for row in chosen]
+        return names if self.multilabel else ["".join(of_row) for of_row in names]
+
+    def choose(self, proba: Floats, thresholds: Array | None = None) -> NDArray[np.bool_]:
+        """Return which classes [N, C] are predicted for probabilities [N, C]; see `predict`."""
+        if thresholds is None:
+            return proba > 0.5 if self.multilabel else is_candidate(proba, self.multilabel)
+        return is_candidate(proba, self.multilabel) & (proba >= thresholds)
 
     # -- fitted on held-out rows ---------------------------------------------------------------------------------------
 
@@ -126,36 +127,61 @@ class Head(FittedHead):
         settings = {**self.settings, "calibration": method, "calibration_rows": len(logits)}
         return self.replace(arrays=self._with("calibration", learned), settings=settings)
 
-    def measure_points(self, proba: Array, y: Array) -> Self:
-        """Return this head with operating points from calibrated probabilities [N, C] and y of held-out rows.
+    def measure_points(
+        self, proba: Array, y: Array, groups: Array | None = None, *, per: str = "window", aggregate: str = "mean"
+    ) -> Self:
+        """Return this head with operating points, measured on held-out windows or recordings.
+
+        Args:
+            proba: their probabilities [N, C], calibrated if the head is.
+            y: class numbers [N]; multi-label: [N, C] of 0 and 1.
+            groups: [N] rows of one group are right or wrong together; each row on its own if None.
+            per: "window" or "recording".
+            aggregate: how the windows of a recording were combined: "mean" or "max".
 
         Raises:
             UsageError: the shapes do not agree.
         """
-        return self.replace(arrays=self._with("operating", operating_points(proba, y, self.multilabel)))
+        measured = operating_points(proba, y, groups, self.multilabel)
+        return self.replace(arrays={**self.arrays, points_name(per, aggregate): measured})
 
-    def thresholds(self, *, precision: float | None = None, recall: float | None = None) -> NDArray[np.float64]:
-        """Return per-class thresholds [C] of calibrated probabilities for a target precision or recall.
+    def thresholds(
+        self,
+        *,
+        precision: float | None = None,
+        recall: float | None = None,
+        per: str = "window",
+        aggregate: str = "mean",
+    ) -> NDArray[np.float64]:
+        """Return per-class thresholds [C] of probabilities for a precision or recall on new rows.
+
+        They are for the probabilities that `embedx predict` prints: calibrated ones if the head is calibrated.
 
         Args:
-            precision: the target precision, above 0 and up to 1; the thresholds then have the highest recall.
-            recall: instead, the target recall; the thresholds then have the highest precision.
+            precision: the precision, between 0 and 1; the thresholds then have the highest recall.
+            recall: instead, the recall; the thresholds then have the highest precision.
+            per: "window" (default), or "recording" for the probabilities of whole recordings.
+            aggregate: how the windows of a recording are combined: "mean" (default) or "max".
 
         Returns:
-            Thresholds [C]; infinity for classes that cannot reach the target, which a warning names.
+            Thresholds [C]; infinity for classes for which the held-out rows do not show a threshold with a confidence
+            of 95 %, which a warning names.
 
         Raises:
             UsageError: the head has no operating points, or not exactly one of the two is given.
         """
-        learned = self._part("operating")
-        if not learned:
-            raise UsageError("This head has no operating points. Train it with a calibration first.")
-        thresholds = pick_thresholds(learned, precision, recall)
-        missed = [name for name, threshold in zip(self.classes, thresholds, strict=True) if math.isinf(threshold)]
+        points = self.arrays.get(points_name(per, aggregate))
+        if points is None:
+            raise UsageError(
+                "This head has no operating points, or those of an earlier version, which did not hold on new rows. "
+                "Train it again, with two groups or more of every class."
+            )
+        thresholds = pick_thresholds(points, precision, recall)
+        missed = thresholds.describe_missed(self.classes)
         if missed:
             target = f"precision of {precision}" if recall is None else f"recall of {recall}"
-            log.warning("On held-out rows no threshold gives a %s for %s.", target, ", ".join(missed))
-        return thresholds
+            log.warning("No threshold with a %s on new rows: %s. These classes are not predicted.", target, missed)
+        return thresholds.values
 
     def check_recipe(self, recipe: Mapping[str, Any], views: Sequence[str]) -> None:
         """Check that vectors have the recipe of the vectors that the head was fitted on.

@@ -7,7 +7,7 @@ from typing import Any
 from embedx.errors import UsageError
 from embedx.heads.criteria import CRITERIA
 from embedx.heads.logistic import fit_logistic
-from embedx.heads.nearest import fit_knn, fit_prototype
+from embedx.heads.nearest import MAX_TEMPERATURE, fit_knn, fit_prototype
 from embedx.heads.preprocessing import Array
 from embedx.heads.torch_heads import fit_mlp, fit_weighted_layers
 from embedx.heads.training_data import Examples
@@ -115,7 +115,9 @@ KINDS = {
         "Unit()",
         {
             "temperature": Setting(
-                None, is_none_or(is_between(0, 100)), "a number above 0, up to 100, or None: measured by folds"
+                None,
+                is_none_or(is_between(0, MAX_TEMPERATURE)),
+                f"a number above 0, up to {MAX_TEMPERATURE:g}, or None: measured by folds",
             )
         },
     ),

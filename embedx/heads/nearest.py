@@ -13,6 +13,7 @@ from embedx.heads.preprocessing import Array, apply_chain
 from embedx.heads.training_data import Examples, Positions
 
 DEFAULT_TEMPERATURE = 0.1  # for cosines, if no group can be held out to measure it
+MAX_TEMPERATURE = 100.0  # for cosines: all classes then have the same probability
 INNER_FOLDS = 5  # on which the temperature is measured
 
 
@@ -66,7 +67,8 @@ def choose_temperature(examples: Examples) -> tuple[float, list[str]]:
         return DEFAULT_TEMPERATURE, [
             f"No class has examples in two groups, so the temperature is the default, {DEFAULT_TEMPERATURE}."
         ]
-    return fit_temperature(np.concatenate(logits), np.concatenate(truth), examples.multilabel), []
+    temperature = fit_temperature(np.concatenate(logits), np.concatenate(truth), examples.multilabel)
+    return min(temperature, MAX_TEMPERATURE), []
 
 
 def find_prototypes(examples: Examples, rows: Positions | slice, x: Floats) -> tuple[Floats, NDArray[np.float64]]:

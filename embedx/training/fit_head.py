@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from embedx.evaluation.cross_validation import (
     build_experiment,
     choose_views,
     cross_fit,
-    folds_within,
     hold_out_predictions,
     make_fit,
     score,
@@ -35,10 +34,11 @@ from embedx.heads.storage import load_head
 from embedx.metrics.calibration import reliability
 from embedx.metrics.report import Metrics
 from embedx.store.store import Store
+from embedx.training.held_out import Finished, Trial, finish_head
 from embedx.training.label_gain import Gain, gain_since, to_ranges
+from embedx.training.predict import recording_of
 
 CALIBRATIONS = (*METHODS, "none")
-CHOSEN_SETTINGS = ("C", "temperature")  # settings that a head chooses inside its training rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +88,10 @@ class Trained(Head):
         return "\n".join(lines)
 
     def _calibration_lines(self) -> list[str]:
-        if "calibration" not in self.metrics:
-            return []
-        before, after = self.metrics["calibration"]["before"], self.metrics["calibration"]["after"]
-        return [
-            f"Calibration ({self.settings['calibration']}): ECE {before['ece']:.4f} -> {after['ece']:.4f}, "
-            f"log loss {before['log_loss']:.4f} -> {after['log_loss']:.4f}, on held-out rows."
-        ]
+        if "calibration" in self.metrics:
+            return [str(Trial(**self.metrics["calibration"]))]
+        has_points = any(name.startswith("operating.") for name in self.arrays)
+        return [] if has_points else ["Not calibrated, and without thresholds: there are too few groups to hold out."]
 
 
 def fit_head(
@@ -112,7 +109,7 @@ def fit_head(
 
     With folds, the head of its fold predicts every row, and the saved head is trained on all rows. With a separate test
     part (train, validation, test), the saved head never sees the test rows. Calibration and thresholds are fitted on
-    rows held out by inner folds of the training rows.
+    rows held out by inner folds of the training rows, and a calibration is kept only if it helps on such rows.
 
     Args:
         store: the store of the collection.
@@ -146,9 +143,10 @@ def fit_head(
     report = gain = None
     if len(part.test):
         held_out = hold_out_predictions(experiment, [part], [head]) if is_single else cross_fit(experiment, fit)
-        head, calibrated = calibrate_and_set_thresholds(experiment, head, held_out, calibration, options)
+        finished = finish_head(experiment, [recording_of(row) for row in experiment.rows], head, calibration, options)
         report = score(experiment, held_out.positions, held_out.proba, held_out.parts)
-        head = head.replace(metrics=describe_evaluation(experiment, held_out, report, calibrated))
+        evaluation = describe_evaluation(experiment, held_out, report, finished)
+        head = (finished.head if finished else head).replace(metrics=evaluation)
         gain = gain_since(experiment, fit, folder, training["label"], held_out)
     head.save(folder)
     head_fields = {one.name: getattr(head, one.name) for one in fields(Head)}
@@ -195,73 +193,31 @@ def describe_training(experiment: Experiment, labels: LabelOptions) -> dict[str,
     }
 
 
-def calibrate_and_set_thresholds(
-    experiment: Experiment, head: Head, held_out: HeldOutPredictions, method: str, options: HeadOptions
-) -> tuple[Head, NDArray[np.float64] | None]:
-    """Calibrate a head, and measure its operating points.
-
-    The head of each part is calibrated on inner folds of its own training rows, by heads with the settings that it
-    chose, such as C: another C would give logits of another scale. So no test row is used in its own calibration.
-
-    Returns:
-        The calibrated head, and the probabilities [M, C] of calibrated heads for the test rows. None, and a head
-        without calibration, if the method is "none" or there are too few rows for inner folds.
-    """
-    y = experiment.targets.y
-
-    def calibrate(head: Head, rows: Positions) -> tuple[Head, HeldOutPredictions]:
-        chosen = {name: head.settings[name] for name in CHOSEN_SETTINGS if name in head.settings}
-        fit = make_fit(experiment, replace(options, settings={**options.settings, **chosen}))
-        inner = cross_fit(experiment, fit, folds_within(experiment, rows, options.seed))
-        return (head if method == "none" else head.calibrate(method, inner.logits, y[inner.positions])), inner
-
-    try:
-        head, inner = calibrate(head, experiment.development)
-        if method == "none":
-            return head.measure_points(inner.proba, y[inner.positions]), None
-        head = head.measure_points(cross_calibrated(head, inner, y), y[inner.positions])
-        proba = np.empty_like(held_out.proba)
-        for part, part_head in zip(experiment.splits.parts, held_out.heads, strict=True):
-            in_part = held_out.parts == part.name
-            calibrated = head if len(held_out.heads) == 1 else calibrate(part_head, np.sort(part.learned))[0]
-            proba[in_part] = calibrated.to_proba(held_out.logits[in_part], calibrated=True)
-    except UsageError:  # too few rows: an inner fold has fewer than two classes
-        return head, None
-    return head, proba
-
-
-def cross_calibrated(head: Head, held_out: HeldOutPredictions, y: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return probabilities [M, C]; those of each part are calibrated on all other parts."""
-    proba = np.empty_like(held_out.proba)
-    for name in np.unique(held_out.parts):
-        in_part = held_out.parts == name
-        others = held_out.logits[~in_part], y[held_out.positions[~in_part]]
-        calibrated = head.calibrate(head.settings["calibration"], *others)
-        proba[in_part] = calibrated.to_proba(held_out.logits[in_part], calibrated=True)
-    return proba
-
-
 def describe_evaluation(
-    experiment: Experiment, held_out: HeldOutPredictions, metrics: Metrics, calibrated: NDArray[np.float64] | None
+    experiment: Experiment, held_out: HeldOutPredictions, metrics: Metrics, finished: Finished | None
 ) -> dict[str, Any]:
     """Return what a head keeps about its evaluation, ready for JSON."""
-    multilabel, truth = experiment.targets.multilabel, experiment.targets.y[held_out.positions]
-    predictions = {"before": held_out.proba} | ({} if calibrated is None else {"after": calibrated})
+    predictions = {"before": (held_out.positions, held_out.proba)}
+    if finished and finished.head.calibrated:
+        predictions["after"] = calibrated_predictions(experiment, held_out, finished)
     evaluation: dict[str, Any] = {
         "held_out": metrics.to_dict(),
         "overlap": experiment.overlap.to_dict(),
         "reliability": {
-            name: [asdict(bar) for bar in reliability(truth, proba, multilabel=multilabel)]
-            for name, proba in predictions.items()
+            name: [
+                asdict(bar)
+                for bar in reliability(experiment.targets.y[rows], proba, multilabel=experiment.targets.multilabel)
+            ]
+            for name, (rows, proba) in predictions.items()
         },
     }
-    if calibrated is not None:
-        after = score(experiment, held_out.positions, calibrated, held_out.parts)
-        evaluation["calibration"] = {"before": calibration_errors(metrics), "after": calibration_errors(after)}
-    return evaluation
+    return evaluation | ({"calibration": asdict(finished.trial)} if finished and finished.trial else {})
 
 
-def calibration_errors(metrics: Metrics) -> dict[str, float | None]:
-    """Return the figures that calibration should lower."""
-    figures = {name: metrics.figures[name] for name in ("ece", "log_loss")}
-    return {name: figure.value if figure else None for name, figure in figures.items()}
+def calibrated_predictions(
+    experiment: Experiment, held_out: HeldOutPredictions, finished: Finished
+) -> tuple[Positions, NDArray[np.float64]]:
+    """Return test rows and their calibrated probabilities; none of these rows was used in its own calibration."""
+    if len(experiment.splits.parts) == 1:
+        return held_out.positions, finished.head.to_proba(held_out.logits, calibrated=True)
+    return finished.positions, finished.proba

@@ -3,7 +3,7 @@
 The vectors are those of stored rows, or are computed from audio by the recipe of the collection.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args, overload
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Per = Literal["window", "recording"]
 Aggregate = Literal["mean", "max"]
+AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)
 FILES_AT_A_TIME = 64  # files whose vectors are in memory at a time; batches go across files
 ROWS_AT_A_TIME = 8192  # stored rows whose vectors are in memory at a time: 32 MB of 1024 float32
 
@@ -49,8 +50,8 @@ class PredictOptions:
         aggregate: how the windows of a recording are combined: the "mean" of their probabilities, or the "max" of each
             class.
         k: number of most probable classes to return with their probabilities.
-        precision, recall: predict a class only from the threshold that had this precision (or recall) on rows held out
-            in training; give at most one of the two.
+        precision, recall: predict a class only from the threshold that has this precision (or recall) on new windows or
+            recordings, with a confidence of 95 %; give at most one of the two.
 
     Raises:
         UsageError: an invalid value, or both precision and recall.
@@ -65,8 +66,8 @@ class PredictOptions:
     def __post_init__(self) -> None:
         if self.per not in get_args(Per):
             raise UsageError(f"per must be one of {', '.join(get_args(Per))}, not {self.per!r}.")
-        if self.aggregate not in get_args(Aggregate):
-            raise UsageError(f"aggregate must be one of {', '.join(get_args(Aggregate))}, not {self.aggregate!r}.")
+        if self.aggregate not in AGGREGATES:
+            raise UsageError(f"aggregate must be one of {', '.join(AGGREGATES)}, not {self.aggregate!r}.")
         if self.k < 1:
             raise UsageError(f"k must be 1 or more, not {self.k}.")
         if self.precision is not None and self.recall is not None:
@@ -175,8 +176,11 @@ def predict(
         RecipeMismatch: the head was trained on vectors of another recipe.
     """
     head.check_recipe(asdict(store.recipe), list(store.views))
-    with_thresholds = options.precision is not None or options.recall is not None
-    thresholds = head.thresholds(precision=options.precision, recall=options.recall) if with_thresholds else None
+    thresholds = None
+    if options.precision is not None or options.recall is not None:
+        thresholds = head.thresholds(
+            precision=options.precision, recall=options.recall, per=options.per, aggregate=options.aggregate
+        )
     failures: list[AudioError] = []
     if items is None:
         places, proba = predict_rows(store, head, store.ids().tolist() if ids is None else list(ids))
@@ -228,10 +232,7 @@ def predict_proba(head: Head, matrices: Sequence[NDArray[np.float32]]) -> Scores
 
 def merge_recordings(places: Sequence[Prediction], proba: Scores, aggregate: str) -> tuple[list[Prediction], Scores]:
     """Combine the windows of each recording: the mean of their probabilities, or the maximum of each class."""
-    by_recording: dict[tuple[str, int | None], list[int]] = {}
-    for number, place in enumerate(places):
-        by_recording.setdefault((place.path, place.channel), []).append(number)
-    combine = np.mean if aggregate == "mean" else np.max
+    recordings = group_positions([(place.path, place.channel) for place in places])
     merged = [
         replace(
             places[numbers[0]],
@@ -239,10 +240,27 @@ def merge_recordings(places: Sequence[Prediction], proba: Scores, aggregate: str
             start_s=min(places[i].start_s for i in numbers),
             end_s=max(places[i].end_s for i in numbers),
         )
-        for numbers in by_recording.values()
+        for numbers in recordings
     ]
-    scores = [np.asarray(combine(proba[numbers], axis=0)) for numbers in by_recording.values()]
-    return merged, np.stack(scores) if scores else proba
+    return merged, combine(proba, recordings, aggregate)
+
+
+def group_positions(keys: Sequence[Hashable]) -> list[list[int]]:
+    """Return the positions of each key, in the order of their first ones.
+
+    >>> group_positions(["a", "b", "a"])
+    [[0, 2], [1]]
+    """
+    positions: dict[Hashable, list[int]] = {}
+    for number, key in enumerate(keys):
+        positions.setdefault(key, []).append(number)
+    return list(positions.values())
+
+
+def combine(proba: Scores, recordings: Sequence[Sequence[int]], aggregate: str) -> Scores:
+    """Return the probabilities [R, C] of recordings from those of their windows [N, C]."""
+    scores = [(np.mean if aggregate == "mean" else np.max)(proba[numbers], axis=0) for numbers in recordings]
+    return np.stack(scores) if scores else proba
 
 
 def decide(
@@ -250,24 +268,27 @@ def decide(
 ) -> Iterator[Prediction]:
     """Fill in the labels and the k most probable classes.
 
-    Without thresholds [C], the label is the most probable class; multi-label: all classes above 0.5. With thresholds,
-    the labels are the classes that reach theirs; of a single-label head only the most probable of these, if any.
+    The label is the most probable class; multi-label: all classes above 0.5. With thresholds [C] it is the most
+    probable class if it reaches its threshold; multi-label: all classes that reach theirs.
     """
     order = np.argsort(-proba, axis=1, kind="stable")
-    if thresholds is not None:
-        reached = proba >= thresholds
-    else:
-        reached = proba > 0.5 if head.multilabel else np.ones(proba.shape, bool)
+    reached = head.choose(proba, thresholds)
     for place, row, classes, passed in zip(places, proba, order, reached, strict=True):
-        labels = [head.classes[c] for c in classes if passed[c]]
+        labels = tuple(head.classes[c] for c in classes if passed[c])
         top = tuple((head.classes[c], round(float(row[c]), 6)) for c in classes[:k])
-        yield replace(place, labels=tuple(labels if head.multilabel else labels[:1]), top=top)
+        yield replace(place, labels=labels, top=top)
 
 
 def place_of(row: Row) -> Prediction:
     """Return a stored row as a prediction without labels."""
+    path, channel = recording_of(row)
+    return Prediction(row.id, path, row.start_s, row.end_s, channel, (), ())
+
+
+def recording_of(row: Row) -> tuple[str, int | None]:
+    """Return what the windows of a recording share: the path, and the channel if channels are embedded separately."""
     channel = row.meta.get("channel")
-    return Prediction(row.id, row.path, row.start_s, row.end_s, channel if isinstance(channel, int) else None, (), ())
+    return row.path, channel if isinstance(channel, int) else None
 
 
 def concatenate(proba: Sequence[Scores], head: Head) -> Scores:

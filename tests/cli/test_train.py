@@ -29,7 +29,7 @@ def own(made: Path, tmp_path: Path) -> Path:
 def test_train_predict_and_heads_work_together(own: Path, tmp_path: Path, capsys: Capture) -> None:
     code, text, _ = outcome(capsys, "train", str(own), "--setting", "C=0.1", "--report", str(tmp_path / "r.png"))
     assert code == 0
-    assert "Calibration (temperature): ECE" in text
+    assert "Calibration (temperature) not kept, the probabilities are those of the classifier: ECE" in text
     assert "No near-duplicates across the split" in text or "have a duplicate in the training rows" in text
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
     said = json.loads(outcome(capsys, "train", str(own), "--kind", "knn", "--name", "near", "--json")[1])

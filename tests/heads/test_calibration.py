@@ -1,6 +1,5 @@
-"""Calibration and thresholds equal scipy, scikit-learn and exhaustive search."""
+"""Calibration equals scipy and scikit-learn."""
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -9,14 +8,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.isotonic import IsotonicRegression
-from sklearn.metrics import log_loss, precision_score, recall_score
+from sklearn.metrics import log_loss
 
 from embedx.errors import UsageError
 from embedx.heads.calibration import METHODS, calibrate, fit_calibration
-from embedx.heads.head import Head
 from embedx.heads.inference import to_probabilities
-from embedx.heads.thresholds import MAX_POINTS, operating_points, pick_thresholds
-from tests.helpers.head_data import CLASSES, MANY, NEW, NEW_Y, X, Y, fit
+from tests.helpers.head_data import NEW, NEW_Y, X, Y, fit
 
 Array = NDArray[Any]
 RANDOM = np.random.default_rng(0)
@@ -127,78 +124,3 @@ def test_head_stores_its_calibration() -> None:
         head.calibrate("platt", head.logits(NEW), NEW_Y)
     with pytest.raises(UsageError, match=r"\[100, 4\] and \[99\]"):
         head.calibrate("temperature", head.logits(NEW), NEW_Y[1:])
-
-
-# -- thresholds ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("several", [False, True])
-@pytest.mark.parametrize("wanted", [0.3, 0.6, 0.9, 1.0])
-def test_thresholds_equal_exhaustive_search(several: bool, wanted: float) -> None:
-    logits, y = draw(150, several, 1.0)
-    proba = to_probabilities(logits, several).round(2)  # with ties
-    truth = y if several else np.eye(5, dtype=int)[y]
-    arrays = operating_points(proba, y, several)
-    by_precision, by_recall = pick_thresholds(arrays, wanted, None), pick_thresholds(arrays, None, wanted)
-    for one in range(5):
-        every = [
-            (
-                precision_score(truth[:, one], proba[:, one] >= level),
-                recall_score(truth[:, one], proba[:, one] >= level),
-            )
-            for level in np.unique(proba[:, one])
-        ]
-        named = proba[:, one] >= by_recall[one]
-        assert recall_score(truth[:, one], named) >= wanted
-        assert precision_score(truth[:, one], named) == max(p for p, r in every if r >= wanted)
-        reached = [r for p, r in every if p >= wanted]
-        if not any(reached):
-            assert by_precision[one] == np.inf
-            continue
-        named = proba[:, one] >= by_precision[one]
-        assert precision_score(truth[:, one], named) >= wanted
-        assert recall_score(truth[:, one], named) == max(reached)
-
-
-def test_operating_points_are_few() -> None:
-    logits, y = draw(20_000, True, 1.0)
-    arrays = operating_points(to_probabilities(logits, True), y, True)
-    assert arrays["points"].shape[1] <= MAX_POINTS
-    for points in arrays["points"]:
-        _, precisions, recalls = points[np.isfinite(points[:, 0])].T
-        assert (np.diff(precisions) < 0).all()
-        assert (np.diff(recalls) > 0).all()
-    fine = to_probabilities(logits, True)
-    for wanted in (0.7, 0.9):
-        for one, level in enumerate(pick_thresholds(arrays, wanted, None)):
-            assert wanted <= precision_score(y[:, one], fine[:, one] >= level) < wanted + 0.02
-
-
-def test_class_that_cannot_reach_target_is_never_predicted_and_reported(caplog: pytest.LogCaptureFixture) -> None:
-    head: Head = fit("logistic", X, MANY, multilabel=True, C=0.1)
-    proba = head.predict_proba(X)
-    truth = MANY.copy()
-    truth[:, 1] = 0  # nothing to reach
-    truth[:, 2] = proba[:, 2] < np.median(proba[:, 2])  # the wrong way round
-    head = head.measure_points(proba, truth)
-    with caplog.at_level(logging.WARNING, "embedx"):
-        thresholds = head.thresholds(precision=0.9)
-    assert np.isinf(thresholds[[1, 2]]).all()
-    assert np.isfinite(thresholds[[0, 3]]).all()
-    assert "dog, owl" in caplog.text
-    named = head.predict(X, thresholds=thresholds)
-    assert not any({"dog", "owl"} & set(one) for one in named)
-    for both in ({}, {"precision": 0.5, "recall": 0.5}, {"recall": 0.0}, {"precision": 1.5}):
-        with pytest.raises(UsageError, match=r"precision or recall|is not allowed"):
-            head.thresholds(**both)
-
-
-def test_likeliest_class_above_its_threshold_is_predicted() -> None:
-    head = fit("logistic", X, Y, C=1.0)
-    proba = head.predict_proba(NEW)
-    thresholds = np.array([0.5, 0.9, np.inf, 0.05])
-    for row, name in zip(proba, head.predict(NEW, thresholds=thresholds), strict=True):
-        reached = [one for one in np.argsort(-row) if row[one] >= thresholds[one]]
-        assert name == (CLASSES[reached[0]] if reached else "")
-    with pytest.raises(UsageError, match="4 classes"):
-        head.predict(NEW, thresholds=thresholds[1:])

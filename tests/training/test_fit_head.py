@@ -38,9 +38,9 @@ def test_head_equals_scikit_learn_on_all_rows_and_folds(make: Make) -> None:
 
 
 def test_head_predicts_with_numpy_alone(make: Make, tmp_path: Path) -> None:
-    x, labels = clusters(60, 3, spread=0.5)
+    x, labels = clusters(240, 4, spread=3.0)
     collection = make(x, labels)
-    trained = collection.fit_head()
+    trained = collection.fit_head(C=1000.0)
     np.save(tmp_path / "x.npy", x)
     code = """
 import sys
