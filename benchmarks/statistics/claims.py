@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 PARTS: tuple[str, ...] = (
     "leaderboard",
+    "ranking",
 )  # modules with `simulate(scale: float, seed: int) -> list[Claim]`; the slowest first
 MARGIN = 3  # standard errors: about one simulation in 700 is further from the truth
 

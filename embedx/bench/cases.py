@@ -16,6 +16,7 @@ from embedx.bench.config import Dataset, Model, Plan
 from embedx.bench.results import EVERY_LAYER
 from embedx.collection.create import extract
 from embedx.errors import UsageError
+from embedx.evaluation.cross_validation import read_vectors, sort_rows
 from embedx.evaluation.leakage import Overlap, find_overlap
 from embedx.evaluation.splits import SplitOptions, Splits, make_splits
 from embedx.evaluation.targets import LabelOptions, Targets, read_targets
@@ -82,15 +83,6 @@ def load_vectors(folder: str, views: tuple[str, ...], ids: bytes) -> NDArray[np.
     return x
 
 
-def read_vectors(store: Store, view: str, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the vectors [N, D] of rows in the order of `ids`; the store returns them in ascending order of ids."""
-    order = np.argsort(ids)
-    ascending = store.vectors(view, ids[order].tolist())[1]
-    vectors = np.empty_like(ascending)
-    vectors[order] = ascending
-    return vectors
-
-
 def collect(
     plan: Plan, data: Dataset, model: Model, on_progress: Callable[[Progress], None], interrupted: Callable[[], int]
 ) -> tuple[str, list[str]]:
@@ -143,8 +135,7 @@ def open_case(plan: Plan, data: Dataset, model: str | None, folder: str) -> Benc
         require_rows(store)
         recipe = store.recipe
         layers, poolings = pick_views(plan, recipe, folder)
-        selected = store.rows(select_rows(store, data))
-        rows = sorted(selected, key=lambda row: (row.path, row.start_s, row.stretch, row.id))
+        rows = sort_rows(store.rows(select_rows(store, data)))
         labels = LabelOptions(data.label or "label", separator=data.separator, weak_negatives=data.weak_negatives)
         targets = read_targets(rows, labels)
         splits = make_splits(rows, targets, split_options(plan, data))

@@ -121,7 +121,7 @@ def build_experiment(
         UsageError: see `embedx.evaluation.targets.read_targets` and `embedx.evaluation.splits.make_splits`.
     """
     require_rows(store)
-    all_rows = store.rows(ids)
+    all_rows = sort_rows(store.rows(ids))
     targets = read_targets(all_rows, labels)
     try:
         splits = make_splits(all_rows, targets, split)
@@ -130,10 +130,25 @@ def build_experiment(
             raise
         splits = unsplit(all_rows, targets)
     rows = tuple(all_rows[i] for i in targets.kept)
-    matrices = [store.vectors(view, [row.id for row in rows])[1] for view in views]
+    row_ids = np.array([row.id for row in rows], np.int64)
+    matrices = [read_vectors(store, view, row_ids) for view in views]
     overlap = find_overlap(store, rows, matrices[-1], targets, splits)
     x = matrices[0] if len(matrices) == 1 else np.stack(matrices, axis=1)
     return Experiment(tuple(views), x, targets, splits, label=str(labels), rows=rows, overlap=overlap)
+
+
+def sort_rows(rows: Sequence[Row]) -> list[Row]:
+    """Return rows in the order of paths and times, so that folds do not depend on the order of extraction."""
+    return sorted(rows, key=lambda row: (row.path, row.start_s, row.stretch, row.id))
+
+
+def read_vectors(store: Store, view: str, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the vectors [N, D] of rows in the order of `ids`; the store returns them in ascending order of ids."""
+    order = np.argsort(ids)
+    ascending = store.vectors(view, ids[order].tolist())[1]
+    vectors = np.empty_like(ascending)
+    vectors[order] = ascending
+    return vectors
 
 
 def make_fit(data: LabelledVectors, options: HeadOptions) -> Fit:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.errors import UsageError
-from embedx.evaluation.cross_validation import LEAKY, Experiment, build_experiment
+from embedx.evaluation.cross_validation import LEAKY, Experiment, build_experiment, read_vectors
 from embedx.evaluation.splits import SplitOptions
 from embedx.evaluation.targets import LabelOptions
 from embedx.heads.batched_logistic.sweep import Selection
@@ -144,11 +144,11 @@ def sweep_views(
     targets = experiment.targets
     if targets.multilabel:
         raise UsageError("A sweep needs one class per row. For multi-label data probe the views one by one.")
-    row_ids = [row.id for row in experiment.rows]
+    row_ids = np.array([row.id for row in experiment.rows], np.int64)
 
     def vectors() -> Iterator[tuple[str, NDArray[np.float32]]]:
         for view in views:
-            yield view, experiment.x if view == views[-1] else store.vectors(view, row_ids)[1]
+            yield view, experiment.x if view == views[-1] else read_vectors(store, view, row_ids)
 
     selection = select(
         vectors(),

@@ -14,22 +14,23 @@ from embedx.metrics.classification import TOPS, score_whole
 Baselines = dict[str, dict[str, float]]
 
 
-def find_baselines(truth: Ints, classes: int, multilabel: bool) -> Baselines:
+def find_baselines(truth: Ints, classes: int, parts: Ints, multilabel: bool) -> Baselines:
     """Return name -> figures of each baseline.
 
     Single-label: "majority" predicts the class shares as probabilities, so always the most frequent class; "chance"
     draws a class at random. Multi-label: "all-negative" never predicts a label; "prevalence" predicts the label shares.
+    `parts` [N] are the test parts, from 0.
 
-    >>> find_baselines(np.array([0, 0, 0, 1]), 2, multilabel=False)["majority"]["accuracy"]
+    >>> find_baselines(np.array([0, 0, 0, 1]), 2, np.zeros(4, int), multilabel=False)["majority"]["accuracy"]
     0.75
     """
     if not len(truth):
         return {}
     if multilabel:
-        negative = score_constant(truth, np.zeros(classes), multilabel)
+        negative = score_constant(truth, np.zeros(classes), parts, multilabel)
         del negative["log_loss"]  # it is infinite
-        return {"all-negative": negative, "prevalence": score_constant(truth, truth.mean(axis=0), multilabel)}
-    majority = score_constant(truth, np.bincount(truth, minlength=classes) / len(truth), multilabel)
+        return {"all-negative": negative, "prevalence": score_constant(truth, truth.mean(axis=0), parts, multilabel)}
+    majority = score_constant(truth, np.bincount(truth, minlength=classes) / len(truth), parts, multilabel)
     chance: dict[str, float] = {
         "accuracy": 1 / classes,
         "balanced_accuracy": 1 / classes,
@@ -40,8 +41,8 @@ def find_baselines(truth: Ints, classes: int, multilabel: bool) -> Baselines:
     return {"majority": majority, "chance": chance}
 
 
-def score_constant(truth: Ints, shares: NDArray[np.float64], multilabel: bool) -> dict[str, float]:
+def score_constant(truth: Ints, shares: NDArray[np.float64], parts: Ints, multilabel: bool) -> dict[str, float]:
     """Return the defined figures of predicting the same probabilities [C] for every row."""
-    scores = score_whole(truth, np.tile(shares, (len(truth), 1)), multilabel)
+    scores = score_whole(truth, np.tile(shares, (len(truth), 1)), parts, multilabel)
     values = {name: float(value[0]) for name, value in scores.overall.items()}
     return {name: value for name, value in values.items() if math.isfinite(value)}

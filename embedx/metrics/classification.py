@@ -3,6 +3,11 @@
 Definitions are those of scikit-learn on the weighted rows. Means over classes leave out the classes for which a figure
 is undefined: recall without rows of the class, F1 without rows or predictions, area and average precision without
 positive and negative rows.
+
+Areas, average precisions and d-primes are ranked within each test part, which has a head of its own, and averaged over
+the parts; see `embedx.metrics.ranking`. A mean over classes is taken within the part first, over the classes that have
+rows inside and outside of them there. The other figures pool the rows of all parts: they count decisions, or compare
+probabilities with outcomes, and compare no row with a row of another head.
 """
 
 from collections.abc import Iterable
@@ -14,7 +19,7 @@ from numpy.typing import NDArray
 
 from embedx.metrics.bootstrap import Counts, Floats, Ints, count_groups
 from embedx.metrics.calibration import BINS, find_bins
-from embedx.metrics.ranking import Ranking, d_prime
+from embedx.metrics.ranking import PartRankings, d_prime
 from embedx.metrics.weighted_sums import Tally, divide, mean_defined
 
 THRESHOLD = 0.5  # a label is predicted above it, as in scikit-learn
@@ -42,9 +47,9 @@ class Scores:
 
 
 class OneLabel:
-    """Every row has one class: truth [N] of class numbers, probabilities [N, C], groups [N] numbered from 0."""
+    """Every row has one class: truth [N] of class numbers, probabilities [N, C], groups, parts [N] from 0."""
 
-    def __init__(self, truth: Ints, proba: Probabilities, groups: Ints) -> None:
+    def __init__(self, truth: Ints, proba: Probabilities, groups: Ints, parts: Ints) -> None:
         rows, self.classes = proba.shape
         each = np.arange(rows)
         predicted = proba.argmax(axis=1)
@@ -61,13 +66,14 @@ class OneLabel:
         means = {"log_loss": -np.log(off_zero(proba)[each, truth])}
         means |= {f"top{k}": (ahead < k).astype(np.float64) for k in TOPS if self.classes > k}
         self.means = {name: Tally(nothing, groups, 1, values) for name, values in means.items()}
-        self.rankings = rank_classes(truth[:, None] == np.arange(self.classes), proba, groups)
+        self.rankings = PartRankings(truth[:, None] == np.arange(self.classes), proba, groups, parts)
 
     def measure(self, counts: Counts) -> Scores:
         """Return the figures for counts [B, groups]."""
         rows = self.rows.sums(counts)[:, 0]
         support, predicted, right = (each.sums(counts) for each in (self.support, self.predicted, self.right))
-        by_class = score_classes(support, predicted, right) | measure_rankings(self.rankings, counts, rows)
+        ranked, ranked_by_class = average_parts(*self.rankings.measure(counts))
+        by_class = score_classes(support, predicted, right) | ranked_by_class
         overall = {
             "accuracy": divide(right.sum(axis=1), rows),
             "balanced_accuracy": mean_defined(by_class["recall"]),
@@ -75,13 +81,13 @@ class OneLabel:
             "ece": divide(np.abs(self.gap.sums(counts)).sum(axis=1), rows),
             **{name: divide(each.sums(counts)[:, 0], rows) for name, each in self.means.items()},
         }
-        return Scores(overall | average_rankings(by_class), by_class)
+        return Scores(overall | ranked, by_class)
 
 
 class ManyLabels:
-    """Every row has any number of labels: truth [N, C] of 0 and 1, probabilities [N, C], groups [N] numbered from 0."""
+    """Every row has any number of labels: truth [N, C] of 0 and 1, probabilities [N, C], groups, parts [N] from 0."""
 
-    def __init__(self, truth: Ints, proba: Probabilities, groups: Ints) -> None:
+    def __init__(self, truth: Ints, proba: Probabilities, groups: Ints, parts: Ints) -> None:
         rows, self.classes = proba.shape
         positive, predicted, sure = truth == 1, proba > THRESHOLD, off_zero(proba)
         nothing = np.zeros(rows, np.int64)
@@ -89,46 +95,47 @@ class ManyLabels:
         losses = -np.log(np.where(positive, sure, 1 - sure))
         means = {
             "exact_match": (positive == predicted).all(axis=1).astype(np.float64),
-            "lrap": rank_labels(positive, proba),
+            "lrap": rank_in_rows(positive, proba),
             "log_loss": losses.mean(axis=1),
         }
         self.means = {name: Tally(nothing, groups, 1, values) for name, values in means.items()}
         self.labels = [count_label(*columns, groups) for columns in zip(positive.T, proba.T, predicted.T, strict=True)]
-        self.rankings = rank_classes(positive, proba, groups)
-        flat = positive.ravel()
-        self.micro = Ranking(flat, proba.ravel(), np.repeat(groups, self.classes)) if flat.any() else None
+        self.rankings = PartRankings(positive, proba, groups, parts)
+        cells = positive.reshape(-1, 1), proba.reshape(-1, 1)
+        self.micro = PartRankings(*cells, *(np.repeat(of, self.classes) for of in (groups, parts)))
 
     def measure(self, counts: Counts) -> Scores:
         """Return the figures for counts [B, groups]."""
         rows = self.rows.sums(counts)[:, 0]
         sums = np.stack([label.sums(counts) for label in self.labels], axis=1)  # [B, C, bins and three kinds of rows]
         support, predicted, right = np.moveaxis(sums[:, :, BINS:], 2, 0)
-        by_class = score_classes(support, predicted, right) | measure_rankings(self.rankings, counts, rows)
-        micro = self.micro.measure(counts, rows * self.classes) if self.micro else (np.full_like(rows, np.nan),) * 2
+        ranked, ranked_by_class = average_parts(*self.rankings.measure(counts))
+        by_class = score_classes(support, predicted, right) | ranked_by_class
+        micro, _ = average_parts(*self.micro.measure(counts))
         overall = {
             "macro_f1": mean_defined(by_class["f1"]),
             "micro_f1": divide(2 * right.sum(axis=1), (support + predicted).sum(axis=1)),
             "ece": divide(np.abs(sums[:, :, :BINS]).sum(axis=(1, 2)), rows * self.classes),
             **{name: divide(each.sums(counts)[:, 0], rows) for name, each in self.means.items()},
-            **average_rankings(by_class),
-            "micro_auc": micro[0],
-            "micro_map": micro[1],
+            **ranked,
+            "micro_auc": micro["macro_auc"],
+            "micro_map": micro["map"],
         }
         return Scores(overall, by_class)
 
 
 def score_resamples(
-    truth: Ints, proba: Probabilities, groups: Ints, samples: int, seed: int, multilabel: bool
+    truth: Ints, proba: Probabilities, groups: Ints, parts: Ints, samples: int, seed: int, multilabel: bool
 ) -> Scores:
     """Return the figures of these rows (the first of B), and of as many resamples of their groups [N], from 0."""
-    scorer = (ManyLabels if multilabel else OneLabel)(truth, proba, groups)
+    scorer = (ManyLabels if multilabel else OneLabel)(truth, proba, groups, parts)
     blocks = count_groups(int(groups.max(initial=-1)) + 1, len(proba), samples, seed)
     return Scores.join([scorer.measure(counts) for counts in blocks])
 
 
-def score_whole(truth: Ints, proba: Probabilities, multilabel: bool) -> Scores:
-    """Return the figures of these rows (B = 1)."""
-    return score_resamples(truth, proba, np.zeros(len(proba), np.int64), 0, 0, multilabel)
+def score_whole(truth: Ints, proba: Probabilities, parts: Ints, multilabel: bool) -> Scores:
+    """Return the figures of these rows (B = 1), with the test part [N] of each row, from 0."""
+    return score_resamples(truth, proba, np.zeros(len(proba), np.int64), parts, 0, 0, multilabel)
 
 
 def count_label(positive: NDArray[np.bool_], proba: Probabilities, predicted: NDArray[np.bool_], groups: Ints) -> Tally:
@@ -147,32 +154,28 @@ def score_classes(support: Floats, predicted: Floats, right: Floats) -> dict[str
     return {"precision": precision, "recall": divide(right, support), "f1": divide(2 * right, support + predicted)}
 
 
-def rank_classes(positive: NDArray[np.bool_], proba: Probabilities, groups: Ints) -> list[Ranking | None]:
-    """Sort the rows by each class against the rest; None for a class that no row has."""
-    columns = zip(positive.T, proba.T, strict=True)
-    return [Ranking(truth, scores, groups) if truth.any() else None for truth, scores in columns]
+def average_parts(areas: Floats, precisions: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Average areas and average precisions [parts, B, C] over parts: overall figures [B], and those of classes [B, C].
+
+    The d-prime of a part is that of its mean area over classes, as in published AudioSet results.
+    """
+    area, precision = mean_defined(areas), mean_defined(precisions)  # [parts, B]
+    overall = {"macro_auc": area, "map": precision, "d_prime": d_prime(area)}
+    by_class = {"auc": areas, "average_precision": precisions, "d_prime": d_prime(areas)}
+    return mean_over_parts(overall), mean_over_parts(by_class)
 
 
-def measure_rankings(rankings: list[Ranking | None], counts: Counts, rows: Floats) -> dict[str, Floats]:
-    """Return areas, average precisions and d-primes [B, C]."""
-    nowhere = (np.full_like(rows, np.nan),) * 2
-    measured = [one.measure(counts, rows) if one else nowhere for one in rankings]
-    auc, precision = np.array(measured).transpose(1, 2, 0)
-    return {"auc": auc, "average_precision": precision, "d_prime": d_prime(auc)}
+def mean_over_parts(figures: dict[str, Floats]) -> dict[str, Floats]:
+    """Return the means of figures [parts, ...] over the parts where they are defined."""
+    return {name: mean_defined(np.moveaxis(values, 0, -1)) for name, values in figures.items()}
 
 
-def average_rankings(by_class: dict[str, Floats]) -> dict[str, Floats]:
-    """Return the means over classes; d-prime is that of the mean area, as in published AudioSet results."""
-    area = mean_defined(by_class["auc"])
-    return {"macro_auc": area, "map": mean_defined(by_class["average_precision"]), "d_prime": d_prime(area)}
-
-
-def rank_labels(positive: NDArray[np.bool_], proba: Probabilities) -> Floats:
+def rank_in_rows(positive: NDArray[np.bool_], proba: Probabilities) -> Floats:
     """Return for each row [N] the mean precision at its labels when its classes are sorted by falling probability.
 
     Equal probabilities share the worst place of theirs. Rows with no label or with all of them have 1.
 
-    >>> rank_labels(np.array([[True, False, True], [False, False, False]]), np.array([[0.9, 0.8, 0.1]] * 2)).round(3)
+    >>> rank_in_rows(np.array([[True, False, True], [False, False, False]]), np.array([[0.9, 0.8, 0.1]] * 2)).round(3)
     array([0.833, 1.   ])
     """
     rows, classes = np.nonzero(positive)

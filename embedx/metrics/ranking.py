@@ -1,4 +1,10 @@
-"""Ranking: area under the ROC curve, average precision and d-prime of one label, for many weightings at once.
+"""Ranking: area under the ROC curve, average precision and d-prime, for many weightings at once.
+
+A score of one head is not compared with that of another head: the intercept of each head follows the class shares of
+its own training rows, so ranks over several heads depend on the split and not on the vectors. Rows are therefore ranked
+within each test part. The figure of a label is the mean over the parts, with equal weights: the figure of each part is
+an unbiased estimate for its head, whatever the size of the part. Parts without positive or without negative rows of the
+label are left out.
 
 Rows are sorted by decreasing score once. Rows of equal score form a tie and pass the threshold together: a positive and
 a negative in one tie count half in the area, as in scikit-learn. Only ties that contain a positive are processed one by
@@ -12,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.metrics.bootstrap import MAX_BLOCK_NUMBERS, Counts, Floats, Ints
-from embedx.metrics.weighted_sums import divide
+from embedx.metrics.weighted_sums import Tally, divide
 
 AREA_MARGIN = 1e-6  # d-prime is infinite at an area of 1; areas are limited to 1 - 1e-6, where d-prime is 6.72
 
@@ -57,6 +63,40 @@ class Ranking:
             equals = np.add.reduceat(counts.take(self.equals, axis=1), self.equal_starts, axis=1)
             pairs += (hits[:, self.tied_runs] * equals).sum(axis=1) / 2
         return divide(pairs, positives * negatives), average
+
+
+class PartRankings:
+    """The rankings of every label within every test part.
+
+    Args:
+        positive: [N, C] whether the row has the label.
+        scores: [N, C].
+        groups: [N] numbers of the groups, from 0.
+        parts: [N] numbers of the test parts, from 0.
+    """
+
+    def __init__(self, positive: NDArray[np.bool_], scores: NDArray[np.floating], groups: Ints, parts: Ints) -> None:
+        self.rows = Tally(parts, groups, int(parts.max(initial=0)) + 1)
+        self.rankings = [
+            rank_labels(positive[inside], scores[inside], groups[inside])
+            for inside in (parts == part for part in range(self.rows.size))
+        ]
+
+    def measure(self, counts: Counts) -> tuple[Floats, Floats]:
+        """Return areas and average precisions [parts, B, C] for counts [B, groups]; nan where undefined."""
+        nowhere = (np.full(len(counts), np.nan),) * 2
+        measured = np.array([
+            [label.measure(counts, rows) if label else nowhere for label in labels]
+            for labels, rows in zip(self.rankings, self.rows.sums(counts).T, strict=True)
+        ])  # fmt: skip
+        areas, precisions = measured.transpose(2, 0, 3, 1)
+        return areas, precisions
+
+
+def rank_labels(positive: NDArray[np.bool_], scores: NDArray[np.floating], groups: Ints) -> list[Ranking | None]:
+    """Sort rows by each label [N, C]; None for a label that no row has."""
+    columns = zip(positive.T, scores.T, strict=True)
+    return [Ranking(truth, column, groups) if truth.any() else None for truth, column in columns]
 
 
 def d_prime(areas: Floats) -> Floats:

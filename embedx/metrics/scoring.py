@@ -38,7 +38,9 @@ def evaluate(
         classes: the names of the C classes.
         multilabel: whether a row can have any number of labels; one is predicted where its probability is above 0.5.
         groups: the group of each row [N]; rows of a group are resampled together. None: each row on its own.
-        parts: the test part (fold) [N] of each row, for figures by part and their spread.
+        parts: the test part (fold) [N] of each row, whose head predicted it. ROC AUC, average precision and d-prime
+            are ranked within each part and averaged over the parts; see `embedx.metrics.ranking`. Also for figures by
+            part and their spread. None: one head predicted all rows.
         samples: number of resamples for the intervals; 0 for none. Very large inputs get fewer, with a note.
         seed: the seed of the resampling; the same seed gives the same intervals.
 
@@ -50,6 +52,7 @@ def evaluate(
     """
     y, probabilities = check(truth, proba, classes, multilabel)
     numbers, rows = number_groups(groups, len(y), "groups"), len(y)
+    part_of = np.zeros(rows, np.int64) if parts is None else number_groups(parts, rows, "parts")
     group_count = len(np.unique(numbers))
     if samples < 0:
         raise UsageError(f"samples must be 0 or more, not {samples}.")
@@ -57,12 +60,13 @@ def evaluate(
         MIN_SAMPLES, int(MAX_EFFORT / max(1, probabilities.size * (1 + multilabel)))
     )  # labels are ranked twice
     drawn = min(samples, affordable)
-    scores = score_resamples(y, probabilities, numbers, drawn, seed, multilabel)
+    scores = score_resamples(y, probabilities, numbers, part_of, drawn, seed, multilabel)
     figures = dict(zip(scores.overall, make_figures(np.stack(list(scores.overall.values()), axis=1)), strict=True))
     by_part = score_parts(y, probabilities, parts, multilabel)
     support = y.sum(axis=0) if multilabel else np.bincount(y, minlength=len(classes))
     notes = note_classes(classes, support, rows) + note_resampling(rows, group_count, samples, drawn)
-    if (area := figures["macro_auc"]) and area.value > 1 - AREA_MARGIN:
+    areas = [part.figures["macro_auc"] for part in by_part] or [area.value if (area := figures["macro_auc"]) else None]
+    if any(area is not None and area > 1 - AREA_MARGIN for area in areas):
         notes.append(f"d_prime is infinite at a ROC AUC of 1; it is given as {d_prime(np.ones(1))[0]:.2f}.")
     return Metrics(
         classes=tuple(classes),
@@ -73,7 +77,7 @@ def evaluate(
         figures=figures,
         per_class=tuple(describe_classes(classes, support, scores)),
         confusion=None if multilabel else count_confusions(y, probabilities),
-        baselines=find_baselines(y, len(classes), multilabel),
+        baselines=find_baselines(y, len(classes), part_of, multilabel),
         better_than_chance=beats_chance(figures, support),
         by_part=tuple(by_part),
         spread=spread_over(by_part),
@@ -130,12 +134,12 @@ def score_parts(truth: Ints, proba: Probabilities, parts: ArrayLike | None, mult
     """Return the figures of each part, in natural order of the names; none without parts."""
     if parts is None:
         return []
-    number_groups(parts, len(truth), "parts")  # checks the shape
     names = np.asarray(parts).astype(str)
     found = []
     for name in sorted(set(names.tolist()), key=natural_key):
         inside = names == name
-        scores = score_whole(truth[inside], proba[inside], multilabel).overall
+        one_part = np.zeros(inside.sum(), np.int64)
+        scores = score_whole(truth[inside], proba[inside], one_part, multilabel).overall
         figures = {key: float(one[0]) if np.isfinite(one[0]) else None for key, one in scores.items()}
         found.append(PartMetrics(name, int(inside.sum()), figures))
     return found

@@ -189,7 +189,7 @@ def describe_training(experiment: Experiment, labels: LabelOptions) -> dict[str,
         "weak_negatives": labels.weak_negatives,
         "split": experiment.splits.how,
         "leaky": experiment.splits.leaky,
-        "rows": to_ranges([experiment.rows[i].id for i in experiment.development]),
+        "rows": to_ranges(sorted(experiment.rows[i].id for i in experiment.development)),
     }
 
 

@@ -27,6 +27,8 @@ from embedx.bench.runner import BenchProgress, run
 from embedx.cli import run as command
 from embedx.errors import Interrupted
 from embedx.heads.fitting import fit
+from tests.helpers.collections import DIM, Make
+from tests.helpers.predictions import value
 
 HEADS = "logistic(C=0.1),knn(k=3),prototype"
 
@@ -338,3 +340,36 @@ def test_bench_command_counts_and_names_failures(
     assert "failed:" in told
     assert "broken.wav" in told
     assert not (tmp_path / "out/report.html").exists()
+
+
+@pytest.mark.parametrize("kind", ["sites", "recordings", "labels", "test part"])
+def test_probe_train_and_bench_rank_alike(kind: str, make: Make, tmp_path: Path) -> None:
+    """The ranks are those of one head: without signal, the class shares of unequal sites change nothing."""
+    random = np.random.default_rng(3)
+    site = np.repeat(np.arange(5), [90, 60, 120, 30, 60])
+    x = random.standard_normal((360, DIM)).astype(np.float32)
+    y = (random.random(360) < np.array([0.2, 0.8, 0.3, 0.7, 0.5])[site]).astype(int)
+    classes = [f"c{i}" for i in y]
+    columns: dict[str, list[Any]] = {"fold": site.tolist()}
+    options: dict[str, Any] = {}
+    if kind == "recordings":  # folds are made by embedx
+        columns = {}
+    if kind == "labels":  # some folds lack a label
+        classes = [f"{name};{'rare' if i % 97 == 0 else 'often'}" for i, name in enumerate(classes)]
+        options = {"separator": ";"}
+    if kind == "test part":
+        columns = {"stage": ["test" if i == 2 else "train" for i in site]}
+        options = {"split": "stage"}
+    collection = make(x, classes, **columns)
+    probed = collection.probe(C=0.1, **options).metrics
+    trained = collection.fit_head(C=0.1, calibration="none", **options).report
+    assert trained is not None
+    task = {"data": str(collection.folder), "name": "sites", **options}
+    rows = run(make_plan(task=task, head="logistic(C=0.1)", out=str(tmp_path / "out")))
+    (board,) = boards(rows, "macro_auc")
+    for name in ("macro_auc", "map", "d_prime"):
+        mean = board.best.scores[name].mean
+        assert value(probed, name) == value(trained, name) == pytest.approx(mean, abs=1e-9), name
+        assert mean == pytest.approx(np.mean([getattr(row, name) for row in rows]))
+    if kind == "sites":
+        assert value(probed, "macro_auc") == pytest.approx(0.5, abs=0.1)  # pooled over the heads it is 0.3

@@ -28,7 +28,7 @@ def test_resample_scores_equal_scikit_learn_with_weights() -> None:
     y, proba = one_label(60, 4, step=1.0)
     groups = random.integers(12, size=60)
     counts = random.integers(0, 4, size=(30, 12)).astype(np.float32)
-    scores = OneLabel(y, proba, groups).measure(counts)
+    scores = OneLabel(y, proba, groups, groups * 0).measure(counts)
     for i, weight in enumerate(counts[:, groups]):
         keep = np.repeat(np.arange(60), weight.astype(int))
         copied = evaluate(y[keep], proba[keep], names(4), samples=0)
@@ -45,7 +45,7 @@ def test_multilabel_resample_equals_copied_rows() -> None:
     y, proba = many_labels(50, 4, digits=1)
     groups = random.integers(10, size=50)
     counts = random.integers(0, 4, size=(20, 10)).astype(np.float32)
-    scores = ManyLabels(y, proba, groups).measure(counts)
+    scores = ManyLabels(y, proba, groups, groups * 0).measure(counts)
     for i, weight in enumerate(counts[:, groups]):
         keep = np.repeat(np.arange(50), weight.astype(int))
         copied = evaluate(y[keep], proba[keep], names(4), multilabel=True, samples=0)

@@ -129,6 +129,40 @@ def test_parts_are_scored_separately_in_natural_order() -> None:
     assert single.spread["accuracy"][1] is None
 
 
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_rows_are_ranked_within_a_part_only(multilabel: bool) -> None:
+    """Probabilities of another head, which are all lower or higher, change no rank; a part without a class is out."""
+    random = np.random.default_rng(5)
+    parts = np.repeat(["a", "b", "c"], [40, 80, 60])
+    y, proba = many_labels(180, 3)
+    y[parts == "b", 2] = 0  # a part without positive rows of a label
+    y[parts == "c", 1] = 1  # and one without negative rows
+    proba *= random.uniform(0.1, 1, (3, 3))[np.unique(parts, return_inverse=True)[1]]
+    if not multilabel:
+        y, proba = y.argmax(axis=1), proba / proba.sum(axis=1, keepdims=True)
+    metrics = evaluate(y, proba, names(3), multilabel=multilabel, parts=parts, samples=0)
+    hot = y if multilabel else np.eye(3)[y]
+    inside = [parts == part for part in "abc"]
+    auc, ap = np.full((3, 3), np.nan), np.full((3, 3), np.nan)
+    for i, rows in enumerate(inside):
+        for c in range(3):
+            if 0 < hot[rows, c].mean() < 1:
+                auc[i, c] = reference.roc_auc_score(hot[rows, c], proba[rows, c])
+                ap[i, c] = reference.average_precision_score(hot[rows, c], proba[rows, c])
+    d = math.sqrt(2) * np.vectorize(quantile)(np.nanmean(auc, axis=1))
+    assert value(metrics, "macro_auc") == pytest.approx(np.nanmean(auc, axis=1).mean())
+    assert value(metrics, "map") == pytest.approx(np.nanmean(ap, axis=1).mean())
+    assert value(metrics, "d_prime") == pytest.approx(d.mean())
+    for name, expected in (("auc", auc), ("average_precision", ap)):
+        found = [getattr(one, name).value for one in metrics.per_class]
+        assert found == pytest.approx(np.nanmean(expected, axis=0).tolist())
+    for name in ("macro_auc", "map", "d_prime"):
+        assert metrics.spread[name][0] == pytest.approx(value(metrics, name))
+    if multilabel:
+        micro = [reference.roc_auc_score(hot[rows].ravel(), proba[rows].ravel()) for rows in inside]
+        assert value(metrics, "micro_auc") == pytest.approx(np.mean(micro))
+
+
 def test_majority_and_chance_are_reported() -> None:
     y = np.array([0] * 78 + [1] * 12 + [2] * 10)
     proba = np.tile([0.6, 0.3, 0.1], (100, 1))

@@ -130,7 +130,12 @@ def load_best(folder: Path, table: Iterable[Result], board: Board) -> BestPredic
         stored = load_predictions(folder, keys[entry.setup])
         if stored is not None:
             metrics = evaluate(
-                stored.truth, stored.proba, stored.classes, multilabel=stored.multilabel, groups=stored.groups
+                stored.truth,
+                stored.proba,
+                stored.classes,
+                multilabel=stored.multilabel,
+                groups=stored.groups,
+                parts=stored.folds,
             )
             return BestPredictions(entry, stored, metrics)
     return None
