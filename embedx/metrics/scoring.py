@@ -65,9 +65,7 @@ def evaluate(
     by_part = score_parts(y, probabilities, parts, multilabel)
     support = y.sum(axis=0) if multilabel else np.bincount(y, minlength=len(classes))
     notes = note_classes(classes, support, rows) + note_resampling(rows, group_count, samples, drawn)
-    areas = [part.figures["macro_auc"] for part in by_part] or [area.value if (area := figures["macro_auc"]) else None]
-    if any(area is not None and area > 1 - AREA_MARGIN for area in areas):
-        notes.append(f"d_prime is infinite at a ROC AUC of 1; it is given as {d_prime(np.ones(1))[0]:.2f}.")
+    notes += note_d_prime(figures["macro_auc"], by_part)
     return Metrics(
         classes=tuple(classes),
         multilabel=multilabel,
@@ -215,3 +213,11 @@ def note_resampling(rows: int, groups: int, samples: int, drawn: int) -> list[st
     if drawn < samples:
         notes.append(f"The intervals use {drawn} resamples instead of {samples}, because the data is large.")
     return notes
+
+
+def note_d_prime(area: Figure | None, parts: Sequence[PartMetrics]) -> list[str]:
+    """Return a note if the d-prime of a part is limited."""
+    areas = [part.figures["macro_auc"] for part in parts] if parts else [area.value if area else None]
+    if all(one is None or one <= 1 - AREA_MARGIN for one in areas):
+        return []
+    return [f"d_prime is infinite at a ROC AUC of 1; it is given as {d_prime(np.ones(1))[0]:.2f}."]
