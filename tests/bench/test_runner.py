@@ -368,7 +368,7 @@ def test_probe_train_and_bench_rank_alike(kind: str, make: Make, tmp_path: Path)
     rows = run(make_plan(task=task, head="logistic(C=0.1)", out=str(tmp_path / "out")))
     (board,) = boards(rows, "macro_auc")
     for name in ("macro_auc", "map", "d_prime"):
-        mean = board.best.scores[name].mean
+        mean = board.entries[0].scores[name].mean
         assert value(probed, name) == value(trained, name) == pytest.approx(mean, abs=1e-9), name
         assert mean == pytest.approx(np.mean([getattr(row, name) for row in rows]))
     if kind == "sites":
