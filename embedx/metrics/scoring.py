@@ -38,9 +38,8 @@ def evaluate(
         classes: the names of the C classes.
         multilabel: whether a row can have any number of labels; one is predicted where its probability is above 0.5.
         groups: the group of each row [N]; rows of a group are resampled together. None: each row on its own.
-        parts: the test part (fold) [N] of each row, whose head predicted it. ROC AUC, average precision and d-prime
-            are ranked within each part and averaged over the parts; see `embedx.metrics.ranking`. Also for figures by
-            part and their spread. None: one head predicted all rows.
+        parts: the test part (fold) [N] of each row, which has a head of its own. ROC AUC, average precision and d-prime
+            are ranked within the parts and averaged; see `embedx.metrics.ranking`. None: one head predicted all rows.
         samples: number of resamples for the intervals; 0 for none. Very large inputs get fewer, with a note.
         seed: the seed of the resampling; the same seed gives the same intervals.
 
@@ -56,9 +55,8 @@ def evaluate(
     group_count = len(np.unique(numbers))
     if samples < 0:
         raise UsageError(f"samples must be 0 or more, not {samples}.")
-    affordable = max(
-        MIN_SAMPLES, int(MAX_EFFORT / max(1, probabilities.size * (1 + multilabel)))
-    )  # labels are ranked twice
+    rankings = probabilities.size * (1 + multilabel)  # labels are ranked twice
+    affordable = max(MIN_SAMPLES, int(MAX_EFFORT / max(1, rankings)))
     drawn = min(samples, affordable)
     scores = score_resamples(y, probabilities, numbers, part_of, drawn, seed, multilabel)
     figures = dict(zip(scores.overall, make_figures(np.stack(list(scores.overall.values()), axis=1)), strict=True))
