@@ -5,6 +5,7 @@ stored with its metadata, indexed and searched. Heads are trained on the stored 
 a package imports only from packages below it::
 
     cli/          the command line
+    server/       the service: collections over HTTP
     bench/        compare models, layers, poolings and heads; measure the speed of this machine
     collection/   the facade: open, extract, search, train, maintain, merge and verify a collection
     training/     fit and save heads, predict, choose rows to label

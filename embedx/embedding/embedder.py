@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -108,7 +108,7 @@ class Embedder:
         device: str = "auto",
         precision: str = "auto",
         allow_pickle: bool = False,
-    ) -> "Embedder":
+    ) -> Self:
         """Load the extractor that a stored recipe names.
 
         Args:

@@ -43,6 +43,10 @@ class Checked:
         with self.snapshot():
             return self._record.generation
 
+    def interrupt(self) -> None:
+        """Stop what another thread reads with this connection: its query fails."""
+        self._db.interrupt()
+
     def ids(self) -> NDArray[np.int64]:
         """Return the ids of all rows, ascending.
 

@@ -55,6 +55,11 @@ class EditTable(Changes):
         self._compare("edits", keys=True)
         return [change for (change,) in self._query("SELECT change FROM edits GROUP BY change ORDER BY min(id)")]
 
+    @property
+    def revision(self) -> int:
+        """The number of changes that users have made to labels and metadata: that of the last one, 0 if none."""
+        return int(self._query("SELECT count(DISTINCT change) FROM edits")[0][0])
+
     def stored_content(self, path: str) -> StoredContent | None:
         """Return what is stored of the content of a recording; None if it is not stored."""
         return self.stored_contents([path]).get(path)

@@ -128,6 +128,19 @@ class Reader(Checked):
                 self._checked("rows")  # an id that does not exist, or one that is damaged
         return rows
 
+    def next_ids(self, after: int, count: int) -> list[int]:
+        """Return the next ids of rows, ascending.
+
+        Args:
+            after: only larger ids.
+            count: the largest number of ids.
+        """
+        with self.snapshot():
+            return [
+                number
+                for (number,) in self._query("SELECT id FROM rows WHERE id > ? ORDER BY id LIMIT ?", (after, count))
+            ]
+
     def each_row(self, which: str = "", *values: str | bytes) -> Iterator[Row]:
         """Yield rows one by one: all, or those that meet an SQL condition with its values."""
         with self.snapshot():

@@ -1,0 +1,116 @@
+"""embedx serve: answer requests of programs over HTTP."""
+
+from pathlib import Path
+
+import click
+
+from embedx.cli.options import SectionedCommand, section
+from embedx.cli.output import say
+from embedx.errors import UsageError
+
+MISSING = (
+    "`embedx serve` needs more packages ({name} is missing). Install them with: pip install 'embedx[serve]' (in a "
+    "checkout: pip install '.[serve]')."
+)
+EXIT_SIGNAL = 128  # plus the number of the signal
+
+
+@click.command(
+    cls=SectionedCommand,
+    epilog="""\b
+    Examples:
+      embedx serve indexes/field
+      embedx serve indexes/field indexes/esc --port 9000 --allow-labels
+      embedx serve indexes/field --host 0.0.0.0 --token-file tokens.txt --allow-host audio.example.org
+      curl http://127.0.0.1:8000/v1/collections/field
+    """,
+)
+@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)
+@section(
+    "Address",
+    click.option(
+        "--host",
+        default="127.0.0.1",
+        show_default=True,
+        help="Address to listen on; others than this machine need --token-file.",
+    ),
+    click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0: a free one."),
+    click.option(
+        "--allow-host",
+        multiple=True,
+        metavar="NAME",
+        help="A name of this server, as in the URLs of its clients. Repeatable.",
+    ),
+    click.option(
+        "--cors",
+        multiple=True,
+        metavar="ORIGIN",
+        help="Let web pages of this origin use the service, such as https://example.org. Repeatable.",
+    ),
+)
+@section(
+    "Clients",
+    click.option(
+        "--token-file",
+        metavar="FILE",
+        help="Tokens of clients, one a line: read:TOKEN, or label:TOKEN to set labels too.",
+    ),
+    click.option("--allow-labels", is_flag=True, help="Let clients set labels and train heads."),
+    click.option(
+        "--per-client",
+        type=click.IntRange(1, 64),
+        default=8,
+        show_default=True,
+        help="Requests of one client at a time.",
+    ),
+)
+@section(
+    "Model",
+    click.option(
+        "--preload", is_flag=True, help="Load the models before the first request. [default: when a request needs them]"
+    ),
+)
+def serve(
+    collections: tuple[str, ...],
+    host: str,
+    port: int,
+    allow_host: tuple[str, ...],
+    cors: tuple[str, ...],
+    token_file: str | None,
+    allow_labels: bool,
+    per_client: int,
+    preload: bool,
+) -> int:
+    """Serve one or more collections over HTTP: search, embed, predict and label.
+
+    The name of a collection is that of its folder. Other processes can extract into a collection, label it and build
+    its indexes meanwhile. Needs the packages of embedx[serve]. See docs/service.md for the requests and for limits.
+    """
+    try:
+        from embedx.server.guard import is_loopback
+        from embedx.server.running import log_to_stderr
+        from embedx.server.running import serve as run
+    except ModuleNotFoundError as error:
+        raise UsageError(MISSING.format(name=error.name)) from error
+    from embedx.server.settings import Limits, Settings
+    from embedx.server.tokens import Tokens, read_tokens
+
+    tokens = Tokens() if token_file is None else read_tokens(token_file)
+    if not tokens and not is_loopback(host):
+        raise UsageError(
+            f"--host {host} can be reached from other machines, so it needs --token-file. Without it, use 127.0.0.1."
+        )
+    settings = Settings(
+        tuple(map(Path, collections)),
+        host=host,
+        port=port,
+        tokens=tokens,
+        allow_labels=allow_labels,
+        hosts=allow_host,
+        cors=cors,
+        preload=preload,
+        limits=Limits(per_client=per_client),
+    )
+    log_to_stderr()
+    number = run(settings, lambda url: say(f"Serving {', '.join(collections)} at {url}. Routes: {url}/docs", err=True))
+    return EXIT_SIGNAL + number if number else 0

@@ -1,0 +1,97 @@
+"""BatchedEmbedder: an embedder for many requests at a time. It decodes in their threads, and computes in one."""
+
+import time
+from collections.abc import Callable, Generator, Iterable
+from queue import Empty
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedx.audio.windows import Window
+from embedx.embedding.embedder import Embedder
+from embedx.embedding.forward import Vectors
+from embedx.errors import AudioError
+from embedx.server.model_queue import TURN, Job, ModelQueue
+from embedx.server.work import Work, current_work
+
+Key = TypeVar("Key")
+MAX_WAITING = 2 * TURN  # windows of a request that wait for the model: it bounds the memory of a request
+TICK_S = 0.1  # seconds between two checks whether the client is still there
+
+
+class BatchedEmbedder(Embedder):
+    """An embedder whose `embed` may be called by many threads; their windows are computed together."""
+
+    queue: ModelQueue
+    max_seconds: float
+
+    def serve(self, queue: ModelQueue, max_seconds: float) -> None:
+        """Compute in the thread of this queue; refuse audio of more seconds."""
+        self.queue = queue
+        self.max_seconds = max_seconds
+
+    def embed(
+        self,
+        windows: Iterable[tuple[Key, Window]],
+        threads: int = 1,
+        on_wait: Callable[[], None] | None = None,
+    ) -> Generator[tuple[Key, Vectors, tuple[str, ...]]]:
+        """Yield (key, vectors, flags) for every window, in the order in which they are computed; see `Embedder.embed`.
+
+        Raises:
+            AudioError: "too-long": the windows have more seconds than a request may have.
+            Cancelled: the client has gone, or its deadline has passed.
+        """
+        job, work, stream = Job(self.embed_here), current_work(), iter(windows)
+        keys: dict[int, Key] = {}
+        sent, seconds, is_read = 0, 0.0, False
+        try:
+            while not is_read or keys:
+                while not is_read and len(keys) < MAX_WAITING:
+                    work.check()
+                    pair = self._next(stream)
+                    if pair is None:
+                        is_read = True
+                        break
+                    keys[sent], window = pair
+                    seconds += len(window.samples) / self.recipe.sample_rate
+                    if seconds > self.max_seconds:
+                        raise AudioError("too-long", f"A request may have {self.max_seconds:g} s of audio.")
+                    self.queue.put(job, sent, window)
+                    sent += 1
+                if keys:
+                    number, vectors, flags = self._result(job, work)
+                    yield keys.pop(number), vectors, flags
+        finally:
+            self.queue.close_job(job)
+
+    def _next(self, stream: Iterable[tuple[Key, Window]]) -> tuple[Key, Window] | None:
+        """Return the next window, and measure how long it takes to decode it."""
+        start = time.monotonic()
+        pair = next(iter(stream), None)
+        self.queue.metrics.stage("decode", time.monotonic() - start)
+        return pair
+
+    def _result(self, job: Job, work: Work) -> tuple[int, Vectors, tuple[str, ...]]:
+        """Wait for the next result of a job."""
+        while True:
+            work.check()
+            try:
+                result = job.results.get(timeout=TICK_S)
+            except Empty:
+                continue
+            if isinstance(result, Exception):
+                raise result
+            number, vectors, flags = result
+            return number, vectors, flags
+
+    def embed_here(self, windows: Iterable[tuple[Key, Window]]) -> Generator[tuple[Key, Vectors, tuple[str, ...]]]:
+        """Embed windows in this thread, which must be that of the queue."""
+        return super().embed(windows)
+
+    def embed_text(self, text: str, view: str) -> NDArray[np.float32]:
+        """Return the vector of a sentence; see `Embedder.embed_text`."""
+        embed = super().embed_text
+        vector: NDArray[np.float32] = self.queue.call(lambda: embed(text, view))
+        return vector

@@ -1,0 +1,204 @@
+"""Routes of collections: what they hold, their rows, and the audio of a row."""
+
+import json
+import mimetypes
+import os
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from embedx.audio.decode import require_regular
+from embedx.audio.decoder_pool import DECODERS
+from embedx.audio.excerpts import wav_bytes
+from embedx.collection.collection import Collection
+from embedx.errors import AudioError
+from embedx.server.answers import Paths, etag, json_response, state_of, stated_response
+from embedx.server.errors import ApiError, scrub
+from embedx.server.json_filter import read_filter
+from embedx.server.pictures import spectrogram_png
+from embedx.server.schemas import MAX_ID
+from embedx.server.searching import check_page
+from embedx.server.served import Served
+from embedx.server.service import service_of
+from embedx.store.records import Row
+
+router = APIRouter(prefix="/v1/collections")
+
+MAX_CONTEXT_S = 60.0  # before and after a row
+MAX_EXCERPT_S = 600.0  # of an answer with audio
+GONE = ("missing", "unreadable", "outside")  # reasons of audio that is not where the collection says
+DEFAULT_PAGE = 200
+
+RowNumber = Annotated[int, Path(ge=0, le=MAX_ID)]
+Context = Annotated[float, Query(ge=0, le=MAX_CONTEXT_S, allow_inf_nan=False, description="seconds before and after")]
+
+
+@router.get("")
+async def list_collections(request: Request) -> Response:
+    """List the collections."""
+    service = service_of(request)
+    served = list(service.collections.values())
+    facts = await service.run(lambda: [service.describe(one) for one in served])
+    return json_response({"collections": facts})
+
+
+@router.get("/{name}")
+async def get_collection(request: Request, name: str) -> Response:
+    """Describe a collection."""
+    service = service_of(request)
+    served = service.get(name)
+    facts = await service.run(served.facts)
+    facts["writable"] = service.settings.allow_labels
+    return json_response(facts, headers={"ETag": etag(facts)})
+
+
+@router.get("/{name}/rows")
+async def get_rows(
+    request: Request,
+    name: str,
+    filter: Annotated[str, Query(description="an SQL condition, or a JSON filter")] = "",
+    columns: Annotated[str, Query(max_length=2000, description="names with commas between; default: all")] = "",
+    after: Annotated[int, Query(ge=-1, le=MAX_ID, description="the last id of the page before")] = -1,
+    limit: Annotated[int, Query(ge=1)] = DEFAULT_PAGE,
+) -> Response:
+    """Return a page of rows, in the order of their ids."""
+    service = service_of(request)
+    served, limits = service.get(name), service.limits
+    check_page(limit, limits)
+    where = read_filter(parse_filter(filter), limits.filter)
+    chosen = [column.strip() for column in columns.split(",") if column.strip()]
+
+    def page() -> Response:
+        with served.use() as collection:
+            store = collection.store
+            if where is None:
+                ids = store.next_ids(after, limit + 1)
+            else:
+                ids = [number for number in store.filter(where, limits.request_s).tolist() if number > after]
+            paths = Paths(collection)
+            rows = [only(paths.row(row), chosen) for row in store.rows(ids[:limit])]
+            following = ids[limit - 1] if len(ids) > limit else None
+            return stated_response({"rows": rows, "next": following}, state_of(collection))
+
+    return await service.run(page)
+
+
+@router.get("/{name}/rows/{number}")
+async def get_row(request: Request, name: str, number: RowNumber) -> Response:
+    """Return a row."""
+    service = service_of(request)
+    served = service.get(name)
+
+    def row() -> Response:
+        with served.use() as collection:
+            return stated_response({"row": Paths(collection).row(find_row(collection, number))}, state_of(collection))
+
+    return await service.run(row)
+
+
+@router.get("/{name}/rows/{number}/audio")
+async def get_audio(
+    request: Request,
+    name: str,
+    number: RowNumber,
+    context: Context = 0.0,
+    original: Annotated[bool, Query(description="the bytes of the file, also in ranges")] = False,
+) -> Response:
+    """Return the audio of a row as WAV, or the file that it comes from."""
+    service = service_of(request)
+    served = service.get(name)
+    row, state = await service.run(lambda: look_up(served, number))
+    headers = {"ETag": etag(state)}
+    if original:
+        return await service.run(lambda: original_file(row), audio=True)
+    wav = await service.run(lambda: wav_bytes(*read_audio(row, context)), audio=True)
+    return Response(wav, 200, headers, "audio/wav")
+
+
+@router.get("/{name}/rows/{number}/spectrogram.png")
+async def get_spectrogram(
+    request: Request,
+    name: str,
+    number: RowNumber,
+    height: Annotated[int, Query(ge=8, le=512)] = 128,
+    context: Context = 0.0,
+) -> Response:
+    """Return the spectrogram of a row as a picture."""
+    service = service_of(request)
+    served = service.get(name)
+    row, state = await service.run(lambda: look_up(served, number))
+    png = await service.run(lambda: spectrogram_png(read_audio(row, context)[0], height), audio=True)
+    return Response(png, 200, {"ETag": etag(state)}, "image/png")
+
+
+def parse_filter(text: str) -> Any:
+    """Return a filter of a URL: None for an empty one, JSON, or an SQL condition."""
+    if not text.startswith("{"):
+        return text or None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ApiError(400, "bad_filter", "The filter begins with { but is not valid JSON.") from None
+
+
+def only(row: dict[str, Any], columns: list[str]) -> dict[str, Any]:
+    """Return a row with its id and the chosen columns; all columns if none is chosen."""
+    if not columns:
+        return row
+    values = {**row["meta"], **{name: value for name, value in row.items() if name != "meta"}}
+    return {name: values.get(name) for name in dict.fromkeys(["id", *columns])}
+
+
+def find_row(collection: Collection, number: int) -> Row:
+    """Return a row of the store.
+
+    Raises:
+        ApiError: there is no such row.
+    """
+    rows = collection.store.rows([number])
+    if not rows:
+        raise ApiError(404, "no_row", f"There is no row {number}.")
+    return rows[0]
+
+
+def look_up(served: Served, number: int) -> tuple[Row, dict[str, int]]:
+    """Return a row, and the state of the collection."""
+    with served.use() as collection:
+        return find_row(collection, number), state_of(collection)
+
+
+def read_audio(row: Row, context_s: float) -> tuple[Any, int]:
+    """Return the frames of a row with the audio around it, and their rate.
+
+    Raises:
+        ApiError: the audio is not there any more, or too long.
+    """
+    start_s, end_s = max(0.0, row.start_s - context_s), row.end_s + context_s
+    if end_s - start_s > MAX_EXCERPT_S:
+        raise ApiError(413, "audio_too_large", f"An answer may have {MAX_EXCERPT_S:g} s of audio.")
+    try:
+        return DECODERS.read_excerpt(row.path, start_s, end_s)
+    except AudioError as error:
+        raise audio_error(row, error) from error
+
+
+def original_file(row: Row) -> Response:
+    """Return the file of a row; only if it is audio, whatever the collection says about it."""
+    try:
+        require_regular(row.path)
+        DECODERS.read_excerpt(row.path, row.start_s, min(row.end_s, row.start_s + 0.1))
+    except AudioError as error:
+        raise audio_error(row, error) from error
+    kind = mimetypes.guess_type(row.path)[0] or ""
+    media_type = kind if kind.startswith("audio/") else "application/octet-stream"
+    return FileResponse(row.path, media_type=media_type, stat_result=os.stat(row.path))
+
+
+def audio_error(row: Row, error: AudioError) -> ApiError:
+    """Return the error of a recording of the collection that cannot be read."""
+    if error.reason in GONE:
+        return ApiError(404, "no_audio", f"The recording of row {row.id} is not there any more, or has changed.")
+    message = scrub(error.detail, "", [os.path.dirname(row.path)])
+    return ApiError(422, "bad_audio", message, f"reason: {error.reason}")

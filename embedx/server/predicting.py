@@ -1,0 +1,57 @@
+"""Predicting: audio or rows of a request -> labels with probabilities, by a head of the collection."""
+
+from typing import Any
+
+from embedx.server.answers import Paths, state_of
+from embedx.server.bodies import Uploads, audio_files
+from embedx.server.errors import ApiError, api_error
+from embedx.server.schemas import PredictBody
+from embedx.server.served import Served
+from embedx.server.settings import Limits
+
+
+def answer_predict(served: Served, body: PredictBody, uploads: Uploads, limits: Limits) -> dict[str, Any]:
+    """Return the answer to a prediction.
+
+    Raises:
+        ApiError: the request is invalid.
+    """
+    if (body.audio is None) == (body.ids is None):
+        raise ApiError(400, "bad_query", "Give either audio or ids.")
+    if len(body.ids or []) > limits.hits:
+        raise ApiError(400, "limit_too_large", f"A request may have {limits.hits} ids.")
+    options = body.model_dump(include={"head", "k", "per", "aggregate", "precision", "recall"})
+    with audio_files(uploads) as files, served.use() as collection:
+        state, paths = state_of(collection), Paths(collection)
+        if body.audio is None:
+            ids = sorted(set(body.ids or []))
+            missing = set(ids) - {row.id for row in collection.store.rows(ids)}
+            if missing or not ids:
+                raise ApiError(404, "no_row", f"There is no row {min(missing)}." if missing else "ids is empty.")
+            predictions = collection.predict(where=f"id IN ({', '.join(map(str, ids))})", **options)
+        else:
+            given = body.audio if isinstance(body.audio, list) else [body.audio]
+            if not given:
+                raise ApiError(400, "bad_query", "audio is an empty list.")
+            predictions = collection.predict([files.add(one) for one in given], **options)
+        if predictions.failures and len(predictions.failures) == len(files.paths):
+            raise predictions.failures[0]
+    numbers = {path: number for number, path in enumerate(files.paths)}
+    return {
+        "predictions": [
+            {
+                "id": one.id,
+                "input": numbers.get(one.path),
+                "path": None if one.path in numbers else paths.shown(one.path),
+                "start_s": one.start_s,
+                "end_s": one.end_s,
+                "channel": one.channel,
+                "labels": list(one.labels),
+                "top": [{"label": label, "probability": probability} for label, probability in one.top],
+            }
+            for one in predictions
+        ],
+        "classes": list(predictions.classes),
+        "failures": [api_error(failure, served.name).to_json()["error"] for failure in predictions.failures],
+        **state,
+    }

@@ -1,0 +1,157 @@
+"""Running: listen, answer, and end within 10 s of a signal."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from embedx.errors import DiskError
+from embedx.server.app import create_app
+from embedx.server.service import Service
+from embedx.server.settings import Settings
+
+GRACE_S = 7  # seconds that running requests get after a signal; all must end within 10 s
+KEEP_ALIVE_S = 5  # seconds that a connection without a request stays open
+MAX_HEAD = 32_768  # bytes of the head of a request
+HANDLED = (signal.SIGINT, signal.SIGTERM)
+
+
+class Protocol(H11Protocol):
+    """HTTP that closes a connection whose request does not begin in time, and refuses more connections than allowed."""
+
+    header_s: float
+    max_connections: int
+    waiting: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            transport.abort()
+            return
+        self._expect_request()
+
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request."""
+        super().on_response_complete()
+        self._expect_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop to wait."""
+        if self.waiting is not None:
+            self.waiting.cancel()
+        super().connection_lost(exc)
+
+    def _expect_request(self) -> None:
+        if self.waiting is not None:
+            self.waiting.cancel()
+        self.waiting = self.loop.call_later(self.header_s, self._close_without_request)
+
+    def _close_without_request(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """A server that remembers the signal that has ended it; a second signal ends it at once."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self.on_ready = on_ready
+        self.signal_number = 0
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Listen, and tell the address."""
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self.on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle signals while the server runs."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread gets signals
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in HANDLED}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End; at the second signal without waiting for running requests."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        self.signal_number = sig
+
+
+def make_server(settings: Settings, on_ready: Callable[[str], None]) -> tuple[Server, Service]:
+    """Return a server for these settings, and its service.
+
+    Raises:
+        UsageError: a folder holds no collection, or two have the same name.
+    """
+    app, service = create_app(settings)
+    names = {"header_s": settings.limits.header_s, "max_connections": settings.limits.connections}
+    config = uvicorn.Config(
+        app,
+        settings.host.strip("[]"),
+        settings.port,
+        http=type("Protocol", (Protocol,), names),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+        h11_max_incomplete_event_size=MAX_HEAD,
+    )
+    return Server(config, on_ready), service
+
+
+def serve(settings: Settings, on_ready: Callable[[str], None]) -> int:
+    """Serve until a signal comes, and return its number.
+
+    Args:
+        settings: the collections, the address and the limits.
+        on_ready: called with the URL once requests are answered.
+
+    Raises:
+        UsageError: a folder holds no collection, or two have the same name.
+        DiskError: the address cannot be used.
+    """
+    server, service = make_server(settings, on_ready)
+    if settings.preload:
+        service.preload()
+    try:
+        server.run()
+    except SystemExit:
+        raise DiskError(
+            f"The address {settings.host} port {settings.port} cannot be used: another program may listen there, or "
+            "ports below 1024 need permission. Choose another --port."
+        ) from None
+    finally:
+        service.close()
+    return server.signal_number
+
+
+def log_to_stderr() -> None:
+    """Write the log to standard error; a library that warns writes there too."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for name in ("embedx", "embedx.server"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    logging.getLogger("embedx").addHandler(handler)
+    logging.getLogger("uvicorn.error").addHandler(handler)

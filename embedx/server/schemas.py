@@ -1,0 +1,101 @@
+"""Schemas: the bodies of requests."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_ID = (1 << 63) - 1  # the largest number that SQLite holds
+MAX_NAME = 200  # characters of the name of a view, a column or a head
+
+RowId = Annotated[int, Field(ge=0, le=MAX_ID, strict=True)]
+Name = Annotated[str, Field(max_length=MAX_NAME)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)]
+
+
+class Strict(BaseModel):
+    """A body in which unknown fields are errors, so that a misspelled option is not ignored."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class SearchBody(Strict):
+    """A search: exactly one of id, vector, audio, text, or like and unlike; a list of ids, vectors or audio is many."""
+
+    id: RowId | list[RowId] | None = Field(None, description="a row, or several queries by rows")
+    vector: Any = Field(None, description="[D], [Q][D], or base64 of little-endian float32")
+    audio: str | list[str] | None = Field(None, description='base64, a data URI, or "file:NAME" of a multipart part')
+    text: Annotated[str, Field(max_length=2000)] | None = None
+    like: list[RowId | str] = []
+    unlike: list[RowId | str] = []
+    start_s: Seconds | None = Field(None, description="begin of the part of the audio")
+    end_s: Seconds | None = Field(None, description="end of the part of the audio")
+    using: Name | None = Field(None, description="the view")
+    filter: str | dict[str, Any] | None = Field(None, description="an SQL condition, or must / should / must_not")
+    limit: Annotated[int, Field(ge=1)] = 10
+    metric: Literal["cosine", "ip", "l2"] = "cosine"
+    exact: bool = False
+    exclude_self: bool | None = None
+    with_vector: bool = False
+    score_threshold: Number | None = None
+    score_band: tuple[Number, Number] | None = None
+    group_by: Name | None = None
+    merge: bool = False
+    diverse: Number | None = None
+    align: bool = False
+
+
+class PredictBody(Strict):
+    """A prediction for audio, or for stored rows."""
+
+    audio: str | list[str] | None = None
+    ids: list[RowId] | None = None
+    head: Name | None = None
+    k: Annotated[int, Field(ge=1, le=1000)] = 1
+    per: Literal["window", "recording"] = "window"
+    aggregate: Literal["mean", "max"] = "mean"
+    precision: Annotated[float, Field(ge=0, le=1)] | None = None
+    recall: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+class EmbeddingsBody(BaseModel):
+    """The body of OpenAI's embeddings; fields of it that have no meaning here, such as user, are ignored."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    model: Name
+    input: Any = Field(description="audio as base64 or data URI, a list of these, or a list of parts")
+    encoding_format: Literal["float", "base64"] = "float"
+    modality: Literal["audio", "text"] = "audio"
+    view: Name | None = None
+    pool: bool = Field(False, description="one vector for each input: the mean over its windows")
+
+
+class LabelEdit(Strict):
+    """A value to set in a row; null deletes it."""
+
+    id: RowId
+    column: Name
+    value: Annotated[str, Field(max_length=10_000)] | bool | int | Number | None
+
+
+class LabelsBody(Strict):
+    """Values to set, in one change."""
+
+    edits: Annotated[list[LabelEdit], Field(min_length=1, max_length=10_000)]
+
+
+class UndoBody(Strict):
+    """The change to undo; the last one by default."""
+
+    revision: Annotated[int, Field(ge=1, le=MAX_ID)] | None = None
+
+
+class HeadBody(Strict):
+    """A head to train."""
+
+    label: Name | list[Name] | None = None
+    kind: Literal["logistic", "mlp", "knn", "prototype", "weighted-layers"] = "logistic"
+    name: Name | None = None
+    using: Name | None = None
+    filter: str | dict[str, Any] | None = None

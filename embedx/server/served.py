@@ -1,0 +1,199 @@
+"""Served collections: opened when they are needed, and again when another process has replaced their files."""
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedx.collection.collection import Collection
+from embedx.errors import EmbedxError, StoreError, UsageError
+from embedx.filesystem.paths import display_path
+from embedx.heads.storage import load_heads
+from embedx.server.answers import state_of
+from embedx.server.errors import ApiError, Cancelled, api_error, unavailable
+from embedx.server.work import current_work
+from embedx.store.schema import FILE_NAME
+
+if TYPE_CHECKING:
+    from embedx.embedding.embedder import Embedder
+    from embedx.server.models import Models
+
+log = logging.getLogger("embedx.server")
+
+MAX_VALUES = 50  # different values of a column that its description lists
+MAX_ROWS_OF_VALUES = 200_000  # rows that are read for these lists: some seconds, once for every state
+
+
+class ServedCollection(Collection):
+    """A collection whose audio and text queries use the one model of the service."""
+
+    def __init__(self, folder: Path, models: "Models") -> None:
+        self.models = models
+        super().__init__(folder)
+
+    def _load_embedder(self) -> "Embedder":
+        """Return the embedder of the recipe, which batches the requests of all clients."""
+        return self.models.embedder(self.recipe)
+
+
+@dataclass
+class Opened:
+    """An open collection, the identity of its file, and the number of its users."""
+
+    collection: ServedCollection
+    identity: tuple[int, int]
+    users: int = 0
+
+
+class Served:
+    """A collection by its name. It may be damaged, replaced or absent; others are not affected."""
+
+    def __init__(self, name: str, folder: Path, models: "Models") -> None:
+        self.name = name
+        self.folder = folder
+        self.models = models
+        self.private = sorted({str(folder), os.path.abspath(folder), os.path.realpath(folder)})
+        self._opened: Opened | None = None
+        self._lock = threading.Lock()
+        self._facts: tuple[dict[str, int], dict[str, Any]] | None = None
+
+    @contextlib.contextmanager
+    def use(self, private: Sequence[str] = ()) -> Iterator[ServedCollection]:
+        """Open the collection for a request, which sees one state of it.
+
+        Args:
+            private: names of files that no error may show.
+
+        Raises:
+            ApiError: it cannot be read, or the request is invalid.
+        """
+        work = current_work()
+        try:
+            with self._lend() as collection:
+                try:
+                    with work.interruptible(collection.store.interrupt), collection.snapshot():
+                        yield collection
+                except EmbedxError as error:
+                    work.check()  # SQLite fails with an error when it is interrupted
+                    if isinstance(error, StoreError):
+                        log.error("The collection %s cannot be read: %s", self.name, display_path(str(error)))
+                    raise api_error(error, self.name, [*private, *self.private]) from error
+        except (ApiError, Cancelled):
+            raise
+        except (EmbedxError, OSError) as error:  # it cannot be opened
+            log.error("The collection %s cannot be opened: %s", self.name, display_path(str(error)))
+            raise unavailable(self.name) from error
+
+    @contextlib.contextmanager
+    def _lend(self) -> Iterator[ServedCollection]:
+        """Lend the open collection; one that was replaced is closed when its last user has finished."""
+        with self._lock:
+            opened = self._current()
+            opened.users += 1
+        try:
+            yield opened.collection
+        finally:
+            with self._lock:
+                opened.users -= 1
+                if opened is not self._opened and not opened.users:
+                    opened.collection.close()
+
+    def _current(self) -> Opened:
+        """Return the open collection; open it if it is not, or if its file is another one."""
+        file = os.stat(self.folder / FILE_NAME)
+        identity = file.st_dev, file.st_ino
+        if self._opened is None or self._opened.identity != identity:
+            old, self._opened = self._opened, None
+            if old is not None and not old.users:
+                old.collection.close()
+            self._opened = Opened(ServedCollection(self.folder, self.models), identity)
+        return self._opened
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the collection holds; what needs all rows is computed once for every state."""
+        with self.use() as collection:
+            state = state_of(collection)
+            if self._facts is None or self._facts[0] != state:
+                self._facts = state, slow_facts(collection)
+            recipe = collection.recipe
+            return {
+                "name": self.name,
+                "status": "ok",
+                "rows": len(collection),
+                **self._facts[1],
+                "views": [{"name": view, "dim": dim} for view, dim in collection.views.items()],
+                "default_view": recipe.default_view,
+                "heads": head_facts(collection),
+                **state,
+            }
+
+    def close(self) -> None:
+        """Close the files."""
+        with self._lock:
+            if self._opened is not None:
+                self._opened.collection.close()
+                self._opened = None
+
+
+def slow_facts(collection: Collection) -> dict[str, Any]:
+    """Return the number of recordings, their hours, and the columns with the values of short ones."""
+    store = collection.store
+    values: dict[str, set[Any]] = {name: set() for name in ("label", "group", "split", *store.columns)}
+    has_values = len(collection) <= MAX_ROWS_OF_VALUES
+    for row in store.each_row() if has_values else ():
+        for name, seen in values.items():
+            value = getattr(row, name) if name in ("label", "group", "split") else row.meta.get(name)
+            if len(seen) <= MAX_VALUES and isinstance(value, (str, int, float)):
+                seen.add(value)
+    kinds = dict.fromkeys(("label", "group", "split"), "text") | store.columns
+    columns = [
+        {"name": name, "kind": kinds[name]}
+        | ({"values": sorted(seen, key=lambda value: (isinstance(value, str), value))} if is_short(seen) else {})
+        for name, seen in values.items()
+    ]
+    recordings = [recording for recording in store.recordings().values() if not recording.reason]
+    hours = sum(recording.duration_s or 0.0 for recording in recordings) / 3600
+    return {"recordings": len(recordings), "hours": round(hours, 4), "columns": columns}
+
+
+def is_short(values: set[Any]) -> bool:
+    """Tell whether the values of a column are listed."""
+    return 0 < len(values) <= MAX_VALUES
+
+
+def head_facts(collection: Collection) -> list[dict[str, Any]]:
+    """Return name, kind and classes of every head; an empty list if a head is damaged."""
+    try:
+        heads = load_heads(collection.folder)
+    except StoreError as error:
+        log.error("A head cannot be read: %s", display_path(str(error)))
+        return []
+    return [
+        {"name": name, "kind": head.kind, "classes": list(head.classes), "views": list(head.views)}
+        for name, head in heads.items()
+    ]
+
+
+def name_collections(folders: Sequence[Path]) -> dict[str, Path]:
+    """Return name -> folder; the name of a collection is that of its folder.
+
+    Raises:
+        UsageError: a folder holds no collection, or two have the same name.
+    """
+    named: dict[str, Path] = {}
+    for folder in folders:
+        name = os.path.basename(os.path.abspath(folder))
+        if not (folder / FILE_NAME).is_file():
+            raise UsageError(
+                f"There is no collection in {display_path(str(folder))} (no {FILE_NAME}). `embedx extract` creates one."
+            )
+        if not name.isprintable() or not name.isascii() or "/" in name or not name:
+            raise UsageError(f"The folder {display_path(name)} cannot be the name of a collection in a URL. Rename it.")
+        if name in named:
+            raise UsageError(f"Two collections have the name {name}. Rename the folder of one of them.")
+        named[name] = Path(os.path.abspath(folder))
+    return named

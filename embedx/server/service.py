@@ -1,0 +1,122 @@
+"""Service: the collections, the models and the threads of `embedx serve`."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from embedx.errors import EmbedxError
+from embedx.server.errors import ApiError
+from embedx.server.metrics import Metrics
+from embedx.server.models import Models
+from embedx.server.served import Served, name_collections
+from embedx.server.settings import Settings
+from embedx.server.work import Threads
+
+Answer = TypeVar("Answer")
+
+
+class Service:
+    """What the routes share.
+
+    Args:
+        settings: what the user has asked for.
+        metrics: where requests are counted.
+
+    Raises:
+        UsageError: a folder holds no collection, or two have the same name.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.settings = settings
+        self.limits = settings.limits
+        self.metrics = metrics
+        self.models = Models(metrics, settings.limits)
+        self.threads = Threads()
+        self.collections = {
+            name: Served(name, folder, self.models) for name, folder in name_collections(settings.folders).items()
+        }
+
+    def get(self, name: str) -> Served:
+        """Return a collection by its name.
+
+        Raises:
+            ApiError: there is no such collection.
+        """
+        if name not in self.collections:
+            raise ApiError(404, "no_collection", "There is no collection of this name.", "See /v1/collections.")
+        return self.collections[name]
+
+    def get_by_model(self, model: str) -> Served:
+        """Return a collection by its name, or by the name of its model.
+
+        Raises:
+            ApiError: there is no such collection, and no collection with such a model.
+        """
+        if model in self.collections:
+            return self.collections[model]
+        for served in self.collections.values():
+            try:
+                with served.use() as collection:
+                    if model in (collection.recipe.model, collection.recipe.extractor):
+                        return served
+            except ApiError:
+                continue  # another collection may have this model
+        raise ApiError(404, "no_model", "There is no model of this name.", "See /v1/models.")
+
+    async def run(self, function: Callable[[], Answer], *, audio: bool = False) -> Answer:
+        """Run a function in a thread; see `Threads.run`."""
+        return await self.threads.run(function, audio=audio)
+
+    def describe(self, served: Served) -> dict[str, Any]:
+        """Return the facts about a collection; of one that cannot be read only its name and status."""
+        try:
+            return served.facts() | {"writable": self.settings.allow_labels}
+        except ApiError as error:
+            if error.status != 503:
+                raise
+            return {"name": served.name, "status": "unavailable"}
+
+    def damaged(self) -> list[str]:
+        """Return the names of the collections that cannot be read."""
+        names = []
+        for name, served in self.collections.items():
+            try:
+                with served.use():
+                    pass
+            except ApiError:
+                names.append(name)
+        return names
+
+    def measure(self) -> None:
+        """Set the gauges of all collections."""
+        for name, served in self.collections.items():
+            try:
+                with served.use() as collection:
+                    self.metrics.rows.labels(name).set(len(collection))
+                    self.metrics.generation.labels(name).set(collection.store.generation)
+                    self.metrics.available.labels(name).set(1)
+            except ApiError:
+                self.metrics.available.labels(name).set(0)
+
+    def preload(self) -> None:
+        """Load the models of all collections that can be read."""
+        for served in self.collections.values():
+            with served.use() as collection:
+                if collection.recipe.extractor != "imported":
+                    try:
+                        collection._load_embedder()
+                    except EmbedxError as error:
+                        raise EmbedxError(f"The model of {served.name} cannot be loaded: {error}") from error
+
+    def close(self) -> None:
+        """End the threads, and close the collections."""
+        self.threads.close()
+        for served in self.collections.values():
+            served.close()
+
+
+def service_of(request: Request) -> Service:
+    """Return the service that a request is sent to."""
+    service: Service = request.app.state.service
+    return service
