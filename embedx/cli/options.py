@@ -109,6 +109,14 @@ OUTPUT_OR_FOLDER = click.option(
     help="Write to FILE instead of standard output; for audacity also a folder, with one file per recording.",
 )
 OUTPUT = click.option("--output", callback=check_file, metavar="FILE", help="Write to FILE instead of standard output.")
+PERMUTATIONS = click.option(
+    "--permutations",
+    type=click.IntRange(0),
+    default=199,  # embedx.metrics.chance.PERMUTATIONS, whose import would slow down --help
+    show_default=True,
+    metavar="N",
+    help="Permutations of the labels that the scores are compared with; 0: no test against chance.",
+)
 PER_CLASS = click.option(
     "--per-class", is_flag=True, help="Print the scores of every class, the worst first. JSON always has them."
 )

@@ -7,6 +7,7 @@ import click
 from embedx.cli.options import (
     COLLECTION,
     PER_CLASS,
+    PERMUTATIONS,
     SectionedCommand,
     format_option,
     head_section,
@@ -34,6 +35,7 @@ SWEEP_DEFAULTS = {  # what --sweep does not take must have its default
     "weak_negatives": 0.0,
     "class_weight": None,
     "head_model": "",
+    "permutations": 199,
 }
 
 
@@ -56,6 +58,7 @@ SWEEP_DEFAULTS = {  # what --sweep does not take must have its default
     "Layers",
     click.option("--sweep", is_flag=True, help="Compare all views, or those that match --view, with logistic probes."),
 )
+@section("Chance", PERMUTATIONS)
 @section("Output", format_option("table", "json"), PER_CLASS)
 def probe(
     collection: str,
@@ -63,6 +66,7 @@ def probe(
     label: tuple[str, ...],
     settings: tuple[str, ...],
     sweep: bool,
+    permutations: int,
     per_class: bool,
     **options: Any,
 ) -> None:
@@ -70,16 +74,19 @@ def probe(
 
     The folds are those of the data set, or are chosen so that no recording and no group is on both sides. Parameters
     such as C are chosen inside the training rows of each fold. Scores have 95 % confidence intervals over groups, and
-    are shown next to the majority class and chance.
+    are shown next to the majority class. Whether they are better than chance is tested with permuted labels; chance is
+    the score that these reach.
     """
     from embedx.collection.collection import Collection
 
     with Collection(collection) as opened:
         if sweep:
-            scores = opened.sweep(**sweep_options(label, settings, options))
+            scores = opened.sweep(**sweep_options(label, settings, {**options, "permutations": permutations}))
             values, text = scores.to_dict(), str(scores)
         else:
-            report = opened.probe(one_or_several(label), **options, **read_settings(settings))
+            report = opened.probe(
+                one_or_several(label), permutations=permutations, **options, **read_settings(settings)
+            )
             values, text = report.to_dict(), report.text(per_class)
     if form == "json":
         print_json(values)

@@ -9,6 +9,7 @@ from embedx.cli.options import (
     COLLECTION,
     JSON,
     PER_CLASS,
+    PERMUTATIONS,
     SectionedCommand,
     check_file,
     head_section,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         help="Probability calibration, fitted on held-out rows.",
     ),
 )
+@section("Chance", PERMUTATIONS)
 @section(
     "Output",
     click.option("--name", help="Name of the head; an old head of this name is replaced. [default: LABEL-KIND]"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from embedx.collection.base import CollectionBase, from_one_state
 from embedx.datasets.sources import read_corpus
 from embedx.errors import UsageError
+from embedx.metrics.chance import PERMUTATIONS
 from embedx.store.filters import TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class TrainingMixin(CollectionBase):
         view: str | Sequence[str] | None = None,
         where: str | None = None,
         timeout: float = TIMEOUT_S,
+        permutations: int = PERMUTATIONS,
         **options: "Unpack[ExperimentKwargs]",
     ) -> "Report":
         """Measure how well a head on the vectors separates the labels, on rows that it was not trained on.
@@ -42,11 +44,12 @@ class TrainingMixin(CollectionBase):
             view: the view; see `fit_head`.
             where: an SQL condition on the rows that are used; all if None.
             timeout: seconds that the condition can take; default 30.
+            permutations: how many permutations of the labels to compare with; default 199. 0: no test against chance.
             options: labels, split and head; see `fit_head`.
 
         Returns:
-            The scores with intervals and baselines; `print(report)` shows them, `report.text(per_class=True)` also
-            those of every class.
+            The scores with intervals, baselines and the test against chance; `print(report)` shows them,
+            `report.text(per_class=True)` also those of every class.
 
         Raises:
             UsageError: see `fit_head`; or there are too few groups to split.
@@ -57,7 +60,8 @@ class TrainingMixin(CollectionBase):
 
         labels, split, head = read_options(label, options)
         views = choose_views(self.views, view, self.recipe.default_view, several=head.kind == "weighted-layers")
-        return probe(self.store, views, labels, split, head, ids=self._select_ids(where, timeout))
+        ids = self._select_ids(where, timeout)
+        return probe(self.store, views, labels, split, head, ids=ids, permutations=permutations)
 
     @from_one_state
     def sweep(
@@ -117,6 +121,7 @@ class TrainingMixin(CollectionBase):
         where: str | None = None,
         timeout: float = TIMEOUT_S,
         calibration: str = "temperature",
+        permutations: int = PERMUTATIONS,
         **options: "Unpack[ExperimentKwargs]",
     ) -> "Trained":
         """Fit a classifier on stored vectors, score it on rows that it was not trained on, and save it in heads/.
@@ -131,6 +136,7 @@ class TrainingMixin(CollectionBase):
             where: an SQL condition on the rows that are used; all if None.
             timeout: seconds that the condition can take; default 30.
             calibration: "temperature", "isotonic" or "none".
+            permutations: how many permutations of the labels to compare with; default 199. 0: no test against chance.
             separator: the text between the classes of a row, as in "dog;rain" (multi-label).
             weak_negatives: the weight, from 0 to 1, of rows without a label as negative examples of every class; 0
                 (default) does not use them.
@@ -159,7 +165,10 @@ class TrainingMixin(CollectionBase):
         label, options = choose_label(self.folder, name, label, options)
         labels, split, head = read_options(label, options)
         ids = self._select_ids(where, timeout)
-        return fit_head(self.store, labels, split, head, view=view, name=name, ids=ids, calibration=calibration)
+        return fit_head(
+            self.store, labels, split, head, view=view, name=name, ids=ids, calibration=calibration,
+            permutations=permutations,
+        )  # fmt: skip
 
     def heads(self) -> "dict[str, Head]":
         """Return name -> saved head, sorted by name.

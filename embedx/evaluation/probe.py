@@ -4,11 +4,12 @@ Windows of one recording, and clips of one group, are never in both training and
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from embedx.evaluation.chance import compare_experiment
 from embedx.evaluation.cross_validation import (
     LEAKY,
     Experiment,
@@ -24,6 +25,7 @@ from embedx.evaluation.targets import LabelOptions
 from embedx.heads.head import Head
 from embedx.heads.options import HeadOptions
 from embedx.metrics.bootstrap import Figure
+from embedx.metrics.chance import PERMUTATIONS, ChanceTest
 from embedx.metrics.report import Metrics
 from embedx.metrics.retrieval import retrieve
 from embedx.store.store import Store
@@ -102,7 +104,9 @@ class Report:
 
     @property
     def chance(self) -> float:
-        """The balanced accuracy of any constant prediction; multi-label: the area under the ROC curve, 0.5."""
+        """What permuted labels reach; without a test the balanced accuracy (or ROC area) of a constant prediction."""
+        if self.metrics.test is not None:
+            return self.metrics.test.chance
         return 0.5 if self.metrics.multilabel else 1 / self.classes
 
     def _value(self, name: str) -> float:
@@ -168,6 +172,7 @@ def probe(
     head: HeadOptions,
     *,
     ids: Sequence[int] | None = None,
+    permutations: int = PERMUTATIONS,
 ) -> Report:
     """Fit a head on each training part, and score it on the test part.
 
@@ -178,22 +183,24 @@ def probe(
         split: how to split the rows.
         head: which head to fit. All its choices, such as C, are made inside the training part.
         ids: the rows to use; all if None.
+        permutations: how many permutations of the labels to compare with; 0 for no test against chance.
 
     Returns:
-        The scores with intervals and baselines.
+        The scores with intervals, baselines and the test against chance.
 
     Raises:
         UsageError: a column does not exist; there are fewer than two classes or groups; the folds would split a
             recording or a group.
     """
     experiment = build_experiment(store, views, labels, split, ids=ids)
-    return report_on(experiment, cross_fit(experiment, make_fit(experiment, head)), head.kind)
+    test = compare_experiment(experiment, permutations, split.seed)
+    return report_on(experiment, cross_fit(experiment, make_fit(experiment, head)), head.kind, test)
 
 
-def report_on(experiment: Experiment, held_out: HeldOutPredictions, kind: str) -> Report:
+def report_on(experiment: Experiment, held_out: HeldOutPredictions, kind: str, test: ChanceTest | None) -> Report:
     """Score predictions for held-out rows."""
     targets, splits = experiment.targets, experiment.splits
-    metrics = score(experiment, held_out.positions, held_out.proba, held_out.parts)
+    metrics = replace(score(experiment, held_out.positions, held_out.proba, held_out.parts), test=test)
     name = "exact_match" if targets.multilabel else "accuracy"
     by_part = {part.name: part for part in metrics.by_part}
     folds = [

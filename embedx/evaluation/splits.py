@@ -103,6 +103,7 @@ class Splits:
         groups: [N] the same number for rows that belong together.
         leaky: whether rows of one recording or group may be in both training and test rows, because the user set it.
         left_out: number of rows that the data set's own split leaves out.
+        by_column: whether a column gives the parts.
     """
 
     parts: tuple[Split, ...]
@@ -110,6 +111,7 @@ class Splits:
     groups: Positions
     leaky: bool = False
     left_out: int = 0
+    by_column: bool = False
 
     @property
     def inner_groups(self) -> Positions:
@@ -184,7 +186,7 @@ def split_by_folds(rows: Sequence[Row], name: str, groups: Positions) -> Splits:
     parts = [
         Split(fold, positions((folds != fold) & (folds != "")), NO_ROWS, positions(folds == fold)) for fold in names
     ]
-    return Splits(tuple(parts), f"the column {name!r}", groups, left_out=int((folds == "").sum()))
+    return Splits(tuple(parts), f"the column {name!r}", groups, left_out=int((folds == "").sum()), by_column=True)
 
 
 def split_by_stage(rows: Sequence[Row], name: str, groups: Positions) -> Splits:
@@ -202,7 +204,7 @@ def split_by_stage(rows: Sequence[Row], name: str, groups: Positions) -> Splits:
     part = Split("test", positions(array == "train"), positions(array == "validation"), positions(array == "test"))
     if not len(part.train) or not len(part.test):
         raise UsageError(f"The column {name!r} must name rows to train on and rows to test on.")
-    return Splits((part,), f"the column {name!r}", groups, left_out=int((array == "").sum()))
+    return Splits((part,), f"the column {name!r}", groups, left_out=int((array == "").sum()), by_column=True)
 
 
 def check_groups_intact(rows: Sequence[Row], parts: Sequence[str | None], groups: Positions, what: str) -> None:

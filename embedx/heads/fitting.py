@@ -5,6 +5,7 @@ are made on held-out groups of these rows.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from embedx.errors import UsageError
@@ -79,10 +80,16 @@ def fit_kind(
     if (examples.x.ndim == 3) != kind.layers:
         allowed = "several layers [N, L, D]" if kind.layers else "one view [N, D]"
         raise UsageError(f"{name} takes vectors of {allowed}; these have the shape {list(examples.x.shape)}.")
+    with limit_threads(examples.x.size):
+        return kind.fit(examples, settings)
+
+
+def limit_threads(numbers: int) -> AbstractContextManager[object]:
+    """Use one thread within this context if x has few numbers; see `MAX_SINGLE_THREAD_NUMBERS`."""
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1 if examples.x.size < MAX_SINGLE_THREAD_NUMBERS else None):
-        return kind.fit(examples, settings)
+    limits: AbstractContextManager[object] = threadpool_limits(1 if numbers < MAX_SINGLE_THREAD_NUMBERS else None)
+    return limits
 
 
 def describe_examples(examples: Examples) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from embedx.metrics.bootstrap import Figure, Ints
+from embedx.metrics.chance import ChanceTest
 from embedx.text import plural
 
 MAX_PRINTED_CLASSES = 30  # in the text, the worst first; all are in `per_class`
@@ -60,11 +61,10 @@ class Metrics:
         per_class: figures of each class, in the order of `classes`.
         confusion: number of rows by true (down) and predicted (across) class [C, C]; None for multi-label.
         baselines: name ("majority", "chance"; "all-negative", "prevalence") -> figure name -> value.
-        better_than_chance: whether the interval of balanced_accuracy lies above the score of any constant prediction;
-            multi-label: whether that of macro_auc lies above 0.5. False without intervals.
         by_part: figures of each test part.
         spread: figure name -> (mean over the parts, standard deviation with ddof 1).
         notes: sentences about undefined figures and unreliable intervals.
+        test: the comparison with permuted labels; None if none was made.
     """
 
     classes: tuple[str, ...]
@@ -76,10 +76,23 @@ class Metrics:
     per_class: tuple[ClassMetrics, ...]
     confusion: Ints | None
     baselines: Mapping[str, Mapping[str, float]]
-    better_than_chance: bool
     by_part: tuple[PartMetrics, ...]
     spread: Mapping[str, tuple[float, float | None]]
     notes: tuple[str, ...]
+    test: ChanceTest | None = None
+
+    @property
+    def main_figure(self) -> str:
+        """The name of the figure that is compared with chance."""
+        return "macro_auc" if self.multilabel else "balanced_accuracy"
+
+    @property
+    def better_than_chance(self) -> bool | None:
+        """Whether the labels are told better than permuted ones at 2.5 %, also by this head; None if not tested."""
+        if self.test is None:
+            return None
+        figure = self.figures.get(self.main_figure)
+        return self.test.passed and figure is not None and figure.value > self.test.chance
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON; undefined figures are None."""
@@ -94,6 +107,10 @@ class Metrics:
             "confusion": None if self.confusion is None else self.confusion.tolist(),
             "baselines": {name: dict(values) for name, values in self.baselines.items()},
             "better_than_chance": self.better_than_chance,
+            "p_value": self.test.p_value if self.test else None,
+            "chance": self.test.chance if self.test else None,
+            "permutations": self.test.permutations if self.test else 0,
+            "chance_test": self.test.to_dict() if self.test else None,
             "by_part": [part.to_dict() for part in self.by_part],
             "spread": {name: {"mean": mean, "deviation": spread} for name, (mean, spread) in self.spread.items()},
             "notes": list(self.notes),
@@ -103,20 +120,18 @@ class Metrics:
         return f"{self.verdict()}\n\n{self.tables()}"
 
     def verdict(self) -> str:
-        """Return the main figure in one line, compared with the baseline, and the size of the data."""
+        """Return the main figure in one line, compared with chance, and the size of the data."""
         counts = {"row": self.rows, "group": self.groups, "label" if self.multilabel else "class": len(self.classes)}
         if self.by_part:
             counts["test part"] = len(self.by_part)
         sizes = ", ".join(plural(number, word) for word, number in counts.items())
-        name, baseline = ("macro_auc", "prevalence") if self.multilabel else ("balanced_accuracy", "majority")
-        figure = self.figures.get(name)
+        figure = self.figures.get(self.main_figure)
         if figure is None:
-            return f"{name} is undefined; {sizes}."
+            return f"{self.main_figure} is undefined; {sizes}."
         interval = "" if figure.low is None else f" (95 % interval {figure.low:.3f} to {figure.high:.3f})"
-        better = "better than" if self.better_than_chance else "NOT shown to be better than"
-        reference = self.baselines.get(baseline, {}).get(name)
-        compared = "" if reference is None else f", {better} the {baseline} baseline {reference:.3f}"
-        return f"{name} {figure.value:.3f}{interval}{compared}; {sizes}."
+        better = "better than chance" if self.better_than_chance else "NOT shown to be better than chance"
+        compared = "not compared with chance" if self.test is None else f"{better} ({self.test})"
+        return f"{self.main_figure} {figure.value:.3f}{interval}, {compared}; {sizes}."
 
     def tables(self, per_class: bool = False) -> str:
         """Return the figures, the test parts and the notes as text.
@@ -129,12 +144,15 @@ class Metrics:
             blocks.append(align(self._part_lines()))
         if per_class:
             blocks.append(self._class_table())
+        if self.test is not None and self.test.permutations:
+            blocks.append(self.test.describe(self.main_figure))
         if self.notes:
             blocks.append("\n".join(f"Note: {note}" for note in self.notes))
         return "\n\n".join(blocks)
 
     def _figure_lines(self) -> list[list[str]]:
-        lines = [["metric", "value", "low", "high", *self.baselines]]
+        guesses = ["random guess" if name == "chance" else name for name in self.baselines]
+        lines = [["metric", "value", "low", "high", *guesses]]
         for name, figure in self.figures.items():
             values = [figure.value, figure.low, figure.high] if figure else [None] * 3
             lines.append([name, *map(cell, [*values, *(values_of.get(name) for values_of in self.baselines.values())])])

@@ -1,13 +1,13 @@
 """Scoring: truth and probabilities -> Metrics, with notes on undefined figures and unreliable intervals."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from embedx.errors import UsageError
 from embedx.metrics.baselines import find_baselines
-from embedx.metrics.bootstrap import MIN_RELIABLE_GROUPS, Figure, Ints, make_figures, number_groups
+from embedx.metrics.bootstrap import MIN_RELIABLE_GROUPS, Ints, make_figures, number_groups
 from embedx.metrics.classification import Probabilities, Scores, score_resamples, score_whole
 from embedx.metrics.ranking import AREA_MARGIN, d_prime
 from embedx.metrics.report import ClassMetrics, Metrics, PartMetrics, escape
@@ -74,7 +74,6 @@ def evaluate(
         per_class=tuple(describe_classes(classes, support, scores)),
         confusion=None if multilabel else count_confusions(y, probabilities),
         baselines=find_baselines(y, len(classes), part_of, multilabel),
-        better_than_chance=beats_chance(figures, support),
         by_part=tuple(by_part),
         spread=spread_over(by_part),
         notes=tuple(notes),
@@ -168,17 +167,6 @@ def count_confusions(truth: Ints, proba: Probabilities) -> Ints:
     """
     classes = proba.shape[1]
     return np.bincount(truth * classes + proba.argmax(axis=1), minlength=classes**2).reshape(classes, classes)
-
-
-def beats_chance(figures: Mapping[str, Figure | None], support: Ints) -> bool:
-    """Return whether the interval of the balanced accuracy (multi-label: of the mean area) lies above chance.
-
-    Chance is one over the number of classes that occur: the score of always predicting one of them.
-    """
-    figure, chance = figures["macro_auc"], 0.5
-    if "balanced_accuracy" in figures:
-        figure, chance = figures["balanced_accuracy"], 1 / max(1, int(np.count_nonzero(support)))
-    return figure is not None and figure.low is not None and figure.low > chance
 
 
 def note_classes(classes: Sequence[str], support: Ints, rows: int) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.errors import UsageError
+from embedx.evaluation.chance import compare_experiment
 from embedx.evaluation.cross_validation import (
     LEAKY,
     Experiment,
@@ -32,6 +33,7 @@ from embedx.heads.options import HeadOptions
 from embedx.heads.storage import FOLDER as HEADS
 from embedx.heads.storage import load_head
 from embedx.metrics.calibration import reliability
+from embedx.metrics.chance import PERMUTATIONS
 from embedx.metrics.report import Metrics
 from embedx.store.store import Store
 from embedx.training.held_out import Finished, Trial, finish_head
@@ -104,6 +106,7 @@ def fit_head(
     name: str | None = None,
     ids: Sequence[int] | None = None,
     calibration: str = "temperature",
+    permutations: int = PERMUTATIONS,
 ) -> Trained:
     """Fit a head, score it on rows that it was not trained on, calibrate it, and save it.
 
@@ -120,6 +123,7 @@ def fit_head(
         name: the name of the head; LABEL-KIND if None.
         ids: the rows to use; all if None.
         calibration: "temperature", "isotonic" or "none".
+        permutations: how many permutations of the labels to compare with; 0 for no test against chance.
 
     Returns:
         The saved head with its figures.
@@ -144,7 +148,8 @@ def fit_head(
     if len(part.test):
         held_out = hold_out_predictions(experiment, [part], [head]) if is_single else cross_fit(experiment, fit)
         finished = finish_head(experiment, [recording_of(row) for row in experiment.rows], head, calibration, options)
-        report = score(experiment, held_out.positions, held_out.proba, held_out.parts)
+        test = compare_experiment(experiment, permutations, split.seed)
+        report = replace(score(experiment, held_out.positions, held_out.proba, held_out.parts), test=test)
         evaluation = describe_evaluation(experiment, held_out, report, finished)
         head = (finished.head if finished else head).replace(metrics=evaluation)
         gain = gain_since(experiment, fit, folder, training["label"], held_out)

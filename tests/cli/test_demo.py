@@ -45,7 +45,7 @@ def test_demo_shows_every_command_and_its_output(tmp_path: Path) -> None:
         "$ embedx probe indexes/demo",
         "$ embedx train indexes/demo",
         "$ embedx predict indexes/demo",
-        "better than the majority baseline",
+        "better than chance",
     ):
         assert shown in done.stdout
     assert len((done.stdout + done.stderr).splitlines()) <= 70

@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from sklearn import metrics as reference
 from embedx.errors import UsageError
 from embedx.metrics.bootstrap import Figure
 from embedx.metrics.calibration import reliability
+from embedx.metrics.chance import ChanceTest
 from embedx.metrics.report import Metrics
 from embedx.metrics.scoring import evaluate
 from embedx.metrics.weighted_sums import Tally
@@ -180,28 +182,33 @@ def test_majority_and_chance_are_reported() -> None:
     assert set(chance) <= set(metrics.figures)
 
 
-def test_majority_accuracy_is_not_better_than_chance() -> None:
-    random = np.random.default_rng(0)
-    y = (random.random(400) < 0.22).astype(int)
-    useless = np.tile([0.78, 0.22], (400, 1)) + random.uniform(-0.1, 0.1, (400, 1)) * [1, -1]
-    metrics = evaluate(y, useless, names(2))
-    assert value(metrics, "accuracy") > 0.74
-    assert not metrics.better_than_chance
-    assert "NOT shown to be better than the majority baseline" in metrics.verdict()
+def test_verdict_says_what_was_tested() -> None:
     y, proba = one_label(400, 2)
-    assert evaluate(y, proba, names(2)).better_than_chance
-    assert not evaluate(y, proba, names(2), samples=0).better_than_chance  # without an interval nothing is shown
-    luck = np.repeat([0, 1], 20)
-    some = evaluate(luck, np.eye(2)[np.where(np.arange(40) % 20 < 11, luck, 1 - luck)], names(2))
-    assert value(some, "balanced_accuracy") == 0.55
-    assert not some.better_than_chance
+    metrics = evaluate(y, proba, names(2))
+    assert metrics.better_than_chance is None  # predictions alone are no test
+    assert "not compared with chance" in metrics.verdict()
+    tested = replace(metrics, test=ChanceTest(0.005, 0.9, 0.51, 199, 0.005, "whole groups", 400))
+    assert tested.better_than_chance
+    assert "better than chance (p = 0.005, 199 permutations of whole groups; chance reaches 0.510)" in tested.verdict()
+    assert {"p_value": 0.005, "chance": 0.51, "permutations": 199}.items() <= tested.to_dict().items()
+    failed = replace(metrics, test=ChanceTest(0.03, 0.9, 0.51, 199, 0.005, "whole groups", 400))
+    assert failed.better_than_chance is False
+    assert "NOT shown to be better than chance (p = 0.03" in failed.verdict()
+
+
+def test_head_below_chance_is_not_better_whatever_the_test_says() -> None:
+    y = np.arange(400) % 2
+    constant = replace(
+        evaluate(y, np.tile([0.6, 0.4], (400, 1)), names(2)),
+        test=ChanceTest(0.005, 0.9, 0.5, 199, 0.005, "whole groups", 400),
+    )
+    assert constant.better_than_chance is False
 
 
 def test_multilabel_baselines_are_reported() -> None:
     y, proba = many_labels(200, 5)
     metrics = evaluate(y, proba, names(5), multilabel=True)
     share = y.mean(axis=0)
-    assert metrics.better_than_chance
     assert metrics.baselines["prevalence"]["map"] == pytest.approx(share.mean())
     assert metrics.baselines["prevalence"]["log_loss"] == pytest.approx(
         np.mean(-share * np.log(share) - (1 - share) * np.log(1 - share))

@@ -1,0 +1,113 @@
+"""Test against chance: whether the labels are told from the vectors better than permuted labels.
+
+The classifier of the test is a linear discriminant (`discriminant`), whatever head is evaluated: it is fitted anew for
+every permutation, because heads that were fitted on the true labels would not score like those of permuted ones.
+
+Where a column gives the test parts, the test uses these, and labels move within a part: the parts may have been made so
+that each has its share of every class. Else it makes folds of whole groups without looking at the labels. So in both
+cases a permuted labelling is as likely as the true one if labels and vectors are independent.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedx.errors import UsageError
+from embedx.evaluation.cross_validation import Experiment, LabelledVectors
+from embedx.evaluation.splits import Positions
+from embedx.heads.discriminant import Discriminant, whiten
+from embedx.heads.fitting import limit_threads
+from embedx.metrics.bootstrap import Ints
+from embedx.metrics.chance import ChanceTest, compare_with_chance
+from embedx.metrics.permutations import Level, Permutations
+
+FOLDS = 10  # of whole groups; the vectors are whitened once, so many folds cost little
+MAX_EFFORT = 2e9  # numbers times permutations: about 20 s on one core
+MIN_ROWS = 1000  # rows that are used in any case
+CLASSES_PER_PASS = 150  # comparing a vector with so many class means takes as long as adding it to the sum of one
+
+
+def compare_experiment(experiment: Experiment, permutations: int, seed: int = 0) -> ChanceTest | None:
+    """Compare the labels of stored rows with chance; see `compare_labels`."""
+    return compare_labels(experiment, [row.path for row in experiment.rows], permutations, seed)
+
+
+def compare_labels(
+    data: LabelledVectors, recordings: Sequence[str], permutations: int, seed: int = 0
+) -> ChanceTest | None:
+    """Compare what a linear discriminant makes of the labels with what it makes of permuted ones.
+
+    Args:
+        data: vectors, labels and split. Weak negatives are left out. Of very large data, rows are drawn at random.
+        recordings: the recording [N] of each row; the rows of a recording are in the order of time.
+        permutations: the number of permutations; 0 for no test.
+        seed: the seed for folds and permutations.
+
+    Returns:
+        The test, or None if there are no permutations or no test rows.
+
+    Raises:
+        UsageError: a negative number of permutations.
+    """
+    if permutations < 0:
+        raise UsageError(f"permutations must be 0 (no test) or more, not {permutations}.")
+    random = np.random.default_rng(seed)
+    fold = find_folds(data, random)
+    rows = choose_rows(data, fold, permutations, random)
+    if not permutations or not (fold[rows] >= 0).any():
+        return None
+    y, fold, groups = data.targets.y[rows], fold[rows], renumber(data.splits.groups[rows])
+    recording = renumber(np.asarray(recordings)[rows])
+    levels = name_levels(groups, recording)
+    if data.splits.by_column:
+        levels = [("test parts", fold), *levels]
+    labels = renumber(y, axis=0)
+    with limit_threads(data.x.size):
+        z = whiten(data.x[rows], int(groups.max()) + 1, seed)
+        discriminant = Discriminant(z, fold, groups, len(data.targets.classes))
+        measure = discriminant.mean_area if data.targets.multilabel else discriminant.balanced_accuracy
+        found = Permutations.find(labels, levels)
+        return compare_with_chance(lambda source: measure(y[source]), found, permutations, seed)
+
+
+def find_folds(data: LabelledVectors, random: np.random.Generator) -> Ints:
+    """Return the fold [N] in which each row is tested, -1 if it is only trained on, and -2 if it is not used."""
+    parts, units = data.splits.parts, data.splits.inner_groups
+    fold = np.full(len(units), -2)
+    if data.splits.by_column:
+        for part in parts:
+            fold[part.learned] = np.maximum(fold[part.learned], -1)
+        for number, part in enumerate(parts):
+            fold[part.test] = number
+        return fold
+    names, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
+    if len(names) < 2 or not any(len(part.test) for part in parts):
+        return fold
+    fold_of_unit, filled = np.empty(len(names), np.int64), np.zeros(min(FOLDS, len(names)))
+    order = random.permutation(len(names))
+    for number in order[np.argsort(-sizes[order], kind="stable")].tolist():  # the largest first
+        fold_of_unit[number] = filled.argmin()
+        filled[filled.argmin()] += sizes[number]
+    return np.asarray(fold_of_unit[unit])
+
+
+def choose_rows(data: LabelledVectors, fold: Ints, permutations: int, random: np.random.Generator) -> Positions:
+    """Return the rows to use: all with a fold and labels, or so many that the effort is limited."""
+    rows = np.flatnonzero((fold > -2) & (data.targets.weights == 1))
+    effort = data.x.shape[-1] * (1 + len(data.targets.classes) / CLASSES_PER_PASS) * max(1, permutations)
+    most = max(MIN_ROWS, int(MAX_EFFORT / effort))
+    return rows if len(rows) <= most else np.sort(random.choice(rows, most, replace=False))
+
+
+def name_levels(groups: Ints, recordings: Ints) -> list[Level]:
+    """Return the levels of units within which labels move; a group of one recording each is called a recording."""
+    if len(np.unique(np.stack([groups, recordings]), axis=1).T) == int(groups.max()) + 1:
+        return [("recordings", recordings)]
+    return [("groups", groups), ("recordings", recordings)]
+
+
+def renumber(values: NDArray[np.generic], axis: int | None = None) -> Ints:
+    """Return numbers [N] from 0 that are equal where the values are equal."""
+    numbers: Ints = np.unique(values, axis=axis, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return numbers

@@ -1,0 +1,107 @@
+"""Chance: the score that a classifier reaches when its labels are permuted, and a test against it."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from embedx.metrics.bootstrap import TAIL, Ints
+from embedx.metrics.permutations import Permutations
+from embedx.text import plural
+
+PERMUTATIONS = 199  # the lowest p-value is then 1/200 = 0.005
+ROUNDING = 1e-9  # scores that differ by less are equal: labellings that differ in class names only must tie
+
+
+@dataclass(frozen=True)
+class ChanceTest:
+    """A permutation test of "the labels can be told from the vectors better than by chance".
+
+    Attributes:
+        p_value: the share of labellings, the true one included, that score as well as the true one or better.
+        score: the score of the true labels; balanced accuracy, or for multi-label the mean area under the ROC curve.
+        chance: the mean score of the permuted labels.
+        permutations: the number of permuted labellings that were scored.
+        lowest: the lowest p-value that the permutations allow.
+        moved: what was permuted, in words.
+        rows: the number of rows that were used.
+    """
+
+    p_value: float
+    score: float
+    chance: float
+    permutations: int
+    lowest: float
+    moved: str
+    rows: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether the true labels score better than chance at 2.5 %."""
+        return self.p_value <= TAIL
+
+    @property
+    def possible(self) -> bool:
+        """Whether there are enough permutations to show anything."""
+        return self.lowest <= TAIL
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return asdict(self)
+
+    def describe(self, figure: str) -> str:
+        """Return how the test was made, as a sentence."""
+        return (
+            f"Test against chance: a linear discriminant on {plural(self.rows, 'row')} has {figure} {self.score:.3f} "
+            f"with the true labels, and {self.chance:.3f} on average with permuted ones."
+        )
+
+    def __str__(self) -> str:
+        """Return the p-value and what it comes from, as text.
+
+        >>> print(ChanceTest(0.005, 0.9, 0.12, 199, 0.005, "whole groups", 400))
+        p = 0.005, 199 permutations of whole groups; chance reaches 0.120
+        >>> print(ChanceTest(0.2, 1.0, 0.5, 9, 0.2, "whole groups", 20))
+        p = 0.2, 9 other orders of whole groups, so p cannot be below 0.2; chance reaches 0.500
+        """
+        if not self.permutations:
+            return "no label can be exchanged for another one, so chance cannot be measured"
+        way = f"{plural(self.permutations, 'permutation')} of {self.moved}"
+        if not self.possible:
+            others = plural(self.permutations, "other order")
+            way = f"{others} of {self.moved}, so p cannot be below {self.lowest:.2g}"
+        return f"p = {self.p_value:.2g}, {way}; chance reaches {self.chance:.3f}"
+
+
+def compare_with_chance(
+    score: Callable[[Ints], float], permutations: Permutations, number: int, seed: int
+) -> ChanceTest:
+    """Score the true labels and permuted ones.
+
+    The test is exact: if labels and vectors are independent, p is at most 0.025 in at most 2.5 % of data sets.
+
+    Args:
+        score: the rows [N] that the rows take their labels from -> score.
+        permutations: the orders of labels that are as likely as the true one.
+        number: how many permutations to score; all if there are not more.
+        seed: the seed for the permutations.
+
+    Returns:
+        The p-value, and what permuted labels reach. An undefined score counts as the highest one of permuted labels,
+        and as no evidence of the true ones.
+    """
+    true = score(permutations.identity)
+    scores = [score(source) for source in permutations.draw(number, seed)]
+    defined = [one for one in scores if one == one]
+    reached = sum(not one < true - ROUNDING for one in scores)
+    highest = max([*defined, true])
+    ties = sum(one >= highest - ROUNDING for one in [*scores, true])
+    total = len(scores) + 1
+    return ChanceTest(
+        p_value=(1 + reached) / total,
+        score=true,
+        chance=sum(defined) / len(defined) if defined else true,
+        permutations=len(scores),
+        lowest=ties / total if permutations.count <= number + 1 else 1 / total,
+        moved=permutations.moved,
+        rows=len(permutations.labels),
+    )
