@@ -151,7 +151,7 @@ class Metrics:
         return "\n\n".join(blocks)
 
     def _figure_lines(self) -> list[list[str]]:
-        guesses = ["random guess" if name == "chance" else name for name in self.baselines]
+        guesses = ["guess" if name == "chance" else name for name in self.baselines]
         lines = [["metric", "value", "low", "high", *guesses]]
         for name, figure in self.figures.items():
             values = [figure.value, figure.low, figure.high] if figure else [None] * 3

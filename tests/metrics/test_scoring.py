@@ -335,7 +335,7 @@ def test_text_shows_baselines_and_worst_class_first() -> None:
     text = metrics.tables(per_class=True)
     assert "\x1b" not in text
     header = next(line for line in text.splitlines() if line.startswith("metric"))
-    assert header.split() == ["metric", "value", "low", "high", "majority", "chance"]
+    assert header.split() == ["metric", "value", "low", "high", "majority", "guess"]
     line = next(line for line in text.splitlines() if line.startswith("balanced_accuracy"))
     assert float(line.split()[1]) == pytest.approx(value(metrics, "balanced_accuracy"), abs=1e-4)
     worst = min(metrics.per_class, key=lambda one: one.f1.value if one.f1 else 0)
