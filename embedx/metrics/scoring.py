@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from embedx.errors import UsageError
 from embedx.metrics.baselines import find_baselines
-from embedx.metrics.bootstrap import MIN_RELIABLE_GROUPS, Ints, make_figures, number_groups
+from embedx.metrics.bootstrap import MIN_RELIABLE_GROUPS, Figure, Ints, make_figures, number_groups
 from embedx.metrics.classification import Probabilities, Scores, score_resamples, score_whole
 from embedx.metrics.ranking import AREA_MARGIN, d_prime
 from embedx.metrics.report import ClassMetrics, Metrics, PartMetrics, escape
