@@ -131,6 +131,7 @@ def verify(collection: str, repair: bool, model: str | None, allow_pickle: bool,
             "left": [issue.place for issue in report.left],
             "remade": report.remade,
             "removed": report.removed,
+            "unused": report.unused,
         }
     )
     return code
@@ -142,6 +143,8 @@ def print_report(collection: str, report: "VerifyReport", issues: list[dict[str,
         print_rows(issues, ["kind", "place", "detail"], "table")
     for path in report.removed:
         say(f"removed, because its stored data is lost (extract it again): {display_path(path)}")
+    for path in report.unused:
+        say(f"left by an interrupted run, not damage: {display_path(path)}")
     left = len(report.left)
     if not issues:
         say(f"{display_path(collection)}: no damage found")

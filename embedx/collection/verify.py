@@ -13,6 +13,8 @@ from embedx.audio.windows import Window
 from embedx.errors import AudioError, NothingToDo, StoreError, UsageError
 from embedx.heads.storage import FOLDER as HEADS
 from embedx.heads.storage import find_head_issues
+from embedx.heads.storage import find_unused_files as find_unused_head_files
+from embedx.index.builder import find_unused_files
 from embedx.index.manager import FOLDER, IndexManager
 from embedx.index.matrix import CorruptIndex
 from embedx.index.vector_index import VectorIndex
@@ -37,6 +39,7 @@ class VerifyReport:
     left: list[Issue] = field(default_factory=list)
     remade: list[int] = field(default_factory=list)  # ids of rows whose vectors were computed again
     removed: list[str] = field(default_factory=list)  # paths of recordings that have to be extracted again
+    unused: list[str] = field(default_factory=list)  # files that an interrupted run left; the next one deletes them
 
 
 def verify_collection(
@@ -68,9 +71,9 @@ def verify_collection(
         ModelError: vectors are damaged, and the model that made them cannot be loaded.
         LockedError: another process writes the collection, and `wait` is not set.
     """
-    report = VerifyReport(found=find_issues(folder))
-    report.left = report.found
     root = Path(folder)
+    report = VerifyReport(found=find_issues(root), unused=find_unused(root))
+    report.left = report.found
     if not repair or not report.found or not (root / FILE_NAME).is_file():
         return report
     accept_state(root, report.found, wait)
@@ -129,16 +132,22 @@ def find_issues(folder: str | os.PathLike[str]) -> list[Issue]:
     return issues + [Issue(*issue) for issue in find_head_issues(root)]
 
 
+def find_unused(root: Path) -> list[str]:
+    """Return the files that interrupted runs left, and those of an index that is being built."""
+    of_indexes = find_unused_files(root / FOLDER)[1]
+    return [str(file) for file in (*sorted(root.glob(f"{FILE_NAME}.new")), *of_indexes, *find_unused_head_files(root))]
+
+
 def find_index_issues(root: Path) -> list[Issue]:
     """Compare the indexes of a collection with their checksums and with the store."""
     issues = []
     with Store(root) as store:
         indexes = IndexManager(store.folder, lambda: store)
-        for file in sorted((root / FOLDER).glob("*")):
+        foreign, _ = find_unused_files(root / FOLDER)
+        issues += [Issue("foreign", str(file), "It does not belong to an index.") for file in foreign]
+        for file in sorted((root / FOLDER).glob("*.json")):
             view, _, metric = file.stem.rpartition(".")
-            if file.suffix != ".json" and not any(file.name.startswith(f"{name}.") for name in store.views):
-                issues.append(Issue("foreign", str(file), "It does not belong to an index."))
-            elif file.suffix == ".json":
+            if file not in foreign:
                 try:
                     index = VectorIndex.load(root / FOLDER, file.stem, metric, indexes.identity(view))
                     if index is not None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,19 +20,22 @@ def replace_file(file: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def whole_file(file: Path) -> Iterator[BinaryIO]:
-    """Open a new file next to `file`; at the end of the block flush and rename it, after an error remove it."""
+    """Open a new file next to `file`; at the end of the block flush and rename it, after an error remove it.
+
+    Two processes that replace the same file wait for each other.
+    """
     new = file.with_name(file.name + ".new")
-    try:
-        if new.is_symlink():  # a stranger may have put it there: the file behind it is not overwritten
-            new.unlink()
-        with open(new, "wb", opener=open_no_link) as handle:
+    if new.is_symlink():  # a stranger may have put it there: the file behind it is not overwritten
+        new.unlink()
+    with open(open_alone(new), "wb") as handle:
+        try:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(new, file)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
+            os.replace(new, file)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
     sync_folder(file.parent)
 
 
@@ -71,9 +75,20 @@ def exchange(one: Path, other: Path) -> bool:
     return rename is not None and rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0
 
 
-def open_no_link(path: str, flags: int) -> int:
-    """Open a file for `open`, but not through a link."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+def open_alone(file: Path) -> int:
+    """Open an empty file for writing, but not through a link; wait while another process has it open like this."""
+    while True:
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):  # the other process has renamed it
+                if os.path.samestat(os.fstat(handle), os.stat(file, follow_symlinks=False)):
+                    os.ftruncate(handle, 0)
+                    return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

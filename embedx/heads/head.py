@@ -200,6 +200,8 @@ class Head(FittedHead):
             for name in names
             if mine.get(name) != theirs.get(name)
         ]
+        if not self.views:
+            details.append("the head does not say which view it was fitted on")
         missing = [view for view in self.views if view not in views]
         if missing:
             details.append(f"view {', '.join(missing)} is missing; there are: {', '.join(views) or 'none'}")

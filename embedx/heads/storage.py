@@ -1,11 +1,12 @@
 """Storage: the heads of a collection, each in a folder of its own under heads/."""
 
+import contextlib
 import shutil
 from pathlib import Path
 
 from embedx.errors import EmbedxError, UsageError
 from embedx.filesystem.atomic import sync_folder
-from embedx.heads.files import DESCRIPTION, OWN_FILE, locked
+from embedx.heads.files import DESCRIPTION, OLD_ARRAYS, OWN_FILE, locked, read_files
 from embedx.heads.head import Head
 
 FOLDER = "heads"  # in the folder of a collection
@@ -60,11 +61,23 @@ def remove_head(folder: Path, name: str) -> None:
         shutil.rmtree(head_folder)
 
 
+def find_unused_files(folder: Path) -> list[Path]:
+    """Return the files in the heads of a collection that an interrupted training left: the next one deletes them."""
+    unused = []
+    for path in sorted((folder / FOLDER).glob("*")):
+        kept = {DESCRIPTION, OLD_ARRAYS}
+        with contextlib.suppress(EmbedxError):  # a damaged head; `find_head_issues` names it
+            kept = {DESCRIPTION, read_files(path)[1].name}
+        files = [file for file in path.glob("*") if OWN_FILE.fullmatch(file.name)]
+        unused += [file for file in sorted(files) if file.name not in kept]
+    return unused
+
+
 def find_head_issues(folder: Path) -> list[tuple[str, str, str]]:
     """Return what is wrong in the folder of the heads of a collection, as (kind, path, detail).
 
     The kind is "head" for a head that cannot be used, and "foreign" for a file that does not belong to a head. Files
-    that an interrupted training left behind are not listed: the next training of this head removes them.
+    that an interrupted training left behind are not listed; see `find_unused_files`.
     """
     heads, issues = folder / FOLDER, []
     for path in sorted(heads.iterdir()) if heads.is_dir() else []:
@@ -79,7 +92,7 @@ def find_head_issues(folder: Path) -> list[tuple[str, str, str]]:
         issues += [
             ("foreign", str(file), "It does not belong to a head.")
             for file in sorted(path.iterdir())
-            if not OWN_FILE.fullmatch(file.name)
+            if not OWN_FILE.fullmatch(file.name) or file.is_symlink() or file.is_dir()
         ]
         if (path / DESCRIPTION).exists():
             try:

@@ -1,6 +1,7 @@
 """IndexBuilder: write an index to disk, block by block, without all vectors in memory."""
 
 import fcntl
+import re
 import secrets
 import time
 from collections.abc import Iterable
@@ -19,6 +20,9 @@ from embedx.index.matrix import CorruptIndex, Floats, Ids, read_matrix, write_ma
 from embedx.index.tuning import TEST_QUERIES, TUNED_K, build_tuned_index, measure
 from embedx.index.vector_index import VectorIndex
 
+OWN_FILE = re.compile(
+    r"(L[0-9]+\.[a-z_]+\.(cosine|ip|l2))(\.json|\.json\.new|-[0-9a-f]{8}\.(vectors\.npy|ids\.npy|faiss|building))"
+)
 RECENT_S = 60  # a file that changed this recently may belong to a build in another process
 
 
@@ -112,9 +116,11 @@ class IndexBuilder:
         self.index.files.add(self.manifest)
         kept = files_of(self.folder, self.name)
         for file in self.folder.glob(f"{self.name}-*"):
-            is_old = file.name in self._replaced or time.time() - file.stat().st_mtime > RECENT_S
+            if file.name in kept or not OWN_FILE.fullmatch(file.name) or file.is_dir():
+                continue
+            is_old = file.name in self._replaced or time.time() - file.lstat().st_mtime > RECENT_S
             stem = self.name + file.name[len(self.name) :].split(".")[0]
-            if is_old and file.name not in kept and not is_locked(lock_of(self.folder / stem)):
+            if is_old and not is_locked(lock_of(self.folder / stem)):
                 file.unlink(missing_ok=True)
         return self.index
 
@@ -145,6 +151,23 @@ def write_index(
 def lock_of(stem: Path) -> Path:
     """Return the file that a process locks while it builds an index with this stem."""
     return stem.with_name(stem.name + ".building")
+
+
+def find_unused_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the files in the folder of the indexes that belong to no index.
+
+    Returns:
+        Files that embedx never writes, and files of builds that were interrupted, of running ones, and of replaced
+        indexes; the next build of the same index deletes these.
+    """
+    foreign, unused = [], []
+    for file in sorted(folder.glob("*")):
+        match = OWN_FILE.fullmatch(file.name)
+        if match is None or file.is_symlink() or file.is_dir():
+            foreign.append(file)
+        elif file.suffix != ".json" and file.name not in files_of(folder, match[1]):
+            unused.append(file)
+    return foreign, unused
 
 
 def files_of(folder: Path, name: str) -> set[str]:

@@ -256,3 +256,40 @@ def test_damaged_head_and_foreign_file_beside_heads_are_named(tmp_path: Path) ->
     (head.parent / "note.txt").touch()
     found = {(issue.kind, Path(issue.place).name) for issue in find_issues(tmp_path / "c")}
     assert found == {("head", "owl"), ("foreign", "note.txt")}
+
+
+def test_file_that_no_index_names_is_foreign_or_left_by_an_interrupted_build(tmp_path: Path) -> None:
+    with embedx.import_vectors(np.eye(4, dtype=np.float32), out=tmp_path / "c") as collection:
+        collection.indexes.get(collection.recipe.default_view)
+        name = f"{collection.recipe.default_view}.cosine"
+    index = tmp_path / "c" / "index"
+    left = [f"{name}-0123abcd.{end}" for end in ("vectors.npy", "ids.npy", "faiss", "building")] + [f"{name}.json.new"]
+    strange = [f"{name}-notes.txt", f"{name}.json.bak", f"{name}-0123abcd.vectors.npy.old", "x", f"{name}.evil"]
+    assert not verify_collection(tmp_path / "c").unused
+    for file in (*left, *strange):
+        (index / file).touch()
+    (index / f"{name}-0123abce.ids.npy").symlink_to("/etc/hostname")
+    (index / f"{name}-0123abcf.ids.npy").mkdir()
+    report = verify_collection(tmp_path / "c")
+    link, folder = f"{name}-0123abce.ids.npy", f"{name}-0123abcf.ids.npy"
+    assert {Path(issue.place).name for issue in report.found if issue.kind == "foreign"} == {*strange, link, folder}
+    assert {Path(file).name for file in report.unused} == set(left)
+    for file in index.iterdir():
+        os.utime(file, (0, 0), follow_symlinks=False)
+    with embedx.open(tmp_path / "c") as collection:
+        collection.build_index()
+    assert {file.name for file in index.iterdir()} & {*left, *strange, folder} == {*strange, folder}
+
+
+def test_file_left_by_an_interrupted_training_is_listed(tmp_path: Path) -> None:
+    embedx.import_vectors(np.eye(20, dtype=np.float32), out=tmp_path / "c", name="m").close()
+    with embedx.open(tmp_path / "c") as collection:
+        collection.label(set={"label": "a"}, where="id <= 10")
+        collection.label(set={"label": "b"}, where="id > 10")
+        collection.fit_head("label", name="owl")
+    head = tmp_path / "c" / "heads" / "owl"
+    for name in ("head.json.new", "0123456789abcdef.safetensors", "0123456789abcdef.safetensors.new"):
+        (head / name).touch()
+        report = verify_collection(tmp_path / "c")
+        assert ([Path(file).name for file in report.unused], report.found) == ([name], [])
+        (head / name).unlink()

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,24 @@ def test_planted_links_are_not_written_through(tmp_path: Path) -> None:
         Lock(tmp_path)
     assert victim.read_bytes() == b"untouched"
     assert (tmp_path / "a.json").read_bytes() == b"new"
+
+
+def test_processes_that_replace_the_same_file_wait_for_each_other(tmp_path: Path) -> None:
+    contents = {bytes([letter]) * 3_000_000 for letter in b"abc"}
+    failed: list[BaseException] = []
+
+    def write(content: bytes) -> None:
+        try:
+            for _ in range(10):
+                replace_file(tmp_path / "a.json", content)
+                assert (tmp_path / "a.json").read_bytes() in contents
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]

@@ -333,6 +333,8 @@ def test_head_refuses_vectors_of_another_recipe(head: Head) -> None:
     with pytest.raises(RecipeMismatch, match=r"view L3\.mean is missing; there are: L0\.mean"):
         head.check_recipe(recipe, ("L0.mean",))
     head.replace(recipe=None).check_recipe(recipe, RECIPE.views)
+    with pytest.raises(RecipeMismatch, match="which view"):
+        head.replace(views=()).check_recipe(recipe, RECIPE.views)
 
 
 def test_head_facts_outside_json_are_refused(head: Head) -> None:
