@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from embedx.store.reading import Reader
-from embedx.store.schema import SUMMED, key_of
+from embedx.store.schema import SUMMED
 
 
 class Changes(Reader):
@@ -13,10 +13,10 @@ class Changes(Reader):
 
     def _sum(self, table: str, which: str, values: tuple[Any, ...] = ()) -> None:
         """Compute the checksums of new or changed rows of a table, and add them to the commit record."""
-        rows = self._query(f"SELECT {SUMMED[table]} FROM {table} {which}", values)
-        summed = [(self._checksums.row(table, row), row[0]) for row in rows]
-        self._db.executemany(f"UPDATE {table} SET checksum = ? WHERE {key_of(table)} = ?", summed)
-        self._record.count(table, (checksum for checksum, _ in summed))
+        new = self._query(
+            f"UPDATE {table} SET checksum = checksum_of('{table}', {SUMMED[table]}) {which} RETURNING checksum", values
+        )
+        self._record.count(table, (checksum for (checksum,) in new))
 
     def _remove(self, table: str, which: str, values: tuple[Any, ...] = ()) -> None:
         """Delete rows of a table, and subtract their checksums, as they stand, from the commit record."""

@@ -74,6 +74,7 @@ class Store(Repairer):
         db = connect(self.file, "rw")
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", f"cache_size = -{CACHE_KIB}"):
             db.execute(f"PRAGMA {pragma}")
+        db.create_function("checksum_of", -1, lambda table, *values: self._checksums.row(table, values))
         return db
 
     def _update_format(self, version: int, wait: bool) -> None:

@@ -266,8 +266,8 @@ def test_file_that_no_index_names_is_foreign_or_left_by_an_interrupted_build(tmp
     left = [f"{name}-0123abcd.{end}" for end in ("vectors.npy", "ids.npy", "faiss", "building")] + [f"{name}.json.new"]
     strange = [f"{name}-notes.txt", f"{name}.json.bak", f"{name}-0123abcd.vectors.npy.old", "x", f"{name}.evil"]
     assert not verify_collection(tmp_path / "c").unused
-    for file in (*left, *strange):
-        (index / file).touch()
+    for each in (*left, *strange):
+        (index / each).touch()
     (index / f"{name}-0123abce.ids.npy").symlink_to("/etc/hostname")
     (index / f"{name}-0123abcf.ids.npy").mkdir()
     report = verify_collection(tmp_path / "c")
