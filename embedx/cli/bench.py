@@ -24,6 +24,12 @@ METRIC = click.option(
     "log_loss, ece. [default: accuracy; for multi-label data map]",
 )
 FORMAT = format_option("table", "markdown", "csv", "json", help="Format of the leaderboards.")
+PUBLISHED = click.option(
+    "--published",
+    is_flag=True,
+    help="Print published results (MAEB, HEAR, X-ARES) beside ours, with the source and how the protocols differ, in "
+    "place of the leaderboards. Tasks and models are matched by their names.",
+)
 TOP = click.option("--top", type=int, default=20, show_default=True, help="Number of leaderboard entries to show.")
 
 
@@ -52,6 +58,8 @@ bench.add_command(speed)
       embedx bench probe --task data/fsdd --model yamnet --protocol few-shot --seeds 3 -o benchmarks/fsdd
       embedx bench probe --task indexes/field --head "PCA(64)+knn(k=3)" --shots 1,8,all --seeds 5 -o benchmarks/field
       embedx bench probe --config benchmark.toml --jobs 8 --format markdown
+      embedx bench probe --published --task esc50
+      embedx bench probe --published -o benchmarks/esc50
     """,
 )
 @section(
@@ -118,11 +126,19 @@ bench.add_command(speed)
     METRIC,
     FORMAT,
     TOP,
+    PUBLISHED,
     click.option("--no-report", is_flag=True, help="Do not write report.html."),
     PROGRESS,
 )
 def probe(
-    config: str | None, metric: str | None, form: str, top: int, no_report: bool, progress: str, **options: Any
+    config: str | None,
+    metric: str | None,
+    form: str,
+    top: int,
+    published: bool,
+    no_report: bool,
+    progress: str,
+    **options: Any,
 ) -> int:
     """Compare models, layers, poolings and heads.
 
@@ -133,6 +149,10 @@ def probe(
     to continue after a stop. Leaderboards are printed, and a report is written to FOLDER/report.html.
 
     If a model or a fit fails, the others go on. The exit code is then 3.
+
+    With --published, published results are printed beside ours. With --published and without --out and --config,
+    nothing runs: the published results are listed, of all tasks and models or of those named by --task and --model.
+    With --published and FOLDER, but no --task, those of FOLDER are printed.
     """
     from embedx.bench.config import make_plan, read_plan
     from embedx.bench.results import read_table
@@ -140,13 +160,15 @@ def probe(
 
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
     given: dict[str, Any] = {name: value for name, value in values.items() if value not in (None, [])}
+    if published and not config and not ("task" in given and "out" in given):
+        return show_published(given, metric, form)
     plan = read_plan(config, **given) if config else make_plan(**given)
     plan = replace(plan, jobs=plan.jobs or len(os.sched_getaffinity(0)))
     command = shlex.join(["embedx", *sys.argv[1:]])
     with Signals("fits", limit_s=None) as signals, BenchmarkDisplay(progress) as display:
         run(plan, display, interrupted=signals.received, command=command)
     if read_table(plan.out):
-        show_results(plan.out, metric, form, top, page=not no_report)
+        show_results(plan.out, metric, form, top, page=not no_report, published=published)
     failures = display.last.failures if display.last else []
     for failure in failures[:MAX_NAMED_FAILURES]:
         say(f"failed: {display_path(failure)}", err=True)
@@ -166,22 +188,39 @@ def probe(
 @METRIC
 @FORMAT
 @TOP
-def report(folder: str, metric: str | None, form: str, top: int) -> None:
+@PUBLISHED
+def report(folder: str, metric: str | None, form: str, top: int, published: bool) -> None:
     """Print the leaderboards and write the report.
 
     The results are read from FOLDER; the report is FOLDER/report.html.
     """
-    show_results(Path(folder), metric, form, top, page=True)
+    show_results(Path(folder), metric, form, top, page=True, published=published)
 
 
-def show_results(folder: Path, metric: str | None, form: str, top: int, page: bool) -> None:
-    """Print the leaderboards of a folder, and write its report if matplotlib is installed."""
+def show_published(given: dict[str, Any], metric: str | None, form: str) -> int:
+    """Print published results: beside those of a folder, or of the tasks and models that are named, or all."""
+    from embedx.bench.leaderboard import boards
+    from embedx.bench.report.published import list_published, pair_with_boards, write_published
+    from embedx.bench.results import read_table
+
+    ours = boards(read_table(given["out"]), metric) if "out" in given else []
+    names = [[text.partition("=")[0] for text in given.get(kind, [])] for kind in ("task", "model")]
+    pairs = pair_with_boards(ours) if "out" in given else list_published(*names)
+    deliver(write_published(pairs, ours, form), None)  # type: ignore[arg-type]
+    return 0
+
+
+def show_results(folder: Path, metric: str | None, form: str, top: int, page: bool, published: bool) -> None:
+    """Print the leaderboards of a folder or the published results, and write its report if matplotlib is installed."""
     from embedx.bench.leaderboard import boards
     from embedx.bench.report.build import write_report
     from embedx.bench.report.tables import list_boards
     from embedx.bench.results import read_table
 
-    deliver(list_boards(boards(read_table(folder), metric), form, top=top), None)  # type: ignore[arg-type]
+    if published:
+        show_published({"out": folder}, metric, form)
+    else:
+        deliver(list_boards(boards(read_table(folder), metric), form, top=top), None)  # type: ignore[arg-type]
     if page and importlib.util.find_spec("matplotlib") is None:
         say("No report was written: it needs matplotlib (pip install 'embedx[bench]').", err=True)
     elif page:

@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element
 
 from embedx.bench.artifacts import load_maps, read_about
 from embedx.bench.leaderboard import BASELINES, EXPLANATION, Board, boards
+from embedx.bench.published import find_leak
 from embedx.bench.report.conclusions import NAMES, choose_by_model, describe, give_verdict
 from embedx.bench.report.html import Content, draw_interval, embed_png, table, tag, write_page
 from embedx.bench.report.panels import (
@@ -23,6 +24,7 @@ from embedx.bench.report.panels import (
     make_shots_panel,
 )
 from embedx.bench.report.plots import capitalise, colours_of
+from embedx.bench.report.published import HEADER, list_sources, pair_with_boards, to_cells
 from embedx.bench.report.tables import describe_runs, format_entry, list_lines, sort_by_shots
 from embedx.bench.results import FILE as RESULTS
 from embedx.bench.results import Result, read_table
@@ -144,6 +146,7 @@ def make_task_section(
     parts: dict[str, Sequence[Element | None]] = {
         "": [*make_warnings(board, facts), tag("p", verdict.text, kind=verdict_kind), list_facts(board, facts)],
         "Leaderboard": [rank_setups(board, top), rank_models(board)],
+        "Published results": [tabulate_published(boards)],
         "Layers": figures["layers"],
         "Few training rows": [list_shots(boards), *figures["shots"]] if len(boards) > 1 else [],
         f"{'The best' if best and best.entry is board.best else 'One'} setup in detail": [
@@ -169,6 +172,8 @@ def make_warnings(board: Board, facts: dict[str, Any]) -> list[Element]:
             "Do not quote them."
         )
         warnings.append(tag("p", tag("strong", "Leaky split."), text, kind="warning"))
+    if leak := find_leak(board.task, board.split):
+        warnings.append(tag("p", tag("strong", "Not the official folds."), f" {leak}", kind="warning"))
     if board.duplicates:
         pairs = facts.get("duplicates", [])
         names = [f"{a} and {b}" for a, b in pairs[:MAX_PAIRS]]
@@ -230,6 +235,14 @@ def rank_models(board: Board) -> Element | None:
         rows,
         caption="Scores of each model if the other folds choose its layer, pooling and head for each fold.",
     )
+
+
+def tabulate_published(boards: Sequence[Board]) -> Element | None:
+    """Return published results of the models on the boards beside ours; None if there are none."""
+    pairs = pair_with_boards(boards)
+    if not pairs:
+        return None
+    return table(HEADER, [to_cells(pair, True) for pair in pairs], caption=" ".join(list_sources(pairs)))
 
 
 def list_shots(boards: Sequence[Board]) -> Element:

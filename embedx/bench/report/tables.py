@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from embedx.bench.leaderboard import BASELINES, EXPLANATION, FEW_FOLDS, Board, Entry
+from embedx.bench.published import find_leak
 from embedx.bench.report.conclusions import NAMES, choose_by_model, format_half, give_verdict
 from embedx.bench.report.plots import capitalise
 from embedx.bench.results import write_cell
@@ -120,6 +121,8 @@ def list_remarks(board: Board, top: int) -> list[str]:
             "LEAKY: windows of one recording or group may be in both the training and the test part. Scores are "
             "inflated; do not quote them."
         )
+    if leak := find_leak(board.task, board.split):
+        sentences.append(leak)
     if board.duplicates:
         sentences.append(f"{board.duplicates} of {board.rows} test rows have a near-duplicate among the training rows.")
     if board.shots == "all" or verdict.learned is False:
