@@ -55,7 +55,7 @@ def simulate(scale: float, seed: int) -> list[Claim]:
             board = make_board(world.draw(random, world.accuracy, setups, rows), rows)
             if world.has_chance:
                 counts["a setup is named best", "all worlds"].append(board.best is not None)
-            for group in (world.name, f"{folds} folds", f"{setups} setup{'s' * (setups > 1)}"):
+            for group in (world.name, f"{folds:2} folds", f"{setups:2} setup{'s' * (setups > 1)}"):
                 if setups > 1:
                     counts["a setup is called worse", group].append(
                         any(e.p is not None and e.p < LEVEL for e in board.entries)
@@ -202,18 +202,18 @@ def make_unbalanced_board(balanced: Scores, rows: int) -> Board:
 
 
 def simulate_power(random: Random, scale: float) -> list[Claim]:
-    """Return how often clear differences are found with 5 folds of 40 rows, and what was learned is seen."""
+    """Return how often clear differences are found with 5 folds, and what was learned is seen."""
     trials = max(10, round(300 * scale))
     found: dict[str, int] = defaultdict(int)
-    rows = np.full(5, 40)
+    rows, more = np.full(5, 40), np.full(5, 100)
     for _ in range(trials):
-        two = make_board(np.vstack([independent(random, p, 1, rows) for p in (0.9, 0.6)]), rows)
-        found["2 setups, accuracies 0.9 and 0.6: found"] += two.entries[1].mark == WORSE
+        two = make_board(np.vstack([independent(random, p, 1, more) for p in (0.9, 0.7)]), more)
+        found["2 setups, accuracies 0.9 and 0.7, 100 rows: found"] += two.entries[1].mark == WORSE
         many = make_board(np.vstack([independent(random, 0.95, 3, rows), independent(random, 0.3, 27, rows)]), rows)
         worse = {e.setup.layer for e in many.entries if e.mark == WORSE}
-        found["30 setups, 3 of accuracy 0.95 and 27 of 0.3: most differences found"] += len(worse) > 13
+        found["30 setups, 3 of accuracy 0.95 and 27 of 0.3, 40 rows: most differences found"] += len(worse) > 13
         layers = make_board(alike(random, 0.5, 13, rows), rows)
-        found["13 setups, accuracy 0.5, chance 0.25: learned"] += bool(layers.learned)
+        found["13 setups, accuracy 0.5, chance 0.25, 40 rows: learned"] += bool(layers.learned)
         one = make_board(independent(random, 0.5, 1, rows), rows)
-        found["1 setup, accuracy 0.5, chance 0.25: learned"] += bool(one.learned)
-    return [Claim(what, count / trials, trials, low=0.8) for what, count in found.items()]
+        found["1 setup, accuracy 0.5, chance 0.25, 40 rows: learned"] += bool(one.learned)
+    return [Claim(f"5 folds, {what}", count / trials, trials, low=0.8) for what, count in found.items()]
