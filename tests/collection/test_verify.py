@@ -1,5 +1,6 @@
 """Random damage to any file of a collection is detected, named and repaired, and damaged data is never returned."""
 
+import logging
 import os
 import random
 import shutil
@@ -238,11 +239,19 @@ def attack(patients: dict[str, Patient], fast: Path, count: int) -> None:
     assert not faults, f"EMBEDX_SEED={seed()}: {len(faults)} of {count}\n" + "\n".join(faults[:40])
 
 
-@fast_and_long("count", 60, 1000)
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Switch off warnings: pytest would keep each one, with its exception and all that this refers to."""
+    monkeypatch.setattr(logging.getLogger("embedx"), "disabled", True)
+
+
+@pytest.mark.usefixtures("quiet")
+@fast_and_long("count", 40, 1000)
 def test_damaged_collection_is_reported_and_never_served(patients: dict[str, Patient], fast: Path, count: int) -> None:
     attack(patients, fast, count)
 
 
+@pytest.mark.usefixtures("quiet")
 @pytest.mark.reliability
 def test_damaged_collection_is_reported_and_never_served_many_times(patients: dict[str, Patient], fast: Path) -> None:
     attack(patients, fast, int(os.environ.get("EMBEDX_DAMAGES", "50000")))

@@ -71,10 +71,11 @@ def test_tensorflow_variables_give_equal_embeddings(
 ) -> None:
     np.savez(tmp_path / "tf.npz", **vggish_variables)  # type: ignore[arg-type]
     save_arrays(vggish_variables, tmp_path / "tf.safetensors")
+    weights = extractors.load(f"vggish:{vggish_weights}").weights
     for name in ("tf.npz", "tf.safetensors"):
         extractor = extractors.load(f"vggish:{tmp_path / name}")
         assert torch.equal(embed(extractor), embeddings)
-        assert extractor.weights == extractors.load(f"vggish:{vggish_weights}").weights
+        assert extractor.weights == weights
         (tmp_path / name).unlink()
 
 

@@ -268,7 +268,7 @@ def test_signal_stops_run_after_a_commit(manifest: Path, tmp_path: Path) -> None
     assert_same(tmp_path / "c", tmp_path / "whole")
 
 
-@fast_and_long("kills", 2, 4)
+@fast_and_long("kills", 1, 4)
 def test_extract_killed_at_any_moment_continues(
     manifest: Path, tmp_path: Path, checkpoint: Callable[[str], Path], kills: int
 ) -> None:
