@@ -138,7 +138,7 @@ def test_file_that_crashes_or_hangs_decoder_fails_alone(
     """Send the signal to a real child whenever it has bad.wav open, as if the file caused it."""
     for name in ("a", "bad", "c"):
         write_wav(f"in/{name}.wav", seconds=300.0 if name == "bad" else 2.0, rate=48_000)
-    timeouts = {"bad.wav": 2.0}  # the others may take their time on a machine with other work
+    timeouts = {"bad.wav": 1.0}  # the others may take their time on a machine with other work
     monkeypatch.setattr(decoder_process, "timeout_for", lambda path: timeouts.get(os.path.basename(path), 60.0))
     over, struck = threading.Event(), set[int]()
 

@@ -157,7 +157,9 @@ def test_invalid_export_is_refused(odd: Path, tmp_path: Path, capsys: Capture) -
         collection.export(tmp_path / "y.csv")
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    "form", [pytest.param(form, marks=[] if form in ("faiss", "parquet") else pytest.mark.long) for form in FORMATS]
+)
 def test_full_disk_keeps_the_old_export(form: str, tmp_path: Path) -> None:
     """RLIMIT_FSIZE stands for the full disk: write() fails either way."""
     folder = fill(tmp_path / "c", [f"/{i}.wav" for i in range(300)], [{} for _ in range(300)], dim=256)

@@ -219,7 +219,8 @@ def test_second_writer_is_refused_and_dead_one_holds_no_lock(
     assert len(examine(tmp_path / "c")) == 700
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
+@pytest.mark.long  # tests/ingest/test_pipeline.py has a shorter one
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_run_with_a_commit(number: signal.Signals, tmp_path: Path) -> None:
     process = command(minutes(tmp_path, 300), tmp_path / "c")  # half a minute of work, with a commit every two seconds
     assert process.stderr is not None
