@@ -168,7 +168,7 @@ import os, signal
 from embedx.embedding.forward import Forward
 from embedx.embedding.gpu_process import Model, GpuProcess
 forward = Forward((0,), ("mean",), "float32", 16_000)
-process = GpuProcess("cpu", Model("logmel", False, "fast", {weights!r}), forward, 2)
+process = GpuProcess("cpu", Model("logmel", False, "auto", {weights!r}), forward, 2)
 import numpy as np
 process.workers[0].run(forward, [np.zeros(16_000, np.float32)])
 print(process.process.pid, flush=True)

@@ -16,14 +16,14 @@ from embedx.store.store import Store
 
 
 @dataclass(frozen=True)
-class HeldOutPredictions:
+class StoredRow:
     """A row with its vectors, as bytes of float32."""
 
     row: Row
     vectors: Mapping[str, bytes]  # view -> vector
 
 
-Contents = dict[str, list[HeldOutPredictions]]  # path of a recording -> its rows; empty where it failed
+Contents = dict[str, list[StoredRow]]  # path of a recording -> its rows; empty where it failed
 
 
 def examine(folder: Path, *, torn: bool = False) -> Contents:
@@ -47,7 +47,7 @@ def examine(folder: Path, *, torn: bool = False) -> Contents:
                 vectors[number][view] = vector.tobytes()
     contents: Contents = {path: [] for path in recordings}
     for row in rows:
-        contents[row.path].append(HeldOutPredictions(row, vectors[row.id]))
+        contents[row.path].append(StoredRow(row, vectors[row.id]))
     for path, recording in recordings.items():
         assert bool(recording.reason) != bool(contents[path]), f"{path}: neither failed nor embedded"
     return contents
@@ -73,7 +73,7 @@ def differ(found: Contents, after: Contents) -> str:
     return ""
 
 
-def alike(some: list[HeldOutPredictions] | None, others: list[HeldOutPredictions] | None) -> bool:
+def alike(some: list[StoredRow] | None, others: list[StoredRow] | None) -> bool:
     """Tell whether rows of a recording are equal except for their ids, with vectors within 1e-6."""
     if some is None or others is None or len(some) != len(others):
         return some is others

@@ -31,6 +31,7 @@ from tests.reliability.operations import OPERATIONS, Scene, stage
 from tests.reliability.report import EVERY, report, seed
 
 REAL_KILLS = max(4, int(os.environ.get("EMBEDX_KILLS", "100")) // 20)  # the real command takes seconds to start
+CLIPS = 300  # of the corpus with many recordings
 ALWAYS = OFTEN | {"embedx.ingest.pipeline.COMMIT_CLIPS": 1}
 LOCKED = 4
 
@@ -143,9 +144,9 @@ def test_kill_at_random_instant_loses_nothing(
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """300 clips of 0.1 s: a few seconds of work with many commits."""
+    """Clips of 0.1 s: a few seconds of work with many commits."""
     root = tmp_path_factory.mktemp("many")
-    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (300, 1600)).astype(np.float32)
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (CLIPS, 1600)).astype(np.float32)
     for number, samples in enumerate(noise):
         soundfile.write(root / f"{number:03}.wav", samples, 16_000)
     return root
@@ -216,7 +217,7 @@ def test_second_writer_is_refused_and_dead_one_holds_no_lock(
     writer.kill()
     writer.wait()  # the lock goes with the process, and that takes a moment
     assert servers[0].run("extract", many, "-o", tmp_path / "c").code == 0
-    assert len(examine(tmp_path / "c")) == 700
+    assert len(examine(tmp_path / "c")) == CLIPS
 
 
 @pytest.mark.long  # tests/ingest/test_pipeline.py has a shorter one
