@@ -76,6 +76,7 @@ def run_on_synthetic_corpus(folder: Path) -> None:
     say("6. Train a classifier, and ask it about the clip.")
     embedx("train", COLLECTION, "--kind", "prototype", "--name", "kinds", lines=1)
     embedx("predict", COLLECTION, str(query), "--head", "kinds", "-k", "2")
+    say(f"To search from other programs: embedx serve {COLLECTION} (docs/service.md)")
 
 
 def run_on_own_corpus(source: str) -> None:
@@ -95,6 +96,7 @@ def run_on_own_corpus(source: str) -> None:
         embedx("probe", collection, allowed=(0, 2), lines=REPORT_LINES)  # 2: too few labels; the message says why
     else:
         say("3. There are no labels (from one folder per class, or a known data set), so there is nothing to probe.")
+    say(f"To search from other programs: embedx serve {collection} (docs/service.md)")
 
 
 if __name__ == "__main__":

@@ -88,7 +88,6 @@ def serve(
     """
     try:
         from embedx.server.guard import is_loopback
-        from embedx.server.running import log_to_stderr
         from embedx.server.running import serve as run
     except ModuleNotFoundError as error:
         raise UsageError(MISSING.format(name=error.name)) from error
@@ -111,6 +110,5 @@ def serve(
         preload=preload,
         limits=Limits(per_client=per_client),
     )
-    log_to_stderr()
     number = run(settings, lambda url: say(f"Serving {', '.join(collections)} at {url}. Routes: {url}/docs", err=True))
     return EXIT_SIGNAL + number if number else 0

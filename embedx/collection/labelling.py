@@ -100,12 +100,42 @@ def label(
             if not any(count for _, count in update.entries):
                 name = update.unknown[0] if update.unknown else "missing: the table is empty"
                 raise NothingToDo(f"No entry of the table matches a row of {folder}. The first is {name}.")
-        with store.snapshot():
-            edits = make_edits(store, selected)
-        if edits:
-            update.rows = len(store.edit(edits))
-            update.change = store.changes().index(edits[0].change) + 1
+        store_edits(store, selected, update)
     return update
+
+
+def label_rows(
+    folder: str | os.PathLike[str], values: Mapping[int, Mapping[str, Any]], *, wait: bool = False
+) -> LabelUpdate:
+    """Set label, group, split or metadata of single rows, each to values of its own, in one change.
+
+    Args:
+        folder: the folder of the collection.
+        values: row id -> column -> value; None or "" deletes the value.
+        wait: wait while another process writes the collection, instead of raising LockedError.
+
+    Raises:
+        UsageError: a column cannot be set, or there is no such row.
+        LockedError: another process writes the collection, and `wait` is not set.
+    """
+    for new in values.values():
+        check_columns(new)
+    with Store(folder, write=True, wait=wait) as store:
+        rows = {row.id: row for row in store.rows(list(values))}
+        if missing := values.keys() - rows.keys():
+            raise UsageError(f"There is no row {min(missing)} in {folder}.")
+        selected = [Selected([rows[number]], canonical(new)) for number, new in values.items()]
+        store_edits(store, selected, update := LabelUpdate())
+    return update
+
+
+def store_edits(store: Store, selected: Iterable[Selected], update: LabelUpdate) -> None:
+    """Set values in rows, in one change, and note how many rows it has changed."""
+    with store.snapshot():
+        edits = make_edits(store, selected)
+    if edits:
+        update.rows = len(store.edit(edits))
+        update.change = store.changes().index(edits[0].change) + 1
 
 
 def select_by_entries(

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from embedx._version import __version__
 from embedx.errors import EmbedxError
 from embedx.recipe import Recipe
-from embedx.server import collection_routes, embedding_routes, query_routes
+from embedx.server import collection_routes, embedding_routes, label_routes, query_routes
 from embedx.server.answers import json_response
 from embedx.server.errors import ApiError, api_error
 from embedx.server.gate import Gate
@@ -41,7 +41,7 @@ def create_app(settings: Settings) -> tuple[ASGIApp, Service]:
         title="embedx", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False, debug=False
     )
     app.state.service = service
-    for router in (collection_routes.router, query_routes.router, embedding_routes.router):
+    for router in (collection_routes.router, query_routes.router, label_routes.router, embedding_routes.router):
         app.include_router(router)
     add_routes_around(app, metrics)
     app.add_exception_handler(ApiError, answer_api_error)

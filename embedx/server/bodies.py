@@ -89,13 +89,29 @@ def audio_files(uploads: Uploads) -> Iterator[AudioFiles]:
         yield AudioFiles(folder, uploads)
 
 
+async def read_json(request: Request, model: type[Body], limits: Limits) -> Body:
+    """Return the body of a request that must be JSON: no form of a web page can send it to change something.
+
+    Raises:
+        ApiError: the body is not JSON, or not valid.
+    """
+    if content_type(request) != "application/json":
+        raise ApiError(415, "bad_content_type", "Send application/json.")
+    return validate(model, parse_json(await request.body(), limits))
+
+
+def content_type(request: Request) -> str:
+    """Return the type of a body, without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 async def read_request(request: Request, model: type[Body], limits: Limits) -> tuple[Body, Uploads]:
     """Return the body of a request as a model, with its files.
 
     Raises:
         ApiError: the body is not JSON or multipart, or not valid.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = content_type(request)
     if kind == "application/json":
         return validate(model, parse_json(await request.body(), limits)), Uploads({}, limits)
     if kind != "multipart/form-data":

@@ -18,7 +18,7 @@ from embedx.server.answers import Paths, etag, json_response, state_of, stated_r
 from embedx.server.errors import ApiError, scrub
 from embedx.server.json_filter import read_filter
 from embedx.server.pictures import spectrogram_png
-from embedx.server.schemas import MAX_ID
+from embedx.server.schemas import MAX_ID, MAX_NAME
 from embedx.server.searching import check_page
 from embedx.server.served import Served
 from embedx.server.service import service_of
@@ -131,6 +131,23 @@ async def get_spectrogram(
     row, state = await service.run(lambda: look_up(served, number))
     png = await service.run(lambda: spectrogram_png(read_audio(row, context)[0], height), audio=True)
     return Response(png, 200, {"ETag": etag(state)}, "image/png")
+
+
+@router.get("/{name}/map")
+async def get_map(
+    request: Request,
+    name: str,
+    view: Annotated[str, Query(max_length=MAX_NAME)] = "",
+    method: Annotated[str, Query(max_length=MAX_NAME, description="pca")] = "pca",
+) -> Response:
+    """Return two coordinates of every row: JSON, or with Accept: application/octet-stream binary columns id, x, y."""
+    service = service_of(request)
+    served = service.get(name)
+    coordinates, state = await service.run(lambda: served.map(view or None, method))
+    if "application/octet-stream" in request.headers.get("accept", ""):
+        facts = {"ETag": etag(state), "X-Embedx-Rows": str(len(coordinates.ids))}
+        return Response(coordinates.to_bytes(), 200, facts, "application/octet-stream")
+    return await service.run(lambda: stated_response(coordinates.to_json(), state))
 
 
 def parse_filter(text: str) -> Any:

@@ -133,6 +133,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> int:
         DiskError: the address cannot be used.
     """
     server, service = make_server(settings, on_ready)
+    log_to_stderr()
     if settings.preload:
         service.preload()
     try:

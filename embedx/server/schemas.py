@@ -75,7 +75,7 @@ class LabelEdit(Strict):
     """A value to set in a row; null deletes it."""
 
     id: RowId
-    column: Name
+    column: Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
     value: Annotated[str, Field(max_length=10_000)] | bool | int | Number | None
 
 
@@ -94,8 +94,8 @@ class UndoBody(Strict):
 class HeadBody(Strict):
     """A head to train."""
 
-    label: Name | list[Name] | None = None
+    label: Name | Annotated[list[Name], Field(max_length=100)] | None = None
     kind: Literal["logistic", "mlp", "knn", "prototype", "weighted-layers"] = "logistic"
-    name: Name | None = None
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")] | None = None
     using: Name | None = None
     filter: str | dict[str, Any] | None = None

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedx.collection.collection import Collection
-from embedx.errors import EmbedxError, StoreError, UsageError
+from embedx.errors import DiskError, EmbedxError, StoreError, UsageError
 from embedx.filesystem.paths import display_path
 from embedx.heads.storage import load_heads
+from embedx.recipe import check_view
 from embedx.server.answers import state_of
-from embedx.server.errors import ApiError, Cancelled, api_error, unavailable
+from embedx.server.coordinates import Map, make_map
+from embedx.server.errors import ApiError, api_error, unavailable
 from embedx.server.work import current_work
 from embedx.store.schema import FILE_NAME
 
@@ -59,40 +61,53 @@ class Served:
         self.private = sorted({str(folder), os.path.abspath(folder), os.path.realpath(folder)})
         self._opened: Opened | None = None
         self._lock = threading.Lock()
-        self._facts: tuple[dict[str, int], dict[str, Any]] | None = None
+        self._facts: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self._maps: dict[tuple[str, str], tuple[tuple[Any, ...], Map]] = {}
 
     @contextlib.contextmanager
-    def use(self, private: Sequence[str] = ()) -> Iterator[ServedCollection]:
+    def use(self) -> Iterator[ServedCollection]:
         """Open the collection for a request, which sees one state of it.
-
-        Args:
-            private: names of files that no error may show.
 
         Raises:
             ApiError: it cannot be read, or the request is invalid.
         """
         work = current_work()
+        with self.lend() as collection, work.interruptible(collection.store.interrupt), collection.snapshot():
+            yield collection
+
+    @contextlib.contextmanager
+    def lend(self) -> Iterator[ServedCollection]:
+        """Open the collection for a change of it.
+
+        Raises:
+            ApiError: it cannot be read or written, or the request is invalid.
+        """
         try:
             with self._lend() as collection:
                 try:
-                    with work.interruptible(collection.store.interrupt), collection.snapshot():
-                        yield collection
+                    collection.store  # noqa: B018 -- opens it in this thread
                 except EmbedxError as error:
-                    work.check()  # SQLite fails with an error when it is interrupted
-                    if isinstance(error, StoreError):
-                        log.error("The collection %s cannot be read: %s", self.name, display_path(str(error)))
-                    raise api_error(error, self.name, [*private, *self.private]) from error
-        except (ApiError, Cancelled):
-            raise
-        except (EmbedxError, OSError) as error:  # it cannot be opened
-            log.error("The collection %s cannot be opened: %s", self.name, display_path(str(error)))
-            raise unavailable(self.name) from error
+                    raise self._unavailable(error) from error
+                yield collection
+        except EmbedxError as error:
+            current_work().check()  # SQLite fails with an error when it is interrupted
+            if isinstance(error, (StoreError, DiskError)):
+                raise self._unavailable(error) from error
+            raise api_error(error, self.name, self.private) from error
+
+    def _unavailable(self, error: Exception) -> ApiError:
+        """Log why the collection cannot be read, and return the error for the client."""
+        log.error("The collection %s cannot be read: %s", self.name, display_path(str(error)))
+        return unavailable(self.name)
 
     @contextlib.contextmanager
     def _lend(self) -> Iterator[ServedCollection]:
         """Lend the open collection; one that was replaced is closed when its last user has finished."""
         with self._lock:
-            opened = self._current()
+            try:
+                opened = self._current()
+            except (EmbedxError, OSError) as error:
+                raise self._unavailable(error) from error
             opened.users += 1
         try:
             yield opened.collection
@@ -117,8 +132,9 @@ class Served:
         """Return what the collection holds; what needs all rows is computed once for every state."""
         with self.use() as collection:
             state = state_of(collection)
-            if self._facts is None or self._facts[0] != state:
-                self._facts = state, slow_facts(collection)
+            key = (collection, *state.values())
+            if self._facts is None or self._facts[0] != key:
+                self._facts = key, slow_facts(collection)
             recipe = collection.recipe
             return {
                 "name": self.name,
@@ -130,6 +146,21 @@ class Served:
                 "heads": head_facts(collection),
                 **state,
             }
+
+    def map(self, view: str | None, method: str) -> tuple[Map, dict[str, int]]:
+        """Return the map of a view, and the state that it is of; it is computed once for every generation.
+
+        Raises:
+            ApiError: there is no such view or method.
+        """
+        with self.use() as collection:
+            state, view = state_of(collection), view or collection.recipe.default_view
+            check_view(view, collection.views)
+            key = (collection, state["generation"])
+            known = self._maps.get((view, method))
+            if known is None or known[0] != key:
+                known = self._maps[view, method] = key, make_map(collection.store, view, method)
+            return known[1], state
 
     def close(self) -> None:
         """Close the files."""

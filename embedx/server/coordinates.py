@@ -1,0 +1,53 @@
+"""Coordinates: two numbers for every row, so that near rows are near on a map."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedx.server.errors import ApiError
+from embedx.store.store import Store
+
+
+@dataclass(frozen=True)
+class Map:
+    """The ids [N] of rows and their coordinates [N, 2]."""
+
+    ids: NDArray[np.int64]
+    places: NDArray[np.float32]
+
+    def to_bytes(self) -> bytes:
+        """Return the columns id (int64), x and y (float32), one after the other, little-endian."""
+        return b"".join(
+            column.tobytes() for column in (self.ids.astype("<i8"), *np.ascontiguousarray(self.places.T, "<f4"))
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the columns as lists."""
+        return {"id": self.ids.tolist(), "x": self.places[:, 0].tolist(), "y": self.places[:, 1].tolist()}
+
+
+def make_map(store: Store, view: str, method: str) -> Map:
+    """Return the two principal components of the vectors of a view. Memory does not depend on the number of rows.
+
+    Raises:
+        ApiError: the method is unknown.
+    """
+    if method != "pca":
+        raise ApiError(400, "bad_request", "The method of a map is pca.")
+    dim = store.views[view]
+    count, total, products = 0, np.zeros(dim), np.zeros((dim, dim))
+    for _, vectors in store.blocks(view):
+        block = vectors.astype(np.float64)
+        count, total, products = count + len(block), total + block.sum(axis=0), products + block.T @ block
+    mean = total / max(1, count)
+    _, axes = np.linalg.eigh(products / max(1, count) - np.outer(mean, mean))
+    axes = axes[:, ::-1][:, :2]
+    axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), range(axes.shape[1])] < 0, -1.0, 1.0)
+    axes = np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))  # vectors of one dimension have one component
+    pairs = [(ids, ((vectors - mean) @ axes).astype(np.float32)) for ids, vectors in store.blocks(view)]
+    return Map(
+        np.concatenate([np.zeros(0, np.int64), *(ids for ids, _ in pairs)]),
+        np.concatenate([np.zeros((0, 2), np.float32), *(places for _, places in pairs)]),
+    )

@@ -1,0 +1,92 @@
+"""Routes that change a collection: labels, undo and heads. They need --allow-labels, and a token with that right."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from embedx.collection.labelling import LabelUpdate, label_rows
+from embedx.server.answers import state_of, stated_response
+from embedx.server.bodies import read_json
+from embedx.server.errors import ApiError
+from embedx.server.json_filter import read_filter
+from embedx.server.query_routes import body_of
+from embedx.server.schemas import HeadBody, LabelsBody, UndoBody
+from embedx.server.served import Served, ServedCollection
+from embedx.server.service import Service, service_of
+from embedx.server.settings import Limits
+
+router = APIRouter(prefix="/v1/collections")
+
+
+def require_right(request: Request, service: Service) -> None:
+    """Refuse a client that may not change a collection.
+
+    Raises:
+        ApiError: the service was started without --allow-labels, or the token may only read.
+    """
+    if not service.settings.allow_labels:
+        raise ApiError(403, "labels_not_allowed", "This service is read-only.", "Start it with --allow-labels.")
+    if request.state.right != "label":
+        raise ApiError(403, "labels_not_allowed", "This token may only read.", "Use a token with the right label:.")
+
+
+@router.post("/{name}/labels", openapi_extra=body_of(LabelsBody, multipart=False))
+async def set_labels(request: Request, name: str) -> Response:
+    """Set values of columns in rows, in one change."""
+    service = service_of(request)
+    require_right(request, service)
+    served = service.get(name)
+    body = await read_json(request, LabelsBody, service.limits)
+    values: dict[int, dict[str, Any]] = {}
+    for edit in body.edits:
+        values.setdefault(edit.id, {})[edit.column] = edit.value
+    return await service.run(lambda: change(served, lambda opened: label_rows(opened.folder, values)))
+
+
+@router.post("/{name}/labels/undo", openapi_extra=body_of(UndoBody, multipart=False))
+async def undo(request: Request, name: str) -> Response:
+    """Undo a change."""
+    service = service_of(request)
+    require_right(request, service)
+    served = service.get(name)
+    body = await read_json(request, UndoBody, service.limits)
+    return await service.run(lambda: change(served, lambda opened: opened.undo_label(body.revision)))
+
+
+@router.post("/{name}/heads", openapi_extra=body_of(HeadBody, multipart=False))
+async def train(request: Request, name: str) -> Response:
+    """Train a head on the labels, score it on rows that it was not trained on, and save it."""
+    service = service_of(request)
+    require_right(request, service)
+    served = service.get(name)
+    body = await read_json(request, HeadBody, service.limits)
+    return await service.run(lambda: train_head(served, body, service.limits), audio=True)
+
+
+def change(served: Served, make: Callable[[ServedCollection], LabelUpdate]) -> Response:
+    """Make a change of labels, and return the state after it."""
+    with served.lend() as collection:
+        update = make(collection)
+    with served.use() as collection:
+        state = state_of(collection)
+    return stated_response({"changed": update.rows}, state | ({"revision": update.change} if update.change else {}))
+
+
+def train_head(served: Served, body: HeadBody, limits: Limits) -> Response:
+    """Train a head, and return its figures with the effect of the labels that came since the head before."""
+    where = read_filter(body.filter, limits.filter)
+    with served.use() as collection:
+        trained = collection.fit_head(body.label, view=body.using, name=body.name, where=where, kind=body.kind)
+        facts = {
+            "name": trained.name,
+            "kind": trained.kind,
+            "classes": list(trained.classes),
+            "views": list(trained.views),
+            "metrics": trained.metrics,
+            "gain": None if trained.gain is None else asdict(trained.gain),
+        }
+        return stated_response(facts, state_of(collection))
