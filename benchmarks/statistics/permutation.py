@@ -20,7 +20,7 @@ from embedx.heads.fitting import limit_threads
 from embedx.metrics.chance import ChanceTest
 
 PERMUTATIONS = 39  # the fewest that reach 0.025
-TRIALS, CLEAR_TRIALS = 500, 100  # of each world, without and with a signal
+TRIALS, CLEAR_TRIALS = 350, 100  # of each world, without and with a signal
 DIM = 12
 CLEAR_SIGNAL = 4  # standard deviations within a group
 Random = np.random.Generator
@@ -149,7 +149,7 @@ def simulate(scale: float, seed: int) -> list[Claim]:
     with limit_threads(1):
         for text, draw in NULLS.items():
             alarms.append(np.mean([passes(draw(random), 0, random) for _ in range(trials)]))
-            claims.append(Claim(f"no signal: {text}", float(alarms[-1]), trials, high=0.04))
+            claims.append(Claim(f"no signal: {text}", float(alarms[-1]), trials, high=0.05))
         five = [constant(random, 5, (0.5, 0.5)) for _ in range(trials)]
         told = float(np.mean([not run(world, 0, random).possible for world in five]))
         claims.append(Claim("5 groups with one label each: the test says that it cannot reach 0.025", told, trials, 1))
@@ -158,7 +158,7 @@ def simulate(scale: float, seed: int) -> list[Claim]:
             claims.append(
                 Claim(f"classes {CLEAR_SIGNAL} deviations from the others: {text}", float(found), clear, low=0.95)
             )
-    pooled = Claim("no signal: all together", float(np.mean(alarms)), trials * len(NULLS), 0.02, 0.03)
+    pooled = Claim("no signal: all together", float(np.mean(alarms)), trials * len(NULLS), 0.015, 0.03)
     return [pooled, *claims]
 
 

@@ -105,7 +105,7 @@ class Report:
     @property
     def chance(self) -> float:
         """What permuted labels reach; without a test the balanced accuracy (or ROC area) of a constant prediction."""
-        if self.metrics.test is not None:
+        if self.metrics.test is not None and self.metrics.test.chance is not None:
             return self.metrics.test.chance
         return 0.5 if self.metrics.multilabel else 1 / self.classes
 
@@ -122,6 +122,8 @@ class Report:
             "neighbour": self.neighbour,
             "majority": self.majority,
             "chance": self.chance,
+            "p_value": self.metrics.test.p_value if self.metrics.test else None,
+            "permutations": self.metrics.test.permutations if self.metrics.test else 0,
             "folds": [vars(fold) for fold in self.folds],
             "metrics": self.metrics.to_dict(),
             "retrieval": {name: figure.to_dict() for name, figure in self.retrieval.items()},

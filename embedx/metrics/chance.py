@@ -1,5 +1,6 @@
 """Chance: the score that a classifier reaches when its labels are permuted, and a test against it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,8 +19,9 @@ class ChanceTest:
 
     Attributes:
         p_value: the share of labellings, the true one included, that score as well as the true one or better.
-        score: the score of the true labels; balanced accuracy, or for multi-label the mean area under the ROC curve.
-        chance: the mean score of the permuted labels.
+        score: the score of the true labels: balanced accuracy, or for multi-label the mean area under the ROC curve.
+            None if it is undefined, as the area is where no fold has rows with and without a label.
+        chance: the mean score of the permuted labels where it is defined; None if there is none.
         permutations: the number of permuted labellings that were scored.
         lowest: the lowest p-value that the permutations allow.
         moved: what was permuted, in words.
@@ -27,8 +29,8 @@ class ChanceTest:
     """
 
     p_value: float
-    score: float
-    chance: float
+    score: float | None
+    chance: float | None
     permutations: int
     lowest: float
     moved: str
@@ -50,6 +52,8 @@ class ChanceTest:
 
     def describe(self, figure: str) -> str:
         """Return how the test was made, as a sentence."""
+        if self.score is None or self.chance is None:
+            return f"Test against chance: {figure} is undefined."
         return (
             f"Test against chance: a linear discriminant on {plural(self.rows, 'row')} has {figure} {self.score:.3f} "
             f"with the true labels, and {self.chance:.3f} on average with permuted ones."
@@ -65,6 +69,8 @@ class ChanceTest:
         """
         if not self.permutations:
             return "no label can be exchanged for another one, so chance cannot be measured"
+        if self.score is None or self.chance is None:
+            return "the figure is undefined in the test, so nothing can be shown"
         way = f"{plural(self.permutations, 'permutation')} of {self.moved}"
         if not self.possible:
             others = plural(self.permutations, "other order")
@@ -89,17 +95,17 @@ def compare_with_chance(
         The p-value, and what permuted labels reach. An undefined score counts as the highest one of permuted labels,
         and as no evidence of the true ones.
     """
-    true = score(permutations.identity)
+    true = score(permutations.identity)  # nan if it is undefined, and then as low as any
     scores = [score(source) for source in permutations.draw(number, seed)]
-    defined = [one for one in scores if one == one]
+    defined = [one for one in scores if not math.isnan(one)]
     reached = sum(not one < true - ROUNDING for one in scores)
-    highest = max([*defined, true])
-    ties = sum(one >= highest - ROUNDING for one in [*scores, true])
+    highest = max(defined if math.isnan(true) else [*defined, true], default=math.nan)
+    ties = sum(not one < highest - ROUNDING for one in [*scores, true])
     total = len(scores) + 1
     return ChanceTest(
         p_value=(1 + reached) / total,
-        score=true,
-        chance=sum(defined) / len(defined) if defined else true,
+        score=None if math.isnan(true) else true,
+        chance=sum(defined) / len(defined) if defined else None,
         permutations=len(scores),
         lowest=ties / total if permutations.count <= number + 1 else 1 / total,
         moved=permutations.moved,

@@ -91,8 +91,8 @@ class Metrics:
         """Whether the labels are told better than permuted ones at 2.5 %, also by this head; None if not tested."""
         if self.test is None:
             return None
-        figure = self.figures.get(self.main_figure)
-        return self.test.passed and figure is not None and figure.value > self.test.chance
+        figure, chance = self.figures.get(self.main_figure), self.test.chance
+        return self.test.passed and figure is not None and chance is not None and figure.value > chance
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON; undefined figures are None."""

@@ -15,7 +15,9 @@ def test_probe_command_prints_scores(made: Path, capsys: Capture) -> None:
     code, text, _ = outcome(capsys, "probe", str(made))
     assert code == 0
     assert "linear probe" in text
-    report = json.loads(outcome(capsys, "probe", str(made), "--format", "json", "--where", "label <> 'bell'")[1])
+    options = ["--where", "label <> 'bell'", "--permutations", "39"]
+    report = json.loads(outcome(capsys, "probe", str(made), "--format", "json", *options)[1])
+    assert (report["p_value"], report["permutations"]) == (0.025, 39)
     assert report["classes"] == 3
     assert report["accuracy"] > 0.5
 
@@ -114,6 +116,7 @@ def test_sweep_prints_line_per_view(made: Path, capsys: Capture) -> None:
     assert [line.split()[0] for line in text.splitlines() if line.startswith("L0.")] == ["L0.mean", "L0.max"]
     said = json.loads(outcome(capsys, "probe", str(made), "--sweep", "--view", "*.max", "--format", "json")[1])
     assert [one["view"] for one in said["views"]] == ["L0.max"]
+    assert outcome(capsys, "probe", str(made), "--sweep", "--permutations", "9")[0] == 2
     code, _, errors = outcome(capsys, "probe", str(made), "--sweep", "--kind", "knn")
     assert (code, "does not take --kind" in errors) == (2, True)
 

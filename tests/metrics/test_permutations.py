@@ -76,7 +76,9 @@ def test_p_value_is_the_share_of_orders_and_never_lower_than_they_allow() -> Non
     many = Permutations.find(np.arange(40) % 2, [("groups", np.arange(40))])
     assert compare_with_chance(lambda source: float((source == np.arange(40)).all()), many, 199, 0).p_value == 0.005
     assert compare_with_chance(lambda source: 0.5, many, 199, 0).p_value == 1
-    assert compare_with_chance(lambda source: math.nan, many, 199, 0).p_value == 1
+    undefined = compare_with_chance(lambda source: math.nan, many, 199, 0)
+    assert (undefined.p_value, undefined.score, undefined.chance) == (1, None, None)
+    assert "undefined" in str(undefined)
 
 
 def test_labels_that_cannot_move_are_no_evidence() -> None:
