@@ -52,7 +52,7 @@ def test_labels_stay_in_the_folds_of_a_column(make: Make) -> None:
     metrics = make(x.astype(np.float32), labels, site=site.tolist()).probe(folds="site", C=0.1).metrics
     assert metrics.figures["balanced_accuracy"].value > 0.7  # type: ignore[union-attr]
     assert metrics.test is not None
-    assert metrics.test.chance > 0.7  # so it is nothing
+    assert metrics.test.chance == pytest.approx(0.85, abs=0.1)  # so it is nothing
     assert not metrics.better_than_chance
 
 
