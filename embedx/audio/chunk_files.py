@@ -245,3 +245,15 @@ def with_new_header(head: bytes, walk: RiffWalk) -> tuple[Piece, ...]:
     name = b"RF64" if is_long else head[:4] if walk.form is RIFX else b"RIFF"
     riff, data = (struct.pack(f"{order}I", size) for size in sizes)
     return (name + riff + chunks + b"data" + data, *walk.audio)
+
+
+def avi_layout(file: BinaryIO, start: int, size: int) -> Layout:
+    """Return the layout of an AVI: one RIFF chunk of up to 2 GB, or several that follow each other."""
+    while bytes_at(file, start, 4) == b"RIFF":
+        length = int_at(bytes_at(file, start + 4, 4), 0, 4, "little")
+        if is_unknown(length):
+            return Layout()
+        start += 8 + length + length % 2
+    if start > size + 1:
+        return Layout(frozenset({TRUNCATED}))
+    return Layout(frozenset({TRAILING}) if holds_data(file, start, size) else frozenset())

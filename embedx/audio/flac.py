@@ -8,7 +8,7 @@ from functools import cache
 from typing import BinaryIO
 
 from embedx.audio.layout import MAX_PARTS, TRAILING, TRUNCATED, Layout, split_at
-from embedx.audio.tags import BLOCK, before_tags, bytes_at, holds_data, int_at
+from embedx.audio.tags import BLOCK, before_tags, before_zeros, bytes_at, holds_data, int_at
 
 MARK = b"fLaC"
 STREAM_INFO = (b"\0\0\0\x22", b"\x80\0\0\x22")  # the head of the first block of metadata, which has 34 bytes
@@ -27,11 +27,12 @@ def flac_layout(file: BinaryIO, start: int, size: int) -> Layout:
     info = bytes_at(file, start, INFO_END)
     total = int_at(info, 21, 5, "big") & (1 << 36) - 1
     end = before_tags(file, start, size)
+    content_end = before_zeros(file, start, end)
     largest = int_at(info, 15, 3, "big")
     if not total:
         return Layout()
     last = None
-    for sample, position in last_samples(file, start, end, info, largest or MIN_TAIL):
+    for sample, position in last_samples(file, start, content_end, info, largest or MIN_TAIL):
         last = sample if last is None else last
         if sample == total:
             more = largest and holds_data(file, position + largest, end)
@@ -39,7 +40,8 @@ def flac_layout(file: BinaryIO, start: int, size: int) -> Layout:
     if last is None:
         return Layout()
     flags = frozenset({TRUNCATED}) if last < total else frozenset()
-    return Layout(flags, libsndfile_problem=f"the header counts {total} of {last} samples")
+    parts = (((start, content_end),),) if flags and content_end < end else ()
+    return Layout(flags, parts, f"the header counts {total} of {last} samples")
 
 
 def find_starts(file: BinaryIO, start: int, size: int) -> list[int]:

@@ -7,12 +7,13 @@ from typing import BinaryIO
 
 from embedx.audio import chunk_files
 from embedx.audio.boxes import EBML, matroska_layout, mp4_layout
-from embedx.audio.chunk_files import au_layout, chunk_layout, is_unknown, riff_layout
+from embedx.audio.chunk_files import au_layout, avi_layout, chunk_layout, riff_layout
 from embedx.audio.flac import flac_layout
-from embedx.audio.layout import TRUNCATED, Layout
+from embedx.audio.frames import flv_layout, frames_layout, framing_of, tta_layout
+from embedx.audio.layout import Layout
 from embedx.audio.mp3 import is_frame, mp3_layout
 from embedx.audio.ogg import ogg_layout
-from embedx.audio.tags import before_tags, bytes_at, int_at, skip_id3
+from embedx.audio.tags import before_tags, bytes_at, skip_id3
 
 MAX_CACHED = 16  # layouts: a file is opened again for each stretch and each channel that is read of it
 
@@ -55,9 +56,14 @@ def layout_of_format(file: BinaryIO, head: bytes, start: int, size: int) -> Layo
         return mp4_layout(file, start, size)
     if kind == EBML:
         return matroska_layout(file, start, size)
-    if kind == b"RIFF":  # an AVI
-        length = int_at(head, 4, 4, "little")
-        return Layout(frozenset({TRUNCATED}) if start + 8 + length > size and not is_unknown(length) else frozenset())
+    if kind == b"RIFF":
+        return avi_layout(file, start, size)
+    if (framing := framing_of(head)) is not None:
+        return frames_layout(file, start, size, framing)
+    if kind == b"TTA1":
+        return tta_layout(file, start, size)
+    if kind[:3] == b"FLV":
+        return flv_layout(file, head, start, size)
     if start:  # no other format has an ID3 tag in front
         return None
     chunk_formats = {b"FORM": chunk_files.AIFF, b"riff": chunk_files.W64, b"caff": chunk_files.CAF}

@@ -108,10 +108,14 @@ def mp3_layout(file: BinaryIO, start: int, size: int) -> Layout:
             flags.add(TRUNCATED)
     elif holds_data(file, last_end, size):
         flags.add(TRAILING)
+    is_short = counted is not None and frames < counted and last_end < end  # zeros instead of frames
+    if is_short:
+        flags.add(TRUNCATED)
     problem = ""
     if counted is not None and frames - 1 > counted + 1:  # the frame of the tag has no audio; some encoders count it
         problem = f"the header counts {counted} of {frames - 1} frames"
-    return Layout(frozenset(flags), libsndfile_problem=problem, is_counted=counted is not None)
+    parts = (((start, last_end),),) if is_short else ()
+    return Layout(frozenset(flags), parts, problem, is_counted=counted is not None)
 
 
 def read_tag(file: BinaryIO, start: int) -> tuple[int | None, int | None]:

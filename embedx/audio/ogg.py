@@ -82,9 +82,13 @@ def ogg_layout(file: BinaryIO, start: int, size: int) -> Layout:
         position += offset
     is_complete = walk.is_last and walk.end <= size and not walk.is_lost
     flags = set() if is_complete else {TRUNCATED}
+    end = size
     if holds_data(file, walk.end, size):
         flags.add(TRAILING)
+    elif start < walk.end < size:  # FFmpeg takes padding for damage
+        end = walk.end
     problem = (
         "pages are missing" if walk.is_lost else "the last page counts too few samples" if walk.is_reversed else ""
     )
-    return Layout(frozenset(flags), split_at(walk.links, size), problem)
+    parts = split_at(walk.links, end) or ((((start, end),),) if end < size else ())
+    return Layout(frozenset(flags), parts, problem)

@@ -71,6 +71,17 @@ def before_tags(file: BinaryIO, start: int, end: int) -> int:
     return end
 
 
+def before_zeros(file: BinaryIO, start: int, end: int) -> int:
+    """Return the position, not before `start`, where the zeros at the end of a file begin."""
+    while end > start:
+        begin = max(start, end - BLOCK)
+        content = bytes_at(file, begin, end - begin).rstrip(b"\0")
+        if content:
+            return begin + len(content)
+        end = begin
+    return start
+
+
 def holds_data(file: BinaryIO, start: int, end: int) -> bool:
     """Tell whether some of the bytes between two positions are neither tags nor padding."""
     if end - start < SLACK:

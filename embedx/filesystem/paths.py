@@ -110,6 +110,8 @@ def explain_os_error(error: OSError) -> str:
     if isinstance(error, FileNotFoundError) and name:
         exists = not folder or os.path.isdir(folder)
         return f"There is no file or folder {name}." if exists else f"There is no folder {folder}."
+    if isinstance(error, FileNotFoundError) and not name and not os.stat(os.curdir).st_nlink:
+        return "The working folder does not exist any more. Change to another folder, and run the command again."
     if isinstance(error, PermissionError) and name:
         return f"No permission to read or write {name}."
     return f"{name} cannot be read or written: {error.strerror}." if name else f"{error.strerror or error}."

@@ -50,7 +50,7 @@ def first_groups(pattern: str, texts: Sequence[str], timeout_s: float | None = N
             groups += answer["groups"]
     except TimeoutError as error:
         raise UsageError(
-            f"The regular expression {pattern!r} takes longer than {limit_s:g} s. Avoid repetitions inside of "
+            f"The regular expression {pattern!r} takes longer than {limit_s:.3g} s. Avoid repetitions inside of "
             "repetitions, as in (a+)+."
         ) from error
     except (EOFError, ConnectionError) as error:

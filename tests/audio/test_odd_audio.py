@@ -16,7 +16,14 @@ from tests.helpers.odd_audio import RATE, OddFile
 from tests.helpers.ogg_pages import ogg_headers
 from tests.helpers.window_reading import RECIPE, read
 
-KINDS = [odd_audio.joined, odd_audio.mp3_headers, odd_audio.wav_headers, odd_audio.other_headers, ogg_headers]
+KINDS = [
+    odd_audio.joined,
+    odd_audio.mp3_headers,
+    odd_audio.wav_headers,
+    odd_audio.other_headers,
+    odd_audio.framed,
+    ogg_headers,
+]
 
 
 def outcome(path: Path) -> tuple[float, float, str]:

@@ -76,6 +76,17 @@ def test_summary_names_the_failures_of_this_run_first(write_wav: WriteWav, tmp_p
     assert ("b.wav" in first, "a.wav" in second, "c.wav" in text) == (True, True, False)
 
 
+def test_working_folder_that_was_removed_is_named(
+    write_wav: WriteWav, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wav("in/good.wav")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, _, log = outcome(capsys, "extract", tmp_path / "in", "-o", tmp_path / "c")
+    assert (code, "The working folder does not exist any more" in log) == (6, True)
+
+
 def test_extract_with_bad_file_names_it_and_exits_with_3(write_wav: WriteWav, tmp_path: Path, capsys: Capture) -> None:
     write_wav("in/good.wav")
     (tmp_path / "in/text.wav").write_text("text")
