@@ -15,11 +15,11 @@ from multiprocessing import get_context
 from embedx._version import __version__
 from embedx.bench.artifacts import note_run
 from embedx.bench.cases import BenchCase, collect, load_vectors, open_case
-from embedx.bench.config import Plan
+from embedx.bench.config import Dataset, Model, Plan
 from embedx.bench.fits import FitJob, compute
 from embedx.bench.keep_best import keep_maps, keep_predictions
 from embedx.bench.results import EVERY_LAYER, Key, Result, extend_table, key, read_table
-from embedx.errors import EmbedxError, Interrupted
+from embedx.errors import EmbedxError, Interrupted, ModelError, NothingToDo, UsageError
 from embedx.filesystem.atomic import make_folder
 from embedx.ingest.pipeline import Progress
 
@@ -113,23 +113,43 @@ def run(
 def open_cases(plan: Plan, report: Report, failures: list[str], interrupted: Callable[[], int]) -> Iterator[BenchCase]:
     """Yield every task with the vectors of every model; missing vectors are extracted first.
 
+    A task or a model that cannot be used is a failure, and the others go on.
+
     Raises:
+        UsageError, NothingToDo, ModelError: none of them can be used; the error is that of the first one.
         Interrupted: a signal arrived; finished recordings are stored.
     """
+    first: EmbedxError | None = None
+    opened = 0
     for data in plan.task:
         for model in plan.model if not data.is_collection else [None]:
-            folder = data.data
-            if model is not None:
-                progress = BenchProgress("extract", f"{data.name}, {model.name}", 0, failures=failures)
+            try:
+                case = open_task(plan, data, model, report, failures, interrupted)
+            except (UsageError, NothingToDo, ModelError) as error:
+                first = first or error
+                failures.append(f"{data.name}{f' with {model.name}' if model else ''}: {error}")
+                continue
+            opened += 1
+            yield case
+    if first is not None and not opened:
+        raise first
 
-                def show(extraction: Progress, progress: BenchProgress = progress) -> None:
-                    progress.total, progress.done = extraction.total, extraction.done
-                    progress.present = extraction.present
-                    report(progress)
 
-                folder, failed = collect(plan, data, model, show, interrupted)
-                failures += failed
-            yield open_case(plan, data, model.name if model else None, folder)
+def open_task(
+    plan: Plan, data: Dataset, model: Model | None, report: Report, failures: list[str], interrupted: Callable[[], int]
+) -> BenchCase:
+    """Return a task with the vectors of a model, or with those of a collection."""
+    if model is None:
+        return open_case(plan, data, None, data.data)
+    progress = BenchProgress("extract", f"{data.name}, {model.name}", 0, failures=failures)
+
+    def show(extraction: Progress) -> None:
+        progress.total, progress.done, progress.present = extraction.total, extraction.done, extraction.present
+        report(progress)
+
+    folder, failed = collect(plan, data, model, show, interrupted)
+    failures += failed
+    return open_case(plan, data, model.name, folder)
 
 
 def list_jobs(plan: Plan, cases: Iterable[BenchCase]) -> Iterator[FitJob]:

@@ -148,7 +148,7 @@ def probe(
     Parameters are chosen inside the training rows. Results are added to FOLDER/results.csv; run the same command again
     to continue after a stop. Leaderboards are printed, and a report is written to FOLDER/report.html.
 
-    If a model or a fit fails, the others go on. The exit code is then 3.
+    If a task, a model or a fit fails, the others go on. The exit code is then 3.
 
     With --published, published results are printed beside ours. With --published and without --out and --config,
     nothing runs: the published results are listed, of all tasks and models or of those named by --task and --model.

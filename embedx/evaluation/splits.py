@@ -265,10 +265,11 @@ def unsplit(rows: Sequence[Row], targets: Targets) -> Splits:
 
 
 def check_parts(splits: Splits, targets: Targets) -> None:
-    """Check that the training rows of every part differ in their labels.
+    """Check that the training rows of every part differ in their labels, and that some test row has a class of theirs.
 
     Raises:
         NotEnoughGroups: all training rows of a part have the same label.
+        UsageError: in every part, the test rows have other classes than the training rows.
     """
     for part in splits.parts:
         y = targets.y[part.train]
@@ -277,6 +278,14 @@ def check_parts(splits: Splits, targets: Targets) -> None:
                 f"The training rows for the test part {part.name} have fewer than two classes, so no head can be "
                 "fitted."
             )
+    strata = targets.strata()
+    if not targets.multilabel and not any(
+        np.isin(strata[part.test], strata[part.train]).any() for part in splits.parts
+    ):
+        raise UsageError(
+            f"No test row has a class of the training rows, so every prediction would be wrong: {splits.how} gives "
+            "each part classes of its own. Choose a column that divides the classes, such as the site or the recorder."
+        )
 
 
 def group_ids(paths: Sequence[str], groups: Sequence[str]) -> Positions:

@@ -12,6 +12,7 @@ from embedx.audio.inspection import inspect_layout
 from embedx.audio.windows import read_windows
 from embedx.errors import AudioError
 from tests.helpers import odd_audio
+from tests.helpers.framed_audio import framed
 from tests.helpers.odd_audio import RATE, OddFile
 from tests.helpers.ogg_pages import ogg_headers
 from tests.helpers.window_reading import RECIPE, read
@@ -21,7 +22,7 @@ KINDS = [
     odd_audio.mp3_headers,
     odd_audio.wav_headers,
     odd_audio.other_headers,
-    odd_audio.framed,
+    framed,
     ogg_headers,
 ]
 

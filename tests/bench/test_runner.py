@@ -25,7 +25,7 @@ from embedx.bench.leaderboard import boards
 from embedx.bench.results import EVERY_LAYER, Result, key, read_table
 from embedx.bench.runner import BenchProgress, run
 from embedx.cli import run as command
-from embedx.errors import Interrupted
+from embedx.errors import Interrupted, UsageError
 from embedx.heads.fitting import fit
 from tests.helpers.collections import DIM, Make
 from tests.helpers.predictions import value
@@ -218,6 +218,24 @@ def test_bench_after_changed_labels_or_vectors_fits_again(manifest: Path, tmp_pa
     again(lambda row: row["label"].upper(), window=1.0)  # the same key, other vectors
     assert sum(fitted) == 5
     assert len(read_table(tmp_path / "out")) == 5
+
+
+def test_task_that_cannot_be_used_is_named_and_the_others_run(
+    manifest: Path, tmp_path: Path, fitted: list[int]
+) -> None:
+    unlabelled = tmp_path / "unlabelled.csv"
+    unlabelled.write_text("path\n" + "\n".join(line.split(",")[0] for line in manifest.read_text().splitlines()[1:]))
+    tasks = {name: {"name": name, "data": str(path)} for name, path in (("bad", unlabelled), ("good", manifest))}
+    seen: list[str] = []
+
+    def note(progress: BenchProgress) -> None:
+        seen[:] = progress.failures
+
+    rows = run(make_plan(task=list(tasks.values()), model="logmel", head="knn", out=str(tmp_path / "out")), note)
+    assert {row.task for row in rows} == {"good"}
+    assert sum(failure.startswith("bad with logmel: ") for failure in seen) == 1
+    with pytest.raises(UsageError, match="label"):
+        run(make_plan(task=tasks["bad"], model="logmel", head="knn", out=str(tmp_path / "alone")))
 
 
 def test_bench_interrupted_by_signal_continues_next_time(plan: Plan, fitted: list[int]) -> None:
