@@ -129,6 +129,19 @@ def continuous(random: Random, accuracy: float, setups: int, rows: Rows) -> Scor
     return np.clip(accuracy + hard + random.normal(0, 0.15, (setups, len(rows))), 0, 1)
 
 
+def lucky_training(random: Random, accuracy: float, setups: int, rows: Rows) -> Scores:
+    """A part of the luck of a setup is the same on all folds, because they share training rows."""
+    share = 1 / len(rows)
+    luck = share**0.5 * random.standard_normal((setups, 1))
+    return accuracy + 0.1 * (luck + (1 - share) ** 0.5 * random.standard_normal((setups, len(rows))))
+
+
+def unstable_half(random: Random, accuracy: float, setups: int, rows: Rows) -> Scores:
+    """As `lucky_training`, with half of the setups ten times as stable."""
+    spread = np.where(np.arange(setups) < setups / 2, 1.0, 0.1)[:, None]
+    return accuracy + spread * (lucky_training(random, accuracy, setups, rows) - accuracy)
+
+
 def half_constant(random: Random, accuracy: float, setups: int, rows: Rows) -> Scores:
     """Half of the setups are constant answers, which have no spread."""
     scores = independent(random, accuracy, setups, rows)
@@ -165,6 +178,8 @@ WORLDS = (
     World("rows of a recording alike, unequal folds, accuracy of 0.9", grouped, 0.9, has_chance=False, uneven=True),
     World("unequal spread over folds", unstable),
     World("normal scores with hard folds", continuous, 0.5, has_chance=False),
+    World("luck of overlapping training parts", lucky_training, 0.5, has_chance=False),
+    World("luck of overlapping training parts, half of the setups stable", unstable_half, 0.5, has_chance=False),
     World("half of the setups constant", half_constant),
     World("cross-validated heads on noise", cross_validated),
 )

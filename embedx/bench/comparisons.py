@@ -13,10 +13,9 @@ from embedx.bench.significance import (
     MIN_FOLDS,
     Matrix,
     above_chance,
-    adjust,
-    chosen_scores,
-    compare,
+    compare_pair,
     paired_floor,
+    pooled_variance,
 )
 
 CHANCE_METRICS = ("balanced_accuracy", "macro_auc", "map")  # every constant answer has the same, known score
@@ -28,13 +27,15 @@ class Comparisons:
     """What the tests on a board say.
 
     Attributes:
-        p: corrected p-values of setups for being no worse than the setups that the other folds choose.
+        best: the setup that is named best, the first one above chance; None if it is not known that any is.
+        p: corrected p-values of the other setups for being no worse than the best (or the first, if none is named).
         above: whether a setup alone is above chance, where it is known.
         learned: whether any setup is above chance; None if it is not known.
         chance_metric: the metric by which setups are compared with chance.
         chance_score: the score of a constant answer by that metric, the mean over folds; None if it is not known.
     """
 
+    best: Setup | None
     p: Mapping[Setup, float]
     above: Mapping[Setup, bool]
     learned: bool | None
@@ -43,46 +44,50 @@ class Comparisons:
 
 
 def compare_all(
-    values: Mapping[Setup, Values], rows: Sequence[Result], metric: str, unit: Unit, units: Sequence[str]
+    values: Mapping[Setup, Values],
+    rows: Sequence[Result],
+    order: Sequence[Setup],
+    metric: str,
+    unit: Unit,
+    units: Sequence[str],
 ) -> Comparisons:
-    """Compare all setups of a board with each other and with chance.
+    """Compare all setups of a board with the best and with chance.
 
     Args:
         values: values by setup, metric and unit.
         rows: the results that the values come from.
+        order: the setups, those with results for all units first, then the best first.
         metric: the metric that ranks the setups.
         unit: "fold" or "seed".
         units: names of all folds or seeds.
     """
-    p = compare_setups(values, rows, metric, units) if unit == "fold" else {}
     by_chance = next((name for name in CHANCE_METRICS if has_metric(rows, name)), CHANCE_METRICS[0])
     chances = {str(getattr(row, unit)): AUC_CHANCE if by_chance == "macro_auc" else row.chance for row in rows}
     known = {name: chance for name, chance in chances.items() if chance is not None}
     learned, above = compare_with_chance(values, rows, by_chance, known, unit, units)
-    return Comparisons(p, above, learned, by_chance, mean_of(known.values()))
+    best = next((setup for setup in order if learned and above.get(setup)), None)
+    p = compare_setups(values, rows, best or order[0], metric, units) if unit == "fold" else {}
+    return Comparisons(best, p, above, learned, by_chance, mean_of(known.values()))
 
 
 def compare_setups(
-    values: Mapping[Setup, Values], rows: Sequence[Result], metric: str, units: Sequence[str]
+    values: Mapping[Setup, Values], rows: Sequence[Result], best: Setup, metric: str, units: Sequence[str]
 ) -> dict[Setup, float]:
-    """Return for every setup the corrected p-value for being no worse than the setups that the other folds choose.
+    """Return the corrected p-values of other setups for being no worse than the best; see `compare_pair`.
 
-    If setups were compared with the best on all folds, its luck on these folds would count as a difference. Setups with
-    results for fewer than two folds are left out, and setups without results for all folds are not chosen.
+    Setups with results for fewer than two folds are left out.
     """
     complete = [each[metric] for each in values.values() if len(each[metric]) == len(units)]
-    if not complete or len(values) < 2:
-        return {}
-    matrix = np.array([[goodness(by_fold[fold], metric) for fold in units] for by_fold in complete])
-    chosen = dict(zip(units, chosen_scores(matrix), strict=True))
+    pooled = pooled_variance(np.array([as_array(by_fold, units) for by_fold in complete])) if complete else 0.0
     sizes, ratio, p = unit_rows(rows, "fold"), row_ratio(rows), {}
+    highest = values[best][metric]
     for setup, each in values.items():
-        by_fold = each[metric]
-        if len(by_fold) > 1:
-            differences = np.array([chosen[fold] - goodness(value, metric) for fold, value in by_fold.items()])
-            floor = paired_floor(differences, as_array(sizes, by_fold)) if metric in SHARES else 0.0
-            p[setup] = compare(differences, ratio, floor)
-    return dict(zip(p, adjust(list(p.values())), strict=True))
+        shared = [fold for fold in each[metric] if fold in highest]
+        if setup != best and len(shared) > 1:
+            differences = as_array(highest, shared) - as_array(each[metric], shared)
+            floor = paired_floor(differences, as_array(sizes, shared)) if metric in SHARES else 0.0
+            p[setup] = compare_pair(differences * goodness(1, metric), ratio, floor, pooled, len(values))
+    return p
 
 
 def compare_with_chance(

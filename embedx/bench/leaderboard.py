@@ -4,7 +4,7 @@ All setups on a board were measured in the same way: one task, one split, one nu
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal, get_args
@@ -48,8 +48,7 @@ class Entry:
         seeds: number of seeds.
         rank: from 1, shared by setups with equal means; None if units are missing, because means over different folds
             cannot be compared.
-        p: Holm-corrected p-value for being no worse than the setups that the other folds choose; None if it cannot be
-            tested.
+        p: corrected p-value for being no worse than the best; None for the best, or if it cannot be tested.
         above_chance: whether the setup alone is significantly above chance; None if that is not known.
         mark: BEST, LIKE_BEST, WORSE, UNTESTED or AT_CHANCE; see `EXPLANATION`.
     """
@@ -83,6 +82,7 @@ class Board:
         chance_metric: the metric by which setups are compared with chance.
         chance_score: the score of a constant answer by that metric; None if it is not known.
         learned: whether any setup is significantly above chance; None if that is not known.
+        same_data: whether all setups were measured on the same rows, labels and split.
         recipes: fingerprints of the recipes.
         entries: the setups, the best first.
     """
@@ -102,6 +102,7 @@ class Board:
     chance_metric: str
     chance_score: float | None
     learned: bool | None
+    same_data: bool
     recipes: tuple[str, ...]
     entries: tuple[Entry, ...]
 
@@ -143,12 +144,12 @@ class Board:
 
 EXPLANATION = (
     "Ranks are the order of the means, and neighbours may change places with other data. ≈ marks setups that are not "
-    f"significantly worse than the best at the {LEVEL:.0%} level. The test compares each setup by fold with the setups "
-    "that are best on the other folds. The variance is corrected for overlapping training parts (Nadeau and Bengio "
-    "2003) and is at least that of so many test rows; the p-values are corrected for the number of setups (Holm). "
-    "Setups without a mark are significantly worse. – marks setups that are not significantly above chance, and ? "
-    f"those that could not be tested. {FEW_FOLDS} marks fewer than {MIN_FOLDS} folds. The score of the best of many "
-    "setups is slightly too high by chance; compare it with the score of the setup that the other folds choose."
+    f"significantly worse than the best at the {LEVEL:.0%} level: a t-test paired by fold, with the variance corrected "
+    "for overlapping training parts (Nadeau and Bengio 2003) and at least that of so many test rows and of the other "
+    "pairs of setups, and the p-values corrected for the number of pairs. Setups without a mark are significantly "
+    "worse. – marks setups that are not significantly above chance, and ? those that could not be tested. "
+    f"{FEW_FOLDS} marks fewer than {MIN_FOLDS} folds. The score of the best of many setups is slightly too high by "
+    "chance; compare it with the score of the setup that the other folds choose."
 )
 
 
@@ -190,7 +191,8 @@ def make_board(rows: Sequence[Result], metric: str) -> Board:
     units = tuple(sorted({str(getattr(row, unit)) for row in rows}, key=natural_key))
     tests = {row.fold: row for row in rows}.values()
     values = values_by_setup(rows, unit)
-    found = compare_all(values, rows, metric, unit, units)
+    ranks = rank_setups(values, metric, units)
+    found = compare_all(values, rows, list(ranks), metric, unit, units)
     return Board(
         task=rows[0].task,
         split=rows[0].split,
@@ -207,45 +209,48 @@ def make_board(rows: Sequence[Result], metric: str) -> Board:
         chance_metric=found.chance_metric,
         chance_score=found.chance_score,
         learned=found.learned,
+        same_data=len({row.data for row in rows if row.data}) < 2,
         recipes=tuple(sorted({row.recipe for row in rows if row.recipe})),
-        entries=tuple(rank_entries(rows, values, metric, unit, units, found)),
+        entries=tuple(list_entries(rows, values, ranks, metric, unit, found)),
     )
 
 
-def rank_entries(
-    rows: Sequence[Result],
-    values: Mapping[Setup, Values],
-    metric: str,
-    unit: Unit,
-    units: Sequence[str],
-    found: Comparisons,
-) -> list[Entry]:
-    """Return the entries of a board: complete ones before incomplete ones, then the best first."""
+def rank_setups(values: Mapping[Setup, Values], metric: str, units: Sequence[str]) -> dict[Setup, int | None]:
+    """Return setups with their ranks: those with results for all units first, then the best first."""
     merit = {
         setup: (len(each[metric]) == len(units), round(goodness(fmean(each[metric].values()), metric), TIE_DIGITS))
         for setup, each in values.items()
     }
     order = sorted(values, key=lambda setup: merit[setup], reverse=True)
-    ranks = {merit[setup]: len(order) - i for i, setup in enumerate(reversed(order))}  # the first of equals stays
-    best = next((setup for setup in order if found.learned and found.above.get(setup)), None)
+    first = {merit[setup]: len(order) - i for i, setup in enumerate(reversed(order))}  # the first of equals stays
+    return {setup: first[merit[setup]] if merit[setup][0] else None for setup in order}
+
+
+def list_entries(
+    rows: Sequence[Result],
+    values: Mapping[Setup, Values],
+    ranks: Mapping[Setup, int | None],
+    metric: str,
+    unit: Unit,
+    found: Comparisons,
+) -> Iterator[Entry]:
+    """Yield the entries of a board in the order of `ranks`."""
     seeds: dict[Setup, set[int]] = defaultdict(set)
     for row in rows:
         seeds[Setup.of(row)].add(row.seed)
     sizes = unit_rows(rows, unit)
-    return [
-        Entry(
+    for setup, rank in ranks.items():
+        yield Entry(
             setup=setup,
             values=values[setup],
             scores={name: score_of(name, each, sizes, unit) for name, each in values[setup].items()},
             units=tuple(values[setup][metric]),
             seeds=len(seeds[setup]),
-            rank=ranks[merit[setup]] if merit[setup][0] else None,
-            p=None if setup == best else found.p.get(setup),
+            rank=rank,
+            p=found.p.get(setup),
             above_chance=found.above.get(setup),
-            mark=BEST if setup == best else mark_of(setup, found),
+            mark=BEST if setup == found.best else mark_of(setup, found),
         )
-        for setup in order
-    ]
 
 
 def mark_of(setup: Setup, found: Comparisons) -> str:

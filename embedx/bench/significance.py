@@ -68,7 +68,9 @@ def binomial_variance(shares: Sequence[float], rows: Sequence[int]) -> float:
     return float(np.mean(smooth * (1 - smooth) / n))
 
 
-def compare(differences: Sequence[float] | Matrix, ratio: float, floor: float = 0.0) -> float:
+def compare(
+    differences: Sequence[float] | Matrix, ratio: float, floor: float = 0.0, freedom: float | None = None
+) -> float:
     """Return the one-sided p-value for the null hypothesis that the mean difference over folds is not above zero.
 
     The training parts of folds overlap, so the differences are not independent, and a plain t-test rejects too often.
@@ -81,6 +83,7 @@ def compare(differences: Sequence[float] | Matrix, ratio: float, floor: float = 
         ratio: test rows / training rows.
         floor: lower limit of the variance of a difference, from the number of test rows; default 0. If it is 0 and the
             differences are all equal, nothing is known about their spread, and the result is 1.
+        freedom: degrees of freedom of the variance; default: the number of differences - 1.
 
     >>> compare([0.1, 0.12, 0.11], 0.5) < 0.02 < compare([0.1, -0.12, 0.11], 0.5)
     True
@@ -93,7 +96,7 @@ def compare(differences: Sequence[float] | Matrix, ratio: float, floor: float = 
         return 1.0
     from scipy.special import stdtr
 
-    return float(stdtr(n - 1, -mean / (variance * (1 / n + ratio)) ** 0.5))
+    return float(stdtr(freedom or n - 1, -mean / (variance * (1 / n + ratio)) ** 0.5))
 
 
 def choose_elsewhere(values: Matrix) -> list[NDArray[np.intp]]:
@@ -113,13 +116,48 @@ def choose_elsewhere(values: Matrix) -> list[NDArray[np.intp]]:
     return [np.flatnonzero(column == column.max()) for column in means.T]
 
 
-def chosen_scores(values: Matrix) -> Matrix:
-    """Return for each fold [K] the mean score of the setups that the other folds choose.
+def pooled_variance(values: Matrix) -> float:
+    """Return the mean variance over folds of the difference between two setups, over all pairs with a spread.
 
-    >>> chosen_scores(np.array([[1, 0, 0], [0, 1, 1.0]])).tolist()
-    [0.0, 0.5, 0.5]
+    Pairs without a spread, such as two constant answers, say nothing about the others.
+
+    Args:
+        values: scores [M, K] of setups and folds.
+
+    >>> round(pooled_variance(np.array([[0, 0], [0, 0], [0, 0.2]])), 6)
+    0.02
     """
-    return np.array([values[chosen, fold].mean() for fold, chosen in enumerate(choose_elsewhere(values))])
+    centred = values - values.mean(axis=1, keepdims=True)
+    covariance = centred @ centred.T / (values.shape[1] - 1)
+    own = np.diag(covariance)
+    pairs = (own[:, None] + own - 2 * covariance)[np.triu_indices(len(values), 1)]
+    varied = pairs[pairs > 10 ** (-2 * TIE_DIGITS)]
+    return float(varied.mean()) if len(varied) else 0.0
+
+
+def compare_pair(differences: Matrix, ratio: float, floor: float, pooled: float, setups: int) -> float:
+    """Return the corrected p-value for the null hypothesis that the best of several setups is no better than another.
+
+    The best is chosen by its scores, so it is better than others by luck. Two tests must both reject, each corrected
+    for the number of its tests (Bonferroni):
+
+    - With the variance of these differences. If setups differ much in their spread, that of a pair is mostly the
+      spread of one setup, so there are about 2 M different tests.
+    - With the pooled variance, if it is larger, for all M (M - 1) ordered pairs. With the variance of a few folds
+      alone, some of so many pairs look stable by chance.
+
+    Args:
+        differences: one difference per fold.
+        ratio: test rows / training rows.
+        floor: as in `compare`.
+        pooled: variance from `pooled_variance`.
+        setups: number of setups M.
+    """
+    folds, pairs = len(differences), setups * (setups - 1)
+    own = compare(differences, ratio, floor) * min(2 * setups, pairs)
+    freedom = max(1.0, (setups - 1) / 2) * (folds - 1)  # of the pooled variance: the pairs depend on each other
+    variance = max(pooled, floor, float(np.var(differences, ddof=1)))
+    return min(1.0, max(own, compare(differences, ratio, variance, freedom) * pairs))
 
 
 def paired_floor(differences: Matrix, rows: Matrix) -> float:
@@ -158,17 +196,3 @@ def above_chance(values: Matrix, chance: Matrix, rows: Matrix, ratio: float) -> 
         return min(1.0, float(each.min()) * len(each)), each
     mean = compare(gains[varied].mean(axis=0), ratio, floor)
     return min(1.0, mean / MEAN_SHARE, float(each.min()) * len(each) / (1 - MEAN_SHARE)), each
-
-
-def adjust(values: Sequence[float]) -> list[float]:
-    """Return p-values with Holm's correction, which controls the error rate of the whole family of tests.
-
-    >>> [round(p, 3) for p in adjust([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
-    """
-    p = np.asarray(values, float)
-    order = np.argsort(p, kind="stable")
-    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(steps, 1)
-    return [float(value) for value in adjusted]

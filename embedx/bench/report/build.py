@@ -246,22 +246,27 @@ def tabulate_published(boards: Sequence[Board]) -> Element | None:
 
 
 def list_shots(boards: Sequence[Board]) -> Element:
-    """Return the best setup of every model over training rows per class."""
+    """Return the scores of every model over training rows per class."""
     models = list(dict.fromkeys(entry.setup.model for board in boards for entry in board.entries))
     ordered = sort_by_shots(boards)
-    rows = [[model, *(best_score(board, model) for board in ordered)] for model in models]
+    rows = [[model, *(score_of_model(board, model) for board in ordered)] for model in models]
     seeds = max(entry.seeds for board in boards for entry in board.entries)
     return table(
         ["model", *(str(board.shots) for board in ordered)],
         rows,
-        caption=f"{capitalise(NAMES[boards[0].metric])} of the best setup of every model over training rows per class; "
-        f"up to {plural(seeds, 'seed')} per fold, averaged before the interval is computed.",
+        caption=f"{capitalise(NAMES[boards[0].metric])} of every model over training rows per class. If a model has "
+        "several setups, the other folds choose the setup for each fold, or it is the best setup if there is one test "
+        f"part. Up to {plural(seeds, 'seed')} per fold, averaged before the interval is computed.",
     )
 
 
-def best_score(board: Board, model: str) -> str:
-    """Return the score of a model's best setup, empty if there is none."""
-    return next((format_entry(entry, board.metric) for entry in board.entries if entry.setup.model == model), "")
+def score_of_model(board: Board, model: str) -> str:
+    """Return the score of the setups of a model that the other folds choose, empty if there is none."""
+    entries = [entry for entry in board.entries if entry.setup.model == model]
+    choice = choose_by_model(board).get(model) if len(entries) > 1 else None
+    if choice is not None:
+        return format_number(choice.score)
+    return format_entry(entries[0], board.metric) if entries else ""
 
 
 def list_classes(best: BestPredictions | None) -> Element | None:

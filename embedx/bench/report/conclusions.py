@@ -89,6 +89,11 @@ def give_verdict(board: Board) -> Verdict:
     """Say whether any setup is above chance, which is best, what it scores with its interval, and what is not known."""
     choice = choose(board, board.entries)
     sentences = [*compare_with_chance(board), *name_best(board)]
+    if not board.same_data:
+        sentences.append(
+            "Setups were measured on different rows or labels, so their differences may come from these. Run the same "
+            "command again with all models."
+        )
     if choice is None:
         sentences.append(
             "There is only one test part, so the uncertainty from the choice of test rows is not known and there is no "
