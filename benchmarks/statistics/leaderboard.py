@@ -131,9 +131,9 @@ def continuous(random: Random, accuracy: float, setups: int, rows: Rows) -> Scor
 
 def lucky_training(random: Random, accuracy: float, setups: int, rows: Rows) -> Scores:
     """A part of the luck of a setup is the same on all folds, because they share training rows."""
-    share = 1 / len(rows)
-    luck = share**0.5 * random.standard_normal((setups, 1))
-    return accuracy + 0.1 * (luck + (1 - share) ** 0.5 * random.standard_normal((setups, len(rows))))
+    shared, own = 0.1 / len(rows) ** 0.5, 0.1 * (1 - 1 / len(rows)) ** 0.5
+    luck = random.normal(0, shared, (setups, 1))
+    return random.normal(accuracy + luck, own, (setups, len(rows)))
 
 
 def unstable_half(random: Random, accuracy: float, setups: int, rows: Rows) -> Scores:
