@@ -63,8 +63,7 @@ def read_table(table: Any) -> list[Entry]:
     """Read a label table, without the columns whose name begins with "_".
 
     Raises:
-        UsageError: the table cannot be read or does not select rows, a column cannot be set, a time is invalid, or two
-            lines set different values for the same row or recording.
+        UsageError: the table cannot be read or does not select rows, a column cannot be set, or a time is invalid.
     """
     if hasattr(table, "to_dict"):
         read = tables.frame_table(table.reset_index() if table.index.name in ("id", *PATH_COLUMNS) else table)
@@ -83,9 +82,7 @@ def read_table(table: Any) -> list[Entry]:
     keys = {"id", path, *times}
     own = [name for name in columns if name not in keys]
     check_columns(own)
-    entries = [read_entry(row, read.place(i), path, times, own) for i, row in enumerate(read.rows)]
-    refuse_conflicts(entries)
-    return entries
+    return [read_entry(row, read.place(i), path, times, own) for i, row in enumerate(read.rows)]
 
 
 def read_entry(
@@ -121,8 +118,12 @@ def is_empty(value: Any) -> bool:
     return isinstance(value, str) and not value
 
 
-def refuse_conflicts(entries: Iterable[Entry]) -> None:
+def refuse_conflicts(entries: Iterable[Entry], paths: Mapping[str, str]) -> None:
     """Refuse entries that set different values for the same row, or the same part of a recording.
+
+    Args:
+        entries: the entries of a table.
+        paths: path in the table -> stored path, so that `a.wav` and `./a.wav` are one recording.
 
     Raises:
         UsageError: the message counts the conflicts, and names their lines and columns.
@@ -133,7 +134,8 @@ def refuse_conflicts(entries: Iterable[Entry]) -> None:
         if entry.id is None and not entry.path:
             continue
         for column, value in entry.values.items():
-            old, other = first.setdefault((entry.id, entry.path, entry.start_s, entry.end_s, column), (value, entry))
+            place = entry.id, paths.get(entry.path, entry.path), entry.start_s, entry.end_s
+            old, other = first.setdefault((*place, column), (value, entry))
             if old != value:
                 conflicts.append(f"{entry.name}: {column} is {old!r} ({other.where}) and {value!r} ({entry.where})")
     if conflicts:

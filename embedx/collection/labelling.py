@@ -7,7 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from embedx.collection.label_table import Entry, RowFinder, base_of, canonical, check_columns, read_table
+from embedx.collection.label_table import (
+    Entry,
+    RowFinder,
+    base_of,
+    canonical,
+    check_columns,
+    read_table,
+    refuse_conflicts,
+)
 from embedx.datasets.tables import typed
 from embedx.errors import NothingToDo, UsageError
 from embedx.store.edits import MIN_OVERLAP, Edit, find_undone, place_of, value_of
@@ -96,6 +104,8 @@ def label(
             selected = [Selected(of_path, canonical(set), where is None) for of_path in by_path.values()]
         else:
             finder = RowFinder(store, rows, base_of(table), overlap)
+            paths = {path: finder.find_path(path) or path for path in {entry.path for entry in entries}}
+            refuse_conflicts(entries, paths)
             selected = select_by_entries(finder, entries, update, whole=where is None)
             if not any(count for _, count in update.entries):
                 name = update.unknown[0] if update.unknown else "missing: the table is empty"

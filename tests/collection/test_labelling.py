@@ -85,11 +85,11 @@ def test_entry_with_times_sets_the_windows_that_it_overlaps(
 ) -> None:
     path = str(corpus.audio / "a.wav")
     lines = [{"path": path, "start_s": entry[0], "end_s": entry[1], "label": "owl"}, {"path": "b.wav", "label": "x"}]
-    update = corpus.label(pd.DataFrame([*lines, {"path": str(corpus.audio / "b.wav"), "label": "y"}]), overlap=overlap)
+    update = corpus.label(pd.DataFrame([*lines, {"path": str(corpus.audio / "b.wav"), "label": "x"}]), overlap=overlap)
     assert [start for start, label in corpus.values().items() if label == "owl"] == expected
     assert [count for _, count in update.entries] == [len(expected), 3, 3]
     assert len(update.unknown) == (not expected)
-    assert set(corpus.values("b.wav").values()) == {"y"}
+    assert set(corpus.values("b.wav").values()) == {"x"}
 
 
 def test_entry_with_the_nearest_times_wins(tmp_path: Path) -> None:
@@ -161,6 +161,7 @@ def test_label_command_prints_log_and_undoes(corpus: Corpus, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
+        ("names.csv", "path,label\na.wav,owl\n./a.wav,cat\n", r"1 conflict.*'owl' \(Line 2 .*'cat' \(Line 3 of "),
         ("two.csv", "id,label\n1,owl\n1,cat\n", r"1 conflict.*id 1: label is 'owl' \(Line 2 .*'cat' \(Line 3 of .*two"),
         ("number.jsonl", '{"path": 1, "label": "x"}', "Line 1 of .*number.jsonl, column path: 1 is not a path"),
         ("list.jsonl", '{"id": 1, "label": ["x"]}', "Line 1 of .*list.jsonl, column label"),
