@@ -82,7 +82,8 @@ def compare(
         differences: one difference per fold.
         ratio: test rows / training rows.
         floor: lower limit of the variance of a difference, from the number of test rows; default 0. If it is 0 and the
-            differences are all equal, nothing is known about their spread, and the result is 1.
+            differences are all equal, nothing is known about their spread, and the result is 1, as for differences
+            that are not finite.
         freedom: degrees of freedom of the variance; default: the number of differences - 1.
 
     >>> compare([0.1, 0.12, 0.11], 0.5) < 0.02 < compare([0.1, -0.12, 0.11], 0.5)
@@ -91,6 +92,8 @@ def compare(
     (1.0, True)
     """
     n, mean = len(differences), float(np.mean(differences))
+    if not np.isfinite(mean):
+        return 1.0
     variance = max(float(np.var(differences, ddof=1)), floor)
     if round(mean, TIE_DIGITS) <= 0 or variance**0.5 < 10**-TIE_DIGITS:
         return 1.0
@@ -156,8 +159,7 @@ def compare_pair(differences: Matrix, ratio: float, floor: float, pooled: float,
     folds, pairs = len(differences), setups * (setups - 1)
     own = compare(differences, ratio, floor) * min(2 * setups, pairs)
     freedom = max(1.0, (setups - 1) / 2) * (folds - 1)  # of the pooled variance: the pairs depend on each other
-    variance = max(pooled, floor, float(np.var(differences, ddof=1)))
-    return min(1.0, max(own, compare(differences, ratio, variance, freedom) * pairs))
+    return min(1.0, max(own, compare(differences, ratio, max(pooled, floor), freedom) * pairs))
 
 
 def paired_floor(differences: Matrix, rows: Matrix) -> float:

@@ -112,6 +112,7 @@ def test_corrected_test_is_a_paired_t_test_with_wider_variance() -> None:
     assert compare(d, 0.25) > compare(d, 0.0)
     assert compare([0.1] * 4, 0.25) == 1, "equal differences say nothing about their spread"
     assert 0.02 < compare([0.1] * 2, 1.0, 0.09 / 50) < 0.5
+    assert compare([float("inf"), 1.0, 1.0], 0.25) == compare([float("nan"), 1.0, 1.0], 0.25) == 1
     assert summarise([0.5]).half is None
 
 
@@ -242,6 +243,19 @@ def test_fewer_than_four_folds_carry_a_mark_and_a_sentence(folds_made: int, has_
     _, lines = list_lines(board, 20)
     assert all((FEW_FOLDS in line.cells[1]) == has_mark for line in lines if line.entry)
     assert ("spread over folds is hardly known" in give_verdict(board).text) == has_mark
+
+
+@pytest.mark.parametrize(("folds_made", "setups"), [(2, 5), (5, 12), (10, 30)])
+def test_luck_of_overlapping_training_parts_is_no_difference(folds_made: int, setups: int) -> None:
+    """The other folds share the training rows of a fold, and so the luck of a setup: they must not choose the best."""
+    random, wrong = np.random.default_rng(setups), 0
+    for _ in range(40):
+        luck = random.normal(0, 0.1 / folds_made**0.5, (setups, 1))
+        scores = random.normal(0.6 + luck, 0.1 * (1 - 1 / folds_made) ** 0.5, (setups, folds_made))
+        rows = [row for layer in range(setups) for row in folds("m", scores[layer].tolist(), layer, rows_test=1000)]
+        rows = [replace(row, rows_train=1000 * (folds_made - 1)) for row in rows]
+        wrong += any(entry.mark == WORSE for entry in board_of(rows).entries)
+    assert wrong <= 4
 
 
 def test_setups_measured_on_different_data_are_said_to_be() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from embedx.bench.head_spec import read_head
 from embedx.bench.leaderboard import Board
-from embedx.bench.published import Benchmark, PublishedResult, is_official, published_results, same_name
+from embedx.bench.published import Benchmark, PublishedResult, find_leak, is_official, published_results, same_name
 from embedx.bench.report.conclusions import NAMES, choose_by_model
 from embedx.bench.report.tables import Form, align, escape, header_lines
 from embedx.bench.results import write_cell
@@ -148,7 +148,8 @@ def write_published(pairs: Sequence[Pair], boards: Sequence[Board], form: Form) 
         records = [to_record(pair) for pair in pairs]
         return dump_json(records) + "\n" if form == "json" else to_csv(records)
     rows = [list(HEADER if boards else HEADER_ALONE), *(to_cells(pair, bool(boards)) for pair in pairs)]
-    remarks = [*list_sources(pairs), *list_unmatched(pairs, boards)]
+    leaks = [leak for board in boards if (leak := find_leak(board.task, board.split))]
+    remarks = [*dict.fromkeys(leaks), *list_sources(pairs), *list_unmatched(pairs, boards)]
     if form == "table":
         return "\n".join([*(align(rows) if pairs else []), "", *remarks, ""])
     texts = [f"| {' | '.join(map(escape, row))} |" for row in rows[1:]]
@@ -227,7 +228,8 @@ def to_record(pair: Pair) -> dict[str, Any]:
 def to_csv(records: Sequence[dict[str, Any]]) -> str:
     """Return records as CSV."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(records[0]) if records else list(HEADER), lineterminator="\n")
+    columns = list(to_record(Pair(published_results()[0], "", "")))  # of an empty table too
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: write_cell(value) for name, value in record.items()} for record in records)
     return out.getvalue()

@@ -103,6 +103,12 @@ def test_random_folds_of_urbansound8k_are_warned_of(task: str, split: str, leaks
     assert (find_leak(task, split) is not None) == leaks
     rows = folds(task=task, split=split)
     assert ("0.838 to 0.856" in list_boards(boards(rows))) == leaks
+    assert ("0.838 to 0.856" in print_published(rows)) == leaks
+
+
+def test_empty_table_of_published_results_has_its_columns() -> None:
+    header = print_published(folds(task="birds"), "csv")
+    assert header == print_published(folds(), "csv").splitlines()[0] + "\n"
 
 
 def test_report_page_shows_published_results_and_the_leak(tmp_path: Path) -> None:
