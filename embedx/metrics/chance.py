@@ -26,6 +26,8 @@ class ChanceTest:
         lowest: the lowest p-value that the permutations allow.
         moved: what was permuted, in words.
         rows: the number of rows that were used.
+        limit: the score that a head must exceed; fewer than 2.5 % of the permuted labellings do. None if there are too
+            few of these.
     """
 
     p_value: float
@@ -35,11 +37,16 @@ class ChanceTest:
     lowest: float
     moved: str
     rows: int
+    limit: float | None
 
     @property
     def passed(self) -> bool:
         """Whether the true labels score better than chance at 2.5 %."""
         return self.p_value <= TAIL
+
+    def exceeded_by(self, score: float) -> bool:
+        """Whether the score of a head, too, is one that permuted labels hardly reach."""
+        return self.limit is not None and score > self.limit
 
     @property
     def possible(self) -> bool:
@@ -62,9 +69,9 @@ class ChanceTest:
     def __str__(self) -> str:
         """Return the p-value and what it comes from, as text.
 
-        >>> print(ChanceTest(0.005, 0.9, 0.12, 199, 0.005, "whole groups", 400))
+        >>> print(ChanceTest(0.005, 0.9, 0.12, 199, 0.005, "whole groups", 400, 0.2))
         p = 0.005, 199 permutations of whole groups; chance reaches 0.120
-        >>> print(ChanceTest(0.2, 1.0, 0.5, 9, 0.2, "whole groups", 20))
+        >>> print(ChanceTest(0.2, 1.0, 0.5, 9, 0.2, "whole groups", 20, None))
         p = 0.2, 9 other orders of whole groups, so p cannot be below 0.2; chance reaches 0.500
         """
         if not self.permutations:
@@ -102,6 +109,7 @@ def compare_with_chance(
     highest = max(defined if math.isnan(true) else [*defined, true], default=math.nan)
     ties = sum(not one < highest - ROUNDING for one in [*scores, true])
     total = len(scores) + 1
+    above = int(TAIL * total)  # so many scores may be as high as the one of a head that passes, its own included
     return ChanceTest(
         p_value=(1 + reached) / total,
         score=None if math.isnan(true) else true,
@@ -110,4 +118,5 @@ def compare_with_chance(
         lowest=ties / total if permutations.count <= number + 1 else 1 / total,
         moved=permutations.moved,
         rows=len(permutations.labels),
+        limit=sorted(defined)[-above] if 0 < above <= len(defined) else None,
     )

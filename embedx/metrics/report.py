@@ -91,8 +91,8 @@ class Metrics:
         """Whether the labels are told better than permuted ones at 2.5 %, also by this head; None if not tested."""
         if self.test is None:
             return None
-        figure, chance = self.figures.get(self.main_figure), self.test.chance
-        return self.test.passed and figure is not None and chance is not None and figure.value > chance
+        figure = self.figures.get(self.main_figure)
+        return self.test.passed and figure is not None and self.test.exceeded_by(figure.value)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for JSON; undefined figures are None."""
@@ -130,6 +130,8 @@ class Metrics:
             return f"{self.main_figure} is undefined; {sizes}."
         interval = "" if figure.low is None else f" (95 % interval {figure.low:.3f} to {figure.high:.3f})"
         better = "better than chance" if self.better_than_chance else "NOT shown to be better than chance"
+        if self.test and self.test.passed and not self.better_than_chance:
+            better += ", though a linear discriminant is"
         compared = "not compared with chance" if self.test is None else f"{better} ({self.test})"
         return f"{self.main_figure} {figure.value:.3f}{interval}, {compared}; {sizes}."
 

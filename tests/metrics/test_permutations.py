@@ -73,8 +73,13 @@ def test_p_value_is_the_share_of_orders_and_never_lower_than_they_allow() -> Non
     test = compare_with_chance(lambda source: float(labels[source][:2].sum() == 0), found, 199, seed=0)
     assert (test.p_value, test.lowest, test.permutations, test.possible) == (0.1, 0.1, 9, False)
     assert "so p cannot be below 0.1" in str(test)
+    assert not test.exceeded_by(99)  # 2.5 % of nine orders is less than one
     many = Permutations.find(np.arange(40) % 2, [("groups", np.arange(40))])
     assert compare_with_chance(lambda source: float((source == np.arange(40)).all()), many, 199, 0).p_value == 0.005
+    counted = compare_with_chance(lambda source: float(source[0]), many, 199, 0)
+    assert counted.limit is not None
+    assert counted.exceeded_by(counted.limit + 1)
+    assert not counted.exceeded_by(counted.limit)
     assert compare_with_chance(lambda source: 0.5, many, 199, 0).p_value == 1
     undefined = compare_with_chance(lambda source: math.nan, many, 199, 0)
     assert (undefined.p_value, undefined.score, undefined.chance) == (1, None, None)
