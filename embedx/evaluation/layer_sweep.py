@@ -98,7 +98,7 @@ class ViewScores(Sequence[ViewScore]):
             numbers = [f"{value:.4f}" for value in (score.accuracy, score.deviation, score.log_loss)]
             table.append([score.view, *numbers, ", ".join(f"{C:.2g}" for C in score.C)])
         return "\n".join([
-            f"Best view: {best.view}, accuracy {best.accuracy:.4f} (mean of {plural(len(best.C), 'test part')}); "
+            f"Highest accuracy: {best.view}, {best.accuracy:.4f} (mean of {plural(len(best.C), 'test part')}); "
             f"{plural(len(self), 'view')}, {plural(len(experiment.rows), 'row')}, "
             f"{plural(len(experiment.targets.classes), 'class')}.",
             *([LEAKY] if experiment.splits.leaky else []),
