@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from embedx.audio.embedded import audio_column, file_columns
@@ -41,8 +41,7 @@ def read_parquet_rows(source: str | BinaryIO, name: str) -> tuple[list[str], lis
     with wrap_parquet_errors(name), pq.ParquetFile(source, pre_buffer=False) as file:
         schema = file.schema_arrow
         columns = [column for column in schema.names if not PANDAS_INDEX.fullmatch(column)]
-        if twice := {column for column in columns if columns.count(column) > 1}:
-            raise UsageError(f"{name} has several columns with the name {twice.pop()!r}. Rename them.")
+        refuse_twice(columns, name)
         for field in schema:
             if depth_of(field.type) > MAX_DEPTH:
                 raise UsageError(f"{name}, column {field.name}: the values are nested deeper than {MAX_DEPTH} levels.")
@@ -54,13 +53,35 @@ def read_parquet_rows(source: str | BinaryIO, name: str) -> tuple[list[str], lis
     rows: list[dict[str, Any]] = []
     with wrap_parquet_errors(name), pq.ParquetFile(source, pre_buffer=False, read_dictionary=texts) as file:
         for batch in file.iter_batches(BATCH_ROWS, columns=leaves):
-            names = batch.schema.names
-            values = [to_values(batch.column(i), column, name) for i, column in enumerate(names)]
-            for i, column in enumerate(names):
-                if column in classes:
-                    values[i] = [class_name(value, classes[column]) for value in values[i]]
-            rows += [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+            rows += to_rows(batch, classes, name)
     return columns, rows, audio
+
+
+def refuse_twice(columns: Sequence[str], name: str) -> None:
+    """Refuse a table in which two columns have the same name."""
+    if twice := {column for column in columns if columns.count(column) > 1}:
+        raise UsageError(f"{name} has several columns with the name {twice.pop()!r}. Rename them.")
+
+
+def to_rows(batch: "pa.RecordBatch", classes: Mapping[str, Sequence[str]], name: str) -> list[dict[str, Any]]:
+    """Return the rows of a batch as plain values.
+
+    Args:
+        batch: a part of a table.
+        classes: see `class_names`.
+        name: the name of the table, for errors.
+
+    Raises:
+        UsageError: a value cannot be read.
+    """
+    names = batch.schema.names
+    if not names:
+        return [{} for _ in range(batch.num_rows)]
+    values = [to_values(batch.column(i), column, name) for i, column in enumerate(names)]
+    for i, column in enumerate(names):
+        if column in classes:
+            values[i] = [class_name(value, classes[column]) for value in values[i]]
+    return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
 
 def class_names(schema: "pa.Schema") -> dict[str, list[str]]:

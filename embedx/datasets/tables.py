@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from embedx.audio.embedded import recording_names
-from embedx.datasets.parquet import read_parquet_rows
+from embedx.datasets.parquet import read_parquet_rows, refuse_twice
 from embedx.datasets.text_tables import (
     PATH_COLUMNS,
     open_text,
@@ -156,8 +156,7 @@ def frame_table(frame: "pd.DataFrame", name: str = "the frame") -> UserTable:
         UsageError: two columns have the same name.
     """
     columns = [str(column) for column in frame]
-    if twice := {column for column in columns if columns.count(column) > 1}:
-        raise UsageError(f"{name} has several columns with the name {twice.pop()!r}. Rename them.")
+    refuse_twice(columns, name)
     rows = records(frame)
     return UserTable(name, columns, rows, range(1, len(rows) + 1))
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.audio.embedded import file_columns
+from embedx.datasets.parquet import class_names, refuse_twice, to_rows
 from embedx.datasets.text_tables import is_export
 from embedx.errors import UsageError
 from embedx.filesystem.atomic import whole_file, whole_folder
@@ -204,6 +205,8 @@ def check_file_names(folder: Path) -> None:
 def arrow_table(source: ArrowSource, vectors: Sequence[str]) -> Table:
     """Return Arrow batches as a table; `vectors` are the columns that the user named."""
     note, names = source.note, list(source.schema.names)
+    refuse_twice(names, source.path)
+    classes = class_names(source.schema)
     recipe = parse_recipe(json.dumps(note[RECIPE_KEY])) if isinstance(note, dict) and RECIPE_KEY in note else None
     json_columns = set(note.get(JSON_COLUMNS) or ()) if recipe else set()
     with wrap_arrow_errors(source.path):
@@ -227,7 +230,7 @@ def arrow_table(source: ArrowSource, vectors: Sequence[str]) -> Table:
         with wrap_arrow_errors(source.path):
             for batch in source.batches():
                 matrices = {view: to_matrix(batch, chosen[view], number, dims[view]) for view in chosen}
-                rows = without_bytes(batch.select(others)).to_pylist()
+                rows = to_rows(without_bytes(batch.select(others)), classes, source.path)
                 for row in rows:
                     texts = {name: row[name] for name in json_columns & row.keys() if row[name] is not None}
                     row.update({name: parse_json(text) for name, text in texts.items()})

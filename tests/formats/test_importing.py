@@ -216,8 +216,8 @@ WRONG: list[tuple[str, list[str], int, str]] = [
     ("widths.jsonl", [], 2, "Row 2 has a vector of shape"),
     ("words.jsonl", ["--vectors", "vector"], 2, "Row 2 has no vector of numbers"),
     ("broken.jsonl", [], 2, "Line 2 .*is not JSON"),
-    ("deep.jsonl", [], 2, "Line 1 .*is not JSON"),
-    ("ragged.csv", [], 2, "Line 3 .*1 cells"),
+    ("deep.jsonl", [], 2, "Line 1 .*is nested deeper"),
+    ("ragged.csv", [], 2, "Line 3 .*1 cell;"),
     ("empty.csv", [], 2, "is empty"),
     ("header.csv", [], 8, "no rows"),
     ("infinite.csv", [], 2, "Row 2 .*not finite"),
@@ -379,3 +379,21 @@ def test_imported_label_stays_text_and_odd_values_are_refused(tmp_path: Path) ->
     np.savez(tmp_path / "x.npz", MATRIX)
     with pytest.raises(UsageError, match=r"x\.npz .*numpy\.save"):
         embedx.import_vectors(tmp_path / "x.npz", out=tmp_path / "d")
+
+
+def test_odd_columns_of_a_parquet_file_are_imported_or_refused_by_name(tmp_path: Path) -> None:
+    features = {"label": {"names": ["ant", "bee"], "_type": "ClassLabel"}}
+    columns = {
+        "path": pa.array(["a", "b"]),
+        "label": pa.array([1, -1]),
+        "year": pa.array([2**60, 0], pa.timestamp("us")),  # after the last year that Python has
+        "vector": pa.array([[1.0, 2.0], [3.0, 4.0]]),
+    }
+    table = pa.table(columns).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, tmp_path / "x.parquet")
+    with embedx.import_vectors(tmp_path / "x.parquet", out=tmp_path / "c") as collection:
+        first, second = collection.store.rows()
+        assert (first.label, second.label, second.meta["year"]) == ("bee", None, "1970-01-01 00:00:00.000000")
+    pq.write_table(pa.Table.from_arrays([*columns.values()], ["path", "x", "x", "vector"]), tmp_path / "x.parquet")
+    with pytest.raises(UsageError, match="several columns with the name 'x'"):
+        embedx.import_vectors(tmp_path / "x.parquet", out=tmp_path / "d")
