@@ -234,7 +234,7 @@ def arrow_table(source: ArrowSource, vectors: Sequence[str]) -> Table:
                 for row in rows:
                     texts = {name: row[name] for name in json_columns & row.keys() if row[name] is not None}
                     row.update({name: parse_json(text) for name, text in texts.items()})
-                yield rows, matrices
+                yield list[Mapping[str, Any]](rows), matrices
                 number += len(rows)
 
     notes = read_notes(note.get(EDITS_KEY)) if recipe else NO_EDITS
