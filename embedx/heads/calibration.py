@@ -5,6 +5,7 @@ regression maps the probability of each class by an increasing curve (Zadrozny a
 needs more rows.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e3
 BISECTIONS = 60  # of that range on a log scale: enough for the precision of float64
 
 
-def fit_calibration(method: str, logits: Array, y: Array, multilabel: bool) -> dict[str, Array]:
+def fit_calibration(
+    method: str, logits: Array, y: Array, multilabel: bool, groups: Array | None = None
+) -> dict[str, Array]:
     """Fit a calibration.
 
     Args:
@@ -28,6 +31,7 @@ def fit_calibration(method: str, logits: Array, y: Array, multilabel: bool) -> d
         logits: logits [N, C] of held-out rows.
         y: class numbers [N]; multi-label: [N, C] of 0 and 1.
         multilabel: whether y is [N, C].
+        groups: [N] rows of one group are right or wrong together; each row on its own if None.
 
     Returns:
         The arrays that `calibrate` takes.
@@ -44,27 +48,25 @@ def fit_calibration(method: str, logits: Array, y: Array, multilabel: bool) -> d
             f"Calibration needs finite logits [N, C] of held-out rows and y {list(wanted)}; the shapes are "
             f"{list(logits.shape)} and {list(y.shape)}."
         )
+    count = len(logits) if groups is None else len(np.unique(groups))
     if method == "temperature":
-        return {"temperature": np.array([fit_temperature(logits, y, multilabel)])}
-    return fit_isotonic(to_probabilities(logits, multilabel), y, multilabel)
+        return {"temperature": np.array([fit_temperature(logits, y, multilabel, count)])}
+    return fit_isotonic(to_probabilities(logits, multilabel), y, multilabel, count)
 
 
-def fit_temperature(logits: Floats, y: NDArray[Any], multilabel: bool) -> float:
+def fit_temperature(logits: Floats, y: NDArray[Any], multilabel: bool, groups: int) -> float:
     """Return the temperature, by which logits [N, C] are divided, with the lowest log loss.
 
-    If all rows are predicted correctly, the best temperature is 0. Then the truth is smoothed by the rule of
-    succession, as if one more row was predicted wrongly.
+    The truth is smoothed by the rule of succession, as if one more group of rows was predicted wrongly: some hundred
+    groups do not show that no row with high logits is wrong.
 
     >>> logits = np.array([[4.0, 0.0]] * 4)
-    >>> 4 / fit_temperature(logits, np.array([0, 0, 0, 1]), False)  # the logarithm of 3 to 1
-    1.0986...
+    >>> 4 / fit_temperature(logits, np.array([0, 0, 0, 0]), False, 4)  # the logarithm of 11 to 1
+    2.3978...
     """
     count = logits.shape[1]
     truth = y.astype(np.float64) if multilabel else np.eye(count)[y]
-    temperature = _find_temperature(logits, truth, multilabel)
-    if temperature > MIN_TEMPERATURE * 1.001:
-        return temperature
-    spread = 1 / (len(logits) + 2)
+    spread = 1 / (groups + 2)
     return _find_temperature(logits, truth * (1 - spread) + spread / (2 if multilabel else count), multilabel)
 
 
@@ -78,14 +80,14 @@ def _find_temperature(logits: Floats, truth: Floats, multilabel: bool) -> float:
     return float(np.exp(-(low + high) / 2))
 
 
-def fit_isotonic(proba: Floats, y: NDArray[Any], multilabel: bool) -> dict[str, Array]:
+def fit_isotonic(proba: Floats, y: NDArray[Any], multilabel: bool, groups: int) -> dict[str, Array]:
     """Return the knots of an increasing curve for each class against all others.
 
-    No curve reaches 0 or 1, because N rows cannot show a probability below about 1 / N.
+    No curve reaches 0 or 1, because N groups of rows cannot show a probability below about 1 / N.
     """
     from sklearn.isotonic import IsotonicRegression
 
-    least = 1 / (len(proba) + 2)
+    least = 1 / (groups + 2)
     knots = []
     for c in range(proba.shape[1]):
         truth = y[:, c] if multilabel else y == c
@@ -94,6 +96,26 @@ def fit_isotonic(proba: Floats, y: NDArray[Any], multilabel: bool) -> dict[str, 
     starts = np.array([0, *np.cumsum([len(x) for x, _ in knots])], np.float64)
     x, heights = (np.concatenate(parts) for parts in zip(*knots, strict=True))
     return {"knots.x": x, "knots.y": heights, "knots.starts": starts}
+
+
+def find_ramps(arrays: Arrays) -> dict[str, Array]:
+    """Return the curves of `fit_isotonic` as sums of ramps, which need no search: K ramps for each class.
+
+    The curve is `first` [C] plus the sum of `rise` [C, K] times (p - `start` [C, K]) / `width` [C, K], cut to 0 and 1.
+    """
+    starts = arrays["knots.starts"].astype(np.int64)
+    parts = [slice(*pair) for pair in pairwise(starts)]
+    shape = len(parts), max(1, int(np.diff(starts).max()) - 1)
+    start, width, rise = np.zeros(shape), np.ones(shape), np.zeros(shape)
+    for c, part in enumerate(parts):
+        x, y = arrays["knots.x"][part], arrays["knots.y"][part]
+        start[c, : len(x) - 1], width[c, : len(x) - 1], rise[c, : len(x) - 1] = x[:-1], np.diff(x), np.diff(y)
+    return {
+        "ramps.first": arrays["knots.y"][starts[:-1]],
+        "ramps.start": start,
+        "ramps.width": width,
+        "ramps.rise": rise,
+    }
 
 
 def calibrate(logits: Floats, arrays: Arrays, multilabel: bool) -> Floats:

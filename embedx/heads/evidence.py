@@ -72,13 +72,12 @@ def student_quantile(share: float, freedom: Floats) -> Floats:
     return np.asarray(z + sum(term / freedom**power for power, term in enumerate(terms, start=1)))
 
 
-def mean_is_above_zero(values: Floats, groups: NDArray[np.integer]) -> bool:
-    """Tell whether the mean of values [N] is above 0 on new rows, too, with the confidence of a bound."""
-    _, numbers = np.unique(groups, return_inverse=True)
-    count = int(numbers.max()) + 1 if len(numbers) else 0
-    if count <= MIN_GROUPS:
+def mean_is_above_zero(values: Floats, groups: NDArray[np.integer], confidence: float) -> bool:
+    """Tell whether the mean of values [N] in groups [N] is above 0 on new rows; one more group counts with zeros."""
+    _, numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if len(sizes) <= MIN_GROUPS:
         return False
-    mean = values.mean()
-    deviations = np.bincount(numbers, values - mean)
-    error = math.sqrt(float((deviations**2).sum()) * count / (count - 1)) / len(values)
-    return bool(mean > student_quantile(CONFIDENCE, np.array([count - 1.0]))[0] * error)
+    sums, sizes = np.append(np.bincount(numbers, values), 0), np.append(sizes, (sizes**2).sum() / sizes.sum())
+    mean, count = sums.sum() / sizes.sum(), len(sizes)
+    error = math.sqrt(float(((sums - mean * sizes) ** 2).sum()) * count / (count - 1)) / sizes.sum()
+    return bool(mean > student_quantile(confidence, np.array([count - 1.0]))[0] * error)

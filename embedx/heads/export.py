@@ -118,10 +118,31 @@ def write_graph(graph: Graph, head: FittedHead, arrays: dict[str, Any]) -> None:
         value = write_linear(graph, value, arrays["weight"], arrays["bias"])
     if "temperature" in arrays:
         value = graph.add("Div", value, graph.constant(arrays["temperature"]))
-    if head.multilabel:
+    if "ramps.first" in arrays:
+        write_curves(graph, value, head.multilabel, arrays)
+    elif head.multilabel:
         graph.add("Sigmoid", value, name="probabilities")
     else:
         graph.add("Softmax", value, name="probabilities", axis=1)
+
+
+def write_curves(graph: Graph, logits: str, multilabel: bool, arrays: dict[str, Any]) -> None:
+    """Add an isotonic calibration in float64 after the logits; see `embedx.heads.calibration.find_ramps`."""
+    from onnx import TensorProto
+
+    first, start, width, rise = (
+        graph.constant(arrays[f"ramps.{name}"], np.float64) for name in ("first", "start", "width", "rise")
+    )
+    value = graph.add("Cast", logits, to=TensorProto.DOUBLE)
+    value = graph.add("Sigmoid", value) if multilabel else graph.add("Softmax", value, axis=1)
+    value = graph.add("Unsqueeze", value, graph.constant([2], np.int64))
+    value = graph.add("Div", graph.add("Sub", value, start), width)
+    value = graph.add("Clip", value, graph.constant(0, np.float64), graph.constant(1, np.float64))
+    value = graph.add("ReduceSum", graph.add("Mul", value, rise), graph.constant([2], np.int64), keepdims=0)
+    value = graph.add("Add", value, first)
+    if not multilabel:
+        value = graph.add("Div", value, graph.add("ReduceSum", value, graph.constant([1], np.int64), keepdims=1))
+    graph.add("Cast", value, name="probabilities", to=TensorProto.FLOAT)
 
 
 STEP_ARRAYS = ("mean", "rest", "components", "scale")

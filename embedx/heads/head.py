@@ -112,18 +112,19 @@ class Head(FittedHead):
 
     # -- fitted on held-out rows ---------------------------------------------------------------------------------------
 
-    def calibrate(self, method: str, logits: Array, y: Array) -> Self:
+    def calibrate(self, method: str, logits: Array, y: Array, groups: Array | None = None) -> Self:
         """Return this head, calibrated.
 
         Args:
             method: "temperature" or "isotonic".
             logits: logits [N, C] of held-out rows.
             y: class numbers [N]; multi-label: [N, C] of 0 and 1.
+            groups: [N] rows of one group are right or wrong together; each row on its own if None.
 
         Raises:
             UsageError: an unknown method, or shapes that do not agree.
         """
-        learned = fit_calibration(method, logits, y, self.multilabel)
+        learned = fit_calibration(method, logits, y, self.multilabel, groups)
         settings = {**self.settings, "calibration": method, "calibration_rows": len(logits)}
         return self.replace(arrays=self._with("calibration", learned), settings=settings)
 
@@ -244,7 +245,7 @@ class Head(FittedHead):
         """Return a module in float32: vectors [N, D] or [N, L, D] -> probabilities [N, C].
 
         Raises:
-            UsageError: calibrated is True, but the head has no temperature calibration.
+            UsageError: calibrated is True, but the head has no calibration.
         """
         from embedx.heads.torch_module import HeadModule
 

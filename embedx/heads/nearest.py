@@ -54,7 +54,7 @@ def fit_prototype(examples: Examples, settings: Mapping[str, Any]) -> tuple[dict
 
 def choose_temperature(examples: Examples) -> tuple[float, list[str]]:
     """Return the temperature for the cosines of held-out rows of inner folds, and notes."""
-    logits, truth = [], []
+    logits, truth, groups = [], [], []
     for train, held in examples.folds(INNER_FOLDS):
         arrays, x = examples.prepare(train)
         weight, bias = find_prototypes(examples, train, x)
@@ -63,11 +63,13 @@ def choose_temperature(examples: Examples) -> tuple[float, list[str]]:
             cosines[:, ~weight.any(axis=1)] = 0  # a constant must not influence the temperature
         logits.append(cosines)
         truth.append(examples.y[held])
+        groups.append(examples.groups[held])
     if not logits:
         return DEFAULT_TEMPERATURE, [
             f"No class has examples in two groups, so the temperature is the default, {DEFAULT_TEMPERATURE}."
         ]
-    temperature = fit_temperature(np.concatenate(logits), np.concatenate(truth), examples.multilabel)
+    count = len(np.unique(np.concatenate(groups)))
+    temperature = fit_temperature(np.concatenate(logits), np.concatenate(truth), examples.multilabel, count)
     return min(temperature, MAX_TEMPERATURE), []
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from embedx.errors import UsageError
+from embedx.heads.calibration import find_ramps
 from embedx.heads.fitted import FittedHead
 from embedx.heads.inference import MIN_DISTANCE, MIN_PROBABILITY, NEGATIVE_VOTES, POSITIVE_VOTES, PRIOR
 from embedx.heads.preprocessing import Array
@@ -18,7 +19,7 @@ class HeadModule(nn.Module):
         calibrated: return calibrated probabilities.
 
     Raises:
-        UsageError: calibrated probabilities without a temperature.
+        UsageError: calibrated probabilities without a calibration.
     """
 
     def __init__(self, head: FittedHead, calibrated: bool = False) -> None:
@@ -44,7 +45,15 @@ class HeadModule(nn.Module):
             logits = nn.functional.linear(x, self._get("weight"), self._get("bias"))
         if self._has("temperature"):
             logits = logits / self._get("temperature")
-        return logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
+        if not self._has("ramps.first"):
+            return logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
+        logits = logits.double()
+        return self._follow_curves(logits.sigmoid() if self.multilabel else logits.softmax(dim=1)).float()
+
+    def _follow_curves(self, proba: Tensor) -> Tensor:
+        share = ((proba[:, :, None] - self._get("ramps.start")) / self._get("ramps.width")).clamp(0, 1)
+        proba = self._get("ramps.first") + (share * self._get("ramps.rise")).sum(dim=2)
+        return proba if self.multilabel else proba / proba.sum(dim=1, keepdim=True)
 
     def _step(self, start: str, x: Tensor) -> Tensor:
         if not self._has(start + "mean"):
@@ -91,10 +100,10 @@ def float32_arrays(head: FittedHead, calibrated: bool) -> dict[str, Array]:
     """Return the arrays of a head in float32, without those that only the methods of `Head` use.
 
     A mean is split into two arrays, `mean` and `rest`: the rounding error of a single float32 can be larger than the
-    deviation of a dimension that hardly varies.
+    deviation of a dimension that hardly varies. The curves of an isotonic calibration are float64: they may be steep.
 
     Raises:
-        UsageError: calibrated probabilities are wanted, but there is no temperature.
+        UsageError: calibrated probabilities are wanted, but there is no calibration.
     """
     arrays: dict[str, Array] = {}
     for name, array in head.arrays.items():
@@ -104,10 +113,12 @@ def float32_arrays(head: FittedHead, calibrated: bool) -> dict[str, Array]:
         if part.startswith("step") and last == "mean":
             arrays[f"{part}.rest"] = (array - arrays[name]).astype(np.float32)
     if calibrated:
-        if "calibration.temperature" not in head.arrays:
-            raise UsageError(
-                "Only a head with temperature calibration can be exported with calibrated probabilities; this head has "
-                f"{head.settings.get('calibration', 'no calibration')}. Use --raw (calibrated=False)."
-            )
-        arrays["temperature"] = head.arrays["calibration.temperature"].astype(np.float32)
+        start = "calibration."
+        learned = {name.removeprefix(start): array for name, array in head.arrays.items() if name.startswith(start)}
+        if not learned:
+            raise UsageError("This head has no calibration. Export it with calibrated=False (--raw).")
+        if "temperature" in learned:
+            arrays["temperature"] = learned["temperature"].astype(np.float32)
+        else:
+            arrays |= find_ramps(learned)
     return arrays

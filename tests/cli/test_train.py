@@ -5,9 +5,11 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import embedx
+from tests.helpers.collections import Make, clusters
 from tests.helpers.commands import Capture, outcome
 
 
@@ -31,7 +33,7 @@ def own(made: Path, tmp_path: Path) -> Path:
 def test_train_predict_and_heads_work_together(own: Path, tmp_path: Path, capsys: Capture) -> None:
     code, text, _ = outcome(capsys, "train", str(own), "--setting", "C=0.1", "--report", str(tmp_path / "r.png"))
     assert code == 0
-    assert "Calibration (temperature) not kept, the probabilities are those of the classifier: ECE" in text
+    assert re.search(r"Calibration \(temperature\) (not )?kept.*: ECE 0\.\d+ -> 0\.\d+, log loss", text)
     assert "No near-duplicates across the split" in text or "have a duplicate in the training rows" in text
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
     said = json.loads(outcome(capsys, "train", str(own), "--kind", "knn", "--name", "near", "--json")[1])
@@ -52,6 +54,24 @@ def test_train_predict_and_heads_work_together(own: Path, tmp_path: Path, capsys
     assert [one["name"] for one in json.loads(outcome(capsys, "heads", "list", str(own), "--format", "json")[1])] == [
         "label-logistic"
     ]
+
+
+@pytest.mark.parametrize("method", ["temperature", "isotonic"])
+def test_heads_export_writes_calibrated_probabilities_or_raw_ones(
+    method: str, make: Make, tmp_path: Path, capsys: Capture
+) -> None:
+    import onnxruntime
+
+    x, labels = clusters(240, 4, spread=3.0, seed=2)
+    collection = make(x, labels)
+    head = collection.fit_head(C=1000.0, calibration=method)
+    assert head.calibrated
+    for options, calibrated in (([], True), (["--raw"], False)):
+        file = tmp_path / f"{calibrated}.onnx"
+        assert outcome(capsys, "heads", "export", str(collection.folder), head.name, "-o", str(file), *options)[0] == 0
+        session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
+        np.testing.assert_allclose(session.run(None, {"x": x})[0], head.predict_proba(x, calibrated), atol=1e-4)
+    assert np.abs(head.predict_proba(x, True) - head.predict_proba(x)).max() > 0.05
 
 
 def test_predict_writes_audacity_labels_per_recording(own: Path, tmp_path: Path, capsys: Capture) -> None:
