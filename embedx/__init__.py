@@ -7,6 +7,7 @@ a package imports only from packages below it::
     cli/          the command line
     server/       the service: collections over HTTP
     bench/        compare models, layers, poolings and heads; measure the speed of this machine
+    client        a collection behind the service, with the methods of a local one
     collection/   the facade: open, extract, search, train, maintain, merge and verify a collection
     training/     fit and save heads, predict, choose rows to label
     ingest/       find new and changed recordings, embed them, store the vectors
@@ -39,6 +40,7 @@ from embedx.errors import EmbedxError
 from embedx.recipe import Recipe
 
 if TYPE_CHECKING:
+    from embedx.client import RemoteCollection, connect
     from embedx.collection.collection import Collection
     from embedx.collection.create import extract, import_vectors, open
     from embedx.collection.merge import merge
@@ -52,7 +54,9 @@ __all__ = [
     "Hits",
     "Progress",
     "Recipe",
+    "RemoteCollection",
     "__version__",
+    "connect",
     "extract",
     "import_vectors",
     "merge",
@@ -63,6 +67,8 @@ HOMES = {  # public name -> its module, which is imported on first use, so that 
     "Hit": "search.hits",
     "Hits": "search.hits",
     "Progress": "ingest.pipeline",
+    "RemoteCollection": "client",
+    "connect": "client",
     "extract": "collection.create",
     "import_vectors": "collection.create",
     "merge": "collection.merge",

@@ -26,6 +26,7 @@ from embedx.filesystem.paths import display_path, safe_stem
 from embedx.text import plural
 
 if TYPE_CHECKING:
+    from embedx.client import RemoteCollection
     from embedx.collection.collection import Collection
     from embedx.search.answers import Answers
     from embedx.search.hits import Hits
@@ -44,6 +45,7 @@ QUERIES = ("query", "id", "vector", "like", "unlike", "text")  # options that --
       embedx search indexes/clap --text "a dog barks in the rain"
       embedx search indexes/field call.wav --radius 0.8 --merge --format raven --output found.txt
       embedx search indexes/field call.wav --group-by recording --save-clips clips/
+      embedx search http://127.0.0.1:8000/field query.wav
       embedx search indexes/field --queries calls.csv -k 3 --format csv --output hits.csv
     """,
 )
@@ -146,18 +148,16 @@ def search(
     A query that cannot be read or a clip that cannot be saved is reported and does not stop the rest. The exit code is
     then 3.
     """
-    from embedx.collection.collection import Collection
-
     require_file(output, form)
-    with Collection(collection, model=model, allow_pickle=allow_pickle) as opened:
+    with open_collection(collection, model, allow_pickle) as opened:
         if queries is None:
             answers: dict[str | None, Hits] = {None: opened.search(**options)}
             failures: list[AudioError] = []
         else:
             many = search_many(opened, queries, options)
             answers, failures = dict(many.items()), list(many.failures.values())
-        root = None if absolute_paths else opened.root
-        table = HitTable(answers, check_columns(columns, answers), root, opened.recipe.sample_rate / 2)
+        root = None if absolute_paths else getattr(opened, "root", None)  # paths of a service are relative
+        table = HitTable(answers, check_columns(columns, answers), root, sample_rate(opened) / 2)
     if save_clips is not None:
         failures += save(answers, save_clips)
     if form == "audacity":
@@ -169,7 +169,25 @@ def search(
     return EXIT_SOME_FAILED if failures else 0
 
 
-def search_many(collection: "Collection", queries: str, options: Mapping[str, Any]) -> "Answers":
+def open_collection(name: str, model: str | None, allow_pickle: bool) -> "Collection | RemoteCollection":
+    """Open a collection: a folder, or the URL of one behind `embedx serve`; the token is in EMBEDX_TOKEN."""
+    if name.startswith(("http://", "https://")):
+        from embedx.client import RemoteCollection
+
+        return RemoteCollection(name, token=os.environ.get("EMBEDX_TOKEN") or None)
+    from embedx.collection.collection import Collection
+
+    return Collection(name, model=model, allow_pickle=allow_pickle)
+
+
+def sample_rate(collection: "Collection | RemoteCollection") -> int:
+    """Return the rate in Hz of the model's input."""
+    if hasattr(collection, "recipe"):
+        return int(collection.recipe.sample_rate)
+    return int(collection.model_facts()["sample_rate"])
+
+
+def search_many(collection: "Collection | RemoteCollection", queries: str, options: Mapping[str, Any]) -> "Answers":
     """Search with the queries of a manifest or folder.
 
     Raises:
