@@ -227,8 +227,11 @@ def simulate_power(random: Random, scale: float) -> list[Claim]:
         many = make_board(np.vstack([independent(random, 0.95, 3, rows), independent(random, 0.3, 27, rows)]), rows)
         worse = {e.setup.layer for e in many.entries if e.mark == WORSE}
         found["30 setups, 3 of accuracy 0.95 and 27 of 0.3, 40 rows: most differences found"] += len(worse) > 13
-        layers = make_board(alike(random, 0.5, 13, rows), rows)
-        found["13 setups, accuracy 0.5, chance 0.25, 40 rows: learned"] += bool(layers.learned)
+        layers = np.vstack([independent(random, 0.9, 1, more), independent(random, 0.6, 12, more)])
+        worse = {e.setup.layer for e in make_board(layers, more).entries if e.mark == WORSE}
+        found["13 setups, one of accuracy 0.9 and 12 of 0.6, 100 rows: most differences found"] += len(worse) > 6
+        board = make_board(alike(random, 0.5, 13, rows), rows)
+        found["13 setups, accuracy 0.5, chance 0.25, 40 rows: learned"] += bool(board.learned)
         one = make_board(independent(random, 0.5, 1, rows), rows)
         found["1 setup, accuracy 0.5, chance 0.25, 40 rows: learned"] += bool(one.learned)
     return [Claim(f"5 folds, {what}", count / trials, trials, low=0.8) for what, count in found.items()]

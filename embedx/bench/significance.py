@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 CONFIDENCE = 0.95
 LEVEL = 0.02  # false alarms of all tests on a board; the correction for folds is approximate, and 3 % is the limit
 MIN_FOLDS = 4  # with fewer, the spread over folds is hardly known (the quantile of Student's t is 7 or more)
+ENOUGH_FREEDOM = (
+    8  # degrees of freedom, for which Student's quantiles of many tests are no more than twice the normal ones
+)
 MEAN_SHARE = 0.75  # of the level, for the test of the mean of all setups: mostly all or none have learned something
 TIE_DIGITS = 12  # means that differ by less are equal: rounding of double precision adds up to 1e-15
 
@@ -144,10 +147,11 @@ def compare_pair(differences: Matrix, ratio: float, floor: float, pooled: float,
     The best is chosen by its scores, so it is better than others by luck. Two tests must both reject, each corrected
     for the number of its tests (Bonferroni):
 
-    - With the variance of these differences. If setups differ much in their spread, that of a pair is mostly the
-      spread of one setup, so there are about 2 M different tests.
-    - With the pooled variance, if it is larger, for all M (M - 1) ordered pairs. With the variance of a few folds
-      alone, some of so many pairs look stable by chance.
+    - With the variance of these differences, about 2 M different tests: if setups differ much in their spread, that of
+      a pair is mostly the spread of one setup. A few folds give a poor estimate. It is averaged with the pooled
+      variance, which counts as up to as many folds, until it has `ENOUGH_FREEDOM`.
+    - With the pooled variance, if it is larger, for all M (M - 1) ordered pairs: by their own variance, some of so many
+      pairs look stable by chance.
 
     Args:
         differences: one difference per fold.
@@ -157,9 +161,13 @@ def compare_pair(differences: Matrix, ratio: float, floor: float, pooled: float,
         setups: number of setups M.
     """
     folds, pairs = len(differences), setups * (setups - 1)
-    own = compare(differences, ratio, floor) * min(2 * setups, pairs)
-    freedom = max(1.0, (setups - 1) / 2) * (folds - 1)  # of the pooled variance: the pairs depend on each other
-    return min(1.0, max(own, compare(differences, ratio, max(pooled, floor), freedom) * pairs))
+    own, known = float(np.var(differences, ddof=1)), folds - 1
+    borrowed = max(0, min(known, ENOUGH_FREEDOM - known)) if setups > 2 else 0
+    blended = (known * own + borrowed * pooled) / (known + borrowed)
+    first = compare(differences, ratio, max(floor, blended), known + borrowed) * min(2 * setups, pairs)
+    freedom = max(1.0, (setups - 1) / 2) * known  # of the pooled variance: the pairs depend on each other
+    second = compare(differences, ratio, max(floor, pooled), freedom) * pairs
+    return min(1.0, max(first, second))
 
 
 def paired_floor(differences: Matrix, rows: Matrix) -> float:

@@ -79,7 +79,8 @@ def test_significance_marks_equal_scipy(real: list[Result]) -> None:
     for d in x[0] - x[1:]:  # 240 rows, five test parts of 48: ratio 48 / 192
         own = max(d.var(ddof=1), np.mean(np.abs(d) * (1 - np.abs(d)) / 48))
         factor = 1 / 5 + 48 / 192
-        by_own = 2 * 18 * stats.t.sf(d.mean() / np.sqrt(own * factor), df=4)
+        blended = max(own, (d.var(ddof=1) + pooled) / 2)  # four degrees of freedom each
+        by_own = 2 * 18 * stats.t.sf(d.mean() / np.sqrt(blended * factor), df=8)
         by_pooled = 18 * 17 * stats.t.sf(d.mean() / np.sqrt(max(own, pooled) * factor), df=4 * 17 / 2)
         expected.append(min(1, max(by_own, by_pooled)) if d.mean() > 0 else 1.0)
     best, *others = board.entries
