@@ -15,6 +15,7 @@ a package imports only from packages below it::
     evaluation/   labels, splits, leakage, cross-validation, probe, layer sweep
     formats/      export and import of vectors
     hear          the extractors as a module of the HEAR benchmark
+    copies/       rows -> pairs that look alike, by their sounds or vectors
     datasets/     folders, manifests and known data sets -> items; tasks; a synthetic corpus
     embedding/    windows -> batches -> vectors
     index/        nearest neighbors with FAISS

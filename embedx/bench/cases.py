@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,8 +41,8 @@ class BenchCase:
         ids: row ids [N] in the order of paths and times, which does not depend on the order of extraction.
         targets: labels of these rows.
         splits: training and test parts of these rows.
-        duplicates: test part -> number of its rows with a near-duplicate among the training rows.
-        pairs: examples of near-duplicates, as pairs of file names.
+        duplicates: test part -> number of its rows that look like a training row.
+        pairs: examples of rows that look alike, as pairs of file names.
         data: fingerprint of the rows, their labels and the splits.
     """
 
@@ -142,9 +142,7 @@ def open_case(plan: Plan, data: Dataset, model: str | None, folder: str) -> Benc
         kept = [rows[i] for i in targets.kept]
         ids = np.array([row.id for row in kept], np.int64)
         x = read_vectors(store, view_name(layers[-1], poolings[0]), ids)
-        overlaps = {
-            part.name: find_overlap(store, kept, x, targets, replace(splits, parts=(part,))) for part in splits.parts
-        }
+        overlap = find_overlap(store, kept, x, targets, splits)
         hashes = {path: recording.content_hash for path, recording in store.recordings().items()}
     return BenchCase(
         task=data.name,
@@ -156,8 +154,8 @@ def open_case(plan: Plan, data: Dataset, model: str | None, folder: str) -> Benc
         ids=ids,
         targets=targets,
         splits=splits,
-        duplicates={name: overlap.rows for name, overlap in overlaps.items()},
-        pairs=list_pairs(overlaps.values()),
+        duplicates=overlap.by_part,
+        pairs=list_pairs(overlap),
         data=fingerprint([(hashes[row.path] or row.path, row.start_s, row.end_s) for row in kept], targets, splits),
     )
 
@@ -198,13 +196,12 @@ def pick_views(plan: Plan, recipe: Recipe, folder: str) -> tuple[tuple[int, ...]
     return pick_layers(plan.layers, recipe.layers), plan.pooling
 
 
-def list_pairs(overlaps: Iterable[Overlap]) -> tuple[tuple[str, str], ...]:
-    """Return the near-duplicates of all test parts as pairs of file names, without repetitions."""
+def list_pairs(overlap: Overlap) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of rows that look alike as pairs of file names, without repetitions."""
     pairs: dict[tuple[str, str], None] = {}
-    for overlap in overlaps:
-        for pair in overlap.pairs:
-            first, second = sorted((os.path.basename(pair.path), os.path.basename(pair.like_path)))
-            pairs.setdefault((first, second))
+    for pair in overlap.pairs:
+        first, second = sorted((os.path.basename(pair.path), os.path.basename(pair.like_path)))
+        pairs.setdefault((first, second))
     return tuple(pairs)
 
 

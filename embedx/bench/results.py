@@ -51,7 +51,7 @@ class Result:
         rows_train, rows_test, classes: numbers of rows and classes.
         split: how the test parts were made, in words ("5 official folds").
         leaky: whether rows of one recording or group may be in both the training and the test part.
-        duplicates: test rows with a near-duplicate in the training part.
+        duplicates: test rows that look like a row of the training part.
         C: the chosen regularisation strength, for heads that have one.
         accuracy, balanced_accuracy, macro_f1, macro_auc, map, ece: from 0 to 1. For ece, lower is better.
         log_loss: in nats; lower is better.

@@ -65,7 +65,7 @@ class Experiment(LabelledVectors):
     Attributes:
         label: the name of the label column; several with commas between them.
         rows: the N stored rows.
-        overlap: near-duplicates across the split.
+        overlap: test rows that look like a training row.
     """
 
     label: str

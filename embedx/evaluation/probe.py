@@ -53,7 +53,7 @@ class Report:
         left_out: number of rows that the data set's own split leaves out.
         metrics: all figures of the head, with intervals and baselines.
         retrieval: how often the nearest vectors outside the test part share the label ("p@1", "map", ...).
-        overlap: near-duplicates across the split.
+        overlap: test rows that look like a training row.
         folds: the test parts.
     """
 

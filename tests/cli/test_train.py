@@ -34,7 +34,7 @@ def test_train_predict_and_heads_work_together(own: Path, tmp_path: Path, capsys
     code, text, _ = outcome(capsys, "train", str(own), "--setting", "C=0.1", "--report", str(tmp_path / "r.png"))
     assert code == 0
     assert re.search(r"Calibration \(temperature\) (not )?kept.*: ECE 0\.\d+ -> 0\.\d+, log loss", text)
-    assert "No near-duplicates across the split" in text or "have a duplicate in the training rows" in text
+    assert "No test row looks like a copy" in text or "look alike" in text
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
     said = json.loads(outcome(capsys, "train", str(own), "--kind", "knn", "--name", "near", "--json")[1])
     assert (said["exit_code"], said["name"], said["head"]["kind"]) == (0, "near", "knn")

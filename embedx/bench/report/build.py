@@ -35,7 +35,7 @@ from embedx.text import plural
 FILE = "report.html"
 TITLE = "Linear probes"
 TOP = 15  # entries of a leaderboard, by default; the table has all
-MAX_PAIRS = 12  # near-duplicates that are listed by name
+MAX_PAIRS = 12  # pairs of rows that look alike that are listed by name
 BADGES = {True: ("above chance", "good"), False: ("not above chance", "bad"), None: ("not tested", "soft")}
 
 Tasks = list[list[Board]]  # the boards of each task, the one with all training rows first
@@ -178,9 +178,9 @@ def make_warnings(board: Board, facts: dict[str, Any]) -> list[Element]:
         pairs = facts.get("duplicates", [])
         names = [f"{a} and {b}" for a, b in pairs[:MAX_PAIRS]]
         names += [f"{len(pairs) - MAX_PAIRS} more"] if len(pairs) > MAX_PAIRS else []
-        text = f" {board.duplicates} of {board.rows} test rows have a near-duplicate among the training rows"
+        text = f" {board.duplicates} of {board.rows} test rows look like a training row"
         text += f": {'; '.join(names)}." if names else "."
-        warnings.append(tag("p", tag("strong", "Near-duplicates across the split."), text, kind="warning"))
+        warnings.append(tag("p", tag("strong", "Look-alikes across the split."), text, kind="warning"))
     return warnings
 
 
@@ -191,7 +191,7 @@ def list_facts(board: Board, facts: dict[str, Any]) -> Element:
         "Split": board.split,
         "Protocol": facts.get("protocol"),
         "Data": facts.get("source"),
-        "Rows": f"{board.classes} classes; {board.rows} test rows in {parts}; {board.duplicates} near-duplicates",
+        "Rows": f"{board.classes} classes; {board.rows} test rows in {parts}; {board.duplicates} with a look-alike",
         "Recipes": ", ".join(board.recipes),
     }
     return tag("dl", *(tag(*pair) for name, text in texts.items() if text for pair in (("dt", name), ("dd", text))))

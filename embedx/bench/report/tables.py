@@ -124,7 +124,7 @@ def list_remarks(board: Board, top: int) -> list[str]:
     if leak := find_leak(board.task, board.split):
         sentences.append(leak)
     if board.duplicates:
-        sentences.append(f"{board.duplicates} of {board.rows} test rows have a near-duplicate among the training rows.")
+        sentences.append(f"{board.duplicates} of {board.rows} test rows look like a training row.")
     if board.shots == "all" or verdict.learned is False:
         sentences.append(verdict.text)
     if any(entry.rank is None for entry in board.entries):

@@ -115,7 +115,7 @@ def test_report_numbers_equal_leaderboard(page: Page, folder: Path) -> None:
 
 def test_report_warnings_are_shown(page: Page) -> None:
     assert page.text.count("Leaky split.") == 1
-    assert "5 of 80 test rows have a near-duplicate among the training rows: a<1>.wav and b.wav; " in page.text
+    assert "5 of 80 test rows look like a training row: a<1>.wav and b.wav; " in page.text
     assert "and 2 more" in page.text.replace("; 2 more", " and 2 more")
     assert page.text.count("No setup is significantly above chance") == 1
     assert page.text.count("not above chance") == 1, "the badge"
