@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 # Modules with `simulate(scale: float, seed: int) -> list[Claim]`; the slowest first.
 PARTS: tuple[str, ...] = (
+    "calibration",
+    "thresholds",
     "permutation",
     "leaderboard",
     "ranking",

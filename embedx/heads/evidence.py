@@ -72,12 +72,13 @@ def student_quantile(share: float, freedom: Floats) -> Floats:
     return np.asarray(z + sum(term / freedom**power for power, term in enumerate(terms, start=1)))
 
 
-def mean_is_above_zero(values: Floats, groups: NDArray[np.integer], confidence: float) -> bool:
-    """Tell whether the mean of values [N] in groups [N] is above 0 on new rows; one more group counts with zeros."""
+def mean_is_above_zero(values: Floats, groups: NDArray[np.integer], unseen: float, confidence: float) -> bool:
+    """Tell whether the mean of values [N] in groups [N] is above 0 on new rows; one more group counts with `unseen`."""
     _, numbers, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(sizes) <= MIN_GROUPS:
         return False
-    sums, sizes = np.append(np.bincount(numbers, values), 0), np.append(sizes, (sizes**2).sum() / sizes.sum())
+    size = (sizes**2).sum() / sizes.sum()
+    sums, sizes = np.append(np.bincount(numbers, values), size * unseen), np.append(sizes, size)
     mean, count = sums.sum() / sizes.sum(), len(sizes)
     error = math.sqrt(float(((sums - mean * sizes) ** 2).sum()) * count / (count - 1)) / sizes.sum()
     return bool(mean > student_quantile(confidence, np.array([count - 1.0]))[0] * error)

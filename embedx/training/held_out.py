@@ -164,23 +164,24 @@ def try_calibration(
 ) -> Trial:
     """Compare probabilities [M, C] of held-out rows with and without a calibration."""
     losses = [row_losses(proba, y, multilabel) for proba in (before, after)]
+    wrong = [row_losses(proba, y, multilabel, right=False).mean() for proba in (before, after)]
     figures = [
         {"ece": calibration_error(proba, y, multilabel), "log_loss": float(loss.mean())}
         for proba, loss in zip((before, after), losses, strict=True)
     ]
-    lowers = mean_is_above_zero(losses[0] - losses[1], groups, LOSS_CONFIDENCE)
+    lowers = mean_is_above_zero(losses[0] - losses[1], groups, min(0.0, wrong[0] - wrong[1]), LOSS_CONFIDENCE)
     return Trial(method, lowers and figures[1]["ece"] <= figures[0]["ece"], *figures)
 
 
-def row_losses(proba: Scores, y: NDArray[np.int64], multilabel: bool) -> Scores:
-    """Return the log loss of each row [M]; multi-label: the mean over labels.
+def row_losses(proba: Scores, y: NDArray[np.int64], multilabel: bool, right: bool = True) -> Scores:
+    """Return the log loss of each row [M], or that of a wrong truth; multi-label: the mean over labels.
 
     >>> row_losses(np.array([[0.5, 0.5]]), np.array([0]), False).round(3).tolist()
     [0.693]
     """
     proba = np.clip(proba, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
     of_truth = np.where(y == 1, proba, 1 - proba) if multilabel else proba[np.arange(len(y)), y]
-    losses = -np.log(of_truth)
+    losses = -np.log(of_truth if right else 1 - of_truth)
     return np.asarray(losses.mean(axis=1) if multilabel else losses)
 
 

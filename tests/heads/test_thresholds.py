@@ -215,8 +215,9 @@ def test_least_number_of_groups_is_enough_and_one_less_is_not(wanted: float) -> 
 def test_mean_above_zero_counts_groups() -> None:
     random = np.random.default_rng(0)
     values = 0.2 + random.standard_normal(400)
-    assert mean_is_above_zero(values, np.arange(400), 0.95)
-    assert not mean_is_above_zero(values, np.arange(400) // 200, 0.95)
+    assert mean_is_above_zero(values, np.arange(400), 0.0, 0.95)
+    assert not mean_is_above_zero(values, np.arange(400), -100.0, 0.95)
+    assert not mean_is_above_zero(values, np.arange(400) // 200, 0.0, 0.95)
     groups = np.arange(400) // 40
     shifted = random.standard_normal(10)[groups] * 3 + values
-    assert not mean_is_above_zero(shifted, groups, 0.95)
+    assert not mean_is_above_zero(shifted, groups, 0.0, 0.95)
