@@ -211,7 +211,7 @@ def test_maintenance_commands_print_their_results(
 ) -> None:
     folder = str(copy.folder)
     assert run(["rm", folder, "--where", "label = 'bell'", "--dry-run"]) == 0
-    assert "10 of 40 rows would be deleted" in capsys.readouterr().out
+    assert "to delete: 10 of 40 rows" in capsys.readouterr().out
     assert run(["rm", folder, "--where", "label = 'bell'"]) == 0
     assert "10 rows deleted, 30 rows left" in capsys.readouterr().out
     assert run(["label", folder, "--set", "site=A", "--where", "id < 20"]) == 0
