@@ -9,6 +9,7 @@ PARTS: tuple[str, ...] = (
     "permutation",
     "leaderboard",
     "ranking",
+    "near_duplicates",
 )
 MARGIN = 3  # standard errors: about one simulation in 700 is further from the truth
 
