@@ -97,7 +97,11 @@ def label(
     if set is not None:
         check_columns(set)
     with Store(folder, write=True, wait=wait) as store:
-        rows = store.rows(None if where is None else store.filter(where, timeout).tolist())
+        ids = [entry.id for entry in entries if entry.id is not None]
+        if where is not None:
+            rows = store.rows(store.filter(where, timeout).tolist())
+        else:
+            rows = store.rows(ids if ids and len(ids) == len(entries) else None)
         update = LabelUpdate()
         if set is not None:
             by_path = group_by_path(rows)

@@ -72,7 +72,7 @@ class IndexManager:
             StoreError: a vector in the store is damaged.
         """
         self._check(view, metric)
-        with self._lock, self.store.snapshot():
+        with self.store.snapshot(), self._lock:
             generation = self.store.generation
             index = self._current(view, metric, generation, compact) or self._build_flat(view, metric)
             if generation >= self._open.get((view, metric), (0, index))[0]:  # another thread can know a newer state
@@ -179,7 +179,7 @@ class IndexManager:
                     return answer
             except CorruptIndex as error:
                 log.warning("The index of %s is damaged (%s). Building it again.", view, error)
-                with self._lock, self.store.snapshot():
+                with self.store.snapshot(), self._lock:
                     self._open[view, metric] = self.store.generation, self._build_flat(view, metric)
         with self.store.snapshot():
             return query(self._build_in_memory(view, metric))

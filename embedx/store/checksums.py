@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embedx.errors import LockedError, StoreError
 from embedx.store.compared import Compared, State, state_of_files
 from embedx.store.connections import UnlockedConnection, connect, wrap_errors, wrap_sqlite_errors
+from embedx.store.forks import FORKS
 from embedx.store.lock import LockContent, read_lock
 from embedx.store.record import Checksums, Record, total_of
 from embedx.store.schema import SUMMED, all_of, read_record
@@ -72,13 +73,14 @@ class Checked:
             with wrap_sqlite_errors(self.file):
                 yield
             return
-        with wrap_errors(self.file):
-            content = self._begin()
-        with wrap_sqlite_errors(self.file):  # errors of the system inside this context are those of other files
-            try:
-                yield
-            finally:
-                self._db.execute("COMMIT")
+        with FORKS.hold_off():
+            with wrap_errors(self.file):
+                content = self._begin()
+            with wrap_sqlite_errors(self.file):  # errors of the system inside this context are those of other files
+                try:
+                    yield
+                finally:
+                    self._db.execute("COMMIT")
         with wrap_errors(self.file):
             if isinstance(self._db, UnlockedConnection) and read_lock(self.folder) != content:
                 raise LockedError(f"{self.file} was changed while it was read without locks. Run the command again.")

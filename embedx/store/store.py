@@ -10,6 +10,7 @@ from embedx.recipe import Recipe
 from embedx.store.compared import Compared
 from embedx.store.connections import connect, wrap_errors
 from embedx.store.creation import migrate, write_empty
+from embedx.store.forks import FORKS
 from embedx.store.lock import Lock, read_lock
 from embedx.store.repair import Repairer
 from embedx.store.schema import FILE_NAME, MIGRATIONS, check_schema, check_version
@@ -49,7 +50,7 @@ class Store(Repairer):
         with wrap_errors(self.folder):
             self._lock = Lock(self.folder, wait=wait) if write else None
         try:
-            with wrap_errors(self.file):
+            with FORKS.hold_off(), wrap_errors(self.file):
                 if write:
                     refuse_journal(self.file)
                 # A writer reads first: SQLite would write a log that does not belong to the file into it.

@@ -12,6 +12,7 @@ from embedx.store.checksums import LISTED, listed
 from embedx.store.connections import wrap_errors
 from embedx.store.edit_table import Batch, EditTable, blocks
 from embedx.store.edits import Edit
+from embedx.store.forks import FORKS
 from embedx.store.lock import Lock
 from embedx.store.records import Recording, Row, to_stored
 from embedx.store.schema import SUMMED, create_vector_tables, write_record
@@ -258,7 +259,7 @@ class Writer(EditTable):
         looked up in a damaged table could be missing.
         """
         assert self._lock is not None
-        with wrap_errors(self.file):
+        with FORKS.hold_off(), wrap_errors(self.file):
             with self.snapshot():
                 if check:
                     self._compare(*SUMMED, keys=True)

@@ -166,6 +166,35 @@ def test_forked_process_opens_the_collection_again(collection: embedx.Collection
     subprocess.run([sys.executable, "-W", "error", "-c", code, str(collection.folder)], check=True, timeout=60)
 
 
+BUSY_FORK = """
+import os, sys, threading
+import embedx
+
+collection, inside, left = embedx.open(sys.argv[1]), threading.Event(), []
+
+def read():
+    with collection.snapshot():
+        inside.set()
+        for _ in range(30):
+            collection.rows("label = 'dog'")
+        left.append(True)
+
+thread = threading.Thread(target=read)
+thread.start()
+inside.wait()
+if (child := os.fork()) == 0:
+    os._exit(0 if left and len(collection.rows()) == len(collection.rows("1")) else 3)
+_, status = os.waitpid(child, 0)
+thread.join()
+sys.exit(os.waitstatus_to_exitcode(status) or len(collection.rows()) == 0)
+"""
+
+
+def test_fork_waits_for_the_reads_of_other_threads(collection: embedx.Collection) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", BUSY_FORK, str(collection.folder)]
+    assert subprocess.run(command, timeout=120).returncode == 0
+
+
 def test_pickle_holds_the_path(collection: embedx.Collection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(collection.folder.parent)
     with embedx.open(collection.folder.name, model="elsewhere") as relative:
