@@ -40,8 +40,9 @@ def backup(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -> int:
     with Store(source) as store, wrap_errors(target):
         make_folder(target.absolute().parent)
         with whole_folder(target) as new:
-            for name in (FOLDER, HEADS):  # before the store, which then knows the state of every index
-                copy_folder(source / name, new / name)
+            # Before the store, which then knows the state of every index.
+            copy_folder(source / FOLDER, new / FOLDER, is_needed=False)
+            copy_folder(source / HEADS, new / HEADS)
             store.copy_to(new)
             if any(Path(issue.place).parent.name == FOLDER for issue in find_issues(new)):
                 shutil.rmtree(new / FOLDER)
@@ -55,15 +56,18 @@ def backup(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -> int:
     return sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
 
 
-def copy_folder(source: Path, target: Path) -> None:
-    """Copy a folder if it exists; begin again if another process changes it meanwhile."""
+def copy_folder(source: Path, target: Path, *, is_needed: bool = True) -> None:
+    """Copy a folder if it exists; begin again if another process changes it meanwhile.
+
+    Files that are still being written are left out, and if it changes all the time and is not needed, the whole folder.
+    """
     for attempt in range(ATTEMPTS):
         if not source.is_dir():
             return
         try:
-            shutil.copytree(source, target)
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.building", "*.new"))
             return
         except shutil.Error:
             shutil.rmtree(target)
-            if attempt == ATTEMPTS - 1:
+            if attempt == ATTEMPTS - 1 and is_needed:
                 raise

@@ -97,11 +97,7 @@ def label(
     if set is not None:
         check_columns(set)
     with Store(folder, write=True, wait=wait) as store:
-        ids = [entry.id for entry in entries if entry.id is not None]
-        if where is not None:
-            rows = store.rows(store.filter(where, timeout).tolist())
-        else:
-            rows = store.rows(ids if ids and len(ids) == len(entries) else None)
+        rows = store.rows(ids_of(entries) if where is None else store.filter(where, timeout).tolist())
         update = LabelUpdate()
         if set is not None:
             by_path = group_by_path(rows)
@@ -150,6 +146,12 @@ def store_edits(store: Store, selected: Iterable[Selected], update: LabelUpdate)
     if edits:
         update.rows = len(store.edit(edits))
         update.change = store.changes().index(edits[0].change) + 1
+
+
+def ids_of(entries: Sequence[Entry]) -> list[int] | None:
+    """Return the ids of the rows that entries name; None if one names no id, or there are no entries."""
+    ids = [entry.id for entry in entries if entry.id is not None]
+    return ids if ids and len(ids) == len(entries) else None
 
 
 def select_by_entries(

@@ -1,5 +1,6 @@
 """IndexBuilder: write an index to disk, block by block, without all vectors in memory."""
 
+import contextlib
 import fcntl
 import re
 import secrets
@@ -118,10 +119,11 @@ class IndexBuilder:
         for file in self.folder.glob(f"{self.name}-*"):
             if file.name in kept or not OWN_FILE.fullmatch(file.name) or file.is_dir():
                 continue
-            is_old = file.name in self._replaced or time.time() - file.lstat().st_mtime > RECENT_S
             stem = self.name + file.name[len(self.name) :].split(".")[0]
-            if is_old and not is_locked(lock_of(self.folder / stem)):
-                file.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another process has deleted it meanwhile
+                is_old = file.name in self._replaced or time.time() - file.lstat().st_mtime > RECENT_S
+                if is_old and not is_locked(lock_of(self.folder / stem)):
+                    file.unlink()
         return self.index
 
     def _open(self) -> VectorIndex:

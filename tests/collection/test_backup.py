@@ -1,7 +1,9 @@
 """A backup is a committed state of the collection, whatever happens to the collection meanwhile."""
 
+import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +47,25 @@ def test_backup_equals_collection_with_heads_and_indexes(collection: embedx.Coll
     with Store(copied, write=True) as store:
         store.delete([1])
     assert find_issues(copied) == []
+
+
+def test_backup_leaves_out_an_index_that_changes_all_the_time(
+    collection: embedx.Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copytree = shutil.copytree
+
+    def fail(source: Path, *arguments: Any, **options: Any) -> None:
+        copytree(source, *arguments, **options)
+        if Path(source).name == "index":
+            raise shutil.Error([(str(source), "", "No such file or directory")])
+
+    (collection.folder / "index" / "L0.mean.cosine-0123abcd.building").touch()
+    collection.backup(tmp_path / "one")
+    assert not list((tmp_path / "one" / "index").glob("*.building"))
+    monkeypatch.setattr(shutil, "copytree", fail)
+    collection.backup(tmp_path / "two")
+    assert not (tmp_path / "two" / "index").exists()
+    assert find_issues(tmp_path / "two") == []
 
 
 def test_existing_folder_and_damaged_collection_are_refused(collection: embedx.Collection, tmp_path: Path) -> None:
