@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-# Measured on ESC-10, LibriSpeech, FSDD, the synthetic corpus and repeated tones in noise (`make statistics`):
+# Measured by hand on ESC-10, LibriSpeech, FSDD, the synthetic corpus (also in `make statistics`) and tones in noise:
 # independent pairs reach 0.1 (real sounds), 0.5 (one word by one speaker) and 0.5 (synthetic sounds of two sources);
 # copies have 0.65 or more (pure tones with 8 % noise), and 0.84 or more if the sound is real.
 SOUND_THRESHOLD = 0.62
