@@ -10,6 +10,7 @@ PARTS: tuple[str, ...] = (
     "leaderboard",
     "ranking",
     "near_duplicates",
+    "intervals",
 )
 MARGIN = 3  # standard errors: about one simulation in 700 is further from the truth
 

@@ -33,7 +33,7 @@ class Predictions:
         truth: class numbers [N]; for multi-label tasks 0 or 1 [N, C].
         proba: probabilities [N, C].
         folds: name of the test fold of each row [N].
-        groups: group number of each row [N]; intervals resample whole groups.
+        groups: group number of each row [N]; intervals are over groups.
     """
 
     classes: tuple[str, ...]

@@ -18,8 +18,8 @@ from embedx.evaluation.cross_validation import Experiment, LabelledVectors
 from embedx.evaluation.splits import Positions
 from embedx.heads.discriminant import Discriminant, whiten
 from embedx.heads.fitting import limit_threads
-from embedx.metrics.bootstrap import Ints
 from embedx.metrics.chance import ChanceTest, compare_with_chance
+from embedx.metrics.figures import Ints
 from embedx.metrics.permutations import Level, Permutations
 
 FOLDS = 10  # of whole groups; the vectors are whitened once, so many folds cost little

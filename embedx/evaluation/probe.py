@@ -24,8 +24,8 @@ from embedx.evaluation.splits import SplitOptions
 from embedx.evaluation.targets import LabelOptions
 from embedx.heads.head import Head
 from embedx.heads.options import HeadOptions
-from embedx.metrics.bootstrap import Figure
 from embedx.metrics.chance import PERMUTATIONS, ChanceTest
+from embedx.metrics.figures import Figure
 from embedx.metrics.report import Metrics
 from embedx.metrics.retrieval import retrieve
 from embedx.store.store import Store

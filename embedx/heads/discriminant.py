@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.metrics.bootstrap import Floats, Ints
+from embedx.metrics.figures import Floats, Ints
 from embedx.metrics.weighted_sums import divide, mean_defined
 
 Vectors = NDArray[np.float32]

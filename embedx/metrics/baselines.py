@@ -8,8 +8,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.metrics.bootstrap import Ints
 from embedx.metrics.classification import TOPS, score_whole
+from embedx.metrics.figures import Ints
 
 Baselines = dict[str, dict[str, float]]
 

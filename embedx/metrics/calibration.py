@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedx.errors import UsageError
-from embedx.metrics.bootstrap import Ints
+from embedx.metrics.figures import Ints
 from embedx.metrics.weighted_sums import divide
 
 BINS = 15  # as in most published tables

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from embedx.metrics.bootstrap import TAIL, Ints
+from embedx.metrics.figures import TAIL, Ints
 from embedx.metrics.permutations import Permutations
 from embedx.text import plural
 

@@ -10,15 +10,13 @@ rows inside and outside of them there. The other figures pool the rows of all pa
 probabilities with outcomes, and compare no row with a row of another head.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.metrics.bootstrap import Counts, Floats, Ints, count_groups
 from embedx.metrics.calibration import BINS, find_bins
+from embedx.metrics.figures import Counts, Floats, Ints
 from embedx.metrics.ranking import PartRankings, d_prime
 from embedx.metrics.weighted_sums import Tally, divide, mean_defined
 
@@ -35,15 +33,6 @@ class Scores:
 
     overall: dict[str, Floats]
     by_class: dict[str, Floats]
-
-    @classmethod
-    def join(cls, blocks: Iterable[Self]) -> Self:
-        """Concatenate blocks."""
-        first, *rest = blocks
-        return cls(
-            {name: np.concatenate([one.overall[name] for one in (first, *rest)]) for name in first.overall},
-            {name: np.concatenate([one.by_class[name] for one in (first, *rest)]) for name in first.by_class},
-        )
 
 
 class OneLabel:
@@ -124,18 +113,17 @@ class ManyLabels:
         return Scores(overall, by_class)
 
 
-def score_resamples(
-    truth: Ints, proba: Probabilities, groups: Ints, parts: Ints, samples: int, seed: int, multilabel: bool
+def score_weighted(
+    truth: Ints, proba: Probabilities, groups: Ints, parts: Ints, counts: Counts, multilabel: bool
 ) -> Scores:
-    """Return the figures of these rows (the first of B), and of as many resamples of their groups [N], from 0."""
-    scorer = (ManyLabels if multilabel else OneLabel)(truth, proba, groups, parts)
-    blocks = count_groups(int(groups.max(initial=-1)) + 1, len(proba), samples, seed)
-    return Scores.join([scorer.measure(counts) for counts in blocks])
+    """Return the figures for weights [B, groups] of the groups [N], from 0."""
+    return (ManyLabels if multilabel else OneLabel)(truth, proba, groups, parts).measure(counts)
 
 
 def score_whole(truth: Ints, proba: Probabilities, parts: Ints, multilabel: bool) -> Scores:
     """Return the figures of these rows (B = 1), with the test part [N] of each row, from 0."""
-    return score_resamples(truth, proba, np.zeros(len(proba), np.int64), parts, 0, 0, multilabel)
+    one = np.ones((1, 1), np.float32)
+    return score_weighted(truth, proba, np.zeros(len(proba), np.int64), parts, one, multilabel)
 
 
 def count_label(positive: NDArray[np.bool_], proba: Probabilities, predicted: NDArray[np.bool_], groups: Ints) -> Tally:

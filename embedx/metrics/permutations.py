@@ -19,7 +19,7 @@ from itertools import islice, product
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.metrics.bootstrap import Ints
+from embedx.metrics.figures import Ints
 
 Level = tuple[str, Ints]  # the name of a unit in the plural, and the unit [N] of each row
 

@@ -17,7 +17,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.metrics.bootstrap import MAX_BLOCK_NUMBERS, Counts, Floats, Ints
+from embedx.metrics.figures import MAX_BLOCK_NUMBERS, Counts, Floats, Ints
 from embedx.metrics.weighted_sums import Tally, divide
 
 AREA_MARGIN = 1e-6  # d-prime is infinite at an area of 1; areas are limited to 1 - 1e-6, where d-prime is 6.72

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from embedx.metrics.bootstrap import Figure, Ints
 from embedx.metrics.chance import ChanceTest
+from embedx.metrics.figures import Figure, Ints
 from embedx.text import plural
 
 MAX_PRINTED_CLASSES = 30  # in the text, the worst first; all are in `per_class`
@@ -54,7 +54,7 @@ class Metrics:
         multilabel: whether a row can have any number of labels.
         rows: the number of rows.
         groups: the number of groups that the rows belong to.
-        samples: the number of resamples behind the intervals.
+        samples: the number of groups, or blocks of groups, that were left out for the intervals.
         figures: name -> Figure, None where undefined. Single-label: accuracy, balanced_accuracy, macro_f1, ece,
             log_loss, top3, top5 (if there are more classes than that), macro_auc, map, d_prime. Multi-label: macro_f1,
             micro_f1, ece, exact_match, lrap, log_loss, macro_auc, map, d_prime, micro_auc, micro_map.

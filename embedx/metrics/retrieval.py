@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embedx.errors import UsageError
-from embedx.metrics.bootstrap import Figure, Floats, Ints, count_groups, make_figures, number_groups
+from embedx.metrics.figures import Figure, Floats, Ints, number_groups
+from embedx.metrics.intervals import MAX_BLOCKS, join_groups, make_figures, weigh_blocks
 from embedx.metrics.weighted_sums import Tally, divide
 
 MAX_SCORES = 2**22  # in memory at a time: 16 MB of cosines, 32 MB of sort keys
@@ -22,7 +23,7 @@ def retrieve(
     queries: ArrayLike | None = None,
     *,
     ks: Sequence[int] = (1, 5, 10),
-    samples: int = 1000,
+    samples: int = MAX_BLOCKS,
     seed: int = 0,
 ) -> dict[str, Figure]:
     """Measure how often the nearest rows by cosine are relevant, among the rows of other parts or groups.
@@ -38,7 +39,7 @@ def retrieve(
             other groups. None: each row on its own.
         queries: [N] True for the rows that are queries; all if None. Every row may be found.
         ks: numbers of nearest rows for p@k, the share of relevant rows among them.
-        samples, seed: number of resamples and seed of the bootstrap.
+        samples, seed: as in `embedx.metrics.scoring.evaluate`.
 
     Returns:
         "p@k" for every k, "r_precision" (p@k with k the number of relevant rows) and "map" (mean average precision)
@@ -69,13 +70,15 @@ def retrieve(
 
 
 def average_queries(measured: Floats, groups: Ints, samples: int, seed: int) -> list[Figure | None]:
-    """Return the means of measurements [M, Q] over the queries, whose groups [Q] are resampled."""
+    """Return the means of measurements [M, Q] over the queries, with intervals over their groups [Q]."""
     kinds, queries = measured.shape
-    which = np.repeat(np.arange(kinds), queries)
-    sums = Tally(which, np.tile(groups, kinds), kinds, measured.ravel())
-    number = Tally(np.zeros(queries, np.int64), groups, 1)
-    blocks = count_groups(int(groups.max(initial=-1)) + 1, queries, samples, seed)
-    return make_figures(np.concatenate([divide(sums.sums(counts), number.sums(counts)) for counts in blocks]))
+    blocks = join_groups(groups, samples, seed)
+    number = int(blocks.max(initial=-1)) + 1
+    counts = weigh_blocks(number)
+    sums = Tally(np.repeat(np.arange(kinds), queries), np.tile(blocks, kinds), kinds, measured.ravel())
+    totals = Tally(np.zeros(queries, np.int64), blocks, 1)
+    shares = np.bincount(blocks, minlength=number)[:, None] / max(1, queries)
+    return make_figures(divide(sums.sums(counts), totals.sums(counts)), np.tile(shares, kinds), "p@k")
 
 
 def measure_queries(x: NDArray[np.float32], y: Labels, apart: Ints, ks: Sequence[int]) -> Floats:

@@ -7,14 +7,14 @@ from numpy.typing import ArrayLike
 
 from embedx.errors import UsageError
 from embedx.metrics.baselines import find_baselines
-from embedx.metrics.bootstrap import MIN_RELIABLE_GROUPS, Figure, Ints, make_figures, number_groups
-from embedx.metrics.classification import Probabilities, Scores, score_resamples, score_whole
+from embedx.metrics.classification import Probabilities, Scores, score_weighted, score_whole
+from embedx.metrics.figures import Figure, Ints, number_groups
+from embedx.metrics.intervals import MAX_BLOCKS, Shares, join_groups, make_figures, weigh_blocks
 from embedx.metrics.ranking import AREA_MARGIN, d_prime
 from embedx.metrics.report import ClassMetrics, Metrics, PartMetrics, escape
 from embedx.text import natural_key
 
-MAX_EFFORT = 1.5e9  # probabilities times resamples: 5 to 12 s on one core
-MIN_SAMPLES = 100  # resamples needed for an interval of 95 %
+MIN_RELIABLE_GROUPS = 10  # in simulation (STATISTICS.md), 93 to 97 % of the intervals hold the truth from here on
 SUM_TOLERANCE = 1e-3  # of the sum of a row: the rounding error of 1000 float16 numbers
 MAX_NAMED = 5  # class names in a note
 
@@ -27,21 +27,22 @@ def evaluate(
     multilabel: bool = False,
     groups: ArrayLike | None = None,
     parts: ArrayLike | None = None,
-    samples: int = 1000,
+    samples: int = MAX_BLOCKS,
     seed: int = 0,
 ) -> Metrics:
-    """Score predictions, with 95 % percentile bootstrap intervals over groups.
+    """Score predictions, with 95 % intervals over groups; see `embedx.metrics.intervals`.
 
     Args:
         truth: class numbers [N], or [N, C] of 0 and 1 if `multilabel`.
         proba: probabilities [N, C]; those of a row sum to 1 unless `multilabel`.
         classes: the names of the C classes.
         multilabel: whether a row can have any number of labels; one is predicted where its probability is above 0.5.
-        groups: the group of each row [N]; rows of a group are resampled together. None: each row on its own.
-        parts: the test part (fold) [N] of each row, which has a head of its own. ROC AUC, average precision and d-prime
-            are ranked within the parts and averaged; see `embedx.metrics.ranking`. None: one head predicted all rows.
-        samples: number of resamples for the intervals; 0 for none. Very large inputs get fewer, with a note.
-        seed: the seed of the resampling; the same seed gives the same intervals.
+        groups: the group of each row [N]; the rows of one group are not independent. None: each row on its own.
+        parts: the test part (fold) [N] of each row, with a head of its own. ROC AUC, average precision and d-prime are
+            ranked within the parts and averaged; see `embedx.metrics.ranking`. None: one head predicted all rows.
+        samples: number of groups that are left out in turn for the intervals; 0 for none. More groups are joined to
+            this number of blocks.
+        seed: the seed by which groups are joined to blocks; the same seed gives the same intervals.
 
     Returns:
         All figures with intervals and baselines.
@@ -55,23 +56,22 @@ def evaluate(
     group_count = len(np.unique(numbers))
     if samples < 0:
         raise UsageError(f"samples must be 0 or more, not {samples}.")
-    rankings = probabilities.size * (1 + multilabel)  # labels are ranked twice
-    affordable = max(MIN_SAMPLES, int(MAX_EFFORT / max(1, rankings)))
-    drawn = min(samples, affordable)
-    scores = score_resamples(y, probabilities, numbers, part_of, drawn, seed, multilabel)
-    figures = dict(zip(scores.overall, make_figures(np.stack(list(scores.overall.values()), axis=1)), strict=True))
+    blocks = join_groups(numbers, max(1, samples), seed)
+    shares = Shares.count(blocks, y == 1 if multilabel else y[:, None] == np.arange(len(classes)))
+    scores = score_weighted(y, probabilities, blocks, part_of, weigh_blocks(len(shares.rows)), multilabel)
+    figures = {name: shares.make_figure(values, name) for name, values in scores.overall.items()}
     by_part = score_parts(y, probabilities, parts, multilabel)
     support = y.sum(axis=0) if multilabel else np.bincount(y, minlength=len(classes))
-    notes = note_classes(classes, support, rows) + note_resampling(rows, group_count, samples, drawn)
+    notes = note_classes(classes, support, rows) + note_groups(rows, group_count, samples)
     notes += note_d_prime(figures["macro_auc"], by_part)
     return Metrics(
         classes=tuple(classes),
         multilabel=multilabel,
         rows=rows,
         groups=group_count,
-        samples=drawn if group_count > 1 else 0,
+        samples=len(shares.rows) if samples and group_count > 1 else 0,
         figures=figures,
-        per_class=tuple(describe_classes(classes, support, scores)),
+        per_class=tuple(describe_classes(classes, support, scores, shares)),
         confusion=None if multilabel else count_confusions(y, probabilities),
         baselines=find_baselines(y, len(classes), part_of, multilabel),
         by_part=tuple(by_part),
@@ -150,9 +150,9 @@ def spread_over(parts: Sequence[PartMetrics]) -> dict[str, tuple[float, float | 
     return spread
 
 
-def describe_classes(classes: Sequence[str], support: Ints, scores: Scores) -> list[ClassMetrics]:
+def describe_classes(classes: Sequence[str], support: Ints, scores: Scores, shares: Shares) -> list[ClassMetrics]:
     """Return the figures of each class."""
-    figures = {name: make_figures(values) for name, values in scores.by_class.items()}
+    figures = {name: make_figures(values, shares.classes, name) for name, values in scores.by_class.items()}
     return [
         ClassMetrics(name, int(support[i]), **{key: values[i] for key, values in figures.items()})
         for i, name in enumerate(classes)
@@ -187,18 +187,13 @@ def note_classes(classes: Sequence[str], support: Ints, rows: int) -> list[str]:
     return notes
 
 
-def note_resampling(rows: int, groups: int, samples: int, drawn: int) -> list[str]:
-    """Return notes on missing or unreliable intervals."""
-    if not samples or not rows:
+def note_groups(rows: int, groups: int, samples: int) -> list[str]:
+    """Return a note on missing or unreliable intervals."""
+    if not samples or not rows or groups >= MIN_RELIABLE_GROUPS:
         return []
     if groups == 1:
-        return ["All rows are of one group, so there is nothing to resample and there are no intervals."]
-    notes = []
-    if groups < MIN_RELIABLE_GROUPS:
-        notes.append(f"There are only {groups} groups: the intervals are rough and probably too narrow.")
-    if drawn < samples:
-        notes.append(f"The intervals use {drawn} resamples instead of {samples}, because the data is large.")
-    return notes
+        return ["All rows are of one group, so there are no intervals: they need groups to leave out."]
+    return [f"There are only {groups} groups: the intervals are rough; from {MIN_RELIABLE_GROUPS} groups on they hold."]
 
 
 def note_d_prime(area: Figure | None, parts: Sequence[PartMetrics]) -> list[str]:

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from embedx.metrics.bootstrap import Counts, Floats, Ints, Numbers
+from embedx.metrics.figures import Counts, Floats, Ints, Numbers
 
 
 class Tally:
     """The sum of `values` [n] (1 each if not given) for every key [n] from 0 to size - 1, with groups [n] weighted.
 
-    Entries with the same key and group are added once here, not in every resample.
+    Entries with the same key and group are added once here, not for every weighting.
 
     >>> tally = Tally(np.array([0, 2, 2]), np.array([0, 0, 1]), 3)
     >>> tally.sums(np.array([[1, 0], [1, 2]], np.float32)).tolist()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from embedx.errors import StoreError, UsageError
 from embedx.evaluation.cross_validation import Experiment, Fit, HeldOutPredictions, cross_fit
 from embedx.heads.head import Head
+from embedx.metrics.intervals import difference_interval
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Gain:
     Attributes:
         figure: the name of the figure that is compared.
         before, after: its value with the rows of the last head, and with all rows.
-        low, high: 95 % interval of the difference, from resampling the groups of the test rows.
+        low, high: 95 % interval of the difference, over the groups of the test rows.
         rows_before, rows_after: numbers of training rows.
     """
 
@@ -65,7 +66,7 @@ def gain_since(
         return None
     y = experiment.targets.y[before.positions]
     correct_before, correct_after = share_correct(before.logits, y), share_correct(held_out.logits, y)
-    low, high = paired_interval(correct_after - correct_before, experiment.splits.groups[before.positions])
+    low, high = difference_interval(correct_after - correct_before, experiment.splits.groups[before.positions])
     return Gain(
         figure="share of correct labels" if experiment.targets.multilabel else "accuracy",
         before=float(correct_before.mean()),
@@ -86,18 +87,6 @@ def share_correct(logits: NDArray[np.float64], y: NDArray[np.int64]) -> NDArray[
     if y.ndim == 2:
         return np.asarray(((logits > 0) == (y == 1)).mean(axis=1))
     return np.asarray(logits.argmax(axis=1) == y, np.float64)
-
-
-def paired_interval(
-    difference: NDArray[np.float64], groups: NDArray[np.int64], samples: int = 2000
-) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the mean of differences [M]; whole groups are resampled."""
-    number = np.unique(groups, return_inverse=True)[1]
-    sums, sizes = np.bincount(number, difference), np.bincount(number)
-    drawn = np.random.default_rng(0).integers(len(sums), size=(samples, len(sums)))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def to_ranges(ids: Sequence[int]) -> list[list[int]]:

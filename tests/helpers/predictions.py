@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.metrics.bootstrap import Figure
+from embedx.metrics.figures import Figure
 from embedx.metrics.report import Metrics
 
 Floats = NDArray[np.float64]

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from sklearn import metrics as reference
 
 from embedx.errors import UsageError
-from embedx.metrics.bootstrap import Figure
 from embedx.metrics.calibration import reliability
 from embedx.metrics.chance import ChanceTest
+from embedx.metrics.figures import Figure
 from embedx.metrics.report import Metrics
 from embedx.metrics.scoring import evaluate
 from embedx.metrics.weighted_sums import Tally
@@ -301,7 +301,7 @@ def test_precision_is_undefined_only_for_absent_class() -> None:
 
 def test_approximate_figures_are_marked() -> None:
     y, proba = one_label(40, 3)
-    assert "nothing to resample" in evaluate(y, proba, names(3), groups=[0] * 40).notes[0]
+    assert "there are no intervals" in evaluate(y, proba, names(3), groups=[0] * 40).notes[0]
     assert "only 4 groups" in evaluate(y, proba, names(3), groups=np.arange(40) % 4).notes[0]
     assert "infinite" in evaluate(y, np.eye(3)[y], names(3)).notes[0]
     assert evaluate(y, proba, names(3)).notes == ()

@@ -14,7 +14,7 @@ from embedx.bench.published import find_leak
 from embedx.bench.report.conclusions import NAMES, choose_by_model, describe, give_verdict
 from embedx.bench.report.html import Content, draw_interval, embed_png, table, tag, write_page
 from embedx.bench.report.panels import (
-    BOOTSTRAP,
+    INTERVALS,
     BestPredictions,
     Panel,
     load_best,
@@ -282,7 +282,7 @@ def list_classes(best: BestPredictions | None) -> Element | None:
         ]
         for each in ordered
     ]
-    caption = f"Classes with {describe(best.entry.setup)}, worst F1 first. {BOOTSTRAP}"
+    caption = f"Classes with {describe(best.entry.setup)}, worst F1 first. {INTERVALS}"
     classes = table(["class", "rows", "precision", "recall", "F1", "AUC"], rows, caption=caption)
     return tag("details", tag("summary", "Precision, recall and F1 of every class"), classes)
 

@@ -18,7 +18,7 @@ from embedx.metrics.calibration import reliability
 from embedx.metrics.report import Metrics
 from embedx.metrics.scoring import evaluate
 
-BOOTSTRAP = "Bars are 95 % intervals from resampling recordings or groups."
+INTERVALS = "Bars are 95 % intervals over recordings or groups."
 MAX_CURVES = 6  # of a figure over layers, unless there are more models than that
 
 
@@ -152,7 +152,7 @@ def make_diagnostic_panels(best: BestPredictions) -> list[Panel]:
         panels.append(Panel("confusion", png, caption, wide=len(stored.classes) > MAX_COUNTED))
     caption = f"Calibration of {name}; bars are 95 % intervals of the accuracy."
     panels.append(Panel("reliability", to_png(draw_reliability(bins, name)), caption, wide=False))
-    caption = f"F1 of each class with {name}. {BOOTSTRAP}"
+    caption = f"F1 of each class with {name}. {INTERVALS}"
     panels.append(Panel("classes", to_png(draw_classes(best.metrics.per_class, name)), caption))
     return panels
 
