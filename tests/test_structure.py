@@ -44,7 +44,7 @@ HOMES = {  # foreign library -> the packages that may import it
     "pyarrow": {"formats", "datasets", "audio"},  # tables of users, and the recordings in them
     "datasets": {"formats"},
     "sklearn": {"heads", "evaluation", "metrics"},
-    "scipy": {"bench"},
+    "scipy": {"metrics", "bench"},
     "matplotlib": {"bench"},
     "umap": {"bench"},
     "fastapi": {"server"},

@@ -114,8 +114,8 @@ def test_loaded_index_gives_equal_answers(tmp_path: Path) -> None:
     assert len(loaded) == 500
     np.testing.assert_array_equal(loaded.search(QUERIES, 5)[1], built.search(QUERIES, 5)[1])
     names = {one.name for one in tmp_path.iterdir()}
-    (tmp_path / "L0.mean.cosine-dead.ids.npy").touch()
-    os.utime(tmp_path / "L0.mean.cosine-dead.ids.npy", (0, 0))
+    (tmp_path / "L0.mean.cosine-deadbeef.ids.npy").touch()
+    os.utime(tmp_path / "L0.mean.cosine-deadbeef.ids.npy", (0, 0))
     write(tmp_path)
     assert len(list(tmp_path.iterdir())) == len(names) == 3, "the files of old and of killed builds are taken away"
 

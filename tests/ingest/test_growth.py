@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import embedx
 from embedx.collection.verify import find_issues
-from embedx.errors import RecipeMismatch
+from embedx.errors import RecipeMismatch, StoreError
 from embedx.extractors.fingerprint import fingerprint_model
 from embedx.ingest.pipeline import Progress
 from embedx.recipe import Recipe
@@ -107,19 +107,19 @@ def test_failed_change_is_not_counted(tmp_path: Path) -> None:
     assert find_issues(tmp_path / "c") == []
 
 
-def test_lost_rows_stay_reported_after_later_commits(tmp_path: Path) -> None:
+def test_lost_rows_are_reported_and_refused_by_the_next_writer(tmp_path: Path) -> None:
     filled(tmp_path / "c", 20).close()
     with closing(sqlite3.connect(tmp_path / "c" / FILE_NAME)) as db:  # no damaged page is so tidy
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("DELETE FROM recordings WHERE path = ?", (b"/000007.wav",))
         db.commit()
     with Store(tmp_path / "c", write=True) as store:
-        store.add(batch(50, 3), 1)
-        store.forget(["/000003.wav"])
-        assert store.count() == 44
+        for change in (lambda: store.add(batch(50, 3), 1), lambda: store.forget(["/000003.wav"])):
+            with pytest.raises(StoreError, match="is damaged: the table recordings should hold 20 entries"):
+                change()
     found = {one.place: one.detail for one in find_issues(tmp_path / "c")}
-    assert found["rows"] == "It should hold 44 entries, but it holds 42, or others."
-    assert found["recordings"] == "It should hold 22 entries, but it holds 21, or others."
+    assert found["rows"] == "It should hold 40 entries, but it holds 38, or others."
+    assert found["recordings"] == "It should hold 20 entries, but it holds 19, or others."
 
 
 # -- nothing to do ---------------------------------------------------------------------------------------------------
