@@ -56,7 +56,9 @@ def least_groups(wanted: float, alpha: float) -> float:
 
 
 def student_quantile(share: float, freedom: Floats) -> Floats:
-    """Return the quantiles of Student's t for degrees of freedom of 3 or more (Abramowitz and Stegun 26.7.5); prediction needs numpy only.
+    """Return the quantiles of Student's t for degrees of freedom of 3 or more (Abramowitz and Stegun 26.7.5).
+
+    Prediction works without scipy.
 
     >>> student_quantile(0.95, np.array([3.0, 10.0, 1e9])).round(2).tolist()
     [2.35, 1.81, 1.64]
