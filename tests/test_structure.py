@@ -50,6 +50,8 @@ HOMES = {  # foreign library -> the packages that may import it
     "fastapi": {"server"},
     "starlette": {"server"},
     "uvicorn": {"server"},
+    "mcp": {"server"},
+    "anyio": {"server"},
     "pydantic": {"server"},
     "prometheus_client": {"server"},
     "click": {"cli"},
@@ -138,7 +140,7 @@ def test_public_names_equal_all() -> None:
 
 
 def loaded_by(code: str, *arguments: str) -> set[str]:
-    heavy = ("torch", "transformers", "sklearn", "pandas", "faiss", "torchaudio", "scipy", "fastapi", "uvicorn")
+    heavy = ("torch", "transformers", "sklearn", "pandas", "faiss", "torchaudio", "scipy", "fastapi", "uvicorn", "mcp")
     code += f"\nimport sys; print(*(name for name in {heavy} if name in sys.modules))"
     run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     return set(run.stdout.splitlines()[-1].split())

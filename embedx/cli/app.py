@@ -47,6 +47,7 @@ COMMANDS = {  # name -> module, and the description in `embedx --help`
     "export": ("formats", "Write vectors and metadata for other tools."),
     "import": ("formats", "Create a collection from vectors made elsewhere."),
     "serve": ("serve", "Serve collections over HTTP: search, embed, predict, label."),
+    "mcp": ("mcp", "Serve collections to agents that speak MCP."),
     "models": ("status", "List the models and where their weights are."),
     "completion": ("status", "Print the completion script of a shell."),
 }

@@ -12,23 +12,19 @@ from starlette.responses import FileResponse, Response
 from embedx.audio.decode import require_regular
 from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.excerpts import wav_bytes
-from embedx.collection.collection import Collection
 from embedx.errors import AudioError
 from embedx.server.answers import Paths, etag, json_response, state_of, stated_response
-from embedx.server.errors import ApiError, scrub
+from embedx.server.errors import ApiError
 from embedx.server.json_filter import read_filter
 from embedx.server.pictures import spectrogram_png
+from embedx.server.row_audio import MAX_CONTEXT_S, audio_error, find_row, look_up, read_audio
 from embedx.server.schemas import MAX_ID, MAX_NAME
 from embedx.server.searching import check_page
-from embedx.server.served import Served
 from embedx.server.service import service_of
 from embedx.store.records import Row
 
 router = APIRouter(prefix="/v1/collections")
 
-MAX_CONTEXT_S = 60.0  # before and after a row
-MAX_EXCERPT_S = 600.0  # of an answer with audio
-GONE = ("missing", "unreadable", "outside")  # reasons of audio that is not where the collection says
 DEFAULT_PAGE = 200
 
 RowNumber = Annotated[int, Path(ge=0, le=MAX_ID)]
@@ -168,39 +164,6 @@ def only(row: dict[str, Any], columns: list[str]) -> dict[str, Any]:
     return {name: values.get(name) for name in dict.fromkeys(["id", *columns])}
 
 
-def find_row(collection: Collection, number: int) -> Row:
-    """Return a row of the store.
-
-    Raises:
-        ApiError: there is no such row.
-    """
-    rows = collection.store.rows([number])
-    if not rows:
-        raise ApiError(404, "no_row", f"There is no row {number}.")
-    return rows[0]
-
-
-def look_up(served: Served, number: int) -> tuple[Row, dict[str, int]]:
-    """Return a row, and the state of the collection."""
-    with served.use() as collection:
-        return find_row(collection, number), state_of(collection)
-
-
-def read_audio(row: Row, context_s: float) -> tuple[Any, int]:
-    """Return the frames of a row with the audio around it, and their rate.
-
-    Raises:
-        ApiError: the audio is not there any more, or too long.
-    """
-    start_s, end_s = max(0.0, row.start_s - context_s), row.end_s + context_s
-    if end_s - start_s > MAX_EXCERPT_S:
-        raise ApiError(413, "audio_too_large", f"An answer may have {MAX_EXCERPT_S:g} s of audio.")
-    try:
-        return DECODERS.read_excerpt(row.path, start_s, end_s)
-    except AudioError as error:
-        raise audio_error(row, error) from error
-
-
 def original_file(row: Row) -> Response:
     """Return the file of a row; only if it is audio, whatever the collection says about it."""
     try:
@@ -211,11 +174,3 @@ def original_file(row: Row) -> Response:
     kind = mimetypes.guess_type(row.path)[0] or ""
     media_type = kind if kind.startswith("audio/") else "application/octet-stream"
     return FileResponse(row.path, media_type=media_type, stat_result=os.stat(row.path))
-
-
-def audio_error(row: Row, error: AudioError) -> ApiError:
-    """Return the error of a recording of the collection that cannot be read."""
-    if error.reason in GONE:
-        return ApiError(404, "no_audio", f"The recording of row {row.id} is not there any more, or has changed.")
-    message = scrub(error.detail, "", [os.path.dirname(row.path)])
-    return ApiError(422, "bad_audio", message, f"reason: {error.reason}")

@@ -1,21 +1,19 @@
 """Routes that change a collection: labels, undo and heads. They need --allow-labels, and a token with that right."""
 
-from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from embedx.collection.labelling import LabelUpdate, label_rows
-from embedx.server.answers import state_of, stated_response
+from embedx.server.answers import etag, json_response, state_of, stated_response
 from embedx.server.bodies import read_json
 from embedx.server.errors import ApiError
 from embedx.server.json_filter import read_filter
+from embedx.server.labelling import change, set_values
 from embedx.server.query_routes import body_of
 from embedx.server.schemas import HeadBody, LabelsBody, UndoBody
-from embedx.server.served import Served, ServedCollection
+from embedx.server.served import Served
 from embedx.server.service import Service, service_of
 from embedx.server.settings import Limits
 
@@ -41,10 +39,8 @@ async def set_labels(request: Request, name: str) -> Response:
     require_right(request, service)
     served = service.get(name)
     body = await read_json(request, LabelsBody, service.limits)
-    values: dict[int, dict[str, Any]] = {}
-    for edit in body.edits:
-        values.setdefault(edit.id, {})[edit.column] = edit.value
-    return await service.run(lambda: change(served, lambda opened: label_rows(opened.folder, values)))
+    answer = await service.run(lambda: set_values(served, body.edits))
+    return json_response(answer, headers={"ETag": etag(answer)})
 
 
 @router.post("/{name}/labels/undo", openapi_extra=body_of(UndoBody, multipart=False))
@@ -54,7 +50,8 @@ async def undo(request: Request, name: str) -> Response:
     require_right(request, service)
     served = service.get(name)
     body = await read_json(request, UndoBody, service.limits)
-    return await service.run(lambda: change(served, lambda opened: opened.undo_label(body.revision)))
+    answer = await service.run(lambda: change(served, lambda opened: opened.undo_label(body.revision)))
+    return json_response(answer, headers={"ETag": etag(answer)})
 
 
 @router.post("/{name}/heads", openapi_extra=body_of(HeadBody, multipart=False))
@@ -65,15 +62,6 @@ async def train(request: Request, name: str) -> Response:
     served = service.get(name)
     body = await read_json(request, HeadBody, service.limits)
     return await service.run(lambda: train_head(served, body, service.limits), audio=True)
-
-
-def change(served: Served, make: Callable[[ServedCollection], LabelUpdate]) -> Response:
-    """Make a change of labels, and return the state after it."""
-    with served.lend() as collection:
-        update = make(collection)
-    with served.use() as collection:
-        state = state_of(collection)
-    return stated_response({"changed": update.rows}, state | ({"revision": update.change} if update.change else {}))
 
 
 def train_head(served: Served, body: HeadBody, limits: Limits) -> Response:

@@ -1,0 +1,62 @@
+"""embedx mcp: give agents that speak MCP tools to search collections, over the standard streams."""
+
+import logging
+import os
+from pathlib import Path
+
+import click
+
+from embedx.cli.options import SectionedCommand, section
+from embedx.errors import UsageError
+
+MISSING = (
+    "`embedx mcp` needs more packages ({name} is missing). Install them with: pip install 'embedx[mcp]' (in a "
+    "checkout: pip install '.[mcp]')."
+)
+CALL_S = 120.0  # seconds of a call: the first one loads the model
+
+
+@click.command(
+    cls=SectionedCommand,
+    epilog="""\b
+    Examples:
+      embedx mcp indexes/field
+      embedx mcp indexes/field --files recordings/ --clips clips/
+      embedx mcp indexes/field indexes/esc --allow-labels
+    """,
+)
+@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)
+@section(
+    "What agents may do",
+    click.option("--files", metavar="FOLDER", help="Let agents search with the audio files of this folder."),
+    click.option("--clips", metavar="FOLDER", help="Let agents write the audio of rows into this folder."),
+    click.option("--allow-labels", is_flag=True, help="Let agents set labels and metadata of rows."),
+)
+def mcp(collections: tuple[str, ...], files: str | None, clips: str | None, allow_labels: bool) -> None:
+    """Give agents tools to search collections: an MCP server at the standard streams.
+
+    An agent starts this command itself; docs/service.md has its configuration. Without options the tools only read
+    the collections. Needs the packages of embedx[mcp].
+    """
+    try:
+        from embedx.server.mcp_server import serve_stdio
+        from embedx.server.metrics import Metrics
+    except ModuleNotFoundError as error:
+        raise UsageError(MISSING.format(name=error.name)) from error
+    from embedx.filesystem.atomic import make_folder
+    from embedx.server.mcp_tools import Tools
+    from embedx.server.service import Service
+    from embedx.server.settings import Limits, Settings
+    from embedx.server.shared_folder import SharedFolder
+
+    limits = Limits(request_s=CALL_S)
+    service = Service(Settings(tuple(map(Path, collections)), allow_labels=allow_labels, limits=limits), Metrics())
+    try:
+        shared = None if files is None else SharedFolder(files, limits.body)
+        folder = None if clips is None else Path(os.path.abspath(clips))
+        if folder is not None:
+            make_folder(folder)
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")  # standard error
+        serve_stdio(Tools(service, shared, folder))
+    finally:
+        service.close()
