@@ -5,7 +5,7 @@ import importlib
 import pytest
 from claims import PARTS
 
-SCALE = 0.02  # of the trials of `make statistics`
+SCALE = 0.01  # of the trials of `make statistics`
 
 
 @pytest.mark.parametrize("part", PARTS)

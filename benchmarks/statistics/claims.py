@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from scipy.stats import binom
+
 # Modules with `simulate(scale: float, seed: int) -> list[Claim]`; the slowest first.
 PARTS: tuple[str, ...] = (
     "calibration",
@@ -13,6 +15,7 @@ PARTS: tuple[str, ...] = (
     "intervals",
 )
 MARGIN = 3  # standard errors: about one simulation in 700 is further from the truth
+CHANCE = 1 / 700  # the same, as a probability
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,12 @@ class Claim:
         >>> Claim("a", 0.02, 100, high=0.01).plausible, Claim("b", 0.5, 100, high=0.01).plausible
         (True, False)
         """
-        limits = [limit for limit in (self.low, self.high) if limit is not None]
-        spread = max(limit * (1 - limit) for limit in limits) if self.error is None else 0.0
-        error = (max(spread, 0.0) / self.trials) ** 0.5 if self.error is None else self.error
-        return self._is_within(MARGIN * error)
+        if self.error is not None:
+            return self._is_within(MARGIN * self.error)
+        count = round(self.measured * self.trials)
+        too_few = self.low is not None and binom.cdf(count, self.trials, self.low) < CHANCE
+        too_many = self.high is not None and binom.sf(count - 1, self.trials, self.high) < CHANCE
+        return not too_few and not too_many
 
     def _is_within(self, margin: float) -> bool:
         low = float("-inf") if self.low is None else self.low

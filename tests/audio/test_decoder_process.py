@@ -208,6 +208,7 @@ def run_script(tmp_path: Path, wav: Path) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_script_without_main_guard_runs_once(write_wav: WriteWav, tmp_path: Path) -> None:
     out, err = run_script(tmp_path, write_wav(seconds=3.0)).communicate(timeout=60)
     assert (out.splitlines(), err) == (["run as __main__", "3 rows"], "")

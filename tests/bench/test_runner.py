@@ -250,6 +250,7 @@ def test_bench_interrupted_by_signal_continues_next_time(plan: Plan, fitted: lis
     assert values(rows).items() >= values(left).items()
 
 
+@pytest.mark.long
 def test_bench_killed_run_keeps_finished_fits(plan: Plan, made: Path, fitted: list[int]) -> None:
     code = (
         "from embedx.bench import make_plan, run, runner; runner.WRITE_SECONDS = runner.WRITE_SHARE = 0\n"

@@ -108,6 +108,7 @@ def test_extract_with_bad_file_names_it_and_exits_with_3(write_wav: WriteWav, tm
     }
 
 
+@pytest.mark.long
 def test_extract_on_terminal_shows_progress_bar(manifest: Path, tmp_path: Path) -> None:
     main, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 100))

@@ -16,7 +16,7 @@ CATASTROPHES = [r"(a+)+b", r"((a|a)*)*b", r"((a|b|ab)*)*c", r"(.*.*.*.*.*.*.*.*.
 
 
 @pytest.mark.parametrize("pattern", CATASTROPHES)
-@pytest.mark.parametrize("option", ["--label", "--group"])
+@pytest.mark.parametrize("option", ["--label", pytest.param("--group", marks=pytest.mark.long)])
 def test_catastrophic_expression_ends_with_exit_code_2(
     write_wav: WriteWav, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, pattern: str, option: str
 ) -> None:

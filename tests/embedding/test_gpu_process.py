@@ -91,6 +91,7 @@ def test_error_in_process_is_raised_here_and_process_continues(forward: Forward,
     assert all(np.array_equal(before[view], after[view]) for view in before)
 
 
+@pytest.mark.long
 def test_killed_process_is_named_and_does_not_block(forward: Forward, two: list[GpuProcess]) -> None:
     def work(worker: RemoteWorker, clips: Clips) -> None:
         worker.run(forward, clips)
@@ -161,6 +162,7 @@ def test_embedder_of_several_devices_starts_processes(model: Model) -> None:
     assert [process.wait(20) for process in started] == [-signal.SIGKILL] * 2
 
 
+@pytest.mark.long
 def test_gpu_process_ends_with_its_parent() -> None:
     weights = extractors.load("logmel").weights
     script = f"""

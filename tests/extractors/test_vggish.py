@@ -66,6 +66,7 @@ def test_network_has_published_number_of_parameters(vggish_tensors: Tensors) -> 
     assert sum(one.numel() for one in VGGish(vggish_tensors).network.parameters()) == 72_141_184
 
 
+@pytest.mark.long
 def test_tensorflow_variables_give_equal_embeddings(
     vggish_weights: Path, vggish_variables: Variables, embeddings: Tensor, tmp_path: Path
 ) -> None:

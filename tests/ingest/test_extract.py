@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 import embedx
 from embedx.errors import Interrupted, ModelError, NothingToDo, RecipeMismatch, UsageError
 from embedx.ingest.pipeline import Progress
-from tests.helpers.amounts import fast_and_long
 from tests.helpers.collections import assert_same, content
 from tests.helpers.paths import ROOT
 
@@ -268,9 +267,9 @@ def test_signal_stops_run_after_a_commit(manifest: Path, tmp_path: Path) -> None
     assert_same(tmp_path / "c", tmp_path / "whole")
 
 
-@fast_and_long("kills", 1, 4)
+@pytest.mark.long
 def test_extract_killed_at_any_moment_continues(
-    manifest: Path, tmp_path: Path, checkpoint: Callable[[str], Path], kills: int
+    manifest: Path, tmp_path: Path, checkpoint: Callable[[str], Path]
 ) -> None:
     """kill -9 of the real command at random moments: committed rows stay, the rest is embedded once."""
     model = str(checkpoint("hubert"))
@@ -288,7 +287,7 @@ def test_extract_killed_at_any_moment_continues(
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     dice = random.Random(5)
     kept: dict[tuple[str, float], np.ndarray] = {}
-    for attempt in range(kills):
+    for attempt in range(4):
         process = subprocess.Popen([*command, "--batch-seconds", "0.5"], env=environment, stderr=subprocess.PIPE)
         assert process.stderr is not None
         process.stderr.readline()  # the first line of progress: the model is loaded, the work begins

@@ -79,6 +79,7 @@ def test_signal_stops_a_batch_or_a_load_that_does_not_end(
         assert embedded(tmp_path / "c") == 2
 
 
+@pytest.mark.long
 def test_finished_recordings_are_committed_while_a_long_batch_runs(
     write_wav: WriteWav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

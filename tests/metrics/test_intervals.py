@@ -107,6 +107,7 @@ def correlated(random: np.random.Generator, groups: int = 60, each: int = 10) ->
     return y, proba, of
 
 
+@pytest.mark.long
 def test_group_intervals_cover_truth_where_row_intervals_fail() -> None:
     random = np.random.default_rng(0)
     held = {"groups": 0, "rows": 0}

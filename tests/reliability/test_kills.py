@@ -257,6 +257,7 @@ def test_second_signal_ends_run_without_waiting_for_batch(tmp_path: Path) -> Non
     assert len(examine(tmp_path / "c")) == 0, "it committed the batch"
 
 
+@pytest.mark.long
 def test_reader_sees_whole_recordings_while_writer_commits(servers: ForkServers, many: Path, tmp_path: Path) -> None:
     options = ("--window", 0.05, "--progress", "json")  # two rows a recording
     ready = servers[0].run("extract", many / "000.wav", "-o", tmp_path / "c", *options)

@@ -259,6 +259,7 @@ def test_suggestions_alternate_over_a_column(make: Make) -> None:
         assert sorted(chosen) == ["s0", "s0", "s1", "s1", "s2", "s2", "s3", "s3"]
 
 
+@pytest.mark.long
 def test_suggestions_labelled_give_a_better_head(make: Make, tmp_path: Path) -> None:
     x, labels = clusters(400, 5, spread=2.0)
     known: list[str | None] = [label if i < 30 else None for i, label in enumerate(labels)]

@@ -130,6 +130,7 @@ def test_report_shows_how_to_reproduce_it(page: Page) -> None:
     assert "5 folds by recording" in page.text
 
 
+@pytest.mark.long
 def test_report_is_deterministic_and_removes_old_figures(folder: Path, page: Page) -> None:
     before = (folder / "report.html").read_bytes()
     (folder / "figures" / "9-old-1-layers.png").write_bytes(b"")

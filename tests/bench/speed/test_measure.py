@@ -100,6 +100,7 @@ def test_speed_of_high_rate_files_is_dominated_by_decoding(tmp_path: Path) -> No
     assert "is not known" in str(found) or "waits for audio" in str(found)
 
 
+@pytest.mark.long
 def test_speed_of_reference_backend_tries_the_fast_one(checkpoint: Checkpoint) -> None:
     found = measure_speed(model=str(checkpoint("hubert")), seconds=5.0, backend="reference", batch_seconds=5.0)
     assert found.backend == "reference"

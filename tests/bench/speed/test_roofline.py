@@ -42,6 +42,7 @@ def test_operation_count_of_padded_model_does_not_depend_on_length(checkpoint: C
     assert count_operations(extractor, [30.0, 0.5], "cpu") == pytest.approx(2 * one, rel=1e-6)
 
 
+@pytest.mark.long
 def test_peak_is_near_a_plain_matrix_product() -> None:
     extractor = extractors.load("logmel")
     x, weight = torch.randn(2048, 1024), torch.randn(1024, 1024)
