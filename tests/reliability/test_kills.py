@@ -245,6 +245,7 @@ def minutes(folder: Path, count: int) -> Path:
     return source
 
 
+@pytest.mark.long
 def test_second_signal_ends_run_without_waiting_for_batch(tmp_path: Path) -> None:
     process = command(minutes(tmp_path, 30), tmp_path / "c", "--batch-seconds", "2000")  # one batch, seconds long
     assert process.stderr is not None

@@ -76,6 +76,7 @@ def test_test_part_is_never_used_for_training(make: Make) -> None:
     assert first.report.rows == 60
 
 
+@pytest.mark.long
 def test_calibration_lowers_error_on_new_rows(make: Make) -> None:
     x, labels = clusters(240, 4, spread=3.0, seed=2)  # few rows and hardly a penalty: far too sure of itself
     for method in ("temperature", "isotonic"):
@@ -89,6 +90,7 @@ def test_calibration_lowers_error_on_new_rows(make: Make) -> None:
         plain.predict_proba(x, calibrated=True)
 
 
+@pytest.mark.long
 def test_label_gain_is_measured_on_the_same_test_rows(make: Make) -> None:
     x, labels = clusters(300, 6, spread=2.5)
     collection = make(x, labels)

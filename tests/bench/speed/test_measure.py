@@ -59,6 +59,7 @@ def hubert_speed(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactor
     return found
 
 
+@pytest.mark.long
 def test_speed_of_transformer_is_plausible(hubert_speed: Speed) -> None:
     found = hubert_speed
     assert_sound(found)
@@ -78,6 +79,7 @@ def test_speed_of_transformer_is_plausible(hubert_speed: Speed) -> None:
     assert "kernels:" in str(found)
 
 
+@pytest.mark.long
 def test_stage_times_explain_processor_time(hubert_speed: Speed) -> None:
     """Computing threads use a processor unless other programs do, and little time is spent outside the stages."""
     figures = hubert_speed.figures

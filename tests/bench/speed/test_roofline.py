@@ -35,6 +35,7 @@ def test_operation_count_equals_formula_at_any_length(
     assert count_operations(extractor, [0.3], "cpu") == pytest.approx(expected[0], rel=0.02)
 
 
+@pytest.mark.long
 def test_operation_count_of_padded_model_does_not_depend_on_length(checkpoint: Checkpoint) -> None:
     extractor = extractors.load(str(checkpoint("whisper")))
     one = count_operations(extractor, [1.0], "cpu")

@@ -53,6 +53,7 @@ def test_every_layer_equals_transformers_on_one_clip(
             torch.testing.assert_close(found[layer][i], true, atol=EXACT, rtol=0, msg=f"layer {layer}, clip {i}")
 
 
+@pytest.mark.long
 def test_hubert_base_width_equals_transformers_in_both_precisions() -> None:
     assert_both_precisions(transformers.HubertConfig(num_hidden_layers=2))
 
