@@ -194,7 +194,7 @@ def test_collection_and_head_open_without_embedx_as_documented(made: Path, tmp_p
 
 SHOWN_BY_NOTEBOOKS = {  # what each must show, and how often at least
     "01_extract_and_search": {"image/png": 3, "<audio": 8, "linear probe": 1},
-    "02_linear_probe": {"image/png": 3, "better than chance": 1, "Accuracy over layers": 1},
+    "02_linear_probe": {"image/png": 3, "95 % interval": 1, "Accuracy over layers": 1},
 }
 
 
