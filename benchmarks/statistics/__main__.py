@@ -39,9 +39,9 @@ def main() -> int:
     if unknown:
         parser.error(f"unknown part {', '.join(sorted(unknown))}; parts are {', '.join(PARTS)}")
     os.environ["OMP_NUM_THREADS"] = "1"  # for the processes of the pool: one core each
-    holds = True
+    holds, version = True, commit()  # before the page changes
     with ProcessPoolExecutor() as pool:
-        runs = [pool.submit(run, name, options.scale, options.seed) for name in options.parts or PARTS]
+        runs = [pool.submit(run, name, options.scale, options.seed, version) for name in options.parts or PARTS]
         for result in as_completed(runs):
             name, text, part_holds = result.result()
             write_part(name.replace("_", " ").capitalize(), text, options.out)
@@ -50,13 +50,13 @@ def main() -> int:
     return int(not holds)
 
 
-def run(name: str, scale: float, seed: int) -> tuple[str, str, bool]:
+def run(name: str, scale: float, seed: int, version: str) -> tuple[str, str, bool]:
     """Simulate a part; return its name, its text, and whether all its claims hold."""
     begun = time.monotonic()
     module = importlib.import_module(name)
     claims = module.simulate(scale, seed)
     introduction = (module.__doc__ or "").split("\n\n")[0].replace("\n", " ")
-    made = f"Seed {seed}, scale {scale:g}, {time.monotonic() - begun:.0f} s, {name_device('cpu')}, commit {commit()}."
+    made = f"Seed {seed}, scale {scale:g}, {time.monotonic() - begun:.0f} s, {name_device('cpu')}, commit {version}."
     text = "\n".join([introduction, "", made, "", HEAD, *(claim.row() for claim in claims)])
     return name, text, all(claim.holds for claim in claims)
 
