@@ -61,19 +61,10 @@ class RemoteHits(Hits):
 
 
 class RemoteCollection:
-    """A collection behind `embedx serve`; `embedx.connect` returns one.
+    """A collection behind `embedx serve`; `embedx.connect` returns one, and describes the arguments.
 
     Its methods take the options of `Collection` and return and raise the same. Files are read on this machine and sent.
     Paths of rows are relative to the source. Threads may share it.
-
-    Args:
-        url: the URL of the service with the name of the collection: http://127.0.0.1:8000/field.
-        token: the token, if the service needs one.
-        timeout: seconds to wait for an answer.
-
-    Raises:
-        UsageError: the URL is not valid, or there is no such collection.
-        DiskError: the service cannot be reached.
     """
 
     def __init__(self, url: str, *, token: str | None = None, timeout: float = TIMEOUT_S) -> None:

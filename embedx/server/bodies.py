@@ -151,7 +151,7 @@ def from_fields(fields: Mapping[str, str], files: Mapping[str, bytes], model: ty
         value[target] = names if target == "input" or len(names) > 1 else names[0]
     for name in ("pool", "limit", "k", "with_vector", "exact", "merge", "align", "exclude_self", "id"):
         if name in value:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError):  # the schema refuses the text by name
                 value[name] = json.loads(value[name])
     return value
 

@@ -61,7 +61,7 @@ class Gate:
             await answer.error(scope, receive, error)
         except Cancelled:
             pass  # the client has gone
-        except Exception:
+        except Exception:  # a fault of the server ends one request, not the process
             log.exception("The answer to %s %s failed.", scope["method"], display_path(scope["path"]))
             await answer.error(
                 scope, receive, ApiError(500, "internal", "The server has failed to answer this request.")
@@ -157,7 +157,7 @@ class Gate:
                 work.cancel()
             for task in (running, gone):
                 task.cancel()
-                with contextlib.suppress(BaseException):
+                with contextlib.suppress(asyncio.CancelledError):  # of this request: the rest is still cleaned up
                     await asyncio.wait({task}, timeout=STOP_S)
             threads = set(work.running)
             if threads:  # their place is free when they have stopped

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from embedx.server.answers import etag, json_response, state_of, stated_response
-from embedx.server.bodies import read_json
+from embedx.server.bodies import Body, read_json
 from embedx.server.errors import ApiError
 from embedx.server.json_filter import read_filter
 from embedx.server.labelling import change, set_values
@@ -32,13 +32,22 @@ def require_right(request: Request, service: Service) -> None:
         raise ApiError(403, "labels_not_allowed", "This token may only read.", "Use a token with the right label:.")
 
 
-@router.post("/{name}/labels", openapi_extra=body_of(LabelsBody, multipart=False))
-async def set_labels(request: Request, name: str) -> Response:
-    """Set values of columns in rows, in one change."""
+async def read_change(request: Request, name: str, model: type[Body]) -> tuple[Service, Served, Body]:
+    """Return the service, the collection and the body of a request that may change the collection.
+
+    Raises:
+        ApiError: the client has no right, there is no such collection, or the body is not valid.
+    """
     service = service_of(request)
     require_right(request, service)
     served = service.get(name)
-    body = await read_json(request, LabelsBody, service.limits)
+    return service, served, await read_json(request, model, service.limits)
+
+
+@router.post("/{name}/labels", openapi_extra=body_of(LabelsBody, multipart=False))
+async def set_labels(request: Request, name: str) -> Response:
+    """Set values of columns in rows, in one change."""
+    service, served, body = await read_change(request, name, LabelsBody)
     answer = await service.run(lambda: set_values(served, body.edits))
     return json_response(answer, headers={"ETag": etag(answer)})
 
@@ -46,10 +55,7 @@ async def set_labels(request: Request, name: str) -> Response:
 @router.post("/{name}/labels/undo", openapi_extra=body_of(UndoBody, multipart=False))
 async def undo(request: Request, name: str) -> Response:
     """Undo a change."""
-    service = service_of(request)
-    require_right(request, service)
-    served = service.get(name)
-    body = await read_json(request, UndoBody, service.limits)
+    service, served, body = await read_change(request, name, UndoBody)
     answer = await service.run(lambda: change(served, lambda opened: opened.undo_label(body.revision)))
     return json_response(answer, headers={"ETag": etag(answer)})
 
@@ -57,10 +63,7 @@ async def undo(request: Request, name: str) -> Response:
 @router.post("/{name}/heads", openapi_extra=body_of(HeadBody, multipart=False))
 async def train(request: Request, name: str) -> Response:
     """Train a head on the labels, score it on rows that it was not trained on, and save it."""
-    service = service_of(request)
-    require_right(request, service)
-    served = service.get(name)
-    body = await read_json(request, HeadBody, service.limits)
+    service, served, body = await read_change(request, name, HeadBody)
     return await service.run(lambda: train_head(served, body, service.limits), audio=True)
 
 

@@ -122,7 +122,7 @@ class Handlers:
             raise ApiError(503, "stopped", "The call was stopped.") from None
         except ApiError:
             raise
-        except Exception as error:
+        except Exception as error:  # a fault of the server ends one call, not the process
             log.exception("A call of MCP has failed")
             raise ApiError(500, "internal", "The tool has failed; its standard error says why.") from error
         finally:

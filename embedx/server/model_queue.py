@@ -85,7 +85,7 @@ class ModelQueue:
             for function, answer in calls:
                 try:
                     answer.put((function(), None))
-                except Exception as error:
+                except Exception as error:  # raised again in the thread that asked
                     answer.put((None, error))
             if self.jobs:
                 time.sleep(GATHER_S)
@@ -116,7 +116,7 @@ class ModelQueue:
         try:
             for (job, number), vectors, flags in batch[0][0].compute(iter(windows)):
                 job.results.put((number, vectors, flags))
-        except Exception as error:
+        except Exception as error:  # raised again in each request of the batch
             log.exception("The model has failed.")
             for job in {id(job): job for job, *_ in batch}.values():
                 job.results.put(error)

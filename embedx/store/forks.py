@@ -17,8 +17,11 @@ class Forks:
     """Lets a fork wait until no other thread uses a store, and these threads until it is done."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
         self._users: dict[int, int] = {}  # thread -> number of contexts that it is in
+        self._start()
+
+    def _start(self) -> None:
+        self._changed = threading.Condition()
         self._is_forking = False
 
     @contextlib.contextmanager
@@ -51,9 +54,8 @@ class Forks:
 
     def begin_child(self) -> None:
         """Forget the threads of the parent, which the child does not have."""
-        users = {thread: count for thread, count in self._users.items() if thread == threading.get_ident()}
-        self.__init__()  # type: ignore[misc]
-        self._users = users
+        self._users = {thread: count for thread, count in self._users.items() if thread == threading.get_ident()}
+        self._start()
 
 
 FORKS = Forks()

@@ -58,7 +58,7 @@ def list_published(tasks: Sequence[str] = (), models: Sequence[str] = ()) -> lis
     """Return the published results of some tasks and models; of all if none is given.
 
     Raises:
-        UsageError: there is no published result of a task or model.
+        UsageError: no published result is known for one of the tasks or models.
     """
     results = published_results()
     for name in tasks:
