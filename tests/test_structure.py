@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -59,7 +60,7 @@ HOMES = {  # foreign library -> the packages that may import it
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
-parametrize_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 
 def package_of(path: Path) -> str:
@@ -67,22 +68,27 @@ def package_of(path: Path) -> str:
     return "" if first == "__init__" else first
 
 
-def imports(path: Path, *, for_types: bool) -> set[tuple[str, ...]]:
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def imports(path: Path, *, for_types: bool) -> frozenset[tuple[str, ...]]:
     """Return the imports of a file as the parts of their names, with those inside functions.
 
     Imports under TYPE_CHECKING are included only if `for_types` is set.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if not for_types and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
     names: set[tuple[str, ...]] = set()
-    for node in ast.walk(tree):
+    nodes: list[ast.AST] = [tree_of(path)]
+    for node in nodes:
         if isinstance(node, ast.Import):
             names |= {tuple(alias.name.split(".")) for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {(*node.module.split("."), alias.name) for alias in node.names}
-    return names
+        elif for_types or not isinstance(node, ast.If) or ast.unparse(node.test) != "TYPE_CHECKING":
+            nodes.extend(ast.iter_child_nodes(node))
+    return frozenset(names)
 
 
 def imported_files(path: Path) -> set[Path]:
@@ -92,12 +98,12 @@ def imported_files(path: Path) -> set[Path]:
     return {MODULES[name] for name in modules if name in MODULES} - {path}
 
 
-@parametrize_file
-def test_file_imports_only_from_lower_levels(path: Path) -> None:
-    mine = package_of(path)
-    assert mine in LEVELS, f"{mine} has no level"
-    for other in map(package_of, imported_files(path)):
-        assert other == mine or LEVELS[other] < LEVELS[mine], f"{mine} imports {other}"
+def test_files_import_only_from_lower_levels() -> None:
+    assert {package_of(path) for path in FILES} - LEVELS.keys() == set()  # each has a level
+    for path in FILES:
+        mine = package_of(path)
+        for other in map(package_of, imported_files(path)):
+            assert other == mine or LEVELS[other] < LEVELS[mine], f"{path} imports {other}"
 
 
 def test_files_have_no_import_cycle() -> None:
@@ -105,23 +111,20 @@ def test_files_have_no_import_cycle() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError with the circle
 
 
-@parametrize_file
-def test_foreign_library_is_imported_in_its_home(path: Path) -> None:
-    for name in imports(path, for_types=False):
-        assert package_of(path) in HOMES.get(name[0], {package_of(path)}), f"{name[0]} in {path}"
+def test_foreign_library_is_imported_in_its_home() -> None:
+    for path in FILES:
+        for name in imports(path, for_types=False):
+            assert package_of(path) in HOMES.get(name[0], {package_of(path)}), f"{name[0]} in {path}"
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in FILES if path.name == "__init__.py" and path.parent != PACKAGE],
-    ids=lambda path: path.parent.name,
-)
-def test_init_of_a_package_defines_nothing_but_re_exports(path: Path) -> None:
-    docstring, *others = ast.parse(path.read_text(encoding="utf-8")).body
-    assert isinstance(docstring, ast.Expr)
-    for node in others:
-        is_all = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
-        assert isinstance(node, ast.ImportFrom) or is_all, ast.unparse(node)
+def test_init_of_a_package_defines_nothing_but_re_exports() -> None:
+    for path in FILES:
+        if path.name == "__init__.py" and path.parent != PACKAGE:
+            docstring, *others = tree_of(path).body
+            assert isinstance(docstring, ast.Expr), path
+            for node in others:
+                is_all = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+                assert isinstance(node, ast.ImportFrom) or is_all, f"{path}: {ast.unparse(node)}"
 
 
 def test_every_package_is_on_the_map() -> None:
@@ -174,13 +177,10 @@ def test_no_address_of_a_registry_and_no_path_of_a_machine_is_in_the_tree() -> N
             assert not forbidden.search(path.read_bytes()), path
 
 
-TESTS = sorted((ROOT / "tests").rglob("*.py"))
-
-
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT / "tests")))
-def test_no_file_of_tests_imports_a_test_file(path: Path) -> None:
-    for parts in imports(path, for_types=False):
-        assert parts[0] != "tests" or not any(part.startswith("test_") for part in parts[1:3]), ".".join(parts)
+def test_no_file_of_tests_imports_a_test_file() -> None:
+    for path in TESTS:
+        for first, *others in imports(path, for_types=False):
+            assert first != "tests" or not any(part.startswith("test_") for part in others[:2]), f"{path}: {others}"
 
 
 def test_folders_of_tests_mirror_packages() -> None:
@@ -193,10 +193,9 @@ def test_files_of_tests_have_at_most_400_lines() -> None:
     assert [path.name for path in TESTS if len(path.read_text(encoding="utf-8").splitlines()) > 400] == []
 
 
-@parametrize_file
-def test_module_has_at_most_400_lines_and_functions_at_most_60(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 400
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert (node.end_lineno or node.lineno) - node.lineno < 60, node.name
+def test_modules_have_at_most_400_lines_and_functions_at_most_60() -> None:
+    for path in FILES:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert (node.end_lineno or node.lineno) - node.lineno < 60, f"{path}: {node.name}"
