@@ -1,5 +1,6 @@
 """Fixtures: a synthetic corpus, tiny checkpoints with random weights, and the real audio of ../shared if present."""
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -35,6 +36,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: SLOW_FILES.index(item.path.name) if item.path.name in SLOW_FILES else len(SLOW_FILES))
 
 
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over all that is imported by now: it would walk through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_report_header() -> str:
     found = "found" if SHARED.is_dir() else "not there: tests on real audio and real weights are skipped"
     return f"shared data ({SHARED}): {found}"
@@ -67,7 +74,6 @@ def collection(made: Path) -> Iterator[embedx.Collection]:
         yield opened
 
 
-# the same for those that look at a spectrogram
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return the folder of a tiny checkpoint with random weights, as save_pretrained writes it."""
