@@ -47,6 +47,7 @@ class Part:
     tests: tuple[str, ...]  # patterns of files in tests/
     counts: dict[str, int]  # environment variable -> number at scale 1
     proves: str
+    processes: int = 1  # that share the repetitions, each with a seed of its own
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ PARTS = {
         "a power cut after any system call loses no committed data",
     ),
     "sabotage": Part(("reliability/test_harness_detects_faults.py",), {}, "the tests detect deliberately broken code"),
-    "damage": Part(("collection/test_verify.py",), {"EMBEDX_DAMAGES": 50_000}, "damage is detected and reported"),
+    "damage": Part(
+        ("collection/test_verify.py",), {"EMBEDX_DAMAGES": 50_000}, "damage is detected and reported", processes=4
+    ),
     "machine": Part(
         ("store/test_state_machine.py",),
         {"EMBEDX_MACHINES": 2000, "EMBEDX_STEPS": 100},
@@ -110,7 +113,14 @@ def run(part: Part, scale: float, seed: int) -> Result:
     files = sorted({str(file) for pattern in part.tests for file in (ROOT / "tests").glob(pattern)})
     if not files:
         return Result(None)
-    counts = {name: str(max(1, round(count * scale))) for name, count in part.counts.items()}
+    counts = {name: str(max(1, round(count * scale / part.processes))) for name, count in part.counts.items()}
+    with ThreadPoolExecutor(part.processes) as pool:
+        results = list(pool.map(lambda number: run_once(files, counts, seed + number), range(part.processes)))
+    return Result(max(one.code or 0 for one in results), [line for one in results for line in one.lines])
+
+
+def run_once(files: list[str], counts: dict[str, str], seed: int) -> Result:
+    """Run tests in one process."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report")
         variables = {"EMBEDX_EVERY": "1"} | os.environ | counts
