@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from embedx._version import __version__
 from embedx.errors import EmbedxError
 from embedx.recipe import Recipe
-from embedx.server import collection_routes, embedding_routes, label_routes, query_routes
+from embedx.server import collection_routes, embedding_routes, label_routes, page_routes, query_routes
 from embedx.server.answers import json_response
 from embedx.server.errors import ApiError, api_error
 from embedx.server.gate import Gate
@@ -26,6 +26,7 @@ from embedx.text import dump_json
 
 log = logging.getLogger("embedx.server")
 
+ROUTES = (page_routes, collection_routes, query_routes, label_routes, embedding_routes)
 CODES = {404: "not_found", 405: "bad_method"}
 
 
@@ -41,8 +42,8 @@ def create_app(settings: Settings) -> tuple[ASGIApp, Service]:
         title="embedx", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False, debug=False
     )
     app.state.service = service
-    for router in (collection_routes.router, query_routes.router, label_routes.router, embedding_routes.router):
-        app.include_router(router)
+    for routes in ROUTES:
+        app.include_router(routes.router)
     add_routes_around(app, metrics)
     app.add_exception_handler(ApiError, answer_api_error)
     app.add_exception_handler(EmbedxError, answer_embedx_error)

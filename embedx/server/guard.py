@@ -11,7 +11,8 @@ from embedx.server.errors import ApiError
 from embedx.server.settings import Settings
 from embedx.server.tokens import Right
 
-OPEN_PATHS = ("/livez", "/readyz")  # answered without a token, for systems that watch the service
+OPEN_PATHS = ("/livez", "/readyz", "/")  # answered without a token, for systems that watch the service, and the page
+OPEN_FOLDER = "/page/"  # the files of the page, which are the same everywhere
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -49,7 +50,7 @@ class Guard:
         if origin is not None and origin not in self.cors and not self.is_own_page(origin, hosts[0]):
             raise ApiError(403, "bad_origin", "Web pages of other origins may not use this server.", "See --cors.")
         right = self.tokens.right_of(headers.get("authorization"))
-        if right is None and path not in OPEN_PATHS:
+        if right is None and path not in OPEN_PATHS and not path.startswith(OPEN_FOLDER):
             raise ApiError(
                 401,
                 "no_token",
