@@ -22,7 +22,6 @@ from embedx.evaluation.splits import SplitOptions, Splits, make_splits
 from embedx.evaluation.targets import LabelOptions, Targets, read_targets
 from embedx.ingest.pipeline import Progress
 from embedx.recipe import Recipe, view_name
-from embedx.store.empty import require_rows
 from embedx.store.store import Store
 
 COLLECTIONS = "collections"  # the folder of the collections, in the folder of the benchmark
@@ -132,7 +131,7 @@ def open_case(plan: Plan, data: Dataset, model: str | None, folder: str) -> Benc
         UsageError: the labels, splits, layers or poolings of the plan are missing or unusable.
     """
     with Store(Path(folder)) as store, store.snapshot():
-        require_rows(store)
+        store.require_rows()
         recipe = store.recipe
         layers, poolings = pick_views(plan, recipe, folder)
         rows = sort_rows(store.rows(select_rows(store, data)))

@@ -1,5 +1,6 @@
 """Options that several commands share, each written once, and the help that shows them in sections."""
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -146,13 +147,22 @@ MODEL_PLACE = click.option(
 )
 model_section = section("Model", MODEL_PLACE, ALLOW_PICKLE)
 
+
+def refuse_nan(context: click.Context, option: click.Parameter, value: float) -> float:
+    """Refuse a value that is not a number: it is in no range, and click does not notice that."""
+    if math.isnan(value):
+        raise click.BadParameter(f"{value} is not a number of seconds.", context, option)
+    return value
+
+
 TIMEOUT = click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
+    callback=refuse_nan,
     default=30.0,  # as TIMEOUT_S of embedx.store.filters, which would load SQLite and NumPy for --help
     show_default=True,
     metavar="SECONDS",
-    help="Stop a --where condition that takes longer.",
+    help="Stop a --where condition that takes longer; inf: never.",
 )
 SEED = click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the folds and of the head.")
 LEAKY_HELP = "Split rows at random, ignoring groups; scores will be inflated."

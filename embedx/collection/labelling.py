@@ -185,17 +185,18 @@ def select_by_entries(
 def make_edits(store: Store, selected: Iterable[Selected]) -> list[Edit]:
     """Return the edits that set values in rows, without those rows that were set to the same values before."""
     change, made = secrets.token_hex(8), store.next_time()
-    has_windows = store.recipe.window_s is not None
     selected = [one for one in selected if one.rows and one.values]
-    contents = store.stored_contents(list({one.rows[0].path: None for one in selected}))
+    recordings = store.recordings(list({one.rows[0].path: None for one in selected}))
+    has_windows = store.recipe.window_s is not None
+    single = set() if has_windows else store.single_rows([row.id for one in selected for row in one.rows])
     edits = []
     for one in selected:
         rows = [row for row in one.rows if not is_set(row, one.values)]
-        content = contents.get(rows[0].path) if rows else None
-        if content is not None:
-            whole = one.whole or (content.is_one_row and not has_windows)
-            windows = None if whole else frozenset(place_of(row, content.stretches) for row in rows)
-            edits.append(Edit(change, made, rows[0].path, content.content_hash, windows, one.values))
+        recording = recordings.get(rows[0].path) if rows else None
+        if recording is not None:
+            whole = one.whole or (rows[0].id in single and "cut" not in recording.flags)
+            windows = None if whole else frozenset(place_of(row, recording.stretches) for row in rows)
+            edits.append(Edit(change, made, recording.path, recording.content_hash, windows, one.values))
     return edits
 
 

@@ -121,15 +121,23 @@ def find_issues(folder: str | os.PathLike[str]) -> list[Issue]:
     root = Path(folder)
     if not root.is_dir() or not any((root / name).exists() for name in (FILE_NAME, LOCK_NAME, FOLDER)):
         raise UsageError(f"There is no collection in {root}. `embedx extract` creates one.")
-    unknown = [path for path in sorted(root.iterdir()) if path.name not in KNOWN_FILES and path.name[0] != "."]
-    issues = [Issue("foreign", str(path), "It does not belong to a collection.") for path in unknown]
-    issues += inspect(root)
-    if not issues:  # an index can only be compared with an undamaged store
+    issues = [*find_foreign(root), *inspect(root)]
+    if all(issue.kind == "foreign" for issue in issues):  # an index can only be compared with an undamaged store
         try:
             issues += find_index_issues(root)
         except StoreError as error:  # the files do not belong together
             issues.append(Issue("file", str(root / FILE_NAME), str(error)))
     return issues + [Issue(*issue) for issue in find_head_issues(root)]
+
+
+def find_foreign(root: Path) -> Iterator[Issue]:
+    """Yield the files of a folder that do not belong to a collection or its indexes, hidden ones included."""
+    for path in sorted(root.iterdir()):
+        is_known = path.name in KNOWN_FILES and path.is_dir() == (path.name in (FOLDER, HEADS))
+        if not is_known:
+            yield Issue("foreign", str(path), "It does not belong to a collection.")
+    for file in find_unused_files(root / FOLDER)[0]:
+        yield Issue("foreign", str(file), "It does not belong to an index.")
 
 
 def find_unused(root: Path) -> list[str]:
@@ -144,7 +152,6 @@ def find_index_issues(root: Path) -> list[Issue]:
     with Store(root) as store:
         indexes = IndexManager(store.folder, lambda: store)
         foreign, _ = find_unused_files(root / FOLDER)
-        issues += [Issue("foreign", str(file), "It does not belong to an index.") for file in foreign]
         for file in sorted((root / FOLDER).glob("*.json")):
             view, _, metric = file.stem.rpartition(".")
             if file not in foreign:

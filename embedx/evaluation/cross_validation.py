@@ -27,7 +27,6 @@ from embedx.heads.options import HeadOptions
 from embedx.metrics.report import Metrics
 from embedx.metrics.scoring import evaluate
 from embedx.recipe import check_view
-from embedx.store.empty import require_rows
 from embedx.store.records import Row
 from embedx.store.store import Store
 
@@ -120,7 +119,7 @@ def build_experiment(
     Raises:
         UsageError: see `embedx.evaluation.targets.read_targets` and `embedx.evaluation.splits.make_splits`.
     """
-    require_rows(store)
+    store.require_rows()
     all_rows = sort_rows(store.rows(ids))
     targets = read_targets(all_rows, labels)
     try:

@@ -8,7 +8,6 @@ from embedx.errors import DiskError, EmbedxError, NothingToDo, UsageError
 from embedx.formats.format import Format
 from embedx.formats.registry import FORMATS, get_format
 from embedx.formats.selection import Selection
-from embedx.store.empty import require_rows
 from embedx.store.filters import TIMEOUT_S
 from embedx.store.store import Store
 
@@ -55,7 +54,7 @@ def export(
     check_destination(path, form, overwrite)
     with store.snapshot():
         ids = store.ids() if where is None else store.filter(where, timeout)
-        require_rows(store)
+        store.require_rows()
         if not len(ids):
             raise NothingToDo(f"{store.folder} has no rows that match {where} to export.")
         try:

@@ -81,7 +81,7 @@ def find_head_issues(folder: Path) -> list[tuple[str, str, str]]:
     """
     heads, issues = folder / FOLDER, []
     for path in sorted(heads.iterdir()) if heads.is_dir() else []:
-        if not path.is_dir():
+        if not path.is_dir() or (path.name.startswith(".") and not (path / DESCRIPTION).exists()):
             issues.append(("foreign", str(path), "It does not belong to a head."))
             continue
         if path.name.endswith((".new", ".old")):

@@ -23,7 +23,6 @@ from embedx.index.manifest import read_manifest
 from embedx.index.matrix import CorruptIndex, Ids
 from embedx.index.vector_index import VectorIndex
 from embedx.recipe import check_view
-from embedx.store.empty import require_rows
 from embedx.store.store import Store
 
 Answer = TypeVar("Answer")
@@ -111,7 +110,7 @@ class IndexManager:
         options = {"kind": kind, "recall": recall, "max_memory": max_memory}
         with IndexBuilder(self.folder, f"{view}.{metric}", metric) as builder:
             with self.store.snapshot():
-                rows, dim, generation = require_rows(self.store), self.store.views[view], self.store.generation
+                rows, dim, generation = self.store.require_rows(), self.store.views[view], self.store.generation
                 picked = pick_kind(kind, rows, dim, read_size(max_memory))
                 identity = self._identity_now(view) | {"asked": options}
                 builder.add_matrix(identity, rows, dim, self.store.blocks(view))
@@ -249,7 +248,7 @@ class IndexManager:
 
     def _build_flat(self, view: str, metric: str) -> VectorIndex:
         """Build a flat index, on disk if possible, else in memory."""
-        rows, dim = require_rows(self.store), self.store.views[view]
+        rows, dim = self.store.require_rows(), self.store.views[view]
         identity = self._identity_now(view)
         for manifest in self._manifests():  # the options of `build` are kept for the end of the next run
             if (manifest["view"], manifest["metric"]) == (view, metric) and "asked" in manifest:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,9 @@ from embedx.store.compared import Compared, State, state_of_files
 from embedx.store.connections import UnlockedConnection, connect, wrap_errors, wrap_sqlite_errors
 from embedx.store.forks import FORKS
 from embedx.store.lock import LockContent, read_lock
-from embedx.store.record import Checksums, Record, total_of
+from embedx.store.record import Checksums, Record, Total, total_of
 from embedx.store.schema import SUMMED, all_of, read_record
 
-LISTED = "(SELECT value FROM json_each(?))"  # any number of ids as one SQL parameter; see `listed`
 ATTEMPTS = 1000  # to read `lock` and the store between two commits; one attempt takes less than a millisecond
 
 
@@ -56,7 +55,7 @@ class Checked:
         """
         with self.snapshot():
             rows = self._query("SELECT id, checksum FROM rows ORDER BY id")
-            self._require_all("rows", [checksum for _, checksum in rows])
+            self._require_total("rows", total_of(checksum for _, checksum in rows))
         ids = np.array([row_id for row_id, _ in rows], np.int64)
         if (np.diff(ids) <= 0).any():
             raise StoreError(f"{self.file} is damaged: the table rows is not in order.")
@@ -168,20 +167,24 @@ class Checked:
                 sums.append(stored)
                 yield tuple(rest)
             if is_whole:
-                self._require_all(table, sums)
+                self._require_total(table, total_of(sums))
 
-    def _require_all(self, table: str, checksums: Sequence[Any]) -> None:
+    def _require_total(self, table: str, total: Total) -> None:
         """Check that the checksums of all rows of a table add up: a stale or lost page has none that is wrong.
 
         Raises:
             StoreError: rows are missing, or are not those of the last commit.
         """
-        count, _ = self._record.tables.get(table, (0, 0))
-        if total_of(checksums) != self._record.tables.get(table, (0, 0)):
+        expected = self._record.tables.get(table, (0, 0))
+        if total != expected:
             raise StoreError(
-                f"{self.file} is damaged: the table {table} should hold {count} entries, but it holds "
-                f"{len(checksums)}, or others. `embedx verify {self.folder}` lists all damage."
+                f"{self.file} is damaged: the table {table} should hold {expected[0]} entries, but it holds "
+                f"{total[0]}, or others. `embedx verify {self.folder}` lists all damage."
             )
+
+    def _stored_total(self, table: str) -> Total:
+        """Return the number of rows in a table and the sum of the checksums that are stored in it."""
+        return total_of(checksum for (checksum,) in self._query(f"SELECT checksum FROM {all_of(table)}"))
 
     def _compare(self, *tables: str, keys: bool = False) -> None:
         """Compare the checksums in tables with the commit record, once for every state.
@@ -198,7 +201,7 @@ class Checked:
         with self.snapshot(), self._compared.lock:
             for table in tables:
                 if not self._is_compared(table):
-                    self._require_all(table, [one for (one,) in self._query(f"SELECT checksum FROM {all_of(table)}")])
+                    self._require_total(table, self._stored_total(table))
                     self._compared.add(table, self._state())
                 if keys and not self._is_compared(f"keys of {table}"):
                     [problem] = self._query(f"PRAGMA integrity_check({table})")[0]
@@ -217,16 +220,6 @@ class Checked:
         self._query("PRAGMA shrink_memory")
         return False
 
-    def _require_those(self, requested: Sequence[int], read: Sequence[int], what: str) -> None:
-        """Check that the requested rows were read, except those that do not exist.
-
-        Raises:
-            StoreError: a row exists and was not read.
-        """
-        missing = {int(row_id) for row_id in requested}.difference(read)
-        if missing and (lost := missing.intersection(self.ids().tolist())):
-            raise StoreError(f"{self.file} is damaged: the {what} of row {min(lost)} cannot be found.")
-
 
 def describe(table: str, values: Sequence[Any]) -> str:
     """Return the name of a damaged row of a table for a message.
@@ -239,6 +232,6 @@ def describe(table: str, values: Sequence[Any]) -> str:
     return f"The entry {values[0]} of the table {table}"
 
 
-def listed(ids: Sequence[int]) -> str:
-    """Return ids as JSON, the parameter of `LISTED`."""
-    return json.dumps([int(number) for number in ids])
+def with_ids(ids: Iterable[int], column: str = "id") -> tuple[str, tuple[str, ...]]:
+    """Return the SQL condition for rows with any number of ids in a column, and its only value."""
+    return f"WHERE {column} IN (SELECT value FROM json_each(?))", (json.dumps([int(number) for number in ids]),)

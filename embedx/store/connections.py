@@ -17,15 +17,11 @@ LIMITS = {  # of a file that a stranger may have made; https://www.sqlite.org/li
 NO_ACCESS = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 
-class Connection(sqlite3.Connection):
-    """A connection to a store."""
-
-
-class UnlockedConnection(Connection):
+class UnlockedConnection(sqlite3.Connection):
     """A connection that takes no locks of SQLite: its results are only valid if no writer has started meanwhile."""
 
 
-def connect(file: Path, mode: str, *, is_writer: bool = False) -> Connection:
+def connect(file: Path, mode: str, *, is_writer: bool = False) -> sqlite3.Connection:
     """Open an existing SQLite file.
 
     A reader beside a writer needs the file -shm, which it cannot create without write permission or on a full disk.
@@ -40,14 +36,14 @@ def connect(file: Path, mode: str, *, is_writer: bool = False) -> Connection:
         StoreError: committed rows cannot be read.
     """
     uri = file.absolute().as_uri()
-    db = open_uri(f"{uri}?mode={mode}", Connection)
+    db = open_uri(f"{uri}?mode={mode}")
     if mode == "ro" and not is_writer and not is_readable(db):
         db.close()
         return connect_unlocked(file, uri)
     return db
 
 
-def connect_unlocked(file: Path, uri: str) -> Connection:
+def connect_unlocked(file: Path, uri: str) -> sqlite3.Connection:
     """Open a file without locks, with all committed rows in its log."""
     log = Path(f"{file}-wal")
     has_log = log.exists() and log.stat().st_size > 0
@@ -75,7 +71,7 @@ def is_readable(db: sqlite3.Connection) -> bool:
     return True
 
 
-def open_uri(uri: str, kind: type[Connection]) -> Connection:
+def open_uri(uri: str, kind: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
     """Connect to a file. Transactions begin with an explicit BEGIN; threads may use the connection in turn."""
     db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, factory=kind)
     db.text_factory = decode_text

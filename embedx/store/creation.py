@@ -29,13 +29,7 @@ from embedx.store.schema import (
 )
 
 OLD_SUMS = {  # table -> the columns in its CRC-32 of formats 2 and 3
-    "collection": "key, value",
-    "runs": "id, settings",
-    "history": "generation, token",
-    "columns": "name, kind",
-    "views": "name, layer, pooling, dim, dtype, vectors",
-    "recordings": "id, path, size, mtime_ns, content_hash, duration_s, rate, channels, stretches, status, reason, "
-    "detail, flags, run",
+    **{table: columns for table, columns in SUMMED.items() if table != "edits"},
     "rows": "id, (SELECT path FROM recordings WHERE recordings.id = recording), stretch, start_s, end_s, label, "
     '"group", split, flags, meta',
 }

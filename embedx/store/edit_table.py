@@ -2,13 +2,12 @@
 
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from embedx.store.changes import Changes
-from embedx.store.checksums import LISTED, listed
+from embedx.store.checksums import with_ids
 from embedx.store.edits import (
     Edit,
     Place,
@@ -19,22 +18,11 @@ from embedx.store.edits import (
     values_at,
     with_edits,
 )
-from embedx.store.records import Recording, Row, Vectors
+from embedx.store.records import Recording, Row, Vectors, group_by_path
 
-OF_PATH = "WHERE recording = (SELECT id FROM recordings WHERE path = ?)"
-MAX_PATHS = 500  # in one statement; SQLite takes 32 766 values
 NO_RECORDING = b""  # the path of an entry that undoes a change
 
 Batch = Sequence[tuple[Recording, Sequence[tuple[Row, Vectors]]]]
-
-
-class StoredContent(NamedTuple):
-    """What is stored of the content of a recording."""
-
-    content_hash: str
-    stretches: str
-    failed: bool
-    is_one_row: bool  # it has a single row, and was not too long for one
 
 
 class EditTable(Changes):
@@ -60,29 +48,12 @@ class EditTable(Changes):
         """The number of changes that users have made to labels and metadata: that of the last one, 0 if none."""
         return int(self._query("SELECT count(DISTINCT change) FROM edits")[0][0])
 
-    def stored_content(self, path: str) -> StoredContent | None:
-        """Return what is stored of the content of a recording; None if it is not stored."""
-        return self.stored_contents([path]).get(path)
-
-    def stored_contents(self, paths: Sequence[str]) -> dict[str, StoredContent]:
-        """Return what is stored of the content of recordings, by path, without those that are not stored."""
-        contents = {}
-        self._compare("rows", "recordings", keys=True)
-        for names in blocks(paths):
-            marks = ", ".join("?" * len(names))
-            counts: dict[int, int] = dict(
-                self._query(
-                    "SELECT recording, count(*) FROM rows WHERE recording IN "
-                    f"(SELECT id FROM recordings WHERE path IN ({marks})) GROUP BY recording",
-                    names,
-                )
-            )
-            for number, name, _, _, content, _, _, _, stretches, status, *_, flags, _ in self._checked(
-                "recordings", f"WHERE path IN ({marks})", names
-            ):
-                is_one_row = counts.get(number) == 1 and "cut" not in flags.split(",")
-                contents[os.fsdecode(name)] = StoredContent(content, stretches, status == "failed", is_one_row)
-        return contents
+    def single_rows(self, ids: Sequence[int]) -> set[int]:
+        """Return those of some rows that are the only one of their recording."""
+        self._compare("rows", keys=True)
+        which, values = with_ids(ids)
+        query = f"SELECT max(id) FROM rows WHERE recording IN (SELECT recording FROM rows {which}) GROUP BY recording"
+        return {row_id for (row_id,) in self._query(f"{query} HAVING count(*) = 1", values)}
 
     def _edits(self, which: str = "", values: tuple[str | bytes, ...] = ()) -> list[tuple[int, Edit]]:
         """Return id and edit of the entries that meet an SQL condition, the oldest first."""
@@ -140,16 +111,17 @@ class EditTable(Changes):
         self, recording: Recording, rows: Sequence[tuple[Row, Vectors]], paths: Collection[str], undone: set[str]
     ) -> Sequence[tuple[Row, Vectors]]:
         """Return the rows of a recording that is about to be stored, with its edits applied."""
-        old = self.stored_content(recording.path)
+        old = self.recordings([recording.path]).get(recording.path)
         entries = self._find_edits(recording, old, paths)
         if not entries:
             return rows
-        before = self.each_row(OF_PATH, os.fsencode(recording.path))
+        before = self.rows(path=recording.path)
         known = set() if old is None else {place_of(row, old.stretches) for row in before}
         places = [place_of(row, recording.stretches) for row, _ in rows]
         carried = carry_over([edit for _, edit in entries], places, known)
         self._bind([number for number, _ in entries], recording)
-        self._insert_edits([replace_place(edit, recording) for edit in carried])
+        path, content = recording.path, recording.content_hash
+        self._insert_edits([replace(edit, path=path, content_hash=content) for edit in carried])
         edits = sorted([edit for _, edit in entries] + carried, key=lambda edit: edit.made)
         active = [edit for edit in edits if edit.change not in undone]
         return [
@@ -158,14 +130,14 @@ class EditTable(Changes):
         ]
 
     def _find_edits(
-        self, recording: Recording, old: StoredContent | None, paths: Collection[str]
+        self, recording: Recording, old: Recording | None, paths: Collection[str]
     ) -> list[tuple[int, Edit]]:
         """Return the edits of a recording: those of its path, or of its content if it was elsewhere before.
 
         A path can have edits of an earlier file, which another file has replaced; these do not count.
         """
         at_path = self._edits("WHERE path = ?", (os.fsencode(recording.path),))
-        if old is not None and not old.failed:
+        if old is not None and not old.reason:
             return [entry for entry in at_path if entry[1].content_hash == old.content_hash]
         same = [entry for entry in at_path if entry[1].content_hash == recording.content_hash]
         if not same and recording.content_hash:
@@ -177,13 +149,12 @@ class EditTable(Changes):
 
     def _bind(self, numbers: Sequence[int], recording: Recording) -> None:
         """Store the new path and content of the recording of some edits."""
-        with self._changing("edits", f"WHERE id IN {LISTED}", (listed(numbers),)):
-            self._db.execute(
-                f"UPDATE edits SET path = ?, content_hash = ? WHERE id IN {LISTED}",
-                (os.fsencode(recording.path), recording.content_hash, listed(numbers)),
-            )
+        which, values = with_ids(numbers)
+        with self._changing("edits", which, values):
+            place = os.fsencode(recording.path), recording.content_hash
+            self._db.execute(f"UPDATE edits SET path = ?, content_hash = ? {which}", (*place, *values))
 
-    def _apply_to_stored(self, paths: Iterable[str], columns: Collection[str], carry: Collection[str]) -> list[Row]:
+    def _apply_to_stored(self, paths: Sequence[str], columns: Collection[str], carry: Collection[str]) -> list[Row]:
         """Return the stored rows of recordings that change when their edits of some columns are applied.
 
         Args:
@@ -191,25 +162,21 @@ class EditTable(Changes):
             columns: the columns whose edits have changed.
             carry: the changes that can be of another version of the recording, with other windows.
         """
-        changed, undone = [], self._undone()
-        for names in blocks(list(paths)):
-            marks = ", ".join("?" * len(names))
-            contents = self.stored_contents([os.fsdecode(name) for name in names])
-            edits: dict[str, list[Edit]] = {path: [] for path in contents}
-            for _, edit in self._edits(f"WHERE path IN ({marks})", names):
-                if edit.path in contents and edit.content_hash == contents[edit.path].content_hash:
-                    edits[edit.path].append(edit)
-            rows: dict[str, list[Row]] = {path: [] for path in contents}
-            which = f"WHERE recording IN (SELECT id FROM recordings WHERE path IN ({marks}))"
-            for row in self.each_row(which, *names):
-                rows[row.path].append(row)
-            for path, stored in contents.items():
-                places = [place_of(row, stored.stretches) for row in rows[path]]
-                carried = carry_over([edit for edit in edits[path] if edit.change in carry], places, ())
-                self._insert_edits(carried)
-                active = [edit for edit in edits[path] + carried if edit.change not in undone]
-                active.sort(key=lambda edit: edit.made)
-                changed += change_rows(rows[path], places, active, columns)
+        changed, undone, recordings = [], self._undone(), self.recordings(paths)
+        numbers = self._numbers(recordings)
+        edits: dict[str, list[Edit]] = {path: [] for path in recordings}
+        which, values = with_ids(numbers)
+        for _, edit in self._edits(f"WHERE path IN (SELECT path FROM recordings {which})", values):
+            if edit.content_hash == recordings[edit.path].content_hash:
+                edits[edit.path].append(edit)
+        rows = group_by_path(self.each_row(*with_ids(numbers, "recording")))
+        for path, rows_of_path in rows.items():
+            places = [place_of(row, recordings[path].stretches) for row in rows_of_path]
+            carried = carry_over([edit for edit in edits[path] if edit.change in carry], places, ())
+            self._insert_edits(carried)
+            active = [edit for edit in edits[path] + carried if edit.change not in undone]
+            active.sort(key=lambda edit: edit.made)
+            changed += change_rows(rows_of_path, places, active, columns)
         return changed
 
 
@@ -224,14 +191,3 @@ def change_rows(
         if (edited := with_edits(row, {**kept, **new})) != row:
             changed.append(edited)
     return changed
-
-
-def blocks(paths: Sequence[str]) -> Iterator[tuple[bytes, ...]]:
-    """Yield paths as the store holds them, as many at a time as one statement takes."""
-    for start in range(0, len(paths), MAX_PATHS):
-        yield tuple(os.fsencode(path) for path in paths[start : start + MAX_PATHS])
-
-
-def replace_place(edit: Edit, recording: Recording) -> Edit:
-    """Return an edit for a recording with another path or content."""
-    return replace(edit, path=recording.path, content_hash=recording.content_hash)

@@ -5,6 +5,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from numbers import Real
 from threading import TIMEOUT_MAX
 from typing import TypeVar
 
@@ -52,7 +53,7 @@ def select(
         db: a connection that no other thread uses meanwhile.
         where: the condition.
         metadata: metadata column -> "number" (it holds only numbers, and compares as a number) or "text".
-        timeout: seconds after which it is interrupted.
+        timeout: seconds after which it is interrupted; infinity: never.
 
     Raises:
         UsageError: the condition is invalid, names an unknown column, does more than compare, or takes too long.
@@ -81,10 +82,10 @@ def select(
             raise
 
 
-def check_timeout(timeout: float) -> None:
+def check_timeout(timeout: object) -> None:
     """Refuse a deadline that is not a positive number of seconds."""
-    if not timeout > 0:
-        raise UsageError(f"timeout={timeout:g} is not allowed: give the seconds that a filter can take, above 0.")
+    if not isinstance(timeout, Real) or not float(timeout) > 0:
+        raise UsageError(f"timeout={timeout!r} is not allowed: give the seconds that a filter can take, above 0.")
 
 
 def query_of(condition: Condition, metadata: Mapping[str, str]) -> str:

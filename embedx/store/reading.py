@@ -4,23 +4,25 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.errors import StoreError
+from embedx.errors import NothingToDo, StoreError
 from embedx.extractors.names import check_stored_family
 from embedx.recipe import Recipe, check_view
 from embedx.store import filters
-from embedx.store.checksums import LISTED, Checked, listed
+from embedx.store.checksums import Checked, with_ids
 from embedx.store.lock import Lock
+from embedx.store.record import total_of
 from embedx.store.records import Recording, Row, from_stored
 from embedx.store.schema import DTYPES, FILE_NAME, MAX_JSON, vector_tables
 
 MAX_DIM = 1_000_000  # of a vector; the largest models have some thousands
+MAX_PATHS = 500  # in one statement; SQLite takes 32 766 values
 BLOCK = 2048  # vectors that are read at a time: 6 MB of 768 float32
 
 
@@ -68,33 +70,48 @@ class Reader(Checked):
         with self.snapshot():
             return self._record.tables["rows"][0]
 
+    def require_rows(self) -> int:
+        """Return the number of rows.
+
+        Raises:
+            NothingToDo: there is none; the message says why the first recording failed, if all of them failed.
+        """
+        if rows := self.count():
+            return rows
+        details = [recording.detail for recording in self.recordings().values() if recording.reason]
+        why = f": every recording failed ({len(details)}). The first: {details[0]}" if details else "."
+        listed = f" `embedx status {self.folder} --failed` lists all." if details else ""
+        raise NothingToDo(f"{self.folder} has no rows{why}{listed}")
+
     def hours(self) -> float:
         """Return the duration of all recordings in hours, without those that failed."""
         recordings = self.recordings().values()
         return sum(recording.duration_s or 0.0 for recording in recordings if not recording.reason) / 3600
 
-    def recordings(self) -> dict[str, Recording]:
-        """Return path -> recording, also of those that failed."""
+    def recordings(self, paths: Sequence[str] | None = None) -> dict[str, Recording]:
+        """Return path -> recording, also of those that failed: all, or those with these paths."""
+        with self.snapshot():
+            if paths is None:
+                stored = self._checked("recordings", "ORDER BY id")
+            else:
+                self._compare("recordings", keys=True)
+                stored = self._checked("recordings", *with_ids(self._numbers(paths)))
         recordings = {}
-        for _, path, size, mtime_ns, content, *audio, _, reason, detail, flags, _ in self._checked(
-            "recordings", "ORDER BY id"
-        ):
-            duration_s, rate, channels, stretches = audio
-            name = os.fsdecode(path)
-            recordings[name] = Recording(
-                path=name,
-                size=from_stored(size),
-                mtime_ns=from_stored(mtime_ns),
-                stretches=stretches,
-                content_hash=content,
-                duration_s=duration_s,
-                rate=rate,
-                channels=channels,
-                flags=split_flags(flags),
-                reason=reason,
-                detail=detail,
-            )
+        for _, path, size, mtime_ns, content, seconds, rate, channels, parts, _, reason, detail, flags, _ in stored:
+            state = os.fsdecode(path), from_stored(size), from_stored(mtime_ns), parts, content
+            sound = seconds, rate, channels, split_flags(flags)
+            recordings[state[0]] = Recording(*state, *sound, reason, detail)
         return recordings
+
+    def _numbers(self, paths: Iterable[str]) -> list[int]:
+        """Return the ids of the recordings with these paths."""
+        names, numbers = [os.fsencode(path) for path in paths], list[int]()
+        for start in range(0, len(names), MAX_PATHS):
+            block = tuple(names[start : start + MAX_PATHS])
+            marks = ", ".join("?" * len(block))
+            found = self._query(f"SELECT id FROM recordings WHERE path IN ({marks})", block)
+            numbers += [number for (number,) in found]
+        return numbers
 
     def sources(self) -> dict[str, tuple[str, ...]]:
         """Return path -> the sources (folders, manifests) of the run that embedded the recording."""
@@ -104,7 +121,7 @@ class Reader(Checked):
 
     def source_names(self) -> list[str]:
         """Return the absolute names of the sources (folders, files, manifests) of all runs."""
-        return [name for _, text in self._checked("runs") for name in to_object(text).get("sources", ())]
+        return [name for run in self.runs() for name in run.get("sources", ())]
 
     def rows(self, ids: Sequence[int] | None = None, path: str | None = None) -> list[Row]:
         """Return rows in the order of their ids.
@@ -120,10 +137,10 @@ class Reader(Checked):
             if path is not None:
                 self._compare("rows", "recordings", keys=True)
                 recording = "(SELECT id FROM recordings WHERE path = ?)"
-                return list(self.each_row(f"WHERE recording = {recording}", os.fsencode(path)))
+                return list(self.each_row(f"WHERE recording = {recording}", (os.fsencode(path),)))
             if ids is None:
                 return list(self.each_row())
-            rows = list(self.each_row(f"WHERE id IN {LISTED}", listed(ids)))
+            rows = list(self.each_row(*with_ids(ids)))
             if len(rows) < len(set(ids)):
                 self._checked("rows")  # an id that does not exist, or one that is damaged
         return rows
@@ -141,7 +158,7 @@ class Reader(Checked):
                 for (number,) in self._query("SELECT id FROM rows WHERE id > ? ORDER BY id LIMIT ?", (after, count))
             ]
 
-    def each_row(self, which: str = "", *values: str | bytes) -> Iterator[Row]:
+    def each_row(self, which: str = "", values: tuple[str | bytes, ...] = ()) -> Iterator[Row]:
         """Yield rows one by one: all, or those that meet an SQL condition with its values."""
         with self.snapshot():
             paths = self._paths(f"WHERE id IN (SELECT recording FROM rows {which})" if which else "", values)
@@ -190,14 +207,17 @@ class Reader(Checked):
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Yield what `vectors` returns in blocks of up to 2048 rows, so that memory is bounded."""
         table, dim, dtype = self._table(view)
-        which = "" if ids is None else f"WHERE id IN {LISTED} AND id IN (SELECT id FROM rows)"
-        values = () if ids is None else (listed(ids),)
+        which, values = with_ids(() if ids is None else ids)
         read: list[int] = []
         sums: list[bytes] = []
         with self.snapshot():
             if ids is not None and self._record.rewritten:  # an old vector of the same row can have come back
                 self._compare(table)
-            cursor = self._db.execute(f"SELECT id, checksum, vector FROM {table} {which} ORDER BY id", values)
+            query = f"SELECT id, checksum, vector FROM {table} "
+            if ids is None:
+                cursor = self._db.execute(query + "ORDER BY id")
+            else:
+                cursor = self._db.execute(f"{query} {which} AND id IN (SELECT id FROM rows) ORDER BY id", values)
             while blobs := cursor.fetchmany(BLOCK):
                 for number, stored, blob in blobs:
                     is_valid = isinstance(blob, bytes) and len(blob) == dtype.itemsize * dim
@@ -212,7 +232,7 @@ class Reader(Checked):
                 matrix = np.frombuffer(b"".join(blob for *_, blob in blobs), dtype).reshape(len(blobs), dim)
                 yield np.array(block_ids, np.int64), matrix.astype(np.float32, copy=False)
             if ids is None:
-                self._require_all(table, sums)
+                self._require_total(table, total_of(sums))
                 if not np.array_equal(read, self.ids()):
                     raise StoreError(f"{self.file} is damaged: the vectors {view} and the rows have other ids.")
             else:
@@ -261,8 +281,7 @@ class Reader(Checked):
 
     def last_run(self) -> dict[str, str]:
         """Return the settings of the last run: device, precision, versions, date."""
-        rows = self._checked("runs", "WHERE id = (SELECT max(id) FROM runs)")
-        return to_object(rows[0][1]) if rows else {}
+        return (self.runs() or [{}])[-1]
 
     def _tables(self) -> dict[str, tuple[str, int, np.dtype[Any]]]:
         """Return view -> (table, dimension, dtype), in the order of the recipe."""

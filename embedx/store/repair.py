@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from embedx.store.checksums import LISTED, listed
+from embedx.store.checksums import with_ids
 from embedx.store.record import total_of
 from embedx.store.records import Vectors
 from embedx.store.schema import SUMMED, all_of, key_of
@@ -46,7 +46,7 @@ class Repairer(Writer):
             if removed or is_wrong:
                 self._grow()
             tables = [table for table, _, _ in self._tables().values()]
-            self._incomplete = tuple(t for t in tables if total_of(self._stored(t)) != self._record.tables[t])
+            self._incomplete = tuple(t for t in tables if self._stored_total(t) != self._record.tables[t])
         return removed
 
     def rewrite(self, rows: Iterable[tuple[int, Vectors]]) -> None:
@@ -67,14 +67,15 @@ class Repairer(Writer):
         with self._transaction(check=False):
             for table, _, _ in self._tables().values():
                 self._db.execute(f"DELETE FROM {table} WHERE id NOT IN (SELECT id FROM rows)")
-                self._record.tables[table] = total_of(self._stored(table))
+                self._record.tables[table] = self._stored_total(table)
 
     def _remove_damaged(self) -> list[str]:
         """Remove the recordings that are damaged or have damaged rows; return their paths."""
         rows = [row for row in self._damaged("rows") if not self._restore_reference(row)]
         damaged = {row[0] for row in self._damaged("recordings")} | {row[1] for row in rows}
         numbers = sorted(number for number in damaged if isinstance(number, int))
-        paths = self._query(f"SELECT CAST(path AS BLOB) FROM recordings WHERE id IN {LISTED}", (listed(numbers),))
+        which, values = with_ids(numbers)
+        paths = self._query(f"SELECT CAST(path AS BLOB) FROM recordings {which}", values)
         self._remove_recordings(numbers)
         self._remove_rows([row[0] for row in rows if isinstance(row[0], int)])
         return [os.fsdecode(path) for (path,) in paths]
@@ -103,11 +104,7 @@ class Repairer(Writer):
 
     def _is_wrong(self, table: str) -> bool:
         """Tell whether a table has damaged rows, or does not add up."""
-        return bool(self._damaged(table)) or total_of(self._stored(table)) != self._record.tables[table]
-
-    def _stored(self, table: str) -> list[Any]:
-        """Return the stored checksums of a table."""
-        return [checksum for (checksum,) in self._query(f"SELECT checksum FROM {table}")]
+        return bool(self._damaged(table)) or self._stored_total(table) != self._record.tables[table]
 
     def _empty(self, table: str) -> None:
         """Delete all rows of a table that can be computed again."""

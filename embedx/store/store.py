@@ -5,7 +5,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from embedx.errors import StoreError, UsageError
+from embedx.errors import EmbedxError, StoreError, UsageError
 from embedx.recipe import Recipe
 from embedx.store.compared import Compared
 from embedx.store.connections import connect, wrap_errors
@@ -13,7 +13,7 @@ from embedx.store.creation import migrate, write_empty
 from embedx.store.forks import FORKS
 from embedx.store.lock import Lock, read_lock
 from embedx.store.repair import Repairer
-from embedx.store.schema import FILE_NAME, MIGRATIONS, check_schema, check_version
+from embedx.store.schema import FILE_NAME, MIGRATIONS, check_schema, check_version, vector_tables
 
 CACHE_KIB = 16_384  # page cache of a writer: a commit writes a page once; with the default of 2 MB it can be often
 
@@ -61,7 +61,7 @@ class Store(Repairer):
                 if version < len(MIGRATIONS):
                     self._update_format(version, wait)
                 with self.snapshot():
-                    pass
+                    self._refuse_foreign_tables()
                 if self._lock is not None:
                     self._db.close()
                     self._db = self._connect_writer()
@@ -69,6 +69,16 @@ class Store(Repairer):
         except BaseException:
             self._release()
             raise
+
+    def _refuse_foreign_tables(self) -> None:
+        """Refuse tables of vectors that belong to no view. A damaged recipe is refused when it is used."""
+        stored = self._query("SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'vectors_*'")
+        known: list[str] | None = None
+        with contextlib.suppress(EmbedxError):
+            known = vector_tables(self.recipe)
+        foreign = [name for (name,) in stored if known is not None and name not in known]
+        if foreign:
+            raise StoreError(f"{self.file} is damaged, or no embedx store: {foreign[0]!r} is unknown.")
 
     def _connect_writer(self) -> sqlite3.Connection:
         """Open the file for writing."""

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from embedx.recipe import Recipe
-from embedx.store.checksums import LISTED, listed
+from embedx.store.checksums import with_ids
 from embedx.store.connections import wrap_errors
-from embedx.store.edit_table import Batch, EditTable, blocks
+from embedx.store.edit_table import Batch, EditTable
 from embedx.store.edits import Edit
 from embedx.store.forks import FORKS
 from embedx.store.lock import Lock
@@ -60,8 +60,8 @@ class Writer(EditTable):
             for view, (table, _, kind) in tables.items():
                 blobs = ((row.id, vectors[view].astype(kind).tobytes()) for _, rows in batch for row, vectors in rows)
                 self._insert_vectors(table, blobs)
-            self._sum("recordings", f"WHERE id IN {LISTED}", (listed(numbers),))
-            self._sum("rows", f"WHERE id IN {LISTED}", (listed(ids),))
+            self._sum("recordings", *with_ids(numbers))
+            self._sum("rows", *with_ids(ids))
             self._store_columns(dict(row.meta) for _, rows in batch for row, _ in rows)
             self._grow(next_id=max(ids, default=0) + 1)
 
@@ -83,7 +83,7 @@ class Writer(EditTable):
         with self._transaction():
             self._insert_edits(edits)
             affected = [*edits, *self._undone_by(edits)]
-            paths = dict.fromkeys(edit.path for edit in affected if edit.path)
+            paths = list(dict.fromkeys(edit.path for edit in affected if edit.path))
             columns = {name for edit in affected for name in edit.values}
             changes = {edit.change for edit in edits} if carry else set()
             rows = self._apply_to_stored(paths, columns, changes)
@@ -96,7 +96,7 @@ class Writer(EditTable):
             (row.label, row.group, row.split, json.dumps(dict(row.meta)), json.dumps(dict(row.source_values)), row.id)
             for row in rows
         ]
-        with self._changing("rows", f"WHERE id IN {LISTED}", (listed([row.id for row in rows]),)):
+        with self._changing("rows", *with_ids(row.id for row in rows)):
             self._db.executemany(
                 'UPDATE rows SET label = ?, "group" = ?, split = ?, meta = ?, source_values = ? WHERE id = ?', values
             )
@@ -105,12 +105,12 @@ class Writer(EditTable):
     def delete(self, ids: Sequence[int]) -> None:
         """Delete rows, in one transaction; a recording is deleted with its last row. Ids are never used again."""
         with self._transaction():
-            recordings = self._query(f"SELECT DISTINCT recording FROM rows WHERE id IN {LISTED}", (listed(ids),))
+            which, values = with_ids(ids)
+            recordings = self._query(f"SELECT DISTINCT recording FROM rows {which}", values)
             self._remove_rows(ids)
+            which, values = with_ids(number for (number,) in recordings)
             self._remove(
-                "recordings",
-                f"WHERE id IN {LISTED} AND NOT EXISTS (SELECT 1 FROM rows WHERE recording = recordings.id)",
-                (listed([number for (number,) in recordings]),),
+                "recordings", f"{which} AND NOT EXISTS (SELECT 1 FROM rows WHERE recording = recordings.id)", values
             )
             self._grow()
 
@@ -145,15 +145,19 @@ class Writer(EditTable):
 
     def _place(self, numbers: Sequence[int], path: str, recording: Recording) -> None:
         """Store path, size and time of change of a recording."""
-        with self._changing("recordings", f"WHERE id IN {LISTED}", (listed(numbers),)):
-            self._db.execute(
-                f"UPDATE recordings SET path = ?, size = ?, mtime_ns = ? WHERE id IN {LISTED}",
-                (os.fsencode(path), to_stored(recording.size), to_stored(recording.mtime_ns), listed(numbers)),
-            )
+        which, values = with_ids(numbers)
+        state = os.fsencode(path), to_stored(recording.size), to_stored(recording.mtime_ns)
+        with self._changing("recordings", which, values):
+            self._db.execute(f"UPDATE recordings SET path = ?, size = ?, mtime_ns = ? {which}", (*state, *values))
 
     def move_model(self, recipe: Recipe) -> None:
         """Store a recipe that differs only in the place of the model."""
-        with self._transaction(), self._changing("collection", "WHERE key = 'recipe'", ()):
+        with self._transaction():
+            self._store_recipe(recipe)
+
+    def _store_recipe(self, recipe: Recipe) -> None:
+        """Replace the recipe."""
+        with self._changing("collection", "WHERE key = 'recipe'", ()):
             self._db.execute("UPDATE collection SET value = ? WHERE key = 'recipe'", (recipe.to_json(),))
 
     def restart(self, recipe: Recipe, dim: int, dtype: str) -> None:
@@ -166,8 +170,7 @@ class Writer(EditTable):
                 del self._record.tables[table]
             self._remove("views", "")
             self._remove("recordings", "")
-            with self._changing("collection", "WHERE key = 'recipe'", ()):
-                self._db.execute("UPDATE collection SET value = ? WHERE key = 'recipe'", (recipe.to_json(),))
+            self._store_recipe(recipe)
             self._db.executemany(
                 "INSERT INTO views (name, layer, pooling, dim, dtype, vectors) VALUES (?, ?, ?, ?, ?, ?)",
                 create_vector_tables(self._db, recipe, dim, dtype),
@@ -183,16 +186,6 @@ class Writer(EditTable):
         """
         with wrap_errors(self.file):
             self._db.execute("VACUUM")
-
-    def _numbers(self, paths: Iterable[str]) -> list[int]:
-        """Return the ids of the recordings with these paths."""
-        return [
-            number
-            for names in blocks(list(paths))
-            for (number,) in self._query(
-                f"SELECT id FROM recordings WHERE path IN ({', '.join('?' * len(names))})", names
-            )
-        ]
 
     def _insert_recordings(self, recordings: Sequence[Recording], run: int) -> range:
         """Insert recordings, still without checksums, in place of those with the same path; return their ids."""
@@ -230,14 +223,14 @@ class Writer(EditTable):
     def _remove_rows(self, ids: Sequence[int]) -> None:
         """Delete rows with their vectors."""
         for table in (*(table for table, _, _ in self._tables().values()), "rows"):
-            self._remove(table, f"WHERE id IN {LISTED}", (listed(ids),))
+            self._remove(table, *with_ids(ids))
 
     def _remove_recordings(self, numbers: Sequence[int]) -> None:
         """Delete recordings with all their rows."""
         if numbers:
-            rows = self._query(f"SELECT id FROM rows WHERE recording IN {LISTED}", (listed(numbers),))
-            self._remove_rows([row_id for (row_id,) in rows])
-            self._remove("recordings", f"WHERE id IN {LISTED}", (listed(numbers),))
+            which, values = with_ids(numbers, "recording")
+            self._remove_rows([row_id for (row_id,) in self._query(f"SELECT id FROM rows {which}", values)])
+            self._remove("recordings", *with_ids(numbers))
 
     def _grow(self, next_id: int = 0, is_rewritten: bool = False) -> None:
         """Increase the generation, since rows or vectors have changed: indexes of earlier ones are out of date."""

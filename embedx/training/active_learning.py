@@ -15,7 +15,6 @@ from embedx.errors import NothingToDo, UsageError
 from embedx.evaluation.targets import column
 from embedx.heads.head import Head
 from embedx.index.vectors import unit
-from embedx.store.empty import require_rows
 from embedx.store.records import Row
 from embedx.store.store import Store
 
@@ -145,7 +144,7 @@ def suggest(
     """
     check_head(head, options)
     label = learned_label(head) if options.label is None else options.label
-    require_rows(store)
+    store.require_rows()
     rows = store.rows(ids)
     labels = column_or_empty(rows, label)
     candidates = [row for row, value in zip(rows, labels, strict=True) if value is None]

@@ -267,6 +267,31 @@ def test_damaged_head_and_foreign_file_beside_heads_are_named(tmp_path: Path) ->
     assert found == {("head", "owl"), ("foreign", "note.txt")}
 
 
+def test_every_foreign_file_is_named_hidden_ones_included(tmp_path: Path) -> None:
+    with embedx.import_vectors(np.eye(4, dtype=np.float32), out=tmp_path / "c") as collection:
+        collection.indexes.get(collection.recipe.default_view)
+    (tmp_path / "c" / "heads" / "owl").mkdir(parents=True)
+    names = {".foo", "index/.foo", "heads/.foo", "heads/owl/.foo", ".hidden/", "index/.hidden/", "heads/.hidden/"}
+    for name in names:
+        path = tmp_path / "c" / name
+        path.mkdir() if name.endswith("/") else path.touch()
+    for damaged in (False, True):  # a foreign file does not hide the damage of an index
+        if damaged:
+            next((tmp_path / "c" / "index").glob("*vectors.npy")).write_bytes(b"")
+        found = find_issues(tmp_path / "c")
+        named = {os.path.relpath(issue.place, tmp_path / "c") for issue in found if issue.kind == "foreign"}
+        assert named == {name.rstrip("/") for name in names}
+        assert any(issue.kind == "index" for issue in found) == damaged
+
+
+@pytest.mark.parametrize("name", ["index", "heads", "store.db.new"])
+def test_file_in_place_of_a_folder_is_named(tmp_path: Path, name: str) -> None:
+    embedx.import_vectors(np.eye(4, dtype=np.float32), out=tmp_path / "c").close()
+    place = tmp_path / "c" / name
+    place.mkdir() if name == "store.db.new" else place.touch()
+    assert [(issue.kind, issue.place) for issue in find_issues(tmp_path / "c")] == [("foreign", str(place))]
+
+
 def test_file_that_no_index_names_is_foreign_or_left_by_an_interrupted_build(tmp_path: Path) -> None:
     with embedx.import_vectors(np.eye(4, dtype=np.float32), out=tmp_path / "c") as collection:
         collection.indexes.get(collection.recipe.default_view)

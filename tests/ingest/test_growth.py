@@ -172,7 +172,7 @@ def test_rows_are_read_only_if_source_has_metadata(
     read = []
     each_row = Store.each_row
 
-    def noted(store: Store, *which: str) -> Iterator[Row]:
+    def noted(store: Store, *which: Any) -> Iterator[Row]:
         read.append(which)
         return each_row(store, *which)
 

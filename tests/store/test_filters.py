@@ -21,6 +21,7 @@ from embedx.errors import UsageError
 from embedx.store.filters import COLUMNS, TIMEOUT_S
 from tests.helpers.amounts import fast_and_long
 from tests.helpers.collections import build_collection
+from tests.helpers.commands import Capture, outcome
 
 NUMBERS: list[Any] = [None, 0, 1, -3, 2.5, 0.1, 1e-07, 2**53 + 1, 2**60, 1e300, True, False]
 TEXTS: list[Any] = [
@@ -241,10 +242,19 @@ def test_invalid_condition_is_refused_by_name(odd: embedx.Collection, where: str
     assert len(odd.store.filter("id > 0")) == 60  # the connection is as before
 
 
-@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
-def test_timeout_that_is_no_positive_number_is_refused(odd: embedx.Collection, timeout: float) -> None:
-    with pytest.raises(UsageError, match="timeout"):
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("-inf"), "1", None])
+def test_timeout_that_is_no_positive_number_is_refused(odd: embedx.Collection, timeout: Any) -> None:
+    with pytest.raises(UsageError, match=r"timeout=.* is not allowed"):
         odd.store.filter("1", timeout)
+
+
+def test_timeout_on_the_command_line_is_a_positive_number_or_inf(odd: embedx.Collection, capsys: Capture) -> None:
+    command = ["rm", odd.folder, "--dry-run", "--where", "id < 5", "--timeout"]
+    for refused in ("0", "-1", "nan", "-inf", "NaN", "x", ""):
+        code, _, error = outcome(capsys, *command, refused)
+        assert (code, "--timeout" in error) == (2, True), refused
+    for allowed in ("0.5", "inf", "1e400", "1e300"):
+        assert outcome(capsys, *command, allowed)[:2] == (0, "to delete: 4 of 60 rows\n"), allowed
 
 
 def test_condition_that_takes_long_is_stopped_in_time(odd: embedx.Collection) -> None:

@@ -12,7 +12,7 @@ import pytest
 from embedx.cli import run
 from embedx.errors import StoreError
 from embedx.store.record import Checksums
-from embedx.store.schema import FILE_NAME, read_record, write_record
+from embedx.store.schema import FILE_NAME, VECTORS, read_record, write_record
 from embedx.store.store import Store
 from tests.helpers.store_batches import DIM, RECIPE, batch
 
@@ -48,6 +48,8 @@ SCHEMAS = {
     "another table": ("CREATE TABLE t (x)",),
     "a table with SQL in its name": ('CREATE TABLE "vectors_L0_mean; DROP TABLE rows" (x)',),
     "a table like one of vectors": ("CREATE TABLE vectors_L9_mean (id, vector AS (hex(zeroblob(500000000))))",),
+    "a table of vectors without a view": (VECTORS.format("vectors_L9_mean"),),
+    "a table of vectors for another pooling": (VECTORS.format("vectors_L0_max"),),
     "a virtual table": ("CREATE VIRTUAL TABLE t USING fts5(x)",),
     "a generated column": ("ALTER TABLE rows ADD COLUMN x AS (hex(zeroblob(500000000)))",),
     "an index on an expression": ("CREATE INDEX i ON rows (length(label) + 1)",),

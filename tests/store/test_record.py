@@ -210,7 +210,7 @@ FEW: dict[str, Callable[[Store], Any]] = {  # questions that are answered from a
     "run": lambda store: store.last_run(),
     "token": lambda store: store.token(store.generation),
     "edits": lambda store: (store.changes(), store.next_time()[:3]),
-    "content": lambda store: store.stored_content("/3.wav"),
+    "content": lambda store: store.recordings(["/3.wav"]),
     "paths": lambda store: store.paths_of("hash of /3"),
     "row": lambda store: store.rows([7, 8]),
     "rows of a recording": lambda store: store.rows(path="/3.wav"),
