@@ -41,7 +41,7 @@ from embedx.errors import EmbedxError
 from embedx.recipe import Recipe
 
 if TYPE_CHECKING:
-    from embedx.client import RemoteCollection, connect
+    from embedx.client.remote import RemoteCollection, connect
     from embedx.collection.collection import Collection
     from embedx.collection.create import extract, import_vectors, open
     from embedx.collection.merge import merge
@@ -68,8 +68,8 @@ HOMES = {  # public name -> its module, which is imported on first use, so that 
     "Hit": "search.hits",
     "Hits": "search.hits",
     "Progress": "ingest.pipeline",
-    "RemoteCollection": "client",
-    "connect": "client",
+    "RemoteCollection": "client.remote",
+    "connect": "client.remote",
     "extract": "collection.create",
     "import_vectors": "collection.create",
     "merge": "collection.merge",

@@ -13,8 +13,8 @@ from embedx.store.edits import MIN_OVERLAP
 from embedx.text import plural
 
 if TYPE_CHECKING:
-    from embedx.collection.labelling import LabelChange, LabelUpdate
-    from embedx.store.edits import Edit
+    from embedx.collection.labelling import LabelChange
+    from embedx.store.edits import Edit, LabelUpdate
 
 MAX_ENTRIES = 20  # entries of a table that are printed with the number of their rows; --json has all
 

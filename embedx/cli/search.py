@@ -26,7 +26,7 @@ from embedx.filesystem.paths import display_path, safe_stem
 from embedx.text import plural
 
 if TYPE_CHECKING:
-    from embedx.client import RemoteCollection
+    from embedx.client.remote import RemoteCollection
     from embedx.collection.collection import Collection
     from embedx.search.answers import Answers
     from embedx.search.hits import Hits
@@ -156,10 +156,10 @@ def search(
         else:
             many = search_many(opened, queries, options)
             answers, failures = dict(many.items()), list(many.failures.values())
-        root = None if absolute_paths else getattr(opened, "root", None)  # paths of a service are relative
-        table = HitTable(answers, check_columns(columns, answers), root, sample_rate(opened) / 2)
-    if save_clips is not None:
-        failures += save(answers, save_clips)
+        root = None if absolute_paths else opened.root
+        table = HitTable(answers, check_columns(columns, answers), root, opened.recipe.sample_rate / 2)
+        if save_clips is not None:
+            failures += save(answers, save_clips)
     if form == "audacity":
         deliver_label_tracks(table.label_tracks(), output)
     else:
@@ -172,19 +172,14 @@ def search(
 def open_collection(name: str, model: str | None, allow_pickle: bool) -> "Collection | RemoteCollection":
     """Open a collection: a folder, or the URL of one behind `embedx serve`; the token is in EMBEDX_TOKEN."""
     if name.startswith(("http://", "https://")):
-        from embedx.client import RemoteCollection
+        from embedx.client.remote import RemoteCollection
 
+        if model is not None or allow_pickle:
+            raise UsageError("The model of a service is on its machine: leave out --model and --allow-pickle.")
         return RemoteCollection(name, token=os.environ.get("EMBEDX_TOKEN") or None)
     from embedx.collection.collection import Collection
 
     return Collection(name, model=model, allow_pickle=allow_pickle)
-
-
-def sample_rate(collection: "Collection | RemoteCollection") -> int:
-    """Return the rate in Hz of the model's input."""
-    if hasattr(collection, "recipe"):
-        return int(collection.recipe.sample_rate)
-    return int(collection.model_facts()["sample_rate"])
 
 
 def search_many(collection: "Collection | RemoteCollection", queries: str, options: Mapping[str, Any]) -> "Answers":

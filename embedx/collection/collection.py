@@ -1,6 +1,6 @@
 """Collection: an open collection, with the commands of the command line as methods."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from embedx.collection.maintenance_mixin import MaintenanceMixin
 from embedx.collection.search_mixin import SearchMixin
 from embedx.collection.training_mixin import TrainingMixin
 from embedx.store.filters import TIMEOUT_S
+from embedx.store.frames import frame_of
 from embedx.store.records import Recording
 
 if TYPE_CHECKING:
@@ -61,20 +62,7 @@ class Collection(SearchMixin, TrainingMixin, MaintenanceMixin):
         Raises:
             UsageError: the condition is invalid.
         """
-        import pandas as pd
-
-        rows = self.store.rows(self._select_ids(where, timeout))
-        names = list(dict.fromkeys(name for row in rows for name in row.meta))
-        columns: dict[str, Any] = {
-            "path": pd.Series([row.path for row in rows], dtype=object),  # a path may be invalid UTF-8
-            "start_s": np.array([row.start_s for row in rows], float),
-            "end_s": np.array([row.end_s for row in rows], float),
-            "duration_s": np.array([row.end_s - row.start_s for row in rows], float),
-            **{name: [getattr(row, name) for row in rows] for name in ("label", "group", "split")},
-            "flags": [",".join(row.flags) for row in rows],
-            **{name: [row.meta.get(name) for row in rows] for name in names},
-        }
-        return pd.DataFrame(columns).set_index(pd.Index([row.id for row in rows], dtype="int64", name="id"))
+        return frame_of(self.store.rows(self._select_ids(where, timeout)))
 
     @from_one_state
     def vectors(

@@ -65,7 +65,9 @@ def read_table(table: Any) -> list[Entry]:
     Raises:
         UsageError: the table cannot be read or does not select rows, a column cannot be set, or a time is invalid.
     """
-    if hasattr(table, "to_dict"):
+    if isinstance(table, tables.UserTable):
+        read = table
+    elif hasattr(table, "to_dict"):
         read = tables.frame_table(table.reset_index() if table.index.name in ("id", *PATH_COLUMNS) else table)
     else:
         read = tables.read_table(table)
@@ -170,6 +172,7 @@ class RowFinder:
     """
 
     def __init__(self, store: Store, rows: Iterable[Row], base: str, share: float) -> None:
+        self.store = store
         self.rows = {row.id: row for row in rows}
         self.share = share
         self.by_path = group_by_path(sorted(self.rows.values(), key=lambda row: (row.start_s, row.id)))

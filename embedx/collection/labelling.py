@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from embedx.collection.label_table import (
@@ -18,32 +18,11 @@ from embedx.collection.label_table import (
 )
 from embedx.datasets.tables import typed
 from embedx.errors import NothingToDo, UsageError
-from embedx.store.edits import MIN_OVERLAP, Edit, find_undone, place_of, value_of
+from embedx.store.edits import MIN_OVERLAP, Edit, LabelUpdate, find_undone, place_of, value_of
 from embedx.store.filters import TIMEOUT_S
 from embedx.store.records import Row, group_by_path
 from embedx.store.store import Store
 from embedx.text import parse_pair
-
-
-@dataclass
-class LabelUpdate:
-    """The result of `label`.
-
-    Attributes:
-        rows: the number of rows with other values than before.
-        change: the number of the change in `label_log`; 0 if nothing was set that was not set before.
-        entries: (entry of the table, number of rows that it met).
-        unknown: the entries of the table that met no row.
-    """
-
-    rows: int = 0
-    change: int = 0
-    entries: list[tuple[str, int]] = field(default_factory=list)
-
-    @property
-    def unknown(self) -> list[str]:
-        """The entries of the table that met no row."""
-        return [name for name, count in self.entries if not count]
 
 
 @dataclass(frozen=True)
@@ -104,12 +83,7 @@ def label(
             selected = [Selected(of_path, canonical(set), where is None) for of_path in by_path.values()]
         else:
             finder = RowFinder(store, rows, base_of(table), overlap)
-            paths = {path: finder.find_path(path) or path for path in {entry.path for entry in entries}}
-            refuse_conflicts(entries, paths)
-            selected = select_by_entries(finder, entries, update, whole=where is None)
-            if not any(count for _, count in update.entries):
-                name = update.unknown[0] if update.unknown else "missing: the table is empty"
-                raise NothingToDo(f"No entry of the table matches a row of {folder}. The first is {name}.")
+            selected = select_by_table(finder, entries, update, whole=where is None)
         store_edits(store, selected, update)
     return update
 
@@ -152,6 +126,22 @@ def ids_of(entries: Sequence[Entry]) -> list[int] | None:
     """Return the ids of the rows that entries name; None if one names no id, or there are no entries."""
     ids = [entry.id for entry in entries if entry.id is not None]
     return ids if ids and len(ids) == len(entries) else None
+
+
+def select_by_table(finder: RowFinder, entries: Sequence[Entry], update: LabelUpdate, *, whole: bool) -> list[Selected]:
+    """Return the rows of the entries of a table with their values; see `select_by_entries`.
+
+    Raises:
+        UsageError: two entries set different values for the same row.
+        NothingToDo: no entry matches a row.
+    """
+    paths = {path: finder.find_path(path) or path for path in {entry.path for entry in entries}}
+    refuse_conflicts(entries, paths)
+    selected = select_by_entries(finder, entries, update, whole=whole)
+    if not any(count for _, count in update.entries):
+        name = update.unknown[0] if update.unknown else "missing: the table is empty"
+        raise NothingToDo(f"No entry of the table matches a row of {finder.store.folder}. The first is {name}.")
+    return selected
 
 
 def select_by_entries(

@@ -6,10 +6,10 @@ from typing import Any
 
 from embedx.collection.backup import backup
 from embedx.collection.base import CollectionBase, from_one_state
-from embedx.collection.labelling import LabelChange, LabelUpdate, label, read_log, undo_label
+from embedx.collection.labelling import LabelChange, label, read_log, undo_label
 from embedx.collection.maintenance import compact, remove
 from embedx.collection.verify import VerifyReport, verify_collection
-from embedx.store.edits import MIN_OVERLAP
+from embedx.store.edits import MIN_OVERLAP, LabelUpdate
 from embedx.store.filters import TIMEOUT_S
 
 

@@ -1,7 +1,7 @@
 """Hits: the result of a search, best first, as a sequence, a pandas data frame, or a folder of clips."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -44,8 +44,9 @@ class Hits(Sequence[Hit]):
 
     generation: int | None = None
 
-    def __init__(self, hits: Sequence[Hit]) -> None:
+    def __init__(self, hits: Sequence[Hit], read_clip: Callable[[Hit], bytes] | None = None) -> None:
         self._hits = list(hits)
+        self._read_clip = read_clip or read_clip_here
 
     def __len__(self) -> int:
         return len(self._hits)
@@ -55,7 +56,11 @@ class Hits(Sequence[Hit]):
     @overload
     def __getitem__(self, index: slice) -> "Hits": ...
     def __getitem__(self, index: int | slice) -> "Hit | Hits":
-        return Hits(self._hits[index]) if isinstance(index, slice) else self._hits[index]
+        if not isinstance(index, slice):
+            return self._hits[index]
+        part = Hits(self._hits[index], self._read_clip)
+        part.generation = self.generation
+        return part
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self._hits)
@@ -102,7 +107,7 @@ class Hits(Sequence[Hit]):
             Path(folder).mkdir(parents=True, exist_ok=True)
             for rank, hit in enumerate(self, start=1):
                 try:
-                    clip = wav_bytes(*DECODERS.read_excerpt(hit.path, hit.start_s, hit.end_s))
+                    clip = self._read_clip(hit)
                 except AudioError as error:
                     failures.append(error)
                 else:
@@ -119,6 +124,11 @@ class Hits(Sequence[Hit]):
 def hit_of(row: Row, score: float) -> Hit:
     """Return a row with its score as a hit."""
     return Hit(row.id, score, row.path, row.start_s, row.end_s, row.label, row.meta)
+
+
+def read_clip_here(hit: Hit) -> bytes:
+    """Return the audio of a hit as a WAV file; its recording is on this machine."""
+    return wav_bytes(*DECODERS.read_excerpt(hit.path, hit.start_s, hit.end_s))
 
 
 def clip_name(rank: int, hit: Hit) -> str:

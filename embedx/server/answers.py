@@ -85,6 +85,12 @@ class Paths:
         }
 
 
+def public_recipe(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a recipe, with the name of the folder of its model in place of its path."""
+    source = str(fields.get("source", ""))
+    return {**fields, "source": source.rstrip("/").rpartition("/")[2]} if source.startswith(("/", "~", ".")) else fields
+
+
 def state_of(collection: "Collection") -> dict[str, int]:
     """Return the generation of the vectors and the revision of the labels that an answer is about."""
     return {"generation": collection.store.generation, "revision": collection.store.revision}

@@ -14,9 +14,8 @@ from starlette.types import ASGIApp
 
 from embedx._version import __version__
 from embedx.errors import EmbedxError
-from embedx.recipe import Recipe
-from embedx.server import collection_routes, embedding_routes, label_routes, page_routes, query_routes
-from embedx.server.answers import json_response
+from embedx.server import collection_routes, content_routes, embedding_routes, label_routes, page_routes, query_routes
+from embedx.server.answers import json_response, public_recipe
 from embedx.server.errors import ApiError, api_error
 from embedx.server.gate import Gate
 from embedx.server.metrics import Metrics
@@ -103,7 +102,7 @@ def describe_models(service: Service) -> list[dict[str, Any]]:
                         "object": "model",
                         "created": 0,
                         "owned_by": "embedx",
-                        "recipe": recipe_facts(recipe),
+                        "recipe": public_recipe(asdict(recipe)),
                         "dim": collection.views[recipe.default_view],
                         "sample_rate": recipe.sample_rate,
                         "views": list(collection.views),
@@ -113,14 +112,6 @@ def describe_models(service: Service) -> list[dict[str, Any]]:
         except ApiError:
             continue  # /readyz names it
     return models
-
-
-def recipe_facts(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe as JSON values, without the folder of its model."""
-    facts = asdict(recipe)
-    if recipe.source.startswith(("/", "~", ".")):
-        facts["source"] = recipe.source.rstrip("/").rpartition("/")[2]
-    return facts
 
 
 def docs_page(schema: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import json
 import mimetypes
 import os
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -19,15 +20,22 @@ from embedx.server.json_filter import read_filter
 from embedx.server.pictures import spectrogram_png
 from embedx.server.row_audio import MAX_CONTEXT_S, audio_error, find_row, look_up, read_audio
 from embedx.server.schemas import MAX_ID, MAX_NAME
-from embedx.server.searching import check_page
+from embedx.server.searching import check_page, timeout_of
 from embedx.server.service import service_of
+from embedx.server.settings import Limits
 from embedx.store.records import Row
+from embedx.store.store import Store
 
 router = APIRouter(prefix="/v1/collections")
 
 DEFAULT_PAGE = 200
 
 RowNumber = Annotated[int, Path(ge=0, le=MAX_ID)]
+Filter = Annotated[str, Query(description="an SQL condition, or a JSON filter")]
+After = Annotated[int, Query(ge=-1, le=MAX_ID, description="the last id of the page before")]
+PageLimit = Annotated[int, Query(ge=1)]
+Timeout = Annotated[float | None, Query(gt=0, allow_inf_nan=False, description="seconds that the filter can take")]
+Time = Annotated[float | None, Query(ge=0, le=1e7, allow_inf_nan=False, description="seconds of the recording")]
 Context = Annotated[float, Query(ge=0, le=MAX_CONTEXT_S, allow_inf_nan=False, description="seconds before and after")]
 
 
@@ -54,28 +62,23 @@ async def get_collection(request: Request, name: str) -> Response:
 async def get_rows(
     request: Request,
     name: str,
-    filter: Annotated[str, Query(description="an SQL condition, or a JSON filter")] = "",
+    filter: Filter = "",
     columns: Annotated[str, Query(max_length=2000, description="names with commas between; default: all")] = "",
-    after: Annotated[int, Query(ge=-1, le=MAX_ID, description="the last id of the page before")] = -1,
-    limit: Annotated[int, Query(ge=1)] = DEFAULT_PAGE,
+    after: After = -1,
+    limit: PageLimit = DEFAULT_PAGE,
+    timeout: Timeout = None,
 ) -> Response:
     """Return a page of rows, in the order of their ids."""
     service = service_of(request)
     served, limits = service.get(name), service.limits
     check_page(limit, limits)
-    where = read_filter(parse_filter(filter), limits.filter)
     chosen = [column.strip() for column in columns.split(",") if column.strip()]
 
     def page() -> Response:
         with served.use() as collection:
-            store = collection.store
-            if where is None:
-                ids = store.next_ids(after, limit + 1)
-            else:
-                ids = [number for number in store.filter(where, limits.request_s).tolist() if number > after]
+            ids, following = page_of_ids(collection.store, filter, after, limit, timeout, limits)
             paths = Paths(collection)
-            rows = [only(paths.row(row), chosen) for row in store.rows(ids[:limit])]
-            following = ids[limit - 1] if len(ids) > limit else None
+            rows = [only(paths.row(row), chosen) for row in collection.store.rows(ids)]
             return stated_response({"rows": rows, "next": following}, state_of(collection))
 
     return await service.run(page)
@@ -100,16 +103,21 @@ async def get_audio(
     name: str,
     number: RowNumber,
     context: Context = 0.0,
+    start_s: Time = None,
+    end_s: Time = None,
     original: Annotated[bool, Query(description="the bytes of the file, also in ranges")] = False,
 ) -> Response:
-    """Return the audio of a row as WAV, or the file that it comes from."""
+    """Return the audio of a row, or of another part of its recording, as WAV, or the file that it comes from."""
     service = service_of(request)
     served = service.get(name)
     row, state = await service.run(lambda: look_up(served, number))
     headers = {"ETag": etag(state)}
     if original:
         return await service.run(lambda: original_file(row), audio=True)
-    wav = await service.run(lambda: wav_bytes(*read_audio(row, context)), audio=True)
+    part = replace(
+        row, start_s=row.start_s if start_s is None else start_s, end_s=row.end_s if end_s is None else end_s
+    )
+    wav = await service.run(lambda: wav_bytes(*read_audio(part, context)), audio=True)
     return Response(wav, 200, headers, "audio/wav")
 
 
@@ -144,6 +152,22 @@ async def get_map(
         facts = {"ETag": etag(state), "X-Embedx-Rows": str(len(coordinates.ids))}
         return Response(coordinates.to_bytes(), 200, facts, "application/octet-stream")
     return await service.run(lambda: stated_response(coordinates.to_json(), state))
+
+
+def page_of_ids(
+    store: Store, filter: str, after: int, limit: int, timeout: float | None, limits: Limits
+) -> tuple[list[int], int | None]:
+    """Return the ids of a page of rows, and the last of them if there is another page.
+
+    Raises:
+        ApiError: the filter is not valid.
+    """
+    where = read_filter(parse_filter(filter), limits.filter)
+    if where is None:
+        ids = list(store.next_ids(after, limit + 1))
+    else:
+        ids = [number for number in store.filter(where, timeout_of(timeout, limits)).tolist() if number > after]
+    return ids[:limit], ids[limit - 1] if len(ids) > limit else None
 
 
 def parse_filter(text: str) -> Any:

@@ -8,11 +8,12 @@ from starlette.responses import Response
 
 from embedx.server.answers import etag, json_response, state_of, stated_response
 from embedx.server.bodies import Body, read_json
-from embedx.server.errors import ApiError
+from embedx.server.errors import ApiError, scrub
 from embedx.server.json_filter import read_filter
-from embedx.server.labelling import change, set_values
+from embedx.server.labelling import change, set_labels_of
 from embedx.server.query_routes import body_of
 from embedx.server.schemas import HeadBody, LabelsBody, UndoBody
+from embedx.server.searching import timeout_of
 from embedx.server.served import Served
 from embedx.server.service import Service, service_of
 from embedx.server.settings import Limits
@@ -46,9 +47,9 @@ async def read_change(request: Request, name: str, model: type[Body]) -> tuple[S
 
 @router.post("/{name}/labels", openapi_extra=body_of(LabelsBody, multipart=False))
 async def set_labels(request: Request, name: str) -> Response:
-    """Set values of columns in rows, in one change."""
+    """Set values of columns, in one change: of single rows, of all rows that a filter selects, or by a table."""
     service, served, body = await read_change(request, name, LabelsBody)
-    answer = await service.run(lambda: set_values(served, body.edits))
+    answer = await service.run(lambda: set_labels_of(served, body, service.limits))
     return json_response(answer, headers={"ETag": etag(answer)})
 
 
@@ -70,8 +71,10 @@ async def train(request: Request, name: str) -> Response:
 def train_head(served: Served, body: HeadBody, limits: Limits) -> Response:
     """Train a head, and return its figures with the effect of the labels that came since the head before."""
     where = read_filter(body.filter, limits.filter)
+    options = body.model_dump(exclude={"label", "using", "filter", "timeout"})
     with served.use() as collection:
-        trained = collection.fit_head(body.label, view=body.using, name=body.name, where=where, kind=body.kind)
+        timeout = timeout_of(body.timeout, limits)
+        trained = collection.fit_head(body.label, view=body.using, where=where, timeout=timeout, **options)
         facts = {
             "name": trained.name,
             "kind": trained.kind,
@@ -79,5 +82,6 @@ def train_head(served: Served, body: HeadBody, limits: Limits) -> Response:
             "views": list(trained.views),
             "metrics": trained.metrics,
             "gain": None if trained.gain is None else asdict(trained.gain),
+            "text": scrub(str(trained), served.name, served.private),
         }
         return stated_response(facts, state_of(collection))

@@ -10,6 +10,15 @@ from embedx.server.served import Served
 from embedx.server.settings import Limits
 
 
+def source_of(paths: list[str], body: PredictBody) -> Any:
+    """Return files, or the part of each that a request names, as `Collection.predict` takes them."""
+    if body.start_s is None and body.end_s is None:
+        return paths
+    import pandas as pd
+
+    return pd.DataFrame({"path": paths, "start_s": body.start_s or 0.0, "end_s": body.end_s})
+
+
 def answer_predict(served: Served, body: PredictBody, uploads: Uploads, limits: Limits) -> dict[str, Any]:
     """Return the answer to a prediction.
 
@@ -33,7 +42,9 @@ def answer_predict(served: Served, body: PredictBody, uploads: Uploads, limits: 
             given = body.audio if isinstance(body.audio, list) else [body.audio]
             if not given:
                 raise ApiError(400, "bad_query", "audio is an empty list.")
-            predictions = collection.predict([files.add(one) for one in given], **options)
+            if len(given) > limits.files:
+                raise ApiError(413, "too_many_files", f"A request may have {limits.files} files.")
+            predictions = collection.predict(source_of([files.add(one) for one in given], body), **options)
         if predictions.failures and len(predictions.failures) == len(files.paths):
             raise predictions.failures[0]
     numbers = {path: number for number, path in enumerate(files.paths)}
@@ -48,8 +59,9 @@ def answer_predict(served: Served, body: PredictBody, uploads: Uploads, limits: 
                 "channel": one.channel,
                 "labels": list(one.labels),
                 "top": [{"label": label, "probability": probability} for label, probability in one.top],
+                **({"proba": proba.tolist()} if body.with_proba else {}),
             }
-            for one in predictions
+            for one, proba in zip(predictions, predictions.proba, strict=True)
         ],
         "classes": list(predictions.classes),
         "failures": [api_error(failure, served.name).to_json()["error"] for failure in predictions.failures],

@@ -57,7 +57,7 @@ async def search(request: Request, name: str) -> Response:
     service = service_of(request)
     served = service.get(name)
     body, uploads = await read_request(request, SearchBody, service.limits)
-    has_audio = bool(body.audio or body.text or uploads.files or any(isinstance(one, str) for one in body.like))
+    has_audio = bool(body.audio or body.text or uploads.files or any(not isinstance(one, int) for one in body.like))
     answer = await service.run(lambda: answer_search(served, body, uploads, service.limits), audio=has_audio)
     service.metrics.stage("search", answer["took_ms"] / 1000)
     return json_response(answer, headers={"ETag": etag(answer)})

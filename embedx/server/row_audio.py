@@ -41,6 +41,8 @@ def read_audio(row: Row, context_s: float) -> tuple[Any, int]:
         ApiError: the audio is not there any more, or too long.
     """
     start_s, end_s = max(0.0, row.start_s - context_s), row.end_s + context_s
+    if end_s <= start_s:
+        raise ApiError(400, "bad_request", f"The part from {start_s:g} to {end_s:g} s is empty.")
     if end_s - start_s > MAX_EXCERPT_S:
         raise ApiError(413, "audio_too_large", f"An answer may have {MAX_EXCERPT_S:g} s of audio.")
     try:

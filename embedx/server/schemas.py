@@ -4,12 +4,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from embedx.store.edits import MIN_OVERLAP
+
 MAX_ID = (1 << 63) - 1  # the largest number that SQLite holds
+MAX_EDITS = 10_000  # values or lines of a table in a change
 MAX_NAME = 200  # characters of the name of a view, a column or a head
 
 RowId = Annotated[int, Field(ge=0, le=MAX_ID, strict=True)]
 Name = Annotated[str, Field(max_length=MAX_NAME)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Value = Annotated[str, Field(max_length=10_000)] | bool | int | Number | None
+Timeout = Annotated[float, Field(gt=0, allow_inf_nan=False, description="seconds that the filter can take")]
 Seconds = Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)]
 
 
@@ -19,6 +24,14 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+class AudioPart(Strict):
+    """A part of a recording as an example."""
+
+    audio: str
+    start_s: Seconds | None = None
+    end_s: Seconds | None = None
+
+
 class SearchBody(Strict):
     """A search: exactly one of id, vector, audio, text, or like and unlike; a list of ids, vectors or audio is many."""
 
@@ -26,8 +39,8 @@ class SearchBody(Strict):
     vector: Any = Field(None, description="[D], [Q][D], or base64 of little-endian float32")
     audio: str | list[str] | None = Field(None, description='base64, a data URI, or "file:NAME" of a multipart part')
     text: Annotated[str, Field(max_length=2000)] | None = None
-    like: list[RowId | str] = []
-    unlike: list[RowId | str] = []
+    like: list[RowId | str | AudioPart] = Field([], description="rows and audio that the hits should resemble")
+    unlike: list[RowId | str | AudioPart] = []
     start_s: Seconds | None = Field(None, description="begin of the part of the audio")
     end_s: Seconds | None = Field(None, description="end of the part of the audio")
     using: Name | None = Field(None, description="the view")
@@ -43,6 +56,8 @@ class SearchBody(Strict):
     merge: bool = False
     diverse: Number | None = None
     align: bool = False
+    join: bool = Field(False, description="several vectors are one query: each row gets its best score")
+    timeout: Timeout | None = None
 
 
 class PredictBody(Strict):
@@ -56,6 +71,9 @@ class PredictBody(Strict):
     aggregate: Literal["mean", "max"] = "mean"
     precision: Annotated[float, Field(ge=0, le=1)] | None = None
     recall: Annotated[float, Field(ge=0, le=1)] | None = None
+    start_s: Seconds | None = Field(None, description="begin of the part of the audio")
+    end_s: Seconds | None = Field(None, description="end of the part of the audio")
+    with_proba: bool = Field(False, description="also return the probabilities of all classes")
 
 
 class EmbeddingsBody(BaseModel):
@@ -76,13 +94,29 @@ class LabelEdit(Strict):
 
     id: RowId
     column: Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
-    value: Annotated[str, Field(max_length=10_000)] | bool | int | Number | None
+    value: Value
+
+
+class LabelTable(Strict):
+    """A table of labels as `embedx label` reads it; paths are those of the answers."""
+
+    name: Annotated[str, Field(max_length=1000)] = "the table"
+    columns: Annotated[list[Name], Field(min_length=1, max_length=1000)]
+    rows: Annotated[list[dict[Name, Value]], Field(max_length=MAX_EDITS)]
+    numbers: Annotated[list[RowId], Field(max_length=MAX_EDITS)] | None = Field(None, description="lines of the rows")
 
 
 class LabelsBody(Strict):
-    """Values to set, in one change."""
+    """Values to set, in one change: exactly one of edits, set and table."""
 
-    edits: Annotated[list[LabelEdit], Field(min_length=1, max_length=10_000)]
+    edits: Annotated[list[LabelEdit], Field(min_length=1, max_length=MAX_EDITS)] | None = None
+    set: Annotated[dict[Name, Value], Field(min_length=1, max_length=1000)] | None = Field(
+        None, description="column -> value for all rows, or for those that the filter selects"
+    )
+    table: LabelTable | None = None
+    filter: str | dict[str, Any] | None = Field(None, description="for set and table: the rows that may be changed")
+    overlap: Annotated[float, Field(ge=0, le=1)] = Field(MIN_OVERLAP, description="for table; see `embedx label`")
+    timeout: Timeout | None = None
 
 
 class UndoBody(Strict):
@@ -97,5 +131,16 @@ class HeadBody(Strict):
     label: Name | Annotated[list[Name], Field(max_length=100)] | None = None
     kind: Literal["logistic", "mlp", "knn", "prototype", "weighted-layers"] = "logistic"
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")] | None = None
-    using: Name | None = None
+    using: Name | Annotated[list[Name], Field(max_length=1000)] | None = None
     filter: str | dict[str, Any] | None = None
+    timeout: Timeout | None = None
+    calibration: Literal["temperature", "isotonic", "none"] = "temperature"
+    permutations: Annotated[int, Field(ge=0, le=1000)] = 199
+    class_weight: Literal["balanced"] | None = None
+    separator: Annotated[str, Field(max_length=10)] | None = None
+    weak_negatives: Annotated[float, Field(ge=0, le=1)] = 0.0
+    folds: Name | None = None
+    split: Name | None = None
+    group: Name | None = None
+    leaky: bool = False
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0

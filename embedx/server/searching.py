@@ -15,7 +15,7 @@ from embedx.server.answers import Paths, state_of
 from embedx.server.bodies import AudioFiles, Uploads, audio_files
 from embedx.server.errors import ApiError, api_error
 from embedx.server.json_filter import read_filter
-from embedx.server.schemas import SearchBody
+from embedx.server.schemas import AudioPart, SearchBody
 from embedx.server.served import Served
 from embedx.server.settings import Limits
 
@@ -65,11 +65,14 @@ def queries_of(body: SearchBody, limits: Limits) -> tuple[list[dict[str, Any]], 
     if kind == "like":
         return [{"like": body.like, "unlike": body.unlike}], False
     value = read_vector(body.vector) if kind == "vector" else getattr(body, kind)
-    is_many = isinstance(value, list) or (isinstance(value, np.ndarray) and value.ndim == 2)
+    if body.join and kind != "vector":
+        raise ApiError(400, "bad_query", "join is an option of vectors.")
+    is_many = isinstance(value, list) or (isinstance(value, np.ndarray) and value.ndim == 2 and not body.join)
     values = list(value) if is_many else [value]
     if not values:
         raise ApiError(400, "bad_query", f"{kind} is an empty list.")
-    if len(values) > limits.queries or len(values) * body.limit > limits.all_hits:
+    count = len(value) if body.join and value.ndim == 2 else len(values)
+    if count > limits.queries or len(values) * body.limit > limits.all_hits:
         raise ApiError(
             400,
             "too_many_queries",
@@ -121,7 +124,7 @@ def options_of(body: SearchBody, limits: Limits) -> dict[str, Any]:
     return {
         "k": body.limit,
         "where": read_filter(body.filter, limits.filter),
-        "timeout": limits.request_s,
+        "timeout": timeout_of(body.timeout, limits),
         "view": body.using,
         "metric": body.metric,
         "exact": body.exact,
@@ -135,18 +138,29 @@ def options_of(body: SearchBody, limits: Limits) -> dict[str, Any]:
     }
 
 
+def timeout_of(seconds: float | None, limits: Limits) -> float:
+    """Return the seconds that a filter can take: those of the client, but not more than a request may take."""
+    return limits.request_s if seconds is None else min(seconds, limits.request_s)
+
+
 def with_files(query: Mapping[str, Any], body: SearchBody, files: AudioFiles) -> dict[str, Any]:
     """Return a query with the paths of temporary files in place of audio."""
     query = dict(query)
     if "query" in query:
-        query["query"] = files.add(query["query"])
-        if body.start_s is not None or body.end_s is not None:
-            start_s, end_s = body.start_s or 0.0, MAX_END_S if body.end_s is None else body.end_s
-            query["query"] += f"#{start_s:.6f}-{end_s:.6f}"
+        query["query"] = add_part(files, AudioPart(audio=query["query"], start_s=body.start_s, end_s=body.end_s))
     for name in ("like", "unlike"):
         if name in query:
-            query[name] = [files.add(one) if isinstance(one, str) else one for one in query[name]]
+            query[name] = [one if isinstance(one, int) else add_part(files, one) for one in query[name]]
     return query
+
+
+def add_part(files: AudioFiles, example: str | AudioPart) -> str:
+    """Write audio to a temporary file, and return its name for `Collection.search`, with the part to use."""
+    part = AudioPart(audio=example) if isinstance(example, str) else example
+    path = files.add(part.audio)
+    if part.start_s is None and part.end_s is None:
+        return path
+    return f"{path}#{part.start_s or 0.0:.9f}-{MAX_END_S if part.end_s is None else part.end_s:.9f}"
 
 
 def shown(collection: Collection, paths: Paths, hits: Hits, body: SearchBody) -> list[dict[str, Any]]:

@@ -41,6 +41,27 @@ class Edit:
     undoes: str = ""
 
 
+@dataclass
+class LabelUpdate:
+    """The result of `Collection.label` and `undo_label`.
+
+    Attributes:
+        rows: the number of rows with other values than before.
+        change: the number of the change in `label_log`; 0 if nothing was set that was not set before.
+        entries: (entry of the table, number of rows that it met).
+        unknown: the entries of the table that met no row.
+    """
+
+    rows: int = 0
+    change: int = 0
+    entries: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def unknown(self) -> list[str]:
+        """The entries of the table that met no row."""
+        return [name for name, count in self.entries if not count]
+
+
 def identity(edit: Edit) -> tuple[object, ...]:
     """Return what is the same in all copies of an edit, whatever the content of its recording is now."""
     return edit.change, edit.undoes, edit.path, edit.windows, json.dumps(dict(edit.values), sort_keys=True)
