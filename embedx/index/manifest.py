@@ -1,13 +1,15 @@
 """Manifest: the JSON file that describes an index. It is written last, so that an index is complete or absent."""
 
 import json
+import os
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from embedx.errors import DiskError
 from embedx.filesystem.atomic import replace_file
-from embedx.filesystem.file_state import state_of_file
+from embedx.filesystem.file_state import FileState, state_of_file
 from embedx.index.matrix import CorruptIndex
 
 FILES = ("vectors", "ids", "structure")  # entries with the name of a file in the folder of the manifest
@@ -75,13 +77,18 @@ class IndexFiles:
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
-        self._states = {f"{name}.json": state_of_file(folder / f"{name}.json")}
+        self._states: dict[str, FileState] = {}
+        self._look([f"{name}.json"])
 
     def add(self, manifest: dict[str, Any]) -> None:
         """Add the files that a manifest names."""
-        names = [manifest[key] for key in FILES if key in manifest]
-        self._states |= {name: state_of_file(self._folder / name) for name in names}
+        self._look([manifest[key] for key in FILES if key in manifest])
 
     def are_unchanged(self) -> bool:
         """Tell whether no file was replaced, changed or deleted."""
-        return all(state_of_file(self._folder / name) == state for name, state in self._states.items())
+        return all(state_of_file(path) == state for path, state in self._states.items())
+
+    def _look(self, names: Sequence[str]) -> None:
+        """Remember the state of files."""
+        paths = [os.path.join(self._folder, name) for name in names]
+        self._states |= {path: state_of_file(path) for path in paths}

@@ -122,6 +122,7 @@ class VectorIndex:
         include_ids: Ids | None = None,
         exclude_ids: Ids | None = None,
         exact: bool = False,
+        spare: int = 0,
     ) -> tuple[Floats, Ids]:
         """Return the nearest vectors of each query.
 
@@ -131,23 +132,26 @@ class VectorIndex:
             include_ids: search only these rows; such a search is always exact.
             exclude_ids: leave these rows out, before anything is ranked.
             exact: compare all vectors.
+            spare: the number of rows to return beyond k, for a caller that leaves out so many for each query.
 
         Returns:
-            Exact scores [Q, K] and ids [Q, K], best first; K is k, or the number of rows if there are fewer.
+            Exact scores [Q, K] and ids [Q, K], best first; K is k + spare, or the number of rows if there are fewer.
 
         Raises:
             CorruptIndex: a vector is damaged.
         """
         queries = prepare(queries, self.metric)
         if include_ids is None and not exact:
-            approximate = self._search_approximately(queries, k, exclude_ids)
+            approximate = self._search_approximately(queries, k, spare, exclude_ids)
             if approximate is not None:
                 return approximate
         parts = self._parts(include_ids, exclude_ids)
-        results = [nearest(matrix, queries, k, self.metric, positions) for matrix, positions in parts]
-        return merge(results, k) if len(results) > 1 else results[0]
+        results = [nearest(matrix, queries, k + spare, self.metric, positions) for matrix, positions in parts]
+        return merge(results, k + spare) if len(results) > 1 else results[0]
 
-    def _search_approximately(self, queries: Floats, k: int, exclude_ids: Ids | None) -> tuple[Floats, Ids] | None:
+    def _search_approximately(
+        self, queries: Floats, k: int, spare: int, exclude_ids: Ids | None
+    ) -> tuple[Floats, Ids] | None:
         """Compare only the rows that the approximate index proposes; None if it cannot reach its recall."""
         setting = next((self._settings.get(tuned) for tuned in TUNED_K if k <= tuned), None)
         excluded = self.deleted
@@ -156,7 +160,8 @@ class VectorIndex:
         ann = self._ann.read() if setting and self._ann else None
         if setting is None or ann is None or k < 1 or len(excluded) > MAX_DELETED_SHARE * len(self.matrix):
             return None
-        proposed = ann.propose(queries, setting.nprobe_or_ef, setting.candidates, excluded)
+        k += spare
+        proposed = ann.propose(queries, setting.nprobe_or_ef, setting.candidates + spare, excluded)
         needed = min(k, len(self.matrix) - len(excluded))
         if not len(queries) or (proposed >= 0).sum(axis=1).min() < needed:
             return None

@@ -23,6 +23,7 @@ from embedx.store.store import Store
 
 PAGE = 1000  # rows that are read from the store at a time, if it is not known how many are needed
 MAX_SCORES = 1 << 24  # scores in memory at a time: 64 MB of float32
+MAX_SPARE = 10  # rows that one query leaves out: more would need another setting of an approximate index
 MIN_CANDIDATES, CANDIDATES_PER_HIT = 100, 10  # nearest rows that `diverse` chooses from
 COLUMNS = ("path", "start_s", "end_s", "duration_s", "label", "group", "split", "flags")  # columns of every row
 
@@ -43,6 +44,8 @@ def run_query(
     store: Store, index: VectorIndex, query: Query, options: SearchOptions, include_ids: Ids | None = None
 ) -> Hits:
     """Return the hits of a query, best first, only from `include_ids` if it is given."""
+    if options.is_plain and len(query.exclude_ids) <= MAX_SPARE:
+        return run_queries(store, index, [query], options, include_ids)[0]
     if options.is_plain:
         return hits_of(store, *nearest(index, query, options.limit, include_ids, options.exact))
     if options.diverse is not None:
@@ -67,19 +70,28 @@ def run_queries(
     store: Store, index: VectorIndex, queries: Sequence[Query], options: SearchOptions, include_ids: Ids | None = None
 ) -> list[Hits]:
     """Return the hits of several queries. Plain ones are searched together, in one call of the index."""
-    if not options.is_plain or not queries:
+    spare = max((len(query.exclude_ids) for query in queries), default=0)
+    if not options.is_plain or not queries or spare > MAX_SPARE:
         return [run_query(store, index, query, options, include_ids) for query in queries]
-    k = options.limit + max(len(query.exclude_ids) for query in queries)  # so that enough remain after the exclusion
     vectors = np.concatenate([query.vectors for query in queries])
-    all_scores, all_ids = index.search(vectors, k, include_ids=include_ids, exact=options.exact)
-    answers, begin = [], 0
+    all_scores, all_ids = index.search(
+        vectors, options.limit, include_ids=include_ids, exact=options.exact, spare=spare
+    )
+    answers, begin = list[tuple[Ids, Floats]](), 0
     for query in queries:
         end = begin + len(query.vectors)
         ids, scores = best_of(all_ids[begin:end], all_scores[begin:end])
         kept = np.flatnonzero(~np.isin(ids, query.exclude_ids))[: options.limit]
-        answers.append(hits_of(store, ids[kept], scores[kept]))
+        answers.append((ids[kept], scores[kept]))
         begin = end
-    return answers
+    rows: dict[int, Row] = {}
+    wanted = np.unique(np.concatenate([ids for ids, _ in answers])).tolist()
+    for start in range(0, len(wanted), PAGE):
+        rows |= {row.id: row for row in store.rows(wanted[start : start + PAGE])}
+    return [
+        Hits([hit_of(rows[row_id], score) for row_id, score in zip(ids.tolist(), scores.tolist(), strict=True)])
+        for ids, scores in answers
+    ]
 
 
 def nearest(index: VectorIndex, query: Query, k: int, include_ids: Ids | None, exact: bool) -> tuple[Ids, Floats]:

@@ -104,10 +104,35 @@ class QueryBuilder:
         """
         ids, vectors = self.store.vectors(self.view, [row_id])
         if not len(ids):
-            raise UsageError(
-                f"There is no row {row_id} in {self.store.folder}. `embedx search` and rows() show the ids."
-            )
+            raise self._no_row(row_id)
         return Query(vectors, NO_IDS if self.exclude_self is False else ids)
+
+    def from_each(self, queries: Sequence[int | Floats]) -> list["Query | UsageError"]:
+        """Use the stored vectors of rows, read at once, and vectors [D]; an invalid one gives an error."""
+        row_ids = sorted({query for query in queries if isinstance(query, int)})
+        ids, vectors = self.store.vectors(self.view, row_ids)
+        place_of = {row_id: place for place, row_id in enumerate(ids.tolist())}
+
+        def build(query: int | Floats) -> Query:
+            if not isinstance(query, int):
+                return self.from_vector(query)
+            place = place_of.get(query)
+            if place is None:
+                raise self._no_row(query)
+            rows = slice(place, place + 1)
+            return Query(vectors[rows], NO_IDS if self.exclude_self is False else ids[rows])
+
+        built: list[Query | UsageError] = []
+        for query in queries:
+            try:
+                built.append(build(query))
+            except UsageError as error:
+                built.append(error)
+        return built
+
+    def _no_row(self, row_id: int) -> UsageError:
+        """Return the error of an id without a row."""
+        return UsageError(f"There is no row {row_id} in {self.store.folder}. `embedx search` and rows() show the ids.")
 
     def from_vector(self, vector: Any) -> Query:
         """Use a vector [D] or vectors [Q, D]: an array, or a .npy file; see `read_vectors`."""

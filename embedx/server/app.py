@@ -21,6 +21,7 @@ from embedx.server.gate import Gate
 from embedx.server.metrics import Metrics
 from embedx.server.service import Service, service_of
 from embedx.server.settings import Settings
+from embedx.server.shortcut import Shortcut
 from embedx.text import dump_json
 
 log = logging.getLogger("embedx.server")
@@ -49,7 +50,7 @@ def create_app(settings: Settings) -> tuple[ASGIApp, Service]:
     app.add_exception_handler(RequestValidationError, answer_validation_error)
     app.add_exception_handler(HTTPException, answer_http_error)
     app.add_exception_handler(Exception, answer_bug)
-    return Gate(app, settings, metrics), service
+    return Gate(Shortcut(app, service), settings, metrics), service
 
 
 def add_routes_around(app: FastAPI, metrics: Metrics) -> None:

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from embedx.filesystem.paths import display_path
 from embedx.server.answers import json_response
 from embedx.server.errors import ApiError, Cancelled
-from embedx.server.guard import SECURITY_HEADERS, Guard, encode_headers
+from embedx.server.guard import OPEN_PATHS, SECURITY_HEADERS, Guard, encode_headers
 from embedx.server.metrics import Metrics
 from embedx.server.settings import Limits, Settings
 from embedx.server.work import WORK, Work
@@ -139,9 +139,10 @@ class Gate:
 
     async def answer_in_time(self, scope: Scope, body: bytes, receive: Receive, answer: "Answer", client: str) -> None:
         """Let a request in, and end it when it is done, at its deadline, or when its client has gone."""
-        leave = self.places.enter(client)
         work = Work()
         WORK.set(work)
+        leave = self.places.enter(client) if scope["path"] not in OPEN_PATHS else do_nothing
+        answer.before_end = lambda: None if work.running else leave()  # its client can send the next request at once
         running = asyncio.create_task(as_coroutine(self.app(scope, replay(body), answer)))
         gone = asyncio.create_task(wait_until_gone(receive))
         try:
@@ -155,10 +156,11 @@ class Gate:
         finally:
             if not running.done():
                 work.cancel()
-            for task in (running, gone):
-                task.cancel()
+            gone.cancel()
+            if not running.done():
+                running.cancel()
                 with contextlib.suppress(asyncio.CancelledError):  # of this request: the rest is still cleaned up
-                    await asyncio.wait({task}, timeout=STOP_S)
+                    await asyncio.wait({running}, timeout=STOP_S)
             threads = set(work.running)
             if threads:  # their place is free when they have stopped
                 remaining = len(threads)
@@ -199,8 +201,13 @@ class Places:
                 "Try again.",
             )
         self.taken[client] += 1
+        has_left = False
 
         def leave() -> None:
+            nonlocal has_left
+            if has_left:
+                return
+            has_left = True
             self.taken[client] -= 1
             if not self.taken[client]:
                 del self.taken[client]
@@ -215,6 +222,7 @@ class Answer:
         self.send = send
         self.headers = SECURITY_HEADERS | cors_headers
         self.status = 0
+        self.before_end: Callable[[], None] = do_nothing
 
     async def __call__(self, message: Message) -> None:
         """Send a message of ASGI."""
@@ -223,12 +231,18 @@ class Answer:
             names = {name for name, _ in message.get("headers", [])}
             added = [pair for pair in encode_headers(self.headers.items()) if pair[0] not in names]
             message = {**message, "headers": [*message.get("headers", []), *added]}
+        elif not message.get("more_body", False):
+            self.before_end()
         await self.send(message)
 
     async def error(self, scope: Scope, receive: Receive, error: ApiError) -> None:
         """Send an error, unless an answer has begun."""
         if not self.status:
             await json_response(error.to_json(), error.status, error.headers)(scope, receive, self)
+
+
+def do_nothing() -> None:
+    """Do nothing."""
 
 
 async def as_coroutine(awaitable: Awaitable[None]) -> None:

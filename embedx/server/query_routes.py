@@ -11,8 +11,9 @@ from embedx.server.answers import etag, json_response
 from embedx.server.bodies import read_request
 from embedx.server.predicting import answer_predict
 from embedx.server.schemas import PredictBody, SearchBody
+from embedx.server.search_batches import is_batched
 from embedx.server.searching import answer_search
-from embedx.server.service import service_of
+from embedx.server.service import Service, service_of
 
 router = APIRouter(prefix="/v1/collections")
 
@@ -54,9 +55,15 @@ async def predict(request: Request, name: str) -> Response:
 @router.post("/{name}/search", openapi_extra=body_of(SearchBody))
 async def search(request: Request, name: str) -> Response:
     """Find the rows that are most similar to a row, a vector, audio, a text or examples."""
-    service = service_of(request)
+    return await answer_to_search(service_of(request), request, name)
+
+
+async def answer_to_search(service: Service, request: Request, name: str) -> Response:
+    """Return the answer to the request for a search."""
     served = service.get(name)
     body, uploads = await read_request(request, SearchBody, service.limits)
+    if is_batched(body):
+        return await service.searches(served).search(body)
     has_audio = bool(body.audio or body.text or uploads.files or any(not isinstance(one, int) for one in body.like))
     answer = await service.run(lambda: answer_search(served, body, uploads, service.limits), audio=has_audio)
     service.metrics.stage("search", answer["took_ms"] / 1000)

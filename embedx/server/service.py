@@ -9,6 +9,7 @@ from embedx.errors import EmbedxError
 from embedx.server.errors import ApiError
 from embedx.server.metrics import Metrics
 from embedx.server.models import Models
+from embedx.server.search_batches import SearchBatches
 from embedx.server.served import Served, name_collections
 from embedx.server.settings import Settings
 from embedx.server.work import Threads
@@ -36,6 +37,14 @@ class Service:
         self.collections = {
             name: Served(name, folder, self.models) for name, folder in name_collections(settings.folders).items()
         }
+
+        self._batches = {
+            name: SearchBatches(served, self.threads, self.limits, metrics) for name, served in self.collections.items()
+        }
+
+    def searches(self, served: Served) -> SearchBatches:
+        """Return the batches of the searches of a collection."""
+        return self._batches[served.name]
 
     def get(self, name: str) -> Served:
         """Return a collection by its name.

@@ -3,9 +3,9 @@
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from embedx.store.lock import LockContent, read_lock
 from embedx.store.record import Checksums, Record, Total, total_of
 from embedx.store.schema import SUMMED, all_of, read_record
 
+Value = TypeVar("Value")
 ATTEMPTS = 1000  # to read `lock` and the store between two commits; one attempt takes less than a millisecond
 
 
@@ -35,6 +36,8 @@ class Checked:
     _record: Record  # of the state that is read, or that the transaction makes
     _checksums: Checksums
     _compared: Compared
+    _files: State | None  # of the files when the transaction began; None: not looked at yet
+    _known: dict[str, tuple[State, Any]]  # what -> the state that it was read in, and the value
     _is_changing = False  # a transaction of this store changes it; all tables were compared when it began
 
     @property
@@ -79,6 +82,7 @@ class Checked:
                 try:
                     yield
                 finally:
+                    self._files = None
                     self._db.execute("COMMIT")
         with wrap_errors(self.file):
             if isinstance(self._db, UnlockedConnection) and read_lock(self.folder) != content:
@@ -107,7 +111,7 @@ class Checked:
 
     def _load_record(self) -> None:
         """Read the commit record of the current transaction."""
-        self._record = read_record(self._db, self.file)
+        self._record, self._files = read_record(self._db, self.file), None
         self._checksums = Checksums(self._record.store)
 
     def _is_current(self, content: LockContent) -> bool:
@@ -210,8 +214,20 @@ class Checked:
                     self._compared.add(f"keys of {table}", self._state())
 
     def _state(self) -> State:
-        """Return the state of the store and of its files."""
-        return (self._record.token, *state_of_files(self.file))
+        """Return the state of the store and of its files, as they were when the transaction began."""
+        if self._files is None:
+            self._files = state_of_files(self.file)
+        return (self._record.token, *self._files)
+
+    def _once(self, what: str, read: Callable[[], Value]) -> Value:
+        """Return what a function reads; it is called once for every state of the store and of its files."""
+        if self._is_changing:
+            return read()
+        with self.snapshot():
+            if what not in self._known or self._known[what][0] != self._state():
+                self._known[what] = self._state(), read()
+            value: Value = self._known[what][1]
+        return value
 
     def _is_compared(self, what: str) -> bool:
         """Tell whether something was compared in this state; if not, empty the cache, which can hide damage."""

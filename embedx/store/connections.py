@@ -3,6 +3,7 @@
 import contextlib
 import sqlite3
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from embedx.errors import DiskError, LockedError, StoreError
@@ -14,6 +15,9 @@ LIMITS = {  # of a file that a stranger may have made; https://www.sqlite.org/li
     sqlite3.SQLITE_LIMIT_SQL_LENGTH: 1_000_000,  # also of each statement of the schema
     sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 10,  # deleting a recording deletes its rows and their vectors
 }
+TEXT = partial(
+    str, encoding="utf-8", errors="surrogateescape"
+)  # invalid UTF-8 is kept; the checksum of its row differs
 NO_ACCESS = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
 
 
@@ -74,17 +78,12 @@ def is_readable(db: sqlite3.Connection) -> bool:
 def open_uri(uri: str, kind: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
     """Connect to a file. Transactions begin with an explicit BEGIN; threads may use the connection in turn."""
     db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, factory=kind)
-    db.text_factory = decode_text
+    db.text_factory = TEXT
     for limit, value in LIMITS.items():
         db.setlimit(limit, value)
     db.execute("PRAGMA trusted_schema = OFF")
     db.execute("PRAGMA cell_size_check = ON")
     return db
-
-
-def decode_text(text: bytes) -> str:
-    """Decode a text of the store. Invalid UTF-8 is kept: its checksum differs, so the damaged row can be named."""
-    return text.decode("utf-8", "surrogateescape")
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ class EditTable(Changes):
     @property
     def revision(self) -> int:
         """The number of changes that users have made to labels and metadata: that of the last one, 0 if none."""
-        return int(self._query("SELECT count(DISTINCT change) FROM edits")[0][0])
+        return self._once("revision", lambda: int(self._query("SELECT count(DISTINCT change) FROM edits")[0][0]))
 
     def single_rows(self, ids: Sequence[int]) -> set[int]:
         """Return those of some rows that are the only one of their recording."""

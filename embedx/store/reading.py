@@ -32,6 +32,9 @@ class Reader(Checked):
     @property
     def recipe(self) -> Recipe:
         """The recipe of the vectors."""
+        return self._once("recipe", self._read_recipe)
+
+    def _read_recipe(self) -> Recipe:
         rows = self._checked("collection", "WHERE key = 'recipe'")
         if not rows or len(rows[0][1]) > MAX_JSON:
             raise StoreError(f"{self.file} is damaged: it has no recipe.")
@@ -58,7 +61,7 @@ class Reader(Checked):
     @property
     def columns(self) -> dict[str, str]:
         """Metadata column -> "number" (it holds only numbers) or "text"."""
-        return dict(self._checked("columns", "ORDER BY name"))
+        return dict(self._once("columns", lambda: self._checked("columns", "ORDER BY name")))
 
     @property
     def dtype(self) -> str:
@@ -121,7 +124,7 @@ class Reader(Checked):
 
     def source_names(self) -> list[str]:
         """Return the absolute names of the sources (folders, files, manifests) of all runs."""
-        return [name for run in self.runs() for name in run.get("sources", ())]
+        return list(self._once("sources", lambda: [name for run in self.runs() for name in run.get("sources", ())]))
 
     def rows(self, ids: Sequence[int] | None = None, path: str | None = None) -> list[Row]:
         """Return rows in the order of their ids.
@@ -285,6 +288,9 @@ class Reader(Checked):
 
     def _tables(self) -> dict[str, tuple[str, int, np.dtype[Any]]]:
         """Return view -> (table, dimension, dtype), in the order of the recipe."""
+        return self._once("views", self._read_tables)
+
+    def _read_tables(self) -> dict[str, tuple[str, int, np.dtype[Any]]]:
         with self.snapshot():
             names = vector_tables(recipe := self.recipe)
             views = self._checked("views")
@@ -310,6 +316,8 @@ def to_object(text: str) -> dict[str, Any]:
     Raises:
         StoreError: it is no object, or too deep.
     """
+    if text == "{}":  # most rows have no values of their own
+        return {}
     with contextlib.suppress(ValueError, RecursionError):
         value = json.loads(text)
         if isinstance(value, dict):

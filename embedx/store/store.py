@@ -45,6 +45,7 @@ class Store(Repairer):
         self.folder = Path(folder)
         self.file = self.folder / FILE_NAME
         self._compared = compared or Compared()
+        self._known = {}
         if not self.file.is_file():
             raise UsageError(f"There is no collection in {self.folder} (no {FILE_NAME}). `embedx extract` creates one.")
         with wrap_errors(self.folder):

@@ -1,5 +1,7 @@
 """What the gate refuses: hosts, tokens, large and slow bodies, too many requests, requests that take too long."""
 
+import contextlib
+import http.client
 import json
 import os
 import socket
@@ -13,7 +15,7 @@ from embedx.errors import UsageError
 from embedx.server.settings import Limits
 from embedx.server.tokens import read_tokens
 from tests.helpers.processes import wait_until
-from tests.helpers.service import Client, serving
+from tests.helpers.service import JSON_TYPE, Client, serving
 
 SEARCH = "/v1/collections/made/search"
 READ, LABEL = "r" * 32, "l" * 32
@@ -156,6 +158,33 @@ def test_bodies_in_memory_are_bounded(made: Path) -> None:
         wait_until(lambda: client.post(SEARCH, {"id": 1, "filter": "id > 0 and id > 1"}).status == 200)
 
 
+def test_connections_that_stay_open_take_no_more_places_than_there_are(made: Path) -> None:
+    with serving(made, limits=Limits(per_client=2)) as client:
+        statuses: list[int] = []
+
+        def ask() -> None:
+            connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=60)
+            with contextlib.closing(connection):
+                for number in range(60):
+                    connection.request("POST", SEARCH, json.dumps({"id": 1 + number % 9}), JSON_TYPE)
+                    answer = connection.getresponse()
+                    answer.read()
+                    statuses.append(answer.status)
+
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert statuses == [200] * 120
+
+
+def test_json_with_too_many_values_is_refused_before_it_is_read(client: Client) -> None:
+    for text in ("[" + "0," * 1_000_000 + "0]", "[[" + "],[" * 600_000 + "]]", "[" + '{"a":0},' * 500_000 + "0]"):
+        reply = client.send("POST", SEARCH, '{"vector": ' + text + "}", JSON_TYPE)
+        assert (reply.status, reply.code) == (400, "bad_json")
+
+
 def busy(client: Client, started: threading.Event, end: threading.Event) -> None:
     """Keep all threads for searches at work."""
 
@@ -203,9 +232,10 @@ def test_request_whose_client_has_gone_is_cancelled(made: Path) -> None:
         head = head_of(len(body))
         connection = client.open()
         connection.sendall(head + body)
-        wait_until(lambda: client.get("/livez").status == 429)
+        wait_until(lambda: client.get("/v1/collections").status == 429)
+        assert client.get("/livez").status == 200  # it needs no place
         connection.close()
-        wait_until(lambda: client.get("/livez").status == 200)  # its place is free, although no thread was
+        wait_until(lambda: client.get("/docs").status == 200)  # its place is free, although no thread was
         end.set()
 
 

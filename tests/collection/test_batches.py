@@ -1,0 +1,39 @@
+"""Searches that are answered together: each has the hits that it has alone, and an invalid one spoils no other."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import embedx
+from embedx.collection.batches import search_each
+from embedx.errors import UsageError
+from embedx.search.hits import Hits
+from embedx.search.options import SearchOptions
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"k": 3}, {"exclude_self": False}, {"metric": "l2", "view": "L0.max"}, {"where": "id > 9"}, {"merge": True}],
+)
+def test_hits_of_a_batch_are_those_of_each_search(made: Path, options: dict[str, Any]) -> None:
+    with embedx.open(made) as collection:
+        vectors = collection.vectors(options.get("view"))[::7]
+        queries: list[Any] = [5, *vectors, 17, 5]
+        results = search_each(collection, queries, SearchOptions(**options))
+        for query, hits in zip(queries, results, strict=True):
+            alone = collection.search(**{"id" if isinstance(query, int) else "vector": query}, **options)
+            assert isinstance(hits, Hits)
+            assert list(hits) == list(alone)
+
+
+def test_invalid_query_of_a_batch_has_its_own_error(made: Path) -> None:
+    with embedx.open(made) as collection:
+        good = collection.vectors()[0]
+        wrong: list[Any] = [10**9, good[:-1], np.full_like(good, np.nan)]
+        results = search_each(collection, [3, *wrong, good], SearchOptions())
+        assert [isinstance(result, UsageError) for result in results] == [False, True, True, True, False]
+        assert "no row 1000000000" in str(results[1])
+        assert search_each(collection, wrong[:1], SearchOptions())[0] is not None
+        assert search_each(collection, [], SearchOptions()) == []
