@@ -26,7 +26,7 @@ from embedx.text import dump_json
 
 log = logging.getLogger("embedx.server")
 
-ROUTES = (page_routes, collection_routes, query_routes, label_routes, embedding_routes)
+ROUTES = (page_routes, collection_routes, content_routes, query_routes, label_routes, embedding_routes)
 CODES = {404: "not_found", 405: "bad_method"}
 
 
