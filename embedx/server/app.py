@@ -14,7 +14,14 @@ from starlette.types import ASGIApp
 
 from embedx._version import __version__
 from embedx.errors import EmbedxError
-from embedx.server import collection_routes, embedding_routes, label_routes, page_routes, query_routes
+from embedx.server import (
+    collection_routes,
+    content_routes,
+    embedding_routes,
+    label_routes,
+    page_routes,
+    query_routes,
+)
 from embedx.server.answers import json_response, public_recipe
 from embedx.server.errors import ApiError, api_error
 from embedx.server.gate import Gate
