@@ -36,7 +36,8 @@ from embedx.metrics.calibration import reliability
 from embedx.metrics.chance import PERMUTATIONS
 from embedx.metrics.report import Metrics
 from embedx.store.store import Store
-from embedx.training.held_out import Finished, Trial, finish_head
+from embedx.training.calibration_trial import Trial
+from embedx.training.held_out import Finished, finish_head
 from embedx.training.label_gain import Gain, gain_since, to_ranges
 from embedx.training.predict import recording_of
 

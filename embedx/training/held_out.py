@@ -16,42 +16,12 @@ from embedx.evaluation.cross_validation import (
     make_fit,
 )
 from embedx.evaluation.splits import Split
-from embedx.heads.evidence import mean_is_above_zero
 from embedx.heads.head import Head
 from embedx.heads.options import HeadOptions
-from embedx.metrics.calibration import reliability
+from embedx.training.calibration_trial import Scores, Trial, try_calibration
 from embedx.training.predict import AGGREGATES, combine, group_positions
 
 CHOSEN_SETTINGS = ("C", "temperature")  # settings that a head chooses inside its training rows
-
-LOSS_CONFIDENCE = 0.975  # that a calibration lowers the log loss; with 0.95, up to 8 % of simulated heads lost by it
-MIN_PROBABILITY = float(np.finfo(np.float64).eps)  # the lowest probability in scikit-learn's log_loss
-
-Scores = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What a calibration does to held-out rows.
-
-    Attributes:
-        method: "temperature" or "isotonic".
-        kept: whether the head keeps it: it lowers the log loss of new rows with a confidence of 97.5 %, and does not
-            raise ECE.
-        before, after: ECE and log loss without and with it.
-    """
-
-    method: str
-    kept: bool
-    before: dict[str, float]
-    after: dict[str, float]
-
-    def __str__(self) -> str:
-        kept = "kept" if self.kept else "not kept, the probabilities are those of the classifier"
-        return (
-            f"Calibration ({self.method}) {kept}: ECE {self.before['ece']:.4f} -> {self.after['ece']:.4f}, "
-            f"log loss {self.before['log_loss']:.4f} -> {self.after['log_loss']:.4f}, on held-out rows."
-        )
 
 
 @dataclass(frozen=True)
@@ -87,7 +57,7 @@ def finish_head(
         options: how the head was fitted.
 
     Returns:
-        The head; None if there are too few groups for inner folds.
+        The head; None if there are too few groups for inner folds, or no fold knows a class of its rows.
     """
     chosen = {name: head.settings[name] for name in CHOSEN_SETTINGS if name in head.settings}
     fit = make_fit(data, replace(options, settings={**options.settings, **chosen}))
@@ -96,12 +66,16 @@ def finish_head(
         held_out = cross_fit(data, fit, folds)
     except UsageError:  # too few groups, or an inner fold with fewer than two classes
         return None
+    tested = held_out.positions
     held_out = rescale(data, head, folds, without_unknown(data, held_out))
     rows, proba, trial = held_out.positions, held_out.proba, None
+    if not len(rows):
+        return None
     y, groups = data.targets.y[rows], data.splits.groups[rows]
     if method != "none":
         crossed = cross_calibrate(head, method, held_out, y, groups)
-        trial = try_calibration(method, proba, crossed, y, groups, head.multilabel)
+        unknown = data.splits.groups[np.setdiff1d(tested, rows)]
+        trial = try_calibration(method, proba, crossed, y, groups, head.multilabel, unknown)
         if trial.kept:
             head, proba = head.calibrate(method, held_out.logits, y, groups), crossed
     head = measure_points(head, proba, y, groups, [recordings[i] for i in rows])
@@ -157,39 +131,6 @@ def cross_calibrate(
         calibrated = head.calibrate(method, held_out.logits[~in_part], y[~in_part], groups[~in_part])
         proba[in_part] = calibrated.to_proba(held_out.logits[in_part], calibrated=True)
     return proba
-
-
-def try_calibration(
-    method: str, before: Scores, after: Scores, y: NDArray[np.int64], groups: NDArray[np.int64], multilabel: bool
-) -> Trial:
-    """Compare probabilities [M, C] of held-out rows with and without a calibration."""
-    losses = [row_losses(proba, y, multilabel) for proba in (before, after)]
-    wrong = [row_losses(proba, y, multilabel, right=False).mean() for proba in (before, after)]
-    figures = [
-        {"ece": calibration_error(proba, y, multilabel), "log_loss": float(loss.mean())}
-        for proba, loss in zip((before, after), losses, strict=True)
-    ]
-    lowers = mean_is_above_zero(losses[0] - losses[1], groups, min(0.0, wrong[0] - wrong[1]), LOSS_CONFIDENCE)
-    return Trial(method, lowers and figures[1]["ece"] <= figures[0]["ece"], *figures)
-
-
-def row_losses(proba: Scores, y: NDArray[np.int64], multilabel: bool, right: bool = True) -> Scores:
-    """Return the log loss of each row [M], or that of a wrong truth; multi-label: the mean over labels.
-
-    >>> row_losses(np.array([[0.5, 0.5]]), np.array([0]), False).round(3).tolist()
-    [0.693]
-    """
-    proba = np.clip(proba, MIN_PROBABILITY, 1 - MIN_PROBABILITY)
-    of_truth = np.where(y == 1, proba, 1 - proba) if multilabel else proba[np.arange(len(y)), y]
-    losses = -np.log(of_truth if right else 1 - of_truth)
-    return np.asarray(losses.mean(axis=1) if multilabel else losses)
-
-
-def calibration_error(proba: Scores, y: NDArray[np.int64], multilabel: bool) -> float:
-    """Return the expected calibration error; see `embedx.metrics.calibration`."""
-    bars = reliability(y, proba, multilabel=multilabel)
-    gaps = [bar.rows * abs((bar.confidence or 0) - (bar.accuracy or 0)) for bar in bars]
-    return sum(gaps) / max(1, sum(bar.rows for bar in bars))
 
 
 def measure_points(

@@ -62,7 +62,7 @@ def test_heads_export_writes_calibrated_probabilities_or_raw_ones(
 ) -> None:
     import onnxruntime
 
-    x, labels = clusters(240, 4, spread=3.0, seed=2)
+    x, labels = clusters(240, 6, spread=4.0)
     collection = make(x, labels)
     head = collection.fit_head(C=1000.0, calibration=method)
     assert head.calibrated

@@ -10,7 +10,8 @@ from embedx.evaluation.splits import NO_ROWS, Split, Splits, stratified
 from embedx.evaluation.targets import Targets
 from embedx.heads.inference import to_probabilities
 from embedx.heads.options import HeadOptions
-from embedx.training.held_out import Finished, finish_head, rescale, try_calibration, without_unknown
+from embedx.training.calibration_trial import calibration_error, error_shares, try_calibration
+from embedx.training.held_out import Finished, finish_head, rescale, without_unknown
 from tests.helpers.collections import Make, clusters
 from tests.helpers.head_data import CLASSES, GROUPS, MANY, X, Y
 
@@ -61,6 +62,42 @@ def test_calibration_that_does_not_help_is_not_kept(several: bool) -> None:
     assert "not kept, the probabilities are those of the classifier" in str(worse)
     assert not try_calibration("isotonic", right, right, y, groups, several).kept
     assert not try_calibration("temperature", sure, right, y, groups // 100, several).kept  # two groups show nothing
+
+
+def draw_rows(random: np.random.Generator, logits: np.ndarray) -> np.ndarray:
+    return np.array([random.choice(logits.shape[1], p=p) for p in to_probabilities(logits, False)])
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_error_shares_have_the_calibration_error_as_mean(several: bool) -> None:
+    random = np.random.default_rng(0)
+    logits = random.standard_normal((90, 3))
+    y = random.integers(2, size=(90, 3)) if several else draw_rows(random, logits)
+    proba = to_probabilities(logits, several)
+    assert error_shares(proba, y, several).mean() == pytest.approx(calibration_error(proba, y, several))
+
+
+def test_calibration_that_lowers_log_loss_alone_is_not_kept() -> None:
+    """Right probabilities of a better classifier: both are calibrated, so that ECE cannot fall."""
+    random = np.random.default_rng(0)
+    logits = 2 * random.standard_normal((900, 4))
+    y, groups = draw_rows(random, logits), np.arange(900) // 3
+    shares = np.tile(np.bincount(y, minlength=4) / 900, (900, 1))
+    trial = try_calibration("isotonic", shares, to_probabilities(logits, False), y, groups, False)
+    assert trial.after["log_loss"] < trial.before["log_loss"] - 0.2
+    assert not trial.kept
+
+
+def test_rows_of_unknown_classes_count_against_a_surer_head() -> None:
+    """Held-out rows show nothing on classes of one group, which new rows may have; a less sure head needs no proof."""
+    random = np.random.default_rng(0)
+    logits = 2 * random.standard_normal((600, 4))
+    y, groups = draw_rows(random, logits), np.arange(600) // 3
+    right, timid, sure = (to_probabilities(factor * logits, False) for factor in (1.0, 0.4, 3.0))
+    unknown = np.repeat(np.arange(1000, 1080), 3)
+    assert try_calibration("temperature", timid, right, y, groups, False).kept
+    assert not try_calibration("temperature", timid, right, y, groups, False, unknown).kept
+    assert try_calibration("temperature", sure, right, y, groups, False, unknown).kept
 
 
 def test_rows_of_a_class_that_a_fold_head_does_not_know_are_left_out() -> None:
