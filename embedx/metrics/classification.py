@@ -29,10 +29,21 @@ Probabilities = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Scores:
-    """Figures [B] by name, and figures of each class [B, C] by name; nan where undefined."""
+    """Figures for B weightings; nan where undefined.
+
+    Attributes:
+        overall: [B] by name.
+        by_class: [B, C] by name.
+        gaps: [B, bins] confidence beyond accuracy; "ece" is the sum of their absolute values.
+        losses: [N] log loss of each row.
+        loss_variance: of the loss of a row, if the probabilities are right.
+    """
 
     overall: dict[str, Floats]
     by_class: dict[str, Floats]
+    gaps: Floats
+    losses: Floats
+    loss_variance: float
 
 
 class OneLabel:
@@ -52,7 +63,9 @@ class OneLabel:
         self.predicted = Tally(predicted, groups, self.classes)
         self.right = Tally(truth[right], groups[right], self.classes)
         self.gap = Tally(find_bins(confidence), groups, BINS, confidence.astype(np.float64) - right)
-        means = {"log_loss": -np.log(off_zero(proba)[each, truth])}
+        sure = off_zero(proba)
+        self.losses, self.loss_variance = -np.log(sure[each, truth]), expect_variance(sure)
+        means = {"log_loss": self.losses}
         means |= {f"top{k}": (ahead < k).astype(np.float64) for k in TOPS if self.classes > k}
         self.means = {name: Tally(nothing, groups, 1, values) for name, values in means.items()}
         self.rankings = PartRankings(truth[:, None] == np.arange(self.classes), proba, groups, parts)
@@ -63,14 +76,15 @@ class OneLabel:
         support, predicted, right = (each.sums(counts) for each in (self.support, self.predicted, self.right))
         ranked, ranked_by_class = average_parts(*self.rankings.measure(counts))
         by_class = score_classes(support, predicted, right) | ranked_by_class
+        gaps = divide(self.gap.sums(counts), rows[:, None])
         overall = {
             "accuracy": divide(right.sum(axis=1), rows),
             "balanced_accuracy": mean_defined(by_class["recall"]),
             "macro_f1": mean_defined(by_class["f1"]),
-            "ece": divide(np.abs(self.gap.sums(counts)).sum(axis=1), rows),
+            "ece": np.abs(gaps).sum(axis=1),
             **{name: divide(each.sums(counts)[:, 0], rows) for name, each in self.means.items()},
         }
-        return Scores(overall | ranked, by_class)
+        return Scores(overall | ranked, by_class, gaps, self.losses, self.loss_variance)
 
 
 class ManyLabels:
@@ -81,11 +95,12 @@ class ManyLabels:
         positive, predicted, sure = truth == 1, proba > THRESHOLD, off_zero(proba)
         nothing = np.zeros(rows, np.int64)
         self.rows = Tally(nothing, groups, 1)
-        losses = -np.log(np.where(positive, sure, 1 - sure))
+        self.losses = -np.log(np.where(positive, sure, 1 - sure)).mean(axis=1)
+        self.loss_variance = expect_variance(np.stack([sure.ravel(), 1 - sure.ravel()], axis=1)) / self.classes
         means = {
             "exact_match": (positive == predicted).all(axis=1).astype(np.float64),
             "lrap": rank_in_rows(positive, proba),
-            "log_loss": losses.mean(axis=1),
+            "log_loss": self.losses,
         }
         self.means = {name: Tally(nothing, groups, 1, values) for name, values in means.items()}
         self.labels = [count_label(*columns, groups) for columns in zip(positive.T, proba.T, predicted.T, strict=True)]
@@ -101,16 +116,17 @@ class ManyLabels:
         ranked, ranked_by_class = average_parts(*self.rankings.measure(counts))
         by_class = score_classes(support, predicted, right) | ranked_by_class
         micro, _ = average_parts(*self.micro.measure(counts))
+        gaps = divide(sums[:, :, :BINS].reshape(len(counts), -1), (rows * self.classes)[:, None])
         overall = {
             "macro_f1": mean_defined(by_class["f1"]),
             "micro_f1": divide(2 * right.sum(axis=1), (support + predicted).sum(axis=1)),
-            "ece": divide(np.abs(sums[:, :, :BINS]).sum(axis=(1, 2)), rows * self.classes),
+            "ece": np.abs(gaps).sum(axis=1),
             **{name: divide(each.sums(counts)[:, 0], rows) for name, each in self.means.items()},
             **ranked,
             "micro_auc": micro["macro_auc"],
             "micro_map": micro["map"],
         }
-        return Scores(overall, by_class)
+        return Scores(overall, by_class, gaps, self.losses, self.loss_variance)
 
 
 def score_weighted(
@@ -177,6 +193,17 @@ def rank_in_rows(positive: NDArray[np.bool_], proba: Probabilities) -> Floats:
     means = divide(np.bincount(rows, precision, len(proba)), labels)
     means[(labels == 0) | (labels == proba.shape[1])] = 1.0
     return means
+
+
+def expect_variance(proba: Floats) -> float:
+    """Return the mean variance of the log loss of rows whose classes are drawn by their probabilities [N, C].
+
+    >>> round(expect_variance(np.array([[0.9, 0.1], [0.5, 0.5]])), 4)  # 0.09 log(9)^2 in the first row, 0 in the second
+    0.2173
+    """
+    logs = np.log(proba)
+    means = (proba * logs).sum(axis=1)
+    return float(((proba * logs**2).sum(axis=1) - means**2).mean()) if len(proba) else 0.0
 
 
 def off_zero(proba: Probabilities) -> Floats:

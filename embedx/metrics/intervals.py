@@ -1,72 +1,40 @@
 """Intervals: how much a figure would change with other recordings.
 
-Groups are independent, and the rows of one group are not. Every figure is therefore computed again without each group,
-and with a little more weight on each group; more than 100 groups are joined to 100 blocks at random.
+A 95 % interval holds the value that the figure would have for very many groups of the same kind. Groups are
+independent, and the rows of one group are not. Every figure is therefore computed again without each group, and with a
+little more weight on each group; more than 100 groups are joined to 100 blocks at random.
 
-- The variance is the sum over groups of (change without the group) x (change per weight of the group). For a mean, this
-  is the cluster-robust variance with the correction for few groups of Bell and McCaffrey (Bias reduction in standard
-  errors for linear regression with multi-stage samples, Survey Methodology 28, 2002).
-- Student's t replaces the normal quantile. Its degrees of freedom are theirs too: one large group and many small ones
-  give few of them.
-- A figure between 0 and 1 has a score interval (Wilson 1927), which stays within 0 and 1, with as many rows as would
-  give this variance if rows were independent: their number divided by the design effect of the groups. Ranked figures
-  have an interval on the logit scale, because near 1 they depend on few rows, by unequal amounts.
+- The variance is that of the jackknife: the sum of the squared changes without each group. For a mean it has the
+  correction for few groups of Bell and McCaffrey (Bias reduction in standard errors for linear regression with
+  multi-stage samples, Survey Methodology 28, 2002).
+- The figures of few groups are too high or too low on average (F1, average precision). The second derivatives by the
+  weights give this bias (infinitesimal jackknife, Efron 1982), and it is subtracted from the centre of the interval.
+- Student's t replaces the normal quantile. One large group and many small ones give few degrees of freedom, and the
+  fewer, the more alike the rows of a group are.
+- Shares, such as the accuracy, have an interval on the logit scale: near 1 they vary less upwards than downwards, and
+  the interval stays within 0 and 1.
 - Without any variance, for example if all rows are right, the data does not say how alike the rows of a group are. Then
-  each group counts as one row.
-- A class with rows in one group only has no variance of its own: means over classes take it to be as variable as the
-  other classes.
+  each group counts as one row in the score interval of Wilson (1927).
 
 Intervals leave out what is the same for all rows that were scored: the choice of the training rows, the random numbers
-of the head, and the choice of the data set.
+of the head, and the choice of the data set. They cannot know of groups of a kind that is not among the rows.
 """
 
 import math
-from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedx.metrics.figures import TAIL, Counts, Figure, Floats, Ints
-from embedx.metrics.ranking import d_prime
+
+Ends = tuple[Floats, Floats]
 
 NORMAL = NormalDist().inv_cdf(1 - TAIL)
 MAX_BLOCKS = 100  # the standard error is then known to 7 %, and Student's t is 1.984 instead of 1.960
 STEP = 2.0**-6  # additional weight of a group: small, and its sums with whole numbers are exact in float32
 NO_VARIANCE = 1e-14  # a standard error below 1e-7 is rounding
-RANKED = ("macro_auc", "map", "d_prime", "micro_auc", "micro_map", "auc", "average_precision")
-MEANS_OVER_CLASSES = ("balanced_accuracy", "macro_f1", "macro_auc", "map", "d_prime")
-
-
-@dataclass(frozen=True)
-class Shares:
-    """How much of the data is in each of B blocks.
-
-    Attributes:
-        rows: [B] share of all rows.
-        classes: [B, C] share of the rows of each class; that of all rows for a class without rows.
-    """
-
-    rows: Floats
-    classes: Floats
-
-    @classmethod
-    def count(cls, blocks: Ints, positive: NDArray[np.bool_]) -> "Shares":
-        """Count blocks [N] and the classes [N, C] of their rows."""
-        size = max(1, int(blocks.max(initial=-1)) + 1)
-        rows = np.bincount(blocks, minlength=size) / max(1, len(blocks))
-        support = positive.sum(axis=0)
-        counts = np.array([np.bincount(blocks[column], minlength=size) for column in positive.T]).reshape(-1, size).T
-        return cls(rows, np.where(support > 0, counts / np.maximum(support, 1), rows[:, None]))
-
-    def make_figure(self, values: Floats, name: str) -> Figure | None:
-        """Return an overall figure from its values [1 + 2 B]; see `make_figures`."""
-        of_classes = name in MEANS_OVER_CLASSES
-        shares = self.classes.mean(axis=1) if of_classes else self.rows
-        spread = (self.classes**2).sum(axis=0)  # [C] in proportion to the variance of a class; 1: in one block only
-        several = spread[spread < 1].sum()
-        inflation = float(spread.sum() / several) if of_classes and several else 1.0
-        return make_figures(values[:, None], shares[:, None], name, inflation)[0]
+MAX_LOSS = -math.log(np.finfo(np.float64).eps)  # of one row, from `embedx.metrics.classification.off_zero`
+TINY = np.finfo(np.float64).tiny
 
 
 def join_groups(groups: Ints, most: int, seed: int) -> Ints:
@@ -93,81 +61,124 @@ def weigh_blocks(blocks: int) -> Counts:
     return np.concatenate([np.ones((1, blocks), np.float32), 1 - each, 1 + np.float32(STEP) * each])
 
 
-def make_figures(values: Floats, shares: Floats, name: str, inflation: float = 1.0) -> list[Figure | None]:
-    """Return M figures from their values [1 + 2 B, M] with the weights of `weigh_blocks`.
+def make_figures(values: Floats, low: Floats, high: Floats) -> list[Figure | None]:
+    """Return M figures from their values [M] and ends [M]; None if undefined; an interval holds its value."""
+    return [
+        None if not math.isfinite(value) else Figure(value, min(ends[0], value), max(ends[1], value))
+        for value, *ends in zip(values.tolist(), low.tolist(), high.tolist(), strict=True)
+    ]
+
+
+def find_variances(values: Floats, shares: Floats) -> Floats:
+    """Return the variances [M] of figures from their values [1 + 2 B, M] and the shares [B, M] of the blocks."""
+    blocks = len(shares)
+    without = values[0] - values[1 : 1 + blocks]
+    return np.asarray(np.nansum(without**2 * (1 - shares), axis=0), np.float64)
+
+
+def find_bias(values: Floats) -> Floats:
+    """Return how much too high figures [M] of few blocks are on average, from their values [1 + 2 B, M]."""
+    more = values[1 + len(values) // 2 :]
+    return np.asarray(np.nansum(more - values[0], axis=0) / STEP**2, np.float64)
+
+
+def find_freedom(shares: Floats, variance: Floats, independent: Floats) -> Floats:
+    """Return the degrees of freedom [M] of variances, by Satterthwaite's formula.
 
     Args:
-        values: nan where a figure is undefined; if it is undefined with equal weights, the figure is None.
-        shares: [B, M] share of each block in the rows of each figure.
-        name: "log_loss" for figures above 0, "d_prime" for distances; any other for figures between 0 and 1.
-        inflation: factor for the variances.
+        shares: [B, M] of the blocks.
+        variance: [M] of the figures.
+        independent: [M], what it would be with independent rows. It is the sum over blocks of parts that are in
+            proportion to the shares; the parts of the rest are in proportion to their squares.
 
-    >>> print(*make_figures(np.ones((5, 1)), np.full((2, 1), 0.5), "accuracy"))
-    1.0000 (0.3424 to 1.0000)
+    >>> shares = np.array([[0.5, 0.1, 0.1, 0.1, 0.1, 0.1]]).T
+    >>> [round(float(find_freedom(shares, np.ones(1), np.full(1, share))[0]), 2) for share in (0, 1)]
+    [1.0, 2.33]
     """
-    if len(values) == 1:
-        low = high = np.full(values.shape[1], np.nan)
-    elif name == "log_loss":
-        logs = np.log(np.maximum(values, np.finfo(np.float64).tiny))
-        half = find_quantiles(shares) * np.sqrt(find_variances(logs))
-        low, high = np.exp(logs[0] - half), np.exp(logs[0] + half)
-    elif name == "d_prime":
-        low, high = (d_prime(end) for end in bound_shares(to_areas(values), shares, name, inflation))
-    else:
-        low, high = bound_shares(values, shares, name, inflation)
-    return [bound_figure(*one) for one in zip(values[0].tolist(), low.tolist(), high.tolist(), strict=True)]
+    within = np.minimum(variance, independent)
+    parts = (variance - within) * shares**2 / (shares**2).sum(axis=0) + within * shares
+    freedom = parts.sum(axis=0) ** 2 / np.maximum((parts**2).sum(axis=0), TINY) - 1
+    return np.asarray(np.maximum(freedom, 1.0), np.float64)
 
 
-def bound_figure(value: float, low: float, high: float) -> Figure | None:
-    """Return a figure whose interval holds its value in spite of rounding."""
-    if not math.isfinite(value):
-        return None
-    return Figure(value, min(low, value), max(high, value)) if math.isfinite(low) else Figure(value)
+def find_quantiles(freedom: Floats) -> Floats:
+    """Return Student's t [M] for degrees of freedom [M].
 
-
-def find_changes(values: Floats) -> tuple[Floats, Floats]:
-    """Return the changes [B, M] without each block, and per weight of it, from values [1 + 2 B, M]."""
-    whole, without, more = values[0], *np.split(values[1:], 2)
-    return whole - without, (more - whole) / STEP
-
-
-def find_variances(values: Floats) -> Floats:
-    """Return the variances [M] of figures from their values [1 + 2 B, M]."""
-    without, slope = find_changes(values)
-    return np.asarray(np.maximum(np.nansum(without * slope, axis=0), 0.0), np.float64)
-
-
-def find_quantiles(shares: Floats) -> Floats:
-    """Return Student's t [M] for shares [B, M] of blocks.
-
-    >>> find_quantiles(np.full((10, 1), 0.1)).round(3).tolist()  # 9 degrees of freedom
-    [2.262]
+    >>> find_quantiles(np.array([9.0, 99.0])).round(3).tolist()
+    [2.262, 1.984]
     """
     from scipy.special import stdtrit
 
-    leverage = shares**2 / np.maximum(1 - shares, 1e-3)
-    freedom = 1 / ((shares**2).sum(axis=0) + leverage.sum(axis=0) ** 2 - (leverage**2).sum(axis=0))
-    return np.asarray(stdtrit(np.maximum(freedom, 1.0), 1 - TAIL), np.float64)
+    return np.asarray(stdtrit(freedom, 1 - TAIL), np.float64)
 
 
-def bound_shares(values: Floats, shares: Floats, name: str, inflation: float) -> tuple[Floats, Floats]:
-    """Return the ends [M] of intervals from values [1 + 2 B, M] between 0 and 1."""
+def share_interval(
+    values: Floats, shares: Floats, variance: Floats, freedom: Floats, least: Floats | float = 0.0
+) -> Ends:
+    """Return the ends [M] of intervals of figures between 0 and 1.
+
+    Args:
+        values: [1 + 2 B, M] with the weights of `weigh_blocks`.
+        shares: [B, M] of the blocks in the rows of each figure.
+        variance: [M] of the figures.
+        freedom: [M] degrees of freedom of the variances.
+        least: [M] lower limits of the variances, which are known exactly.
+
+    >>> low, high = share_interval(np.ones((5, 1)), np.full((2, 1), 0.5), np.zeros(1), np.ones(1))
+    >>> low.round(4).tolist(), high.tolist()
+    ([0.3424], [1.0])
+    """
     value = np.nan_to_num(values[0], nan=0.5)
-    variance = inflation * find_variances(values)
-    centre = value
-    if name.endswith("f1"):  # F1 of few rows is too low: subtract the jackknife's estimate of this bias
-        without, slope = find_changes(values)
-        centre = value - np.nansum(slope - without, axis=0)
-    known = (variance > NO_VARIANCE) & (value > 0) & (value < 1) & (centre > 0) & (centre < 1)
-    quantile = np.where(known, find_quantiles(shares), NORMAL)
-    centre = np.where(known, centre, value)
-    rows = 1 / (shares**2).sum(axis=0)
-    rows = np.where(known, centre * (1 - centre) / np.where(known, variance, 1.0), rows)
-    low, high = score_interval(centre, rows, quantile)
-    if name in RANKED:
-        ends = logit_interval(np.where(known, centre, 0.5), rows, quantile)
-        low, high = np.where(known, ends[0], low), np.where(known, ends[1], high)
-    return low, high
+    centre = value - find_bias(values)
+    inside = (value > 0) & (value < 1) & (centre > 0) & (centre < 1)
+    known = inside & (variance > NO_VARIANCE)
+    half = np.maximum(find_quantiles(freedom) * np.sqrt(variance), NORMAL * np.sqrt(least))
+    ends = logit_interval(np.where(known, centre, 0.5), half)
+    rough = score_interval(value, 1 / (shares**2).sum(axis=0))
+    return np.where(known, ends[0], rough[0]), np.where(known, ends[1], rough[1])
+
+
+def loss_interval(value: Floats, half: Floats, losses: Floats) -> Ends:
+    """Return the ends of the interval of a mean loss, symmetric on a logarithmic scale that has their skewness.
+
+    Args:
+        value: [1], the mean.
+        half: [1], half the width of the interval on the ordinary scale.
+        losses: [N], of the rows.
+    """
+    centred = losses - losses.mean()
+    second, third = float((centred**2).mean()), float((centred**3).mean())
+    scale = value if third <= 0 else np.minimum(value, second**2 / third)
+    exponent = half / np.maximum(scale, TINY)
+    low = value - scale * (1 - np.exp(-exponent))
+    return np.maximum(low, 0), np.minimum(value + scale * np.expm1(exponent.clip(max=100)), MAX_LOSS)
+
+
+def distance_interval(low: Floats, high: Floats, gaps: Floats, shares: Floats) -> Ends:
+    """Return the interval of a mean distance, the calibration error, in very many rows from that in as many rows.
+
+    Gaps that are 0 in truth are not in few rows, so their sum without sign is too high. A gap d with standard error s
+    has a mean distance of s (x (2 P(x) - 1) + 2 p(x)) with x = d / s and the normal distribution P. All true gaps are
+    taken to be the same multiple of the measured ones, from which s has been removed.
+
+    Args:
+        low, high: [1], ends for the mean of the sum in as many rows.
+        gaps: [1 + 2 B, bins] with the weights of `weigh_blocks`.
+        shares: [B, 1] of the blocks.
+    """
+    from scipy.special import ndtr
+
+    error = np.sqrt(find_variances(gaps, shares))
+    gap = np.sqrt(np.maximum(gaps[0] ** 2 - error**2, error**2 / 16))  # not 0, so that the sum can be any number
+    total = float(gap.sum())
+    if total == 0:
+        return low, high
+    multiples = np.linspace(0, float(high[0]) / total, 200)[:, None]
+    x = multiples * gap / np.maximum(error, TINY)
+    density = np.exp(-(np.minimum(x, 40) ** 2) / 2) / math.sqrt(2 * math.pi)
+    seen = (multiples * gap * (2 * ndtr(x) - 1) + 2 * error * density).sum(axis=1)
+    true = multiples[:, 0] * total
+    return np.interp(low, seen, true), np.interp(high, seen, true)
 
 
 def difference_interval(differences: Floats, groups: Ints) -> tuple[float, float]:
@@ -179,37 +190,32 @@ def difference_interval(differences: Floats, groups: Ints) -> tuple[float, float
     counts = weigh_blocks(len(sizes))
     means = (counts @ np.bincount(blocks, differences) / (counts @ sizes))[:, None]
     shares = (sizes / sizes.sum())[:, None]
-    variance = find_variances(means)
-    none = score_interval(np.zeros(1), 1 / (shares**2).sum(axis=0), np.full(1, NORMAL))[1]
-    half = np.where(variance > NO_VARIANCE, find_quantiles(shares) * np.sqrt(variance), none)
+    variance = find_variances(means, shares)
+    quantile = find_quantiles(find_freedom(shares, variance, np.full(1, differences.var() / len(differences))))
+    none = score_interval(np.zeros(1), 1 / (shares**2).sum(axis=0))[1]
+    half = np.where(variance > NO_VARIANCE, quantile * np.sqrt(variance), none)
     low, high = (float(end.clip(-1, 1)[0]) for end in (means[0] - half, means[0] + half))
     return low, high
 
 
-def score_interval(value: Floats, rows: Floats, quantile: Floats) -> tuple[Floats, Floats]:
-    """Return the ends [M] of score intervals of shares [M] of independent rows.
+def score_interval(value: Floats, rows: Floats) -> Ends:
+    """Return the ends [M] of Wilson's intervals of shares [M] of independent rows.
 
-    >>> [round(float(end), 3) for end in score_interval(np.float64(1), np.float64(10), np.float64(1.96))]
+    >>> [round(float(end), 3) for end in score_interval(np.float64(1), np.float64(10))]
     [0.722, 1.0]
     """
-    amount = quantile**2 / rows
+    amount = NORMAL**2 / rows
     centre = (value + amount / 2) / (1 + amount)
     half = np.sqrt(amount * value * (1 - value) + amount**2 / 4) / (1 + amount)
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
 
 
-def logit_interval(value: Floats, rows: Floats, quantile: Floats) -> tuple[Floats, Floats]:
-    """Return the ends [M] of intervals of shares [M] of independent rows that are symmetric on the logit scale.
+def logit_interval(value: Floats, half: Floats) -> Ends:
+    """Return the ends [M] of intervals that are symmetric on the logit scale; `half` [M] is their half on this one.
 
-    >>> [round(float(end), 3) for end in logit_interval(np.float64(0.9), np.float64(10), np.float64(1.96))]
-    [0.533, 0.986]
+    >>> [round(float(end), 3) for end in logit_interval(np.float64(0.9), np.float64(0.1))]
+    [0.748, 0.965]
     """
-    half = quantile / np.sqrt(rows * value * (1 - value))
-    logit = np.log(value / (1 - value))
-    low, high = (1 / (1 + np.exp(-end.clip(-500, 500))) for end in (logit - half, logit + half))
+    logit, width = np.log(value / (1 - value)), half / (value * (1 - value))
+    low, high = (1 / (1 + np.exp(-end.clip(-500, 500))) for end in (logit - width, logit + width))
     return low, high
-
-
-def to_areas(distances: Floats) -> Floats:
-    """Return the areas of d-primes: the inverse of `embedx.metrics.ranking.d_prime`."""
-    return np.array([(1 + math.erf(one / 2)) / 2 for one in distances.ravel().tolist()]).reshape(distances.shape)

@@ -7,7 +7,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from embedx.errors import UsageError
 from embedx.metrics.figures import Figure, Floats, Ints, number_groups
-from embedx.metrics.intervals import MAX_BLOCKS, join_groups, make_figures, weigh_blocks
+from embedx.metrics.intervals import (
+    MAX_BLOCKS,
+    find_freedom,
+    find_variances,
+    join_groups,
+    make_figures,
+    share_interval,
+    weigh_blocks,
+)
 from embedx.metrics.weighted_sums import Tally, divide
 
 MAX_SCORES = 2**22  # in memory at a time: 16 MB of cosines, 32 MB of sort keys
@@ -77,8 +85,13 @@ def average_queries(measured: Floats, groups: Ints, samples: int, seed: int) -> 
     counts = weigh_blocks(number)
     sums = Tally(np.repeat(np.arange(kinds), queries), np.tile(blocks, kinds), kinds, measured.ravel())
     totals = Tally(np.zeros(queries, np.int64), blocks, 1)
-    shares = np.bincount(blocks, minlength=number)[:, None] / max(1, queries)
-    return make_figures(divide(sums.sums(counts), totals.sums(counts)), np.tile(shares, kinds), "p@k")
+    values = divide(sums.sums(counts), totals.sums(counts))
+    if number < 2:
+        return [Figure(value) if np.isfinite(value) else None for value in values[0].tolist()]
+    shares = np.tile(np.bincount(blocks, minlength=number)[:, None] / queries, kinds)
+    variance = find_variances(values, shares)
+    freedom = find_freedom(shares, variance, measured.var(axis=1) / queries)
+    return make_figures(values[0], *share_interval(values, shares, variance, freedom))
 
 
 def measure_queries(x: NDArray[np.float32], y: Labels, apart: Ints, ks: Sequence[int]) -> Floats:

@@ -9,9 +9,10 @@ from embedx.errors import UsageError
 from embedx.metrics.baselines import find_baselines
 from embedx.metrics.classification import Probabilities, Scores, score_weighted, score_whole
 from embedx.metrics.figures import Figure, Ints, number_groups
-from embedx.metrics.intervals import MAX_BLOCKS, Shares, join_groups, make_figures, weigh_blocks
+from embedx.metrics.intervals import MAX_BLOCKS, join_groups, weigh_blocks
 from embedx.metrics.ranking import AREA_MARGIN, d_prime
 from embedx.metrics.report import ClassMetrics, Metrics, PartMetrics, escape
+from embedx.metrics.samples import Sample
 from embedx.text import natural_key
 
 MIN_RELIABLE_GROUPS = 10  # in simulation (STATISTICS.md), 93 to 97 % of the intervals hold the truth from here on
@@ -57,21 +58,21 @@ def evaluate(
     if samples < 0:
         raise UsageError(f"samples must be 0 or more, not {samples}.")
     blocks = join_groups(numbers, max(1, samples), seed)
-    shares = Shares.count(blocks, y == 1 if multilabel else y[:, None] == np.arange(len(classes)))
-    scores = score_weighted(y, probabilities, blocks, part_of, weigh_blocks(len(shares.rows)), multilabel)
-    figures = {name: shares.make_figure(values, name) for name, values in scores.overall.items()}
+    positive = y == 1 if multilabel else y[:, None] == np.arange(len(classes))
+    sample = Sample.count(blocks, positive, multilabel)
+    scores = score_weighted(y, probabilities, blocks, part_of, weigh_blocks(len(sample.blocks)), multilabel)
+    figures = sample.make_figures(scores)
     by_part = score_parts(y, probabilities, parts, multilabel)
-    support = y.sum(axis=0) if multilabel else np.bincount(y, minlength=len(classes))
-    notes = note_classes(classes, support, rows) + note_groups(rows, group_count, samples)
+    notes = note_classes(classes, sample.support, rows) + note_groups(rows, group_count, samples)
     notes += note_d_prime(figures["macro_auc"], by_part)
     return Metrics(
         classes=tuple(classes),
         multilabel=multilabel,
         rows=rows,
         groups=group_count,
-        samples=len(shares.rows) if samples and group_count > 1 else 0,
+        samples=len(sample.blocks) if samples and group_count > 1 else 0,
         figures=figures,
-        per_class=tuple(describe_classes(classes, support, scores, shares)),
+        per_class=tuple(describe_classes(classes, scores, sample)),
         confusion=None if multilabel else count_confusions(y, probabilities),
         baselines=find_baselines(y, len(classes), part_of, multilabel),
         by_part=tuple(by_part),
@@ -150,11 +151,11 @@ def spread_over(parts: Sequence[PartMetrics]) -> dict[str, tuple[float, float | 
     return spread
 
 
-def describe_classes(classes: Sequence[str], support: Ints, scores: Scores, shares: Shares) -> list[ClassMetrics]:
+def describe_classes(classes: Sequence[str], scores: Scores, sample: Sample) -> list[ClassMetrics]:
     """Return the figures of each class."""
-    figures = {name: make_figures(values, shares.classes, name) for name, values in scores.by_class.items()}
+    figures = sample.make_class_figures(scores)
     return [
-        ClassMetrics(name, int(support[i]), **{key: values[i] for key, values in figures.items()})
+        ClassMetrics(name, int(sample.support[i]), **{key: values[i] for key, values in figures.items()})
         for i, name in enumerate(classes)
     ]
 
