@@ -72,18 +72,23 @@ class DecoderPool:
     def read(
         self, path: str, recipe: Recipe, start_s: float = 0.0, end_s: float | None = None
     ) -> Generator[tuple[Clip, int | None, Window]]:
-        """Yield the windows of a recording; see `Decoder.read`. A decoder that dies is replaced once.
+        """Yield the windows of a recording; see `Decoder.read`."""
+        yield from self._resume(lambda decoder: decoder.read(path, recipe, start_s, end_s))
 
-        The second decoder skips the windows that the first one yielded, so that no window comes twice.
-        """
+    def read_blocks(self, path: str, start_s: float, end_s: float) -> Generator[tuple[Frames, int]]:
+        """Yield the frames between two times in blocks [S, channels], and their rate; see `Decoder.read_blocks`."""
+        yield from self._resume(lambda decoder: decoder.read_blocks(path, start_s, end_s))
+
+    def _resume(self, start: Callable[[Decoder], Generator[Result]]) -> Generator[Result]:
+        """Yield the results of a decoder; one that dies is replaced once, and what it has yielded is skipped."""
         done = 0
         with self.borrow() as decoder:
             for attempt in range(1, ATTEMPTS + 1):
                 try:
-                    with contextlib.closing(decoder.read(path, recipe, start_s, end_s)) as windows:
-                        for window in islice(windows, done, None):
+                    with contextlib.closing(start(decoder)) as results:
+                        for result in islice(results, done, None):
                             done += 1
-                            yield window
+                            yield result
                     return
                 except DecoderDied:
                     if attempt == ATTEMPTS:

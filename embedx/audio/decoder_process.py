@@ -100,22 +100,26 @@ class Decoder:
                 window = Window(place["start_s"], place["end_s"], arrays[0], tuple(place["flags"]))
                 yield clip, place["channel"], window
 
-    def read_excerpt(
+    def read_blocks(
         self, path: str, start_s: float, end_s: float, on_wait: Callable[[], None] = no_action
-    ) -> tuple[Frames, int]:
-        """Return the frames [S, channels] between two times at the recording's own rate, and that rate in Hz.
+    ) -> Generator[tuple[Frames, int]]:
+        """Yield the frames between two times at the recording's own rate in blocks [S, channels], and that rate in Hz.
 
         Raises:
             AudioError: the file cannot be read, or ends before `start_s`.
             DecoderDied: see `read`.
         """
-        blocks: list[Frames] = []
-        rate = 0
         job = {"do": "excerpt", "path": path, "start_s": start_s, "end_s": end_s}
         for answer, arrays in self._ask(job, MAX_BLOCK_VALUES, on_wait):
-            rate = answer.get("rate", rate)
-            blocks += arrays
-        return np.concatenate(blocks), rate
+            for block in arrays:
+                yield block, answer["rate"]
+
+    def read_excerpt(
+        self, path: str, start_s: float, end_s: float, on_wait: Callable[[], None] = no_action
+    ) -> tuple[Frames, int]:
+        """Return what `read_blocks` yields as one array [S, channels], and the rate in Hz."""
+        blocks, rates = zip(*self.read_blocks(path, start_s, end_s, on_wait), strict=True)
+        return np.concatenate(blocks), rates[0]
 
     def hash_content(self, path: str, on_wait: Callable[[], None] = no_action) -> str:
         """Return the hash of a file's bytes; see `embedx.audio.decode.hash_content`.

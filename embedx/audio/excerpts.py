@@ -1,5 +1,6 @@
 """Excerpts: the audio between two times of a recording, with all channels, at the recording's own rate."""
 
+import io
 import struct
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from embedx.filesystem.paths import display_path
 
 FLOAT_WAV = 3  # the format tag of IEEE float samples
 SAMPLE_BYTES = 4  # of float32
+MAX_FLAC = 8, 655_350  # channels and Hz: what FLAC can hold
 MAX_WAV_BYTES = 0xFFFF_FF00  # sizes in a WAV have 32 bits; a little is left for the header
 
 
@@ -57,3 +59,21 @@ def wav_bytes(frames: Frames, rate: int) -> bytes:
     chunks = [(b"fmt ", layout), (b"fact", struct.pack("<I", len(frames))), (b"data", samples)]
     body = b"WAVE" + b"".join(name + struct.pack("<I", len(content)) + content for name, content in chunks)
     return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def flac_bytes(frames: Frames, rate: int) -> bytes:
+    """Return frames [S, channels] as a FLAC file: of 16 bits if that keeps every sample as it is, else of 24 bits.
+
+    Raises:
+        AudioError: FLAC cannot hold so many channels, or this rate.
+    """
+    import soundfile
+
+    if frames.shape[1] > MAX_FLAC[0] or rate > MAX_FLAC[1]:
+        detail = f"FLAC holds up to {MAX_FLAC[0]} channels and {MAX_FLAC[1]} Hz, not {frames.shape[1]} and {rate} Hz."
+        raise AudioError("channels" if frames.shape[1] > MAX_FLAC[0] else "rate", detail)
+    steps = frames * np.float32(1 << 15)
+    subtype = "PCM_16" if np.array_equal(steps, np.round(steps)) else "PCM_24"
+    file = io.BytesIO()
+    soundfile.write(file, frames, rate, subtype, format="FLAC")
+    return file.getvalue()

@@ -33,7 +33,7 @@ ERRORS: dict[str, type[EmbedxError]] = {  # code of an error -> its class; other
     "locked": LockedError,
     "collection_unavailable": StoreError,
 }
-AUDIO_ERRORS = {"bad_audio": "", "audio_too_large": "", "body_too_large": "too-large", "no_audio": "missing"}
+AUDIO_ERRORS = {"bad_audio": "", "audio_too_large": "", "body_too_large": "too-large", "audio_gone": "missing"}
 Answer = TypeVar("Answer")
 
 

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from typing import Any, Unpack
 from urllib.parse import quote
@@ -271,7 +272,7 @@ class RemoteCollection(RemoteBase):
 
     def _search_vectors(self, vectors: NDArray[np.float32], settings: SearchOptions) -> list[Hits]:
         """Return the hits of each vector."""
-        fields, results = search_fields(settings), []
+        body, results = search_fields(settings), []
         step = max(1, min(MAX_QUERIES, MAX_HITS // fields["limit"]))
         for start in range(0, len(vectors), step):
             answer = self._service.post("/search", {"vector": vectors[start : start + step].tolist(), **fields})
@@ -286,7 +287,7 @@ class RemoteCollection(RemoteBase):
 
     def _hits(self, result: Mapping[str, Any], answer: Mapping[str, Any]) -> Hits:
         """Return the hits of a query; `answer` holds the state."""
-        hits = self._service.read(lambda: Hits([Hit(**value) for value in result["hits"]], self._read_clip))
+        hits = self._service.read(lambda: Hits([hit_of(value) for value in result["hits"]], self._read_clip))
         hits.generation = answer["generation"]
         return hits
 
@@ -308,3 +309,8 @@ def connect(url: str, *, token: str | None = None, timeout: float = REQUEST_S) -
         DiskError: the service cannot be reached.
     """
     return RemoteCollection(url, token=token, timeout=timeout)
+
+
+def hit_of(value: Mapping[str, Any]) -> Hit:
+    """Return a hit of an answer; what it holds for web pages is left out."""
+    return Hit(**{each.name: value[each.name] for each in fields(Hit) if each.name in value})

@@ -1,5 +1,6 @@
 """Answers: rows, hits and errors as JSON, with paths relative to the source."""
 
+import hashlib
 import json
 import math
 import os
@@ -45,6 +46,7 @@ class Paths:
         root = collection.root
         folders = dict.fromkeys(os.path.dirname(name) for name in collection.store.source_names())
         self.folders = [folder for folder in (root, *folders) if folder and folder != os.sep]
+        self.version = collection.store.version
 
     def shown(self, path: str) -> str:
         """Return a path as it is shown."""
@@ -66,6 +68,8 @@ class Paths:
             "split": row.split,
             "flags": list(row.flags),
             "meta": dict(row.meta),
+            "recording": recording_name(row.path),
+            "v": self.version,
         }
 
     def hit(self, hit: "Hit", vector: Sequence[float] | None = None) -> dict[str, Any]:
@@ -81,6 +85,8 @@ class Paths:
             "end_s": hit.end_s,
             "label": hit.label,
             "meta": dict(hit.meta),
+            "recording": recording_name(hit.path),
+            "v": self.version,
             **extra,
         }
 
@@ -89,6 +95,11 @@ def public_recipe(fields: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a recipe, with the name of the folder of its model in place of its path."""
     source = str(fields.get("source", ""))
     return {**fields, "source": source.rstrip("/").rpartition("/")[2]} if source.startswith(("/", "~", ".")) else fields
+
+
+def recording_name(path: str) -> str:
+    """Return the short name of a recording in URLs, which does not show where it is."""
+    return hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()
 
 
 def state_of(collection: "Collection") -> dict[str, int]:

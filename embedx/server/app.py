@@ -15,12 +15,15 @@ from starlette.types import ASGIApp
 from embedx._version import __version__
 from embedx.errors import EmbedxError
 from embedx.server import (
+    clip_routes,
     collection_routes,
     content_routes,
     embedding_routes,
     label_routes,
     page_routes,
     query_routes,
+    recording_routes,
+    row_routes,
 )
 from embedx.server.answers import json_response, public_recipe
 from embedx.server.errors import ApiError, api_error
@@ -33,7 +36,17 @@ from embedx.text import dump_json
 
 log = logging.getLogger("embedx.server")
 
-ROUTES = (page_routes, collection_routes, content_routes, query_routes, label_routes, embedding_routes)
+ROUTES = (
+    page_routes,
+    clip_routes,
+    collection_routes,
+    row_routes,
+    recording_routes,
+    content_routes,
+    query_routes,
+    label_routes,
+    embedding_routes,
+)
 CODES = {404: "not_found", 405: "bad_method"}
 
 

@@ -13,7 +13,9 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from embedx.server.clips import CLIP, Clips
 from embedx.server.errors import ApiError
+from embedx.server.service import service_of
 from embedx.server.settings import Limits
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -23,18 +25,19 @@ MAX_FIELDS = 32  # of a multipart request, besides files
 
 
 class Uploads:
-    """The files of a multipart request, by the names of their fields."""
+    """The files of a multipart request, by the names of their fields, and the clips of the service."""
 
-    def __init__(self, files: Mapping[str, bytes], limits: Limits) -> None:
+    def __init__(self, files: Mapping[str, bytes], limits: Limits, clips: Clips | None = None) -> None:
         self.files = files
         self.limits = limits
+        self.clips = clips
         self.count = 0
 
     def audio(self, value: str) -> bytes:
-        """Return the bytes of `file:NAME`, of a data URI, or of plain base64.
+        """Return the bytes of `file:NAME`, `clip:ID`, of a data URI, or of plain base64.
 
         Raises:
-            ApiError: there is no such file, the text is not base64, it is a URL, or there are too many files.
+            ApiError: there is no such file or clip, the text is not base64, it is a URL, or there are too many files.
         """
         self.count += 1
         if self.count > self.limits.files:
@@ -43,6 +46,8 @@ class Uploads:
             if value not in self.files:
                 raise ApiError(400, "no_file", f"The request has no part {value[:100]!r}.", "Send it as multipart.")
             return self.files[value]
+        if value.startswith(CLIP) and self.clips is not None:
+            return self.clips.get(value.removeprefix(CLIP)).data
         return decode_base64(value)
 
 
@@ -124,14 +129,17 @@ async def read_request(request: Request, model: type[Body], limits: Limits) -> t
         ApiError: the body is not JSON or multipart, or not valid.
     """
     kind = content_type(request)
+    clips = service_of(request).clips
     if kind == "application/json":
-        return validate(model, parse_json(await request.body(), limits)), Uploads({}, limits)
+        return validate(model, parse_json(await request.body(), limits)), Uploads({}, limits, clips)
     if kind != "multipart/form-data":
         raise ApiError(415, "bad_content_type", "Send application/json or multipart/form-data.")
     fields, files = await read_form(request, limits)
     if "query" in fields:
-        return validate(model, parse_json(fields["query"].encode("utf-8", "replace"), limits)), Uploads(files, limits)
-    return validate(model, from_fields(fields, files, model)), Uploads(files, limits)
+        return validate(model, parse_json(fields["query"].encode("utf-8", "replace"), limits)), Uploads(
+            files, limits, clips
+        )
+    return validate(model, from_fields(fields, files, model)), Uploads(files, limits, clips)
 
 
 async def read_form(request: Request, limits: Limits) -> tuple[dict[str, str], dict[str, bytes]]:

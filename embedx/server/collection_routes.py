@@ -1,29 +1,20 @@
-"""Routes of collections: what they hold, their rows, and the audio of a row."""
+"""Routes of collections: what they hold, their rows and their map."""
 
 import json
-import mimetypes
-import os
-from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
-from embedx.audio.decode import require_regular
-from embedx.audio.decoder_pool import DECODERS
-from embedx.audio.excerpts import wav_bytes
-from embedx.errors import AudioError
 from embedx.server.answers import Paths, etag, json_response, state_of, stated_response
 from embedx.server.errors import ApiError
 from embedx.server.json_filter import read_filter
-from embedx.server.pictures import spectrogram_png
-from embedx.server.row_audio import MAX_CONTEXT_S, audio_error, find_row, look_up, read_audio
+from embedx.server.row_audio import find_row
 from embedx.server.schemas import MAX_ID, MAX_NAME
 from embedx.server.searching import check_page, timeout_of
 from embedx.server.service import service_of
 from embedx.server.settings import Limits
-from embedx.store.records import Row
 from embedx.store.store import Store
 
 router = APIRouter(prefix="/v1/collections")
@@ -35,8 +26,6 @@ Filter = Annotated[str, Query(description="an SQL condition, or a JSON filter")]
 After = Annotated[int, Query(ge=-1, le=MAX_ID, description="the last id of the page before")]
 PageLimit = Annotated[int, Query(ge=1)]
 Timeout = Annotated[float | None, Query(gt=0, allow_inf_nan=False, description="seconds that the filter can take")]
-Time = Annotated[float | None, Query(ge=0, le=1e7, allow_inf_nan=False, description="seconds of the recording")]
-Context = Annotated[float, Query(ge=0, le=MAX_CONTEXT_S, allow_inf_nan=False, description="seconds before and after")]
 
 
 @router.get("")
@@ -97,46 +86,6 @@ async def get_row(request: Request, name: str, number: RowNumber) -> Response:
     return await service.run(row)
 
 
-@router.get("/{name}/rows/{number}/audio")
-async def get_audio(
-    request: Request,
-    name: str,
-    number: RowNumber,
-    context: Context = 0.0,
-    start_s: Time = None,
-    end_s: Time = None,
-    original: Annotated[bool, Query(description="the bytes of the file, also in ranges")] = False,
-) -> Response:
-    """Return the audio of a row, or of another part of its recording, as WAV, or the file that it comes from."""
-    service = service_of(request)
-    served = service.get(name)
-    row, state = await service.run(lambda: look_up(served, number))
-    headers = {"ETag": etag(state)}
-    if original:
-        return await service.run(lambda: original_file(row), audio=True)
-    part = replace(
-        row, start_s=row.start_s if start_s is None else start_s, end_s=row.end_s if end_s is None else end_s
-    )
-    wav = await service.run(lambda: wav_bytes(*read_audio(part, context)), audio=True)
-    return Response(wav, 200, headers, "audio/wav")
-
-
-@router.get("/{name}/rows/{number}/spectrogram.png")
-async def get_spectrogram(
-    request: Request,
-    name: str,
-    number: RowNumber,
-    height: Annotated[int, Query(ge=8, le=512)] = 128,
-    context: Context = 0.0,
-) -> Response:
-    """Return the spectrogram of a row as a picture."""
-    service = service_of(request)
-    served = service.get(name)
-    row, state = await service.run(lambda: look_up(served, number))
-    png = await service.run(lambda: spectrogram_png(read_audio(row, context)[0], height), audio=True)
-    return Response(png, 200, {"ETag": etag(state)}, "image/png")
-
-
 @router.get("/{name}/map")
 async def get_map(
     request: Request,
@@ -186,15 +135,3 @@ def only(row: dict[str, Any], columns: list[str]) -> dict[str, Any]:
         return row
     values = {**row["meta"], **{name: value for name, value in row.items() if name != "meta"}}
     return {name: values.get(name) for name in dict.fromkeys(["id", *columns])}
-
-
-def original_file(row: Row) -> Response:
-    """Return the file of a row; only if it is audio, whatever the collection says about it."""
-    try:
-        require_regular(row.path)
-        DECODERS.read_excerpt(row.path, row.start_s, min(row.end_s, row.start_s + 0.1))
-    except AudioError as error:
-        raise audio_error(row, error) from error
-    kind = mimetypes.guess_type(row.path)[0] or ""
-    media_type = kind if kind.startswith("audio/") else "application/octet-stream"
-    return FileResponse(row.path, media_type=media_type, stat_result=os.stat(row.path))

@@ -4,10 +4,10 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from embedx.collection.collection import Collection
 from embedx.errors import DiskError, EmbedxError, StoreError, UsageError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from embedx.server.models import Models
 
 log = logging.getLogger("embedx.server")
+Answer = TypeVar("Answer")
 
 MAX_VALUES = 50  # different values of a column that its description lists
 MAX_ROWS_OF_VALUES = 200_000  # rows that are read for these lists: some seconds, once for every state
@@ -62,6 +63,7 @@ class Served:
         self._opened: Opened | None = None
         self._lock = threading.Lock()
         self._facts: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self._kept: dict[str, tuple[tuple[Any, ...], Any]] = {}
         self._maps: dict[tuple[str, str], tuple[tuple[Any, ...], Map]] = {}
 
     @contextlib.contextmanager
@@ -161,6 +163,20 @@ class Served:
             if known is None or known[0] != key:
                 known = self._maps[view, method] = key, make_map(collection.store, view, method)
             return known[1], state
+
+    def keep(self, what: str, key: tuple[Any, ...], make: Callable[[], Answer]) -> Answer:
+        """Return what was made for this key before; make it, in place of that for another key, if it was not.
+
+        Args:
+            what: the name of what is made; one is kept of each.
+            key: what it depends on, such as the collection and its generation.
+            make: makes it.
+        """
+        known = self._kept.get(what)
+        if known is None or known[0] != key:
+            known = self._kept[what] = key, make()
+        answer: Answer = known[1]
+        return answer
 
     def close(self) -> None:
         """Close the files."""

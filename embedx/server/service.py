@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from embedx.errors import EmbedxError
+from embedx.server.clips import Clips
 from embedx.server.errors import ApiError
 from embedx.server.metrics import Metrics
 from embedx.server.models import Models
@@ -34,6 +35,7 @@ class Service:
         self.metrics = metrics
         self.models = Models(metrics, settings.limits)
         self.threads = Threads()
+        self.clips = Clips()
         self.collections = {
             name: Served(name, folder, self.models) for name, folder in name_collections(settings.folders).items()
         }

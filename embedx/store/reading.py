@@ -1,6 +1,7 @@
 """Reading a store: every checksum is compared, and every result is from one state of the store."""
 
 import contextlib
+import hashlib
 import json
 import os
 import sqlite3
@@ -67,6 +68,13 @@ class Reader(Checked):
     def dtype(self) -> str:
         """How vectors are stored: "float32" or "float16". They are read as float32."""
         return str(self._table(self.recipe.default_view)[2].name)
+
+    @property
+    def version(self) -> str:
+        """A text that differs between stores, and after vectors of existing rows were replaced."""
+        with self.snapshot():
+            identity = f"{self._record.store}.{self._record.rewritten}"
+        return hashlib.blake2b(identity.encode(), digest_size=4).hexdigest()
 
     def count(self) -> int:
         """Return the number of rows."""
