@@ -273,9 +273,9 @@ class RemoteCollection(RemoteBase):
     def _search_vectors(self, vectors: NDArray[np.float32], settings: SearchOptions) -> list[Hits]:
         """Return the hits of each vector."""
         body, results = search_fields(settings), []
-        step = max(1, min(MAX_QUERIES, MAX_HITS // fields["limit"]))
+        step = max(1, min(MAX_QUERIES, MAX_HITS // body["limit"]))
         for start in range(0, len(vectors), step):
-            answer = self._service.post("/search", {"vector": vectors[start : start + step].tolist(), **fields})
+            answer = self._service.post("/search", {"vector": vectors[start : start + step].tolist(), **body})
             results += [self._hits(result, answer) for result in answer["results"]]
         return results
 

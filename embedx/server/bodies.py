@@ -15,7 +15,6 @@ from starlette.requests import Request
 
 from embedx.server.clips import CLIP, Clips
 from embedx.server.errors import ApiError
-from embedx.server.service import service_of
 from embedx.server.settings import Limits
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -122,14 +121,13 @@ def content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def read_request(request: Request, model: type[Body], limits: Limits) -> tuple[Body, Uploads]:
+async def read_request(request: Request, model: type[Body], limits: Limits, clips: Clips) -> tuple[Body, Uploads]:
     """Return the body of a request as a model, with its files.
 
     Raises:
         ApiError: the body is not JSON or multipart, or not valid.
     """
     kind = content_type(request)
-    clips = service_of(request).clips
     if kind == "application/json":
         return validate(model, parse_json(await request.body(), limits)), Uploads({}, limits, clips)
     if kind != "multipart/form-data":

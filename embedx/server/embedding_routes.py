@@ -28,7 +28,7 @@ MAX_TEXT = 2000  # characters of a sentence
 async def embeddings(request: Request) -> Response:
     """Embed audio, or sentences with a model that has a text side."""
     service = service_of(request)
-    body, uploads = await read_request(request, EmbeddingsBody, service.limits)
+    body, uploads = await read_request(request, EmbeddingsBody, service.limits, service.clips)
     return json_response(await service.run(lambda: embed(service, body, uploads), audio=True))
 
 

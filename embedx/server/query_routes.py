@@ -47,7 +47,7 @@ async def predict(request: Request, name: str) -> Response:
     """Predict the labels of audio or of stored rows with a head of the collection."""
     service = service_of(request)
     served = service.get(name)
-    body, uploads = await read_request(request, PredictBody, service.limits)
+    body, uploads = await read_request(request, PredictBody, service.limits, service.clips)
     answer = await service.run(lambda: answer_predict(served, body, uploads, service.limits), audio=True)
     return json_response(answer, headers={"ETag": etag(answer)})
 
@@ -61,7 +61,7 @@ async def search(request: Request, name: str) -> Response:
 async def answer_to_search(service: Service, request: Request, name: str) -> Response:
     """Return the answer to the request for a search."""
     served = service.get(name)
-    body, uploads = await read_request(request, SearchBody, service.limits)
+    body, uploads = await read_request(request, SearchBody, service.limits, service.clips)
     if is_batched(body):
         return await service.searches(served).search(body)
     has_audio = bool(body.audio or body.text or uploads.files or any(not isinstance(one, int) for one in body.like))
