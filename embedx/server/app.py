@@ -24,6 +24,7 @@ from embedx.server import (
     query_routes,
     recording_routes,
     row_routes,
+    session_routes,
 )
 from embedx.server.answers import json_response, public_recipe
 from embedx.server.errors import ApiError, api_error
@@ -38,6 +39,7 @@ log = logging.getLogger("embedx.server")
 
 ROUTES = (
     page_routes,
+    session_routes,
     clip_routes,
     collection_routes,
     row_routes,

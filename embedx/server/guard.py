@@ -12,6 +12,7 @@ from embedx.server.settings import Settings
 from embedx.server.tokens import Right
 
 OPEN_PATHS = ("/livez", "/readyz", "/")  # answered without a token, for systems that watch the service, and the page
+SESSION_PATH = "/v1/session"  # a page sends its token there
 OPEN_FOLDER = "/page/"  # the files of the page, which are the same everywhere
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SECURITY_HEADERS = {
@@ -49,8 +50,8 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and origin not in self.cors and not self.is_own_page(origin, hosts[0]):
             raise ApiError(403, "bad_origin", "Web pages of other origins may not use this server.", "See --cors.")
-        right = self.tokens.right_of(headers.get("authorization"))
-        if right is None and path not in OPEN_PATHS and not path.startswith(OPEN_FOLDER):
+        right = self.right_of(method, headers, hosts[0])
+        if right is None and not is_open(method, path):
             raise ApiError(
                 401,
                 "no_token",
@@ -58,6 +59,20 @@ class Guard:
                 "Send the header Authorization: Bearer TOKEN.",
                 {"WWW-Authenticate": "Bearer"},
             )
+        return right
+
+    def right_of(self, method: str, headers: Headers, host: str) -> Right | None:
+        """Return the right of a client from its token or its cookie; None if it has none.
+
+        Raises:
+            ApiError: a request that can change something has a cookie but no Origin; see `is_own_page`.
+        """
+        right = self.tokens.right_of(headers.get("authorization"))
+        if right is not None or "authorization" in headers:
+            return right
+        right = self.tokens.right_of_cookie(read_cookie(headers.get("cookie", ""), cookie_name(host)))
+        if right is not None and method not in ("GET", "HEAD") and "origin" not in headers:
+            raise ApiError(403, "bad_origin", "A request with a cookie needs the header Origin.", "Send a token.")
         return right
 
     def is_own(self, host: str | None) -> bool:
@@ -88,6 +103,31 @@ class Guard:
             "Cross-Origin-Resource-Policy": "cross-origin",
             "Vary": "Origin",
         }
+
+
+def is_open(method: str, path: str) -> bool:
+    """Tell whether a request needs no token."""
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDER) or (method, path) == ("POST", SESSION_PATH)
+
+
+def cookie_name(host: str) -> str:
+    """Return the name of the cookie of this server: browsers share cookies between the ports of a host.
+
+    >>> cookie_name("127.0.0.1:8000"), cookie_name("audio.example.org")
+    ('embedx-8000', 'embedx')
+    """
+    port = urlsplit(f"//{host}").port
+    return "embedx" if port is None else f"embedx-{port}"
+
+
+def read_cookie(header: str, name: str) -> str:
+    """Return the value of a cookie from the header Cookie; "" if it is not there.
+
+    >>> read_cookie("a=1; embedx=22; b", "embedx")
+    '22'
+    """
+    pairs = (part.strip().partition("=") for part in header.split(";"))
+    return next((value for key, _, value in pairs if key == name), "")
 
 
 def host_of(url: str) -> str | None:
