@@ -1,4 +1,4 @@
-"""Routes of collections: what they hold, their rows and their map."""
+"""Routes of collections: what they hold, and their rows."""
 
 import json
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ from embedx.server.answers import Paths, etag, json_response, state_of, stated_r
 from embedx.server.errors import ApiError
 from embedx.server.json_filter import read_filter
 from embedx.server.row_audio import find_row
-from embedx.server.schemas import MAX_ID, MAX_NAME
+from embedx.server.schemas import MAX_ID
 from embedx.server.searching import check_page, timeout_of
 from embedx.server.service import service_of
 from embedx.server.settings import Limits
@@ -84,23 +84,6 @@ async def get_row(request: Request, name: str, number: RowNumber) -> Response:
             return stated_response({"row": Paths(collection).row(find_row(collection, number))}, state_of(collection))
 
     return await service.run(row)
-
-
-@router.get("/{name}/map")
-async def get_map(
-    request: Request,
-    name: str,
-    view: Annotated[str, Query(max_length=MAX_NAME)] = "",
-    method: Annotated[str, Query(max_length=MAX_NAME, description="pca")] = "pca",
-) -> Response:
-    """Return two coordinates of every row: JSON, or with Accept: application/octet-stream binary columns id, x, y."""
-    service = service_of(request)
-    served = service.get(name)
-    coordinates, state = await service.run(lambda: served.map(view or None, method))
-    if "application/octet-stream" in request.headers.get("accept", ""):
-        facts = {"ETag": etag(state), "X-Embedx-Rows": str(len(coordinates.ids))}
-        return Response(coordinates.to_bytes(), 200, facts, "application/octet-stream")
-    return await service.run(lambda: stated_response(coordinates.to_json(), state))
 
 
 def page_of_ids(

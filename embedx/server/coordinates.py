@@ -12,10 +12,11 @@ from embedx.store.store import Store
 
 @dataclass(frozen=True)
 class Map:
-    """The ids [N] of rows and their coordinates [N, 2]."""
+    """The ids [N] of rows and their coordinates [N, 2], and the share of the variance along each."""
 
     ids: NDArray[np.int64]
     places: NDArray[np.float32]
+    explained: tuple[float, float] = (0.0, 0.0)
 
     def to_bytes(self) -> bytes:
         """Return the columns id (int64), x and y (float32), one after the other, little-endian."""
@@ -42,12 +43,16 @@ def make_map(store: Store, view: str, method: str) -> Map:
         block = vectors.astype(np.float64)
         count, total, products = count + len(block), total + block.sum(axis=0), products + block.T @ block
     mean = total / max(1, count)
-    _, axes = np.linalg.eigh(products / max(1, count) - np.outer(mean, mean))
+    variances, axes = np.linalg.eigh(products / max(1, count) - np.outer(mean, mean))
     axes = axes[:, ::-1][:, :2]
+    shares = np.pad(np.maximum(variances[::-1][:2], 0), (0, max(0, 2 - dim))) / max(
+        np.maximum(variances, 0).sum(), 1e-30
+    )
     axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), range(axes.shape[1])] < 0, -1.0, 1.0)
     axes = np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))  # vectors of one dimension have one component
     pairs = [(ids, ((vectors - mean) @ axes).astype(np.float32)) for ids, vectors in store.blocks(view)]
     return Map(
         np.concatenate([np.zeros(0, np.int64), *(ids for ids, _ in pairs)]),
         np.concatenate([np.zeros((0, 2), np.float32), *(places for _, places in pairs)]),
+        (round(float(shares[0]), 4), round(float(shares[1]), 4)),
     )

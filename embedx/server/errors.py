@@ -30,6 +30,7 @@ class ApiError(Exception):
         message: a sentence for people.
         hint: what to do.
         headers: headers of the answer, such as Retry-After.
+        facts: what the answer says besides, for programs.
     """
 
     def __init__(
@@ -41,12 +42,13 @@ class ApiError(Exception):
         self.message = message
         self.hint = hint
         self.headers = dict(headers or {})
+        self.facts: dict[str, Any] = {}
         if status in (429, 503):
             self.headers.setdefault("Retry-After", str(RETRY_S))
 
     def to_json(self) -> dict[str, Any]:
         """Return the body of the answer."""
-        return {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
+        return {"error": {"code": self.code, "message": self.message, "hint": self.hint, **self.facts}}
 
 
 class Cancelled(Exception):

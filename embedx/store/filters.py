@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Real
 from threading import TIMEOUT_MAX
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +80,18 @@ def select(
             if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in FAULTS_OF_CONDITIONS:
                 raise invalid(where, condition.explain(str(error)), names) from error
             raise
+
+
+def read_column(db: sqlite3.Connection, name: str, metadata: Mapping[str, str]) -> list[tuple[int, Any]]:
+    """Return the id of every row, ascending, and its value in a column: a text, a number or None.
+
+    Raises:
+        UsageError: there is no such column.
+    """
+    if name not in COLUMNS and name not in metadata:
+        raise UsageError(f"There is no column {name[:200]}. Columns: {', '.join([*COLUMNS, *metadata])}.")
+    expression = COLUMNS[name] if name in COLUMNS else metadata_value(name, metadata[name])
+    return db.execute(f"SELECT rows.id, {expression} FROM rows ORDER BY rows.id").fetchall()
 
 
 def check_timeout(timeout: object) -> None:

@@ -274,6 +274,17 @@ class Reader(Checked):
                     self._compared.add("filter", self._state())
             return filters.select(self._db, where, self.columns, timeout)
 
+    def column(self, name: str) -> tuple[NDArray[np.int64], list[Any]]:
+        """Return the ids of all rows, ascending, and their values in a column, as conditions compare them.
+
+        Raises:
+            UsageError: there is no such column.
+        """
+        with self.snapshot():
+            self._compare("rows", "recordings")
+            pairs = filters.read_column(self._db, name, self.columns)
+        return np.array([number for number, _ in pairs], np.int64), [value for _, value in pairs]
+
     def copy_to(self, folder: Path) -> None:
         """Write a copy of the store, in the state of its last commit, into another folder."""
         with self.snapshot(), contextlib.closing(sqlite3.connect(folder / FILE_NAME)) as copy:
