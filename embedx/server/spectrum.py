@@ -4,7 +4,7 @@ The rule. A picture has `width` columns and `height` bands. S samples x[0..S-1] 
 
 1. A frame has N samples: the power of two that is nearest to `window_ms` on a logarithmic scale.
 2. A column covers S / width samples and has n frames: n = ceil(S / width / (N / 4)), at least 1 and at most 8. Frame j
-   of column c begins at the sample floor((c + (j + 0.5) / n) * S / width) - N / 2.
+   of column c begins at the sample floor((c + (j + 0.5) / n) * (S / width)) - N / 2.
 3. A frame is multiplied by the Hann window 0.5 - 0.5 cos(2 pi i / N). Its power is |DFT|^2 / (N / 4)^2, which is 1 for
    a sine of amplitude 1.
 4. Band b is a triangle over the bins k * rate / N, from edge b to edge b + 2, with its top at edge b + 1. The
@@ -86,7 +86,7 @@ def levels(
     size, width = spectrum.window(rate), spectrum.width
     length = len(samples) if length is None else length
     frames = min(MAX_FRAMES, max(1, math.ceil(length / width / (size / 4))))
-    places = (np.arange(width)[:, None] + (np.arange(frames) + 0.5) / frames) * length / width
+    places = (np.arange(width)[:, None] + (np.arange(frames) + 0.5) / frames) * (length / width)
     starts = np.floor(places.ravel() + first).astype(np.int64) - size // 2
     padded = np.pad(np.asarray(samples, np.float64), size)
     starts = np.clip(starts + size, 0, len(padded) - size)

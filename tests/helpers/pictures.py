@@ -52,7 +52,7 @@ def plain_levels(
     levels = np.zeros((height, width), np.uint8)
     for column in range(width):
         for j in range(frames):
-            start = math.floor((column + (j + 0.5) / frames) * len(samples) / width) - size // 2
+            start = math.floor((column + (j + 0.5) / frames) * (len(samples) / width)) - size // 2
             frame = [samples[i] if 0 <= i < len(samples) else 0.0 for i in range(start, start + size)]
             power = np.abs(np.fft.rfft(np.array(frame) * hann)) ** 2 / (size / 4) ** 2
             for band, triangle in enumerate(weights):
