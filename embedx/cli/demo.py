@@ -77,6 +77,7 @@ def run_on_synthetic_corpus(folder: Path) -> None:
     embedx("train", COLLECTION, "--kind", "prototype", "--name", "kinds", lines=1)
     embedx("predict", COLLECTION, str(query), "--head", "kinds", "-k", "2")
     say(f"To search from other programs: embedx serve {COLLECTION} (docs/service.md)")
+    say(f"To look and listen in the browser: embedx open {COLLECTION}")
 
 
 def run_on_own_corpus(source: str) -> None:
@@ -97,6 +98,7 @@ def run_on_own_corpus(source: str) -> None:
     else:
         say("3. There are no labels (from one folder per class, or a known data set), so there is nothing to probe.")
     say(f"To search from other programs: embedx serve {collection} (docs/service.md)")
+    say(f"To look and listen in the browser: embedx open {collection}")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from embedx.server import (
     column_routes,
     content_routes,
     embedding_routes,
+    event_routes,
+    export_routes,
     label_routes,
     map_routes,
     page_routes,
@@ -51,6 +53,8 @@ ROUTES = (
     content_routes,
     query_routes,
     label_routes,
+    event_routes,
+    export_routes,
     embedding_routes,
 )
 CODES = {404: "not_found", 405: "bad_method"}

@@ -11,12 +11,14 @@ from embedx.server.bodies import Body, read_json
 from embedx.server.errors import ApiError, scrub
 from embedx.server.json_filter import read_filter
 from embedx.server.labelling import change, set_labels_of
+from embedx.server.live_heads import train_live
 from embedx.server.query_routes import body_of
 from embedx.server.schemas import HeadBody, LabelsBody, UndoBody
 from embedx.server.searching import timeout_of
 from embedx.server.served import Served
 from embedx.server.service import Service, service_of
 from embedx.server.settings import Limits
+from embedx.server.shared_labels import set_shared, undo_shared
 
 router = APIRouter(prefix="/v1/collections")
 
@@ -49,7 +51,9 @@ async def read_change(request: Request, name: str, model: type[Body]) -> tuple[S
 async def set_labels(request: Request, name: str) -> Response:
     """Set values of columns, in one change: of single rows, of all rows that a filter selects, or by a table."""
     service, served, body = await read_change(request, name, LabelsBody)
-    answer = await service.run(lambda: set_labels_of(served, body, service.limits))
+    answer = await service.run(
+        lambda: set_shared(served, body, lambda kept: set_labels_of(served, kept, service.limits))
+    )
     return json_response(answer, headers={"ETag": etag(answer)})
 
 
@@ -57,7 +61,9 @@ async def set_labels(request: Request, name: str) -> Response:
 async def undo(request: Request, name: str) -> Response:
     """Undo a change."""
     service, served, body = await read_change(request, name, UndoBody)
-    answer = await service.run(lambda: change(served, lambda opened: opened.undo_label(body.revision)))
+    answer = await service.run(
+        lambda: undo_shared(served, body, lambda: change(served, lambda opened: opened.undo_label(body.revision)))
+    )
     return json_response(answer, headers={"ETag": etag(answer)})
 
 
@@ -65,13 +71,16 @@ async def undo(request: Request, name: str) -> Response:
 async def train(request: Request, name: str) -> Response:
     """Train a head on the labels, score it on rows that it was not trained on, and save it."""
     service, served, body = await read_change(request, name, HeadBody)
+    if not body.wait:
+        job = service.jobs.start(name, lambda: train_live(served, body, service.limits))
+        return json_response({"job": job}, 202)
     return await service.run(lambda: train_head(served, body, service.limits), audio=True)
 
 
 def train_head(served: Served, body: HeadBody, limits: Limits) -> Response:
     """Train a head, and return its figures with the effect of the labels that came since the head before."""
     where = read_filter(body.filter, limits.filter)
-    options = body.model_dump(exclude={"label", "using", "filter", "timeout"})
+    options = body.model_dump(exclude={"label", "using", "filter", "timeout", "wait"})
     with served.use() as collection:
         timeout = timeout_of(body.timeout, limits)
         trained = collection.fit_head(body.label, view=body.using, where=where, timeout=timeout, **options)

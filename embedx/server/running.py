@@ -118,7 +118,9 @@ def make_server(settings: Settings, on_ready: Callable[[str], None]) -> tuple[Se
         timeout_graceful_shutdown=GRACE_S,
         h11_max_incomplete_event_size=MAX_HEAD,
     )
-    return Server(config, on_ready), service
+    server = Server(config, on_ready)
+    service.is_ending = lambda: server.should_exit
+    return server, service
 
 
 def serve(settings: Settings, on_ready: Callable[[str], None]) -> int:

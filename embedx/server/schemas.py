@@ -13,6 +13,7 @@ MAX_NAME = 200  # characters of the name of a view, a column or a head
 RowId = Annotated[int, Field(ge=0, le=MAX_ID, strict=True)]
 Name = Annotated[str, Field(max_length=MAX_NAME)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Key = Annotated[str, Field(min_length=1, max_length=100)] | None
 Value = Annotated[str, Field(max_length=10_000)] | bool | int | Number | None
 Timeout = Annotated[float, Field(gt=0, allow_inf_nan=False, description="seconds that the filter can take")]
 Seconds = Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)]
@@ -95,6 +96,7 @@ class LabelEdit(Strict):
     id: RowId
     column: Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
     value: Value
+    was: Value = Field(None, description="what the author has seen: another value is not overwritten")
 
 
 class LabelTable(Strict):
@@ -115,6 +117,8 @@ class LabelsBody(Strict):
     )
     table: LabelTable | None = None
     filter: str | dict[str, Any] | None = Field(None, description="for set and table: the rows that may be changed")
+    key: Key = Field(None, description="a request with the same key is answered again, and not made again")
+    by: Name | None = Field(None, description="who makes the change")
     overlap: Annotated[float, Field(ge=0, le=1)] = Field(MIN_OVERLAP, description="for table; see `embedx label`")
     timeout: Timeout | None = None
 
@@ -123,12 +127,15 @@ class UndoBody(Strict):
     """The change to undo; the last one by default."""
 
     revision: Annotated[int, Field(ge=1, le=MAX_ID)] | None = None
+    key: Key = None
+    by: Name | None = None
 
 
 class HeadBody(Strict):
     """A head to train."""
 
     label: Name | Annotated[list[Name], Field(max_length=100)] | None = None
+    wait: bool = Field(True, description="false: answer at once with the name of a job")
     kind: Literal["logistic", "mlp", "knn", "prototype", "weighted-layers"] = "logistic"
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")] | None = None
     using: Name | Annotated[list[Name], Field(max_length=1000)] | None = None

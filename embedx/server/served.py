@@ -17,6 +17,7 @@ from embedx.recipe import check_view
 from embedx.server.answers import state_of
 from embedx.server.coordinates import Map, make_map
 from embedx.server.errors import ApiError, api_error, unavailable
+from embedx.server.label_memory import LabelMemory
 from embedx.server.work import current_work
 from embedx.store.schema import FILE_NAME
 
@@ -63,6 +64,7 @@ class Served:
         self._opened: Opened | None = None
         self._lock = threading.Lock()
         self._facts: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self.labels = LabelMemory()
         self._kept: dict[str, tuple[tuple[Any, ...], Any]] = {}
         self._maps: dict[tuple[str, str], tuple[tuple[Any, ...], Map]] = {}
 

@@ -8,6 +8,8 @@ from starlette.requests import Request
 from embedx.errors import EmbedxError
 from embedx.server.clips import Clips
 from embedx.server.errors import ApiError
+from embedx.server.exports import Exports
+from embedx.server.jobs import Jobs
 from embedx.server.metrics import Metrics
 from embedx.server.models import Models
 from embedx.server.search_batches import SearchBatches
@@ -36,6 +38,9 @@ class Service:
         self.models = Models(metrics, settings.limits)
         self.threads = Threads()
         self.clips = Clips()
+        self.jobs = Jobs()
+        self.exports = Exports()
+        self.is_ending: Callable[[], bool] = lambda: False
         self.collections = {
             name: Served(name, folder, self.models) for name, folder in name_collections(settings.folders).items()
         }
@@ -123,6 +128,7 @@ class Service:
     def close(self) -> None:
         """End the threads, and close the collections."""
         self.threads.close()
+        self.jobs.close()
         for served in self.collections.values():
             served.close()
 
