@@ -25,7 +25,7 @@ COLUMNS = ("group", "kind", "why", "lowest", "highest", "id", "file", "start", "
     """
 )
 @COLLECTION
-@click.option("--threshold", type=float, default=0.99, show_default=True, help="Minimum cosine of two near-duplicates.")
+@click.option("--threshold", type=float, default=0.99, show_default=True, help="Minimum cosine of two near vectors.")
 @VIEW
 @click.option("--where", metavar="SQL", help="Compare only rows that match this SQL condition.")
 @TIMEOUT
@@ -38,10 +38,12 @@ COLUMNS = ("group", "kind", "why", "lowest", "highest", "id", "file", "start", "
 def duplicates(
     collection: str, form: str, output: str | None, all_groups: bool, absolute_paths: bool, **options: Any
 ) -> None:
-    """Find duplicates in a COLLECTION: identical files, identical vectors, and near-duplicates.
+    """Find duplicates in a COLLECTION: identical files, identical vectors, and near vectors.
 
-    Pairs that share a row form one group; the table shows the lowest and the highest cosine inside each group. Silent
-    rows are not compared. Rows of one recording are compared with each other only with --within.
+    Near vectors may also be other sounds of one kind: their audio is not compared. `embedx probe` compares that of rows
+    on two sides of a split. Pairs that share a row form one group; the table shows the lowest and the highest cosine
+    inside each group. Silent rows are not compared. Rows of one recording are compared with each other only with
+    --within.
     """
     from embedx.collection.collection import Collection
 

@@ -7,8 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.copies.listening import Sound, listen, listening_rate
-from embedx.copies.sounds import MAX_SHIFT_S, SKETCH_THRESHOLD, SOUND_THRESHOLD, SoundComparer, Spectrum
+from embedx.copies.listening import MAX_CLIP_S, Sound, listen, listening_rate
+from embedx.copies.sounds import (
+    MAX_SHIFT_S,
+    SKETCH_SIZE,
+    SKETCH_THRESHOLD,
+    SOUND_THRESHOLD,
+    SoundComparer,
+    Spectrum,
+)
 from embedx.copies.vectors import Positions, VectorRule, distance
 from embedx.recipe import Recipe
 from embedx.store.records import Recording, Row
@@ -66,12 +73,7 @@ class CopyFinder:
         nearest, gaps = self._nearest(parts)
         order = np.argsort(gaps, kind="stable")
         order = order[np.isfinite(gaps[order])]
-        sounds = listen(self.recordings, self.recipe, [self.rows[i] for i in order])
-        self.heard = np.array([row.id in sounds for row in self.rows], bool)
-        found: dict[int, Copy] = {}
-        if sounds:
-            for copy in self._find_by_sound(parts, sounds):
-                found[copy.row] = copy
+        found = {copy.row: copy for copy in self._find_by_sound(parts, [self.rows[i] for i in order])}
         tested = np.concatenate([test for test, _ in parts]) if parts else np.empty(0, np.int64)
         tested = tested[nearest[tested] >= 0]
         typical = float(np.median(gaps[tested])) if len(tested) else 0.0
@@ -99,29 +101,35 @@ class CopyFinder:
                 reverse[train] = np.minimum(reverse[train], distance(cosines.max(axis=0)))
         return nearest, np.where(np.isfinite(gaps), gaps, reverse)
 
-    def _find_by_sound(self, parts: Sequence[tuple[Positions, Positions]], sounds: dict[int, Sound]) -> list[Copy]:
-        """Return the copies among the heard rows."""
-        comparer = SoundComparer(listening_rate(self.recipe), max(len(sound) for sound in sounds.values()))
+    def _find_by_sound(self, parts: Sequence[tuple[Positions, Positions]], rows: Sequence[Row]) -> list[Copy]:
+        """Return the copies among the rows that can be heard."""
+        lengths = np.array([row.end_s - row.start_s for row in self.rows])
+        rate = listening_rate(self.recipe)
+        comparer = SoundComparer(rate, round(min(lengths.max(initial=0), MAX_CLIP_S) * rate))
+        sounds: dict[int, Sound] = {}
+        sketches = np.zeros((len(self.rows), SKETCH_SIZE), np.float32)
+        places = {row.id: i for i, row in enumerate(self.rows)}
 
         @lru_cache(CACHED_SPECTRA)
         def spectrum(i: int) -> Spectrum:
-            return comparer.spectrum(sounds[self.rows[i].id])
+            return comparer.spectrum(sounds[i])
+
+        for row_id, sound in listen(self.recordings, self.recipe, rows):
+            i = places[row_id]
+            sounds[i] = sound
+            sketches[i] = comparer.sketch(spectrum(i))
+        self.heard[list(sounds)] = True
 
         @lru_cache(None)
         def compare(i: int, j: int) -> float:
             return comparer.compare(spectrum(i), spectrum(j))
 
-        heard = np.flatnonzero(self.heard)
-        place = np.full(len(self.rows), -1, np.int64)
-        place[heard] = np.arange(len(heard))
-        sketches = np.stack([comparer.sketch(spectrum(int(i))) for i in heard])
-        lengths = np.array([row.end_s - row.start_s for row in self.rows])
         found = []
         for test, train in parts:
             test, train = test[self.heard[test]], train[self.heard[train]]
             for start in range(0, len(test) if len(train) else 0, BLOCK):
                 block = test[start : start + BLOCK]
-                agreement = sketches[place[block]] @ sketches[place[train]].T
+                agreement = sketches[block] @ sketches[train].T
                 agreement[self.groups[block][:, None] == self.groups[train]] = -1
                 agreement[np.abs(lengths[block][:, None] - lengths[train]) > MAX_SHIFT_S] = -1
                 k = min(CANDIDATES, len(train))

@@ -24,25 +24,27 @@ MAX_DECODED_S = 14_400.0  # of all recordings that hold the rows: some 40 s on t
 Sound = NDArray[np.float16]  # [S], with its peak at 1
 
 
-def listen(recordings: dict[str, Recording], recipe: Recipe, rows: Sequence[Row]) -> dict[int, Sound]:
-    """Read the first 5 s of rows, in the order of the rows, up to 2 hours in all.
+def listen(recordings: dict[str, Recording], recipe: Recipe, rows: Sequence[Row]) -> Iterator[tuple[int, Sound]]:
+    """Read the first 5 s of rows, by recording, up to 2 hours in all; each recording is decoded once.
 
     Args:
         recordings: the recordings of the store by path.
         recipe: the recipe of the store, for its channels and windows.
         rows: the rows.
 
-    Returns:
-        Row id -> its sound. Rows are missing if their file has moved or changed, cannot be read, or is too long to be
-        read, if they are silent or shorter than 0.1 s, or if 2 hours are full.
+    Yields:
+        The id and the sound of each row, while other recordings are decoded. Rows are missing if their file has moved
+        or changed, cannot be read, or is too long to be read, if they are silent or shorter than 0.1 s, or if 2 hours
+        are full.
     """
     if not recipe.sample_rate:  # vectors that were imported
-        return {}
+        return
     chosen = list(choose_rows(recordings, rows))
     groups = list(group_by_path(chosen).items())
     with ThreadPoolExecutor(count_cores()) as pool:
         read = pool.map(lambda group: read_sounds(recordings[group[0]], recipe, group[1]), groups)
-        return {row_id: sound for sounds in read for row_id, sound in sounds.items()}
+        for sounds in read:
+            yield from sounds.items()
 
 
 def listening_rate(recipe: Recipe) -> int:

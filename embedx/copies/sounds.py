@@ -29,9 +29,10 @@ SKETCH_THRESHOLD = 0.2  # lowest cosine of two sketches whose sounds are compare
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The spectrum of a sound, and the share of its energy in each band."""
+    """The spectrum of a sound, with the energy of each band, and its share in the whole."""
 
     values: NDArray[np.complex64]  # [n/2 + 1]
+    energies: NDArray[np.float64]  # [BANDS]
     shares: NDArray[np.float64]  # [BANDS]
 
 
@@ -46,7 +47,7 @@ class SoundComparer:
     def __init__(self, rate: int, longest: int) -> None:
         self.rate = rate
         self.max_shift = round(MAX_SHIFT_S * rate)
-        self.size = 1 << (longest + self.max_shift).bit_length()  # zeros between the ends, so that shifts do not wrap
+        self.size = quick_size(longest + self.max_shift + 1)  # zeros between the ends, so that shifts do not wrap
 
     @cached_property
     def bands(self) -> NDArray[np.int64]:
@@ -54,12 +55,24 @@ class SoundComparer:
         bins = self.size // 2 + 1
         return np.minimum(np.arange(bins) * BANDS // (bins - 1), BANDS - 1)
 
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """The number of frequencies in each band."""
+        return np.bincount(self.bands, minlength=BANDS)
+
+    def sum_bands(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the sum of values [n/2 + 1] over each band; the frequencies of a band lie side by side."""
+        used = self.counts > 0
+        sums = np.zeros(BANDS)
+        sums[used] = np.add.reduceat(values, (self.counts.cumsum() - self.counts)[used])
+        return sums
+
     def spectrum(self, samples: NDArray[np.floating]) -> Spectrum:
         """Return the spectrum of a sound [S]."""
         wave = samples.astype(np.float32)
-        values = np.fft.rfft(wave - wave.mean(), self.size)
-        energy = np.bincount(self.bands, np.abs(values) ** 2, BANDS)
-        return Spectrum(values.astype(np.complex64), energy / max(float(energy.sum()), 1e-30))
+        values = np.fft.rfft(wave - wave.mean(), self.size).astype(np.complex64)
+        energies = self.sum_bands(values.real**2 + values.imag**2)
+        return Spectrum(values, energies, energies / max(float(energies.sum()), 1e-30))
 
     def sketch(self, spectrum: Spectrum) -> NDArray[np.float32]:
         """Return a few numbers whose cosine with those of another sound is high if their spectra agree line by line.
@@ -68,13 +81,12 @@ class SoundComparer:
         with random signs.
         """
         magnitudes = np.abs(spectrum.values)
-        counts = np.bincount(self.bands, minlength=BANDS)
-        means = np.bincount(self.bands, magnitudes, BANDS) / counts
-        deviations = magnitudes - means[self.bands]
-        spread = np.sqrt(np.bincount(self.bands, deviations**2, BANDS)) + 1e-30
+        means = (self.sum_bands(magnitudes) / np.maximum(self.counts, 1)).astype(np.float32)
+        deviations = magnitudes - np.repeat(means, self.counts)
+        spread = np.sqrt(self.sum_bands(deviations**2)) + 1e-30
         weights = np.where(spectrum.shares > MIN_BAND_ENERGY, spectrum.shares, 0) ** SKETCH_POWER / spread
         places, signs = self._sketch_places
-        sketch = np.bincount(places, deviations * weights[self.bands] * signs, SKETCH_SIZE)
+        sketch = np.bincount(places, deviations * np.repeat(weights, self.counts) * signs, SKETCH_SIZE)
         return (sketch / max(float(np.linalg.norm(sketch)), 1e-30)).astype(np.float32)
 
     @cached_property
@@ -92,10 +104,17 @@ class SoundComparer:
         if not weights.sum():
             return 0.0
         cross = one.values * other.values.conj()
-        norms = np.sqrt(
-            np.bincount(self.bands, np.abs(one.values) ** 2, BANDS)
-            * np.bincount(self.bands, np.abs(other.values) ** 2, BANDS)
-        )
-        scales = weights / (weights.sum() * (norms + 1e-30))
-        correlation = np.fft.irfft(cross * scales[self.bands], self.size) * (self.size / 2)
+        scales = weights / (weights.sum() * (np.sqrt(one.energies * other.energies) + 1e-30))
+        scales = np.repeat(scales * (self.size / 2), self.counts)
+        correlation = np.fft.irfft((cross * scales).astype(np.complex64), self.size)
         return float(max(correlation[: self.max_shift + 1].max(), correlation[-self.max_shift :].max(), 0.0))
+
+
+def quick_size(least: int) -> int:
+    """Return the lowest even number of at least `least` without prime factors above 5: its FFT is fast.
+
+    >>> quick_size(82_401), quick_size(1024)
+    (82944, 1024)
+    """
+    sizes = (2**a * 3**b * 5**c for a in range(1, 40) for b in range(12) for c in range(9))
+    return min(size for size in sizes if size >= least)

@@ -20,6 +20,7 @@ from embedx.filesystem.paths import display_path, relative_path
 from embedx.index.vectors import factorize, unit
 from embedx.store.records import Row
 from embedx.store.store import Store
+from embedx.text import plural
 
 MAX_PAIRS = 20  # pairs that a report keeps
 MAX_PRINTED_PAIRS = 3
@@ -95,8 +96,8 @@ class Overlap:
         if not self.rows:
             return f"No test row looks like a copy of a training row{self._limits()}."
         lines = [
-            f"WARNING: {self.rows} test rows and a training row look alike ({self.exact} exact, {self.near} near), "
-            f"{self.conflicts} of them with another label{self._limits()}."
+            f"WARNING: {plural(self.rows, 'test row')} and a training row look alike ({self.exact} exact, "
+            f"{self.near} near), {self.conflicts} of them with another label{self._limits()}."
         ]
         for pair in self.pairs[:MAX_PRINTED_PAIRS]:
             labels = pair.label if pair.label == pair.like_label else f"{pair.label} / {pair.like_label}"
@@ -112,7 +113,9 @@ class Overlap:
         if self.heard == self.compared:
             return ""
         if not self.heard:
-            return "; the audio could not be compared, only the vectors"
+            return (
+                "; the audio could not be compared, only the vectors, which cannot show copies where most rows have one"
+            )
         return f"; the audio of {self.compared - self.heard} of {self.compared} rows could not be compared"
 
 

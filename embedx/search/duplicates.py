@@ -1,9 +1,9 @@
-"""Duplicates: rows -> groups of rows with the same sound, exact or near.
+"""Duplicates: rows -> groups of exact duplicates, and of rows with near vectors.
 
 Exact duplicates are recordings whose files have the same bytes, and rows whose vectors have the same bits and whose
-windows have the same length. Near duplicates are rows whose vectors have a cosine of at least a threshold; rows that
-are connected by such pairs are one group. Rows of one recording are not compared with each other unless the caller asks
-for it, and rows that overlap in time never are.
+windows have the same length. Near vectors have a cosine of at least a threshold: copies, or other sounds of one kind,
+because the sounds are not compared. Rows that are connected by such pairs are one group. Rows of one recording are not
+compared with each other unless the caller asks for it, and rows that overlap in time never are.
 """
 
 import hashlib
@@ -30,6 +30,7 @@ from embedx.search.pairs import (
 )
 from embedx.store.records import Row
 from embedx.store.store import Store
+from embedx.text import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +39,7 @@ MAX_ROWS = 200_000  # up to which all pairs are compared: 2e10 products of 768 n
 MAX_CHAIN_SHARE = 0.05  # of the compared rows in one near group; a larger one means that the threshold is too low
 HIGHER_THRESHOLDS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)  # shares of the way to cosine 1
 
-Reason = Literal["same file", "same vector", "near"]
+Reason = Literal["same file", "same vector", "near vector"]
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,12 @@ class Duplicates(Sequence[Group]):
     def summary(self) -> str:
         """Return the number of groups and of compared rows in one sentence, and a higher threshold if one helps."""
         exact = sum(group.kind == "exact" for group in self)
-        text = f"{exact} exact and {len(self) - exact} near groups; {self.compared} rows compared"
+        near = plural(len(self) - exact, "group")
+        text = f"{plural(exact, 'exact group')}, {near} with near vectors; {plural(self.compared, 'row')} compared"
         if self.silent:
-            text += f", {self.silent} silent rows left out"
+            text += f", {plural(self.silent, 'silent row')} left out"
+        if len(self) > exact:
+            text += "; near vectors may also be other sounds of one kind, their audio was not compared"
         if not self.complete:
             text += f"; only the {NEIGHBORS} nearest rows of each row were compared"
         sizes = [len(group.members) if group.kind == "near" else 0 for group in self]
@@ -233,7 +237,7 @@ def find_chains(rows: ComparedRows, roots: Ids) -> list[Ids]:
 
 def near_group(rows: ComparedRows, index: VectorIndex, chain: Ids) -> Group:
     """Return connected rows as a group of near duplicates."""
-    return Group("near", "near", *score_range(rows, index, chain), members_of(rows, chain))
+    return Group("near", "near vector", *score_range(rows, index, chain), members_of(rows, chain))
 
 
 def members_of(rows: ComparedRows, group: Ids) -> tuple[Member, ...]:

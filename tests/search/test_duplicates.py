@@ -166,10 +166,10 @@ def test_equal_vectors_of_unequal_duration_are_not_exact(tmp_path: Path, write_w
     rewrite(tmp_path / "c", dict.fromkeys((1, 2, 3), 1.0))
     with embedx.open(tmp_path / "c") as collection:
         found = {group.why: {one.id for one in group.members} for group in collection.duplicates(where="id <> 2")}
-        assert found == {"near": {1, 3}}
+        assert found == {"near vector": {1, 3}}
         found = {group.why: {one.id for one in group.members} for group in collection.duplicates()}
         assert found["same vector"] == {1, 2}
-        assert found["near"] == {1, 2, 3}
+        assert found["near vector"] == {1, 2, 3}
 
 
 def test_exact_only_option_and_frames_work(planted: Path) -> None:
