@@ -22,7 +22,7 @@ from embedx.training.predict import combine, group_positions
 TARGET, WANTED = 0.9, 0.9  # precision or recall; share of the trials that reach it
 ONE, SEVERAL = (0.5, 0.3, 0.13, 0.05, 0.02), (0.5, 0.2, 0.1, 0.05, 0.02)  # frequencies of classes
 NEW_RECORDINGS = 1000
-COLLECTIONS = 40  # per world, at scale 1
+COLLECTIONS = 30  # per world, at scale 1
 WORLDS: dict[str, tuple[World, HeadOptions, str, int, str]] = {
     "logistic, one class, 150 recordings": (World(ONE), HeadOptions(settings={"C": 0.1}), "temperature", 150, "window"),
     "logistic, several classes, 150 recordings, rows with their own labels": (
@@ -39,6 +39,18 @@ WORLDS: dict[str, tuple[World, HeadOptions, str, int, str]] = {
     ),
     "logistic, one class, recordings by max, 300 recordings": (
         World(ONE, alike=1.0), HeadOptions(settings={"C": 0.1}), "temperature", 300, "max",
+    ),
+    "logistic, 3 classes, rows with their own labels, recordings of 1 to 50 rows, 250 recordings": (
+        World((0.6, 0.3, 0.1), distance=4, same_label=False, rows=6, spread=1.2), HeadOptions(settings={"C": 1.0}),
+        "isotonic", 250, "window",
+    ),
+    "prototype, 20 classes, recordings by mean, 900 recordings": (
+        World((0.15, *(0.85 / 19,) * 19), distance=6, dimensions=30), HeadOptions("prototype"), "temperature", 900,
+        "mean",
+    ),
+    "knn, 8 classes at once, recordings by max, 300 recordings": (
+        World((0.4, 0.3, 0.2, *(0.1,) * 5), multilabel=True, distance=6, dimensions=24, alike=1.0),
+        HeadOptions("knn", settings={"k": 15}), "temperature", 300, "max",
     ),
 }  # fmt: skip
 
