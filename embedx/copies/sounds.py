@@ -117,4 +117,4 @@ def quick_size(least: int) -> int:
     (82944, 1024)
     """
     sizes = (2**a * 3**b * 5**c for a in range(1, 40) for b in range(12) for c in range(9))
-    return min(size for size in sizes if size >= least)
+    return int(min(size for size in sizes if size >= least))
