@@ -1,6 +1,7 @@
 """The correlation of two sounds: high for copies whatever was done to them, low for independent sounds."""
 
 import numpy as np
+import pytest
 import soxr
 
 from embedx.copies.sounds import SKETCH_THRESHOLD, SOUND_THRESHOLD, SoundComparer
@@ -51,3 +52,13 @@ def test_independent_noise_and_repeated_tones_do_not_correlate() -> None:
 
 def test_silence_has_no_copies() -> None:
     assert compare(np.zeros(RATE), np.zeros(RATE))[0] == 0
+
+
+@pytest.mark.parametrize("rate", [150, 400, 8_000])
+def test_sound_equals_itself_also_where_bands_hold_no_frequency(rate: int) -> None:
+    wave = np.random.default_rng(0).standard_normal(rate // 5).astype(np.float32)
+    comparer = SoundComparer(rate, len(wave))
+    assert (comparer.counts == 0).any() == (rate < 8_000)
+    spectrum = comparer.spectrum(wave)
+    assert comparer.compare(spectrum, comparer.spectrum(wave / 2)) > 0.97  # the lowest and the highest line count half
+    assert float(comparer.sketch(spectrum) @ comparer.sketch(comparer.spectrum(wave / 2))) == pytest.approx(1, abs=1e-4)

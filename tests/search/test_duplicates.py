@@ -15,6 +15,7 @@ import embedx
 from embedx.cli import run
 from embedx.errors import UsageError
 from embedx.search import duplicates, pairs
+from embedx.search.duplicates import Duplicates, Group, Member
 from tests.helpers.collections import DIM, build_collection
 
 
@@ -258,3 +259,11 @@ def test_table_shows_twenty_groups_of_ten_members_and_counts_the_others(
     assert len(large) == (max(map(members.count, members)) == 10)
     assert run(["duplicates", str(folder), "--all"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1 + len(vectors)
+
+
+def test_summary_counts_in_words_and_says_what_near_means() -> None:
+    members = tuple(Member(i, f"/{i}.wav", 0.0, 1.0, None) for i in (1, 2))
+    text = Duplicates([Group("near", "near vector", 0.99, 0.99, members)], compared=40, silent=1).summary()
+    assert text.startswith("0 exact groups, 1 group with near vectors; 40 rows compared, 1 silent row left out")
+    assert "their audio was not compared" in text
+    assert Duplicates([], compared=1).summary() == "0 exact groups, 0 groups with near vectors; 1 row compared."
