@@ -124,5 +124,8 @@ def read_real(name: str, number: int, random: np.random.Generator) -> list[Sound
     """Return sounds of a real set, each from a recording of its own; none if the set is not at hand."""
     pattern, label, source = REAL_SETS[name]
     files = {source(path): path for path in sorted((SHARED / "data").glob(pattern))}
-    chosen = random.permutation(sorted(files))[:number].tolist()
-    return [Sound(*soundfile.read(files[one], dtype="float32"), label(files[one])) for one in chosen]
+    sounds = []
+    for chosen in random.permutation(sorted(files))[:number].tolist():
+        samples, rate = soundfile.read(files[chosen], dtype="float32")
+        sounds.append(Sound(samples, rate, label(files[chosen])))
+    return sounds
