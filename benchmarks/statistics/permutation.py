@@ -37,6 +37,7 @@ class World:
     fold: Ints | None = None
     leaky: bool = False
     drift: float = 0.0
+    spread: float = 1.0  # of the vectors of class 0
 
 
 def constant(random: Random, groups: int, shares: tuple[float, ...], sizes: tuple[int, int] = (1, 12)) -> World:
@@ -51,6 +52,14 @@ def sized_by_class(random: Random) -> World:
     """Return groups of one label each, where those of one class are ten times as large."""
     labels = random.permutation(np.arange(30) % 2)
     of = np.repeat(np.arange(30), np.where(labels == 0, 20, 2))
+    return World(labels[of], of)
+
+
+def unequal(random: Random, groups: int, means: tuple[float, ...], shares: tuple[float, ...] | None = None) -> World:
+    """Return groups with one label each, and a mean size for each class; the sizes of classes overlap."""
+    classes = len(means)
+    labels = np.concatenate([np.arange(classes), random.choice(classes, groups - classes, p=shares)])
+    of = np.repeat(np.arange(groups), 1 + random.poisson(np.array(means)[labels] - 1))
     return World(labels[of], of)
 
 
@@ -70,19 +79,23 @@ def mixed(random: Random, groups: int, rows: int, pure: float = 0.0) -> World:
     return World(y, of)
 
 
-def sites(random: Random, fold_column: bool) -> World:
-    """Return sites of several recordings, with their own shares of the classes; a recording has one label."""
-    recordings = np.repeat(np.arange(12 * 6), random.integers(1, 5, 12 * 6))
-    site, share = recordings // 6, random.beta(0.7, 0.7, 12)
-    y = (random.random(72) < share[np.arange(72) // 6]).astype(int)
+def sites(random: Random, fold_column: bool, means: tuple[float, float] = (2.5, 2.5)) -> World:
+    """Return sites of several recordings, with their own shares of the classes; a recording has one label.
+
+    The classes have their own mean number of rows in a recording.
+    """
+    site, share = np.arange(12 * 6) // 6, random.beta(0.7, 0.7, 12)
+    y = (random.random(72) < share[site]).astype(int)
     y[:2] = 0, 1
-    return World(y[recordings], site, recordings, site if fold_column else None)
+    recordings = np.repeat(np.arange(72), 1 + random.poisson(np.array(means)[y] - 1))
+    return World(y[recordings], site[recordings], recordings, site[recordings] if fold_column else None)
 
 
-def stratified_folds(random: Random) -> World:
+def stratified_folds(random: Random, means: tuple[float, float, float] = (2.5, 2.5, 2.5)) -> World:
     """Return recordings with one label in five given folds, each with the same number of every class."""
-    recordings = np.repeat(np.arange(60), random.integers(1, 5, 60))
-    return World((np.arange(60) // 5 % 3)[recordings], recordings, fold=(np.arange(60) % 5)[recordings])
+    y = np.arange(60) // 5 % 3
+    recordings = np.repeat(np.arange(60), 1 + random.poisson(np.array(means)[y] - 1))
+    return World(y[recordings], recordings, fold=(np.arange(60) % 5)[recordings])
 
 
 def official(random: Random) -> World:
@@ -108,6 +121,13 @@ def label_sets(random: Random, mixed_groups: bool) -> World:
     return World(sets if mixed_groups else sets[of], of)
 
 
+def unequal_sets(random: Random) -> World:
+    """Return groups with any of eight labels, the same in all rows; groups with the first one are larger."""
+    sets = (random.random((40, 8)) < 0.3).astype(int)
+    of = np.repeat(np.arange(40), 1 + random.poisson(1 + 11 * sets[:, 0]))
+    return World(sets[of], of)
+
+
 def leaky(random: Random) -> World:
     """Return groups with one label each, whose rows are on both sides of the split."""
     return replace(constant(random, 30, (0.5, 0.5)), leaky=True)
@@ -119,21 +139,31 @@ NULLS: dict[str, Callable[[Random], World]] = {
     "40 groups, classes of 80, 15 and 5 %": partial(constant, groups=40, shares=(0.8, 0.15, 0.05)),
     "400 groups, 10 classes": partial(constant, groups=400, shares=(0.1,) * 10, sizes=(1, 2)),
     "groups of one class ten times as large": sized_by_class,
+    "10 groups, those of one class six times as large": partial(unequal, groups=10, means=(12, 2)),
+    "20 groups, those of the rare class smaller": partial(unequal, groups=20, means=(2, 20), shares=(0.2, 0.8)),
+    "60 groups, 10 classes, sizes of 1 to 25 by class": partial(
+        unequal, groups=60, means=tuple(np.geomspace(1, 25, 10))
+    ),
     "a class in one group only": alone,
     "40 groups with several labels": partial(mixed, groups=40, rows=6),
     "40 groups, half of them with several labels": partial(mixed, groups=40, rows=6, pure=0.5),
     "12 sites of 6 recordings": partial(sites, fold_column=False),
     "12 sites of 6 recordings, each site a given fold": partial(sites, fold_column=True),
+    "12 sites of 6 recordings, those of one class longer": partial(sites, fold_column=False, means=(1.2, 10)),
     "given folds with equal shares of the classes": stratified_folds,
+    "given folds, recordings of one class longer": partial(stratified_folds, means=(12, 2, 4)),
     "given training and test part, other shares": official,
     "labels in runs, vectors that change slowly": in_runs,
     "label sets, equal within a group": partial(label_sets, mixed_groups=False),
+    "label sets, groups with one of the labels larger": unequal_sets,
     "label sets, several in a group": partial(label_sets, mixed_groups=True),
     "leaky split": leaky,
 }
 CLEAR: dict[str, Callable[[Random], World]] = {
     "5 groups with several labels": NULLS["5 groups with several labels"],
     "16 groups with one label each": partial(constant, groups=16, shares=(0.5, 0.5), sizes=(4, 12)),
+    "groups of one class ten times as large": sized_by_class,
+    "60 groups, 10 classes, sizes of 1 to 25 by class": NULLS["60 groups, 10 classes, sizes of 1 to 25 by class"],
     "40 groups, classes of 80, 15 and 5 %": NULLS["40 groups, classes of 80, 15 and 5 %"],
     "12 sites of 6 recordings": NULLS["12 sites of 6 recordings"],
     "given folds with equal shares of the classes": stratified_folds,
@@ -149,11 +179,14 @@ def simulate(scale: float, seed: int) -> list[Claim]:
     with limit_threads(1):
         for text, draw in NULLS.items():
             alarms.append(np.mean([passes(draw(random), 0, random) for _ in range(trials)]))
-            high = 0.08 if draw is sized_by_class else 0.05  # groups of very different size are not exchangeable
-            claims.append(Claim(f"no signal: {text}", float(alarms[-1]), trials, high=high))
+            claims.append(Claim(f"no signal: {text}", float(alarms[-1]), trials, high=0.05))
         five = [constant(random, 5, (0.5, 0.5)) for _ in range(trials)]
         told = float(np.mean([not run(world, 0, random).possible for world in five]))
         claims.append(Claim("5 groups with one label each: the test says that it cannot reach 0.025", told, trials, 1))
+        wide = [replace(constant(random, 30, (0.5, 0.5)), spread=3.0) for _ in range(trials)]
+        told = float(np.mean([passes(world, 0, random) for world in wide]))
+        text = "vectors of one class three times as far from the common mean, which is a difference: called better"
+        claims.append(Claim(text, told, trials, high=0.15))
         for text, draw in CLEAR.items():
             found = np.mean([passes(draw(random), CLEAR_SIGNAL, random) for _ in range(clear)])
             claims.append(
@@ -179,7 +212,8 @@ def run(world: World, signal: float, random: Random) -> ChanceTest:
             noise[row] = world.drift * noise[row - 1] + (1 - world.drift**2) ** 0.5 * noise[row]
     offsets = random.standard_normal((groups.max() + 1, DIM))
     directions = np.linalg.qr(random.standard_normal((DIM, truth.shape[1])))[0].T
-    x = (noise + offsets[groups] + signal * truth @ directions).astype(np.float32)
+    spread = 1 + (world.spread - 1) * truth[:, :1]
+    x = (spread * (noise + offsets[groups]) + signal * truth @ directions).astype(np.float32)
     everything = np.arange(rows)
     if world.fold is None:
         parts = [Split("1", everything, NO_ROWS, everything)]  # the test makes folds of its own

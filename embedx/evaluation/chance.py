@@ -4,11 +4,13 @@ The classifier of the test is a linear discriminant (`discriminant`), whatever h
 every permutation, because heads that were fitted on the true labels would not score like those of permuted ones.
 
 Where a column gives the test parts, the test uses these, and labels move within a part: the parts may have been made so
-that each has its share of every class. Else it makes folds of whole groups without looking at the labels. So in both
-cases a permuted labelling is as likely as the true one if labels and vectors are independent.
+that each has its share of every class. Else it makes folds of whole groups without looking at the labels. Where the sizes of
+groups depend on the label, groups are cut first (`unit_sizes`). So in all cases a permuted labelling is as likely as
+the true one if labels and vectors are independent.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from embedx.heads.fitting import limit_threads
 from embedx.metrics.chance import ChanceTest, compare_with_chance
 from embedx.metrics.figures import Ints
 from embedx.metrics.permutations import Level, Permutations
+from embedx.metrics.unit_sizes import cut_units, sizes_depend
 
 FOLDS = 10  # of whole groups; the vectors are whitened once, so many folds cost little
 MAX_EFFORT = 2e9  # numbers times permutations: about 20 s on one core
@@ -53,37 +56,67 @@ def compare_labels(
     if permutations < 0:
         raise UsageError(f"permutations must be 0 (no test) or more, not {permutations}.")
     random = np.random.default_rng(seed)
-    fold = find_folds(data, random)
-    rows = choose_rows(data, fold, permutations, random)
-    if not permutations or not (fold[rows] >= 0).any():
+    rows = choose_rows(data, permutations, random)
+    if not permutations or not len(rows):
         return None
-    y, fold, groups = data.targets.y[rows], fold[rows], renumber(data.splits.groups[rows])
-    recording = renumber(np.asarray(recordings)[rows])
-    levels = name_levels(groups, recording)
-    if data.splits.by_column:
-        levels = [("test parts", fold), *levels]
-    labels = renumber(y, axis=0)
+    rows, is_cut = cut_groups(data, rows, recordings, random)
+    fold = find_folds(data, rows, random)
+    if not (fold >= 0).any():
+        return None
+    y = data.targets.y[rows]
+    found = Permutations.find(renumber(y, axis=0), name_levels(data, rows, recordings), equal_sizes=is_cut)
+    groups = renumber(data.splits.groups[rows])
     with limit_threads(data.x.size):
         z = whiten(data.x[rows], int(groups.max()) + 1, seed)
         discriminant = Discriminant(z, fold, groups, len(data.targets.classes))
         measure = discriminant.mean_area if data.targets.multilabel else discriminant.balanced_accuracy
-        found = Permutations.find(labels, levels)
-        return compare_with_chance(lambda source: measure(y[source]), found, permutations, seed)
+        test = compare_with_chance(lambda source: measure(y[source]), found, permutations, seed)
+    return replace(test, equal_sizes=is_cut)
 
 
-def find_folds(data: LabelledVectors, random: np.random.Generator) -> Ints:
-    """Return the fold [N] in which each row is tested, -1 if it is only trained on, and -2 if it is not used."""
-    parts, units = data.splits.parts, data.splits.inner_groups
-    fold = np.full(len(units), -2)
+def choose_rows(data: LabelledVectors, permutations: int, random: np.random.Generator) -> Positions:
+    """Return the rows to use: all with labels that the split uses, or so many that the effort is limited."""
+    used = data.targets.weights == 1
     if data.splits.by_column:
-        for part in parts:
-            fold[part.learned] = np.maximum(fold[part.learned], -1)
-        for number, part in enumerate(parts):
-            fold[part.test] = number
-        return fold
-    names, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
-    if len(names) < 2 or not any(len(part.test) for part in parts):
-        return fold
+        used &= given_parts(data) > -2
+    rows = np.flatnonzero(used)
+    effort = data.x.shape[-1] * (1 + len(data.targets.classes) / CLASSES_PER_PASS) * max(1, permutations)
+    most = max(MIN_ROWS, int(MAX_EFFORT / effort))
+    return rows if len(rows) <= most else np.sort(random.choice(rows, most, replace=False))
+
+
+def cut_groups(
+    data: LabelledVectors, rows: Positions, recordings: Sequence[str], random: np.random.Generator
+) -> tuple[Positions, bool]:
+    """Return the rows that are left where the sizes of groups depend on the label, else all; and whether they do."""
+    y = data.targets.y[rows]
+    found = Permutations.find(renumber(y, axis=0), name_levels(data, rows, recordings))
+    if not sizes_depend(found.exchanges, y, random):
+        return rows, False
+    left = np.ones(len(rows), bool)
+    for exchange in found.exchanges:
+        left[np.concatenate(exchange.units)] = False
+        left[np.concatenate(cut_units(exchange, random))] = True
+    return rows[left], True
+
+
+def given_parts(data: LabelledVectors) -> Ints:
+    """Return the part [N] of a column in which each row is tested, -1 if only trained on, and -2 if it is not used."""
+    fold = np.full(len(data.splits.groups), -2)
+    for part in data.splits.parts:
+        fold[part.learned] = np.maximum(fold[part.learned], -1)
+    for number, part in enumerate(data.splits.parts):
+        fold[part.test] = number
+    return fold
+
+
+def find_folds(data: LabelledVectors, rows: Positions, random: np.random.Generator) -> Ints:
+    """Return the fold in which each of the rows is tested, -1 if it is only trained on."""
+    if data.splits.by_column:
+        return given_parts(data)[rows]
+    names, unit, sizes = np.unique(data.splits.inner_groups[rows], return_inverse=True, return_counts=True)
+    if len(names) < 2 or not any(len(part.test) for part in data.splits.parts):
+        return np.full(len(rows), -1)
     fold_of_unit, filled = np.empty(len(names), np.int64), np.zeros(min(FOLDS, len(names)))
     order = random.permutation(len(names))
     for number in order[np.argsort(-sizes[order], kind="stable")].tolist():  # the largest first
@@ -92,19 +125,13 @@ def find_folds(data: LabelledVectors, random: np.random.Generator) -> Ints:
     return np.asarray(fold_of_unit[unit])
 
 
-def choose_rows(data: LabelledVectors, fold: Ints, permutations: int, random: np.random.Generator) -> Positions:
-    """Return the rows to use: all with a fold and labels, or so many that the effort is limited."""
-    rows = np.flatnonzero((fold > -2) & (data.targets.weights == 1))
-    effort = data.x.shape[-1] * (1 + len(data.targets.classes) / CLASSES_PER_PASS) * max(1, permutations)
-    most = max(MIN_ROWS, int(MAX_EFFORT / effort))
-    return rows if len(rows) <= most else np.sort(random.choice(rows, most, replace=False))
-
-
-def name_levels(groups: Ints, recordings: Ints) -> list[Level]:
-    """Return the levels of units within which labels move; a group of one recording each is called a recording."""
-    if len(np.unique(np.stack([groups, recordings]), axis=1).T) == int(groups.max()) + 1:
-        return [("recordings", recordings)]
-    return [("groups", groups), ("recordings", recordings)]
+def name_levels(data: LabelledVectors, rows: Positions, recordings: Sequence[str]) -> list[Level]:
+    """Return the levels of units of the rows; a group of one recording each is called a recording."""
+    groups, recording = renumber(data.splits.groups[rows]), renumber(np.asarray(recordings)[rows])
+    levels: list[Level] = [("groups", groups), ("recordings", recording)]
+    if len(np.unique(np.stack([groups, recording]), axis=1).T) == int(groups.max(initial=-1)) + 1:
+        levels = levels[1:]
+    return [("test parts", given_parts(data)[rows]), *levels] if data.splits.by_column else levels
 
 
 def renumber(values: NDArray[np.generic], axis: int | None = None) -> Ints:

@@ -12,6 +12,8 @@ from embedx.text import plural
 PERMUTATIONS = 199  # the lowest p-value is then 1/200 = 0.005
 ROUNDING = 1e-9  # scores that differ by less are equal: labellings that differ in class names only must tie
 
+CUT = "The sizes of groups depend on the label, so groups were cut and exchanged labels with others of the same size."
+
 
 @dataclass(frozen=True)
 class ChanceTest:
@@ -28,6 +30,7 @@ class ChanceTest:
         rows: the number of rows that were used.
         limit: the score that a head must exceed; fewer than 2.5 % of the permuted labellings do. None if there are too
             few of these.
+        equal_sizes: whether units were cut to equal numbers of rows, because their sizes depend on the label.
     """
 
     p_value: float
@@ -38,6 +41,7 @@ class ChanceTest:
     moved: str
     rows: int
     limit: float | None
+    equal_sizes: bool = False
 
     @property
     def passed(self) -> bool:
@@ -61,9 +65,10 @@ class ChanceTest:
         """Return how the test was made, as a sentence."""
         if self.score is None or self.chance is None:
             return f"Test against chance: {figure} is undefined."
+        cut = " " + CUT if self.equal_sizes else ""
         return (
             f"Test against chance: a linear discriminant on {plural(self.rows, 'row')} has {figure} {self.score:.3f} "
-            f"with the true labels, and {self.chance:.3f} on average with permuted ones."
+            f"with the true labels, and {self.chance:.3f} on average with permuted ones.{cut}"
         )
 
     def __str__(self) -> str:

@@ -79,12 +79,13 @@ class Permutations:
     shifts: tuple[Shift, ...]
 
     @classmethod
-    def find(cls, labels: Ints, levels: Sequence[Level]) -> "Permutations":
+    def find(cls, labels: Ints, levels: Sequence[Level], equal_sizes: bool = False) -> "Permutations":
         """Return the permutations of labels [N] (any numbers) for levels of units, the largest first.
 
-        Rows of one unit of the last level must be in the order of time.
+        Rows of one unit of the last level must be in the order of time. With `equal_sizes`, units exchange labels only
+        with units of as many rows.
         """
-        blocks = list(find_blocks(np.arange(len(labels)), labels, levels, levels[-1][0]))
+        blocks = list(find_blocks(np.arange(len(labels)), labels, levels, levels[-1][0], equal_sizes))
         exchanges = tuple(block for block in blocks if isinstance(block, Exchange))
         shifts = tuple(block for block in blocks if isinstance(block, Shift))
         return cls(labels, exchanges, shifts)
@@ -145,7 +146,9 @@ class Permutations:
             yield source
 
 
-def find_blocks(rows: Ints, labels: Ints, levels: Sequence[Level], inside: str) -> Iterator[Exchange | Shift]:
+def find_blocks(
+    rows: Ints, labels: Ints, levels: Sequence[Level], inside: str, equal_sizes: bool
+) -> Iterator[Exchange | Shift]:
     """Yield the blocks of rows within which labels move, if there is more than one order of them."""
     if not levels:
         count = count_positions(labels[rows])
@@ -156,12 +159,15 @@ def find_blocks(rows: Ints, labels: Ints, levels: Sequence[Level], inside: str) 
     children = split_by(rows, units)
     mixed = [(labels[child] != labels[child[0]]).any() for child in children]
     pure = [child for child, is_mixed in zip(children, mixed, strict=True) if not is_mixed]
-    of_pure = tuple(int(labels[child[0]]) for child in pure)
-    if len(set(of_pure)) > 1:
-        yield Exchange(tuple(pure), of_pure, name)
+    sizes = [len(child) if equal_sizes else 0 for child in pure]
+    for size in sorted(set(sizes)):
+        units = tuple(child for child, its_size in zip(pure, sizes, strict=True) if its_size == size)
+        of_units = tuple(int(labels[unit[0]]) for unit in units)
+        if len(set(of_units)) > 1:
+            yield Exchange(units, of_units, name)
     for child, is_mixed in zip(children, mixed, strict=True):
         if is_mixed:
-            yield from find_blocks(child, labels, smaller, name)
+            yield from find_blocks(child, labels, smaller, name, equal_sizes)
 
 
 def split_by(rows: Ints, units: Ints) -> list[NDArray[np.int64]]:

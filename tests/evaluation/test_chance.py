@@ -95,6 +95,24 @@ def test_area_that_is_undefined_in_every_fold_shows_nothing(make: Make) -> None:
     assert head.load(head.folder).metrics["held_out"]["chance"] is None
 
 
+def test_groups_whose_sizes_depend_on_the_label_are_cut_and_the_report_says_so(make: Make) -> None:
+    random = np.random.default_rng(0)
+    y = np.arange(24) % 2
+    of = np.repeat(np.arange(24), np.where(y == 0, 12, 3))
+    x = random.standard_normal((len(of), DIM)) + 2 * random.standard_normal((24, DIM))[of]
+    groups: list[object] = [f"g{group}" for group in of]
+    report = make(x.astype(np.float32), [f"c{label}" for label in y[of]], group=groups).probe(C=0.1)
+    test = report.metrics.test
+    assert test is not None
+    assert (test.equal_sizes, test.rows, test.moved) == (True, 24 * 3, "whole groups")
+    assert "The sizes of groups depend on the label, so groups were cut" in str(report)
+    assert report.to_dict()["metrics"]["chance_test"]["equal_sizes"] is True
+    assert report.metrics.better_than_chance is False
+    x[:, :2] += 8 * np.eye(2)[y[of]]
+    report = make(x.astype(np.float32), [f"c{label}" for label in y[of]], group=groups).probe(C=0.1)
+    assert report.metrics.better_than_chance
+
+
 def test_no_permutations_is_no_test_and_negative_numbers_are_refused(make: Make) -> None:
     x, labels, groups = grouped(10, apart=8)
     collection = make(x, labels, group=groups)
