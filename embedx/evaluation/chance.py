@@ -4,9 +4,9 @@ The classifier of the test is a linear discriminant (`discriminant`), whatever h
 every permutation, because heads that were fitted on the true labels would not score like those of permuted ones.
 
 Where a column gives the test parts, the test uses these, and labels move within a part: the parts may have been made so
-that each has its share of every class. Else it makes folds of whole groups without looking at the labels. Where the sizes of
-groups depend on the label, groups are cut first (`unit_sizes`). So in all cases a permuted labelling is as likely as
-the true one if labels and vectors are independent.
+that each has its share of every class. Else it makes folds of whole groups without looking at the labels. Where the
+sizes of groups depend on the label, groups are cut first (`unit_sizes`). So in all cases a permuted labelling is as
+likely as the true one if labels and vectors are independent.
 """
 
 from collections.abc import Sequence
