@@ -147,8 +147,9 @@ EXPLANATION = (
     f"significantly worse than the best at the {LEVEL:.0%} level: a t-test paired by fold, with the variance corrected "
     "for overlapping training parts (Nadeau and Bengio 2003). The variance is at least the one that chance gives for "
     "this number of test rows, and other pairs of setups count in it. The p-values are corrected for the number of "
-    "pairs. Setups without a mark are significantly worse. – marks setups that are not significantly above chance, "
-    "and ? those that could not be tested. "
+    "pairs. Setups without a mark are significantly worse. – marks setups that are not significantly above chance, by "
+    "t-tests over folds against a constant answer (`embedx probe` and `embedx train` permute labels instead), and ? "
+    "those that could not be tested. "
     f"{FEW_FOLDS} marks fewer than {MIN_FOLDS} folds. The score of the best of many setups is slightly too high by "
     "chance; compare it with the score of the setup that the other folds choose."
 )

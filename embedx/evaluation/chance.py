@@ -1,7 +1,8 @@
 """Test against chance: whether the labels are told from the vectors better than permuted labels.
 
-The classifier of the test is a linear discriminant (`discriminant`), whatever head is evaluated: it is fitted anew for
-every permutation, because heads that were fitted on the true labels would not score like those of permuted ones.
+The classifier of the test is fitted anew for every permutation, because heads that were fitted on the true labels would
+not score like those of permuted ones. A knn or prototype head is tested itself (`labellings`). Fitting the other kinds
+so often would take hours, so a linear discriminant (`discriminant`) stands for them.
 
 Where a column gives the test parts, the test uses these, and labels move within a part: the parts may have been made so
 that each has its share of every class. Else it makes folds of whole groups without looking at the labels. Where the
@@ -20,7 +21,9 @@ from embedx.evaluation.cross_validation import Experiment, LabelledVectors
 from embedx.evaluation.splits import Positions
 from embedx.heads.discriminant import Discriminant, whiten
 from embedx.heads.fitting import limit_threads
-from embedx.metrics.chance import ChanceTest, compare_with_chance
+from embedx.heads.labellings import REFITTED, Labellings, prepare_labellings
+from embedx.heads.options import HeadOptions
+from embedx.metrics.chance import LINEAR, ChanceTest, compare_with_chance
 from embedx.metrics.figures import Ints
 from embedx.metrics.permutations import Level, Permutations
 from embedx.metrics.unit_sizes import cut_units, sizes_depend
@@ -31,21 +34,28 @@ MIN_ROWS = 1000  # rows that are used in any case
 CLASSES_PER_PASS = 150  # comparing a vector with so many class means takes as long as adding it to the sum of one
 
 
-def compare_experiment(experiment: Experiment, permutations: int, seed: int = 0) -> ChanceTest | None:
+def compare_experiment(
+    experiment: Experiment, permutations: int, seed: int = 0, head: HeadOptions | None = None
+) -> ChanceTest | None:
     """Compare the labels of stored rows with chance; see `compare_labels`."""
-    return compare_labels(experiment, [row.path for row in experiment.rows], permutations, seed)
+    return compare_labels(experiment, [row.path for row in experiment.rows], permutations, seed, head)
 
 
 def compare_labels(
-    data: LabelledVectors, recordings: Sequence[str], permutations: int, seed: int = 0
+    data: LabelledVectors,
+    recordings: Sequence[str],
+    permutations: int,
+    seed: int = 0,
+    head: HeadOptions | None = None,
 ) -> ChanceTest | None:
-    """Compare what a linear discriminant makes of the labels with what it makes of permuted ones.
+    """Compare what a classifier makes of the labels with what it makes of permuted ones.
 
     Args:
         data: vectors, labels and split. Weak negatives are left out. Of very large data, rows are drawn at random.
         recordings: the recording [N] of each row; the rows of a recording are in the order of time.
         permutations: the number of permutations; 0 for no test.
         seed: the seed for folds and permutations.
+        head: the head to test, if it is knn or prototype; a linear discriminant stands for other kinds, and for None.
 
     Returns:
         The test, or None if there are no permutations or no test rows.
@@ -65,13 +75,23 @@ def compare_labels(
         return None
     y = data.targets.y[rows]
     found = Permutations.find(renumber(y, axis=0), name_levels(data, rows, recordings), equal_sizes=is_cut)
-    groups = renumber(data.splits.groups[rows])
     with limit_threads(data.x.size):
-        z = whiten(data.x[rows], int(groups.max()) + 1, seed)
-        discriminant = Discriminant(z, fold, groups, len(data.targets.classes))
-        measure = discriminant.mean_area if data.targets.multilabel else discriminant.balanced_accuracy
+        scorer = prepare_scorer(data, rows, fold, seed, head)
+        measure = scorer.mean_area if data.targets.multilabel else scorer.balanced_accuracy
         test = compare_with_chance(lambda source: measure(y[source]), found, permutations, seed)
-    return replace(test, equal_sizes=is_cut)
+    tested = f"a {head.kind} head" if head is not None and head.kind in REFITTED else LINEAR
+    return replace(test, equal_sizes=is_cut, tested=tested)
+
+
+def prepare_scorer(
+    data: LabelledVectors, rows: Positions, fold: Ints, seed: int, head: HeadOptions | None
+) -> Discriminant | Labellings:
+    """Return what scores the labellings of the rows: the head itself if it is fitted fast, else a discriminant."""
+    classes, multilabel = data.targets.classes, data.targets.multilabel
+    if head is not None and head.kind in REFITTED:
+        return prepare_labellings(data.x[rows], fold, classes, multilabel, head)
+    groups = renumber(data.splits.groups[rows])
+    return Discriminant(whiten(data.x[rows], int(groups.max()) + 1, seed), fold, groups, len(classes))
 
 
 def choose_rows(data: LabelledVectors, permutations: int, random: np.random.Generator) -> Positions:

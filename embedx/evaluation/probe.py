@@ -195,7 +195,7 @@ def probe(
             recording or a group.
     """
     experiment = build_experiment(store, views, labels, split, ids=ids)
-    test = compare_experiment(experiment, permutations, split.seed)
+    test = compare_experiment(experiment, permutations, split.seed, head)
     return report_on(experiment, cross_fit(experiment, make_fit(experiment, head)), head.kind, test)
 
 

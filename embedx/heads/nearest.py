@@ -85,7 +85,7 @@ def find_prototypes(examples: Examples, rows: Positions | slice, x: Floats) -> t
     return weight, bias
 
 
-def mean_direction(x: Floats, shares: Floats) -> Floats:
+def mean_direction(x: Array, shares: Array) -> Array:
     """Return the weighted mean of vectors [N, D] for each column of shares [N, C], scaled to length 1.
 
     >>> mean_direction(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0], [1.0]])).round(3).tolist()

@@ -12,6 +12,7 @@ from embedx.text import plural
 PERMUTATIONS = 199  # the lowest p-value is then 1/200 = 0.005
 ROUNDING = 1e-9  # scores that differ by less are equal: labellings that differ in class names only must tie
 
+LINEAR = "a linear discriminant"
 CUT = "The sizes of groups depend on the label, so groups were cut and exchanged labels with others of the same size."
 
 
@@ -31,6 +32,7 @@ class ChanceTest:
         limit: the score that a head must exceed; fewer than 2.5 % of the permuted labellings do. None if there are too
             few of these.
         equal_sizes: whether units were cut to equal numbers of rows, because their sizes depend on the label.
+        tested: the classifier that was fitted to every labelling.
     """
 
     p_value: float
@@ -42,6 +44,7 @@ class ChanceTest:
     rows: int
     limit: float | None
     equal_sizes: bool = False
+    tested: str = LINEAR
 
     @property
     def passed(self) -> bool:
@@ -65,19 +68,21 @@ class ChanceTest:
         """Return how the test was made, as a sentence."""
         if self.score is None or self.chance is None:
             return f"Test against chance: {figure} is undefined."
-        cut = " " + CUT if self.equal_sizes else ""
+        other = ", not the head itself," if self.tested == LINEAR else ""
+        limit = "" if self.limit is None else f" The head must score above {self.limit:.3f}; under 2.5 % of these do."
         return (
-            f"Test against chance: a linear discriminant on {plural(self.rows, 'row')} has {figure} {self.score:.3f} "
-            f"with the true labels, and {self.chance:.3f} on average with permuted ones.{cut}"
+            f"Test against chance: {self.tested}{other} was fitted to every labelling of {plural(self.rows, 'row')}. "
+            f"It has {figure} {self.score:.3f} with the true labels, and {self.chance:.3f} on average with permuted "
+            f"ones.{limit}{' ' + CUT if self.equal_sizes else ''}"
         )
 
     def __str__(self) -> str:
         """Return the p-value and what it comes from, as text.
 
         >>> print(ChanceTest(0.005, 0.9, 0.12, 199, 0.005, "whole groups", 400, 0.2))
-        p = 0.005, 199 permutations of whole groups; chance reaches 0.120
-        >>> print(ChanceTest(0.2, 1.0, 0.5, 9, 0.2, "whole groups", 20, None))
-        p = 0.2, 9 other orders of whole groups, so p cannot be below 0.2; chance reaches 0.500
+        p = 0.005 with a linear discriminant, 199 permutations of whole groups; chance reaches 0.120
+        >>> print(ChanceTest(0.2, 1.0, 0.5, 9, 0.2, "whole groups", 20, None, tested="a knn head"))
+        p = 0.2 with a knn head, 9 other orders of whole groups, so p cannot be below 0.2; chance reaches 0.500
         """
         if not self.permutations:
             return "no label can be exchanged for another one, so chance cannot be measured"
@@ -87,7 +92,7 @@ class ChanceTest:
         if not self.possible:
             others = plural(self.permutations, "other order")
             way = f"{others} of {self.moved}, so p cannot be below {self.lowest:.2g}"
-        return f"p = {self.p_value:.2g}, {way}; chance reaches {self.chance:.3f}"
+        return f"p = {self.p_value:.2g} with {self.tested}, {way}; chance reaches {self.chance:.3f}"
 
 
 def compare_with_chance(

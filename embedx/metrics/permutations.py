@@ -161,10 +161,10 @@ def find_blocks(
     pure = [child for child, is_mixed in zip(children, mixed, strict=True) if not is_mixed]
     sizes = [len(child) if equal_sizes else 0 for child in pure]
     for size in sorted(set(sizes)):
-        units = tuple(child for child, its_size in zip(pure, sizes, strict=True) if its_size == size)
-        of_units = tuple(int(labels[unit[0]]) for unit in units)
-        if len(set(of_units)) > 1:
-            yield Exchange(units, of_units, name)
+        alike = tuple(child for child, its_size in zip(pure, sizes, strict=True) if its_size == size)
+        of_alike = tuple(int(labels[child[0]]) for child in alike)
+        if len(set(of_alike)) > 1:
+            yield Exchange(alike, of_alike, name)
     for child, is_mixed in zip(children, mixed, strict=True):
         if is_mixed:
             yield from find_blocks(child, labels, smaller, name, equal_sizes)

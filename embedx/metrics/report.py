@@ -131,7 +131,7 @@ class Metrics:
         interval = "" if figure.low is None else f" (95 % interval {figure.low:.3f} to {figure.high:.3f})"
         better = "better than chance" if self.better_than_chance else "NOT shown to be better than chance"
         if self.test and self.test.passed and not self.better_than_chance:
-            better += ", though a linear discriminant is"
+            better += f", though {self.test.tested} is in the test"
         compared = "not compared with chance" if self.test is None else f"{better} ({self.test})"
         return f"{self.main_figure} {figure.value:.3f}{interval}, {compared}; {sizes}."
 

@@ -149,7 +149,7 @@ def fit_head(
     if len(part.test):
         held_out = hold_out_predictions(experiment, [part], [head]) if is_single else cross_fit(experiment, fit)
         finished = finish_head(experiment, [recording_of(row) for row in experiment.rows], head, calibration, options)
-        test = compare_experiment(experiment, permutations, split.seed)
+        test = compare_experiment(experiment, permutations, split.seed, options)
         report = replace(score(experiment, held_out.positions, held_out.proba, held_out.parts), test=test)
         evaluation = describe_evaluation(experiment, held_out, report, finished)
         head = (finished.head if finished else head).replace(metrics=evaluation)

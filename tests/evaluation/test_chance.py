@@ -32,8 +32,11 @@ def test_groups_without_signal_are_at_chance_and_signal_is_found(make: Make) -> 
     values = report.to_dict()["metrics"]
     assert (values["p_value"], values["permutations"], values["better_than_chance"]) == (0.005, 199, True)
     assert values["chance"] == report.chance == pytest.approx(0.5, abs=0.05)
-    assert ", better than chance (p = 0.005, 199 permutations of whole groups; chance reaches 0." in str(report)
-    assert "a linear discriminant" in str(report)
+    assert (
+        ", better than chance (p = 0.005 with a linear discriminant, 199 permutations of whole groups; chance"
+        in str(report)
+    )
+    assert "a linear discriminant, not the head itself, was fitted to every labelling" in str(report)
 
 
 def test_five_groups_of_one_label_each_cannot_show_anything(make: Make) -> None:
@@ -111,6 +114,33 @@ def test_groups_whose_sizes_depend_on_the_label_are_cut_and_the_report_says_so(m
     x[:, :2] += 8 * np.eye(2)[y[of]]
     report = make(x.astype(np.float32), [f"c{label}" for label in y[of]], group=groups).probe(C=0.1)
     assert report.metrics.better_than_chance
+
+
+def test_knn_is_tested_itself_where_a_linear_classifier_sees_nothing(make: Make) -> None:
+    random = np.random.default_rng(0)
+    corner = np.arange(60) % 4
+    x = random.standard_normal((60, DIM)) * 0.3
+    x[:, :2] += np.array([[2, 2], [-2, -2], [2, -2], [-2, 2]])[corner]
+    collection = make(x.astype(np.float32), [f"c{one // 2}" for one in corner])
+    report = collection.probe(kind="knn")
+    assert report.metrics.better_than_chance
+    assert "better than chance (p = 0.005 with a knn head, 199 permutations of whole recordings" in str(report)
+    assert "Test against chance: a knn head was fitted to every labelling of 60 rows" in str(report)
+    linear = collection.probe(C=0.1)
+    assert linear.metrics.better_than_chance is False
+    assert "NOT shown to be better than chance (p = " in linear.metrics.verdict()
+
+
+def test_probe_and_train_say_the_same_in_the_same_words(make: Make) -> None:
+    x, labels, groups = grouped(16, apart=3)
+    collection = make(x, labels, group=groups)
+    for kind in ("prototype", "knn"):
+        probed, trained = collection.probe(kind=kind), collection.fit_head(kind=kind)
+        assert trained.report is not None
+        assert trained.report.verdict() == probed.metrics.verdict() == str(probed).splitlines()[0]
+        assert trained.report.tables() == probed.metrics.tables()
+        assert trained.report.verdict() in trained.text()
+        assert f"with a {kind} head" in trained.text()
 
 
 def test_no_permutations_is_no_test_and_negative_numbers_are_refused(make: Make) -> None:

@@ -189,11 +189,14 @@ def test_verdict_says_what_was_tested() -> None:
     assert "not compared with chance" in metrics.verdict()
     tested = replace(metrics, test=ChanceTest(0.005, 0.9, 0.51, 199, 0.005, "whole groups", 400, 0.6))
     assert tested.better_than_chance
-    assert "better than chance (p = 0.005, 199 permutations of whole groups; chance reaches 0.510)" in tested.verdict()
+    assert (
+        "better than chance (p = 0.005 with a linear discriminant, 199 permutations of whole groups; "
+        in tested.verdict()
+    )
     assert {"p_value": 0.005, "chance": 0.51, "permutations": 199}.items() <= tested.to_dict().items()
     failed = replace(metrics, test=ChanceTest(0.03, 0.9, 0.51, 199, 0.005, "whole groups", 400, 0.6))
     assert failed.better_than_chance is False
-    assert "NOT shown to be better than chance (p = 0.03" in failed.verdict()
+    assert "NOT shown to be better than chance (p = 0.03 with" in failed.verdict()
 
 
 def test_head_that_scores_like_permuted_labels_is_not_better_whatever_the_test_says() -> None:
@@ -203,7 +206,10 @@ def test_head_that_scores_like_permuted_labels_is_not_better_whatever_the_test_s
         test=ChanceTest(0.005, 0.9, 0.5, 199, 0.005, "whole groups", 400, 0.6),
     )
     assert constant.better_than_chance is False
-    assert "NOT shown to be better than chance, though a linear discriminant is (p = 0.005" in constant.verdict()
+    assert (
+        "NOT shown to be better than chance, though a linear discriminant is in the test (p = 0.005"
+        in constant.verdict()
+    )
 
 
 def test_multilabel_baselines_are_reported() -> None:
