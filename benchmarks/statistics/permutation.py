@@ -17,6 +17,7 @@ from embedx.evaluation.cross_validation import LabelledVectors
 from embedx.evaluation.splits import NO_ROWS, Split, Splits
 from embedx.evaluation.targets import Targets
 from embedx.heads.fitting import limit_threads
+from embedx.heads.options import HeadOptions
 from embedx.metrics.chance import ChanceTest
 
 PERMUTATIONS = 39  # the fewest that reach 0.025
@@ -38,6 +39,7 @@ class World:
     leaky: bool = False
     drift: float = 0.0
     spread: float = 1.0  # of the vectors of class 0
+    kind: str = "logistic"  # of the head
 
 
 def constant(random: Random, groups: int, shares: tuple[float, ...], sizes: tuple[int, int] = (1, 12)) -> World:
@@ -128,6 +130,11 @@ def unequal_sets(random: Random) -> World:
     return World(sets[of], of)
 
 
+def by_kind(random: Random, kind: str) -> World:
+    """Return groups with one label each, and a kind of head that is tested itself."""
+    return replace(constant(random, 20, (0.5, 0.5)), kind=kind)
+
+
 def leaky(random: Random) -> World:
     """Return groups with one label each, whose rows are on both sides of the split."""
     return replace(constant(random, 30, (0.5, 0.5)), leaky=True)
@@ -158,6 +165,8 @@ NULLS: dict[str, Callable[[Random], World]] = {
     "label sets, groups with one of the labels larger": unequal_sets,
     "label sets, several in a group": partial(label_sets, mixed_groups=True),
     "leaky split": leaky,
+    "knn head, 20 groups with one label each": partial(by_kind, kind="knn"),
+    "prototype head, 20 groups with one label each": partial(by_kind, kind="prototype"),
 }
 CLEAR: dict[str, Callable[[Random], World]] = {
     "5 groups with several labels": NULLS["5 groups with several labels"],
@@ -168,12 +177,13 @@ CLEAR: dict[str, Callable[[Random], World]] = {
     "12 sites of 6 recordings": NULLS["12 sites of 6 recordings"],
     "given folds with equal shares of the classes": stratified_folds,
     "label sets, equal within a group": NULLS["label sets, equal within a group"],
+    "knn head, 20 groups with one label each": partial(by_kind, kind="knn"),
 }
 
 
 def simulate(scale: float, seed: int) -> list[Claim]:
     """Count how often the test finds something, without and with a signal."""
-    trials, clear = max(5, round(TRIALS * scale)), max(2, round(CLEAR_TRIALS * scale))
+    trials, clear = max(3, round(TRIALS * scale)), max(1, round(CLEAR_TRIALS * scale))
     random = np.random.default_rng(seed)
     claims, alarms = [], []
     with limit_threads(1):
@@ -228,6 +238,8 @@ def run(world: World, signal: float, random: Random) -> ChanceTest:
     )
     recordings = groups if world.recordings is None else world.recordings
     data = LabelledVectors(("v",), x, targets, splits)
-    test = compare_labels(data, [str(one) for one in recordings], PERMUTATIONS, int(random.integers(2**31)))
+    test = compare_labels(
+        data, [str(one) for one in recordings], PERMUTATIONS, int(random.integers(2**31)), HeadOptions(world.kind)
+    )
     assert test is not None
     return test
