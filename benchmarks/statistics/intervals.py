@@ -1,20 +1,30 @@
-"""The 95 % intervals of figures: how often they hold the true value, which is the figure of very many rows of the same
-world. Groups differ in how well their rows are predicted ("alike" rows), and may have very unequal numbers of rows.
+"""The 95 % intervals of figures: how often they hold the true value, which is the figure of very many groups of the
+same kind. Groups differ in how well their rows are predicted ("unlike groups"), may share a part of the noise of their
+scores ("alike rows"), and may have unequal sizes. Some intervals are conservative, and only "at least 0.93" is claimed:
+those that have a lower limit (ROC AUC, d-prime, log loss, calibration error), and those of figures that jump, because
+they are near 0 or 1 or have few rows, so that no interval holds exactly 95 %.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from claims import Claim
 from numpy.typing import NDArray
 
+from embedx.metrics.figures import Figure
+from embedx.metrics.report import Metrics
+from embedx.metrics.retrieval import retrieve
 from embedx.metrics.scoring import evaluate
 
 TRIALS = 1000
-TRUE_ROWS = 40_000  # for the true values
+TRUE_ROWS = 60_000  # for the true values
+TRUE_GROUPS = 1000  # at least: they differ more than rows
 LOW, HIGH = 0.93, 0.97
-FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "map")
+LIMITED = ("macro_auc", "micro_auc", "auc", "d_prime", "log_loss", "ece")  # have a lower limit: too wide at times
+EDGE = 0.05  # from 0 or 1: few rows are wrong, and their number jumps
+MIN_ROWS = 50  # of a class; fewer, and the number of right ones jumps
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -27,62 +37,170 @@ class World:
     Attributes:
         groups: number of groups.
         rows: mean number of rows of a group.
-        unequal: standard deviation of the logarithm of this number.
         classes: number of classes.
         signal: distance of the classes in standard deviations of the noise.
-        alike: standard deviation of this distance between groups.
+        unequal: standard deviation of the logarithm of the number of rows.
+        unlike: standard deviation of the signal between groups.
+        alike: standard deviation of the noise that all rows of a group share, a number for each class.
+        rarer: frequency of a class divided by that of the class before it.
+        multilabel: whether a row has any number of labels, each with the frequency 0.2.
+        skill: mean and intraclass correlation of the share of right rows of a group, which has a beta distribution;
+            replaces the signal.
+        parts: number of folds.
+        trials: share of the trials.
     """
 
     groups: int
     rows: float
-    unequal: float
     classes: int
-    signal: float
-    alike: float
+    signal: float = 0.0
+    unequal: float = 0.0
+    unlike: float = 0.0
+    alike: float = 0.0
+    rarer: float = 1.0
+    multilabel: bool = False
+    skill: tuple[float, float] | None = None
+    parts: int = 1
+    trials: float = 1.0
 
     def __str__(self) -> str:
-        size = "equal" if not self.unequal else "unequal" if self.unequal < 1 else "very unequal"
-        alike = "independent" if not self.alike else "alike"
-        return f"{self.groups} groups of {size} size, {self.classes} classes, {alike} rows"
+        size = "" if not self.unequal else "about "
+        words = [
+            f"{self.groups} groups of {size}{self.rows:g} rows",
+            f"{self.classes} {'labels' if self.multilabel else 'classes'}",
+            *(["unlike groups"] if self.unlike or self.skill else []),
+            *(["alike rows"] if self.alike else []),
+            *(["rare classes"] if self.rarer < 1 else []),
+            *([f"{self.parts} folds"] if self.parts > 1 else []),
+        ]
+        return ", ".join(words)
 
-    def draw(self, groups: int, random: np.random.Generator) -> tuple[Ints, Floats, Ints]:
-        """Return truth [N], probabilities [N, C] and groups [N]."""
-        size = np.exp(random.normal(np.log(self.rows) - self.unequal**2 / 2, self.unequal, groups))
-        group = np.repeat(np.arange(groups), np.maximum(1, np.round(size)).astype(int))
-        signal = random.normal(self.signal, self.alike, groups)[group]
-        y = random.integers(self.classes, size=len(group))
-        scores = random.standard_normal((len(group), self.classes))
-        scores[np.arange(len(group)), y] += signal
-        proba = np.exp(scores)
+    @property
+    def shares(self) -> Floats:
+        """The frequencies [C] of the classes."""
+        shares = self.rarer ** np.arange(self.classes, dtype=np.float64)
+        return 0.2 * shares if self.multilabel else shares / shares.sum()
+
+    def draw(self, random: np.random.Generator) -> tuple[Ints, Floats, Ints]:
+        """Return truth [N] (multi-label: [N, C]), probabilities [N, C] and groups [N]."""
+        size = np.exp(random.normal(np.log(self.rows) - self.unequal**2 / 2, self.unequal, self.groups))
+        group = np.repeat(np.arange(self.groups), np.maximum(1, np.round(size)).astype(int))
+        shape = (len(group), self.classes)
+        signal = random.normal(self.signal, self.unlike, self.groups)[group, None]
+        noise = random.standard_normal(shape)
+        if self.alike:
+            noise += random.normal(0, self.alike, (self.groups, self.classes))[group]
+        slope = max(self.signal, 0.3)  # of the logarithm of the odds, for calibrated probabilities of alike groups
+        if self.multilabel:
+            labels = random.random(shape) < self.shares
+            odds = slope * (noise + signal * labels - self.signal / 2) + np.log(self.shares / (1 - self.shares))
+            return labels.astype(np.int64), 1 / (1 + np.exp(-odds)), group
+        y = random.choice(self.classes, len(group), p=self.shares)
+        if self.skill:
+            return y, self._guess(y, group, random), group
+        own = np.arange(self.classes) == y[:, None]
+        proba = self.shares * np.exp(slope * (noise + signal * own))
         return y, proba / proba.sum(axis=1, keepdims=True), group
 
+    def _guess(self, y: Ints, group: Ints, random: np.random.Generator) -> Floats:
+        """Return probabilities [N, C] that are highest for the true class in a share of the rows of each group."""
+        mean, correlation = self.skill or (0.5, 0.1)
+        strength = 1 / correlation - 1
+        skill = random.beta(mean * strength, (1 - mean) * strength, self.groups)[group]
+        wrong = (y + random.integers(1, self.classes, len(y))) % self.classes
+        named = np.where(random.random(len(y)) < skill, y, wrong)
+        confidence = random.uniform(0.55, 1, len(y))
+        rest = (1 - confidence) / (self.classes - 1)
+        proba = np.repeat(rest[:, None], self.classes, axis=1)
+        proba[np.arange(len(y)), named] = confidence
+        return proba
 
-WORLDS = [
-    World(groups=10, rows=20, unequal=0.0, classes=2, signal=0.2, alike=0.5),
-    World(groups=10, rows=20, unequal=1.0, classes=2, signal=0.2, alike=0.0),
-    World(groups=10, rows=20, unequal=0.0, classes=2, signal=3.0, alike=0.5),
-    World(groups=10, rows=20, unequal=1.0, classes=10, signal=1.5, alike=0.5),
-    World(groups=40, rows=10, unequal=1.0, classes=2, signal=3.0, alike=0.0),
-    World(groups=40, rows=10, unequal=0.0, classes=10, signal=1.5, alike=0.5),
-]
+    def measure(self, random: np.random.Generator, samples: int = 100) -> Metrics:
+        """Return the figures of new rows."""
+        y, proba, group = self.draw(random)
+        names = [str(i) for i in range(self.classes)]
+        parts = group % self.parts if self.parts > 1 else None
+        return evaluate(y, proba, names, groups=group, parts=parts, multilabel=self.multilabel, samples=samples)
+
+
+SINGLE = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "map", "log_loss", "ece")
+CLASS = (*SINGLE, "recall", "f1")
+MANY = ("micro_f1", "macro_f1", "exact_match", "lrap", "macro_auc", "map", "log_loss", "ece")
+WORLDS: dict[World, tuple[str, ...]] = {
+    World(10, 20, 2): ("accuracy", "macro_f1", "macro_auc", "map"),
+    World(10, 20, 2, 0.2, unlike=0.5): CLASS,
+    World(10, 20, 2, 3.0, unlike=0.5): SINGLE,
+    World(20, 1, 2, 1.0): ("accuracy", "macro_auc", "log_loss"),
+    World(200, 1, 2, 1.5): SINGLE,
+    World(20, 50, 2, 1.5, alike=0.7, trials=0.5): CLASS,
+    World(20, 20, 2, 1.0, unequal=1.0, alike=0.5): SINGLE,
+    World(20, 10, 2, unequal=0.5, skill=(0.8, 0.3)): ("accuracy", "balanced_accuracy", "macro_f1", "recall"),
+    World(50, 10, 2, skill=(0.9, 0.1)): ("accuracy", "balanced_accuracy", "macro_f1", "recall"),
+    World(50, 10, 2, 2.0, rarer=0.2, parts=5, trials=0.5): ("macro_f1", "macro_auc", "map", "d_prime"),
+    World(10, 20, 10, 1.5, unequal=0.5, unlike=0.5): ("accuracy", "top3", "macro_f1", "macro_auc", "map", "ece"),
+    World(50, 20, 10, 2.0, rarer=0.8, trials=0.4): (*CLASS, "top3"),
+    World(50, 20, 10, 2.5, alike=0.5, trials=0.4): (*SINGLE, "top5", "d_prime"),
+    World(20, 50, 50, 2.5, unlike=0.3, trials=0.15): (*SINGLE, "top5"),
+    World(200, 10, 50, 2.5, trials=0.1): ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "map", "log_loss"),
+    World(20, 20, 5, 1.5, unlike=0.3, multilabel=True, trials=0.5): MANY,
+    World(50, 10, 5, 2.0, alike=0.5, rarer=0.7, multilabel=True, trials=0.4): (*MANY, "micro_auc", "micro_map"),
+}  # fmt: skip
 
 
 def simulate(scale: float, seed: int) -> list[Claim]:
     """Count how often intervals hold the true value."""
-    trials = max(4, round(TRIALS * scale))
-    return [claim for i, world in enumerate(WORLDS) for claim in cover(world, trials, np.random.default_rng([seed, i]))]
+    claims = []
+    for i, (world, names) in enumerate(WORLDS.items()):
+        random = np.random.default_rng([seed, i])
+        claims += cover(world, names, max(3, round(TRIALS * scale * world.trials)), random)
+    return [*claims, *cover_retrieval(max(4, round(TRIALS * scale / 2)), np.random.default_rng([seed, len(WORLDS)]))]
 
 
-def cover(world: World, trials: int, random: np.random.Generator) -> list[Claim]:
-    """Return the coverage of the figures of a world."""
-    names = [str(i) for i in range(world.classes)]
-    y, proba, _ = world.draw(int(TRUE_ROWS / world.rows), random)
-    true = {name: one.value for name, one in evaluate(y, proba, names, samples=0).figures.items() if one}
+def cover(world: World, names: tuple[str, ...], trials: int, random: np.random.Generator) -> list[Claim]:
+    """Return the coverage of the figures of a world; those of a class are of the last one, which is the rarest."""
+    groups = max(TRUE_GROUPS, int(TRUE_ROWS / world.rows)) // world.parts * world.parts
+    if trials < TRIALS / 20:  # a small simulation does not need the truth so exactly
+        groups = min(groups, TRUE_GROUPS)
+    true = find_figures(replace(world, groups=groups).measure(random, samples=0))
+    held = count_held((find_figures(world.measure(random)) for _ in range(trials)), {n: true[n].value for n in names})
+    claims = []
+    for name in names:
+        value = true[name].value
+        rows = world.groups * world.rows * (world.shares[-1] if name in ("recall", "f1") else 1)
+        coarse = rows < MIN_ROWS or min(value, 1 - value) < EDGE
+        high = None if name in LIMITED or coarse else HIGH
+        of_class = " of the last class" if name in ("recall", "f1") else ""
+        claims.append(Claim(f"{world}: {name}{of_class} around {value:.2f}", held[name] / trials, trials, LOW, high))
+    return claims
+
+
+def find_figures(metrics: Metrics) -> dict[str, Figure]:
+    """Return the overall figures, and recall and F1 of the last class."""
+    last = metrics.per_class[-1]
+    figures = {**metrics.figures, "recall": last.recall, "f1": last.f1}
+    return {name: figure for name, figure in figures.items() if figure}
+
+
+def count_held(trials: Iterable[Mapping[str, Figure]], true: Mapping[str, float]) -> Counter[str]:
+    """Count by name the intervals that hold the true value."""
     held: Counter[str] = Counter()
+    for figures in trials:
+        for name, value in true.items():
+            low, high = figures[name].low, figures[name].high
+            held[name] += low is not None and high is not None and low <= value <= high
+    return held
+
+
+def cover_retrieval(trials: int, random: np.random.Generator) -> list[Claim]:
+    """Return the coverage of figures of retrieval; the true value is the mean over collections of this size."""
+    measured = []
     for _ in range(trials):
-        y, proba, group = world.draw(world.groups, random)
-        for name, one in evaluate(y, proba, names, groups=group).figures.items():
-            held[name] += one is not None and (one.low or 0.0) <= true[name] <= (one.high or 0.0)
-    return [
-        Claim(f"{world}: {name} around {true[name]:.2f}", held[name] / trials, trials, LOW, HIGH) for name in FIGURES
-    ]
+        group = np.repeat(np.arange(30), 8)
+        y = random.integers(6, size=30)[group]
+        x = np.eye(6)[y] * 2 + random.standard_normal((len(y), 6)) + random.normal(0, 0.5, (30, 6))[group]
+        measured.append(retrieve(x, y, groups=group, ks=(1, 5)))
+    names = ("p@1", "p@5", "r_precision", "map")
+    true = {name: float(np.mean([one[name].value for one in measured])) for name in names}
+    held = count_held(measured, true)
+    what = "retrieval, 30 groups of 8 rows, 6 classes"
+    return [Claim(f"{what}: {name} around {true[name]:.2f}", held[name] / trials, trials, LOW, HIGH) for name in names]

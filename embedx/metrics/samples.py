@@ -96,7 +96,7 @@ class Sample:
         freedom = find_freedom(shares, variance, independent)
         if name in COUNTED:
             freedom = freedom * known_share(shares, support)
-        return share_interval(values, shares, variance, freedom, independent if area else 0.0)
+        return share_interval(values, shares, variance, freedom, least_variance(value, independent) if area else 0.0)
 
     def _bound_classes(self, name: str, values: Floats) -> Ends:
         """Return the ends [1] of a mean over classes.
@@ -117,7 +117,8 @@ class Sample:
         freedom = np.minimum(
             find_freedom(mean, variance, independent), spread.sum() ** 2 / (spread**2 / of_classes).sum()
         )
-        return share_interval(values, mean, variance, np.maximum(freedom, 1.0), independent if area else 0.0)
+        least = least_variance(value, independent) if area else 0.0
+        return share_interval(values, mean, variance, np.maximum(freedom, 1.0), least)
 
     def _bound_loss(self, values: Floats, scores: Scores) -> Ends:
         """Return the ends [1] of the log loss."""
@@ -154,6 +155,11 @@ def count_inverse(support: Ints, rows: int, area: bool) -> Floats:
     """Return 1 / n [M] for n rows of a class, plus 1 / m for the m other rows if an area compares both."""
     inverse = 1 / np.maximum(support, 1)
     return np.asarray(inverse + 1 / np.maximum(rows - support, 1) if area else inverse, np.float64)
+
+
+def least_variance(areas: Floats, independent: Floats) -> Floats:
+    """Return the lower limit [M] of the variance of areas: near 1 that of independent rows, and none at 0.5."""
+    return independent * (2 * areas - 1) ** 2
 
 
 def area_variance(areas: Floats) -> Floats:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from embedx.errors import UsageError
 from embedx.metrics.baselines import find_baselines
@@ -15,7 +15,7 @@ from embedx.metrics.report import ClassMetrics, Metrics, PartMetrics, escape
 from embedx.metrics.samples import Sample
 from embedx.text import natural_key
 
-MIN_RELIABLE_GROUPS = 10  # in simulation (STATISTICS.md), 93 to 97 % of the intervals hold the truth from here on
+MIN_RELIABLE_GROUPS = 10  # in simulation (STATISTICS.md), at least 93 % of the intervals hold the truth from here on
 SUM_TOLERANCE = 1e-3  # of the sum of a row: the rounding error of 1000 float16 numbers
 MAX_NAMED = 5  # class names in a note
 
@@ -64,6 +64,7 @@ def evaluate(
     figures = sample.make_figures(scores)
     by_part = score_parts(y, probabilities, parts, multilabel)
     notes = note_classes(classes, sample.support, rows) + note_groups(rows, group_count, samples)
+    notes += note_few_groups(classes, count_groups(numbers, positive), group_count) if samples else []
     notes += note_d_prime(figures["macro_auc"], by_part)
     return Metrics(
         classes=tuple(classes),
@@ -195,6 +196,22 @@ def note_groups(rows: int, groups: int, samples: int) -> list[str]:
     if groups == 1:
         return ["All rows are of one group, so there are no intervals: they need groups to leave out."]
     return [f"There are only {groups} groups: the intervals are rough; from {MIN_RELIABLE_GROUPS} groups on they hold."]
+
+
+def count_groups(groups: Ints, positive: NDArray[np.bool_]) -> list[int]:
+    """Return in how many groups [N] each class [N, C] has rows."""
+    return [len(np.unique(groups[column])) for column in positive.T]
+
+
+def note_few_groups(classes: Sequence[str], groups_of: Sequence[int], groups: int) -> list[str]:
+    """Return a note on classes that have rows in too few groups, where there are enough groups in all."""
+    few = [f"'{escape(name)}'" for name, n in zip(classes, groups_of, strict=True) if 0 < n < MIN_RELIABLE_GROUPS]
+    if not few or groups < MIN_RELIABLE_GROUPS:
+        return []
+    more = f" and {len(few) - MAX_NAMED} more" if len(few) > MAX_NAMED else ""
+    has, its = ("has", "its") if len(few) == 1 else ("have", "their")
+    named = ", ".join(few[:MAX_NAMED]) + more
+    return [f"{named} {has} rows in fewer than {MIN_RELIABLE_GROUPS} groups: the intervals of {its} figures are rough."]
 
 
 def note_d_prime(area: Figure | None, parts: Sequence[PartMetrics]) -> list[str]:

@@ -2,13 +2,14 @@
 
 import json
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 from sklearn import metrics as reference
 
 from embedx.metrics.classification import ManyLabels, OneLabel
-from embedx.metrics.intervals import MAX_BLOCKS, difference_interval, join_groups, weigh_blocks
+from embedx.metrics.intervals import MAX_BLOCKS, difference_interval, find_freedom, join_groups, weigh_blocks
 from embedx.metrics.ranking import Ranking
 from embedx.metrics.report import Metrics
 from embedx.metrics.scoring import evaluate
@@ -201,3 +202,71 @@ def test_interval_of_equal_predictions_is_not_empty() -> None:
     assert difference_interval(np.ones(9), np.zeros(9, np.int64)) == (-1.0, 1.0)
     low, high = difference_interval(np.tile([1.0, 0.0, 0.0, -1.0], 100), np.arange(400))
     assert (low, high) == pytest.approx((-0.069, 0.069), abs=0.02)
+
+
+def test_interval_of_one_row_per_group_is_that_of_independent_rows() -> None:
+    y = np.zeros(20, np.int64)
+    proba = np.where(np.arange(20)[:, None] < 16, [0.9, 0.1], [0.1, 0.9])
+    expected = [1 / (1 + math.exp(-(math.log(0.8 / 0.2) + side * 1.96 * (1 / 16 + 1 / 4) ** 0.5))) for side in (-1, 1)]
+    assert interval(evaluate(y, proba, names(2)), "accuracy") == pytest.approx(expected, abs=0.01)
+
+
+def test_calibration_error_has_an_interval_for_very_many_rows() -> None:
+    random = np.random.default_rng(0)
+    chance = random.uniform(0.5, 1, 300)
+    proba = np.stack([chance, 1 - chance], axis=1)
+    calibrated = evaluate((random.random(300) > chance).astype(int), proba, names(2), groups=np.arange(300) // 10)
+    assert value(calibrated, "ece") > 0.03
+    assert interval(calibrated, "ece")[0] == 0
+    wrong = evaluate((random.random(300) > 0.5).astype(int), proba, names(2), groups=np.arange(300) // 10)
+    low, high = interval(wrong, "ece")
+    assert low < 0.25 < high
+    assert low > 0.15
+
+
+def test_log_loss_interval_reaches_losses_that_the_probabilities_imply() -> None:
+    proba = np.tile([0.98, 0.02], (100, 1))
+    lucky = evaluate(np.zeros(100, np.int64), proba, names(2), groups=np.arange(100) // 5)
+    expected = -(0.98 * math.log(0.98) + 0.02 * math.log(0.02))
+    assert value(lucky, "log_loss") < expected / 4
+    assert interval(lucky, "log_loss")[0] < expected < interval(lucky, "log_loss")[1]
+
+
+def test_interval_of_average_precision_allows_for_its_bias() -> None:
+    random, true = np.random.default_rng(0), 0.1
+    values, middles = [], []
+    for _ in range(5):
+        y, proba = random.permutation(np.arange(200) % 10), random.dirichlet([1] * 10, 200)
+        metrics = evaluate(y, proba, names(10), groups=np.arange(200) // 5)
+        values.append(value(metrics, "map"))
+        middles.append(np.mean(interval(metrics, "map")))
+    assert np.mean(values) > true + 0.02
+    assert abs(np.mean(middles) - true) < 0.02
+
+
+def test_area_near_one_from_few_positives_is_not_taken_for_exact() -> None:
+    random = np.random.default_rng(1)
+    y = (np.arange(400) % 40 == 0).astype(np.int64)
+    scores = random.standard_normal(400) + 3.55 * y
+    scores[y == 1] = np.linspace(2.2, 4.5, 10)  # few negatives are above the lowest
+    proba = 1 / (1 + np.exp(-np.stack([-scores, scores], axis=1)))
+    metrics = evaluate(y, proba / proba.sum(axis=1, keepdims=True), names(2), groups=np.arange(400) // 10)
+    low, high = interval(metrics, "macro_auc")
+    assert low < 0.99 < value(metrics, "macro_auc") <= high
+    distance = interval(metrics, "d_prime")
+    assert distance == pytest.approx(tuple(math.sqrt(2) * NormalDist().inv_cdf(end) for end in (low, high)))
+
+
+def test_one_large_group_of_alike_rows_leaves_fewer_degrees_of_freedom() -> None:
+    shares, one = np.array([[0.5] + [0.05] * 10]).T, np.ones(1)
+    alike, independent = find_freedom(shares, one, 0 * one)[0], find_freedom(shares, one, one)[0]
+    assert alike < independent < find_freedom(np.full((11, 1), 1 / 11), one, one)[0]
+    assert find_freedom(np.full((11, 1), 1 / 11), one, 0 * one)[0] == pytest.approx(10)
+
+
+def test_class_in_few_groups_has_a_note() -> None:
+    y, proba = one_label(300, 3)
+    groups = np.where(y == 2, np.arange(300) % 5, np.arange(300) % 30)
+    assert evaluate(y, proba, names(3), groups=groups).notes == (
+        "'c2' has rows in fewer than 10 groups: the intervals of its figures are rough.",
+    )

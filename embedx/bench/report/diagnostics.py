@@ -56,7 +56,8 @@ def draw_confusion(counts: NDArray[np.int64], classes: Sequence[str], title: str
 def draw_reliability(bins: Sequence[Bin], title: str = "") -> "Figure":
     """Plot the accuracy over the predicted probability, and below it the share of rows in each bin.
 
-    Points below the line mean that the head is overconfident. Bars are 95 % intervals of the accuracy.
+    Points below the line mean that the head is overconfident. Bars are 95 % intervals of the accuracy, as if rows were
+    independent.
     """
     filled = [(bin.low, bin.high, bin.rows, bin.confidence or 0.0, bin.accuracy or 0.0) for bin in bins if bin.rows]
     low, high, rows, confidence, accuracy = np.array(filled, float).reshape(-1, 5).T

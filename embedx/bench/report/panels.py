@@ -150,7 +150,7 @@ def make_diagnostic_panels(best: BestPredictions) -> list[Panel]:
         png = to_png(draw_confusion(best.metrics.confusion, stored.classes, name))
         caption = f"Confusion matrix of {name}; numbers are test rows."
         panels.append(Panel("confusion", png, caption, wide=len(stored.classes) > MAX_COUNTED))
-    caption = f"Calibration of {name}; bars are 95 % intervals of the accuracy."
+    caption = f"Calibration of {name}; bars are 95 % intervals of the accuracy for independent rows."
     panels.append(Panel("reliability", to_png(draw_reliability(bins, name)), caption, wide=False))
     caption = f"F1 of each class with {name}. {INTERVALS}"
     panels.append(Panel("classes", to_png(draw_classes(best.metrics.per_class, name)), caption))
