@@ -19,6 +19,7 @@ from embedx.metrics.intervals import (
 from embedx.metrics.weighted_sums import Tally, divide
 
 MAX_SCORES = 2**22  # in memory at a time: 16 MB of cosines, 32 MB of sort keys
+ROLES = 2  # of a group: it is a query, and it is found
 
 Labels = NDArray[np.float32] | Ints
 
@@ -78,7 +79,11 @@ def retrieve(
 
 
 def average_queries(measured: Floats, groups: Ints, samples: int, seed: int) -> list[Figure | None]:
-    """Return the means of measurements [M, Q] over the queries, with intervals over their groups [Q]."""
+    """Return the means of measurements [M, Q] over the queries, with intervals over their groups [Q].
+
+    A group without which the mean is computed is left out as a query only. In another collection its rows would not be
+    found either. In a mean over pairs of groups, both parts are equal, so the change is twice as large.
+    """
     kinds, queries = measured.shape
     blocks = join_groups(groups, samples, seed)
     number = int(blocks.max(initial=-1)) + 1
@@ -89,8 +94,8 @@ def average_queries(measured: Floats, groups: Ints, samples: int, seed: int) -> 
     if number < 2:
         return [Figure(value) if np.isfinite(value) else None for value in values[0].tolist()]
     shares = np.tile(np.bincount(blocks, minlength=number)[:, None] / queries, kinds)
-    variance = find_variances(values, shares)
-    freedom = find_freedom(shares, variance, measured.var(axis=1) / queries)
+    variance = ROLES**2 * find_variances(values, shares)
+    freedom = find_freedom(shares, variance, ROLES**2 * measured.var(axis=1) / queries)
     return make_figures(values[0], *share_interval(values, shares, variance, freedom))
 
 
