@@ -203,4 +203,4 @@ def cover_retrieval(trials: int, random: np.random.Generator) -> list[Claim]:
     true = {name: float(np.mean([one[name].value for one in measured])) for name in names}
     held = count_held(measured, true)
     what = "retrieval, 30 groups of 8 rows, 6 classes"
-    return [Claim(f"{what}: {name} around {true[name]:.2f}", held[name] / trials, trials, LOW, HIGH) for name in names]
+    return [Claim(f"{what}: {name} around {true[name]:.2f}", held[name] / trials, trials, LOW) for name in names]
