@@ -1,0 +1,185 @@
+/* The start: collections, address, screens, header, what is said when the server is away. */
+
+import { formatAddress, parseAddress } from "./address.js";
+import { ApiError, getJson, path } from "./api.js";
+import { button, el, fill, focusOn, icon, iconButton, nameOf, say, visible, warn } from "./dom.js";
+import { answer, closeOne, makeFind } from "./find.js";
+import { showLabelOf } from "./hits.js";
+import { command, listen } from "./keys.js";
+import { applyTheme, openHelp, openSettings } from "./settings.js";
+import { stop } from "./sound.js";
+import { noQuestion, on, set, state } from "./state.js";
+import { messageOf, setLanguage, t } from "./words.js";
+
+const OTHER_SCREENS = {}; // name: function that imports its module; they come when they are opened
+
+let main, header, status, band, find = null, shown = { name: "", screen: "" }, models = [];
+
+async function start() {
+  applyTheme();
+  await setLanguage(state.settings.language);
+  document.documentElement.lang = t("lang");
+  frame();
+  listen((screen) => screen in OTHER_SCREENS || screen === "find" ? go({ screen }) : say(t("screen.missing")));
+  command("help", openHelp);
+  command("stop", (event) => stop() || closeOne() || leaveField(event));
+  on("offline waiting collection", showState);
+  on("edited", () => state.edited.forEach((edit) => edit.column === "label" && showLabelOf(edit.id, edit.value)));
+  on("selected", keepSelected);
+  on("offline", () => state.offline === false && state.collection === null && load());
+  addEventListener("popstate", follow); // also after a change of the part behind #
+  await load();
+}
+
+/** Make what is on every screen. */
+function frame() {
+  status = el("p", { class: "state" });
+  band = el("p", { class: "banner", hidden: true });
+  header = el("header", {});
+  main = el("main", { id: "main", tabindex: -1 });
+  fill(document.body,
+    el("a", { href: "#main", class: "skip", on: { click: (event) => (event.preventDefault(), focusOn(document.querySelector("#main [tabindex='0']") ?? main)) } }, t("skip")),
+    header, band, main,
+    el("p", { id: "status", role: "status", class: "unseen" }), el("p", { id: "alert", role: "alert", class: "unseen" }));
+  showHeader();
+}
+
+function showHeader() {
+  const names = state.collections.map((one) => one.name);
+  const chooser = names.length > 1
+    ? el("select", { "aria-label": t("collection"), on: { change: (event) => go({ name: event.target.value, question: noQuestion(), row: null }) } },
+      names.map((name) => el("option", { value: name, selected: name === shown.name }, visible(name))))
+    : el("strong", { class: "collection" }, nameOf(shown.name || "embedx", 30));
+  const links = ["find", ...Object.keys(OTHER_SCREENS)].map((screen) => el("a", {
+    href: formatAddress({ name: shown.name, screen, question: noQuestion() }), "aria-current": shown.screen === screen ? "page" : null,
+  }, t(`screen.${screen}`)));
+  fill(header, el("span", { class: "brand" }, icon("wave"), el("span", {}, "embedx")), chooser,
+    el("nav", { "aria-label": t("screens") }, links), status,
+    iconButton("settings", t("settings"), openSettings), iconButton("help", t("help"), openHelp));
+  showState();
+}
+
+/** Say in the header what is saved, and in a band that the server does not answer. */
+function showState() {
+  const { collection, offline, waiting } = state;
+  const words = offline ? t("state.offline") : waiting ? t("state.waiting", { n: waiting }) : collection && !collection.writable ? t("state.readonly") : collection ? t("state.saved") : "";
+  fill(status, collection ? el("span", { class: "rows" }, t("rows", { n: collection.rows }), ", ") : null, words);
+  status.title = collection && !collection.writable ? t("err.readonly") : "";
+  const isNew = band.hidden && offline;
+  band.hidden = !offline;
+  band.textContent = offline ? t("err.offline", { n: waiting }) : "";
+  if (isNew) warn(band.textContent);
+}
+
+/** Ask for the collections and their models, then show the address. */
+async function load() {
+  try {
+    const [listed, described] = await Promise.all([getJson("v1/collections"), getJson("v1/models").catch(() => ({ data: [] }))]);
+    models = described.data;
+    set({ collections: listed.collections });
+    await follow();
+  } catch (error) {
+    if (error.status === 401) return askToken();
+    panel(t("start.failed"), messageOf(error), button(t("again"), load));
+  }
+}
+
+/** Show what the address says. */
+async function follow() {
+  const wanted = parseAddress(location.hash);
+  if (wanted.unknown.length) say(t("address.unknown", { what: wanted.unknown.map(visible).join(", ") }));
+  const name = wanted.name || state.collections.find((one) => one.status === "ok")?.name || state.collections[0]?.name;
+  if (!name) return panel(t("start.none"), t("start.none.help"));
+  if (!state.collections.some((one) => one.name === name)) return panel(t("collection.unknown", { name: visible(name) }), t("collection.choose"), ...choices());
+  if (shown.name !== name || !state.collection) await openCollection(name);
+  if (!state.collection) return;
+  const screen = wanted.screen in OTHER_SCREENS ? wanted.screen : "find";
+  if (wanted.screen !== screen) say(t("screen.missing"));
+  show({ ...wanted, name, screen });
+}
+
+async function openCollection(name) {
+  shown = { name, screen: "" };
+  try {
+    const facts = await getJson(path("", name));
+    set({ collection: facts, model: models.find((one) => one.id === name) ?? null, hits: [], selected: null });
+  } catch (error) {
+    set({ collection: null });
+    const isDamaged = error instanceof ApiError && error.status === 503;
+    showHeader();
+    panel(isDamaged ? t("err.damaged", { name }) : t("start.failed"), isDamaged ? "" : messageOf(error), button(t("again"), () => follow()), ...choices(name));
+  }
+}
+
+const choices = (without = "") => state.collections.filter((one) => one.name !== without && one.status === "ok").map((one) =>
+  button([t("collection.open"), " ", nameOf(one.name)], () => go({ name: one.name, question: noQuestion() })));
+
+/** Show a screen with a question. */
+function show({ name, screen, question, row, focus = false }) {
+  const isNewScreen = shown.screen !== screen;
+  shown = { name, screen };
+  set({ screen, question });
+  document.title = `${visible(name)} – ${t(`screen.${screen}`)} – embedx`;
+  if (isNewScreen) {
+    find ??= makeFind((asked, options) => go({ question: asked, row: null, ...options }));
+    const title = el("h1", { class: "unseen", tabindex: -1 }, `${t(`screen.${screen}`)}: ${visible(name)}`);
+    fill(main, title, find);
+    showHeader();
+    set({ collection: { ...state.collection } });
+  }
+  answer(question, { row, focus });
+}
+
+/** Go to an address: another screen, another collection, or another question. */
+function go({ name = shown.name, screen = "find", question = state.question, row = null, replace = false, focus = false }) {
+  const address = formatAddress({ name, screen, question, row });
+  if (address === location.hash) return;
+  if (name !== shown.name) return void (location.hash = address);
+  history[replace ? "replaceState" : "pushState"](null, "", address);
+  show({ name, screen, question, row, focus });
+}
+
+/** Keep the selected row in the address, without an entry of the history. */
+function keepSelected() {
+  if (!state.selected || shown.screen !== "find") return;
+  const address = formatAddress({ name: shown.name, screen: "find", question: state.question, row: state.selected.id });
+  history.replaceState(null, "", address);
+}
+
+function leaveField(event) {
+  const field = event.target.closest?.("input, textarea, select");
+  if (field) focusOn(document.querySelector(".card[tabindex='0']") ?? main);
+}
+
+/** Show a message in the place of a screen. */
+function panel(title, text, ...buttons) {
+  shown.screen = "";
+  fill(main, el("div", { class: "message" }, el("h1", { tabindex: -1 }, title), text && el("p", {}, text), el("div", { class: "row" }, ...buttons)));
+  warn(`${title} ${text}`);
+}
+
+/** Ask for a token over the page; what is behind it stays. */
+function askToken() {
+  const field = el("input", { type: "password", id: "token", autocomplete: "off", required: true });
+  const problem = el("p", { class: "error", hidden: true });
+  const send = async (event) => {
+    event.preventDefault();
+    try {
+      await fetch("v1/session", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token: field.value }) })
+        .then((reply) => { if (!reply.ok) throw new ApiError(reply.status); });
+      dialog.close();
+      dialog.remove();
+      load();
+    } catch (error) {
+      problem.hidden = false;
+      problem.textContent = error.status === 404 ? t("token.old") : t("token.wrong");
+    }
+  };
+  const dialog = el("dialog", { "aria-labelledby": "tokentitle" }, el("form", { on: { submit: send } },
+    el("h2", { id: "tokentitle" }, t("token.title")), el("label", { for: "token" }, t("token.field")), field, problem,
+    el("div", { class: "row end" }, el("button", { type: "submit", class: "primary" }, t("token.send")))));
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+start();

@@ -1,0 +1,110 @@
+/* A card: one row or hit, with what is compared: picture, score, label, name, moment, and three small buttons. */
+
+import { el, fill, iconButton, icon, nameOf, visible } from "./dom.js";
+import { describe, isSilent, paint } from "./picture.js";
+import { pictureOf, rangeOf } from "./rows.js";
+import { state } from "./state.js";
+import { clock, score, t } from "./words.js";
+
+const SIZES = { 1: { width: 320, height: 96 }, 2: { width: 640, height: 128 } };
+
+/** One card of a list. */
+export class Card {
+  /** @param {object} actions open, play, more, less: functions of the card */
+  constructor(hit, actions) {
+    this.hit = hit;
+    this.actions = actions;
+    this.request = null;
+    this.picture = null;
+    const id = `card${hit.id}`;
+    this.canvas = el("canvas", { "aria-hidden": "true", width: 1, height: 1 });
+    this.head = el("div", { class: "playhead", hidden: true });
+    this.note = el("p", { class: "note", hidden: true });
+    this.view = el("div", { class: "picture", role: "img", "aria-label": t("picture.none"), on: { click: () => actions.play(this) } },
+      this.canvas, this.note, this.head);
+    this.labels = el("span", { class: "label", id: `${id}l` });
+    this.playButton = iconButton("play", t("play"), () => actions.play(this), { tabindex: -1 });
+    this.node = el("article",
+      { class: "card", id, tabindex: -1, "aria-labelledby": `${id}s ${id}l ${id}n ${id}m`, on: { click: (event) => this.click(event) } },
+      this.view,
+      el("div", { class: "facts" },
+        el("span", { class: "score", id: `${id}s` }, "score" in hit ? score(hit.score) : ""),
+        this.labels,
+        el("span", { class: "moment", id: `${id}m` }, clock(hit.start_s))),
+      el("div", { class: "line" },
+        el("p", { class: "name", id: `${id}n` }, nameOf(hit.path)),
+        el("div", { class: "actions" },
+          this.playButton,
+          iconButton("plus", t("more"), () => actions.more(this), { tabindex: -1 }),
+          iconButton("minus", t("less"), () => actions.less(this), { tabindex: -1 }))),
+    );
+    this.showLabel();
+  }
+
+  click(event) {
+    if (!event.target.closest("button, .picture")) this.actions.open(this);
+  }
+
+  /** Show the label, and what is peculiar about the recording. */
+  showLabel() {
+    const { label, flags = [] } = this.hit;
+    fill(this.labels, label === null || label === undefined ? "" : nameOf(label, 24),
+      ...flags.map((flag) => el("span", { class: "flag" }, t.has(`flag.${flag}`) ? t(`flag.${flag}`) : visible(flag))));
+  }
+
+  /** Get the picture and paint it. */
+  async load() {
+    if (this.picture || this.request) return this.paint();
+    this.request = new AbortController();
+    const size = SIZES[devicePixelRatio > 1.25 ? 2 : 1];
+    this.view.classList.add("loading");
+    try {
+      this.picture = await pictureOf(this.hit, size, this.request.signal);
+      this.range = rangeOf(this.picture.rate);
+      this.view.setAttribute("aria-label", describe(this.picture, this.hit.end_s - this.hit.start_s, this.range));
+      this.paint();
+    } catch (error) {
+      if (error.name !== "AbortError") this.explain(isGone(error) ? t("err.gone") : t("picture.failed"));
+    } finally {
+      this.request = null;
+      this.view.classList.remove("loading");
+    }
+  }
+
+  /** Say in words what there is no picture of. */
+  explain(text) {
+    this.note.textContent = text;
+    this.note.hidden = false;
+    this.view.setAttribute("aria-label", text);
+  }
+
+  paint() {
+    if (!this.picture) return;
+    paint(this.canvas, this.picture, state.settings);
+    if (isSilent(this.picture)) this.explain(t("silence"));
+  }
+
+  /** Give the memory of the canvas back, and stop asking for what is not in view. */
+  unload({ forget = false } = {}) {
+    this.request?.abort();
+    this.canvas.width = this.canvas.height = 1;
+    this.picture = null;
+    if (forget) this.note.hidden = true;
+  }
+
+  /** Show the playhead at a share of the picture; null hides it. */
+  showHead(share) {
+    this.head.hidden = share === null;
+    if (share !== null) this.head.style.insetInlineStart = `${100 * share}%`;
+  }
+
+  /** Show whether this card plays. */
+  showPlaying(isPlaying) {
+    fill(this.playButton, icon(isPlaying ? "stop" : "play"));
+    this.playButton.setAttribute("aria-label", t(isPlaying ? "stop" : "play"));
+    if (!isPlaying) this.showHead(null);
+  }
+}
+
+/** Tell whether an error says that the recording is not there any more. */
+export const isGone = (error) => error.status === 410 || error.code === "no_audio" || error.code === "audio_gone";

@@ -1,0 +1,124 @@
+/* Elements. What a user, a file or a server says reaches the page as a text node or as one of these attributes. */
+
+const ATTRIBUTES = new Set([
+  "accept", "autocomplete", "class", "colspan", "dir", "download", "enterkeyhint", "for", "height", "href", "id",
+  "inputmode", "lang", "list", "max", "maxlength", "min", "name", "placeholder", "popover", "popovertarget", "role",
+  "rows", "scope", "spellcheck", "step", "tabindex", "title", "type", "width",
+]);
+const FLAGS = new Set(["autofocus", "disabled", "hidden", "multiple", "open", "readonly", "required"]);
+const PROPERTIES = new Set(["checked", "selected", "value", "indeterminate"]);
+const SVG = "http://www.w3.org/2000/svg";
+const NAME_LENGTH = 44; // characters of a name on a card: what 320 px hold at 12 px, with both ends
+
+/** Return an element with attributes, listeners (`on: {click: f}`) and children; empty children are left out. */
+export function el(name, attributes = {}, ...children) {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) setAttribute(node, key, value);
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return node;
+}
+
+function setAttribute(node, key, value) {
+  if (key === "on") {
+    for (const [event, listener] of Object.entries(value)) node.addEventListener(event, listener);
+  } else if (PROPERTIES.has(key)) {
+    node[key] = value;
+  } else if (FLAGS.has(key)) {
+    node.toggleAttribute(key, Boolean(value));
+  } else if (ATTRIBUTES.has(key) || key.startsWith("aria-") || key.startsWith("data-")) {
+    if (key === "href" && !/^(#|\.?\/?[\w-]|blob:)/.test(value)) throw new Error(`href ${value}`);
+    if (key === "href" && /^(?!blob:)[a-z][\w+.-]*:/i.test(value)) throw new Error(`href ${value}`);
+    if (value !== null && value !== undefined && value !== false) node.setAttribute(key, String(value));
+  } else {
+    throw new Error(`The attribute ${key} is not on the list.`);
+  }
+}
+
+/** Return an icon of the sprite. Words stand beside it or in the name of its button. */
+export function icon(name) {
+  const picture = document.createElementNS(SVG, "svg");
+  picture.setAttribute("class", "icon");
+  picture.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS(SVG, "use");
+  use.setAttribute("href", `page/icons.svg#${name}`);
+  picture.append(use);
+  return picture;
+}
+
+/** Return a button with words. */
+export function button(words, click, attributes = {}) {
+  return el("button", { type: "button", ...attributes, on: { click } }, words);
+}
+
+/** Return a button that shows an icon; its words are its name and its tip. */
+export function iconButton(name, words, click, attributes = {}) {
+  const { class: extra = "", ...others } = attributes;
+  return el(
+    "button",
+    { type: "button", class: `round ${extra}`, "aria-label": words, title: words, ...others, on: { click } },
+    icon(name),
+  );
+}
+
+/** Return a text with control and direction characters made visible, as U+202E. */
+export function visible(text) {
+  return String(text).replace(
+    /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]/gu,
+    (sign) => `U+${sign.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`,
+  );
+}
+
+/** Return a text that is shortened in the middle: beginnings and endings of names differ. */
+export function shorten(text, length = NAME_LENGTH) {
+  const signs = Array.from(text);
+  if (signs.length <= length) return text;
+  const head = Math.ceil((length - 1) / 2);
+  return `${signs.slice(0, head).join("")}…${signs.slice(signs.length - (length - 1 - head)).join("")}`;
+}
+
+/** Return a name as an element that keeps its own direction; a shortened one has the whole name as its tip. */
+export function nameOf(text, length = NAME_LENGTH) {
+  const whole = visible(text);
+  const short = shorten(whole, length);
+  return el("bdi", short === whole ? {} : { title: whole }, short);
+}
+
+/** Put children in the place of all children of an element. */
+export function fill(node, ...children) {
+  node.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return node;
+}
+
+/** Say something to those who do not see the page: counts, labels, saved. Never once per frame. */
+export function say(text) {
+  speak("status", text);
+}
+
+/** Say an error. */
+export function warn(text) {
+  speak("alert", text);
+}
+
+function speak(id, text) {
+  const region = document.getElementById(id);
+  region.textContent = "";
+  requestAnimationFrame(() => (region.textContent = text));
+}
+
+/** Return a function that runs another once, after `wait` ms without a further call. */
+export function debounce(action, wait) {
+  let timer = 0;
+  return (...values) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => action(...values), wait);
+  };
+}
+
+/** Put the focus on an element that may not have a tab stop of its own. */
+export function focusOn(node) {
+  if (!node) return;
+  if (!node.matches("a, button, input, select, textarea, [tabindex]")) node.tabIndex = -1;
+  node.focus({ preventScroll: false });
+}
+
+export const reducedMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

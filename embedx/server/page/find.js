@@ -1,0 +1,165 @@
+/* The screen Find: a question, its answer, and the row that is looked at. */
+
+import { getJson, path } from "./api.js";
+import { button, el, fill, nameOf, say } from "./dom.js";
+import { closeFilter, explainConditions, makeFilter, sentenceOf, showFilter, showProblem as showFilterProblem } from "./filter.js";
+import * as hits from "./hits.js";
+import { closeSheet, copy, makeInspector, openInspector } from "./inspector.js";
+import { command } from "./keys.js";
+import { makeQuery, showProblem, showQuestion } from "./query.js";
+import { PAGES, isAsked, search, withBase } from "./search.js";
+import { set, state } from "./state.js";
+import { redo, remember, stepKind, undo } from "./undo.js";
+import { messageOf, t } from "./words.js";
+
+let request = null, page = 0, isMore = false, isAsking = false, count, group, diverse, measure, navigate;
+
+/** Make the screen and return its element. `go` takes a question to the address. */
+export function makeFind(go) {
+  navigate = go;
+  const callbacks = { ask, refine, without, isAsked, leave: () => request?.abort() };
+  count = el("p", { class: "count", id: "count" });
+  measure = el("p", { class: "muted measure" });
+  group = el("select", { "aria-label": t("group"), on: { change: () => ask({ ...state.question, group: group.value }) } },
+    el("option", { value: "" }, t("group.none")), el("option", { value: "recording" }, t("group.recording")));
+  diverse = el("input", { type: "checkbox", on: { change: () => ask({ ...state.question, diverse: diverse.checked }) } });
+  const filter = makeFilter({ change: (where) => (closeFilter(), ask({ ...state.question, where })) });
+  const list = hits.makeHits({ open: openInspector, refine, more, cancel, whyNone });
+  const options = el("div", { class: "options" }, count, measure, el("label", {}, diverse, " ", t("diverse")), group);
+  const screen = el("div", { class: "find" },
+    el("div", { class: "side" }, makeQuery(callbacks), filter),
+    el("div", { class: "answer" }, options, list),
+    makeInspector({ ask: askRow, show: showRow }));
+  command("undo", undo);
+  command("redo", redo);
+  command("copy", () => copy(location.href));
+  return screen;
+}
+
+/** Take a question to the address, which shows it; a step that is worth going back to is an entry of the history. */
+function ask(question, options = {}) {
+  navigate(question, options);
+}
+
+const askRow = (row) => ask(withBase(state.question, { id: row.id }), { focus: true });
+
+/** Refine the question by a row: more or less like it. */
+function refine(hit, list) {
+  const before = state.question;
+  if (list === "unlike" && !isAsked(before)) return void say(t("less.needs"));
+  const other = list === "like" ? "unlike" : "like";
+  const isThere = before[list].includes(hit.id);
+  const after = {
+    ...(before.text ? withBase(before, {}) : before),
+    [list]: isThere ? before[list] : [...before[list], hit.id],
+    [other]: before[other].filter((id) => id !== hit.id),
+  };
+  remember({ kind: "refine", before, after });
+  say(t(list === "like" ? "refined.like" : "refined.unlike", { name: hit.path }));
+  ask(after);
+}
+
+stepKind("refine", (step) => (ask(step.before), say(t("refined.undone")), true), (step) => ask(step.after));
+
+/** Take an example out of the question. */
+function without(row, list) {
+  const before = state.question;
+  const after = list === "id" ? { ...before, id: null } : { ...before, [list]: before[list].filter((one) => one !== row) };
+  remember({ kind: "refine", before, after });
+  ask(after);
+}
+
+/** Answer the question of the address. */
+export async function answer(question, { row = null, focus = false } = {}) {
+  request?.abort();
+  const mine = (request = new AbortController());
+  const keep = state.hits.length > 0;
+  page = 0;
+  showProblem("");
+  group.value = question.group;
+  diverse.checked = question.diverse;
+  showFilter(question.where);
+  showQuestion(question, (id) => (typeof id === "string" ? t("query.sound") : state.hits.find((hit) => hit.id === id)?.path ?? t("row", { id })));
+  hits.showLoading({ keep });
+  isAsking = true;
+  try {
+    const found = await search(question, PAGES[0], mine.signal);
+    show(found, focus);
+    await showSelected(row);
+  } catch (error) {
+    if (error.name !== "AbortError") fail(error, question);
+  } finally {
+    if (request === mine) isAsking = false;
+  }
+}
+
+function show(found, focus) {
+  isMore = found.more;
+  set({ hits: found.hits });
+  hits.showHits(found.hits, { focus });
+  document.querySelector(".find").classList.toggle("first", found.kind === "random");
+  count.textContent = hits.announceCount(found.hits.length, found.took_ms, found.kind);
+  measure.textContent = found.kind === "hits" ? t("measure") : "";
+}
+
+/** Select the row of the address, also if it is not among the hits. */
+async function showSelected(id) {
+  if (id === null) return set({ selected: state.selected ?? null });
+  if (!state.hits.some((hit) => hit.id === id)) return showRow(id);
+  set({ selected: state.hits.find((hit) => hit.id === id) });
+}
+
+/** Show a row in the inspector, by its id. */
+async function showRow(id) {
+  const known = state.hits.find((hit) => hit.id === id);
+  if (known && hits.chooseRow(id)) return;
+  try {
+    set({ selected: (await getJson(path(`/rows/${id}`))).row });
+  } catch (error) {
+    say(messageOf(error));
+  }
+}
+
+function fail(error, question) {
+  if (error.code === "bad_filter") return void (showFilterProblem(error, question.where), hits.showError(error));
+  hits.showError(error, () => answer(question));
+}
+
+function cancel() {
+  request?.abort();
+  hits.showHits(state.hits);
+}
+
+/** Get more hits while scrolling: a longer list of the same question, of which the new ones are added. */
+async function more() {
+  if (!isMore || isAsking || page + 1 >= PAGES.length) return;
+  isAsking = true;
+  const { question } = state, mine = request;
+  try {
+    const found = await search(question, PAGES[++page], mine.signal);
+    if (question !== state.question) return;
+    isMore = found.more && page + 1 < PAGES.length;
+    set({ hits: found.hits });
+    hits.appendHits(found.hits);
+    count.textContent = found.kind === "hits" ? t("hits.count", { n: found.hits.length, ms: Math.round(found.took_ms) }) : t("count.rows", { n: found.hits.length });
+  } catch (error) {
+    if (error.name !== "AbortError") hits.showError(error, more);
+  } finally {
+    if (request === mine) isAsking = false;
+  }
+}
+
+/** Say why nothing was found: the conditions, each with the rows that would be left without it. */
+function whyNone() {
+  const { where } = state.question;
+  if (!state.collection?.rows) return el("p", {}, t("empty"));
+  if (!where) return el("p", {}, t("none.found"));
+  const list = el("ul", { class: "why" });
+  explainConditions(where).then((conditions) => fill(list, conditions.map(({ condition, others, without: left }) => el("li", {},
+    nameOf(sentenceOf(condition), 60), " ", left === null ? "" : t("none.without", { n: left }), " ",
+    button(t("remove.short"), () => ask({ ...state.question, where: others }), { class: "small" })))));
+  return el("div", {}, el("p", {}, t("none.filter")), list);
+}
+
+/** Stop and close what Esc closes first; return whether there was something. */
+export const closeOne = () => closeSheet();

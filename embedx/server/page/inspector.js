@@ -1,0 +1,141 @@
+/* The inspector: one row, large, with its label keys, its recording, its metadata and its neighbours. */
+
+import { path, post } from "./api.js";
+import { button, debounce, el, fill, iconButton, nameOf, say, visible, warn } from "./dom.js";
+import { command } from "./keys.js";
+import { bindPlayer, focusPlayer, showLarge } from "./large.js";
+import { on, state } from "./state.js";
+import { showTimeline } from "./timeline.js";
+import { giveLabel, whyReadOnly } from "./undo.js";
+import { clock, number, score, t } from "./words.js";
+
+const NEIGHBOURS = 6;
+const REST_MS = 120; // of the selection, before anything large is asked for
+const MAX_KEYS = 9;
+const NAME_LENGTH = 300; // of a file, shown whole
+
+let panel, parts, row = null, callbacks;
+
+/** Make the part and return its element. `wanted` has ask (a row as the question) and show (a row by its id). */
+export function makeInspector(wanted) {
+  callbacks = wanted;
+  panel = el("aside", { class: "inspector", "aria-label": t("inspector"), tabindex: -1 });
+  on("selected", debounce(() => show(state.selected), REST_MS));
+  on("edited", () => showEdited(state.edited));
+  bindPlayer();
+  command("label", (event, digit) => label(namesOf()[digit - 1]));
+  command("unlabel", () => label(null));
+  command("unsure", () => row && giveLabel([row], "unsure", "review"));
+  clear();
+  return panel;
+}
+
+function clear() {
+  panel.classList.remove("open");
+  fill(panel, el("p", { class: "muted hint" }, t("inspector.empty")));
+}
+
+/** Show a row, or nothing. */
+function show(next) {
+  if (next && next.id === row?.id) return;
+  row = next;
+  if (!row) return clear();
+  parts = {
+    labels: el("div", { class: "keys", role: "group", "aria-label": t("labels") }),
+    timeline: el("div", { class: "timeline" }),
+    facts: el("dl", {}),
+    near: el("ul", { class: "near" }),
+  };
+  fill(panel,
+    el("div", { class: "top" },
+      el("h2", {}, nameOf(row.path.split("/").at(-1), NAME_LENGTH)),
+      iconButton("copy", t("copy.name"), () => copy(row.path)),
+      iconButton("close", t("close"), closeSheet, { class: "sheet-only" })),
+    ...showLarge(row),
+    parts.labels, parts.timeline,
+    button(t("ask.row"), () => callbacks.ask(row), { class: "small" }),
+    el("h3", {}, t("near")), parts.near,
+    el("h3", {}, t("facts")), parts.facts);
+  showLabels();
+  showFacts();
+  showTimeline(parts.timeline, row, callbacks.show);
+  showNeighbours(row, parts.near);
+}
+
+/** Open the row that is selected, on a phone as a sheet, and move the focus into the inspector. */
+export function openInspector() {
+  if (!state.selected) return;
+  show(state.selected);
+  panel.classList.add("open");
+  focusPlayer();
+}
+
+/** Close the sheet; return whether it was open. */
+export function closeSheet() {
+  const isOpen = panel.classList.contains("open");
+  panel.classList.remove("open");
+  return isOpen;
+}
+
+/** Copy a text, or show it selected where the browser gives no clipboard. */
+export async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    say(t("copied"));
+  } catch {
+    prompt(t("copy.here"), text);
+  }
+}
+
+function showFacts() {
+  const { path: file, start_s, end_s, group, split, flags = [], meta = {} } = row;
+  const facts = { [t("fact.file")]: file, [t("fact.time")]: `${clock(start_s, 2)} – ${clock(end_s, 2)}`, [t("fact.row")]: row.id };
+  if (row.score !== undefined) facts[t("fact.score")] = number(row.score, 4);
+  Object.assign(facts, { group, split, flags: flags.join(", ") }, meta);
+  const given = Object.entries(facts).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  fill(parts.facts, given.flatMap(([name, value]) =>
+    [el("dt", {}, nameOf(name, NAME_LENGTH)), el("dd", {}, el("bdi", {}, visible(typeof value === "number" ? number(value, 4) : value)))]));
+}
+
+/** Show the rows that are most similar to the row. */
+async function showNeighbours(mine, list) {
+  try {
+    const { hits } = await post(path("/search"), { id: mine.id, limit: NEIGHBOURS });
+    fill(list, hits.map((hit) => el("li", {}, button(
+      [el("span", { class: "score" }, score(hit.score)), el("span", { class: "label" }, hit.label ? nameOf(hit.label, 20) : ""), nameOf(hit.path.split("/").at(-1), 26)],
+      () => callbacks.show(hit.id), { class: "plain" }))));
+  } catch {
+    fill(list, el("li", { class: "muted" }, t("near.failed")));
+  }
+}
+
+/** Return the names that the digits give: the values of the column, the most common first where counts are known. */
+export function namesOf() {
+  const column = state.collection?.columns?.find((one) => one.name === "label");
+  return (column?.values ?? []).filter((value) => typeof value === "string").slice(0, MAX_KEYS);
+}
+
+function showLabels() {
+  const reason = whyReadOnly();
+  const field = el("input", { type: "text", class: "own", placeholder: t("label.other"), "aria-label": t("label.other"), maxlength: 200,
+    on: { keydown: (event) => event.key === "Enter" && field.value.trim() && label(field.value.trim()) } });
+  fill(parts.labels,
+    el("p", { class: "current" }, `${t("label.is")} `, row.label ? nameOf(row.label, 60) : el("span", { class: "muted" }, t("label.none"))),
+    ...namesOf().map((name, index) =>
+      button([el("kbd", {}, String(index + 1)), nameOf(name, 16)], () => label(name), { class: "small", "aria-pressed": name === row.label, "aria-disabled": reason ? "true" : null })),
+    reason ? el("p", { class: "muted" }, reason) : field);
+}
+
+function label(value) {
+  if (!row) return void warn(t("label.choose"));
+  if (value === undefined) return false;
+  giveLabel([row], value);
+}
+
+/** Show labels that were given here, taken back, or given by others. */
+function showEdited(edits) {
+  const edit = edits.find((one) => one.id === row?.id && one.column === "label");
+  if (!edit) return;
+  row.label = edit.value;
+  showLabels();
+}

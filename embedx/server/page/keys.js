@@ -1,0 +1,101 @@
+/* Keys: a table of commands, one listener, and nothing that acts while somebody types. */
+
+import { state } from "./state.js";
+
+/** command: [keys, screens]. Digits are the labels', letters the commands', so the two can never collide. */
+export const KEYS = {
+  next: [["ArrowRight", "ArrowDown"], "find"],
+  play: [[" "], "find label"],
+  open: [["Enter", "o"], "find"],
+  more: [["m"], "find"],
+  less: [["n"], "find"],
+  loop: [["l"], "find label"],
+  wider: [["w"], "find label"],
+  band: [["b"], "find label"],
+  slower: [["j"], "find label"],
+  faster: [["k"], "find label"],
+  brighter: [["+"], "find label"],
+  darker: [["-"], "find label"],
+  chain: [["p"], "find label"],
+  label: [["1–9"], "find label"],
+  unsure: [["0"], "find label"],
+  unlabel: [["Backspace"], "find label"],
+  undo: [["u"], "find label"],
+  redo: [["U"], "find label"],
+  skip: [["s"], "label"],
+  retrain: [["r"], "label"],
+  ask: [["q"], "find"],
+  filter: [["f"], "find"],
+  copy: [["c"], "find"],
+  export: [["e"], "find"],
+  screen: [["g"], "find map label about"],
+  help: [["h", "?"], "find map label about"],
+  stop: [["Escape"], "find map label about"],
+};
+const SCREEN_KEYS = { f: "find", m: "map", l: "label", a: "about" };
+const SCREEN_WAIT = 1500; // ms between g and the letter of the screen
+
+const commands = new Map();
+let screenKey = 0; // when g was pressed
+
+/** Set what a command does: a function of the event and, for labels, of the digit. */
+export function command(name, action) {
+  commands.set(name, action);
+}
+
+/** Run a command as its key does. */
+export function run(name, event, ...values) {
+  return commands.get(name)?.(event, ...values);
+}
+
+/** Return the keys of a command as they are shown, with the user's own. */
+export function keysOf(name) {
+  const own = state.settings.ownKeys[name];
+  return own === undefined ? KEYS[name][0] : own ? [own] : [];
+}
+
+/** Return the command of a key press in a screen and its digit, null if there is none. */
+export function commandOf(event, screen = state.screen) {
+  const wanted = (name) => KEYS[name][1].split(" ").includes(screen);
+  const digit = event.shiftKey ? null : /^(?:Digit|Numpad)(\d)$/.exec(event.code)?.[1];
+  if (digit) {
+    const name = digit === "0" ? "unsure" : "label";
+    return wanted(name) ? { name, digit: Number(digit) } : null;
+  }
+  for (const name of Object.keys(KEYS)) {
+    if (name !== "next" && name !== "label" && wanted(name) && keysOf(name).includes(event.key)) return { name };
+  }
+  return null;
+}
+
+/** Tell whether a key press belongs to a control of the browser: a text field, a list, a slider, an open dialog. */
+function isTaken(event) {
+  const target = event.target instanceof Element ? event.target : document.body;
+  if (target.closest("input:not([type=checkbox], [type=radio], [type=file]), select, textarea, [contenteditable]")) return true;
+  if (target.closest("dialog[open], [popover]:popover-open")) return true;
+  const acts = target.closest("button, a, summary, [role=slider], input, [role=option]");
+  return Boolean(acts) && (event.key === " " || event.key === "Enter");
+}
+
+/** Listen to the keys of the page. */
+export function listen(go) {
+  document.addEventListener("keydown", (event) => {
+    if (event.defaultPrevented || event.isComposing) return;
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z" && !isTaken(event)) {
+      event.preventDefault();
+      return void run(event.shiftKey ? "redo" : "undo", event);
+    }
+    if (event.key === "Escape") return void run("stop", event);
+    if (!state.settings.keys || event.ctrlKey || event.altKey || event.metaKey || isTaken(event)) return;
+    const letter = event.key.toLowerCase();
+    if (event.timeStamp - screenKey < SCREEN_WAIT && SCREEN_KEYS[letter]) {
+      screenKey = 0;
+      event.preventDefault();
+      return void go(SCREEN_KEYS[letter]);
+    }
+    const found = commandOf(event);
+    screenKey = found?.name === "screen" ? event.timeStamp : 0;
+    if (!found || !commands.has(found.name)) return;
+    if (run(found.name, event, found.digit) !== false) event.preventDefault();
+  });
+}

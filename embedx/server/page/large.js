@@ -1,0 +1,285 @@
+/* The large picture of a row: axes, crosshair, band, the stretch in its context, and the player under it. */
+
+import { isGone } from "./card.js";
+import { button, debounce, el, fill, icon, iconButton, say, warn } from "./dom.js";
+import { command } from "./keys.js";
+import { describe, frequencyOf, isSilent, paint, placeOf, ticksOf } from "./picture.js";
+import { pictureOf, rangeOf, soundOf } from "./rows.js";
+import { nextSpeed, play, stop, watch } from "./sound.js";
+import { on, setSettings, state } from "./state.js";
+import { clock, messageOf, number, t } from "./words.js";
+
+const SIZE = { width: 1000, height: 256 };
+const WIDER_S = 5;
+const MAX_CONTEXT_S = 30;
+const DRAG = 8; // pixels, from which a press is a drag
+
+let parts, row = null, context = 0, picture = null, band = null, isBandOn = false, request = null;
+
+/** Bind the keys of the player. */
+export function bindPlayer() {
+  on("settings", debounce(refresh, 30));
+  on("playing", showPlaying);
+  watch((playing, at) => playing.key === keyOf() && showHead(at));
+  command("wider", widen);
+  command("band", toggleBand);
+  command("loop", () => toggle("loop"));
+  command("chain", () => toggle("chain"));
+  command("slower", () => setSpeed(-1));
+  command("faster", () => setSpeed(1));
+  command("brighter", () => setSettings({ contrast: state.settings.contrast + 1 }));
+  command("darker", () => setSettings({ contrast: state.settings.contrast - 1 }));
+}
+
+const keyOf = () => (row ? `large${row.id}` : "");
+
+/** Return the elements that show a row, and ask for its picture. */
+export function showLarge(next) {
+  row = next;
+  context = 0;
+  band = picture = null;
+  isBandOn = false;
+  told = -1;
+  const nodes = build();
+  refreshPlayer();
+  loadPicture();
+  return nodes;
+}
+
+/** Put the focus on the player. */
+export const focusPlayer = () => parts.play.focus();
+
+function build() {
+  const { settings } = state;
+  parts = {
+    canvas: el("canvas", { "aria-hidden": "true", width: 1, height: 1 }),
+    picture: el("div", { class: "picture", role: "img", "aria-label": t("picture.none") }),
+    axis: el("div", { class: "axis", "aria-hidden": "true" }),
+    times: el("div", { class: "scale", "aria-hidden": "true" }),
+    head: el("div", { class: "playhead", hidden: true }),
+    stretch: el("div", { class: "marked", hidden: true }),
+    limit: el("div", { class: "limit", hidden: true }),
+    cross: el("p", { class: "cross", "aria-hidden": "true" }),
+    band: el("div", { class: "band", hidden: true }),
+    note: el("p", { class: "note", hidden: true }),
+    player: el("div", { class: "slider", role: "slider", tabindex: 0, "aria-label": t("player"), "aria-valuemin": 0, on: { keydown: seekByKey, click: seek } }),
+    play: iconButton("play", t("play"), togglePlay, { class: "main" }),
+    loop: iconButton("loop", t("loop"), () => toggle("loop"), { "aria-pressed": settings.loop }),
+    speed: button("", () => setSpeed(1), { class: "small", title: t("speed") }),
+    wider: button(t("wider"), widen, { class: "small" }),
+    bandButton: button(t("band"), toggleBand, { class: "small", "aria-pressed": false }),
+    level: button(t("level"), () => toggle("level"), { class: "small", title: t("level.tip"), "aria-pressed": settings.level }),
+  };
+  parts.picture.append(parts.canvas, parts.stretch, parts.limit, parts.band, parts.note, parts.head);
+  parts.picture.addEventListener("pointermove", showCross);
+  parts.picture.addEventListener("pointerleave", () => (parts.cross.textContent = ""));
+  parts.picture.addEventListener("pointerdown", startDrag);
+  const { play: main, loop, speed, wider, bandButton, level, cross } = parts;
+  return [
+    el("div", { class: "large" }, parts.axis, parts.picture, parts.times, parts.player),
+    el("div", { class: "player" }, main, loop, speed, wider, bandButton, level, cross),
+  ];
+}
+
+/** Return where the picture begins and ends in the recording. */
+function span() {
+  const start = picture?.start_s ?? Math.max(0, row.start_s - context);
+  return { start, end: row.end_s + context, length: row.end_s + context - start };
+}
+
+async function loadPicture() {
+  request?.abort();
+  request = new AbortController();
+  const mine = row;
+  parts.picture.classList.add("loading");
+  try {
+    const loaded = await pictureOf(row, { ...SIZE, context }, request.signal);
+    if (mine !== row) return;
+    picture = { ...loaded, range: rangeOf(loaded.rate) };
+    paintPicture();
+  } catch (error) {
+    if (error.name !== "AbortError" && mine === row) note(isGone(error) ? t("err.gone") : t("picture.failed"));
+  } finally {
+    if (mine === row) parts.picture.classList.remove("loading");
+  }
+}
+
+function note(text) {
+  parts.note.textContent = text;
+  parts.note.hidden = !text;
+}
+
+function paintPicture() {
+  paint(parts.canvas, picture, state.settings);
+  note(isSilent(picture) ? t("silence") : "");
+  const { start, length } = span();
+  parts.picture.setAttribute("aria-label", describe(picture, length, picture.range));
+  fill(parts.axis, ...ticksOf(picture.range).map((hz) => {
+    const tick = el("span", {}, number(hz / 1000, 2));
+    tick.style.insetBlockEnd = `${100 * placeOf(hz, picture.range)}%`;
+    return tick;
+  }), el("span", { class: "unit" }, "kHz"));
+  fill(parts.times, ...[0, 0.25, 0.5, 0.75, 1].map((share) => el("span", {}, clock(start + share * length, length < 20 ? 1 : 0))));
+  parts.stretch.hidden = context === 0;
+  parts.stretch.style.insetInlineStart = `${(100 * (row.start_s - start)) / length}%`;
+  parts.stretch.style.inlineSize = `${(100 * (row.end_s - row.start_s)) / length}%`;
+  const hears = (state.model?.sample_rate ?? 0) / 2;
+  parts.limit.hidden = !(hears && hears < picture.range.fmax * 0.98 && hears > picture.range.fmin);
+  if (!parts.limit.hidden) parts.limit.style.insetBlockEnd = `${100 * placeOf(hears, picture.range)}%`;
+  parts.limit.title = t("limit", { khz: number(hears / 1000, 1) });
+  showBand();
+}
+
+function showCross(event) {
+  if (!picture) return;
+  const { time, hz } = placeIn(event);
+  parts.cross.textContent = `${clock(time, 2)}  ${number(hz / 1000, 2)} kHz`;
+}
+
+function placeIn(event) {
+  const box = parts.picture.getBoundingClientRect(), { start, length } = span();
+  const share = (value) => Math.max(0, Math.min(1, value));
+  return {
+    time: start + share((event.clientX - box.left) / box.width) * length,
+    hz: frequencyOf(1 - share((event.clientY - box.top) / box.height), picture.range),
+  };
+}
+
+/** A click plays from there; a drag up or down chooses a band. */
+function startDrag(event) {
+  if (!picture || event.button !== 0) return;
+  const from = placeIn(event), top = event.clientY;
+  parts.picture.setPointerCapture(event.pointerId);
+  const moved = (now) => {
+    if (Math.abs(now.clientY - top) < 8) return;
+    band = [from.hz, placeIn(now).hz].sort((a, b) => a - b);
+    isBandOn = true;
+    showBand();
+  };
+  parts.picture.addEventListener("pointermove", moved);
+  parts.picture.addEventListener("pointerup", (now) => {
+    parts.picture.removeEventListener("pointermove", moved);
+    if (Math.abs(now.clientY - top) < 8) start(from.time);
+    else if (state.playing?.key === keyOf()) start();
+  }, { once: true });
+}
+
+function showBand() {
+  parts.bandButton.setAttribute("aria-pressed", isBandOn);
+  parts.band.hidden = !isBandOn;
+  if (!isBandOn || !picture) return;
+  const [low, high] = band.map((hz) => 100 * Math.max(0, Math.min(1, placeOf(hz, picture.range))));
+  parts.band.style.insetBlockEnd = `${low}%`;
+  parts.band.style.blockSize = `${high - low}%`;
+  parts.bandButton.title = t("band.of", { low: number(band[0], 0), high: number(band[1], 0) });
+}
+
+function toggleBand() {
+  if (!row || !picture) return;
+  band ??= [Math.max(300, picture.range.fmin), Math.min(8000, picture.range.fmax)];
+  isBandOn = !isBandOn;
+  showBand();
+  say(isBandOn ? t("band.of", { low: number(band[0], 0), high: number(band[1], 0) }) : t("band.off"));
+  if (state.playing?.key === keyOf()) start();
+}
+
+function togglePlay() {
+  if (state.playing?.key === keyOf()) return void stop();
+  start();
+}
+
+/** Play the row with its context, from a time of the recording. */
+async function start(time = null) {
+  const mine = row;
+  try {
+    const sound = await soundOf(row, context);
+    if (mine !== row) return;
+    play(keyOf(), sound.buffer, { at: time === null ? 0 : Math.max(0, time - sound.start_s), band: isBandOn ? band : null });
+  } catch (error) {
+    if (error.name === "AbortError" || mine !== row) return;
+    note(isGone(error) ? t("err.gone") : messageOf(error));
+    warn(parts.note.textContent);
+  }
+}
+
+function showHead(at) {
+  const { length } = span();
+  parts.head.hidden = false;
+  parts.head.style.insetInlineStart = `${Math.min(100, (100 * at) / length)}%`;
+  tellTime(at);
+}
+
+let told = -1;
+
+/** Tell the slider's value, at most once a second. */
+function tellTime(at) {
+  const whole = Math.floor(at), { length } = span();
+  parts.player.style.setProperty("--done", `${(100 * at) / length}%`);
+  if (whole === told) return;
+  told = whole;
+  parts.player.setAttribute("aria-valuenow", whole);
+  parts.player.setAttribute("aria-valuemax", Math.ceil(length));
+  parts.player.setAttribute("aria-valuetext", t("player.at", { at: clock(at), of: clock(length) }));
+}
+
+function showPlaying() {
+  if (!parts) return;
+  const isMine = state.playing?.key === keyOf();
+  fill(parts.play, icon(isMine ? "stop" : "play"));
+  parts.play.setAttribute("aria-label", t(isMine ? "stop" : "play"));
+  if (!isMine) parts.head.hidden = true;
+}
+
+function seek(event) {
+  const box = parts.player.getBoundingClientRect(), { start: first, length } = span();
+  start(first + ((event.clientX - box.left) / box.width) * length);
+}
+
+function seekByKey(event) {
+  const step = event.altKey ? 0.1 : 1;
+  const direction = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  const at = Number(parts.player.getAttribute("aria-valuenow")) || 0;
+  if (event.key === " " || event.key === "Enter") togglePlay();
+  else if (direction) start(span().start + Math.max(0, at + direction * step));
+  else if (event.key === "Home") start(span().start);
+  else return;
+  event.preventDefault();
+  event.stopPropagation();
+}
+
+function widen() {
+  if (!row) return;
+  context = context + WIDER_S > MAX_CONTEXT_S ? 0 : context + WIDER_S;
+  parts.wider.textContent = context ? t("wider.by", { s: context }) : t("wider");
+  say(parts.wider.textContent);
+  loadPicture();
+  if (state.playing?.key === keyOf()) start(row.start_s);
+}
+
+function setSpeed(direction) {
+  const last = nextSpeed(state.settings.speed, direction);
+  setSettings({ speed: last === state.settings.speed && direction > 0 ? 0.1 : last });
+  say(t("speed.is", { x: number(state.settings.speed, 2) }));
+}
+
+function toggle(name) {
+  setSettings({ [name]: !state.settings[name] });
+  say(t(state.settings[name] ? "on" : "off", { what: t(name) }));
+}
+
+let levels = "";
+
+function refresh() {
+  if (!row) return;
+  refreshPlayer();
+  const { scale, fmin, fmax, window_ms } = state.settings, now = [scale, fmin, fmax, window_ms].join();
+  if (levels && now !== levels) loadPicture();
+  else if (picture) paintPicture();
+  levels = now;
+}
+
+function refreshPlayer() {
+  parts.speed.textContent = `${number(state.settings.speed, 2)}×`;
+  parts.loop.setAttribute("aria-pressed", state.settings.loop);
+  parts.level.setAttribute("aria-pressed", state.settings.level);
+}

@@ -1,0 +1,73 @@
+/* Recording: the microphone without what browsers do for speech, a level meter, and a WAV file at the end. */
+
+import { t } from "./words.js";
+
+const MAX_S = 60;
+const RAW = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+const REASONS = { NotAllowedError: "mic.denied", NotFoundError: "mic.none", NotReadableError: "mic.busy", OverconstrainedError: "mic.none" };
+
+/** Return why this page cannot record, "" if it can. */
+export function whyNoMicrophone() {
+  return navigator.mediaDevices?.getUserMedia && globalThis.AudioWorkletNode ? "" : t("mic.insecure");
+}
+
+/**
+ * Start to record. Throws an Error with a text for the user.
+ *
+ * @param {function} onLevel called with the level from 0 to 1 and the seconds so far
+ * @param {function} onEnd called with an Error when the microphone is unplugged, with null after the longest time
+ * @returns {{stop: function}} stop() ends it and returns the WAV file
+ */
+export async function startRecording(onLevel, onEnd) {
+  const reason = whyNoMicrophone();
+  if (reason) throw new Error(reason);
+  const stream = await navigator.mediaDevices.getUserMedia({ audio: RAW }).catch((error) => {
+    throw new Error(t(REASONS[error.name] ?? "mic.busy"));
+  });
+  const context = new AudioContext();
+  await context.audioWorklet.addModule(new URL("./tap.js", import.meta.url));
+  const tap = new AudioWorkletNode(context, "tap", { numberOfOutputs: 0 });
+  const pieces = [];
+  let length = 0;
+  tap.port.onmessage = ({ data }) => {
+    pieces.push(data);
+    length += data.length;
+    onLevel(data.reduce((peak, value) => Math.max(peak, Math.abs(value)), 0), length / context.sampleRate);
+    if (length >= MAX_S * context.sampleRate) onEnd(null);
+  };
+  context.createMediaStreamSource(stream).connect(tap);
+  const [track] = stream.getAudioTracks();
+  track.addEventListener("ended", () => onEnd(new Error(t("mic.unplugged"))));
+  return {
+    settings: track.getSettings(),
+    stop() {
+      tap.port.onmessage = null;
+      track.stop();
+      context.close();
+      return wavOf(pieces, length, context.sampleRate);
+    },
+  };
+}
+
+/** Return float samples as a WAV file with 16 bits. */
+export function wavOf(pieces, length, rate) {
+  const bytes = new DataView(new ArrayBuffer(44 + 2 * length));
+  const words = (at, text) => [...text].forEach((sign, i) => bytes.setUint8(at + i, sign.charCodeAt(0)));
+  words(0, "RIFF");
+  bytes.setUint32(4, 36 + 2 * length, true);
+  words(8, "WAVEfmt ");
+  [[16, 4], [1, 2], [1, 2], [rate, 4], [2 * rate, 4], [2, 2], [16, 2]].reduce((at, [value, size]) => {
+    bytes[size === 4 ? "setUint32" : "setUint16"](at, value, true);
+    return at + size;
+  }, 16);
+  words(36, "data");
+  bytes.setUint32(40, 2 * length, true);
+  let at = 44;
+  for (const piece of pieces) {
+    for (const value of piece) {
+      bytes.setInt16(at, Math.round(32_767 * Math.max(-1, Math.min(1, value))), true);
+      at += 2;
+    }
+  }
+  return new File([bytes], t("record.name"), { type: "audio/wav" });
+}

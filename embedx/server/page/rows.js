@@ -1,0 +1,76 @@
+/* What the page gets for a row: its picture and its sound, each kept, and asked for once only. */
+
+import { Cache, fetchPart, path, withFields } from "./api.js";
+import { readPng } from "./picture.js";
+import { decode } from "./sound.js";
+import { frequencies } from "./spectrum.js";
+import { state } from "./state.js";
+
+const pictures = new Cache(32e6); // bytes of levels
+const sounds = new Cache(64e6); // bytes of samples
+const pending = new Map();
+
+/** Return what pictures show with the settings: {fmin, fmax, scale} for a rate. */
+export function rangeOf(rate) {
+  return { ...frequencies(rate, state.settings), scale: state.settings.scale };
+}
+
+/** Return the address of the picture of a row, with the settings that change levels. */
+function pictureAddress(row, { width, height, context }) {
+  const { fmin, fmax, scale, window_ms } = state.settings;
+  const own = { fmin: fmin || null, fmax: fmax || null, window_ms: window_ms || null };
+  const fields = { width, height, context: context || null, scale, ...own, v: row.v };
+  return withFields(path(`/rows/${row.id}/spectrogram.png`), fields);
+}
+
+/** Return the picture of a row: {width, height, levels, rate}. */
+export function pictureOf(row, size, signal) {
+  return pictureAt(pictureAddress(row, size), signal);
+}
+
+/** Return the picture of an address. */
+export function pictureAt(address, signal) {
+  return once(pictures, address, signal, async () => {
+    const { bytes, headers } = await fetchPart("picture", address, signal);
+    const picture = await readPng(bytes);
+    const rate = Number(headers.get("X-Rate")) || state.model?.sample_rate || 16_000;
+    Object.assign(picture, { rate, start_s: numberOf(headers, "X-Start-S") });
+    return [picture, picture.levels.length];
+  });
+}
+
+/** Return the sound of a row with `context` seconds on each side: {buffer, start_s} of its recording. */
+export function soundOf(row, context = 0, signal) {
+  const fields = { context: context || null, format: isNear() ? "wav" : "flac", v: row.v };
+  const address = withFields(path(`/rows/${row.id}/audio`), fields);
+  return soundAt(address, signal, Math.max(0, row.start_s - context));
+}
+
+/** Return the sound of an address: {buffer, start_s}. */
+export function soundAt(address, signal, start_s = 0) {
+  return once(sounds, address, signal, async () => {
+    const { bytes, headers } = await fetchPart("sound", address, signal);
+    const buffer = await decode(bytes);
+    const sound = { buffer, start_s: numberOf(headers, "X-Start-S") ?? start_s };
+    return [sound, buffer.length * buffer.numberOfChannels * 4];
+  });
+}
+
+/** Sounds come as WAV from this machine and as FLAC over a network. */
+const isNear = () => ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
+
+const numberOf = (headers, name) => (headers.has(name) ? Number(headers.get(name)) : null);
+
+async function once(cache, key, signal, load) {
+  const known = cache.get(key);
+  if (known) return known;
+  const running = pending.get(key);
+  if (running && !running.signal?.aborted) return running.promise;
+  const promise = load().then(([value, size]) => cache.put(key, value, size));
+  pending.set(key, { promise, signal });
+  try {
+    return await promise;
+  } finally {
+    if (pending.get(key)?.promise === promise) pending.delete(key);
+  }
+}

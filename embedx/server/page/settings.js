@@ -1,0 +1,94 @@
+/* Dialogs: settings, which hold for every picture and sound at once, and the list of all keys. */
+
+import { button, el, fill, focusOn } from "./dom.js";
+import { KEYS, keysOf } from "./keys.js";
+import { setSettings, state } from "./state.js";
+import { setLanguage, t } from "./words.js";
+
+const CHOICES = {
+  colours: ["night", "paper", "ink"],
+  scale: ["mel", "linear"],
+  window_ms: [0, 6, 23, 46, 93],
+  theme: ["", "light", "dark"],
+  language: ["", "en", "de"],
+};
+
+/** Open a dialog over the page; after it the focus is where it was. */
+function openDialog(title, ...children) {
+  const before = document.activeElement;
+  const dialog = el("dialog", { "aria-labelledby": "dialogtitle" },
+    el("h2", { id: "dialogtitle" }, title), ...children,
+    el("div", { class: "row end" }, button(t("close"), () => dialog.close(), { class: "primary" })));
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    if (before?.isConnected) focusOn(before);
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+  return dialog;
+}
+
+function choice(name) {
+  const list = el("select", { id: `set-${name}`, on: { change: () => change(name, typeof state.settings[name] === "number" ? Number(list.value) : list.value) } },
+    CHOICES[name].map((value) => el("option", { value: String(value), selected: state.settings[name] === value }, t(`set.${name}.${value || "auto"}`))));
+  return [el("label", { for: `set-${name}` }, t(`set.${name}`)), list];
+}
+
+function range(name, fields) {
+  const slider = el("input", { type: fields.type ?? "range", id: `set-${name}`, value: String(state.settings[name]), ...fields,
+    on: { input: () => change(name, Number(slider.value)) } });
+  return [el("label", { for: `set-${name}` }, t(`set.${name}`)), slider];
+}
+
+function flag(name) {
+  const box = el("input", { type: "checkbox", id: `set-${name}`, checked: state.settings[name], on: { change: () => change(name, box.checked) } });
+  return [el("label", { for: `set-${name}` }, t(`set.${name}`)), box];
+}
+
+function change(name, value) {
+  setSettings({ [name]: value });
+  if (name === "language") setLanguage(value).then(() => location.reload());
+  if (name === "theme") applyTheme();
+}
+
+/** Apply the chosen theme; without one the system's holds. */
+export function applyTheme() {
+  const { theme } = state.settings;
+  if (theme) document.documentElement.setAttribute("data-theme", theme);
+  else document.documentElement.removeAttribute("data-theme");
+}
+
+/** Open the settings. */
+export function openSettings() {
+  const name = el("input", { type: "text", id: "set-name", maxlength: 60, value: state.settings.name, on: { change: () => setSettings({ name: name.value }) } });
+  openDialog(t("settings"), el("div", { class: "form" },
+    el("h3", {}, t("set.pictures")), ...choice("colours"), ...choice("scale"), ...choice("window_ms"),
+    ...range("fmin", { type: "number", min: 0, max: 100_000, step: 50 }), ...range("fmax", { type: "number", min: 0, max: 200_000, step: 50 }),
+    ...range("contrast", { min: -10, max: 10, step: 1 }), ...flag("fixed"),
+    el("h3", {}, t("set.sound")), ...range("volume", { min: 0, max: 1, step: 0.05 }), ...flag("level"), ...flag("loop"), ...flag("chain"),
+    el("h3", {}, t("set.page")), ...choice("theme"), ...choice("language"), ...flag("keys"), el("label", { for: "set-name" }, t("set.name")), name));
+}
+
+/** Open the list of all keys, which can be searched and changed. */
+export function openHelp() {
+  const body = el("tbody");
+  const search = el("input", { type: "search", "aria-label": t("help.search"), placeholder: t("help.search"), on: { input: () => fillRows() } });
+  const shown = (key) => (key === " " ? t("key.space") : key.startsWith("Arrow") ? t("key.arrows") : key);
+  function fillRows() {
+    const part = search.value.toLowerCase();
+    fill(body, Object.keys(KEYS).filter((name) => t(`key.${name}`).toLowerCase().includes(part)).map((name) => {
+      const words = t(`key.${name}`);
+      const cell = KEYS[name][0].every((key) => /^[a-z]$/.test(key)) ? ownKey(name, words) : keysOf(name).map((key) => el("kbd", {}, shown(key)));
+      return el("tr", {}, el("th", { scope: "row" }, words), el("td", {}, cell));
+    }));
+  }
+  fillRows();
+  openDialog(t("help"), search, el("table", { class: "keylist" }, body));
+}
+
+/** A field for the key of a command: a letter, or nothing to switch it off. */
+function ownKey(name, words) {
+  const field = el("input", { type: "text", class: "key", maxlength: 1, value: keysOf(name)[0] ?? "", "aria-label": t("key.of", { what: words }),
+    on: { input: () => setSettings({ ownKeys: { ...state.settings.ownKeys, [name]: field.value.toLowerCase() } }) } });
+  return field;
+}

@@ -1,0 +1,161 @@
+/* Sound: one context, one player. Buffers and not media elements, so that a loop is exact and a start is at once. */
+
+import { set, state, on } from "./state.js";
+
+const FADE_S = 0.005; // so that a start and an end do not click
+const PEAK = 10 ** (-3 / 20); // -3 dB: what "level" brings the peak of a sound to
+const MAX_GAIN = 10 ** (30 / 20);
+const DEFAULT_RATE = 48_000;
+const SPEEDS = [0.1, 0.25, 0.5, 0.75, 1, 1.5, 2];
+const STILL_MS = 250; // between two steps of the playhead with reduced motion
+
+let context = null;
+let out = null; // {filters, gain, limiter, volume}
+let source = null;
+let timer = 0;
+const watchers = new Set();
+
+/** Return the audio context, made at the first key or click. */
+function open() {
+  if (!context) {
+    context = new AudioContext({ latencyHint: "interactive" });
+    if (navigator.audioSession) navigator.audioSession.type = "playback";
+    const volume = new GainNode(context, { gain: state.settings.volume });
+    const limiter = new DynamicsCompressorNode(context, { threshold: -1, knee: 0, ratio: 20, attack: 0.001, release: 0.05 });
+    limiter.connect(volume).connect(context.destination);
+    out = { limiter, volume };
+  }
+  if (context.state === "suspended") context.resume();
+  return context;
+}
+
+/** Return the sample rate of a file from its head, so that decoding does not turn 384 kHz into 48. */
+export function rateOf(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const word = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
+  if (word(0) === "RIFF") {
+    for (let at = 12; at + 16 <= bytes.length; at += 8 + view.getUint32(at + 4, true) + (view.getUint32(at + 4, true) & 1)) {
+      if (word(at) === "fmt ") return view.getUint32(at + 12, true);
+    }
+  }
+  if (word(0) === "fLaC" && bytes.length > 21) return view.getUint32(17) >>> 12 >>> 0;
+  if (word(0) === "OggS" && bytes.length > 48) return word(29) === "vorb" ? view.getUint32(40, true) : DEFAULT_RATE;
+  return DEFAULT_RATE;
+}
+
+/** Return the samples of a file at its own rate. */
+export async function decode(bytes) {
+  const rate = rateOf(bytes);
+  const own = rate >= 3000 && rate <= 768_000 ? rate : DEFAULT_RATE; // what browsers allow
+  return new OfflineAudioContext(1, 1, own).decodeAudioData(bytes.slice().buffer);
+}
+
+/** Return the mean of the channels of a sound. */
+export function monoOf(buffer) {
+  const mono = new Float32Array(buffer.length);
+  for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
+    const samples = buffer.getChannelData(channel);
+    for (let i = 0; i < mono.length; i++) mono[i] += samples[i];
+  }
+  if (buffer.numberOfChannels > 1) for (let i = 0; i < mono.length; i++) mono[i] /= buffer.numberOfChannels;
+  return mono;
+}
+
+/**
+ * Play a sound; what played before stops.
+ *
+ * @param {string} key what it is, so that others can tell whether it is theirs
+ * @param {AudioBuffer} buffer the samples
+ * @param {object} options from, to: seconds in the buffer; at: where to begin; band: [low, high] in Hz; ended: called at the end
+ */
+export function play(key, buffer, { from = 0, to = buffer.duration, at = from, band = null, ended = null } = {}) {
+  stop();
+  const audio = open();
+  source = new AudioBufferSourceNode(audio, { buffer, loop: state.settings.loop, loopStart: from, loopEnd: to });
+  source.playbackRate.value = state.settings.speed;
+  const gain = new GainNode(audio, { gain: 0 });
+  gain.gain.setValueAtTime(0, audio.currentTime);
+  gain.gain.linearRampToValueAtTime(gainOf(buffer, from, to), audio.currentTime + FADE_S);
+  [source, ...filtersOf(audio, band), gain, out.limiter].reduce((before, after) => (before.connect(after), after));
+  if (state.settings.loop) source.start(0, at);
+  else source.start(0, at, Math.max(0, to - at));
+  const mine = source;
+  mine.onended = () => {
+    if (mine !== source) return;
+    stop();
+    ended?.();
+  };
+  set({ playing: { key, started: audio.currentTime, at, from, to } });
+  tick();
+}
+
+/** Return two high-pass and two low-pass filters: 24 dB an octave outside of a band. */
+function filtersOf(audio, band) {
+  if (!band) return [];
+  const of = (type, frequency) => new BiquadFilterNode(audio, { type, frequency, Q: Math.SQRT1_2 });
+  const [low, high] = band.map((hz) => Math.min(hz, audio.sampleRate / 2));
+  return [of("highpass", low), of("highpass", low), of("lowpass", high), of("lowpass", high)];
+}
+
+function gainOf(buffer, from, to) {
+  if (!state.settings.level) return 1;
+  let peak = 0;
+  for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
+    const samples = buffer.getChannelData(channel);
+    const last = Math.min(samples.length, Math.ceil(to * buffer.sampleRate));
+    for (let i = Math.floor(from * buffer.sampleRate); i < last; i++) peak = Math.max(peak, Math.abs(samples[i]));
+  }
+  return peak ? Math.min(MAX_GAIN, PEAK / peak) : 1;
+}
+
+/** Stop the sound; return whether there was one. */
+export function stop() {
+  if (!source) return false;
+  source.onended = null;
+  source.stop();
+  source.disconnect();
+  source = null;
+  cancelAnimationFrame(timer);
+  clearTimeout(timer);
+  set({ playing: null });
+  return true;
+}
+
+/** Return where the playhead is, in seconds of the buffer; null if nothing plays. */
+export function position() {
+  const { playing } = state;
+  if (!playing) return null;
+  const run = (context.currentTime - playing.started) * source.playbackRate.value + playing.at;
+  if (!source.loop || run < playing.to) return Math.min(run, playing.to);
+  return playing.from + ((run - playing.from) % (playing.to - playing.from));
+}
+
+/** Call a function with the position while a sound plays: every frame, or 4 times a second with reduced motion. */
+export function watch(watcher) {
+  watchers.add(watcher);
+  return () => watchers.delete(watcher);
+}
+
+function tick() {
+  if (!source) return;
+  for (const watcher of watchers) watcher(state.playing, position());
+  const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  timer = isStill ? setTimeout(tick, STILL_MS) : requestAnimationFrame(tick);
+}
+
+/** Return the next speed in a direction. */
+export function nextSpeed(speed, direction) {
+  const place = SPEEDS.indexOf(speed) < 0 ? SPEEDS.indexOf(1) : SPEEDS.indexOf(speed);
+  return SPEEDS[Math.max(0, Math.min(SPEEDS.length - 1, place + direction))];
+}
+
+on("settings", () => {
+  if (out) out.volume.gain.value = state.settings.volume;
+  if (!source) return;
+  const now = position();
+  if (source.playbackRate.value !== state.settings.speed) {
+    source.playbackRate.value = state.settings.speed;
+    set({ playing: { ...state.playing, at: now, started: context.currentTime } });
+  }
+  source.loop = state.settings.loop;
+});

@@ -1,0 +1,93 @@
+/* The state of the page: one object, and listeners that are told which of its fields have changed. */
+
+const SETTINGS_KEY = "embedx.settings";
+export const DEFAULTS = {
+  colours: "night", // night, paper, ink
+  scale: "mel", // mel, linear
+  window_ms: 0, // 6, 23, 46, 93; 0: 46, or 6 for ultrasound
+  fmin: 0, // Hz; 0: 50, or 0 on a linear scale
+  fmax: 0, // Hz; 0: half the sample rate
+  contrast: 0, // steps of 3 dB
+  fixed: false, // the same contrast for all pictures
+  volume: 1,
+  level: false, // bring a sound to -3 dB
+  loop: false,
+  speed: 1,
+  chain: false, // play the next by itself
+  keys: true,
+  ownKeys: {}, // command: key
+  language: "", // "": that of the browser
+  theme: "", // "": that of the system
+  name: "",
+};
+
+export const state = {
+  screen: "find",
+  collections: [], // as the server lists them
+  collection: null, // the facts of the one that is shown
+  model: null, // its recipe, and whether it is loaded
+  question: noQuestion(),
+  hits: [],
+  selected: null, // the row in the inspector
+  playing: null, // {key, started, ...} of sound.js
+  offline: false,
+  waiting: 0, // labels that the server does not have yet
+  settings: loadSettings(),
+};
+
+/** Return a question that asks nothing. */
+export function noQuestion() {
+  return {
+    id: null, clip: null, text: "", like: [], unlike: [], start_s: null, end_s: null,
+    where: "", view: "", group: "", diverse: false,
+  };
+}
+
+const listeners = new Map();
+
+/** Call a listener after each change of one of these fields. */
+export function on(names, listener) {
+  for (const name of names.split(" ")) listeners.set(name, [...(listeners.get(name) ?? []), listener]);
+}
+
+/** Change fields of the state and tell the listeners, each once. */
+export function set(changes) {
+  const told = new Set();
+  for (const [name, value] of Object.entries(changes)) {
+    if (Object.is(state[name], value)) continue;
+    state[name] = value;
+    for (const listener of listeners.get(name) ?? []) told.add(listener);
+  }
+  for (const listener of told) listener(state);
+}
+
+/** Change settings, and keep them for the next visit. */
+export function setSettings(changes) {
+  set({ settings: { ...state.settings, ...changes } });
+  store(SETTINGS_KEY, state.settings);
+}
+
+function loadSettings() {
+  const kept = recall(SETTINGS_KEY) ?? {};
+  const known = Object.entries(kept).filter(([name, value]) => typeof value === typeof DEFAULTS[name]);
+  return { ...DEFAULTS, ...Object.fromEntries(known) };
+}
+
+/** Return what this browser keeps under a name, null if there is nothing or storage is switched off. */
+export function recall(name, storage = () => localStorage) {
+  try {
+    return JSON.parse(storage().getItem(name));
+  } catch {
+    return null;
+  }
+}
+
+/** Keep a value in this browser; return whether that was possible. */
+export function store(name, value, storage = () => localStorage) {
+  try {
+    storage().setItem(name, JSON.stringify(value));
+    return true;
+  } catch {
+    return false;
+  }
+}

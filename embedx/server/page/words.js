@@ -1,0 +1,72 @@
+/* Words: one table of texts for each language, with numbers, times and plurals in the form of the language. */
+
+import { ENGLISH } from "./words.en.js";
+
+const TABLES = { en: async () => ENGLISH, de: async () => (await import("./words.de.js")).GERMAN };
+
+let table = ENGLISH, language = "en", plurals = new Intl.PluralRules("en");
+
+/** Choose a language: "en", "de", or "" for that of the browser. */
+export async function setLanguage(name) {
+  const wanted = [name, ...navigator.languages].map((one) => one.slice(0, 2)).find((one) => TABLES[one]) ?? "en";
+  table = await TABLES[wanted]();
+  language = wanted;
+  plurals = new Intl.PluralRules(wanted);
+}
+
+/** Return the text of a key. `{name}` stands for a value, `{n, plural: 1 hit, # hits}` for one of two forms. */
+export function t(key, values = {}) {
+  const text = table[key] ?? key;
+  return text.replace(/\{(\w+)(?:, plural: ([^,{}]*), ([^{}]*))?\}/g, (_, name, one, other) => {
+    const value = values[name];
+    if (one === undefined) return typeof value === "number" ? number(value) : String(value ?? "");
+    return (plurals.select(value) === "one" ? one : other).replace("#", number(value, 0));
+  });
+}
+
+/** Tell whether there is a text of a key. */
+t.has = (key) => key in table;
+
+/** Return a number in the form of the language, with at most `digits` after the point. */
+export function number(value, digits = 2) {
+  return new Intl.NumberFormat(language, { maximumFractionDigits: digits }).format(value);
+}
+
+/** Return a score with two digits, so that scores stand below each other. */
+export function score(value) {
+  return new Intl.NumberFormat(language, { minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(value);
+}
+
+/** Return a length of time: "5 s", "2.5 s". */
+export function seconds(value) {
+  return `${number(value, value < 10 ? 1 : 0)} s`;
+}
+
+/** Return a moment in a recording: 0:05, 12:40, 1:02:03; with digits 0:05.25. */
+export function clock(value, digits = 0) {
+  const factor = 10 ** digits, whole = Math.round(value * factor) / factor;
+  const hours = Math.floor(whole / 3600), minutes = Math.floor((whole % 3600) / 60);
+  const rest = (whole % 60).toFixed(digits).padStart(digits ? 3 + digits : 2, "0");
+  const point = language === "de" ? rest.replace(".", ",") : rest;
+  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${point}` : `${minutes}:${point}`;
+}
+
+/** Return a size: "64 MB". */
+export function size(bytes) {
+  const [unit, value] = bytes >= 1 << 20 ? ["MB", bytes / (1 << 20)] : ["kB", bytes / 1024];
+  return `${number(value, value < 10 ? 1 : 0)} ${unit}`;
+}
+
+const CODES = {
+  bad_audio: "err.format", audio_too_large: "err.long", model_unavailable: "err.nomodel", no_text: "text.none", locked: "err.locked",
+  collection_unavailable: "err.unavailable", no_row: "err.norow", offline: "err.offline.short", no_audio: "err.gone", audio_gone: "err.gone",
+  labels_not_allowed: "err.readonly", internal: "err.internal", bad_origin: "err.origin", no_token: "token.title",
+};
+
+/** Return what an error means for its user, with the next step. */
+export function messageOf(error, name = "") {
+  if (error.code in CODES) return t(CODES[error.code], { name: name || t("this.file") });
+  if (error.status === 429 || error.status === 503) return t("err.busy", { s: error.wait_s || 1 });
+  if (error.status === 413) return t("err.long");
+  return error.message + (error.hint ? ` ${error.hint}` : "");
+}
