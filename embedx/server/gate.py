@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from embedx.filesystem.paths import display_path
 from embedx.server.answers import json_response
 from embedx.server.errors import ApiError, Cancelled
-from embedx.server.guard import OPEN_PATHS, SECURITY_HEADERS, Guard, encode_headers
+from embedx.server.guard import OPEN_FOLDER, OPEN_PATHS, SECURITY_HEADERS, Guard, encode_headers
 from embedx.server.metrics import Metrics
 from embedx.server.settings import Limits, Settings
 from embedx.server.work import WORK, Work
@@ -143,7 +143,8 @@ class Gate:
         """Let a request in, and end it when it is done, at its deadline, or when its client has gone."""
         work = Work()
         WORK.set(work)
-        leave = self.places.enter(client) if scope["path"] not in OPEN_PATHS else do_nothing
+        is_open = scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDER)
+        leave = do_nothing if is_open else self.places.enter(client)
         answer.before_end = lambda: None if work.running else leave()  # its client can send the next request at once
         running = asyncio.create_task(as_coroutine(self.app(scope, replay(body), answer)))
         gone = asyncio.create_task(wait_until_gone(receive))

@@ -1,0 +1,88 @@
+"""The files of the page: what is in none of them, their sizes, and their texts in both languages."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from embedx.server.page_routes import FOLDER
+
+SCRIPTS = sorted(FOLDER.glob("*.js"))
+MAX_LINES = 300  # of a script
+MAX_BYTES = 250_000  # of all files, not packed
+MAX_FIRST_BYTES = 190_000  # of what the screen Find needs
+FORBIDDEN = re.compile(
+    r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|javascript:|srcdoc|"
+    r"""\son[a-z]+=["']|setAttribute\("on"""
+)
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def words_of(language: str) -> dict[str, str]:
+    found = re.findall(r'^  "([\w.]+)": "((?:[^"\\]|\\.)*)",$', text_of(FOLDER / f"words.{language}.js"), re.MULTILINE)
+    keys = Counter(key for key, _ in found)
+    assert [key for key, count in keys.items() if count > 1] == []
+    return dict(found)
+
+
+def test_no_file_makes_elements_or_code_of_texts() -> None:
+    for path in FOLDER.iterdir():
+        assert not (found := FORBIDDEN.search(text_of(path))), f"{path.name}: {found}"
+
+
+def test_html_and_styles_have_no_inline_script_or_style() -> None:
+    page = text_of(FOLDER / "index.html")
+    assert "style=" not in page
+    assert "<style" not in page
+    assert re.findall(r"<script(?![^>]* src=)", page) == []
+
+
+def test_scripts_are_short_and_the_page_is_small() -> None:
+    for path in SCRIPTS:
+        assert len(text_of(path).splitlines()) < MAX_LINES, path.name
+    sizes = {path.name: path.stat().st_size for path in FOLDER.iterdir()}
+    assert sum(sizes.values()) <= MAX_BYTES
+    assert sum(sizes[name] for name in needed_first()) <= MAX_FIRST_BYTES
+
+
+def needed_first() -> set[str]:
+    """Return the files that are loaded before the first screen: those that app.js imports, and those of the HTML."""
+    names, left = {"index.html", "page.css", "icons.svg"}, ["app.js"]
+    while left:
+        name = left.pop()
+        names.add(name)
+        imported = re.findall(r'^import [^;]*? from "\./([\w.-]+)"', text_of(FOLDER / name), re.MULTILINE)
+        left += [one for one in imported if one not in names]
+    return names
+
+
+def test_html_preloads_exactly_the_scripts_of_the_first_screen() -> None:
+    preloaded = set(re.findall(r'rel="modulepreload" href="page/([\w.-]+)"', text_of(FOLDER / "index.html")))
+    assert preloaded == {name for name in needed_first() if name.endswith(".js")} - {"app.js"}
+
+
+def test_both_languages_have_the_same_keys_and_values() -> None:
+    english, german = words_of("en"), words_of("de")
+    assert english.keys() == german.keys()
+    for key, text in english.items():
+        assert set(re.findall(r"\{(\w+)", text)) == set(re.findall(r"\{(\w+)", german[key])), key
+
+
+def test_every_text_of_the_scripts_is_in_the_table() -> None:
+    words = words_of("en")
+    used = {key for path in SCRIPTS for key in re.findall(r'\bt\("([\w.]+)"', text_of(path))}
+    assert used - words.keys() == set()
+    starts = {start for path in SCRIPTS for start in re.findall(r"\bt\(`([\w.]+)\$\{", text_of(path))}
+    for start in starts:
+        assert any(key.startswith(start) for key in words), start
+    quoted = {key for path in SCRIPTS for key in re.findall(r'"([a-z]\w*(?:\.\w+)*)"', text_of(path))}
+    unused = {key for key in words if key not in used | quoted and not key.startswith(tuple(starts))}
+    assert unused == set()
+
+
+def test_every_icon_is_in_the_sprite() -> None:
+    sprite = set(re.findall(r'<symbol id="(\w+)"', text_of(FOLDER / "icons.svg")))
+    used = {name for path in SCRIPTS for name in re.findall(r'\b(?:icon|iconButton)\("(\w+)"', text_of(path))}
+    assert used <= sprite
