@@ -101,9 +101,10 @@ export async function post(address, value, options = {}) {
 }
 
 const queue = [];
-const running = { sound: 0, picture: 0 };
+const KINDS = ["sound", "large", "picture"];
+const running = { sound: 0, large: 0, picture: 0 };
 
-/** Get a sound or a picture: at most four at once, pictures at most three, sounds and the newest first. */
+/** Get a "sound", a "large" picture or a "picture": at most four at once, small pictures at most three, in this order. */
 export function fetchPart(kind, address, signal) {
   return new Promise((resolve, reject) => {
     const part = { kind, address, signal, resolve, reject };
@@ -118,11 +119,10 @@ export function fetchPart(kind, address, signal) {
 }
 
 function startParts() {
-  while (running.sound + running.picture < AT_ONCE) {
-    const isFree = (part) => part.kind === "sound" || running.picture < AT_ONCE - 1;
-    const place = queue.findIndex((part) => part.kind === "sound");
-    const next = place >= 0 ? place : queue.findIndex(isFree);
-    if (next < 0) return;
+  while (running.sound + running.large + running.picture < AT_ONCE) {
+    const isFree = (kind) => kind !== "picture" || running.picture < AT_ONCE - 1;
+    const next = KINDS.filter(isFree).map((kind) => queue.findIndex((part) => part.kind === kind)).find((place) => place >= 0);
+    if (next === undefined) return;
     const [part] = queue.splice(next, 1);
     running[part.kind]++;
     read(part).then(part.resolve, part.reject).finally(() => {

@@ -3,10 +3,9 @@
 import { formatAddress, parseAddress } from "./address.js";
 import { ApiError, getJson, path } from "./api.js";
 import { button, el, fill, focusOn, icon, iconButton, nameOf, say, visible, warn } from "./dom.js";
-import { answer, closeOne, makeFind } from "./find.js";
+import { answer, closeSheet, makeFind } from "./find.js";
 import { showLabelOf } from "./hits.js";
 import { command, listen } from "./keys.js";
-import { applyTheme, openHelp, openSettings } from "./settings.js";
 import { stop } from "./sound.js";
 import { noQuestion, on, set, state } from "./state.js";
 import { messageOf, setLanguage, t } from "./words.js";
@@ -22,13 +21,24 @@ async function start() {
   frame();
   listen((screen) => screen in OTHER_SCREENS || screen === "find" ? go({ screen }) : say(t("screen.missing")));
   command("help", openHelp);
-  command("stop", (event) => stop() || closeOne() || leaveField(event));
+  on("settings", applyTheme);
+  command("stop", (event) => stop() || closeSheet() || leaveField(event));
   on("offline waiting collection", showState);
   on("edited", () => state.edited.forEach((edit) => edit.column === "label" && showLabelOf(edit.id, edit.value)));
   on("selected", keepSelected);
   on("offline", () => state.offline === false && state.collection === null && load());
   addEventListener("popstate", follow); // also after a change of the part behind #
   await load();
+}
+
+const openSettings = async () => (await import("./settings.js")).openSettings();
+const openHelp = async () => (await import("./settings.js")).openHelp();
+
+/** Apply the chosen theme; without one the system's holds. */
+function applyTheme() {
+  const { theme } = state.settings;
+  if (theme) document.documentElement.setAttribute("data-theme", theme);
+  else document.documentElement.removeAttribute("data-theme");
 }
 
 /** Make what is on every screen. */
@@ -79,7 +89,7 @@ async function load() {
     set({ collections: listed.collections });
     await follow();
   } catch (error) {
-    if (error.status === 401) return askToken();
+    if (error.status === 401) return (await import("./settings.js")).askToken(load);
     panel(t("start.failed"), messageOf(error), button(t("again"), load));
   }
 }
@@ -156,30 +166,6 @@ function panel(title, text, ...buttons) {
   shown.screen = "";
   fill(main, el("div", { class: "message" }, el("h1", { tabindex: -1 }, title), text && el("p", {}, text), el("div", { class: "row" }, ...buttons)));
   warn(`${title} ${text}`);
-}
-
-/** Ask for a token over the page; what is behind it stays. */
-function askToken() {
-  const field = el("input", { type: "password", id: "token", autocomplete: "off", required: true });
-  const problem = el("p", { class: "error", hidden: true });
-  const send = async (event) => {
-    event.preventDefault();
-    try {
-      await fetch("v1/session", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token: field.value }) })
-        .then((reply) => { if (!reply.ok) throw new ApiError(reply.status); });
-      dialog.close();
-      dialog.remove();
-      load();
-    } catch (error) {
-      problem.hidden = false;
-      problem.textContent = error.status === 404 ? t("token.old") : t("token.wrong");
-    }
-  };
-  const dialog = el("dialog", { "aria-labelledby": "tokentitle" }, el("form", { on: { submit: send } },
-    el("h2", { id: "tokentitle" }, t("token.title")), el("label", { for: "token" }, t("token.field")), field, problem,
-    el("div", { class: "row end" }, el("button", { type: "submit", class: "primary" }, t("token.send")))));
-  document.body.append(dialog);
-  dialog.showModal();
 }
 
 start();

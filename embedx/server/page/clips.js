@@ -13,18 +13,12 @@ const WAVE_BINS = 1600;
 const DEFAULT_STRETCH_S = 10; // of a long file, where the model has no window
 const LOCAL = "local"; // the begin of the name of a sound that only this page has
 
-const clips = new Map();
 let worker = null;
 let drawn = 0;
 const drawing = new Map();
 
 /** An error of a file, with a text for its user. */
 export class FileError extends Error {}
-
-/** Return the sound of a name, undefined if this page does not have it. */
-export function clipOf(name) {
-  return clips.get(name);
-}
 
 /**
  * Read a file and return its sound: {name, title, file, duration_s, rate, picture, peaks, buffer, loudest_s, onServer}.
@@ -38,9 +32,9 @@ export async function readFile(file) {
   }));
   if (!bytes.length) throw new FileError(t("err.empty", { name: file.name }));
   const buffer = bytes.length <= MAX_DECODED_BYTES ? await decode(bytes).catch(() => null) : null;
-  const clip = { name: `${LOCAL}${clips.size + 1}`, title: file.name, file: new Blob([bytes]), buffer, onServer: false };
+  const clip = { name: `${LOCAL}${state.clips.size + 1}`, title: file.name, file: new Blob([bytes]), buffer, onServer: false };
   if (buffer) Object.assign(clip, { duration_s: buffer.duration, rate: buffer.sampleRate }, await draw(buffer));
-  clips.set(clip.name, clip);
+  state.clips.set(clip.name, clip);
   return clip;
 }
 
@@ -52,7 +46,7 @@ export async function keepOnServer(clip) {
   try {
     const facts = await post("v1/clips", form);
     Object.assign(clip, { name: facts.clip, onServer: true, flags: facts.flags });
-    clips.set(clip.name, clip);
+    state.clips.set(clip.name, clip);
     if (!clip.buffer) await fetchFromServer(clip, facts);
   } catch (error) {
     if (error instanceof ApiError && error.isMissing && clip.buffer) return clip;
@@ -69,7 +63,7 @@ export async function fetchClip(name) {
   const clip = { name, title: t("query.shared"), file: null, buffer: null, onServer: true };
   const { buffer } = await soundAt(`v1/clips/${encodeURIComponent(name)}/audio`);
   Object.assign(clip, { buffer, duration_s: buffer.duration, rate: buffer.sampleRate }, await draw(buffer));
-  clips.set(name, clip);
+  state.clips.set(name, clip);
   return clip;
 }
 

@@ -4,15 +4,14 @@ import { getJson, path } from "./api.js";
 import { button, el, fill, nameOf, say } from "./dom.js";
 import { closeFilter, explainConditions, makeFilter, sentenceOf, showFilter, showProblem as showFilterProblem } from "./filter.js";
 import * as hits from "./hits.js";
-import { closeSheet, copy, makeInspector, openInspector } from "./inspector.js";
 import { command } from "./keys.js";
 import { makeQuery, showProblem, showQuestion } from "./query.js";
 import { PAGES, isAsked, search, withBase } from "./search.js";
-import { set, state } from "./state.js";
+import { on, set, state } from "./state.js";
 import { redo, remember, stepKind, undo } from "./undo.js";
 import { messageOf, t } from "./words.js";
 
-let request = null, page = 0, isMore = false, isAsking = false, count, group, diverse, measure, navigate;
+let panel, inspectorPart = null, request = null, page = 0, isMore = false, isAsking = false, count, group, diverse, measure, navigate;
 
 /** Make the screen and return its element. `go` takes a question to the address. */
 export function makeFind(go) {
@@ -24,16 +23,27 @@ export function makeFind(go) {
     el("option", { value: "" }, t("group.none")), el("option", { value: "recording" }, t("group.recording")));
   diverse = el("input", { type: "checkbox", on: { change: () => ask({ ...state.question, diverse: diverse.checked }) } });
   const filter = makeFilter({ change: (where) => (closeFilter(), ask({ ...state.question, where })) });
-  const list = hits.makeHits({ open: openInspector, refine, more, cancel, whyNone });
+  panel = el("aside", { class: "inspector", "aria-label": t("inspector"), tabindex: -1 }, el("p", { class: "muted hint" }, t("inspector.empty")));
+  on("selected", inspector);
+  const list = hits.makeHits({ open: async () => (await inspector()).openInspector(), refine, more, cancel, whyNone });
   const options = el("div", { class: "options" }, count, measure, el("label", {}, diverse, " ", t("diverse")), group);
   const screen = el("div", { class: "find" },
     el("div", { class: "side" }, makeQuery(callbacks), filter),
     el("div", { class: "answer" }, options, list),
-    makeInspector({ ask: askRow, show: showRow }));
+    panel);
   command("undo", undo);
   command("redo", redo);
-  command("copy", () => copy(location.href));
+  command("copy", async () => (await inspector()).copy(location.href));
   return screen;
+}
+
+/** Return the module of the inspector, which comes after the first answer. */
+async function inspector() {
+  if (!inspectorPart) {
+    inspectorPart = import("./inspector.js");
+    (await inspectorPart).bindInspector(panel, { ask: askRow, show: showRow });
+  }
+  return inspectorPart;
 }
 
 /** Take a question to the address, which shows it; a step that is worth going back to is an entry of the history. */
@@ -90,6 +100,7 @@ export async function answer(question, { row = null, focus = false } = {}) {
     if (error.name !== "AbortError") fail(error, question);
   } finally {
     if (request === mine) isAsking = false;
+    inspector();
   }
 }
 
@@ -161,5 +172,9 @@ function whyNone() {
   return el("div", {}, el("p", {}, t("none.filter")), list);
 }
 
-/** Stop and close what Esc closes first; return whether there was something. */
-export const closeOne = () => closeSheet();
+/** Close the inspector where it is a sheet; return whether it was open. */
+export function closeSheet() {
+  const isOpen = panel?.classList.contains("open") ?? false;
+  panel?.classList.remove("open");
+  return isOpen;
+}

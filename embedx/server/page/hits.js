@@ -21,7 +21,7 @@ export function makeHits(wanted) {
   list = el("div", { class: "cards", role: "feed", "aria-label": t("hits"), "aria-busy": "false", on: { keydown: move } });
   end = el("div", { class: "end" });
   feed = el("section", { class: "hits", "aria-label": t("hits") }, list, end);
-  seen = new IntersectionObserver(look, { rootMargin: NEAR });
+  seen = new IntersectionObserver(look, { rootMargin: NEAR, scrollMargin: NEAR });
   seen.observe(end);
   watch((playing, at) => cardOf(playing.key)?.showHead((at - playing.from) / (playing.to - playing.from)));
   on("playing", showPlaying);

@@ -16,18 +16,17 @@ const NAME_LENGTH = 300; // of a file, shown whole
 
 let panel, parts, row = null, callbacks;
 
-/** Make the part and return its element. `wanted` has ask (a row as the question) and show (a row by its id). */
-export function makeInspector(wanted) {
+/** Take the element of the inspector. `wanted` has ask (a row as the question) and show (a row by its id). */
+export function bindInspector(node, wanted) {
   callbacks = wanted;
-  panel = el("aside", { class: "inspector", "aria-label": t("inspector"), tabindex: -1 });
+  panel = node;
   on("selected", debounce(() => show(state.selected), REST_MS));
   on("edited", () => showEdited(state.edited));
   bindPlayer();
   command("label", (event, digit) => label(namesOf()[digit - 1]));
   command("unlabel", () => label(null));
   command("unsure", () => row && giveLabel([row], "unsure", "review"));
-  clear();
-  return panel;
+  show(state.selected);
 }
 
 function clear() {
@@ -50,7 +49,7 @@ function show(next) {
     el("div", { class: "top" },
       el("h2", {}, nameOf(row.path.split("/").at(-1), NAME_LENGTH)),
       iconButton("copy", t("copy.name"), () => copy(row.path)),
-      iconButton("close", t("close"), closeSheet, { class: "sheet-only" })),
+      iconButton("close", t("close"), () => panel.classList.remove("open"), { class: "sheet-only" })),
     ...showLarge(row),
     parts.labels, parts.timeline,
     button(t("ask.row"), () => callbacks.ask(row), { class: "small" }),
@@ -68,13 +67,6 @@ export function openInspector() {
   show(state.selected);
   panel.classList.add("open");
   focusPlayer();
-}
-
-/** Close the sheet; return whether it was open. */
-export function closeSheet() {
-  const isOpen = panel.classList.contains("open");
-  panel.classList.remove("open");
-  return isOpen;
 }
 
 /** Copy a text, or show it selected where the browser gives no clipboard. */

@@ -3,8 +3,9 @@
 import { isGone } from "./card.js";
 import { button, debounce, el, fill, icon, iconButton, say, warn } from "./dom.js";
 import { command } from "./keys.js";
-import { describe, frequencyOf, isSilent, paint, placeOf, ticksOf } from "./picture.js";
+import { describe, isSilent, paint } from "./picture.js";
 import { pictureOf, rangeOf, soundOf } from "./rows.js";
+import { frequencyOf, placeOf, ticksOf } from "./scale.js";
 import { nextSpeed, play, stop, watch } from "./sound.js";
 import { on, setSettings, state } from "./state.js";
 import { clock, messageOf, number, t } from "./words.js";

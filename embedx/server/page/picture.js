@@ -1,6 +1,6 @@
 /* Pictures: grey PNG files of levels -> levels -> colours on a canvas, and words for those who do not see them. */
 
-import { FLOOR_DB, hzOf, melOf } from "./spectrum.js";
+import { FLOOR_DB, frequencyOf } from "./scale.js";
 import { seconds, t } from "./words.js";
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
@@ -120,25 +120,6 @@ export function paintWave(canvas, peaks) {
 /** Tell whether a picture shows digital silence only. */
 export function isSilent(picture) {
   return picture.levels.every((level) => dbOf(level) <= QUIET_DB);
-}
-
-/** Return the place of a frequency: 0 at the bottom of a picture, 1 at its top. */
-export function placeOf(hz, { fmin, fmax, scale }) {
-  const place = scale === "mel" ? melOf : (value) => value;
-  return (place(hz) - place(fmin)) / (place(fmax) - place(fmin));
-}
-
-/** Return the frequency of a place. */
-export function frequencyOf(place, { fmin, fmax, scale }) {
-  if (scale !== "mel") return fmin + place * (fmax - fmin);
-  return hzOf(melOf(fmin) + place * (melOf(fmax) - melOf(fmin)));
-}
-
-/** Return round frequencies for an axis: few on a mel scale, even ones on a linear scale. */
-export function ticksOf({ fmin, fmax, scale }) {
-  const all = scale === "mel" ? [250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 128_000]
-    : [1, 2, 3, 4, 5].map((i) => (i * 10 ** Math.floor(Math.log10(fmax / 2))) * (fmax >= 5 * 10 ** Math.floor(Math.log10(fmax / 2)) * 2 ? 2 : 1));
-  return all.filter((hz) => hz > fmin * 1.2 && hz < fmax * 0.97);
 }
 
 /** Say what a picture shows: "5 s, loudest at 2.1 kHz after 1.4 s, quiet before". */

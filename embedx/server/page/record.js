@@ -1,14 +1,39 @@
 /* Recording: the microphone without what browsers do for speech, a level meter, and a WAV file at the end. */
 
-import { t } from "./words.js";
+import { el, fill, icon, say } from "./dom.js";
+import { clock, t } from "./words.js";
 
 const MAX_S = 60;
 const RAW = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
 const REASONS = { NotAllowedError: "mic.denied", NotFoundError: "mic.none", NotReadableError: "mic.busy", OverconstrainedError: "mic.none" };
 
-/** Return why this page cannot record, "" if it can. */
-export function whyNoMicrophone() {
-  return navigator.mediaDevices?.getUserMedia && globalThis.AudioWorkletNode ? "" : t("mic.insecure");
+let recorder = null;
+
+/** Begin or end a recording with a button; `done` gets the file, `failed` a text. */
+export async function toggleRecording(button, meter, { done, failed }) {
+  if (recorder) return finish(button, meter, done);
+  try {
+    recorder = await startRecording((level, time) => {
+      meter.value = level;
+      button.lastChild.textContent = t("record.stop", { s: clock(time) });
+    }, (error) => finish(button, meter, error ? () => failed(error.message) : done));
+  } catch (error) {
+    return failed(error.message);
+  }
+  meter.hidden = false;
+  button.setAttribute("aria-pressed", "true");
+  fill(button, icon("stop"), el("span", {}, t("record.stop", { s: clock(0) })));
+  say(t("record.on"));
+}
+
+function finish(button, meter, done) {
+  if (!recorder) return;
+  const file = recorder.stop();
+  recorder = null;
+  meter.hidden = true;
+  button.removeAttribute("aria-pressed");
+  fill(button, icon("mic"), el("span", {}, t("record")));
+  done(file);
 }
 
 /**
@@ -18,9 +43,7 @@ export function whyNoMicrophone() {
  * @param {function} onEnd called with an Error when the microphone is unplugged, with null after the longest time
  * @returns {{stop: function}} stop() ends it and returns the WAV file
  */
-export async function startRecording(onLevel, onEnd) {
-  const reason = whyNoMicrophone();
-  if (reason) throw new Error(reason);
+async function startRecording(onLevel, onEnd) {
   const stream = await navigator.mediaDevices.getUserMedia({ audio: RAW }).catch((error) => {
     throw new Error(t(REASONS[error.name] ?? "mic.busy"));
   });

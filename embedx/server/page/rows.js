@@ -3,9 +3,10 @@
 import { Cache, fetchPart, path, withFields } from "./api.js";
 import { readPng } from "./picture.js";
 import { decode } from "./sound.js";
-import { frequencies } from "./spectrum.js";
+import { frequencies } from "./scale.js";
 import { state } from "./state.js";
 
+const MAX_CARD_WIDTH = 640; // pixels; larger pictures are those of the inspector, and come first
 const pictures = new Cache(32e6); // bytes of levels
 const sounds = new Cache(64e6); // bytes of samples
 const pending = new Map();
@@ -25,13 +26,13 @@ function pictureAddress(row, { width, height, context }) {
 
 /** Return the picture of a row: {width, height, levels, rate}. */
 export function pictureOf(row, size, signal) {
-  return pictureAt(pictureAddress(row, size), signal);
+  return pictureAt(pictureAddress(row, size), signal, size.width > MAX_CARD_WIDTH ? "large" : "picture");
 }
 
 /** Return the picture of an address. */
-export function pictureAt(address, signal) {
+export function pictureAt(address, signal, kind = "picture") {
   return once(pictures, address, signal, async () => {
-    const { bytes, headers } = await fetchPart("picture", address, signal);
+    const { bytes, headers } = await fetchPart(kind, address, signal);
     const picture = await readPng(bytes);
     const rate = Number(headers.get("X-Rate")) || state.model?.sample_rate || 16_000;
     Object.assign(picture, { rate, start_s: numberOf(headers, "X-Start-S") });

@@ -1,7 +1,6 @@
 /* Searching: a question -> the request, and the rows or hits of its answer. */
 
 import { getJson, path, post, withFields } from "./api.js";
-import { clipOf } from "./clips.js";
 import { noQuestion, state } from "./state.js";
 
 export const MEASURE = "cosine";
@@ -29,7 +28,7 @@ export function requestOf(question, limit) {
   if (question.view) body.using = question.view;
   if (question.group) body.group_by = question.group;
   else if (question.diverse) body.diverse = DIVERSITY;
-  const sound = question.clip ? clipOf(question.clip) : null;
+  const sound = question.clip ? state.clips.get(question.clip) : null;
   const isLocal = Boolean(sound && !sound.onServer);
   const audio = question.clip ? (isLocal ? "file:sound" : `clip:${question.clip}`) : null;
   if (isLocal) file = sound.file;

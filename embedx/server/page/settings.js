@@ -1,5 +1,6 @@
 /* Dialogs: settings, which hold for every picture and sound at once, and the list of all keys. */
 
+import { ApiError } from "./api.js";
 import { button, el, fill, focusOn } from "./dom.js";
 import { KEYS, keysOf } from "./keys.js";
 import { setSettings, state } from "./state.js";
@@ -48,14 +49,6 @@ function flag(name) {
 function change(name, value) {
   setSettings({ [name]: value });
   if (name === "language") setLanguage(value).then(() => location.reload());
-  if (name === "theme") applyTheme();
-}
-
-/** Apply the chosen theme; without one the system's holds. */
-export function applyTheme() {
-  const { theme } = state.settings;
-  if (theme) document.documentElement.setAttribute("data-theme", theme);
-  else document.documentElement.removeAttribute("data-theme");
 }
 
 /** Open the settings. */
@@ -91,4 +84,28 @@ function ownKey(name, words) {
   const field = el("input", { type: "text", class: "key", maxlength: 1, value: keysOf(name)[0] ?? "", "aria-label": t("key.of", { what: words }),
     on: { input: () => setSettings({ ownKeys: { ...state.settings.ownKeys, [name]: field.value.toLowerCase() } }) } });
   return field;
+}
+
+/** Ask for a token over the page; what is behind it stays. */
+export function askToken(signedIn) {
+  const field = el("input", { type: "password", id: "token", autocomplete: "off", required: true });
+  const problem = el("p", { class: "error", hidden: true });
+  const send = async (event) => {
+    event.preventDefault();
+    try {
+      await fetch("v1/session", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token: field.value }) })
+        .then((reply) => { if (!reply.ok) throw new ApiError(reply.status); });
+      dialog.close();
+      dialog.remove();
+      signedIn();
+    } catch (error) {
+      problem.hidden = false;
+      problem.textContent = error.status === 404 ? t("token.old") : t("token.wrong");
+    }
+  };
+  const dialog = el("dialog", { "aria-labelledby": "tokentitle" }, el("form", { on: { submit: send } },
+    el("h2", { id: "tokentitle" }, t("token.title")), el("label", { for: "token" }, t("token.field")), field, problem,
+    el("div", { class: "row end" }, el("button", { type: "submit", class: "primary" }, t("token.send")))));
+  document.body.append(dialog);
+  dialog.showModal();
 }

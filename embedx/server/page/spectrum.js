@@ -1,9 +1,9 @@
 /* Spectrograms: samples -> levels of a picture. The server draws rows and recordings by the same rule. */
 
-export const FLOOR_DB = 120; // level 0 is -120 dB; a sine of full scale is 0 dB
+import { FLOOR_DB, frequencies, hzOf, melOf } from "./scale.js";
+
 const FRAMES = 8; // frames in a column at most; the column shows the loudest, so that a short call is not averaged away
 const OVERLAP = 4; // frames that cover a sample, where there is room for them
-const MIN_HZ = 50; // of a mel scale; below it there is mostly wind and hum
 const ULTRASOUND_RATE = 96_000; // recordings of bats, whose calls last some milliseconds
 
 /** Return the samples of a window: the power of two that is nearest to its time; by default 46 ms, or 6 for ultrasound. */
@@ -11,16 +11,6 @@ export function windowSize(rate, ms = 0) {
   const time = ms || (rate >= ULTRASOUND_RATE ? 6 : 46);
   return 2 ** Math.min(16, Math.max(4, Math.round(Math.log2((rate * time) / 1000))));
 }
-
-/** Return the frequencies that a picture shows, {fmin, fmax}, within what a rate can hold. */
-export function frequencies(rate, { fmin = 0, fmax = 0, scale = "mel" } = {}) {
-  const low = Math.min(fmin || (scale === "mel" ? MIN_HZ : 0), rate / 2 - 1);
-  return { fmin: low, fmax: Math.max(Math.min(fmax || rate / 2, rate / 2), low + 1) };
-}
-
-/** Return mel of HTK for a frequency in Hz, and the frequency of a mel. */
-export const melOf = (hz) => 2595 * Math.log10(1 + hz / 700);
-export const hzOf = (mel) => 700 * (10 ** (mel / 2595) - 1);
 
 /** Return the frequencies between which `bands` triangles lie: bands + 2 corners from fmin to fmax. */
 function corners(bands, fmin, fmax, scale) {

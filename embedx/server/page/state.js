@@ -27,6 +27,7 @@ export const state = {
   collection: null, // the facts of the one that is shown
   model: null, // its recipe, and whether it is loaded
   question: noQuestion(),
+  clips: new Map(), // name: a sound that was dropped or recorded
   hits: [],
   selected: null, // the row in the inspector
   playing: null, // {key, started, ...} of sound.js

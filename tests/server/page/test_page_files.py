@@ -9,7 +9,7 @@ from embedx.server.page_routes import FOLDER
 SCRIPTS = sorted(FOLDER.glob("*.js"))
 MAX_LINES = 300  # of a script
 MAX_BYTES = 250_000  # of all files, not packed
-MAX_FIRST_BYTES = 190_000  # of what the screen Find needs
+MAX_FIRST_BYTES = 130_000  # of what the screen Find needs
 FORBIDDEN = re.compile(
     r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|javascript:|srcdoc|"
     r"""\son[a-z]+=["']|setAttribute\("on"""

@@ -1,0 +1,116 @@
+/* The lane of a dropped or recorded sound: its picture and waveform, a stretch that can be moved, and its search. */
+
+import { FileError, fetchClip, firstStretch, keepOnServer, problemOf, readFile, redraw } from "./clips.js";
+import { button, el, fill, iconButton, nameOf } from "./dom.js";
+import { paint, paintWave } from "./picture.js";
+import { withBase } from "./search.js";
+import { play, stop, watch } from "./sound.js";
+import { on, state } from "./state.js";
+import { Stretch } from "./stretch.js";
+import { clock, messageOf, t } from "./words.js";
+
+const KEY = "query"; // of the player
+
+let lane, callbacks, stretch = null, clip = null, painted = "";
+
+/** Take the element of the lane. `wanted` has ask (a new question) and problem (a text to show). */
+export function bindLane(node, wanted) {
+  lane = node;
+  callbacks = wanted;
+  watch((playing, at) => playing.key === KEY && stretch?.showHead(at));
+  on("playing", () => state.playing?.key !== KEY && stretch?.showHead(null));
+  on("settings", repaint);
+}
+
+/** Show a file at once, and ask what is like it; with `wait` only after the button "search". */
+export async function takeFile(file, { wait = false } = {}) {
+  try {
+    const taken = await readFile(file);
+    const first = firstStretch(taken);
+    if (taken.buffer) showSound(taken, first);
+    if (wait) return offerSearch(taken);
+    await searchWith(taken);
+  } catch (error) {
+    if (error.name !== "AbortError") callbacks.problem(error instanceof FileError ? error.message : messageOf(error, file.name));
+  }
+}
+
+async function searchWith(taken) {
+  const wrong = taken.buffer ? problemOf(taken) : "";
+  if (wrong) return callbacks.problem(wrong);
+  await keepOnServer(taken);
+  const chosen = clip === taken && stretch ? chosenStretch() : firstStretch(taken);
+  callbacks.ask(withBase(state.question, { clip: taken.name, ...chosen }), { focus: true });
+}
+
+function offerSearch(taken) {
+  const search = button(t("record.search"), async () => {
+    search.remove();
+    await searchWith(taken).catch((error) => callbacks.problem(error instanceof FileError ? error.message : messageOf(error, taken.title)));
+  }, { class: "primary" });
+  lane.querySelector(".laneline").append(search);
+  search.focus();
+}
+
+/** Show the sound of a question, from this page or from the server. */
+export async function showClip(name, chosen) {
+  try {
+    showSound(state.clips.get(name) ?? (await fetchClip(name)), chosen);
+  } catch (error) {
+    if (state.question.clip === name) callbacks.problem(error.status === 404 || error.status === 410 ? t("query.expired") : messageOf(error));
+  }
+}
+
+/** Take the sound away. */
+export function hideSound() {
+  lane.hidden = true;
+  fill(lane);
+  stretch = clip = null;
+}
+
+function showSound(shown, { start_s, end_s }) {
+  const range = [start_s ?? 0, end_s ?? shown.duration_s];
+  if (clip === shown && stretch) return stretch.set(...range);
+  clip = shown;
+  lane.hidden = false;
+  stretch = new Stretch(clip.duration_s, range, () => callbacks.ask({ ...state.question, ...chosenStretch() }, { replace: true }));
+  fill(lane,
+    el("div", { class: "laneline" },
+      iconButton("play", t("query.play"), toggle), nameOf(clip.title, 60),
+      el("span", { class: "muted" }, clock(clip.duration_s, 1)), stretch.fields,
+      iconButton("close", t("query.remove"), () => (stop(), callbacks.ask(withBase(state.question, {}))))),
+    el("div", { class: "pictures" },
+      el("canvas", { class: "wave", "aria-hidden": "true", width: 1, height: 32 }),
+      el("canvas", { "aria-hidden": "true", width: 1, height: 1 }), stretch.node));
+  paintSound();
+  callbacks.shown();
+}
+
+/** Return the stretch as a question has it: nothing for the whole sound. */
+function chosenStretch() {
+  const isWhole = stretch.start <= 0 && stretch.end >= clip.duration_s;
+  const round = (value) => Math.round(value * 1000) / 1000;
+  return { start_s: isWhole ? null : round(stretch.start), end_s: isWhole ? null : round(stretch.end) };
+}
+
+function paintSound() {
+  const [wave, canvas] = lane.querySelectorAll("canvas");
+  if (clip.picture) paint(canvas, clip.picture, state.settings);
+  if (clip.peaks) paintWave(wave, clip.peaks);
+}
+
+/** Paint anew after settings have changed: levels only where they are others. */
+async function repaint() {
+  const { scale, fmin, fmax, window_ms } = state.settings, now = [scale, fmin, fmax, window_ms].join();
+  const isSame = painted === now || !painted;
+  painted = now;
+  if (!clip) return;
+  if (!isSame) await redraw(clip);
+  paintSound();
+}
+
+function toggle() {
+  if (state.playing?.key === KEY) return void stop();
+  if (!clip.buffer) return callbacks.problem(t("query.silent"));
+  play(KEY, clip.buffer, { from: stretch.start, to: stretch.end });
+}
