@@ -61,7 +61,7 @@ async function searchHits(question, limit, signal) {
   if (file) {
     sent = new FormData();
     sent.append("query", JSON.stringify(body));
-    sent.append("sound", file, "sound");
+    sent.append("file:sound", file, "sound");
   }
   const answer = await post(path("/search"), sent, { signal });
   const isMore = answer.hits.length >= limit && limit < PAGES.at(-1);

@@ -8,7 +8,7 @@ import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
 PATIENCE_MS = 60_000  # of every wait: machines differ, and no test measures time
-LATER = ("/count", "/values", "/labels")  # routes that a server may not have yet, or not with all fields
+LATER = ("/count", "/values", "/labels", "/clips")  # routes that a server may not have yet, or not with all fields
 ARGUMENTS = (
     "--no-sandbox", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required",
     "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
