@@ -50,7 +50,7 @@ export async function keepOnServer(clip) {
     if (!clip.buffer) await fetchFromServer(clip, facts);
   } catch (error) {
     if (error instanceof ApiError && error.isMissing && clip.buffer) return clip;
-    if (error instanceof ApiError && (error.status === 422 || error.status === 415)) {
+    if (error instanceof ApiError && (error.isMissing || error.status === 422 || error.status === 415)) {
       throw new FileError(t("err.format", { name: clip.title }));
     }
     throw error;
