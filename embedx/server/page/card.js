@@ -6,6 +6,7 @@ import { pictureOf, rangeOf } from "./rows.js";
 import { state } from "./state.js";
 import { clock, score, t } from "./words.js";
 
+const NAME_LENGTH = 27; // characters beside the buttons of a card of 280 px, with both ends of the name
 const SIZES = { 1: { width: 320, height: 96 }, 2: { width: 640, height: 128 } };
 
 /** One card of a list. */
@@ -32,7 +33,7 @@ export class Card {
         this.labels,
         el("span", { class: "moment", id: `${id}m` }, clock(hit.start_s))),
       el("div", { class: "line" },
-        el("p", { class: "name", id: `${id}n` }, nameOf(hit.path)),
+        el("p", { class: "name", id: `${id}n` }, nameOf(hit.path, NAME_LENGTH)),
         el("div", { class: "actions" },
           this.playButton,
           iconButton("plus", t("more"), () => actions.more(this), { tabindex: -1 }),

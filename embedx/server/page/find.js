@@ -26,7 +26,10 @@ export function makeFind(go) {
   panel = el("aside", { class: "inspector", "aria-label": t("inspector"), tabindex: -1 }, el("p", { class: "muted hint" }, t("inspector.empty")));
   on("selected", inspector);
   const list = hits.makeHits({ open: async () => (await inspector()).openInspector(), refine, more, cancel, whyNone });
-  const options = el("div", { class: "options" }, count, measure, el("label", {}, diverse, " ", t("diverse")), group);
+  const openExport = async () => (await import("./export.js")).openExport();
+  command("export", openExport);
+  const options = el("div", { class: "options" }, count, measure, el("label", {}, diverse, " ", t("diverse")), group,
+    button(t("export"), openExport, { class: "small" }));
   const screen = el("div", { class: "find" },
     el("div", { class: "side" }, makeQuery(callbacks), filter),
     el("div", { class: "answer" }, options, list),

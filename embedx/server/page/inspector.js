@@ -94,7 +94,7 @@ async function showNeighbours(mine, list) {
   try {
     const { hits } = await post(path("/search"), { id: mine.id, limit: NEIGHBOURS });
     fill(list, hits.map((hit) => el("li", {}, button(
-      [el("span", { class: "score" }, score(hit.score)), el("span", { class: "label" }, hit.label ? nameOf(hit.label, 20) : ""), nameOf(hit.path.split("/").at(-1), 26)],
+      [el("span", { class: "score" }, score(hit.score)), el("span", { class: "label" }, hit.label ? nameOf(hit.label, 20) : ""), el("span", { class: "muted" }, clock(hit.start_s)), nameOf(hit.path.split("/").at(-1), 26)],
       () => callbacks.show(hit.id), { class: "plain" }))));
   } catch {
     fill(list, el("li", { class: "muted" }, t("near.failed")));

@@ -43,6 +43,9 @@ export function command(name, action) {
   commands.set(name, action);
 }
 
+/** Tell whether a command does something on the screens that exist. */
+export const isBound = (name) => commands.has(name) || name === "next" || name === "screen";
+
 /** Run a command as its key does. */
 export function run(name, event, ...values) {
   return commands.get(name)?.(event, ...values);

@@ -63,7 +63,7 @@ function build() {
     cross: el("p", { class: "cross", "aria-hidden": "true" }),
     band: el("div", { class: "band", hidden: true }),
     note: el("p", { class: "note", hidden: true }),
-    player: el("div", { class: "slider", role: "slider", tabindex: 0, "aria-label": t("player"), "aria-valuemin": 0, on: { keydown: seekByKey, click: seek } }),
+    player: el("div", { class: "slider", role: "slider", tabindex: 0, "aria-label": t("player"), "aria-valuemin": 0, "aria-valuenow": 0, "aria-valuemax": Math.ceil(row.end_s - row.start_s), on: { keydown: seekByKey, click: seek } }),
     play: iconButton("play", t("play"), togglePlay, { class: "main" }),
     loop: iconButton("loop", t("loop"), () => toggle("loop"), { "aria-pressed": settings.loop }),
     speed: button("", () => setSpeed(1), { class: "small", title: t("speed") }),

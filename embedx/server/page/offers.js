@@ -122,12 +122,8 @@ export function openSql(node, change) {
   const found = el("p", { class: "muted", "aria-live": "polite" });
   const area = el("textarea", { id: "filterfield", rows: 2, spellcheck: "false", maxlength: 10_000, value: state.question.where });
   const check = debounce(async () => {
-    try {
-      await countRows(area.value.trim(), found);
-      showProblem(null);
-    } catch (error) {
-      showProblem(error, area.value);
-    }
+    const problem = await countRows(area.value.trim(), found).then(() => null, (error) => error);
+    if (area.isConnected) showProblem(problem, area.value);
   }, REST_MS);
   area.addEventListener("input", check);
   area.addEventListener("keydown", (event) => {

@@ -2,7 +2,7 @@
 
 import { ApiError } from "./api.js";
 import { button, el, fill, focusOn } from "./dom.js";
-import { KEYS, keysOf } from "./keys.js";
+import { KEYS, isBound, keysOf } from "./keys.js";
 import { setSettings, state } from "./state.js";
 import { setLanguage, t } from "./words.js";
 
@@ -15,7 +15,7 @@ const CHOICES = {
 };
 
 /** Open a dialog over the page; after it the focus is where it was. */
-function openDialog(title, ...children) {
+export function openDialog(title, ...children) {
   const before = document.activeElement;
   const dialog = el("dialog", { "aria-labelledby": "dialogtitle" },
     el("h2", { id: "dialogtitle" }, title), ...children,
@@ -69,7 +69,7 @@ export function openHelp() {
   const shown = (key) => (key === " " ? t("key.space") : key.startsWith("Arrow") ? t("key.arrows") : key);
   function fillRows() {
     const part = search.value.toLowerCase();
-    fill(body, Object.keys(KEYS).filter((name) => t(`key.${name}`).toLowerCase().includes(part)).map((name) => {
+    fill(body, Object.keys(KEYS).filter(isBound).filter((name) => t(`key.${name}`).toLowerCase().includes(part)).map((name) => {
       const words = t(`key.${name}`);
       const cell = KEYS[name][0].every((key) => /^[a-z]$/.test(key)) ? ownKey(name, words) : keysOf(name).map((key) => el("kbd", {}, shown(key)));
       return el("tr", {}, el("th", { scope: "row" }, words), el("td", {}, cell));

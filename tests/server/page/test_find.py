@@ -134,7 +134,11 @@ def test_refining_by_keys_changes_the_hits_and_is_undone_in_order(client: Client
     until(page, "() => !location.hash.includes('unlike')")
     page.keyboard.press("u")
     until(page, "() => !location.hash.includes('like=')")
-    until(page, "before => [...document.querySelectorAll('.card .name')].map((one) => one.innerText).join() === before", ",".join(before))
+    until(
+        page,
+        "before => [...document.querySelectorAll('.card .name')].map((one) => one.innerText).join() === before",
+        ",".join(before),
+    )
 
 
 def test_filter_is_chosen_while_typing_and_a_wrong_one_is_explained(client: Client, open_page: Open) -> None:
@@ -167,7 +171,7 @@ def test_labels_are_given_and_undone_by_keys(own: Client, open_page: Open) -> No
     page.wait_for_selector(".inspector .keys button >> nth=1")
     number = str(page.locator(CARDS).nth(1).get_attribute("id")).removeprefix("card")
     before = own.get(f"/v1/collections/field/rows/{number}").json["row"]["label"]
-    other = [one for one in page.locator(".keys button bdi").all_inner_texts() if one != before][0]
+    other = next(one for one in page.locator(".keys button bdi").all_inner_texts() if one != before)
     digit = page.locator(".keys button", has_text=other).locator("kbd").inner_text()
     page.keyboard.press(digit)
     until(page, "() => document.querySelector('.state').textContent.includes('saved')")
@@ -213,7 +217,11 @@ def test_nothing_runs_and_nothing_overflows_with_hostile_names(tmp_path: Path, o
         label = "\u202e<script>alert(1)</script>\n"
         edits = [{"id": row["id"], "column": "label", "value": label} for row in rows]
         assert odd.post("/v1/collections/odd/labels", {"edits": edits}).status == 200
-        page = open_page(odd.port, f"#odd/find?id={rows[0]['id']}&row={rows[1]['id']}&nosuch=1", viewport={"width": 320, "height": 700})
+        page = open_page(
+            odd.port,
+            f"#odd/find?id={rows[0]['id']}&row={rows[1]['id']}&nosuch=1",
+            viewport={"width": 320, "height": 700},
+        )
         page.on("dialog", lambda dialog: pytest.fail(dialog.message))
         page.wait_for_selector(CARDS)
         until(page, "() => document.getElementById('status').textContent !== ''")
@@ -228,9 +236,13 @@ def test_nothing_runs_and_nothing_overflows_with_hostile_names(tmp_path: Path, o
         assert "<img src=x" in shown
 
 
-@pytest.mark.parametrize("width", [pytest.param(320, marks=pytest.mark.long), 380, 1280, pytest.param(2560, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "width", [pytest.param(320, marks=pytest.mark.long), 380, 1280, pytest.param(2560, marks=pytest.mark.long)]
+)
 def test_no_width_scrolls_sideways_and_every_control_has_a_name(client: Client, open_page: Open, width: int) -> None:
-    page = open_page(client.port, "#made/find?id=3&row=4", viewport={"width": width, "height": 800}, color_scheme="dark")
+    page = open_page(
+        client.port, "#made/find?id=3&row=4", viewport={"width": width, "height": 800}, color_scheme="dark"
+    )
     page.wait_for_selector(CARDS)
     find(page)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -241,6 +253,26 @@ def test_no_width_scrolls_sideways_and_every_control_has_a_name(client: Client, 
     )
     assert unnamed == []
     assert page.locator("h1").count() == 1
+
+
+def test_export_holds_the_rows_that_are_shown_and_defuses_cells(client: Client, open_page: Open) -> None:
+    page = open_page(client.port, "#made/find?id=3", quiet=False)
+    page.wait_for_selector(CARDS)
+    find(page)
+    page.keyboard.press("e")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").click()
+    lines = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith('"id","score","path"')
+    assert [line.split(",")[0] for line in lines[1:]] == [
+        str(number).removeprefix("card")
+        for number in page.locator(CARDS).evaluate_all("cards => cards.map((one) => one.id)")
+    ]
+    cell = page.evaluate(
+        "hits => import('./page/export.js').then(({csvOf}) => csvOf(hits))",
+        [{"id": 1, "path": "=cmd()", "label": 'a"b', "meta": {"x": "@y"}}],
+    )
+    assert cell.splitlines()[1] == '1,"","\'=cmd()","","","a""b","\'@y"'
 
 
 def test_german_browser_gets_german_words(client: Client, open_page: Open) -> None:
@@ -284,7 +316,9 @@ def test_page_and_server_draw_the_same_levels(client: Client, open_page: Open) -
     generator = np.random.default_rng(3)
     page = open_page(client.port)
     for rate in (16_000, 44_100, 192_000):
-        samples = (np.sin(np.arange(rate // 2) ** 1.5 / 300) * 0.4 + generator.normal(0, 0.01, rate // 2)).astype(np.float32)
+        samples = (np.sin(np.arange(rate // 2) ** 1.5 / 300) * 0.4 + generator.normal(0, 0.01, rate // 2)).astype(
+            np.float32
+        )
         drawn = page.evaluate(
             "async ([samples, rate]) => Array.from((await import('./page/spectrum.js'))"
             ".levelsOf(Float32Array.from(samples), rate, {width: 60, height: 32}))",
