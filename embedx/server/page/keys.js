@@ -36,7 +36,7 @@ const SCREEN_KEYS = { f: "find", m: "map", l: "label", a: "about" };
 const SCREEN_WAIT = 1500; // ms between g and the letter of the screen
 
 const commands = new Map();
-let screenKey = 0; // when g was pressed
+let screenKey = -Infinity; // when g was pressed
 
 /** Set what a command does: a function of the event and, for labels, of the digit. */
 export function command(name, action) {
@@ -92,12 +92,12 @@ export function listen(go) {
     if (!state.settings.keys || event.ctrlKey || event.altKey || event.metaKey || isTaken(event)) return;
     const letter = event.key.toLowerCase();
     if (event.timeStamp - screenKey < SCREEN_WAIT && SCREEN_KEYS[letter]) {
-      screenKey = 0;
+      screenKey = -Infinity;
       event.preventDefault();
       return void go(SCREEN_KEYS[letter]);
     }
     const found = commandOf(event);
-    screenKey = found?.name === "screen" ? event.timeStamp : 0;
+    screenKey = found?.name === "screen" ? event.timeStamp : -Infinity;
     if (!found || !commands.has(found.name)) return;
     if (run(found.name, event, found.digit) !== false) event.preventDefault();
   });

@@ -39,7 +39,7 @@ def write_tone(path: Path, seconds: float = 2.0, hz: float = 880.0, rate: int = 
 
 
 def until(page: Any, condition: str, value: Any = None) -> None:
-    """Wait until a condition holds: a function in JavaScript. Playwright's own wait needs eval, which the page forbids."""
+    """Wait until a function in JavaScript is true. Playwright's own wait needs eval, which the page forbids."""
     for _ in range(PATIENCE_MS // STEP_MS):
         if page.evaluate(condition, value):
             return
