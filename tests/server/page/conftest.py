@@ -48,7 +48,9 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
         page.on("pageerror", lambda error: problems.append(str(error)))
         if quiet:
             page.on("console", lambda message: problems.extend(problem_of(message)))
-        page.on("request", lambda request: request.url.startswith((home, "blob:")) or problems.append(request.url))
+        page.on(
+            "request", lambda request: problems.extend([request.url] * (not request.url.startswith((home, "blob:"))))
+        )
         page.goto(home + address)
         return page
 
