@@ -27,6 +27,7 @@ async function start() {
   on("edited", () => state.edited.forEach((edit) => edit.column === "label" && showLabelOf(edit.id, edit.value)));
   on("selected", keepSelected);
   on("offline", () => state.offline === false && state.collection === null && load());
+  on("locked", () => state.locked && signIn());
   addEventListener("popstate", follow); // also after a change of the part behind #
   await load();
 }
@@ -89,9 +90,17 @@ async function load() {
     set({ collections: listed.collections });
     await follow();
   } catch (error) {
-    if (error.status === 401) return (await import("./settings.js")).askToken(load);
-    panel(t("start.failed"), messageOf(error), button(t("again"), load));
+    if (error.status !== 401) panel(t("start.failed"), messageOf(error), button(t("again"), load));
   }
+}
+
+/** Ask for a token over the page; what is behind it stays. */
+async function signIn() {
+  (await import("./settings.js")).askToken(() => {
+    set({ locked: false });
+    if (state.collection) follow();
+    else load();
+  });
 }
 
 /** Show what the address says. */

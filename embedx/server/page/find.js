@@ -11,7 +11,7 @@ import { on, set, state } from "./state.js";
 import { redo, remember, stepKind, undo } from "./undo.js";
 import { messageOf, t } from "./words.js";
 
-let panel, inspectorPart = null, request = null, page = 0, isMore = false, isAsking = false, count, group, diverse, measure, navigate;
+let panel, inspectorPart = null, request = null, page = 0, isMore = false, isAsking = false, isCut = false, count, group, diverse, measure, navigate;
 
 /** Make the screen and return its element. `go` takes a question to the address. */
 export function makeFind(go) {
@@ -34,6 +34,7 @@ export function makeFind(go) {
     el("div", { class: "side" }, makeQuery(callbacks), filter),
     el("div", { class: "answer" }, options, list),
     panel);
+  on("offline", () => !state.offline && isCut && answer(state.question));
   command("undo", undo);
   command("redo", redo);
   command("copy", async () => (await inspector()).copy(location.href));
@@ -88,6 +89,7 @@ export async function answer(question, { row = null, focus = false } = {}) {
   const mine = (request = new AbortController());
   const keep = state.hits.length > 0;
   page = 0;
+  isCut = false;
   showProblem("");
   group.value = question.group;
   diverse.checked = question.diverse;
@@ -135,6 +137,7 @@ async function showRow(id) {
 }
 
 function fail(error, question) {
+  isCut = error.status === 0;
   if (error.code === "bad_filter") return void (showFilterProblem(error, question.where), hits.showError(error));
   hits.showError(error, () => answer(question));
 }

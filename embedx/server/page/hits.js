@@ -208,8 +208,8 @@ function openCard(card) {
   callbacks.open(card.hit);
 }
 
-function refine(card, list) {
-  callbacks.refine(card.hit, list);
+function refine(card, kind) {
+  callbacks.refine(card.hit, kind);
 }
 
 /** Play a card, or stop it. */

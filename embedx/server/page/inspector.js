@@ -121,7 +121,14 @@ function showLabels() {
 function label(value) {
   if (!row) return void warn(t("label.choose"));
   if (value === undefined) return false;
+  addName(value);
   giveLabel([row], value);
+}
+
+/** Give a new label a digit, where one is free. */
+function addName(value) {
+  const column = state.collection.columns.find((one) => one.name === "label");
+  if (column && typeof value === "string" && !column.values?.includes(value)) column.values = [...(column.values ?? []), value];
 }
 
 /** Show labels that were given here, taken back, or given by others. */

@@ -32,6 +32,7 @@ export const state = {
   selected: null, // the row in the inspector
   playing: null, // {key, started, ...} of sound.js
   offline: false,
+  locked: false, // whether the server asks for a token
   waiting: 0, // labels that the server does not have yet
   settings: loadSettings(),
 };

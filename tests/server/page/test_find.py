@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import embedx
+from embedx.server.tokens import Tokens, hash_token
 from tests.helpers.service import Client, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # pipes of the browser's driver
@@ -309,6 +310,16 @@ def test_server_that_stops_is_announced_and_the_page_goes_on_when_it_is_back(mad
     page.wait_for_selector(".banner:visible")
     assert page.locator(CARDS).count() > 1
     assert "does not answer" in page.locator(".banner").inner_text()
+
+
+def test_server_with_tokens_asks_for_one_over_the_page(made: Path, open_page: Open) -> None:
+    with serving(made, tokens=Tokens(((hash_token("t" * 32), "read"),))) as closed:
+        page = open_page(closed.port, quiet=False)
+        page.wait_for_selector("dialog[open] input[type=password]")
+        assert page.evaluate("() => document.activeElement.id") == "token"
+        page.keyboard.type("wrong")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("dialog .error:visible")
 
 
 def test_page_and_server_draw_the_same_levels(client: Client, open_page: Open) -> None:
