@@ -28,7 +28,7 @@ export function makeFind(go) {
   const list = hits.makeHits({ open: async () => (await inspector()).openInspector(), refine, more, cancel, whyNone });
   const openExport = async () => (await import("./export.js")).openExport();
   command("export", openExport);
-  const options = el("div", { class: "options" }, count, measure, el("label", {}, diverse, " ", t("diverse")), group,
+  const options = el("div", { class: "options" }, count, measure, el("label", { title: t("diverse.tip") }, diverse, " ", t("diverse")), group,
     button(t("export"), openExport, { class: "small" }));
   const screen = el("div", { class: "find" },
     el("div", { class: "side" }, makeQuery(callbacks), filter),
@@ -93,6 +93,7 @@ export async function answer(question, { row = null, focus = false } = {}) {
   showProblem("");
   group.value = question.group;
   diverse.checked = question.diverse;
+  diverse.disabled = question.group !== "";
   showFilter(question.where);
   showQuestion(question, (id) => (typeof id === "string" ? t("query.sound") : state.hits.find((hit) => hit.id === id)?.path ?? t("row", { id })));
   hits.showLoading({ keep });
@@ -138,6 +139,7 @@ async function showRow(id) {
 
 function fail(error, question) {
   isCut = error.status === 0;
+  if (error.code === "no_text") set({ model: { ...state.model, text: false } });
   if (error.code === "bad_filter") return void (showFilterProblem(error, question.where), hits.showError(error));
   hits.showError(error, () => answer(question));
 }

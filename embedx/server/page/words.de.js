@@ -91,6 +91,7 @@ export const GERMAN = {
   "group.none": "jede Zeile",
   "group.recording": "eine je Aufnahme",
   "diverse": "abwechslungsreich",
+  "diverse.tip": "Treffer, die sich auch voneinander unterscheiden",
   "loading.model": "Das Modell lädt, einmal: einige Sekunden.",
   "loading.slow": "Suche läuft noch ...",
   "cancel": "Abbrechen",

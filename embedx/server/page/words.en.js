@@ -91,6 +91,7 @@ export const ENGLISH = {
   "group.none": "every row",
   "group.recording": "one for each recording",
   "diverse": "varied",
+  "diverse.tip": "Hits that also differ from each other",
   "loading.model": "The model is loading, once: some seconds.",
   "loading.slow": "Still searching ...",
   "cancel": "Cancel",
