@@ -13,11 +13,6 @@ export class ApiError extends Error {
     super(facts.message || `HTTP ${status}`);
     Object.assign(this, { status, code: facts.code || "", hint: facts.hint || "", facts, wait_s });
   }
-
-  /** Whether this server does not have the route, because it is older than the page. */
-  get isMissing() {
-    return this.status === 405 || (this.status === 404 && (this.code === "not_found" || !this.code));
-  }
 }
 
 /** Return the address of something in the collection that is shown. */

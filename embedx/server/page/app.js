@@ -1,7 +1,7 @@
 /* The start: collections, address, screens, header, what is said when the server is away. */
 
 import { formatAddress, parseAddress } from "./address.js";
-import { ApiError, getJson, path } from "./api.js";
+import { ApiError, getJson, path, post } from "./api.js";
 import { button, el, fill, focusOn, icon, iconButton, nameOf, say, visible, warn } from "./dom.js";
 import { answer, closeSheet, makeFind } from "./find.js";
 import { showLabelOf } from "./hits.js";
@@ -28,6 +28,7 @@ async function start() {
   on("selected", keepSelected);
   on("offline", () => state.offline === false && state.collection === null && load());
   on("locked", () => state.locked && signIn());
+  await tradeToken();
   addEventListener("popstate", follow); // also after a change of the part behind #
   await load();
 }
@@ -80,6 +81,14 @@ function showState() {
   band.hidden = !offline;
   band.textContent = offline ? t("err.offline", { n: waiting }) : "";
   if (isNew) warn(band.textContent);
+}
+
+/** Trade the token of `embedx open` for a cookie, and take it out of the address. */
+async function tradeToken() {
+  const token = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!token) return;
+  history.replaceState(null, "", "#");
+  await post("v1/session", { token }).catch((error) => warn(messageOf(error)));
 }
 
 /** Ask for the collections and their models, then show the address. */

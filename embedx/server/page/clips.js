@@ -11,7 +11,6 @@ const MAX_DECODED_BYTES = 48 << 20; // of a file that the browser decodes too: t
 const PICTURE = { width: 1600, height: 96 };
 const WAVE_BINS = 1600;
 const DEFAULT_STRETCH_S = 10; // of a long file, where the model has no window
-const LOCAL = "local"; // the begin of the name of a sound that only this page has
 
 let worker = null;
 let drawn = 0;
@@ -21,7 +20,7 @@ const drawing = new Map();
 export class FileError extends Error {}
 
 /**
- * Read a file and return its sound: {name, title, file, duration_s, rate, picture, peaks, buffer, loudest_s, onServer}.
+ * Read a file and return its sound: {name, title, file, duration_s, rate, picture, peaks, buffer, loudest_s}.
  *
  * Raises FileError with a text that says what to do.
  */
@@ -32,25 +31,23 @@ export async function readFile(file) {
   }));
   if (!bytes.length) throw new FileError(t("err.empty", { name: file.name }));
   const buffer = bytes.length <= MAX_DECODED_BYTES ? await decode(bytes).catch(() => null) : null;
-  const clip = { name: `${LOCAL}${state.clips.size + 1}`, title: file.name, file: new Blob([bytes]), buffer, onServer: false };
+  const clip = { name: null, title: file.name, file: new Blob([bytes]), buffer };
   if (buffer) Object.assign(clip, { duration_s: buffer.duration, rate: buffer.sampleRate }, await draw(buffer));
-  state.clips.set(clip.name, clip);
   return clip;
 }
 
-/** Send a sound to the server, once; a server without this route gets it with every search. */
+/** Send a sound to the server, once; its name there stands for it in questions. */
 export async function keepOnServer(clip) {
-  if (clip.onServer) return clip;
+  if (clip.name) return clip;
   const form = new FormData();
   form.append("file", clip.file, "sound");
   try {
     const facts = await post("v1/clips", form);
-    Object.assign(clip, { name: facts.clip, onServer: true, flags: facts.flags });
+    Object.assign(clip, { name: facts.clip, file: null, flags: facts.flags });
     state.clips.set(clip.name, clip);
     if (!clip.buffer) await fetchFromServer(clip, facts);
   } catch (error) {
-    if (error instanceof ApiError && error.isMissing && clip.buffer) return clip;
-    if (error instanceof ApiError && (error.isMissing || error.status === 422 || error.status === 415)) {
+    if (error instanceof ApiError && (error.status === 422 || error.status === 415)) {
       throw new FileError(t("err.format", { name: clip.title }));
     }
     throw error;
@@ -60,7 +57,7 @@ export async function keepOnServer(clip) {
 
 /** Return a sound that the server still has, by its name in an address. */
 export async function fetchClip(name) {
-  const clip = { name, title: t("query.shared"), file: null, buffer: null, onServer: true };
+  const clip = { name, title: t("query.shared"), buffer: null };
   const { buffer } = await soundAt(`v1/clips/${encodeURIComponent(name)}/audio`);
   Object.assign(clip, { buffer, duration_s: buffer.duration, rate: buffer.sampleRate }, await draw(buffer));
   state.clips.set(name, clip);

@@ -64,15 +64,15 @@ export function showFilter(where) {
     where && button(t("filter.sql"), () => openPanel("openSql"), { class: "small plain" }),
     count);
   showProblem(null);
-  countRows(where, count);
+  countRows(where, count).catch(() => null); // the search says what is wrong
 }
 
 /** Show what is wrong with a condition, with the place of the mistake. */
 export function showProblem(error, where = "") {
   problem.hidden = !error;
   if (!error) return;
-  const { position } = error.facts ?? {};
-  fill(problem, messageOf(error),
+  const { position, why, columns } = error.facts ?? {};
+  fill(problem, why ? t("err.filter", { pos: position + 1, why, columns: columns.join(", ") }) : messageOf(error),
     Number.isInteger(position) ? el("code", { class: "at" }, visible(where.slice(0, position)), el("mark", {}, visible(where.slice(position) || "…"))) : null);
   warn(problem.textContent);
 }

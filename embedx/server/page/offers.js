@@ -86,16 +86,9 @@ async function openValues(chosen) {
 }
 
 async function valuesOf(name, prefix) {
-  const where = state.question.where || null;
-  try {
-    const { values } = await getJson(withFields(path("/values"), { column: name, prefix, filter: where, limit: MAX_OFFERS }));
-    return values.map((one) => ({ value: one.value, name: one.value === null ? t("none") : String(one.value), note: number(one.rows, 0) }));
-  } catch {
-    const known = state.collection.columns.find((one) => one.name === name)?.values ?? [];
-    const fits = known.filter((value) => String(value).toLowerCase().includes(prefix.toLowerCase()));
-    const offered = fits.map((value) => ({ value, name: String(value) }));
-    return offered.length || !prefix ? offered.slice(0, MAX_OFFERS) : [{ value: prefix, name: prefix }];
-  }
+  const fields = { column: name, prefix, filter: state.question.where || null, limit: MAX_OFFERS };
+  const { values } = await getJson(withFields(path("/values"), fields)).catch(() => ({ values: [] }));
+  return values.map((one) => ({ value: one.value, name: one.value === null ? t("none") : String(one.value), note: number(one.rows, 0) }));
 }
 
 async function openRange() {

@@ -20,32 +20,26 @@ export function withBase(question, base) {
   return { ...noQuestion(), where, view, group, diverse, ...base };
 }
 
-/** Return the body of the search, and the file that has to be sent with it: none where the server keeps the sound. */
+/** Return the body of the search of a question. */
 export function requestOf(question, limit) {
+  const { id, clip, text, like, unlike, start_s, end_s } = question;
   const body = { limit };
-  let file = null;
   if (question.where) body.filter = question.where;
   if (question.view) body.using = question.view;
   if (question.group) body.group_by = question.group;
   else if (question.diverse) body.diverse = DIVERSITY;
-  const sound = question.clip ? state.clips.get(question.clip) : null;
-  const isLocal = Boolean(sound && !sound.onServer);
-  const audio = question.clip ? (isLocal ? "file:sound" : `clip:${question.clip}`) : null;
-  if (isLocal) file = sound.file;
-  if (question.like.length || question.unlike.length) {
-    const base = audio ?? question.id;
-    body.like = [...(base === null ? [] : [base]), ...question.like.filter((one) => one !== base)];
-    if (question.unlike.length) body.unlike = question.unlike;
-  } else if (audio) {
-    body.audio = audio;
-    if (question.start_s !== null) body.start_s = question.start_s;
-    if (question.end_s !== null) body.end_s = question.end_s;
-  } else if (question.id !== null) {
-    body.id = question.id;
+  const base = clip ? `clip:${clip}` : id;
+  if (like.length || unlike.length) {
+    body.like = [...(base === null ? [] : [base]), ...like.filter((one) => one !== base)];
+    if (unlike.length) body.unlike = unlike;
+  } else if (clip) {
+    Object.assign(body, { audio: base }, start_s === null ? {} : { start_s }, end_s === null ? {} : { end_s });
+  } else if (id !== null) {
+    body.id = id;
   } else {
-    body.text = question.text;
+    body.text = text;
   }
-  return { body, file };
+  return body;
 }
 
 /** Return {kind, hits, took_ms, more}: hits of a question, rows of a filter, or rows at random. */
@@ -56,14 +50,7 @@ export async function search(question, limit, signal) {
 }
 
 async function searchHits(question, limit, signal) {
-  const { body, file } = requestOf(question, limit);
-  let sent = body;
-  if (file) {
-    sent = new FormData();
-    sent.append("query", JSON.stringify(body));
-    sent.append("file:sound", file, "sound");
-  }
-  const answer = await post(path("/search"), sent, { signal });
+  const answer = await post(path("/search"), requestOf(question, limit), { signal });
   const isMore = answer.hits.length >= limit && limit < PAGES.at(-1);
   return { kind: "hits", hits: answer.hits, took_ms: answer.took_ms, more: isMore };
 }

@@ -100,7 +100,7 @@ export function askToken(signedIn) {
       signedIn();
     } catch (error) {
       problem.hidden = false;
-      problem.textContent = error.status === 404 ? t("token.old") : t("token.wrong");
+      problem.textContent = t("token.wrong");
     }
   };
   const dialog = el("dialog", { "aria-labelledby": "tokentitle" }, el("form", { on: { submit: send } },

@@ -15,7 +15,6 @@ const steps = recall(STEPS_KEY, () => sessionStorage) ?? [];
 const undone = [];
 const kinds = new Map();
 let isSending = false;
-let isPlain = false; // whether the server is older than keys of edits
 
 /** Say how a kind of step is undone and done again: functions of the step. */
 export function stepKind(name, undoStep, redoStep) {
@@ -113,17 +112,8 @@ async function send() {
   isSending = false;
 }
 
-async function postEdits({ key, collection, edits }) {
-  const address = path("/labels", collection);
-  const plain = { edits: edits.map(({ id, column, value }) => ({ id, column, value })) };
-  if (isPlain) return post(address, plain);
-  try {
-    return await post(address, { key, edits, ...(state.settings.name ? { by: state.settings.name } : {}) });
-  } catch (error) {
-    if (error.code !== "bad_request") throw error;
-    isPlain = true;
-    return post(address, plain);
-  }
+function postEdits({ key, collection, edits }) {
+  return post(path("/labels", collection), { key, edits, ...(state.settings.name ? { by: state.settings.name } : {}) });
 }
 
 /** Take a label back: out of the queue, or by an edit of the server that holds only if the cell is still mine. */
@@ -134,7 +124,7 @@ async function undoLabel(step) {
     changed();
   } else if (step.revision) {
     try {
-      await post(path("/labels/undo"), { revision: step.revision, ...(isPlain ? {} : { key: newKey() }) });
+      await post(path("/labels/undo"), { revision: step.revision, key: newKey() });
     } catch (error) {
       warn(error.status === 409 ? t("undo.conflict") : messageOf(error));
       return false;
