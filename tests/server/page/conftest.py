@@ -15,7 +15,7 @@ ARGUMENTS = (
 
 
 def problem_of(message: Any) -> list[str]:
-    """Return the text of an error in the console, in a list. After 429 the page waits and asks again, which is no error."""
+    """Return the text of an error in the console, in a list; after 429 the page waits and asks again."""
     is_error = message.type == "error" and "429" not in message.text
     return [f"{message.text} {message.location['url']}"] if is_error else []
 
