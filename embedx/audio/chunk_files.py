@@ -20,6 +20,7 @@ W64_NAMES = (  # the last 12 bytes of the names of chunks in W64
     bytes.fromhex("f3acd3118cd100c04f8edb8a"),
     bytes.fromhex("c1a1d211b1cb00c04f990037"),
 )
+VOC_MAGIC, VOC_LAST = b"Creative Voice File\x1a", 9  # the first bytes of a VOC; the highest type of a block
 MAX_FMT_BYTES = 1 << 16  # of a "fmt " chunk that is copied; real ones have under 100
 
 
@@ -140,6 +141,23 @@ def au_layout(file: BinaryIO, head: bytes, size: int) -> Layout:
     if body + length > size:
         return Layout(frozenset() if is_unknown(length) else frozenset({TRUNCATED}))
     return Layout(frozenset({TRAILING}) if holds_data(file, body + length, size) else frozenset())
+
+
+def voc_layout(file: BinaryIO, size: int) -> Layout:
+    """Return the layout of a VOC: blocks with a type and a length, and type 0 at the end, which can be missing."""
+    position = end = int_at(bytes_at(file, 20, 2), 0, 2, "little")
+    for _ in range(MAX_CHUNKS):
+        kind = int_at(bytes_at(file, end, 1), 0, 1, "little")
+        if not 0 < kind <= VOC_LAST:
+            break
+        position, end = end, end + 4 + int_at(bytes_at(file, end + 1, 3), 0, 3, "little")
+        if kind == VOC_LAST and end + 9 == size:  # libsndfile declares 8 bytes too few
+            end += 8
+    if end > size:
+        rest = max(0, size - position - 4).to_bytes(3, "little")
+        return Layout(frozenset({TRUNCATED}), (((0, position + 1), rest, (position + 4, size), b"\0"),))
+    is_followed = kind > 0 or holds_data(file, end + 1, size)
+    return Layout(frozenset({TRAILING} if is_followed else ()), (((0, end), b"\0"),) if end + 1 < size else ())
 
 
 @dataclass

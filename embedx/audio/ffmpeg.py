@@ -33,6 +33,7 @@ DECLARING = (
     "flv",
 )  # formats whose duration FFmpeg reads from the header instead of estimating it
 SKIPPING = ("mp3float", "mp3")  # decoders of FFmpeg whose frames need the ones before them
+LOSSLESS = ("wavpack", "tta")  # decoders that check their frames if they are told to; no encoder stores wrong checksums
 PADDING_S = 0.5  # encoders pad the audio, so the header may declare this much more; HE-AAC at 8 kHz has 0.5 s
 
 
@@ -100,6 +101,8 @@ def decode_packets(container: "InputContainer", flags: set[str]) -> "Iterator[Au
     import av
 
     stream = container.streams.audio[0]
+    if stream.codec_context.name in LOSSLESS:
+        stream.codec_context.options = {"err_detect": "crccheck+explode"}
     may_skip, valid = stream.codec_context.name in SKIPPING, 0
     errors: list[av.InvalidDataError] = []
     packets = container.demux(stream)

@@ -7,9 +7,9 @@ from typing import BinaryIO
 
 from embedx.audio import chunk_files
 from embedx.audio.boxes import EBML, matroska_layout, mp4_layout
-from embedx.audio.chunk_files import au_layout, avi_layout, chunk_layout, riff_layout
+from embedx.audio.chunk_files import VOC_MAGIC, au_layout, avi_layout, chunk_layout, riff_layout, voc_layout
 from embedx.audio.flac import flac_layout
-from embedx.audio.frames import flv_layout, frames_layout, framing_of, tta_layout
+from embedx.audio.frames import amr_layout, flv_layout, frames_layout, framing_of, tta_layout
 from embedx.audio.layout import Layout
 from embedx.audio.mp3 import is_frame, mp3_layout
 from embedx.audio.ogg import ogg_layout
@@ -66,6 +66,10 @@ def layout_of_format(file: BinaryIO, head: bytes, start: int, size: int) -> Layo
         return flv_layout(file, head, start, size)
     if start:  # no other format has an ID3 tag in front
         return None
+    if kind == b"#!AM":
+        return amr_layout(file, size)
+    if head == VOC_MAGIC[:12]:
+        return voc_layout(file, size)
     chunk_formats = {b"FORM": chunk_files.AIFF, b"riff": chunk_files.W64, b"caff": chunk_files.CAF}
     if kind in chunk_formats:
         return chunk_layout(file, size, chunk_formats[kind])

@@ -76,13 +76,13 @@ def label(
     if set is not None:
         check_columns(set)
     with Store(folder, write=True, wait=wait) as store:
-        rows = store.rows(ids_of(entries) if where is None else store.filter(where, timeout).tolist())
+        ids = None if where is None else store.filter(where, timeout).tolist()
         update = LabelUpdate()
         if set is not None:
-            by_path = group_by_path(rows)
-            selected = [Selected(of_path, canonical(set), where is None) for of_path in by_path.values()]
+            by_path = group_by_path(store.rows(ids))
+            selected = [Selected(rows, canonical(set), where is None) for rows in by_path.values()]
         else:
-            finder = RowFinder(store, rows, base_of(table), overlap)
+            finder = RowFinder(store, entries, ids, base_of(table), overlap)
             selected = select_by_table(finder, entries, update, whole=where is None)
         store_edits(store, selected, update)
     return update
@@ -120,12 +120,6 @@ def store_edits(store: Store, selected: Iterable[Selected], update: LabelUpdate)
     if edits:
         update.rows = len(store.edit(edits))
         update.change = store.changes().index(edits[0].change) + 1
-
-
-def ids_of(entries: Sequence[Entry]) -> list[int] | None:
-    """Return the ids of the rows that entries name; None if one names no id, or there are no entries."""
-    ids = [entry.id for entry in entries if entry.id is not None]
-    return ids if ids and len(ids) == len(entries) else None
 
 
 def select_by_table(finder: RowFinder, entries: Sequence[Entry], update: LabelUpdate, *, whole: bool) -> list[Selected]:

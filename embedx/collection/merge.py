@@ -109,7 +109,7 @@ def quality(recording: Recording) -> tuple[bool, int]:
 
 def rows_with_vectors(store: Store, path: str) -> Iterator[tuple[Row, dict[str, Any]]]:
     """Yield the rows of a recording, each with its vector in every view."""
-    rows = store.rows(path=path)
+    rows = store.rows(paths=[path])
     matrices = {view: store.vectors(view, [row.id for row in rows])[1] for view in store.views}
     for position, row in enumerate(rows):
         yield row, {view: matrix[position] for view, matrix in matrices.items()}

@@ -251,7 +251,7 @@ def name_of(item: Item) -> str:
 def rows_of_file(store: Store, path: str) -> list[Row]:
     """Return the rows of a recording, also if the collection stores the same content under another path."""
     paths = {os.path.abspath(path), *store.paths_of(DECODERS.hash_content(path))}
-    return [row for stored in sorted(paths) for row in store.rows(path=stored)]
+    return [row for stored in sorted(paths) for row in store.rows(paths=[stored])]
 
 
 def overlaps(row: Row, start_s: float, end_s: float | None) -> bool:

@@ -115,7 +115,7 @@ class EditTable(Changes):
         entries = self._find_edits(recording, old, paths)
         if not entries:
             return rows
-        before = self.rows(path=recording.path)
+        before = self.rows(paths=[recording.path])
         known = set() if old is None else {place_of(row, old.stretches) for row in before}
         places = [place_of(row, recording.stretches) for row, _ in rows]
         carried = carry_over([edit for _, edit in entries], places, known)

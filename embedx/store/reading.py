@@ -134,21 +134,20 @@ class Reader(Checked):
         """Return the absolute names of the sources (folders, files, manifests) of all runs."""
         return list(self._once("sources", lambda: [name for run in self.runs() for name in run.get("sources", ())]))
 
-    def rows(self, ids: Sequence[int] | None = None, path: str | None = None) -> list[Row]:
+    def rows(self, ids: Sequence[int] | None = None, paths: Iterable[str] | None = None) -> list[Row]:
         """Return rows in the order of their ids.
 
         Args:
             ids: ids of the rows to return; default: all rows. Ids that do not exist are left out.
-            path: instead, the recording whose rows to return.
+            paths: instead, the recordings whose rows to return.
 
         Raises:
             StoreError: a row is damaged or missing.
         """
         with self.snapshot():
-            if path is not None:
+            if paths is not None:
                 self._compare("rows", "recordings", keys=True)
-                recording = "(SELECT id FROM recordings WHERE path = ?)"
-                return list(self.each_row(f"WHERE recording = {recording}", (os.fsencode(path),)))
+                return list(self.each_row(*with_ids(self._numbers(paths), "recording")))
             if ids is None:
                 return list(self.each_row())
             rows = list(self.each_row(*with_ids(ids)))

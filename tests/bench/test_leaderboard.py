@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,11 @@ import pytest
 from scipy import stats
 
 from embedx.bench.comparisons import row_ratio
-from embedx.bench.leaderboard import AT_CHANCE, BEST, FEW_FOLDS, LIKE_BEST, UNTESTED, WORSE, Board, boards
+from embedx.bench.leaderboard import AT_CHANCE, BEST, FEW_FOLDS, LIKE_BEST, UNTESTED, WORSE, Board, boards, rank_setups
 from embedx.bench.report.conclusions import choose, choose_by_model, give_verdict
 from embedx.bench.report.tables import Form, list_boards, list_lines
 from embedx.bench.results import Result
+from embedx.bench.setups import Setup
 from embedx.bench.significance import LEVEL, choose_elsewhere, compare, summarise
 from embedx.errors import UsageError
 from tests.helpers.bench_results import Corpus, make_benchmark, result
@@ -142,6 +144,29 @@ def test_equal_setups_share_a_rank_and_tables_keep_the_order_of_the_board() -> N
     for top in (20, 4, 2):
         _, lines = list_lines(board, top)
         assert [line.entry.setup.model for line in lines if line.entry] == [name for name, _ in ranks[:top]]
+
+
+def test_ranks_of_random_boards_are_those_of_scipy() -> None:
+    random = np.random.default_rng(13)
+    for number in range(200):
+        metric, units = ("accuracy", "log_loss")[number % 2], [str(unit) for unit in range(random.integers(1, 6))]
+        values, worse = dict[Setup, dict[str, dict[str, float]]](), list[float]()  # lower is better, inf: incomplete
+        for model in range(random.integers(2, 12)):
+            scores = random.permutation(random.integers(0, 3, len(units)) / 10 + random.integers(0, 2) / 3)
+            is_complete = len(units) == 1 or random.random() < 0.8
+            by_unit = dict(zip(units, scores.tolist(), strict=True))
+            values[Setup(str(model), 0, "", "")] = {metric: by_unit}
+            if not is_complete:
+                del by_unit[units[-1]]
+            mean = math.fsum(scores) / len(scores)
+            worse.append((-mean if metric == "accuracy" else mean) if is_complete else math.inf)
+        ranks = rank_setups(values, metric, units)
+        expected = stats.rankdata(np.round(worse, 12), method="min")
+        assert [ranks[setup] for setup in values] == [
+            None if math.isinf(value) else rank for value, rank in zip(worse, expected, strict=True)
+        ]
+        listed = [rank for rank in ranks.values() if rank is not None]
+        assert list(ranks.values()) == sorted(listed) + [None] * (len(ranks) - len(listed))
 
 
 def test_setup_with_missing_folds_has_no_rank_and_is_last() -> None:

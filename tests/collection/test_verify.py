@@ -34,7 +34,7 @@ REPAIRED = 5  # every how many damages are repaired, too
 QUESTIONS: dict[str, Callable[[embedx.Collection], Any]] = {
     "rows": lambda c: c.store.rows(),
     "some rows": lambda c: c.store.rows([2, 60, 7, 9999]),
-    "rows of a recording": lambda c: c.store.rows(path=PATHS[1]),
+    "rows of a recording": lambda c: c.store.rows(paths=[PATHS[1]]),
     "count": len,
     "hours": lambda c: c.store.hours(),
     "recordings": lambda c: c.store.recordings(),

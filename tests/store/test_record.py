@@ -213,7 +213,7 @@ FEW: dict[str, Callable[[Store], Any]] = {  # questions that are answered from a
     "content": lambda store: store.recordings(["/3.wav"]),
     "paths": lambda store: store.paths_of("hash of /3"),
     "row": lambda store: store.rows([7, 8]),
-    "rows of a recording": lambda store: store.rows(path="/3.wav"),
+    "rows of a recording": lambda store: store.rows(paths=["/3.wav"]),
     "filter": lambda store: store.filter("path = '/3.wav'").tolist(),
 }
 
@@ -256,7 +256,7 @@ def test_few_rows_are_never_read_from_a_stale_table(growing: list[Files], tmp_pa
         try:
             with Store(folder, write=True) as store:
                 store.edit([Edit("c3", store.next_time(), "/5.wav", "hash of /5", None, {"label": "emu"})])
-                assert store.rows(path="/5.wav")[0].label == "emu"
+                assert store.rows(paths=["/5.wav"])[0].label == "emu"
         except StoreError:
             refused += 1
     assert refused > len(cases)

@@ -37,7 +37,7 @@ def test_store_round_trips_recordings_and_vectors(store: Store) -> None:
         assert list(reader.recordings().values()) == [recording for recording, _ in made]
         assert reader.rows() == [row for _, rows in made for row, _ in rows]
         assert [row.id for row in reader.rows([3, 1])] == [1, 3]
-        assert [row.id for row in reader.rows(path="/a.wav")] == [1, 2]
+        assert [row.id for row in reader.rows(paths=["/a.wav"])] == [1, 2]
         assert reader.paths_of("hash of /a") == ["/a.wav"]
         ids, vectors = reader.vectors("L1.mean")
         assert ids.tolist() == [1, 2, 3, 4]
