@@ -271,12 +271,13 @@ def check_parts(splits: Splits, targets: Targets) -> None:
         NotEnoughGroups: all training rows of a part have the same label.
         UsageError: in every part, the test rows have other classes than the training rows.
     """
+    advice = "Choose a column that divides the classes, such as the site or the recorder."
     for part in splits.parts:
         y = targets.y[part.train]
         if (y == y[:1]).all():
             raise NotEnoughGroups(
                 f"The training rows for the test part {part.name} have fewer than two classes, so no head can be "
-                "fitted."
+                f"fitted.{f' The split is by {splits.how}. {advice}' if splits.by_column else ''}"
             )
     strata = targets.strata()
     if not targets.multilabel and not any(
@@ -284,7 +285,7 @@ def check_parts(splits: Splits, targets: Targets) -> None:
     ):
         raise UsageError(
             f"No test row has a class of the training rows, so every prediction would be wrong: {splits.how} gives "
-            "each part classes of its own. Choose a column that divides the classes, such as the site or the recorder."
+            f"each part classes of its own. {advice}"
         )
 
 

@@ -98,6 +98,7 @@ def test_probe_of_unusable_data_is_refused(make: Make) -> None:
         (make(x, labels, fold=[1] * 20), {}, "only one value"),
         (make(x, labels, fold=[1 if label == "c0" else 2 for label in labels]), {}, "fewer than two classes"),
         (make(np.tile(x, (2, 1)), ["a", "b", "c", "d"] * 10), {"folds": "label"}, "No test row has a class"),
+        (make(np.tile(x, (2, 1)), ["a", "b"] * 20), {"folds": "label"}, r"fewer than two classes.*Choose a column"),
         (make(x, labels), {"C": 0.0}, "C of logistic must be a number above 0"),
         (make(x, labels), {"view": "L9.mean"}, "L0.mean"),
     ]
