@@ -165,42 +165,19 @@ class RowFinder:
 
     Args:
         store: the store.
-        entries: the entries of the table.
-        ids: the ids of the rows that may be changed; None: all rows.
-        base: the folder of the table; relative paths can start there, at the working folder, at the folder that holds
-            all sources of the collection, or at one of the sources.
+        rows: the rows that may be changed.
+        base: the folder of the table; see `read_rows`.
         share: the part of the shorter of an entry and a window that must overlap.
     """
 
-    def __init__(
-        self, store: Store, entries: Sequence[Entry], ids: Sequence[int] | None, base: str, share: float
-    ) -> None:
+    def __init__(self, store: Store, rows: Iterable[Row], base: str, share: float) -> None:
         self.store = store
+        self.rows = {row.id: row for row in rows}
         self.share = share
-        sources: list[str] = []
-        with suppress(StoreError):  # `embedx verify` reports the damage
-            sources = store.source_names()
-        roots = [root for source in sources if (root := root_of([source])) is not None]
-        self.bases = [base, os.getcwd(), *([root] if (root := root_of(sources)) else [])]
-        self.roots = [root for root in dict.fromkeys(roots) if root not in self.bases]
-        self.rows = {row.id: row for row in self.read_rows(entries, ids)}
         self.by_path = group_by_path(sorted(self.rows.values(), key=lambda row: (row.start_s, row.id)))
         self.starts = {path: [row.start_s for row in rows] for path, rows in self.by_path.items()}
         self.longest = {path: max(row.end_s - row.start_s for row in rows) for path, rows in self.by_path.items()}
-
-    def read_rows(self, entries: Sequence[Entry], ids: Sequence[int] | None) -> list[Row]:
-        """Return the rows that the entries can mean."""
-        named = [entry.id for entry in entries if entry.id is not None]
-        if ids is None and not named:
-            names = {name for entry in entries for name in names_of(entry.path)}
-            places = {place for name in names for places in self.places(name) for place in places}
-            return self.store.rows(paths=places)
-        return self.store.rows(named if ids is None and len(named) == len(entries) else ids)
-
-    def places(self, name: str) -> tuple[list[str], list[str]]:
-        """Return the stored paths that a path can mean, the first ones first, and those below one of the sources."""
-        below = [os.path.normpath(os.path.join(root, name)) for root in self.roots]
-        return [name, *(os.path.normpath(os.path.join(base, name)) for base in self.bases)], below
+        self.folders = folders_of(store, base)
 
     def find(self, entry: Entry) -> list[tuple[Row, float]]:
         """Return the rows of an entry, each with the rank of the entry: the higher one wins in a row.
@@ -229,7 +206,7 @@ class RowFinder:
     def find_path(self, path: str) -> str | None:
         """Return the stored path that a path in a table means; None if there is none."""
         for name in names_of(path):
-            places, of_sources = self.places(name)
+            places, of_sources = places_of(name, *self.folders)
             if (place := next((place for place in places if place in self.by_path), None)) is not None:
                 return place
             below = self.by_path.keys() & of_sources
@@ -241,6 +218,40 @@ class RowFinder:
             if below:
                 return below.pop()
         return None
+
+
+def read_rows(store: Store, entries: Sequence[Entry], ids: Sequence[int] | None, base: str) -> list[Row]:
+    """Return the rows that the entries of a table can mean.
+
+    Args:
+        store: the store.
+        entries: the entries.
+        ids: the ids of the rows that may be changed; None: all rows.
+        base: the folder of the table; relative paths can start there, at the working folder, at the folder that holds
+            all sources of the collection, or at one of the sources.
+    """
+    named = [entry.id for entry in entries if entry.id is not None]
+    if ids is None and not named:
+        folders = folders_of(store, base)
+        names = {name for entry in entries for name in names_of(entry.path)}
+        return store.rows(paths={place for name in names for places in places_of(name, *folders) for place in places})
+    return store.rows(named if ids is None and len(named) == len(entries) else ids)
+
+
+def folders_of(store: Store, base: str) -> tuple[list[str], list[str]]:
+    """Return the folders where relative paths can start, and those of the single sources."""
+    sources: list[str] = []
+    with suppress(StoreError):  # `embedx verify` reports the damage
+        sources = store.source_names()
+    roots = [root for source in sources if (root := root_of([source])) is not None]
+    bases = [base, os.getcwd(), *([root] if (root := root_of(sources)) else [])]
+    return bases, [root for root in dict.fromkeys(roots) if root not in bases]
+
+
+def places_of(name: str, bases: Sequence[str], roots: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the stored paths that a path can mean, the first ones first, and those below one of the sources."""
+    below = [os.path.normpath(os.path.join(root, name)) for root in roots]
+    return [name, *(os.path.normpath(os.path.join(base, name)) for base in bases)], below
 
 
 def names_of(path: str) -> list[str]:

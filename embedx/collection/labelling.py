@@ -13,6 +13,7 @@ from embedx.collection.label_table import (
     base_of,
     canonical,
     check_columns,
+    read_rows,
     read_table,
     refuse_conflicts,
 )
@@ -82,7 +83,8 @@ def label(
             by_path = group_by_path(store.rows(ids))
             selected = [Selected(rows, canonical(set), where is None) for rows in by_path.values()]
         else:
-            finder = RowFinder(store, entries, ids, base_of(table), overlap)
+            base = base_of(table)
+            finder = RowFinder(store, read_rows(store, entries, ids, base), base, overlap)
             selected = select_by_table(finder, entries, update, whole=where is None)
         store_edits(store, selected, update)
     return update

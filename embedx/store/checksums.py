@@ -3,6 +3,8 @@
 import contextlib
 import json
 import sqlite3
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.errors import LockedError, StoreError
-from embedx.store.compared import Compared, State, state_of_files
+from embedx.filesystem.file_state import state_of_file
 from embedx.store.connections import UnlockedConnection, connect, wrap_errors, wrap_sqlite_errors
 from embedx.store.forks import FORKS
 from embedx.store.lock import LockContent, read_lock
@@ -19,7 +21,33 @@ from embedx.store.record import Checksums, Record, Total, total_of
 from embedx.store.schema import SUMMED, all_of, read_record
 
 Value = TypeVar("Value")
+KEPT_STATES = 8  # per table: threads that began to read at different times know different states
 ATTEMPTS = 1000  # to read `lock` and the store between two commits; one attempt takes less than a millisecond
+
+
+State = tuple[object, ...]
+
+
+class Compared:
+    """What was compared; the threads that read a collection share it, so that each state is compared once."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # of the thread that compares
+        self._states: dict[str, deque[State]] = {}
+
+    def has(self, what: str, state: State) -> bool:
+        """Tell whether something was compared in a state."""
+        return state in self._states.get(what, ())
+
+    def add(self, what: str, state: State) -> None:
+        """Remember that something was compared in a state."""
+        self._states.setdefault(what, deque(maxlen=KEPT_STATES)).append(state)
+
+    def carry(self, token: str, state: State) -> None:
+        """Remember that what was compared in the state with a token needs no new comparison in the next state."""
+        for known in self._states.values():
+            if any(one[0] in (token, state[0]) for one in known):
+                known.append(state)
 
 
 class OlderState(StoreError):
@@ -41,10 +69,28 @@ class Checked:
     _is_changing = False  # a transaction of this store changes it; all tables were compared when it began
 
     @property
+    def record(self) -> Record:
+        """The commit record of the state that is read."""
+        with self.snapshot():
+            return self._record
+
+    @property
     def generation(self) -> int:
         """A number that grows with every change of rows or vectors: an index of another generation is out of date."""
-        with self.snapshot():
-            return self._record.generation
+        return self.record.generation
+
+    @property
+    def rewritten(self) -> int:
+        """The last generation that replaced vectors of existing rows; 0 if none did."""
+        return self.record.rewritten
+
+    def next_id(self) -> int:
+        """Return an id that is higher than all ids that were ever used."""
+        return self.record.next_id
+
+    def count(self) -> int:
+        """Return the number of rows."""
+        return self.record.tables["rows"][0]
 
     def interrupt(self) -> None:
         """Stop what another thread reads with this connection: its query fails."""
@@ -144,11 +190,7 @@ class Checked:
             return self._db.execute(sql, values).fetchall()
 
     def _checked(self, table: str, which: str = "", values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """Return rows of a table, after their checksums were compared.
-
-        Raises:
-            StoreError: a checksum differs; the message names the row.
-        """
+        """Return rows of a table, after their checksums were compared; refuse a damaged row by name."""
         return list(self._stream(table, which, values))
 
     def _stream(self, table: str, which: str = "", values: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -174,11 +216,7 @@ class Checked:
                 self._require_total(table, total_of(sums))
 
     def _require_total(self, table: str, total: Total) -> None:
-        """Check that the checksums of all rows of a table add up: a stale or lost page has none that is wrong.
-
-        Raises:
-            StoreError: rows are missing, or are not those of the last commit.
-        """
+        """Check that the checksums of all rows of a table add up: a stale or lost page has none that is wrong."""
         expected = self._record.tables.get(table, (0, 0))
         if total != expected:
             raise StoreError(
@@ -191,15 +229,7 @@ class Checked:
         return total_of(checksum for (checksum,) in self._query(f"SELECT checksum FROM {all_of(table)}"))
 
     def _compare(self, *tables: str, keys: bool = False) -> None:
-        """Compare the checksums in tables with the commit record, once for every state.
-
-        Args:
-            tables: the tables.
-            keys: also check that their keys find every row.
-
-        Raises:
-            StoreError: rows are missing, or are not those of the last commit, or a key is damaged.
-        """
+        """Compare the checksums in tables with the commit record, once for every state, and with `keys` their keys."""
         if self._is_changing:
             return
         with self.snapshot(), self._compared.lock:
@@ -216,7 +246,7 @@ class Checked:
     def _state(self) -> State:
         """Return the state of the store and of its files, as they were when the transaction began."""
         if self._files is None:
-            self._files = state_of_files(self.file)
+            self._files = state_of_file(self.file), state_of_file(f"{self.file}-wal")
         return (self._record.token, *self._files)
 
     def _once(self, what: str, read: Callable[[], Value]) -> Value:

@@ -1,12 +1,14 @@
 """EditTable: the table of edits. Nothing is changed or deleted in it, except where a recording is and what it holds."""
 
+import contextlib
 import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
-from embedx.store.changes import Changes
+from embedx.errors import StoreError
 from embedx.store.checksums import with_ids
 from embedx.store.edits import (
     Edit,
@@ -18,15 +20,42 @@ from embedx.store.edits import (
     values_at,
     with_edits,
 )
+from embedx.store.reading import Reader, to_object
 from embedx.store.records import Recording, Row, Vectors, group_by_path
+from embedx.store.schema import SUMMED
 
 NO_RECORDING = b""  # the path of an entry that undoes a change
 
 Batch = Sequence[tuple[Recording, Sequence[tuple[Row, Vectors]]]]
 
 
-class EditTable(Changes):
-    """The methods of `Store` that read edits and apply them; those that write are called inside a transaction."""
+class EditTable(Reader):
+    """The methods of `Store` that change rows with their sums, and that read edits and apply them.
+
+    Those that write are called inside a transaction.
+    """
+
+    def _sum(self, table: str, which: str, values: tuple[Any, ...] = ()) -> None:
+        """Compute the checksums of new or changed rows of a table, and add them to the commit record."""
+        new = self._query(
+            f"UPDATE {table} SET checksum = checksum_of('{table}', {SUMMED[table]}) {which} RETURNING checksum", values
+        )
+        self._record.count(table, (checksum for (checksum,) in new))
+
+    def _remove(self, table: str, which: str, values: tuple[Any, ...] = ()) -> None:
+        """Delete rows of a table, and subtract their checksums, as they stand, from the commit record."""
+        gone = self._query(f"DELETE FROM {table} {which} RETURNING checksum", values)
+        self._record.count(table, (checksum for (checksum,) in gone), -1)
+
+    @contextlib.contextmanager
+    def _changing(self, table: str, which: str, values: tuple[Any, ...], check: bool = True) -> Iterator[None]:
+        """Change rows of a table within this context: a damaged one is refused, and not given a new checksum."""
+        if check:
+            self._checked(table, which, values)
+        before = self._query(f"SELECT checksum FROM {table} {which}", values)
+        self._record.count(table, (checksum for (checksum,) in before), -1)
+        yield
+        self._sum(table, which, values)
 
     def edits(self) -> list[Edit]:
         """Return all edits, also those that were undone, the oldest first."""
@@ -62,8 +91,11 @@ class EditTable(Changes):
         for number, change, made, undoes, path, content, windows, new_values in self._checked(
             "edits", f"{which} ORDER BY made, id", values
         ):
-            places = None if windows == "null" else frozenset((a, b, c, d) for a, b, c, d in json.loads(windows))
-            edit = Edit(change, made, os.fsdecode(path), content, places, json.loads(new_values), undoes)
+            try:
+                places = None if windows == "null" else frozenset(map(to_place, json.loads(windows)))
+                edit = Edit(change, made, os.fsdecode(path), content, places, to_object(new_values), undoes)
+            except (ValueError, TypeError, RecursionError) as error:
+                raise StoreError(f"{self.file} is damaged: the edit {number} cannot be read.") from error
             entries.append((number, edit))
         return entries
 
@@ -178,6 +210,14 @@ class EditTable(Changes):
             active.sort(key=lambda edit: edit.made)
             changed += change_rows(rows_of_path, places, active, columns)
         return changed
+
+
+def to_place(stored: Sequence[Any]) -> Place:
+    """Return the window of a stored edit; ValueError if it is not one."""
+    start_s, end_s, channel, part = stored
+    if not (isinstance(start_s, (int, float)) and isinstance(end_s, (int, float)) and isinstance(part, str)):
+        raise ValueError(f"{stored!r} is no window")
+    return start_s, end_s, channel, part
 
 
 def change_rows(

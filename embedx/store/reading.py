@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,6 @@ class Reader(Checked):
         return rows[0][1] if rows else None
 
     @property
-    def rewritten(self) -> int:
-        """The last generation that replaced vectors of existing rows; 0 if none did."""
-        with self.snapshot():
-            return self._record.rewritten
-
-    @property
     def views(self) -> dict[str, int]:
         """Name and dimension of every view, in the order of the recipe."""
         return {view: dim for view, (_, dim, _) in self._tables().items()}
@@ -72,14 +66,8 @@ class Reader(Checked):
     @property
     def version(self) -> str:
         """A text that differs between stores, and after vectors of existing rows were replaced."""
-        with self.snapshot():
-            identity = f"{self._record.store}.{self._record.rewritten}"
+        identity = f"{self.record.store}.{self.record.rewritten}"
         return hashlib.blake2b(identity.encode(), digest_size=4).hexdigest()
-
-    def count(self) -> int:
-        """Return the number of rows."""
-        with self.snapshot():
-            return self._record.tables["rows"][0]
 
     def require_rows(self) -> int:
         """Return the number of rows.
@@ -127,12 +115,12 @@ class Reader(Checked):
     def sources(self) -> dict[str, tuple[str, ...]]:
         """Return path -> the sources (folders, manifests) of the run that embedded the recording."""
         with self.snapshot():
-            sources = {run: tuple(to_object(text).get("sources", ())) for run, text in self._checked("runs")}
+            sources = {run: sources_of(to_object(text)) for run, text in self._checked("runs")}
             return {os.fsdecode(path): sources.get(run, ()) for _, path, *_, run in self._checked("recordings")}
 
     def source_names(self) -> list[str]:
         """Return the absolute names of the sources (folders, files, manifests) of all runs."""
-        return list(self._once("sources", lambda: [name for run in self.runs() for name in run.get("sources", ())]))
+        return list(self._once("sources", lambda: [name for run in self.runs() for name in sources_of(run)]))
 
     def rows(self, ids: Sequence[int] | None = None, paths: Iterable[str] | None = None) -> list[Row]:
         """Return rows in the order of their ids.
@@ -217,17 +205,14 @@ class Reader(Checked):
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Yield what `vectors` returns in blocks of up to 2048 rows, so that memory is bounded."""
         table, dim, dtype = self._table(view)
-        which, values = with_ids(() if ids is None else ids)
+        which, values = with_ids(ids or ())
+        which, values = ("", ()) if ids is None else (f"{which} AND id IN (SELECT id FROM rows)", values)
         read: list[int] = []
         sums: list[bytes] = []
         with self.snapshot():
             if ids is not None and self._record.rewritten:  # an old vector of the same row can have come back
                 self._compare(table)
-            query = f"SELECT id, checksum, vector FROM {table} "
-            if ids is None:
-                cursor = self._db.execute(query + "ORDER BY id")
-            else:
-                cursor = self._db.execute(f"{query} {which} AND id IN (SELECT id FROM rows) ORDER BY id", values)
+            cursor = self._db.execute(f"SELECT id, checksum, vector FROM {table} {which} ORDER BY id", values)
             while blobs := cursor.fetchmany(BLOCK):
                 for number, stored, blob in blobs:
                     is_valid = isinstance(blob, bytes) and len(blob) == dtype.itemsize * dim
@@ -326,6 +311,12 @@ class Reader(Checked):
         tables = self._tables()
         check_view(view, tables)
         return tables[view]
+
+
+def sources_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the sources of a run; a stranger may have stored other things."""
+    sources = settings.get("sources")
+    return tuple(name for name in sources if isinstance(name, str)) if isinstance(sources, list) else ()
 
 
 def to_object(text: str) -> dict[str, Any]:

@@ -56,20 +56,12 @@ Vectors = Mapping[str, NDArray[np.float32]]  # view -> vector [D]
 
 
 def to_stored(number: int | None) -> int:
-    """Return a size or time as the store holds it: its columns are NOT NULL, so -1 stands for None.
-
-    >>> to_stored(None), to_stored(7)
-    (-1, 7)
-    """
+    """Return a size or time as the store holds it: its columns are NOT NULL, so -1 stands for None."""
     return -1 if number is None else number
 
 
 def from_stored(number: int) -> int | None:
-    """Return a size or time of the store; see `to_stored`.
-
-    >>> from_stored(-1), from_stored(7)
-    (None, 7)
-    """
+    """Return a size or time of the store; see `to_stored`."""
     return None if number == -1 else number
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from embedx.errors import EmbedxError, StoreError, UsageError
 from embedx.recipe import Recipe
-from embedx.store.compared import Compared
+from embedx.store.checksums import Compared
 from embedx.store.connections import connect, wrap_errors
 from embedx.store.creation import migrate, write_empty
 from embedx.store.forks import FORKS

@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 
 from embedx.errors import UsageError
-from embedx.store.compared import Compared
+from embedx.store.checksums import Compared
 from embedx.store.store import Store
 
 LEFT_TO_PARENT: list["ThreadStores"] = []  # in a forked process: SQLite must not close a connection of its parent

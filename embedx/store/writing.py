@@ -26,16 +26,9 @@ class Writer(EditTable):
     def start_run(self, settings: Mapping[str, Any]) -> int:
         """Store the settings of a run (sources, device, precision, versions), and return its id."""
         with self._transaction():
-            run = int(
-                self._db.execute("INSERT INTO runs (settings) VALUES (?)", (json.dumps(settings),)).lastrowid or 0
-            )
+            [(run,)] = self._query("INSERT INTO runs (settings) VALUES (?) RETURNING id", (json.dumps(settings),))
             self._sum("runs", "WHERE id = ?", (run,))
-        return run
-
-    def next_id(self) -> int:
-        """Return an id that is higher than all ids that were ever used."""
-        with self.snapshot():
-            return self._record.next_id
+        return int(run)
 
     def add(self, batch: Batch, run: int) -> None:
         """Store recordings with all their rows and vectors, in one transaction; existing recordings are replaced.
