@@ -26,6 +26,7 @@ from embedx.ingest.prefetch import parse_workers
 from embedx.ingest.stored_options import SOURCE_OPTIONS, canonical_options
 from embedx.recipe import Recipe
 from embedx.store.edits import with_source
+from embedx.store.reading import sources_of
 from embedx.store.schema import FILE_NAME
 from embedx.store.store import Store
 from embedx.text import plural
@@ -93,7 +94,7 @@ def describe_run(store: Store, sources: Sequence[str], options: ExtractOptions) 
 
 def reads_differently(store: Store, about: Mapping[str, Any]) -> bool:
     """Tell whether a run reads its sources in another way than the last run of the same sources."""
-    earlier = [run for run in store.runs() if set(run.get("sources", ())) == set(about["sources"])]
+    earlier = [run for run in store.runs() if set(sources_of(run)) == set(about["sources"])]
     return bool(earlier) and any(earlier[-1].get(name) != about[name] for name in SOURCE_OPTIONS)
 
 

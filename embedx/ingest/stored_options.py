@@ -9,6 +9,7 @@ from embedx.errors import RecipeMismatch
 from embedx.extractors.names import resolve
 from embedx.ingest.options import ExtractOptions
 from embedx.recipe import Recipe
+from embedx.store.reading import sources_of
 from embedx.store.schema import FILE_NAME
 from embedx.store.store import Store
 
@@ -46,7 +47,7 @@ def complete_options(
         if not store.count():
             return ExtractOptions(**given)
         recipe, dtype = store.recipe, store.dtype
-        earlier = [run for run in store.runs() if run.get("sources") and set(run["sources"]) == set(sources)]
+        earlier = [run for run in store.runs() if run.get("sources") and set(sources_of(run)) == set(sources)]
     stored = {option: getattr(recipe, name) for option, name in RECIPE_FIELDS.items()}
     stored |= {"pooling": recipe.poolings, "store_dtype": dtype}
     require_stored(folder, stored, {**given, **split_poolings(given)})

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import operator
 import sqlite3
 import threading
 from collections import deque
@@ -18,7 +19,7 @@ from embedx.store.connections import UnlockedConnection, connect, wrap_errors, w
 from embedx.store.forks import FORKS
 from embedx.store.lock import LockContent, read_lock
 from embedx.store.record import Checksums, Record, Total, total_of
-from embedx.store.schema import SUMMED, all_of, read_record
+from embedx.store.schema import SUMMED, all_of, read_record, types_of
 
 Value = TypeVar("Value")
 KEPT_STATES = 8  # per table: threads that began to read at different times know different states
@@ -200,6 +201,7 @@ class Checked:
         a stale page has none that is wrong.
         """
         sums: list[bytes] = []
+        known: set[tuple[type, ...]] = set()  # types of the values of rows, which were compared with the columns
         is_whole = not which.startswith("WHERE")
         with self.snapshot():
             if not is_whole:
@@ -210,6 +212,12 @@ class Checked:
                         f"{describe(table, rest)} in {self.file} is damaged (its checksum differs). `embedx verify "
                         f"{self.folder}` lists all damage."
                     )
+                if (types := tuple(map(type, rest))) not in known:
+                    if not all(map(operator.contains, types_of(table), types)):
+                        raise StoreError(
+                            f"{self.file} is damaged: {describe(table, rest)} has a value of a wrong type."
+                        )
+                    known.add(types)
                 sums.append(stored)
                 yield tuple(rest)
             if is_whole:

@@ -79,7 +79,7 @@ def place_of(row: Row, stretches: str) -> Place:
     ((5.0, 10.0, None, '[5.0, null]'), (5.0, 10.0, None, '#1'))
     """
     parts = json.loads(stretches)
-    if row.stretch < len(parts):
+    if isinstance(parts, list) and 0 <= row.stretch < len(parts):
         whole = parts[row.stretch] == [0.0, None]
         part = "" if whole else json.dumps(parts[row.stretch])
     else:

@@ -165,8 +165,6 @@ class Reader(Checked):
             ):
                 if recording not in paths:
                     raise StoreError(f"{self.file} is damaged: the recording of row {number} cannot be found.")
-                if not (isinstance(start, float) and isinstance(end, float)):
-                    raise StoreError(f"{self.file} is damaged: row {number} has a time that is not a number.")
                 place = (number, paths[recording], start, end)
                 described = (label, group, split)
                 yield Row(*place, *described, split_flags(flags), to_object(meta), stretch, to_object(source_values))

@@ -5,6 +5,7 @@ import re
 import sqlite3
 from functools import cache
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from embedx.errors import StoreError
@@ -79,6 +80,7 @@ SUMMED = {  # table -> the columns in its checksum, the key first; the tables of
     "rows": 'id, recording, stretch, start_s, end_s, label, "group", split, flags, meta, source_values',
     "edits": 'id, change, made, undoes, path, content_hash, windows, "values"',
 }
+PYTHON_TYPES = {"INTEGER": int, "REAL": float, "TEXT": str, "BLOB": bytes}
 MAX_SCHEMA_STEPS = 1000  # thousands of steps of SQLite to read the schema; that of 5000 views takes 50
 MAX_JSON = 1_000_000  # characters of the recipe and of the commit record; that of 5000 views has 400 000
 RECORD = "record"  # key of the commit record in the table `collection`; the sum of this table leaves it out
@@ -173,6 +175,20 @@ def schema_of(version: int) -> frozenset[tuple[str, str, str, str]]:
             empty.executescript(statements)
         rows = empty.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
     return frozenset((kind, name, table, " ".join((sql or "").split())) for kind, name, table, sql in rows)
+
+
+@cache
+def types_of(table: str) -> tuple[tuple[type, ...], ...]:
+    """Return the types that the values of each column in `SUMMED` can have, since SQLite stores any value anywhere."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as empty:
+        for statements in MIGRATIONS:
+            empty.executescript(statements)
+        columns = empty.execute(f"PRAGMA table_info({table})").fetchall()
+    types = {
+        name: (PYTHON_TYPES[kind], *(() if is_required or is_key else (NoneType,)))
+        for _, name, kind, is_required, _, is_key in columns
+    }
+    return tuple(types[name.strip('"')] for name in SUMMED[table].split(", "))
 
 
 def read_record(db: sqlite3.Connection, file: Path) -> Record:

@@ -99,6 +99,8 @@ def forge(folder: Path, table: str, change: str, values: tuple[object, ...] = ()
     (folder / "lock").unlink()
 
 
+ADD_EDIT = """INSERT INTO edits (id, change, made, undoes, path, content_hash, windows, "values")
+    VALUES (1, 'c', 't', '', x'2f61', 'h'"""
 DEEP = "[" * 100_000 + "]" * 100_000
 VALUES: dict[str, tuple[str, str, str, Callable[[Store], object]]] = {
     "deep recipe": ("collection", "UPDATE collection SET value = ? WHERE key = 'recipe'", DEEP, lambda s: s.recipe),
@@ -118,8 +120,19 @@ VALUES: dict[str, tuple[str, str, str, Callable[[Store], object]]] = {
     "metadata that is no object": ("rows", "UPDATE rows SET meta = ?", "[1]", lambda s: s.rows()),
     "metadata that is no JSON": ("rows", "UPDATE rows SET meta = ?", "{", lambda s: s.rows()),
     "time that is text": ("rows", "UPDATE rows SET start_s = ?", "soon", lambda s: s.rows()),
+    "stretch that is text": ("rows", "UPDATE rows SET stretch = ?", "x", lambda s: s.rows()),
+    "duration that is text": ("recordings", "UPDATE recordings SET duration_s = ?", "x", lambda s: s.recordings()),
+    "path that is text": ("recordings", "UPDATE recordings SET path = ?", "/a.wav", lambda s: s.recordings()),
+    "time of change that is text": ("recordings", "UPDATE recordings SET mtime_ns = ?", "[]", lambda s: s.recordings()),
+    "kind of a column that is a number": ("columns", "INSERT INTO columns (name, kind) VALUES (CAST(? AS BLOB), 'text')",
+                                          "x", lambda s: s.columns),
     "deep settings": ("runs", "UPDATE runs SET settings = ?", DEEP, lambda s: s.last_run()),
     "settings that are a list": ("runs", "UPDATE runs SET settings = ?", "[1]", lambda s: s.source_names()),
+    "edited values that are a number": ("edits", f"{ADD_EDIT}, 'null', ?)", "5", lambda s: s.edits()),
+    **{
+        f"edited windows {windows}": ("edits", f"{ADD_EDIT}, ?, '{{}}')", windows, lambda s: s.edits())
+        for windows in ("5", "[", "[[1, 2]]", '[["a", 2, null, ""]]', '[[0, 5, [], ""]]', "[[0, 5, null, 7]]")
+    },
     "type of objects": ("views", "UPDATE views SET dtype = ?", "O", lambda s: s.vectors("L0.mean")),
     "large dimension": ("views", "UPDATE views SET dim = ?", str(10**15), lambda s: s.vectors("L0.mean")),
     "dimension that is text": ("views", "UPDATE views SET dim = ?", "many", lambda s: s.vectors("L0.mean")),
@@ -132,6 +145,16 @@ def test_forged_value_is_refused_by_name(folder: Path, name: str) -> None:
     forge(folder, table, change, (value,))
     with pytest.raises(StoreError), Store(folder) as store:
         question(store)
+
+
+@pytest.mark.parametrize("sources", ["5", '"/a"', "[5]", "[[1]]", '{"a": 1}', "null"])
+def test_forged_sources_of_a_run_are_left_out(folder: Path, sources: str) -> None:
+    forge(folder, "runs", "UPDATE runs SET settings = ?", (f'{{"sources": {sources}, "request": {sources}}}',))
+    with Store(folder) as store:
+        assert store.source_names() == []
+        assert store.sources() == {"/a.wav": ()}
+    for command in (["status", str(folder)], ["duplicates", str(folder)], ["search", str(folder), "--id", "1"]):
+        assert run(command) == 0
 
 
 def test_name_of_a_table_in_views_is_not_used(folder: Path) -> None:
