@@ -124,7 +124,7 @@ VALUES: dict[str, tuple[str, str, str, Callable[[Store], object]]] = {
     "duration that is text": ("recordings", "UPDATE recordings SET duration_s = ?", "x", lambda s: s.recordings()),
     "path that is text": ("recordings", "UPDATE recordings SET path = ?", "/a.wav", lambda s: s.recordings()),
     "time of change that is text": ("recordings", "UPDATE recordings SET mtime_ns = ?", "[]", lambda s: s.recordings()),
-    "kind of a column that is a number": ("columns", "INSERT INTO columns (name, kind) VALUES (CAST(? AS BLOB), 'text')",
+    "name of a column in bytes": ("columns", "INSERT INTO columns (name, kind) VALUES (CAST(? AS BLOB), 'text')",
                                           "x", lambda s: s.columns),
     "deep settings": ("runs", "UPDATE runs SET settings = ?", DEEP, lambda s: s.last_run()),
     "settings that are a list": ("runs", "UPDATE runs SET settings = ?", "[1]", lambda s: s.source_names()),
