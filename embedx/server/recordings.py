@@ -37,7 +37,7 @@ def version_of(recording: Recording) -> str:
 
 def describe_recording(collection: Collection, recording: Recording) -> dict[str, Any]:
     """Return a recording with its rows as JSON values."""
-    rows = collection.store.rows(path=recording.path)
+    rows = collection.store.rows(paths=[recording.path])
     return {
         "path": Paths(collection).shown(recording.path),
         "duration_s": recording.duration_s,

@@ -66,7 +66,8 @@ class Reader(Checked):
     @property
     def version(self) -> str:
         """A text that differs between stores, and after vectors of existing rows were replaced."""
-        identity = f"{self.record.store}.{self.record.rewritten}"
+        record = self.record
+        identity = f"{record.store}.{record.rewritten}"
         return hashlib.blake2b(identity.encode(), digest_size=4).hexdigest()
 
     def require_rows(self) -> int:
