@@ -1,12 +1,11 @@
 """embedx mcp: give agents that speak MCP tools to search collections, over the standard streams."""
 
 import logging
-import os
 from pathlib import Path
 
 import click
 
-from embedx.cli.options import SectionedCommand, section
+from embedx.cli.options import ALLOW_PICKLE, MODELS, SectionedCommand, agent_folders, read_models, section
 from embedx.errors import UsageError
 
 MISSING = (
@@ -32,7 +31,15 @@ CALL_S = 120.0  # seconds of a call: the first one loads the model
     click.option("--clips", metavar="FOLDER", help="Let agents write the audio of rows into this folder."),
     click.option("--allow-labels", is_flag=True, help="Let agents set labels and metadata of rows."),
 )
-def mcp(collections: tuple[str, ...], files: str | None, clips: str | None, allow_labels: bool) -> None:
+@section("Model", MODELS, ALLOW_PICKLE)
+def mcp(
+    collections: tuple[str, ...],
+    files: str | None,
+    clips: str | None,
+    allow_labels: bool,
+    models: tuple[str, ...],
+    allow_pickle: bool,
+) -> None:
     """Give agents tools to search collections: an MCP server at the standard streams.
 
     An agent starts this command itself; docs/service.md has its configuration. Without options the tools only read
@@ -43,20 +50,22 @@ def mcp(collections: tuple[str, ...], files: str | None, clips: str | None, allo
         from embedx.server.metrics import Metrics
     except ModuleNotFoundError as error:
         raise UsageError(MISSING.format(name=error.name)) from error
-    from embedx.filesystem.atomic import make_folder
     from embedx.server.mcp_tools import Tools
     from embedx.server.service import Service
     from embedx.server.settings import Limits, Settings
-    from embedx.server.shared_folder import SharedFolder
 
     limits = Limits(request_s=CALL_S)
-    service = Service(Settings(tuple(map(Path, collections)), allow_labels=allow_labels, limits=limits), Metrics())
+    settings = Settings(
+        tuple(map(Path, collections)),
+        allow_labels=allow_labels,
+        models=read_models(models, collections),
+        allow_pickle=allow_pickle,
+        **agent_folders(files, clips, limits.body),
+        limits=limits,
+    )
+    service = Service(settings, Metrics())
     try:
-        shared = None if files is None else SharedFolder(files, limits.body)
-        folder = None if clips is None else Path(os.path.abspath(clips))
-        if folder is not None:
-            make_folder(folder)
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")  # standard error
-        serve_stdio(Tools(service, shared, folder))
+        serve_stdio(Tools(service, settings.files, settings.clips))
     finally:
         service.close()

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -145,6 +146,13 @@ ALLOW_PICKLE = click.option(
 MODEL_PLACE = click.option(
     "--model", help="New folder of the collection's model if it was moved, or a plugin. [default: as recorded]"
 )
+MODELS = click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="[NAME=]MODEL",
+    help="New folder of the model, if it was moved; NAME= for one of several collections. Repeatable.",
+)
 model_section = section("Model", MODEL_PLACE, ALLOW_PICKLE)
 
 
@@ -248,3 +256,41 @@ def read_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
 def one_or_several(label: tuple[str, ...]) -> str | tuple[str, ...]:
     """Return the label column, "label" by default, or several columns."""
     return label if len(label) > 1 else label[0] if label else "label"
+
+
+def read_models(values: Sequence[str], folders: Sequence[str]) -> dict[str, str]:
+    """Return collection -> model of the values of --model; the name "" stands for all collections.
+
+    >>> read_models(["models/beats", "esc=models/ast"], ["indexes/field", "indexes/esc/"])
+    {'': 'models/beats', 'esc': 'models/ast'}
+
+    Raises:
+        UsageError: two models for the same collections, or an empty one.
+    """
+    names = {os.path.basename(os.path.abspath(folder)) for folder in folders}
+    models: dict[str, str] = {}
+    for value in values:
+        name, _, model = value.partition("=")
+        if name not in names or "=" not in value:  # an equals sign of a path
+            name, model = "", value
+        if name in models or not model:
+            raise UsageError(f"--model {value}: give one model for all collections, or NAME=MODEL once for each.")
+        models[name] = model
+    return models
+
+
+def agent_folders(files: str | None, clips: str | None, max_bytes: int) -> dict[str, Any]:
+    """Return the folders of --files and --clips as settings of the service; the folder for clips is made.
+
+    Raises:
+        UsageError: there is no folder of files.
+        DiskError: the folder for clips cannot be made.
+    """
+    from embedx.filesystem.atomic import make_folder
+    from embedx.server.shared_folder import SharedFolder
+
+    shared = None if files is None else SharedFolder(files, max_bytes)
+    folder = None if clips is None else Path(os.path.abspath(clips))
+    if folder is not None:
+        make_folder(folder)
+    return {"files": shared, "clips": folder}

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from embedx.cli.options import SectionedCommand, section
+from embedx.cli.options import ALLOW_PICKLE, MODELS, SectionedCommand, agent_folders, read_models, section
 from embedx.cli.output import say
 from embedx.errors import UsageError
 
 MISSING = (
-    "`embedx serve` needs more packages ({name} is missing). Install them with: pip install 'embedx[serve]' (in a "
-    "checkout: pip install '.[serve]')."
+    "`embedx serve` needs more packages ({name} is missing). Install them with: pip install 'embedx[{extra}]' (in a "
+    "checkout: pip install '.[{extra}]')."
 )
 EXIT_SIGNAL = 128  # plus the number of the signal
 
@@ -21,6 +21,7 @@ EXIT_SIGNAL = 128  # plus the number of the signal
     Examples:
       embedx serve indexes/field
       embedx serve indexes/field indexes/esc --port 9000 --allow-labels
+      embedx serve indexes/field indexes/esc --model field=models/beats --mcp
       embedx serve indexes/field --host 0.0.0.0 --token-file tokens.txt --allow-host audio.example.org
       curl http://127.0.0.1:8000/v1/collections/field
     """,
@@ -69,6 +70,16 @@ EXIT_SIGNAL = 128  # plus the number of the signal
     click.option(
         "--preload", is_flag=True, help="Load the models before the first request. [default: when a request needs them]"
     ),
+    MODELS,
+    ALLOW_PICKLE,
+)
+@section(
+    "Agents",
+    click.option("--mcp", is_flag=True, help="Let agents that speak MCP use the collections, at /mcp."),
+    click.option(
+        "--files", metavar="FOLDER", help="With --mcp: let agents search with the audio files of this folder."
+    ),
+    click.option("--clips", metavar="FOLDER", help="With --mcp: let agents write the audio of rows into this folder."),
 )
 def serve(
     collections: tuple[str, ...],
@@ -80,17 +91,28 @@ def serve(
     allow_labels: bool,
     per_client: int,
     preload: bool,
+    models: tuple[str, ...],
+    allow_pickle: bool,
+    mcp: bool,
+    files: str | None,
+    clips: str | None,
 ) -> int:
     """Serve one or more collections over HTTP: search, embed, predict and label.
 
     The name of a collection is that of its folder. Other processes can extract into a collection, label it and build
     its indexes meanwhile. Needs the packages of embedx[serve]. See docs/service.md for the requests and for limits.
+
+    Ctrl-C and SIGTERM let running requests finish for 7 s. The exit code is then 130 or 143.
     """
     try:
         from embedx.server.guard import is_loopback
         from embedx.server.running import serve as run
+
+        if mcp:
+            import embedx.server.mcp_http  # noqa: F401 -- a missing package is named before the service starts
     except ModuleNotFoundError as error:
-        raise UsageError(MISSING.format(name=error.name)) from error
+        extra = "mcp" if (error.name or "").startswith("mcp") else "serve"
+        raise UsageError(MISSING.format(name=error.name, extra=extra)) from error
     from embedx.server.settings import Limits, Settings
     from embedx.server.tokens import Tokens, read_tokens
 
@@ -99,6 +121,9 @@ def serve(
         raise UsageError(
             f"--host {host} can be reached from other machines, so it needs --token-file. Without it, use 127.0.0.1."
         )
+    if (files or clips) and not mcp:
+        raise UsageError("--files and --clips are folders for agents: they go with --mcp.")
+    limits = Limits(per_client=per_client)
     settings = Settings(
         tuple(map(Path, collections)),
         host=host,
@@ -108,7 +133,11 @@ def serve(
         hosts=allow_host,
         cors=cors,
         preload=preload,
-        limits=Limits(per_client=per_client),
+        models=read_models(models, collections),
+        allow_pickle=allow_pickle,
+        mcp=mcp,
+        **agent_folders(files, clips, limits.body),
+        limits=limits,
     )
     number = run(settings, lambda url: say(f"Serving {', '.join(collections)} at {url}. Routes: {url}/docs", err=True))
     return EXIT_SIGNAL + number if number else 0

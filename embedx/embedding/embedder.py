@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedx import extractors
+from embedx.audio.clip import Clip
 from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.windows import Window
 from embedx.embedding.forward import Forward, Vectors, backend_of, exact_float32, inference_precision
@@ -252,7 +253,8 @@ class Embedder:
                 path, start_s, end_s = stretch
                 try:
                     with contextlib.closing(DECODERS.read(path, recipe, start_s, end_s)) as decoded:
-                        for order, (_, channel, window) in enumerate(decoded):
+                        for order, (clip, channel, window) in enumerate(decoded):
+                            self.check_clip(clip)
                             yield (number, order, (channel, window.start_s), window.end_s), window
                 except AudioError as error:
                     failures[number] = error
@@ -266,6 +268,9 @@ class Embedder:
             path = "" if isinstance(stretch, AudioError) else stretch[0]
             files.append(failures.get(number) or self._join_windows(path, ordered))
         return files
+
+    def check_clip(self, clip: Clip) -> None:
+        """Refuse a recording with an AudioError. Here all are accepted; a service has limits of its own."""
 
     def _join_windows(
         self, path: str, results: Sequence[tuple[int, Place, float, Vectors]]

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from embedx._version import __version__
@@ -75,6 +76,10 @@ def create_app(settings: Settings) -> tuple[ASGIApp, Service]:
     for routes in ROUTES:
         app.include_router(routes.router)
     add_routes_around(app, metrics)
+    if settings.mcp:
+        from embedx.server.mcp_http import PATH, McpEndpoint
+
+        app.router.routes.append(Route(PATH, McpEndpoint(service)))
     app.add_exception_handler(ApiError, answer_api_error)
     app.add_exception_handler(EmbedxError, answer_embedx_error)
     app.add_exception_handler(RequestValidationError, answer_validation_error)
@@ -137,7 +142,7 @@ def describe_models(service: Service) -> list[dict[str, Any]]:
                         "dim": collection.views[recipe.default_view],
                         "sample_rate": recipe.sample_rate,
                         "views": list(collection.views),
-                        "loaded": service.models.is_loaded(recipe),
+                        "loaded": service.models.is_loaded(recipe, collection.model),
                     }
                 )
         except ApiError:

@@ -8,15 +8,19 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.audio.clip import Clip
 from embedx.audio.windows import Window
 from embedx.embedding.embedder import Embedder
 from embedx.embedding.forward import Vectors
 from embedx.errors import AudioError
+from embedx.filesystem.paths import display_path
 from embedx.server.model_queue import TURN, Job, ModelQueue
+from embedx.server.settings import Limits
 from embedx.server.work import Work, current_work
 
 Key = TypeVar("Key")
 MAX_WAITING = 2 * TURN  # windows of a request that wait for the model: it bounds the memory of a request
+TOLERANCE_S = 0.01  # the last window of a recording can overlap the one before it
 TICK_S = 0.1  # seconds between two checks whether the client is still there
 
 
@@ -24,12 +28,30 @@ class BatchedEmbedder(Embedder):
     """An embedder whose `embed` may be called by many threads; their windows are computed together."""
 
     queue: ModelQueue
-    max_seconds: float
+    limits: Limits
 
-    def serve(self, queue: ModelQueue, max_seconds: float) -> None:
-        """Compute in the thread of this queue; refuse audio of more seconds."""
+    def serve(self, queue: ModelQueue, limits: Limits) -> None:
+        """Compute in the thread of this queue, and refuse audio that exceeds the limits."""
         self.queue = queue
-        self.max_seconds = max_seconds
+        self.limits = limits
+
+    def check_clip(self, clip: Clip) -> None:
+        """Refuse a recording by its header and its first window.
+
+        Raises:
+            AudioError: its rate, its channels or its length exceed the limits.
+        """
+        limits, shown = self.limits, display_path(clip.path)
+        if clip.rate > limits.rate:
+            raise AudioError("too-large", f"{shown} has a sampling rate of {clip.rate} Hz; {limits.rate} are allowed.")
+        if clip.channels > limits.channels:
+            raise AudioError("too-large", f"{shown} has {clip.channels} channels; {limits.channels} are allowed.")
+
+    def seconds_of(self, window: Window) -> float:
+        """Return the seconds of audio that a window adds to those before it, which it can overlap."""
+        recipe = self.recipe
+        share = min(1.0, recipe.hop_s / recipe.window_s) if recipe.hop_s and recipe.window_s else 1.0
+        return share * len(window.samples) / recipe.sample_rate
 
     def embed(
         self,
@@ -55,9 +77,9 @@ class BatchedEmbedder(Embedder):
                         is_read = True
                         break
                     keys[sent], window = pair
-                    seconds += len(window.samples) / self.recipe.sample_rate
-                    if seconds > self.max_seconds:
-                        raise AudioError("too-long", f"A request may have {self.max_seconds:g} s of audio.")
+                    seconds += self.seconds_of(window)
+                    if seconds > self.limits.audio_s + TOLERANCE_S:
+                        raise AudioError("too-long", f"A request may have {self.limits.audio_s:g} s of audio.")
                     self.queue.put(job, sent, window)
                     sent += 1
                 if keys:

@@ -108,7 +108,7 @@ class Handlers:
         Raises:
             ApiError: it has failed, or its deadline has passed.
         """
-        work, seconds = Work(), self.tools.service.limits.request_s
+        work, seconds = WORK.get() or Work(), self.tools.service.limits.request_s  # over HTTP that of the gate
         token = WORK.set(work)
         self.running.add(work)
         try:

@@ -28,6 +28,7 @@ from embedx.server.searching import answer_search
 from embedx.server.served import Served
 from embedx.server.service import Service
 from embedx.server.shared_folder import SharedFolder
+from embedx.server.tokens import Right
 
 HIT_COLUMNS = ("id", "score", "path", "start_s", "end_s", "label")
 MAX_META_COLUMNS = 6  # of a table; the structured content has all
@@ -58,7 +59,7 @@ class ToolSpec:
         run: the function.
         arguments: the model of its arguments.
         description: what it does, for the agent.
-        needs: the option of `embedx mcp` without which there is no such tool; empty: it is always there.
+        needs: the option of the command without which there is no such tool; empty: it is always there.
         uses_model: it may compute with the model, or read audio.
         changes: it writes something.
     """
@@ -79,16 +80,21 @@ class Tools:
         service: the collections, and whether labels may be set.
         files: the folder whose files may be queries; None: no files.
         clips: the folder for clips; None: no clips.
+        right: "read" leaves out the tools that change something.
+        is_remote: the client may be on another machine: results do not tell where a folder is.
     """
 
     service: Service
     files: SharedFolder | None = None
     clips: Path | None = None
+    right: Right = "label"
+    is_remote: bool = False
     specs: dict[str, ToolSpec] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         has = {"": True, "--clips": self.clips is not None, "--allow-labels": self.service.settings.allow_labels}
-        self.specs = {name: spec for name, spec in SPECS.items() if has[spec.needs]}
+        allowed = {name: spec for name, spec in SPECS.items() if self.right == "label" or not spec.changes}
+        self.specs = {name: spec for name, spec in allowed.items() if has[spec.needs]}
 
     def spec(self, name: str) -> ToolSpec:
         """Return a tool.
@@ -99,8 +105,8 @@ class Tools:
         if name in self.specs:
             return self.specs[name]
         if name in SPECS:
-            needs = SPECS[name].needs
-            raise ApiError(403, "not_allowed", f"{name} is switched off.", f"Start embedx mcp with {needs}.")
+            hint = f"It needs the option {SPECS[name].needs}{'' if self.right == 'label' else ', and a token label:'}."
+            raise ApiError(403, "not_allowed", f"{name} is switched off.", hint)
         raise ApiError(404, "no_tool", "There is no such tool.", f"The tools: {', '.join(self.specs)}.")
 
     def served(self, arguments: CollectionArguments) -> Served:
@@ -126,7 +132,7 @@ class Tools:
         if file is None:
             return Uploads({}, self.service.limits)
         if self.files is None:
-            raise ApiError(403, "not_allowed", "Files are switched off.", "Start embedx mcp with --files FOLDER.")
+            raise ApiError(403, "not_allowed", "Files are switched off.", "They need the option --files FOLDER.")
         return Uploads({UPLOAD: self.files.read(file)}, self.service.limits)
 
 
@@ -215,7 +221,7 @@ def cut_clip(tools: Tools, arguments: ClipArguments) -> Result:
         raise ApiError(503, "disk", problem, "See to the folder of --clips.") from error
     value = {"id": row.id, "file": name, "seconds": len(frames) / rate, "sample_rate": rate} | state
     text = f"Wrote {name} ({value['seconds']:.2f} s, {rate} Hz) into the folder of --clips."
-    return Result(text, value, [((tools.clips / name).as_uri(), name)])
+    return Result(text, value, [] if tools.is_remote else [((tools.clips / name).as_uri(), name)])
 
 
 def label_rows(tools: Tools, arguments: LabelArguments) -> Result:

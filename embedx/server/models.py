@@ -18,30 +18,36 @@ if TYPE_CHECKING:
 class Models:
     """The embedders of the service by their recipes; collections with the same recipe share one."""
 
-    def __init__(self, metrics: Metrics, limits: Limits) -> None:
+    def __init__(self, metrics: Metrics, limits: Limits, *, allow_pickle: bool = False) -> None:
         self.metrics = metrics
+        self.allow_pickle = allow_pickle
         self.limits = limits
         self._queue: ModelQueue | None = None
-        self._loaded: dict[Recipe, BatchedEmbedder] = {}
+        self._loaded: dict[tuple[Recipe, str | None], BatchedEmbedder] = {}
         self._lock = threading.Lock()
         metrics.models.set_function(lambda: len(self._loaded))
 
-    def is_loaded(self, recipe: "Recipe") -> bool:
+    def is_loaded(self, recipe: "Recipe", model: str | None = None) -> bool:
         """Tell whether the model of a recipe is in memory."""
-        return recipe in self._loaded
+        return (recipe, model) in self._loaded
 
-    def embedder(self, recipe: "Recipe") -> "BatchedEmbedder":
+    def embedder(self, recipe: "Recipe", model: str | None = None) -> "BatchedEmbedder":
         """Return the embedder of a recipe; load its model at the first call.
+
+        Args:
+            recipe: the recipe.
+            model: the model, if it is not where the recipe says.
 
         Raises:
             ModelError: the model cannot be loaded.
         """
+        key = recipe, model
         with self._lock:
-            if recipe not in self._loaded:
+            if key not in self._loaded:
                 from embedx.server.batched_embedder import BatchedEmbedder
 
                 self._queue = self._queue or ModelQueue(self.metrics)
-                embedder = BatchedEmbedder.from_recipe(recipe)
-                embedder.serve(self._queue, self.limits.audio_s)
-                self._loaded[recipe] = embedder
-            return self._loaded[recipe]
+                embedder = BatchedEmbedder.from_recipe(recipe, model=model, allow_pickle=self.allow_pickle)
+                embedder.serve(self._queue, self.limits)
+                self._loaded[key] = embedder
+            return self._loaded[key]

@@ -35,13 +35,13 @@ MAX_ROWS_OF_VALUES = 200_000  # rows that are read for these lists: some seconds
 class ServedCollection(Collection):
     """A collection whose audio and text queries use the one model of the service."""
 
-    def __init__(self, folder: Path, models: "Models") -> None:
+    def __init__(self, folder: Path, models: "Models", model: str | None = None) -> None:
         self.models = models
-        super().__init__(folder)
+        super().__init__(folder, model=model, allow_pickle=models.allow_pickle)
 
     def _load_embedder(self) -> "Embedder":
         """Return the embedder of the recipe, which batches the requests of all clients."""
-        return self.models.embedder(self.recipe)
+        return self.models.embedder(self.recipe, self.model)
 
 
 @dataclass
@@ -56,10 +56,11 @@ class Opened:
 class Served:
     """A collection by its name. It may be damaged, replaced or absent; others are not affected."""
 
-    def __init__(self, name: str, folder: Path, models: "Models") -> None:
+    def __init__(self, name: str, folder: Path, models: "Models", model: str | None = None) -> None:
         self.name = name
         self.folder = folder
         self.models = models
+        self.model = model
         self.private = sorted({str(folder), os.path.abspath(folder), os.path.realpath(folder)})
         self._opened: Opened | None = None
         self._lock = threading.Lock()
@@ -129,7 +130,7 @@ class Served:
             old, self._opened = self._opened, None
             if old is not None and not old.users:
                 old.collection.close()
-            self._opened = Opened(ServedCollection(self.folder, self.models), identity)
+            self._opened = Opened(ServedCollection(self.folder, self.models, self.model), identity)
         return self._opened
 
     def facts(self) -> dict[str, Any]:

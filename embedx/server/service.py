@@ -35,14 +35,15 @@ class Service:
         self.settings = settings
         self.limits = settings.limits
         self.metrics = metrics
-        self.models = Models(metrics, settings.limits)
+        self.models = Models(metrics, settings.limits, allow_pickle=settings.allow_pickle)
         self.threads = Threads()
         self.clips = Clips()
         self.jobs = Jobs()
         self.exports = Exports()
         self.is_ending: Callable[[], bool] = lambda: False
         self.collections = {
-            name: Served(name, folder, self.models) for name, folder in name_collections(settings.folders).items()
+            name: Served(name, folder, self.models, settings.models.get(name) or settings.models.get(""))
+            for name, folder in name_collections(settings.folders).items()
         }
 
         self._batches = {

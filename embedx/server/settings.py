@@ -1,8 +1,10 @@
 """Settings of the service, and the limits that it applies before it does any work."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from embedx.server.shared_folder import SharedFolder
 from embedx.server.tokens import Tokens
 
 MB = 1 << 20
@@ -19,6 +21,8 @@ class Limits:
         header_s: seconds to read the head of a request.
         request_s: seconds that a request may take once its body is there.
         audio_s: seconds of audio in a request.
+        rate: Hz of audio.
+        channels: of audio.
         files: files in a request.
         hits: the largest `limit` of a search, or of a page of rows.
         queries: queries in a request.
@@ -36,6 +40,8 @@ class Limits:
     header_s: float = 10.0
     request_s: float = 30.0
     audio_s: float = 1800.0
+    rate: int = 384_000  # the highest of recorders for bats
+    channels: int = 64
     files: int = 16
     hits: int = 1000
     queries: int = 256
@@ -59,6 +65,10 @@ class Settings:
         hosts: names of this server that requests may be sent to, besides the address itself.
         cors: origins of web pages that may use the service.
         preload: load the models before the first request.
+        models: collection -> the model, if it is not where the recipe says.
+        allow_pickle: read weights from a pickle file.
+        mcp: whether agents can use the tools at /mcp.
+        files, clips: for these tools; see `embedx mcp`.
         limits: see `Limits`.
     """
 
@@ -70,4 +80,9 @@ class Settings:
     hosts: tuple[str, ...] = ()
     cors: tuple[str, ...] = ()
     preload: bool = False
+    models: Mapping[str, str] = field(default_factory=dict)
+    allow_pickle: bool = False
+    mcp: bool = False
+    files: SharedFolder | None = None
+    clips: Path | None = None
     limits: Limits = field(default_factory=Limits)

@@ -9,16 +9,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import AsyncExitStack
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 import soundfile
-from mcp import Client, MCPError, StdioServerParameters, stdio_client
-from mcp.types import CallToolResult, ResourceLink, TextContent
+from mcp import Client, MCPError, StdioServerParameters
+from mcp.types import CallToolResult
 
 import embedx
 from embedx.server.mcp_server import Handlers, make_server
@@ -26,71 +23,11 @@ from embedx.server.mcp_tools import Tools
 from embedx.server.metrics import Metrics
 from embedx.server.service import Service
 from embedx.server.settings import Settings
+from tests.helpers.agents import Agent, at_command, links, text
 from tests.helpers.commands import COMMAND, Capture, outcome
 
 WRITING = {"cut_clip", "label_rows"}
 READING = {"describe_collection", "search_sounds", "similar_to", "predict"}
-
-
-class Agent:
-    """A client in a thread of its own, with a server in a process."""
-
-    def __init__(self, server: StdioServerParameters, log: Path) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.thread = Thread(target=self.loop.run_forever)
-        self.thread.start()
-        self.end: asyncio.Event
-        self.client: Client
-        self.log = log
-        started: Future[None] = Future()
-        self.running = asyncio.run_coroutine_threadsafe(self._run(server, started), self.loop)
-        started.result(60)
-
-    async def _run(self, server: StdioServerParameters, started: "Future[None]") -> None:
-        self.end = asyncio.Event()
-        with self.log.open("w") as log:
-            async with AsyncExitStack() as stack:
-                self.client = await stack.enter_async_context(Client(stdio_client(server, errlog=log)))
-                started.set_result(None)
-                await self.end.wait()
-
-    def wait(self, coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(60)
-
-    def call(self, tool: str, **arguments: Any) -> CallToolResult:
-        result = self.wait(self.client.call_tool(tool, arguments))
-        assert isinstance(result, CallToolResult)
-        return result
-
-    def value(self, tool: str, **arguments: Any) -> Any:
-        """Call a tool that must succeed, and return its structured content."""
-        result = self.call(tool, **arguments)
-        assert not result.is_error, text(result)
-        return result.structured_content
-
-    def error(self, tool: str, **arguments: Any) -> str:
-        """Call a tool that must fail, and return its words."""
-        result = self.call(tool, **arguments)
-        assert result.is_error, text(result)
-        return text(result)
-
-    def close(self) -> None:
-        self.loop.call_soon_threadsafe(self.end.set)
-        try:
-            self.running.result(60)
-        finally:
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self.thread.join(60)
-            self.loop.close()
-
-
-def text(result: CallToolResult) -> str:
-    assert isinstance(result.content[0], TextContent)
-    return result.content[0].text
-
-
-def links(result: CallToolResult) -> list[ResourceLink]:
-    return [one for one in result.content if isinstance(one, ResourceLink)]
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +53,7 @@ def agent(home: Path) -> Iterator[Agent]:
     options = ["--files", "files", "--clips", "clips", "--allow-labels"]
     arguments = [*COMMAND[1:], "mcp", "made", *options]
     server = StdioServerParameters(command=COMMAND[0], args=arguments, env=dict(os.environ), cwd=home)
-    agent = Agent(server, home / "log.txt")
+    agent = at_command(server, home / "log.txt")
     yield agent
     agent.close()
     assert (home / "log.txt").read_text() == ""
