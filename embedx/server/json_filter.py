@@ -1,5 +1,6 @@
 """JSON filters: must, should and must_not of conditions on columns -> the SQL condition of `Collection.search`."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -16,15 +17,24 @@ def read_filter(value: Any, max_characters: int) -> str | None:
 
     Args:
         value: None, an SQL condition, or a JSON filter.
-        max_characters: of the condition.
+        max_characters: of the filter as it was sent, and of the SQL condition.
 
     Raises:
         ApiError: it is neither, or too long.
     """
-    where = value if value is None or isinstance(value, str) else to_sql(value)
-    if where is not None and len(where) > max_characters:
-        raise bad_filter(f"it has {len(where)} characters of at most {max_characters}")
+    if value is None:
+        return None
+    check_length(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), max_characters)
+    where = value if isinstance(value, str) else to_sql(value)
+    if where is not None:
+        check_length(where, max_characters)
     return where
+
+
+def check_length(text: str, max_characters: int) -> None:
+    """Refuse a filter with more characters than allowed, as it was sent or as SQL."""
+    if len(text) > max_characters:
+        raise bad_filter(f"it has {len(text)} characters of at most {max_characters}")
 
 
 def to_sql(value: Any, depth: int = 1) -> str | None:
