@@ -271,7 +271,10 @@ def read_models(values: Sequence[str], folders: Sequence[str]) -> dict[str, str]
     models: dict[str, str] = {}
     for value in values:
         name, _, model = value.partition("=")
-        if name not in names or "=" not in value:  # an equals sign of a path
+        if "=" in value and name not in names and "/" not in name and not os.path.exists(value):
+            listed = ", ".join(sorted(names))
+            raise UsageError(f"--model {value}: there is no collection {name} here. The collections: {listed}.")
+        if "=" not in value or name not in names:  # also a path with an equals sign
             name, model = "", value
         if name in models or not model:
             raise UsageError(f"--model {value}: give one model for all collections, or NAME=MODEL once for each.")

@@ -1,5 +1,7 @@
 """embedx serve: answer requests of programs over HTTP."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,6 +14,8 @@ MISSING = (
     "`embedx serve` needs more packages ({name} is missing). Install them with: pip install 'embedx[{extra}]' (in a "
     "checkout: pip install '.[{extra}]')."
 )
+HOST = re.compile(r"[A-Za-z0-9_.-]+|\[?[0-9A-Fa-f:.]+\]?")  # a name, or an address of IPv6
+ORIGIN = re.compile(r"https?://[^/\s?#]+")
 EXIT_SIGNAL = 128  # plus the number of the signal
 
 
@@ -121,6 +125,7 @@ def serve(
         raise UsageError(
             f"--host {host} can be reached from other machines, so it needs --token-file. Without it, use 127.0.0.1."
         )
+    check_names(allow_host, cors)
     if (files or clips) and not mcp:
         raise UsageError("--files and --clips are folders for agents: they go with --mcp.")
     limits = Limits(per_client=per_client)
@@ -141,3 +146,19 @@ def serve(
     )
     number = run(settings, lambda url: say(f"Serving {', '.join(collections)} at {url}. Routes: {url}/docs", err=True))
     return EXIT_SIGNAL + number if number else 0
+
+
+def check_names(hosts: Sequence[str], origins: Sequence[str]) -> None:
+    """Refuse names of hosts and origins that no request can have.
+
+    Raises:
+        UsageError: a host is a URL or has a port, or an origin is not a URL without a path.
+    """
+    for host in hosts:
+        if not HOST.fullmatch(host):
+            raise UsageError(
+                f"--allow-host {host}: give a name without http:// and without a port, as audio.example.org."
+            )
+    for origin in origins:
+        if not ORIGIN.fullmatch(origin):
+            raise UsageError(f"--cors {origin}: give an origin without a path, as https://example.org.")

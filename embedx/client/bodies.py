@@ -19,6 +19,7 @@ from embedx.search.queries import parse_query
 MAX_LIMIT = 1000  # hits of a query that a service allows by default
 MAX_FILE = 48 << 20  # bytes of a file: as base64 it is a body of 64 MB, the default of a service
 SAME_NAMES = ("metric", "exact", "exclude_self", "score_band", "group_by", "merge", "diverse", "align")
+DEFAULTS = SearchOptions()
 MAX_TIMEOUT_S = 1e6  # JSON has no infinity
 SENT_NAME = re.compile(r"\baudio\d+\b")  # of audio in an error of a service
 
@@ -73,11 +74,18 @@ def encode_example(example: Any) -> Any:
 
 
 def search_fields(settings: SearchOptions) -> dict[str, Any]:
-    """Return the options of a search as fields of its body."""
-    limit = MAX_LIMIT if settings.k is None and settings.radius is not None else settings.limit
-    threshold = None if settings.radius is None else settings.min_score
-    fields = {name: getattr(settings, name) for name in SAME_NAMES}
-    fields |= {"using": settings.view, "limit": limit, "score_threshold": threshold}
+    """Return the options of a search that differ from the defaults as fields of its body.
+
+    A service answers searches with few options together, which is faster.
+    """
+    fields = {
+        name: getattr(settings, name) for name in SAME_NAMES if getattr(settings, name) != getattr(DEFAULTS, name)
+    }
+    fields["limit"] = MAX_LIMIT if settings.k is None and settings.radius is not None else settings.limit
+    if settings.view is not None:
+        fields["using"] = settings.view
+    if settings.radius is not None:
+        fields["score_threshold"] = settings.min_score
     return fields | filter_fields(settings.where, settings.timeout)
 
 

@@ -29,6 +29,7 @@ ERRORS: dict[str, type[EmbedxError]] = {  # code of an error -> its class; other
     "recipe_mismatch": RecipeMismatch,
     "nothing_to_do": NothingToDo,
     "no_text": ModelError,
+    "no_model": ModelError,
     "model_unavailable": ModelError,
     "locked": LockedError,
     "collection_unavailable": StoreError,

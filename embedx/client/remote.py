@@ -82,12 +82,13 @@ class RemoteCollection(RemoteBase):
             DiskError: the service cannot be reached.
         """
         settings = SearchOptions(**options)
-        body: dict[str, Any] = {"id": id if id is None else int(id), "text": text}
+        body: dict[str, Any] = {name: value for name, value in (("id", id), ("text", text)) if value is not None}
         if vector is not None:
             body |= {"vector": read_vectors(vector, self._dim(settings.view)).tolist(), "join": True}
         try:
             body |= audio_fields(Item(*parse_query(os.fspath(query)))) if query is not None else {}
-            body |= {"like": [encode_example(one) for one in like], "unlike": [encode_example(one) for one in unlike]}
+            for name, examples in (("like", like), ("unlike", unlike)):
+                body |= {name: [encode_example(one) for one in examples]} if len(examples) else {}
         except AudioError:
             self._check(settings)  # a wrong option is named before a file that cannot be read
             raise

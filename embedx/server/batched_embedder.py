@@ -20,8 +20,22 @@ from embedx.server.work import Work, current_work
 
 Key = TypeVar("Key")
 MAX_WAITING = 2 * TURN  # windows of a request that wait for the model: it bounds the memory of a request
-TOLERANCE_S = 0.01  # the last window of a recording can overlap the one before it
 TICK_S = 0.1  # seconds between two checks whether the client is still there
+
+
+Times = tuple[float, float]  # start and end of a window in seconds
+
+
+def added_s(window: Times, before: Times | None) -> float:
+    """Return the seconds of audio that a window adds to the one before it, which it can overlap.
+
+    >>> added_s((0.0, 1.0), None), added_s((0.25, 1.25), (0.0, 1.0)), added_s((0.0, 2.0), (0.0, 1.0))
+    (1.0, 0.25, 2.0)
+    """
+    start_s, end_s = window
+    if before is not None and start_s > before[0]:  # else it is the first one of the next recording or channel
+        start_s = max(start_s, before[1])
+    return max(0.0, end_s - start_s)
 
 
 class BatchedEmbedder(Embedder):
@@ -47,12 +61,6 @@ class BatchedEmbedder(Embedder):
         if clip.channels > limits.channels:
             raise AudioError("too-large", f"{shown} has {clip.channels} channels; {limits.channels} are allowed.")
 
-    def seconds_of(self, window: Window) -> float:
-        """Return the seconds of audio that a window adds to those before it, which it can overlap."""
-        recipe = self.recipe
-        share = min(1.0, recipe.hop_s / recipe.window_s) if recipe.hop_s and recipe.window_s else 1.0
-        return share * len(window.samples) / recipe.sample_rate
-
     def embed(
         self,
         windows: Iterable[tuple[Key, Window]],
@@ -68,6 +76,7 @@ class BatchedEmbedder(Embedder):
         job, work, stream = Job(self.embed_here), current_work(), iter(windows)
         keys: dict[int, Key] = {}
         sent, seconds, is_read = 0, 0.0, False
+        before: Times | None = None
         try:
             while not is_read or keys:
                 while not is_read and len(keys) < MAX_WAITING:
@@ -77,8 +86,9 @@ class BatchedEmbedder(Embedder):
                         is_read = True
                         break
                     keys[sent], window = pair
-                    seconds += self.seconds_of(window)
-                    if seconds > self.limits.audio_s + TOLERANCE_S:
+                    seconds += added_s((window.start_s, window.end_s), before)
+                    before = window.start_s, window.end_s
+                    if seconds > self.limits.audio_s:
                         raise AudioError("too-long", f"A request may have {self.limits.audio_s:g} s of audio.")
                     self.queue.put(job, sent, window)
                     sent += 1

@@ -54,13 +54,15 @@ def embed(service: Service, body: EmbeddingsBody, uploads: Uploads) -> dict[str,
                 raise ApiError(400, "bad_request", f"A sentence has 1 to {MAX_TEXT} characters.")
             data.append(entry(len(data), number, embedder.embed_text(text, view)[0], body))
     else:
+        from embedx.server.batched_embedder import added_s  # it loads torch, as the model has
+
         with audio_files(uploads) as files:
             embedded = embedder.embed_files([(files.add(one), 0.0, None) for one in inputs])
         for number, file in enumerate(embedded):
             if isinstance(file, AudioError):
                 raise AudioError(file.reason, f"Input {number}: {file.detail}")
             times = [(start_s, end_s) for (_, start_s), end_s in zip(file.places, file.ends_s, strict=True)]
-            seconds += sum(end_s - start_s for start_s, end_s in times)
+            seconds += sum(added_s(now, before) for now, before in zip(times, [None, *times[:-1]], strict=True))
             vectors = file.vectors[view]
             if body.pool:
                 times, vectors = [(times[0][0], times[-1][1])], vectors.mean(axis=0, keepdims=True)

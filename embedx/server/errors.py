@@ -16,6 +16,7 @@ from embedx.errors import (
     UsageError,
 )
 
+NO_MODEL = "Searches by id or vector need no model."
 RETRY_S = 1  # seconds after which a client that was turned away may come again
 TOO_LARGE = ("too-large", "too-long")  # reasons of audio that exceeds a limit
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/\\])(?:/[^\s/'\",;:()]+)+/([^\s/'\",;:()]+)")
@@ -86,10 +87,12 @@ def api_error(error: EmbedxError, name: str = "", private: Sequence[str] = ()) -
         return ApiError(409, "recipe_mismatch", message)
     if isinstance(error, NothingToDo):
         return ApiError(409, "nothing_to_do", message)
-    if isinstance(error, ModelError) and "cannot embed text" in message:
+    if isinstance(error, ModelError) and ("cannot embed text" in message or "no tokenizer" in message):
         return ApiError(400, "no_text", message)
+    if isinstance(error, ModelError) and "were imported" in message:
+        return ApiError(400, "no_model", "The vectors of this collection were imported: it has no model.", NO_MODEL)
     if isinstance(error, ModelError):
-        return ApiError(503, "model_unavailable", message, "Searches by id or vector need no model.")
+        return ApiError(503, "model_unavailable", message, NO_MODEL)
     if isinstance(error, LockedError):
         return ApiError(503, "locked", f"The collection {name} is being written. Try again.")
     if isinstance(error, (StoreError, DiskError)):

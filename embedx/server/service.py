@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from embedx.errors import EmbedxError
+from embedx.errors import EmbedxError, ModelError
 from embedx.server.clips import Clips
 from embedx.server.errors import ApiError
 from embedx.server.exports import Exports
@@ -117,14 +117,24 @@ class Service:
                 self.metrics.available.labels(name).set(0)
 
     def preload(self) -> None:
-        """Load the models of all collections that can be read."""
+        """Load the models of all collections that can be read.
+
+        Raises:
+            ModelError: a model cannot be loaded.
+        """
         for served in self.collections.values():
-            with served.use() as collection:
-                if collection.recipe.extractor != "imported":
-                    try:
-                        collection._load_embedder()
-                    except EmbedxError as error:
-                        raise EmbedxError(f"The model of {served.name} cannot be loaded: {error}") from error
+            problem: EmbedxError | None = None
+            try:
+                with served.use() as collection:
+                    if collection.recipe.extractor != "imported":
+                        try:
+                            collection._load_embedder()
+                        except EmbedxError as error:
+                            problem = error
+            except ApiError:
+                continue  # the log and /readyz name it
+            if problem is not None:
+                raise ModelError(f"The model of {served.name} cannot be loaded: {problem}") from problem
 
     def close(self) -> None:
         """End the threads, and close the collections."""

@@ -1,5 +1,6 @@
 """Configurations of tiny models with random weights: of transformers, of torchaudio, and VGGish at full size."""
 
+from pathlib import Path
 from typing import Any
 
 SMALL = {  # a transformer that runs at hundreds of times real time
@@ -69,3 +70,13 @@ SMALL_TORCHAUDIO: dict[str, Any] = {
     "encoder_layer_drop": 0.5,
     "aux_num_out": None,
 }
+
+
+def add_tokenizer(folder: Path) -> None:
+    """Give a checkpoint of CLAP a tokenizer that knows the words dog and rain."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 1, "dog": 2, "rain": 3}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>").save_pretrained(folder)

@@ -12,6 +12,7 @@ import pytest
 
 import embedx
 from embedx.errors import ModelError, UsageError
+from tests.helpers.checkpoints import add_tokenizer
 from tests.helpers.windowed_search import WHERE, WriteWav, agree, file_of, scored, unit, windows_of
 
 
@@ -56,17 +57,13 @@ def test_example_may_be_excerpt_or_numeric_file_name(
 
 def test_text_query_is_embedded_by_clap(checkpoint: Callable[[str], Path], manifest: Path, tmp_path: Path) -> None:
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
 
     shutil.copytree(checkpoint("clap"), tmp_path / "clap")
     corpus = sorted(manifest.parent.glob("*/*-0.wav"))[::5]
     with embedx.extract(corpus, model=str(tmp_path / "clap"), out=tmp_path / "c") as collection:
         with pytest.raises(ModelError, match="no tokenizer"):
             collection.search(text="dog")
-        words = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 1, "dog": 2, "rain": 3}, unk_token="<unk>"))
-        words.pre_tokenizer = pre_tokenizers.Whitespace()
-        PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>").save_pretrained(tmp_path / "clap")
+        add_tokenizer(tmp_path / "clap")
         with torch.inference_mode():
             extractor: Any = collection._load_embedder().extractor
             texts = extractor.embed_text(["dog", "rain"]).numpy()
