@@ -99,7 +99,7 @@ def at_url(url: str, *, token: str | None = None, mode: str = "auto") -> Agent:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         http = await stack.enter_async_context(httpx2.AsyncClient(headers=headers, timeout=60))
         transport = streamable_http_client(url, http_client=http)
-        return await stack.enter_async_context(Client(transport, mode=mode))  # type: ignore[arg-type]
+        return await stack.enter_async_context(Client(transport, mode=mode))
 
     return Agent(make)
 

@@ -18,8 +18,7 @@ from tests.helpers.service import Client, serving
 
 TEXTS = ["owl", "Owl", "o'wl", "", 'a"b', "groß", "北", "%", "a_b", "1", "NULL", "x" * 50]
 NUMBERS = [-3, 0, 1, 2, 2.5, 1e-7, 1e300, 2**40]
-COLUMNS = {"site": TEXTS, 'odd "name"': TEXTS, "size": NUMBERS, "order": NUMBERS}
-Mask = "pd.Series[bool]"
+COLUMNS: dict[str, list[Any]] = {"site": TEXTS, 'odd "name"': TEXTS, "size": NUMBERS, "order": NUMBERS}
 COMPARISONS = {"gt": (">", "gt"), "gte": (">=", "ge"), "lt": ("<", "lt"), "lte": ("<=", "le")}
 
 
@@ -246,9 +245,8 @@ def test_filter_at_the_limit_is_taken_and_one_character_more_is_not(client: Clie
     for size, status in ((limit, 200), (limit + 1, 400)):
         reply = client.post("/v1/collections/c0/search", {"id": 1, "filter": "id = 1".ljust(size)})
         assert reply.status == status, reply.body
-        condition = {"must": [{"key": "label", "match": {"value": "x"}}], "must_not": []}
-        padding = size - len(json.dumps(condition))
-        condition["must"][0]["match"] = {"any": ["x", *["y" * 100] * ((padding - 3000) // 104)]}  # type: ignore[index]
-        condition["must"][0]["match"]["any"] += ["z" * (size - len(json.dumps(condition)) - 4)]  # type: ignore[index]
+        texts = ["x", *["y" * 100] * 60]
+        condition: dict[str, Any] = {"must": [{"key": "label", "match": {"any": texts}}], "must_not": []}
+        texts.append("z" * (size - len(json.dumps(condition)) - 4))
         assert len(json.dumps(condition)) == size
         assert client.post("/v1/collections/c0/search", {"id": 1, "filter": condition}).status == status

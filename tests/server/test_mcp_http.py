@@ -85,7 +85,7 @@ def test_tools_answer_as_the_collection_does(agent: Agent, reader: Agent, home: 
 
 def test_clips_and_labels_are_written_without_a_path_of_the_server(agent: Agent, home: Path) -> None:
     result = agent.call("cut_clip", id=5)
-    assert (home / "clips" / result.structured_content["file"]).is_file()  # type: ignore[index]
+    assert (home / "clips" / result.structured_content["file"]).is_file()
     assert str(home) not in result.model_dump_json()
     agent.value("label_rows", edits=[{"id": 1, "column": "seen_by", "value": "agent"}])
     with embedx.open(home / "made") as collection:
@@ -111,8 +111,17 @@ def test_requests_pass_the_gate_of_the_service(client: Client, home: Path) -> No
     for body in (b"", b"{", b"\xff", b"[" * 100_000, {**LIST, "params": deep}):
         reply = send(body)
         assert (reply.status, reply.code) == (400, "bad_json")
-    for body in ([], [LIST], 1, {}, {"jsonrpc": "2.0"}, {**LIST, "method": "../../etc/passwd"}, {**LIST, "id": None}):
-        reply = send(body)
+    messages: list[Any] = [
+        [],
+        [LIST],
+        1,
+        {},
+        {"jsonrpc": "2.0"},
+        {**LIST, "method": "../../etc/passwd"},
+        {**LIST, "id": None},
+    ]
+    for message in messages:
+        reply = send(message)
         assert reply.status < 500, reply.body
         assert str(home) not in reply.body.decode()
     assert send(LIST).status == 200

@@ -97,7 +97,7 @@ def test_configurations_are_valid_json_and_limits_are_the_defaults() -> None:
 
 
 def test_every_route_is_in_the_page() -> None:
-    paths = {route.path for module in ROUTES for route in module.router.routes}  # type: ignore[attr-defined]
+    paths = {route.path for module in ROUTES for route in module.router.routes}
     for path in sorted(path for path in paths if path.startswith("/v1")):
         shown = re.sub(r"\{(name|number|head)\}", lambda m: {"number": "ID"}.get(m[1], m[1].upper()), path)
         assert shown in TEXT or shown.removeprefix("/v1/collections/NAME") in TEXT, path
