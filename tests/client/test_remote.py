@@ -311,12 +311,25 @@ def test_table_sets_values_by_id_path_and_time(writable: Either, collection: emb
     assert writable.label(writable.rows("id = 3").assign(label="cow")[["label"]]).rows == 1  # the index holds the ids
 
 
-@either_writable
-def test_labels_of_whole_recordings_stay_whole(writable: Either, tmp_path: Path) -> None:
-    writable.label(set={"label": "all"})
-    with embedx.open(tmp_path / "made") as local:
-        (change,) = local.label_log()
-    assert all(edit.windows is None for edit in change.edits)
+@pytest.mark.parametrize("by", ["set", "table"])
+def test_labels_of_whole_recordings_are_for_all_windows_they_ever_get(
+    collection: embedx.Collection, by: str, tmp_path: Path
+) -> None:
+    recording = collection.rows()["path"].loc[5]
+    embedx.extract(recording, out=tmp_path / "field", window=0.5).close()
+    given: dict[str, Any] = (
+        {"set": {"label": "all"}} if by == "set" else {"table": pd.DataFrame({"path": [Path(recording).name]})}
+    )
+    if by == "table":
+        given["table"]["label"] = "all"
+    with serving(tmp_path / "field", allow_labels=True) as client:
+        remote = embedx.connect(f"http://127.0.0.1:{client.port}/field")
+        assert remote.label(**given).rows == len(remote) > 1
+        remote.label(set={"seen": 1}, where="id = 1")
+    with embedx.open(tmp_path / "field") as local:
+        whole, part = local.label_log()
+    assert [edit.windows for edit in whole.edits] == [None]
+    assert all(edit.windows for edit in part.edits)
 
 
 @either_writable
