@@ -76,15 +76,15 @@ def create_app(settings: Settings) -> tuple[ASGIApp, Service]:
     for routes in ROUTES:
         app.include_router(routes.router)
     add_routes_around(app, metrics)
-    if settings.mcp:
-        from embedx.server.mcp_http import PATH, McpEndpoint
-
-        app.router.routes.append(Route(PATH, McpEndpoint(service)))
     app.add_exception_handler(ApiError, answer_api_error)
     app.add_exception_handler(EmbedxError, answer_embedx_error)
     app.add_exception_handler(RequestValidationError, answer_validation_error)
     app.add_exception_handler(HTTPException, answer_http_error)
     app.add_exception_handler(Exception, answer_bug)
+    if settings.mcp:
+        from embedx.server.mcp_http import PATH, McpEndpoint
+
+        app.router.routes.append(Route(PATH, McpEndpoint(service)))
     return Gate(Shortcut(app, service), settings, metrics), service
 
 

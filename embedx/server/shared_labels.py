@@ -38,19 +38,19 @@ def set_shared(served: Served, body: LabelsBody, make: Callable[[LabelsBody], di
 
     def answer() -> dict[str, Any]:
         edits = body.edits or []
-        cells = [(edit.id, edit.column) for edit in edits]
         now, state = read_cells(served, [cell_of(edit) for edit in edits if "was" in edit.model_fields_set])
         met = [edit for edit in edits if cell_of(edit) in now and is_conflict(edit, now[cell_of(edit)])]
         conflicts = [
             {"id": one.id, "column": one.column, "value": now[cell_of(one)], "by": memory.authors.get(cell_of(one))}
             for one in met
         ]
-        kept = [edit for edit in edits if edit not in met]
+        refused = {id(edit) for edit in met}
+        kept = [edit for edit in edits if id(edit) not in refused]
         if edits and not kept:
             return {"changed": 0, **state, "conflicts": conflicts}
         result = make(body.model_copy(update={"edits": kept}) if edits else body)
         if result.get("change"):
-            values, _ = read_cells(served, [cell for cell in cells if cell in {cell_of(edit) for edit in kept}])
+            values, _ = read_cells(served, list(dict.fromkeys(map(cell_of, kept))))
             memory.note(result["change"], body.by, values)
         return result | ({"conflicts": conflicts} if edits and (body.key or now) else {})
 
