@@ -108,15 +108,9 @@ def serve(
 
     Ctrl-C and SIGTERM let running requests finish for 7 s. The exit code is then 130 or 143.
     """
-    try:
-        from embedx.server.guard import is_loopback
-        from embedx.server.running import serve as run
-
-        if mcp:
-            import embedx.server.mcp_http  # noqa: F401 -- a missing package is named before the service starts
-    except ModuleNotFoundError as error:
-        extra = "mcp" if (error.name or "").startswith("mcp") else "serve"
-        raise UsageError(MISSING.format(name=error.name, extra=extra)) from error
+    require_packages(mcp)
+    from embedx.server.guard import is_loopback
+    from embedx.server.running import serve as run
     from embedx.server.settings import Limits, Settings
     from embedx.server.tokens import Tokens, read_tokens
 
@@ -146,6 +140,22 @@ def serve(
     )
     number = run(settings, lambda url: say(f"Serving {', '.join(collections)} at {url}. Routes: {url}/docs", err=True))
     return EXIT_SIGNAL + number if number else 0
+
+
+def require_packages(mcp: bool) -> None:
+    """Refuse to start without the packages of the service, and with `mcp` those for agents.
+
+    Raises:
+        UsageError: a package is missing; the message has the command that installs it.
+    """
+    try:
+        import embedx.server.running
+
+        if mcp:
+            import embedx.server.mcp_http  # noqa: F401
+    except ModuleNotFoundError as error:
+        extra = "mcp" if (error.name or "").startswith("mcp") else "serve"
+        raise UsageError(MISSING.format(name=error.name, extra=extra)) from error
 
 
 def check_names(hosts: Sequence[str], origins: Sequence[str]) -> None:
