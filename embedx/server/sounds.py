@@ -44,7 +44,7 @@ class Sound:
         """
         if self.end_s <= self.start_s:
             raise ApiError(400, "bad_request", f"The part from {self.start_s:g} to {self.end_s:g} s is empty.")
-        if self.end_s - self.start_s > MAX_SOUND_S:
+        if self.end_s - self.start_s > MAX_SOUND_S + 2 * EDGE_S:
             raise ApiError(413, "audio_too_large", f"An answer may have {MAX_SOUND_S:g} s of audio.")
         values = 0
         try:

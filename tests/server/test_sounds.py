@@ -143,7 +143,7 @@ def test_peaks_hold_the_extremes_of_every_bin(client: Client, frames: Samples) -
 @pytest.mark.parametrize(
     ("query", "status"),
     [
-        ("/audio?start_s=5", 400), ("/audio?start_s=2&end_s=2", 400), ("/audio?start_s=0&end_s=1000", 413),
+        ("/audio?start_s=5", 400), ("/audio?start_s=2&end_s=2", 400), ("/audio?start_s=0&end_s=1000", 413), ("/spectrogram.png?start_s=0&end_s=601", 413),
         ("/peaks?bins=0", 400), ("/spectrogram.png?width=100000", 400), ("/spectrogram.png?fmin=nan", 400),
         ("/audio?format=mp3", 400),
     ],
@@ -151,6 +151,12 @@ def test_peaks_hold_the_extremes_of_every_bin(client: Client, frames: Samples) -
 def test_parts_that_cannot_be_are_refused(client: Client, query: str, status: int) -> None:
     assert client.get(recording(client) + query).status == status
     assert client.get("/v1/collections/field/recordings/nosuch" + query.partition("?")[0]).status == 404
+
+
+def test_the_longest_part_is_drawn_also_behind_the_end(client: Client) -> None:
+    reply = client.get(f"{recording(client)}/spectrogram.png?start_s=1&end_s=601&width=600&height=8")
+    assert reply.status == 200
+    assert np.flatnonzero(read_png(reply.body).any(axis=0)).max() == 2  # 3 s of sound, a second in each column
 
 
 def test_odd_ranges_of_frequency_give_a_picture(client: Client) -> None:
