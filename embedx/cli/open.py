@@ -1,6 +1,7 @@
 """embedx open: show a collection in the browser."""
 
 import secrets
+import threading
 import webbrowser
 from pathlib import Path
 
@@ -40,11 +41,13 @@ def open(collections: tuple[str, ...], no_browser: bool) -> int:
     tokens = Tokens(((hash_token(secrets.token_urlsafe(TOKEN_BYTES)), "label"),), OneTimeToken(once))
     settings = Settings(tuple(map(Path, collections)), port=0, tokens=tokens, allow_labels=True)
 
-    def show(url: str) -> None:
-        address = f"{url}/#token={once}"
+    def show(address: str) -> None:
         is_shown = not no_browser and webbrowser.open(address)
         say("The browser shows the page." if is_shown else f"Open this address, once: {address}", err=True)
         say("Ctrl-C ends the service.", err=True)
 
-    number = run(settings, show)
+    def on_ready(url: str) -> None:
+        threading.Thread(target=show, args=(f"{url}/#token={once}",), daemon=True).start()  # some browsers block
+
+    number = run(settings, on_ready)
     return EXIT_SIGNAL + number if number else 0
