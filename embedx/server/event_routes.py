@@ -50,14 +50,26 @@ async def get_events(request: Request, name: str) -> Response:
     """Tell what changes: labels, rows, jobs, and whether the collection can be read (text/event-stream)."""
     service = service_of(request)
     served = service.get(name)
+    if service.streams >= service.limits.in_flight // 2:
+        raise ApiError(503, "busy", f"{service.streams} pages are told what changes.", "Ask for the state instead.")
     seen = Seen.read(request.headers.get("last-event-id", ""))
-    return StreamingResponse(stream(service, served, seen), 200, HEADERS, "text/event-stream")
+    return StreamingResponse(counted_stream(service, served, seen), 200, HEADERS, "text/event-stream")
 
 
 @router.get("/jobs/{job}")
 async def get_job(request: Request, job: str) -> Response:
     """Return the state of a job, and its result once it is done."""
     return json_response(service_of(request).jobs.get(job))
+
+
+async def counted_stream(service: Service, served: Served, seen: Seen | None) -> AsyncIterator[str]:
+    """Yield events, and count the stream while it lasts: each takes one of the places for requests."""
+    service.streams += 1
+    try:
+        async for event in stream(service, served, seen):
+            yield event
+    finally:
+        service.streams -= 1
 
 
 async def stream(service: Service, served: Served, seen: Seen | None) -> AsyncIterator[str]:

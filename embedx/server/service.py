@@ -40,6 +40,7 @@ class Service:
         self.clips = Clips()
         self.jobs = Jobs()
         self.exports = Exports()
+        self.streams = 0  # of events, at this time
         self.is_ending: Callable[[], bool] = lambda: False
         self.collections = {
             name: Served(name, folder, self.models, settings.models.get(name) or settings.models.get(""))

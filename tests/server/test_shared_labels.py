@@ -136,6 +136,15 @@ def test_events_tell_labels_rows_and_jobs_and_go_on_where_they_ended(client: Cli
         assert next(events)[1] == "rows"
 
 
+def test_streams_of_events_leave_places_for_other_requests(made: Path) -> None:
+    with serving(made, limits=Limits(in_flight=4)) as client:
+        with events_of(client, ""), events_of(client, ""):
+            wait_until(lambda: client.service.streams == 2)
+            assert client.get(f"{BASE}/events").code == "busy"
+            assert client.get(BASE).status == 200
+        wait_until(lambda: client.service.streams == 0)
+
+
 def test_training_job_tells_what_has_changed(client: Client) -> None:
     def train() -> Any:
         body = {"label": "label", "name": "live", "kind": "prototype", "wait": False, "permutations": 0}

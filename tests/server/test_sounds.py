@@ -143,7 +143,8 @@ def test_peaks_hold_the_extremes_of_every_bin(client: Client, frames: Samples) -
 @pytest.mark.parametrize(
     ("query", "status"),
     [
-        ("/audio?start_s=5", 400), ("/audio?start_s=2&end_s=2", 400), ("/audio?start_s=0&end_s=1000", 413), ("/spectrogram.png?start_s=0&end_s=601", 413),
+        ("/audio?start_s=5", 400), ("/audio?start_s=2&end_s=2", 400), ("/audio?start_s=0&end_s=1000", 413),
+        ("/spectrogram.png?start_s=0&end_s=601", 413),
         ("/peaks?bins=0", 400), ("/spectrogram.png?width=100000", 400), ("/spectrogram.png?fmin=nan", 400),
         ("/audio?format=mp3", 400),
     ],
