@@ -15,7 +15,7 @@ from embedx.index.matrix import Floats, Ids
 from embedx.index.vector_index import VectorIndex
 from embedx.search.alignment import align
 from embedx.search.hits import Hit, Hits, hit_of
-from embedx.search.options import SearchOptions
+from embedx.search.options import SearchOptions, as_score
 from embedx.search.queries import Query
 from embedx.search.selection import best_of, first_of_each, in_band, merge_touching, mmr, rank
 from embedx.store.records import Row
@@ -55,7 +55,7 @@ def run_query(
     ids, scores = score_rows(index, query, include_ids)
     ids, scores = rank(ids[scores >= options.min_score], scores[scores >= options.min_score])
     if options.score_band is not None:
-        return hits_of(store, *in_band(ids, scores, *options.score_band, options.limit))
+        return hits_of(store, *in_band(ids, scores, *map(as_score, options.score_band), options.limit))
     if options.group_by is not None:
         column = options.group_by
         pairs = first_of_each(in_order(store, ids, scores), lambda pair: value_of(pair[0], column), options.limit)

@@ -10,6 +10,7 @@ from embedx.index.exact import check_metric
 from embedx.store.filters import TIMEOUT_S
 
 DEFAULT_K = 10  # hits of a search without k
+MAX_SCORE = 3.4028234e38  # of float32
 MODES = ("score_band", "group_by", "merge", "diverse", "align")  # ways to choose rows; a search uses one at most
 MODES_WITH_RADIUS = ("group_by", "merge", "align")
 
@@ -110,7 +111,16 @@ class SearchOptions:
         """
         if self.radius is None:
             return -math.inf
-        return -self.radius if self.metric == "l2" else self.radius
+        return as_score(-self.radius if self.metric == "l2" else self.radius)
+
+
+def as_score(value: float) -> float:
+    """Return a limit of scores as a number that float32, which scores have, can hold.
+
+    >>> as_score(0.5), as_score(-1e308)
+    (0.5, -3.4028234e+38)
+    """
+    return max(-MAX_SCORE, min(MAX_SCORE, value))
 
 
 def check_score_band(band: tuple[float, float]) -> None:

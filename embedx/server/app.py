@@ -35,6 +35,7 @@ from embedx.server.answers import json_response, public_recipe
 from embedx.server.errors import ApiError, api_error
 from embedx.server.gate import Gate
 from embedx.server.metrics import Metrics
+from embedx.server.openapi import complete_description
 from embedx.server.service import Service, service_of
 from embedx.server.settings import Settings
 from embedx.server.shortcut import Shortcut
@@ -76,6 +77,7 @@ def create_app(settings: Settings) -> tuple[ASGIApp, Service]:
     for routes in ROUTES:
         app.include_router(routes.router)
     add_routes_around(app, metrics)
+    complete_description(app, service.collections)
     app.add_exception_handler(ApiError, answer_api_error)
     app.add_exception_handler(EmbedxError, answer_embedx_error)
     app.add_exception_handler(RequestValidationError, answer_validation_error)

@@ -134,7 +134,12 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> int:
         UsageError: a folder holds no collection, or two have the same name.
         DiskError: the address cannot be used.
     """
-    server, service = make_server(settings, on_ready)
+
+    def begin(url: str) -> None:
+        on_ready(url)
+        service.warm_up()
+
+    server, service = make_server(settings, begin)
     log_to_stderr()
     if settings.preload:
         service.preload()

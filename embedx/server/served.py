@@ -16,7 +16,7 @@ from embedx.heads.storage import load_heads
 from embedx.recipe import check_view
 from embedx.server.answers import state_of
 from embedx.server.coordinates import Map, make_map
-from embedx.server.errors import ApiError, api_error, unavailable
+from embedx.server.errors import ApiError, Cancelled, api_error, unavailable
 from embedx.server.label_memory import LabelMemory
 from embedx.server.work import current_work
 from embedx.store.schema import FILE_NAME
@@ -180,6 +180,11 @@ class Served:
             known = self._kept[what] = key, make()
         answer: Answer = known[1]
         return answer
+
+    def warm_up(self) -> None:
+        """Compare all rows with their checksums: the first filter, which needs this, does not have to wait for it."""
+        with contextlib.suppress(ApiError, Cancelled), self.use() as collection:
+            collection.store.filter("id < 0")
 
     def close(self) -> None:
         """Close the files."""

@@ -15,7 +15,7 @@ from embedx.server.models import Models
 from embedx.server.search_batches import SearchBatches
 from embedx.server.served import Served, name_collections
 from embedx.server.settings import Settings
-from embedx.server.work import Threads
+from embedx.server.work import WORK, Threads, Work
 
 Answer = TypeVar("Answer")
 
@@ -42,6 +42,7 @@ class Service:
         self.exports = Exports()
         self.streams = 0  # of events, at this time
         self.is_ending: Callable[[], bool] = lambda: False
+        self._warming = Work()
         self.collections = {
             name: Served(name, folder, self.models, settings.models.get(name) or settings.models.get(""))
             for name, folder in name_collections(settings.folders).items()
@@ -137,8 +138,20 @@ class Service:
             if problem is not None:
                 raise ModelError(f"The model of {served.name} cannot be loaded: {problem}") from problem
 
+    def warm_up(self) -> None:
+        """Begin to check the rows of all collections, in one thread."""
+
+        def check() -> None:
+            WORK.set(self._warming)
+            for served in self.collections.values():
+                if not self._warming.is_cancelled:
+                    served.warm_up()
+
+        self.threads.light.submit(check)
+
     def close(self) -> None:
         """End the threads, and close the collections."""
+        self._warming.cancel()
         self.threads.close()
         self.jobs.close()
         for served in self.collections.values():

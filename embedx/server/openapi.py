@@ -1,0 +1,83 @@
+"""The description of the API (/openapi.json): the collections, the kinds of answers, and the form of errors."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import FastAPI
+
+JSON = "application/json"
+MEDIA = {  # route -> the types of its answers that are not, or not only, JSON
+    "/metrics": ("text/plain",),
+    "/v1/collections/{name}/rows/{number}/audio": ("audio/*", "application/octet-stream"),
+    "/v1/collections/{name}/rows/{number}/spectrogram.png": ("image/png",),
+    "/v1/collections/{name}/map": (JSON, "application/octet-stream"),
+}
+TEXT, COUNT = {"type": "string"}, {"type": "integer", "minimum": 0}
+STATE = {"generation": COUNT, "revision": COUNT}
+
+
+def object_of(**fields: Any) -> dict[str, Any]:
+    """Return the schema of an object with these fields, and maybe others."""
+    return {"type": "object", "required": list(fields), "properties": fields}
+
+
+def list_of(**fields: Any) -> dict[str, Any]:
+    """Return the schema of a list of objects with these fields."""
+    return {"type": "array", "items": object_of(**fields)}
+
+
+ERROR = object_of(error=object_of(code=TEXT, message=TEXT, hint=TEXT))
+HITS = list_of(id=COUNT, score={"type": "number"}, path=TEXT, meta={"type": "object"})
+STATED = object_of(**STATE)
+ANSWERS = {  # (method, route) -> the schema of its JSON
+    ("get", "/v1/collections"): object_of(collections=list_of(name=TEXT, status=TEXT)),
+    ("get", "/v1/collections/{name}"): object_of(name=TEXT, rows=COUNT, views={"type": "array"}, **STATE),
+    ("get", "/v1/collections/{name}/rows"): object_of(rows=list_of(id=COUNT), **STATE),
+    ("get", "/v1/collections/{name}/rows/{number}"): object_of(row=object_of(id=COUNT, path=TEXT), **STATE),
+    ("get", "/v1/collections/{name}/map"): object_of(id={"type": "array", "items": COUNT}, **STATE),
+    ("post", "/v1/collections/{name}/search"): {
+        **object_of(took_ms={"type": "number"}, **STATE),
+        "anyOf": [object_of(hits=HITS), object_of(results=list_of(name=TEXT, hits=HITS))],
+    },
+    ("post", "/v1/collections/{name}/predict"): object_of(predictions={"type": "array"}, **STATE),
+    ("post", "/v1/collections/{name}/labels"): object_of(changed=COUNT, **STATE),
+    ("post", "/v1/collections/{name}/labels/undo"): object_of(changed=COUNT, **STATE),
+    ("post", "/v1/collections/{name}/heads"): object_of(name=TEXT, classes={"type": "array"}, **STATE),
+    ("post", "/v1/embeddings"): object_of(
+        object=TEXT, data=list_of(index=COUNT, input=COUNT), usage={"type": "object"}
+    ),
+    ("get", "/v1/models"): object_of(object=TEXT, data=list_of(id=TEXT, dim=COUNT)),
+}
+
+
+def complete_description(app: FastAPI, names: Iterable[str]) -> None:
+    """Let an application describe its collections, answers and errors as they are."""
+    make, known = app.openapi, list(names)
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = make()
+            for path, methods in schema["paths"].items():
+                for method, operation in methods.items():
+                    complete(operation, method, path, known)
+            for name in ("HTTPValidationError", "ValidationError"):  # errors have another form here
+                schema.get("components", {}).get("schemas", {}).pop(name, None)
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def complete(operation: dict[str, Any], method: str, path: str, names: list[str]) -> None:
+    """Write the names, the answers and the errors of a route into its description."""
+    for parameter in operation.get("parameters", []):
+        if parameter["in"] == "path" and parameter["name"] == "name":
+            parameter["schema"] = {"type": "string", "enum": names}
+    answer = operation["responses"]["200"]
+    json_schema = {"schema": ANSWERS.get((method, path), {"type": "object"})}
+    answer["content"] = {kind: json_schema if kind == JSON else {} for kind in MEDIA.get(path, (JSON,))}
+    if "/audio" in path:
+        operation["responses"]["206"] = {**answer, "description": "A part of the file"}
+        operation["responses"]["416"] = {"description": "A range outside of the file", "content": {"text/plain": {}}}
+    operation["responses"].pop("422", None)
+    operation["responses"]["default"] = {"description": "An error", "content": {JSON: {"schema": ERROR}}}
