@@ -39,6 +39,7 @@ bench: $(READY)
 	$(RUN)/python benchmarks/growth.py
 	$(RUN)/python benchmarks/pipeline.py
 	$(RUN)/python benchmarks/startup.py
+	$(RUN)/python benchmarks/service.py
 
 bench-gpu: $(READY)
 	$(RUN)/python benchmarks/gpu.py

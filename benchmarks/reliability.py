@@ -84,6 +84,11 @@ PARTS = {
     "hostile": Part(
         ("audio/test_malformed_audio.py",), {"EMBEDX_HOSTILE": 20_000}, "malformed audio files are embedded or reported"
     ),
+    "service": Part(
+        ("cli/test_serve_processes.py", "server/test_changes_under_load.py", "server/test_hostile_requests.py"),
+        {"EMBEDX_SERVICE_KILLS": 30, "EMBEDX_SERVICE_ROUNDS": 60, "EMBEDX_SERVICE_REQUESTS": 20_000},
+        "kills, changes and hostile requests harm neither the service nor its answers",
+    ),
 }
 
 

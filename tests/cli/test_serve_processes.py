@@ -22,6 +22,7 @@ import embedx
 from tests.helpers.amounts import fast_and_long
 from tests.helpers.commands import COMMAND
 from tests.helpers.processes import linux, wait_until
+from tests.reliability.report import report
 
 SEARCH = "/v1/collections/made/search"
 
@@ -51,11 +52,12 @@ def ask(port: int, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         return answer.status, json.loads(answer.read())
 
 
-@fast_and_long("kills", fast=1, long=30)
+@fast_and_long("kills", fast=1, long=30, variable="EMBEDX_SERVICE_KILLS")
 def test_killed_service_has_lost_no_label_that_it_has_acknowledged(made: Path, tmp_path: Path, kills: int) -> None:
     folder = tmp_path / "made"
     shutil.copytree(made, folder)
     acknowledged: dict[int, str] = {}
+    begun = time.monotonic()
     for turn in range(kills):
         with running(folder, "--allow-labels") as (process, port):
 
@@ -88,6 +90,7 @@ def test_killed_service_has_lost_no_label_that_it_has_acknowledged(made: Path, t
             assert int(revision) in revisions
             # a change that was not acknowledged may have come after it; an older one may not
             assert (int(stored_turn), int(stored_number)) >= tuple(map(int, value.split("-"))) or labels[row] == value
+    report("service: kill -9 while labels are set", kills, 0, begun)
 
 
 def test_signal_lets_running_requests_finish_and_takes_no_new_ones(made: Path) -> None:
@@ -146,7 +149,7 @@ def resident(pid: int) -> float:
 
 
 @linux
-@fast_and_long("count", fast=400, long=20_000)
+@fast_and_long("count", fast=400, long=20_000, variable="EMBEDX_SERVICE_REQUESTS")
 def test_memory_does_not_grow_with_the_number_of_requests(made: Path, count: int) -> None:
     with (
         running(made) as (process, port),
@@ -166,8 +169,9 @@ def test_memory_does_not_grow_with_the_number_of_requests(made: Path, count: int
                 assert connection.getresponse().read()
 
         send(200)
+        begun = time.monotonic()
         before = resident(process.pid)
         send(count)
         growth = resident(process.pid) - before
-        print(f"{growth:.1f} MB more after {count} requests")
+        report(f"service: requests, with {growth:.1f} MB more memory at the end", count, 0, begun)
         assert growth < 24  # 20 000 requests that each keep 2 kB would be 40 MB

@@ -1,6 +1,7 @@
 """Answers while other code changes the collection: each is one state that was committed, and none is an error."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from embedx.store.store import Store
 from tests.helpers.amounts import fast_and_long
 from tests.helpers.collections import DIM, build_collection, clusters
 from tests.helpers.service import Client, Reply, serving
+from tests.reliability.report import report
 
 ROWS, READERS = 60, 3
 State = dict[int, str | None]  # row id -> label
@@ -99,11 +101,12 @@ def make_changes(folder: Path, model: Model, rounds: int) -> None:
             model.change(state, lambda gone=gone: collection.remove(where=f"id = {gone}"))  # type: ignore[misc]
 
 
-@fast_and_long("rounds", fast=3, long=60)
+@fast_and_long("rounds", fast=3, long=60, variable="EMBEDX_SERVICE_ROUNDS")
 def test_answers_during_changes_are_states_of_the_collection(tmp_path: Path, rounds: int) -> None:
     vectors, labels = clusters(ROWS, 3, 0.3)
     with build_collection(tmp_path, vectors, labels) as collection:
         folder = collection.folder
+    begun = time.monotonic()
     model = Model({number + 1: label for number, label in enumerate(labels)})
     with serving(folder) as client:
         readers = [threading.Thread(target=model.ask, args=(client,)) for _ in range(READERS)]
@@ -115,4 +118,5 @@ def test_answers_during_changes_are_states_of_the_collection(tmp_path: Path, rou
             model.is_done.set()
             for reader in readers:
                 reader.join()
+    report("service: answers during changes", len(model.answers), len(model.faults), begun)
     model.check()
