@@ -5,12 +5,21 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from embedx.server.blocks import MEDIA_TYPE as BLOCKS
+
 JSON = "application/json"
-MEDIA = {  # route -> the types of its answers that are not, or not only, JSON
+BINARY = "application/octet-stream"
+MEDIA = {  # end of a route -> the types of its answers that are not, or not only, JSON
     "/metrics": ("text/plain",),
-    "/v1/collections/{name}/rows/{number}/audio": ("audio/*", "application/octet-stream"),
-    "/v1/collections/{name}/rows/{number}/spectrogram.png": ("image/png",),
-    "/v1/collections/{name}/map": (JSON, "application/octet-stream"),
+    "/audio": ("audio/*", BINARY),
+    ".png": ("image/png",),
+    "/peaks": (JSON, BINARY),
+    "/map": (JSON, BINARY, BLOCKS),
+    "/vectors": (JSON, BINARY),
+    "/scores": (JSON, BLOCKS),
+    "/columns/{column}": (JSON, BLOCKS),
+    "/events": ("text/event-stream",),
+    "/exports/{export}": ("*/*",),
 }
 TEXT, COUNT = {"type": "string"}, {"type": "integer", "minimum": 0}
 STATE = {"generation": COUNT, "revision": COUNT}
@@ -73,11 +82,14 @@ def complete(operation: dict[str, Any], method: str, path: str, names: list[str]
     for parameter in operation.get("parameters", []):
         if parameter["in"] == "path" and parameter["name"] == "name":
             parameter["schema"] = {"type": "string", "enum": names}
+    kinds = next((kinds for end, kinds in MEDIA.items() if path.endswith(end)), (JSON,))
+    json_schema = {"schema": ANSWERS.get((method, path), {})}
     answer = operation["responses"]["200"]
-    json_schema = {"schema": ANSWERS.get((method, path), {"type": "object"})}
-    answer["content"] = {kind: json_schema if kind == JSON else {} for kind in MEDIA.get(path, (JSON,))}
-    if "/audio" in path:
+    answer["content"] = {kind: json_schema if kind == JSON else {} for kind in kinds}
+    if path.endswith("/audio"):
         operation["responses"]["206"] = {**answer, "description": "A part of the file"}
         operation["responses"]["416"] = {"description": "A range outside of the file", "content": {"text/plain": {}}}
+    if path == "/v1/session":
+        operation["responses"]["204"] = {"description": "Done"}
     operation["responses"].pop("422", None)
     operation["responses"]["default"] = {"description": "An error", "content": {JSON: {"schema": ERROR}}}

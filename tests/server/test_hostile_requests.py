@@ -6,6 +6,7 @@ No answer is a fault of the server or shows a path of it or the content of a fil
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -66,17 +67,22 @@ def writable(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
 def operations(client: Client) -> list[tuple[str, str, dict[str, Any]]]:
     """Return method, route and description of everything that the service offers."""
     paths = client.get("/openapi.json").json["paths"]
-    return [(method.upper(), path, facts) for path, methods in paths.items() for method, facts in methods.items()]
+    return [
+        (method.upper(), path, facts)
+        for path, methods in paths.items()
+        for method, facts in methods.items()
+        if not path.endswith("/events")  # its answer has no end
+    ]
 
 
 def requests_with(value: Any, facts: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
     """Yield path and body of requests with a value in one field each, and valid values in the others."""
     names = {one["name"] for one in facts.get("parameters", []) if one["in"] == "path"}
-    plain = path.replace("{name}", "made").replace("{number}", "1")
+    plain = fill(path)
     base = next((body for end, body in BASES.items() if path.endswith(end)), None)
     text = quote(value if isinstance(value, str) else json.dumps(value), safe="", errors="surrogatepass")
     for name in names:
-        yield path.replace(f"{{{name}}}", text).replace("{name}", "made").replace("{number}", "1"), base
+        yield fill(path.replace(f"{{{name}}}", text)), base
     for one in facts.get("parameters", []):
         if one["in"] == "query":
             yield f"{plain}?{one['name']}={text}", base
@@ -91,16 +97,21 @@ def requests_with(value: Any, facts: dict[str, Any], path: str) -> Iterator[tupl
                 yield plain, {"edits": [{**base["edits"][0], name: value}]}
 
 
+def fill(path: str) -> str:
+    """Return a path with a value for each parameter."""
+    return re.sub(r"\{\w+\}", "1", path.replace("{name}", "made").replace("{column}", "label"))
+
+
 def assert_harmless(reply: Reply, request: object, folder: Path) -> None:
     """Check that an answer is no fault of the server, and shows nothing of it."""
     assert reply.status < 500 or (reply.status == 503 and reply.code in ("model_unavailable", "deadline")), request
     for secret in (b"root:", b"Traceback", os.fsencode(folder.parent), b"/site-packages/"):
         assert secret not in reply.body, request
     if reply.status >= 400:
-        assert reply.json["error"].keys() == {"code", "message", "hint"}
+        assert reply.json["error"].keys() >= {"code", "message", "hint"}
 
 
-@fast_and_long("step", fast=40, long=1)
+@fast_and_long("step", fast=100, long=1)
 def test_hostile_value_in_any_field_is_refused_or_harmless(writable: Client, step: int) -> None:
     folder = writable.service.get("made").folder
     before, begun = set(folder.parent.iterdir()), time.monotonic()
@@ -130,6 +141,7 @@ def test_random_requests_get_answers_as_described(writable: Client, seed: int) -
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     url = f"http://127.0.0.1:{writable.port}/openapi.json"
     command = [sys.executable, "-m", "schemathesis.cli", "run", url, "--seed", str(seed), "--checks", checks]
+    command += ["--exclude-path-regex", "/events$"]  # its answer has no end
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     result = subprocess.run([*command, "--max-examples", "25"], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stdout[-5000:]
