@@ -55,7 +55,8 @@ def run_query(
     ids, scores = score_rows(index, query, include_ids)
     ids, scores = rank(ids[scores >= options.min_score], scores[scores >= options.min_score])
     if options.score_band is not None:
-        return hits_of(store, *in_band(ids, scores, *map(as_score, options.score_band), options.limit))
+        low, high = map(as_score, options.score_band)
+        return hits_of(store, *in_band(ids, scores, low, high, options.limit))
     if options.group_by is not None:
         column = options.group_by
         pairs = first_of_each(in_order(store, ids, scores), lambda pair: value_of(pair[0], column), options.limit)
