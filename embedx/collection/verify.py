@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.windows import Window
-from embedx.errors import AudioError, NothingToDo, StoreError, UsageError
+from embedx.errors import AudioError, DiskError, NothingToDo, StoreError, UsageError
 from embedx.heads.storage import FOLDER as HEADS
 from embedx.heads.storage import find_head_issues
 from embedx.heads.storage import find_unused_files as find_unused_head_files
@@ -19,7 +19,7 @@ from embedx.index.manager import FOLDER, IndexManager
 from embedx.index.matrix import CorruptIndex
 from embedx.index.vector_index import VectorIndex
 from embedx.recipe import Recipe
-from embedx.store.integrity import inspect
+from embedx.store.integrity import inspect, inspect_pages
 from embedx.store.lock import LOCK_NAME, Lock, read_lock
 from embedx.store.records import Issue, Recording, Row, group_by_path
 from embedx.store.schema import FILE_NAME
@@ -87,13 +87,27 @@ def verify_collection(
                 report.remade = embed_again(store, embedder, damaged)
                 if report.remade == store.ids().tolist():
                     store.recount_vectors()
-            store.compact()  # rewrites every page, including damaged pages that are not in use
+            compact(store)
         rebuild_indexes(root)
     except StoreError:  # some of the damage cannot be repaired; `find_issues` names it
         pass
     lost = [issue for issue in report.found if issue.kind == "log"]  # what was committed later is lost
     report.left = lost + find_issues(root)
     return report
+
+
+def compact(store: Store) -> None:
+    """Rewrite every page, including damaged pages that are not in use.
+
+    Raises:
+        DiskError: the disk is full. SQLite says so of some damaged pages, too; `find_issues` names these.
+    """
+    try:
+        store.compact()
+    except DiskError:
+        with store.snapshot():
+            if not any(inspect_pages(store)):
+                raise
 
 
 def accept_state(root: Path, issues: Sequence[Issue], wait: bool) -> None:

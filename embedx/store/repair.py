@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
+from embedx.errors import StoreError
 from embedx.store.checksums import with_ids
 from embedx.store.record import total_of
 from embedx.store.records import Vectors
@@ -27,8 +28,13 @@ class Repairer(Writer):
         brings the recording back, and its edits are applied again. A damaged edit is removed; the rows keep its values
         until they are embedded again. The settings of a damaged run are emptied, the kinds of the metadata columns are
         determined again, and damaged tokens of generations are replaced, which makes all indexes out of date.
+
+        Raises:
+            StoreError: rows were removed, and the others still do not add up: the pages of the table are damaged.
+                Nothing is changed then.
         """
         with self._transaction(check=False):
+            before = dict(self._record.tables)
             self._db.execute("REINDEX")
             for table in SUMMED:
                 self._restore_checksums(table)
@@ -47,6 +53,12 @@ class Repairer(Writer):
                 self._grow()
             tables = [table for table, _, _ in self._tables().values()]
             self._incomplete = tuple(t for t in tables if self._stored_total(t) != self._record.tables[t])
+            for table in ("rows", "recordings"):  # the new numbers would be served, and could be wrong
+                total = self._record.tables[table]
+                if total != before[table] and total != self._stored_total(table):
+                    raise StoreError(
+                        f"The {table} of {self.file} cannot be told apart. Restore a backup, or extract again."
+                    )
         return removed
 
     def rewrite(self, rows: Iterable[tuple[int, Vectors]]) -> None:
@@ -70,9 +82,18 @@ class Repairer(Writer):
                 self._record.tables[table] = self._stored_total(table)
 
     def _remove_damaged(self) -> list[str]:
-        """Remove the recordings that are damaged or have damaged rows; return their paths."""
+        """Remove the recordings that are damaged or have damaged rows; return their paths.
+
+        Damage can give a row the id of another one. Both are removed then, with their recordings.
+        """
         rows = [row for row in self._damaged("rows") if not self._restore_reference(row)]
         damaged = {row[0] for row in self._damaged("recordings")} | {row[1] for row in rows}
+        ids, places = {row[0] for row in rows}, self._query("SELECT id, recording FROM rows NOT INDEXED")
+        before = -1
+        while len(damaged) > before:
+            before = len(damaged)
+            ids |= {row_id for row_id, recording in places if recording in damaged}
+            damaged |= {recording for row_id, recording in places if row_id in ids}
         numbers = sorted(number for number in damaged if isinstance(number, int))
         which, values = with_ids(numbers)
         paths = self._query(f"SELECT CAST(path AS BLOB) FROM recordings {which}", values)

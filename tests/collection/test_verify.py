@@ -1,9 +1,11 @@
 """Random damage to any file of a collection is detected, named and repaired, and damaged data is never returned."""
 
+import contextlib
 import logging
 import os
 import random
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ import embedx
 from embedx.collection.merge import copy_into
 from embedx.collection.verify import find_issues, verify_collection
 from embedx.datasets.synthetic import synthesise
-from embedx.errors import EmbedxError
+from embedx.errors import EmbedxError, StoreError
 from embedx.store.schema import FILE_NAME
 from embedx.store.store import Store
 from tests.helpers import corruption
@@ -327,3 +329,35 @@ def test_file_left_by_an_interrupted_training_is_listed(tmp_path: Path) -> None:
         report = verify_collection(tmp_path / "c")
         assert ([Path(file).name for file in report.unused], report.found) == ([name], [])
         (head / name).unlink()
+
+
+@pytest.mark.parametrize("wrong", [1, 2, 4, 5, 6, 7])
+def test_repair_of_a_row_with_a_wrong_id_loses_no_other_row(
+    wrong: int, write_wav: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Give a row the id of another row, as damage to one byte of its page does."""
+    for number in range(6):
+        write_wav(f"in/{number}.wav", seconds=0.5)
+    embedx.extract(tmp_path / "in", out=tmp_path / "c").close()
+    file = tmp_path / "c" / FILE_NAME
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        [(root,)] = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'rows'")
+        [(size,)] = db.execute("PRAGMA page_size")
+    content = bytearray(file.read_bytes())
+    page = memoryview(content)[(root - 1) * size : root * size]
+    assert page[0] == 0x0D  # all cells are on this page: the length of each, then its id
+    third = int.from_bytes(page[8 + 2 * 2 : 8 + 2 * 3])
+    while page[third] >= 0x80:  # a length of several bytes
+        third += 1
+    assert page[third + 1] == 3
+    page[third + 1] = wrong
+    file.write_bytes(content)
+    report = verify_collection(tmp_path / "c", repair=True)
+    assert report.found
+    if report.left:  # nothing was changed
+        assert report.removed == []
+        with embedx.open(tmp_path / "c") as collection, pytest.raises(StoreError):
+            collection.rows()
+    else:  # what was removed comes back
+        with embedx.extract(tmp_path / "in", out=tmp_path / "c") as collection:
+            assert len(collection) == len(collection.rows()) == 6
