@@ -1,5 +1,6 @@
 """Searches that are answered together: each has the hits that it has alone, and an invalid one spoils no other."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from embedx.search.options import SearchOptions
     "options",
     [{}, {"k": 3}, {"exclude_self": False}, {"metric": "l2", "view": "L0.max"}, {"where": "id > 9"}, {"merge": True}],
 )
-def test_hits_of_a_batch_are_those_of_each_search(made: Path, options: dict[str, Any]) -> None:
-    with embedx.open(made) as collection:
+def test_hits_of_a_batch_are_those_of_each_search(made: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    with embedx.open(shutil.copytree(made, tmp_path / "c")) as collection:  # it gets an index of another view
         vectors = collection.vectors(options.get("view"))[::7]
         queries: list[Any] = [5, *vectors, 17, 5]
         results = search_each(collection, queries, SearchOptions(**options))

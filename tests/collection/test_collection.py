@@ -152,7 +152,7 @@ def test_index_that_is_stale_damaged_or_missing_is_rebuilt(made: Path, tmp_path:
         damage()
         with embedx.open(folder) as collection:
             assert [hit.id for hit in collection.search(id=3)] == expected
-        assert len(list(index.glob(f"{VIEW}.*.json"))) == 1
+        assert len(list(index.glob("*.json"))) == 1
 
 
 def test_rows_added_by_another_writer_are_found_by_open_collection(
