@@ -27,9 +27,10 @@ def esc10(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
     return extract
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "model, accuracy, neighbour",
-    [("logmel", 0.80, 0.70), pytest.param("yamnet", 0.95, 0.965, marks=pytest.mark.long)],
+    [("logmel", 0.80, 0.70), ("yamnet", 0.95, 0.965)],
 )
 def test_linear_probe_and_nearest_neighbour_on_esc10(
     esc10: Callable[[str], embedx.Collection], model: str, accuracy: float, neighbour: float
@@ -53,7 +54,8 @@ def test_search_over_the_other_folds_equals_the_report(esc10: Callable[[str], em
     assert np.mean(right) == pytest.approx(collection.probe().neighbour, abs=0.003)
 
 
-@pytest.mark.parametrize("model", ["logmel", pytest.param("yamnet", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("model", ["logmel", "yamnet"])
 def test_real_clip_search_finds_itself_first(esc10: Callable[[str], embedx.Collection], model: str) -> None:
     collection = esc10(model)
     for number, row in list(collection.rows().iterrows())[::10]:

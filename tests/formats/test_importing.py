@@ -116,6 +116,7 @@ def test_import_of_scattered_and_changed_windows_replaces_recording(tmp_path: Pa
         assert collection.rows()["n"].tolist() == [2, 4, 1, 7]
 
 
+@pytest.mark.long
 def test_killed_import_continues(tmp_path: Path) -> None:
     matrix = np.random.default_rng(1).standard_normal((20_000, 8)).astype(np.float32)
     np.save(tmp_path / "m.npy", matrix)

@@ -222,6 +222,7 @@ class Breaking(LogMelStatistics):
         return super().frames(*arguments)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("four_cores")
 def test_failing_model_stops_readers_and_workers(sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, Any] = {"workers": 3, "batch_seconds": 0.5, "window": 1.0, "out": tmp_path / "c"}

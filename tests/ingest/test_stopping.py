@@ -46,11 +46,13 @@ def load_for_ever():
 
 
 @linux
+@pytest.mark.long
 @pytest.mark.parametrize(
     "factory, number",
     [
         ("make", signal.SIGTERM),
-        *(pytest.param(name, signal.SIGINT, marks=pytest.mark.long) for name in ("make", "load_for_ever")),
+        ("make", signal.SIGINT),
+        ("load_for_ever", signal.SIGINT),
     ],
 )
 def test_signal_stops_a_batch_or_a_load_that_does_not_end(

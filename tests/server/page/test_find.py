@@ -99,6 +99,7 @@ def test_dropped_sound_is_shown_and_found_and_the_first_hit_has_the_focus(
     find(page, "end_s=1")
 
 
+@pytest.mark.long
 def test_files_that_are_no_sound_are_explained_and_the_page_goes_on(
     client: Client, open_page: Open, tmp_path: Path
 ) -> None:
@@ -184,6 +185,7 @@ def test_labels_are_given_and_undone_by_keys(own: Client, open_page: Open) -> No
     assert own.get(f"/v1/collections/field/rows/{number}").json["row"]["label"] == before
 
 
+@pytest.mark.long
 def test_keys_do_nothing_in_a_text_field_and_read_only_is_explained(client: Client, open_page: Open) -> None:
     page = open_page(client.port, "#made/find?id=3")
     page.wait_for_selector(CARDS)
@@ -257,6 +259,7 @@ def test_no_width_scrolls_sideways_and_every_control_has_a_name(client: Client, 
     assert page.locator("h1").count() == 1
 
 
+@pytest.mark.long
 def test_export_holds_the_rows_that_are_shown(client: Client, open_page: Open) -> None:
     page = open_page(client.port, "#made/find?id=3", quiet=False)
     page.wait_for_selector(CARDS)
@@ -271,6 +274,7 @@ def test_export_holds_the_rows_that_are_shown(client: Client, open_page: Open) -
     assert [line.split(",")[column].strip('"') for line in lines[1:]] == numbers
 
 
+@pytest.mark.long
 def test_german_browser_gets_german_words(client: Client, open_page: Open) -> None:
     page = open_page(client.port, "#made/find?id=3", locale="de-DE")
     page.wait_for_selector(CARDS)
@@ -280,6 +284,7 @@ def test_german_browser_gets_german_words(client: Client, open_page: Open) -> No
     assert page.locator(f"{CARDS} .score").first.inner_text().startswith("0,")
 
 
+@pytest.mark.long
 def test_address_restores_the_question_and_back_goes_one_question_back(client: Client, open_page: Open) -> None:
     page = open_page(client.port, "#made/find?id=3&where=duration_s%20%3E%200&group=recording&row=5")
     page.wait_for_selector(CARDS)
@@ -294,6 +299,7 @@ def test_address_restores_the_question_and_back_goes_one_question_back(client: C
     until(page, "() => document.querySelector('.options select').value === 'recording'")
 
 
+@pytest.mark.long
 def test_server_that_stops_is_announced_and_the_page_goes_on_when_it_is_back(made: Path, open_page: Open) -> None:
     with serving(made) as first:
         page = open_page(first.port, "#made/find?id=3", quiet=False)
@@ -307,6 +313,7 @@ def test_server_that_stops_is_announced_and_the_page_goes_on_when_it_is_back(mad
     assert "does not answer" in page.locator(".banner").inner_text()
 
 
+@pytest.mark.long
 def test_server_with_tokens_asks_for_one_over_the_page(made: Path, open_page: Open) -> None:
     with serving(made, tokens=Tokens(((hash_token("t" * 32), "read"),))) as closed:
         page = open_page(closed.port, quiet=False)
@@ -321,6 +328,7 @@ def test_server_with_tokens_asks_for_one_over_the_page(made: Path, open_page: Op
         until(page, "() => document.querySelectorAll('.picture[aria-label*=loudest]').length > 0")
 
 
+@pytest.mark.long
 def test_page_and_server_draw_the_same_levels(client: Client, open_page: Open) -> None:
     generator = np.random.default_rng(3)
     page = open_page(client.port)
