@@ -14,10 +14,10 @@ from embedx import extractors
 from embedx.audio.clip import Clip
 from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.windows import Window
-from embedx.embedding.forward import Forward, Vectors, backend_of, exact_float32, inference_precision
+from embedx.embedding.forward import Forward, Vectors, backend_of, exact_float32
 from embedx.embedding.gpu_process import GpuProcess, Model, RemoteWorker
 from embedx.embedding.pooling import POOLINGS
-from embedx.embedding.workers import WORKERS_PER_GPU, Worker, make_workers, run_in_order
+from embedx.embedding.workers import WORKERS_PER_GPU, Worker, make_workers, run_in_order, short_switch_interval
 from embedx.errors import AudioError, ModelError, RecipeMismatch, UsageError
 from embedx.extractors.base import Extractor, padded_samples
 from embedx.extractors.devices import pick_devices, pick_precision
@@ -31,8 +31,12 @@ Key = TypeVar("Key")
 # the number of calls matters; 600 s need some 5 GB in bfloat16 (computed, not measured). A batch that does not fit into
 # memory is halved.
 BATCH_SECONDS = {"cpu": 15.0, "cuda": 600.0}
-POOL_BATCHES = 16  # batches of windows that are sorted by length together
-MIN_LENGTH_RATIO = 0.91  # shortest to longest window of a batch: padding adds at most a tenth
+# Batches of windows that are sorted by length together: in the first pool, and at most; pools double in size. With 16
+# batches of a GPU, hours of audio would be read before the first batch.
+POOL_BATCHES = {"cpu": (16, 16), "cuda": (2, 4)}
+# Shortest to longest window of a batch: padding adds at most a tenth. The fast backend computes nothing on padding, and
+# on a GPU few large batches are faster: windows of 0.3 to 30 s make 12 batches of 600 s instead of 41.
+MIN_LENGTH_RATIO, MIN_LENGTH_RATIO_ON_GPU = 0.91, 0.67
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,11 @@ class Embedder:
         self.model = Model(model or recipe.model, allow_pickle, self.backend, extractor.weights, trusted)
         budget = max(1, int(batch_seconds * extractor.sample_rate))
         self.forward = Forward(recipe.layers, recipe.poolings, self.precision, budget)
-        self.pool = POOL_BATCHES * budget  # samples, padding included, that are sorted by length together
+        kind = self.device.split(":")[0]
+        self.first_pool, self.pool = (count * budget for count in POOL_BATCHES[kind])  # samples, padding included
+        is_packed = kind != "cpu" and self.backend == "fast"
+        self.min_length_ratio = MIN_LENGTH_RATIO_ON_GPU if is_packed else MIN_LENGTH_RATIO
+        self._workers: dict[int, list[Worker]] = {}  # by their number; made once, since each stream keeps memory
         self.processes: list[GpuProcess] = []  # one for each of several GPUs, started when there is enough work
         self.audio_samples = 0  # in all batches so far, without padding
         self.batch_samples = 0  # in all batches so far, with padding
@@ -172,7 +180,7 @@ class Embedder:
             on_wait: called regularly while a batch is computed; an error that it raises ends the run.
         """
         workers = self.make_workers(threads)
-        with exact_float32(self.precision):
+        with exact_float32, short_switch_interval(self.device):
             batches = run_in_order(workers, self._run_batch, self._batches(iter(windows)), on_wait)
             with contextlib.closing(batches):
                 for batch, vectors in batches:
@@ -187,7 +195,9 @@ class Embedder:
         """
         count = 1 if self.recipe.extractor == "plugin" else threads  # custom code may not be safe in threads
         if len(self.devices) == 1 or threads == 1:
-            return make_workers(self.extractor, self.device, count)
+            if count not in self._workers:
+                self._workers[count] = make_workers(self.extractor, self.device, count)
+            return self._workers[count]
         if not self.processes:
             count = min(count, WORKERS_PER_GPU)
             self.processes = [GpuProcess(device, self.model, self.forward, count) for device in self.devices]
@@ -208,18 +218,21 @@ class Embedder:
         read in equal steps, so that neither reading nor computing has to wait.
         """
         shortest = self.extractor.min_samples
-        next_pool, free = list(self._take(stream, self.pool)), 0
+        size = self.first_pool
+        next_pool = list(self._take(stream, size))
         while next_pool:
             pool, next_pool = sorted(next_pool, key=lambda pair: self._cost(pair[1]), reverse=True), []
+            growth = min(2.0, self.pool / size)  # samples to read for each one that is computed
+            size, free = round(growth * size), 0.0
             while pool:
                 longest = self._cost(pool[0][1])
                 candidates = pool[: max(1, self.budget // longest)]
-                size = sum(self._cost(window) >= MIN_LENGTH_RATIO * longest for _, window in candidates)
-                batch, pool = pool[:size], pool[size:]
+                count = sum(self._cost(window) >= self.min_length_ratio * longest for _, window in candidates)
+                batch, pool = pool[:count], pool[count:]
                 self.audio_samples += sum(max(len(window.samples), shortest) for _, window in batch)
                 self.batch_samples += longest * len(batch)
                 yield batch
-                free += self._total_cost(batch)
+                free += growth * self._total_cost(batch)
                 windows = list(self._take(stream, free))
                 next_pool, free = next_pool + windows, free - self._total_cost(windows)
             release_memory()
@@ -302,11 +315,11 @@ class Embedder:
         comparable = [view_name(self.extractor.layers[-1], pooling) for pooling in POOLINGS]
         if view not in comparable:
             raise UsageError(f"The view {view} cannot be compared with text. Views that can: {', '.join(comparable)}.")
-        with inference_precision("float32", self.device):
+        with exact_float32:
             vectors: NDArray[np.float32] = embed([text]).float().cpu().numpy()
         return vectors
 
-    def _take(self, windows: Iterator[tuple[Key, Window]], cost: int) -> Iterator[tuple[Key, Window]]:
+    def _take(self, windows: Iterator[tuple[Key, Window]], cost: float) -> Iterator[tuple[Key, Window]]:
         """Take windows from a stream until they have this cost."""
         taken = 0
         while taken < cost and (pair := next(windows, None)) is not None:

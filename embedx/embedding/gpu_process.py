@@ -20,7 +20,7 @@ import torch
 
 from embedx import extractors
 from embedx.embedding.forward import Forward, Samples, Vectors, exact_float32
-from embedx.embedding.workers import Worker, make_workers
+from embedx.embedding.workers import Worker, make_workers, short_switch_interval
 from embedx.errors import RecipeMismatch
 from embedx.processes import spawn
 from embedx.processes.channels import READY, SharedMemoryChannel, error_message, raise_reported
@@ -119,7 +119,7 @@ def serve(*handles: int) -> None:
         for channel in channels:
             channel.send(error_message(error))
         return
-    with exact_float32(forward.precision):
+    with exact_float32, short_switch_interval(job["device"]):
         threads = [
             threading.Thread(target=compute_batches, args=(worker, channel, forward))
             for worker, channel in zip(workers, channels, strict=True)

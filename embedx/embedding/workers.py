@@ -8,13 +8,15 @@ the other computes. With several GPUs each GPU has its own process (`gpu_process
 
 import contextlib
 import copy
+import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from torch import Tensor
 from embedx import timing
 from embedx.embedding.forward import Forward, Samples, Vectors, backend_of, inference_precision
 from embedx.embedding.pooling import POOLINGS
+from embedx.errors import ModelError
 from embedx.extractors.base import Extractor, padded_samples
 from embedx.recipe import view_name
 from embedx.timing import timed, timed_each
@@ -35,22 +38,60 @@ Result = TypeVar("Result")
 MAX_WORKERS = 8  # on a CPU, since each holds a batch in memory; with more cores, each worker uses several of them
 WORKERS_PER_GPU = 2  # one copies while the other computes
 JOBS_PER_WORKER = 2  # one is computed, one waits, so that no worker is idle
+SWITCH_INTERVAL_S = 1e-4  # for a GPU: a thread that launches kernels waits so long for a busy thread; Python's is 5e-3
 TICK_S = 0.1  # seconds between two calls of `on_wait`
 CLOSE_S = 2.0  # seconds that running jobs get when their results are not wanted any more
 
 
+class Room:
+    """The memory of a device, which its workers share: a batch that finds no room is computed again without others."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._running, self._is_reserved = 0, False
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        """Enter beside other workers; wait while one of them computes alone."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_reserved)
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until the other workers have finished their batches, and let none begin another."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_reserved)
+            self._is_reserved = True
+            self._changed.wait_for(lambda: self._running == 0)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._is_reserved = False
+                self._changed.notify_all()
+
+
 @dataclass(frozen=True)
 class Worker:
-    """An extractor, its device, and a stream of the device if it is a GPU."""
+    """An extractor, its device, the room on it, and a stream of the device if it is a GPU."""
 
     extractor: Extractor
     device: str
+    room: Room
     stream: torch.cuda.Stream | None = None
 
     def run(self, forward: Forward, clips: Sequence[Samples]) -> Vectors:
         """Compute the vectors of a batch; one that does not fit into memory is halved, down to single clips.
 
-        A smaller budget is kept in `forward`, so that later batches fit at once.
+        A smaller budget is kept in `forward`, so that later batches fit at once. A single clip is tried once more when
+        the other workers of the device have finished their batches.
 
         Args:
             forward: the layers, poolings and precision.
@@ -58,21 +99,48 @@ class Worker:
 
         Returns:
             view -> vectors [B, D], float32.
+
+        Raises:
+            ModelError: a single clip does not fit into memory.
         """
+        clips = [pad(clip, self.extractor.min_samples) for clip in clips]
+        prepare = getattr(self.extractor, "prepare", None)  # on the CPU, and only once if the batch is halved
+        if prepare is None:
+            return self._run(forward, clips, clips)
+        with timed("model"):
+            inputs = prepare(clips)
+        return self._run(forward, clips, inputs)
+
+    def _run(self, forward: Forward, clips: Sequence[Samples], inputs: Sequence[Any]) -> Vectors:
+        """Compute clips from what the model takes of each of them: its samples, or what `prepare` made of them."""
         size = padded_samples(self.extractor, max(map(len, clips))) * len(clips)
         if len(clips) == 1 or size <= forward.budget:
-            try:
-                with self.open():
-                    return self._compute(forward, clips)
-            except torch.OutOfMemoryError:
-                if len(clips) == 1:
-                    raise
-            forward.budget = max(1, min(forward.budget, size // 2))
+            with contextlib.suppress(torch.OutOfMemoryError), self.room.shared():
+                vectors = self._compute(forward, inputs)
+                forward.accept()
+                return vectors
+            if len(clips) == 1:
+                return self._compute_alone(forward, clips[0], inputs)
+            forward.refuse(size)
             if self.stream is not None:
                 torch.cuda.empty_cache()  # free blocks that are too small for the next batch
         half = len(clips) // 2
-        first, second = self.run(forward, clips[:half]), self.run(forward, clips[half:])
-        return {view: np.concatenate([first[view], second[view]]) for view in first}
+        parts = [self._run(forward, clips[part], inputs[part]) for part in (slice(half), slice(half, None))]
+        return {view: np.concatenate([part[view] for part in parts]) for view in parts[0]}
+
+    def _compute_alone(self, forward: Forward, clip: Samples, inputs: Sequence[Any]) -> Vectors:
+        """Compute a single clip while no other worker uses the memory of the device."""
+        with self.room.alone():
+            if self.stream is not None:
+                torch.cuda.empty_cache()
+            try:
+                return self._compute(forward, inputs)
+            except torch.OutOfMemoryError as error:
+                seconds = len(clip) / self.extractor.sample_rate
+                raise ModelError(
+                    f"A window of {seconds:.1f} s does not fit into the memory of {self.device}. Cut the recordings "
+                    "into shorter windows (--window), use --precision bfloat16, or --device cpu."
+                ) from error
 
     def open(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which operations are queued on the stream."""
@@ -84,30 +152,36 @@ class Worker:
             self.stream.synchronize()
 
     @torch.inference_mode()
-    def _compute(self, forward: Forward, clips: Sequence[Samples]) -> Vectors:
-        waves, lengths = self._upload(clips)
+    def _compute(self, forward: Forward, inputs: Sequence[Any]) -> Vectors:
         views, vectors = [], []
-        with inference_precision(forward.precision, self.device):
-            states = self.extractor.frames(waves, lengths, forward.layers)
-            for layer, frames, counts in timed_each("model", states, self.finish):
+        with self.open(), inference_precision(forward.precision, self.device):
+            for layer, frames, counts in timed_each("model", self._frames(inputs, forward.layers), self.finish):
                 with timed("pooling", self.finish):
                     for pooling in forward.poolings:
                         views.append(view_name(layer, pooling))
                         vectors.append(POOLINGS[pooling](frames, counts).float())  # [B, D]
-        with timed("copy"):
-            return dict(zip(views, self._download(torch.stack(vectors)), strict=True))
+            with timed("copy"):
+                return dict(zip(views, self._download(torch.stack(vectors)), strict=True))
+
+    def _frames(self, inputs: Sequence[Any], layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield (layer, frames, frame lengths); see `Extractor.frames`."""
+        encode = getattr(self.extractor, "encode", None)
+        states: Iterator[tuple[int, Tensor, Tensor]]
+        states = self.extractor.frames(*self._upload(inputs), layers) if encode is None else encode(inputs, layers)
+        return states
 
     def _upload(self, clips: Sequence[Samples]) -> tuple[Tensor, Tensor]:
         """Pad clips with zeros to one length, and return them as waves [B, S] and lengths [B] on the device."""
         with timed("copy", self.finish):
-            lengths = torch.tensor([max(len(clip), self.extractor.min_samples) for clip in clips])
-            waves = torch.empty(len(clips), int(lengths.max()), pin_memory=self.stream is not None)  # [B, S]
+            pinned = self.stream is not None
+            lengths = torch.tensor([len(clip) for clip in clips], pin_memory=pinned)
+            waves = torch.empty(len(clips), max(map(len, clips)), pin_memory=pinned)  # [B, S]
             for row, clip in zip(waves.numpy(), clips, strict=True):
                 row[: len(clip)] = clip
                 row[len(clip) :] = 0.0
             waves = waves.to(self.device, non_blocking=True)
             if backend_of(self.extractor) != "fast":  # the fast backend reads the lengths on the CPU, without a wait
-                lengths = lengths.to(self.device)
+                lengths = lengths.to(self.device, non_blocking=True)
             return waves, lengths
 
     def _download(self, result: Tensor) -> NDArray[np.float32]:
@@ -120,6 +194,11 @@ class Worker:
         return pinned.numpy()
 
 
+def pad(clip: Samples, length: int) -> Samples:
+    """Return a clip with zeros up to a length [max(S, length)]."""
+    return clip if len(clip) >= length else np.pad(clip, (0, length - len(clip)))
+
+
 def make_workers(extractor: Extractor, device: str, threads: int) -> list[Worker]:
     """Return the workers of a device.
 
@@ -128,11 +207,12 @@ def make_workers(extractor: Extractor, device: str, threads: int) -> list[Worker
         device: "cpu", or a GPU such as "cuda:0".
         threads: the largest number of workers. A CPU has at most as many as torch has threads, a GPU at most two.
     """
+    room = Room()
     if device == "cpu":
         count = min(threads, torch.get_num_threads(), MAX_WORKERS)
-        return [Worker(replica, "cpu") for replica in replicate(extractor, count)]
+        return [Worker(replica, "cpu", room) for replica in replicate(extractor, count)]
     return [
-        Worker(replica, device, torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+        Worker(replica, device, room, torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
         for replica in replicate(extractor, min(threads, WORKERS_PER_GPU))
     ]
 
@@ -148,6 +228,17 @@ def replicate(extractor: Extractor, count: int) -> list[Extractor]:
     modules = [value for value in vars(extractor).values() if isinstance(value, torch.nn.Module)]
     weights = {id(tensor): tensor for module in modules for tensor in (*module.parameters(), *module.buffers())}
     return [extractor, *(copy.deepcopy(extractor, weights.copy()) for _ in range(1, count))]
+
+
+@contextlib.contextmanager
+def short_switch_interval(device: str) -> Iterator[None]:
+    """Let threads of Python take turns more often while a GPU gets its operations from them."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(before if device == "cpu" else min(before, SWITCH_INTERVAL_S))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def run_in_order(

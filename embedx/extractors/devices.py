@@ -3,6 +3,7 @@
 import re
 
 import torch
+from torch import Tensor
 
 from embedx.errors import UsageError
 
@@ -19,12 +20,15 @@ def pick_devices(device: str) -> tuple[str, ...]:
         return ("cuda" if torch.cuda.is_available() else "cpu",)
     devices = tuple(name.strip() for name in device.split(","))
     gpus = [name for name in devices if re.fullmatch(r"cuda(:\d+)?", name)]
-    if len(set(devices)) < len(devices) or (devices != ("cpu",) and len(gpus) < len(devices)):
+    if devices != ("cpu",) and len(gpus) < len(devices):
         raise UsageError(f"Unknown device {device!r}. Devices: auto, cpu, cuda, or several such as cuda:0,cuda:1.")
+    numbers = [int(name.partition(":")[2] or 0) for name in gpus]
+    if len(set(numbers)) < len(numbers):
+        raise UsageError(f"Device {device!r} names a GPU twice (cuda is cuda:0). Name each GPU once.")
     if gpus and not torch.cuda.is_available():
         raise UsageError(f"Device {device!r} is not available: torch finds no GPU. Use cpu or auto.")
     available = torch.cuda.device_count()
-    if any(int(name.partition(":")[2] or 0) >= available for name in gpus):
+    if any(number >= available for number in numbers):
         raise UsageError(f"Device {device!r} is not available: torch finds {available} GPUs, numbered from cuda:0.")
     return devices
 
@@ -39,6 +43,11 @@ def pick_device(device: str) -> torch.device:
     if len(devices) > 1:
         raise UsageError(f"Heads are fitted on one device, not on {device!r}. Give one of them.")
     return torch.device(devices[0])
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the CPU on a device; a GPU copies it later, and nothing waits for that."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def pick_precision(precision: str) -> str:

@@ -5,19 +5,22 @@ batch. AST and Whisper always run on a padded input of 10.24 s and 30 s; only fr
 valid. Longer clips are cut into windows, because of `max_samples`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from embedx.errors import ModelError, UsageError
 from embedx.extractors.base import Extractor, hash_weights
 from embedx.extractors.checkpoints import Checkpoint
+from embedx.extractors.devices import send
 from embedx.extractors.front_ends import MISSING, check_fit, check_rate, check_spectrogram_settings
 from embedx.extractors.weights import brief
 
+Prepared = tuple[int, dict[str, Any]]  # samples of a clip, and the feature extractor's arrays with a batch of one
 FRAME, HOP = 400, 160  # samples of a 25 ms frame and a 10 ms hop at 16 kHz, in all front ends except CLAP's
 
 
@@ -51,20 +54,38 @@ class Spectrogram:
         """Raise ModelError unless a size of the front end is the one that the model accepts."""
         check_fit(self.checkpoint.place, name, getattr(self.front_end, name), expected, accepted)
 
-    def features(self, waves: Tensor, lengths: Tensor) -> list[dict[str, Any]]:
-        """Return the output of the feature extractor for each clip, as numpy arrays with a batch of one."""
-        clips = [wave[:length].float().cpu().numpy() for wave, length in zip(waves, lengths.tolist(), strict=True)]
+    def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the hidden states of the requested layers; see `Extractor.frames`."""
+        counts = lengths.tolist()
+        clips = [wave[:count] for wave, count in zip(waves.float().cpu().numpy(), counts, strict=True)]
+        yield from self.encode(self.prepare(clips), layers)
+
+    def prepare(self, clips: Sequence[NDArray[np.float32]]) -> list[Prepared]:
+        """Return what the model takes of each clip [S]: its length, and the output of the feature extractor."""
         with torch.autocast("cpu", enabled=False):  # some feature extractors use torch, and must stay in float32
-            return [dict(self.front_end(clip, sampling_rate=self.sample_rate, return_tensors="np")) for clip in clips]
+            return [
+                (len(clip), dict(self.front_end(clip, sampling_rate=self.sample_rate, return_tensors="np")))
+                for clip in clips
+            ]
+
+    def encode(self, prepared: Sequence[Prepared], layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the hidden states of the requested layers for clips of `prepare`; see `Extractor.frames`."""
+        raise NotImplementedError
+
+    def send(self, array: NDArray[Any]) -> Tensor:
+        """Return an array on the device of the model, without waiting for the copy."""
+        return send(torch.from_numpy(array), self.model.device)
+
+    def run(self, features: Tensor, layers: tuple[int, ...], **options: Any) -> Iterator[tuple[int, Tensor]]:
+        """Run the model and yield the requested layers; hidden states are kept only if one of them is needed."""
+        hidden = any(layer != self.layers[-1] for layer in layers)
+        output = self.model(features, output_hidden_states=hidden, **options)
+        for layer in layers:
+            yield layer, output.last_hidden_state if layer == self.layers[-1] else output.hidden_states[layer]
 
     def padded_samples(self, length: int) -> int:
         """Return the number of samples that are computed for a clip: always the maximum input, if there is one."""
         return self.max_samples or max(length, self.min_samples)
-
-    def hidden(self, output: Any, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor]]:
-        """Yield the hidden states of the requested layers; the last layer is `last_hidden_state`."""
-        for layer in layers:
-            yield layer, output.last_hidden_state if layer == self.layers[-1] else output.hidden_states[layer]
 
     def to(self, device: str) -> Self:
         """Move the model to a device and return self."""
@@ -87,17 +108,16 @@ class Wav2Vec2Bert(Spectrogram):
         size = self.model.config.feature_projection_input_dim // self.front_end.stride
         self._check_fit("num_mel_bins", f"{size} (feature_projection_input_dim / stride)", size)
 
-    def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield the hidden states of the requested layers; see `Extractor.frames`."""
-        outputs = self.features(waves, lengths)
-        clips = [output["input_features"][0][output["attention_mask"][0] == 1] for output in outputs]
-        counts = torch.tensor([len(clip) for clip in clips], device=waves.device)
-        features = torch.zeros(len(clips), int(counts.max()), clips[0].shape[1], device=waves.device)
+    def encode(self, prepared: Sequence[Prepared], layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the hidden states of the requested layers for clips of `prepare`; see `Extractor.frames`."""
+        clips = [features["input_features"][0][features["attention_mask"][0] == 1] for _, features in prepared]
+        lengths = np.array([len(clip) for clip in clips])
+        features = np.zeros((len(clips), lengths.max(), clips[0].shape[1]), np.float32)
         for row, clip in zip(features, clips, strict=True):
-            row[: len(clip)] = torch.from_numpy(clip)
-        mask = torch.arange(features.shape[1], device=waves.device) < counts[:, None]
-        output = self.model(features, attention_mask=mask.long(), output_hidden_states=True)
-        for layer, states in self.hidden(output, layers):
+            row[: len(clip)] = clip
+        mask = np.arange(features.shape[1]) < lengths[:, None]
+        counts = self.send(lengths)
+        for layer, states in self.run(self.send(features), layers, attention_mask=self.send(mask.astype(np.int64))):
             yield layer, states, counts
 
 
@@ -123,13 +143,12 @@ class AudioSpectrogramTransformer(Spectrogram):
         self._check_fit("max_length", f"{config.max_length} (max_length)", config.max_length)
         self.min_samples = (self.patch - 1) * HOP + FRAME
 
-    def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield the hidden states of the requested layers; see `Extractor.frames`."""
-        inputs = np.concatenate([each["input_values"] for each in self.features(waves, lengths)])
-        output = self.model(torch.from_numpy(inputs).to(waves.device), output_hidden_states=True)
-        mel_frames = (lengths - FRAME) // HOP + 1
-        counts = (((mel_frames - self.patch) // self.stride + 1).clamp(max=self.columns)) * self.rows
-        for layer, states in self.hidden(output, layers):
+    def encode(self, prepared: Sequence[Prepared], layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the hidden states of the requested layers for clips of `prepare`; see `Extractor.frames`."""
+        inputs = np.concatenate([features["input_values"] for _, features in prepared])
+        mel_frames = (np.array([length for length, _ in prepared]) - FRAME) // HOP + 1
+        counts = self.send(np.minimum((mel_frames - self.patch) // self.stride + 1, self.columns) * self.rows)
+        for layer, states in self.run(self.send(inputs), layers):
             tokens = states[:, -self.rows * self.columns :].reshape(
                 len(states), self.rows, self.columns, -1
             )  # [B, F, T, D]
@@ -153,12 +172,13 @@ class WhisperEncoder(Spectrogram):
         self._check_fit("feature_size", f"{bands} (num_mel_bins)", bands)
         self._check_fit("nb_max_frames", f"{frames} (2 * max_source_positions)", frames)
 
-    def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield the hidden states of the requested layers; see `Extractor.frames`."""
-        inputs = np.concatenate([each["input_features"] for each in self.features(waves, lengths)])
-        output = self.model(torch.from_numpy(inputs).to(waves.device), output_hidden_states=True)
-        for layer, states in self.hidden(output, layers):
-            yield layer, states, (lengths + self.step - 1) // self.step
+    def encode(self, prepared: Sequence[Prepared], layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the hidden states of the requested layers for clips of `prepare`; see `Extractor.frames`."""
+        inputs = np.concatenate([features["input_features"] for _, features in prepared])
+        lengths = np.array([length for length, _ in prepared])
+        counts = self.send((lengths + self.step - 1) // self.step)
+        for layer, states in self.run(self.send(inputs), layers):
+            yield layer, states, counts
 
 
 class Clap(Spectrogram):
@@ -181,13 +201,12 @@ class Clap(Spectrogram):
             self._check_fit("truncation", f"{expected} (enable_fusion)", expected)
         self.frame_rate = self.sample_rate / self.max_samples
 
-    def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield one frame per clip; see `Extractor.frames`."""
-        outputs = self.features(waves, lengths)
-        features = torch.from_numpy(np.concatenate([each["input_features"] for each in outputs])).to(waves.device)
-        longer = torch.from_numpy(np.concatenate([np.atleast_2d(each["is_longer"]) for each in outputs]))
-        output = self.model.get_audio_features(input_features=features, is_longer=longer.to(waves.device))
-        yield 0, output.pooler_output[:, None], torch.ones_like(lengths)
+    def encode(self, prepared: Sequence[Prepared], layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield one frame for each clip of `prepare`; see `Extractor.frames`."""
+        features = self.send(np.concatenate([features["input_features"] for _, features in prepared]))
+        longer = self.send(np.concatenate([np.atleast_2d(features["is_longer"]) for _, features in prepared]))
+        output = self.model.get_audio_features(input_features=features, is_longer=longer)
+        yield 0, output.pooler_output[:, None], torch.ones(len(prepared), dtype=torch.int64, device=features.device)
 
     def embed_text(self, texts: list[str]) -> Tensor:
         """Return the embeddings [N, D] of texts; a text that describes a sound has a high cosine with its embedding.

@@ -1,10 +1,11 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from embedx import extractors
@@ -13,7 +14,7 @@ from embedx.embedding.embedder import Embedder, pick_layers, pick_poolings
 from embedx.errors import RecipeMismatch, UsageError
 from embedx.extractors.base import Extractor
 from embedx.extractors.devices import DTYPES, pick_devices, pick_precision
-from embedx.extractors.spectrogram import Spectrogram
+from embedx.extractors.spectrogram import Prepared, Spectrogram
 from embedx.recipe import Recipe
 from tests.helpers.embedding import SECONDS, recipe_of, windows
 
@@ -108,15 +109,15 @@ def test_budget_counts_the_padding_that_the_model_computes(
     model = str(checkpoint(name))
     extractor = extractors.load(model)
     assert isinstance(extractor, Spectrogram)
-    rate, features = extractor.sample_rate, extractor.features
+    rate, prepare = extractor.sample_rate, extractor.prepare
     sizes: list[int] = []
     field = extractor.max_samples or round(0.4 * rate)
 
-    def count(waves: Tensor, lengths: Tensor) -> list[dict[str, Any]]:
-        sizes.append(len(waves))
-        return features(waves, lengths)
+    def count(clips: Sequence[NDArray[np.float32]]) -> list[Prepared]:
+        sizes.append(len(clips))
+        return prepare(clips)
 
-    monkeypatch.setattr(extractor, "features", count)
+    monkeypatch.setattr(extractor, "prepare", count)
     embedder = Embedder(extractor, recipe_of(extractor, model), batch_seconds=2.2 * field / rate)
     clips = [(i, Window(0, 0.4, np.full(round(0.4 * rate), 0.1, np.float32))) for i in range(5)]
     assert len(list(embedder.embed(iter(clips)))) == 5

@@ -24,7 +24,7 @@ from embedx import embedding, extractors
 from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.windows import Window
 from embedx.embedding.embedder import Embedder
-from embedx.embedding.workers import Worker, run_in_order
+from embedx.embedding.workers import Room, Worker, run_in_order
 from embedx.extractors import logmel
 from embedx.extractors.logmel import LogMelStatistics
 from embedx.ingest import prefetch
@@ -328,7 +328,7 @@ def test_run_reports_its_padding(write_wav: WriteWav, tmp_path: Path) -> None:
 
 
 def workers_of(count: int) -> list[Worker]:
-    return [Worker(extractors.load("logmel"), "cpu")] * count
+    return [Worker(extractors.load("logmel"), "cpu", Room())] * count
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

@@ -11,7 +11,7 @@ Letters: B clips, S samples, T frames of a clip, N frames of all clips, C channe
 import threading
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -92,7 +92,8 @@ class FastEncoder:
         dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
         counts = count_frames(lengths, reference.strides)  # [B]
         packing = Batched(counts.tolist(), device) if self.batched(device) else Packing(counts.tolist())
-        lengths, counts = lengths.to(device, non_blocking=True), counts.to(device, non_blocking=True)
+        lengths = lengths.to(device, non_blocking=True)  # of pinned memory, see `Worker`; the counts are not
+        counts = count_frames(lengths, reference.strides)
         waves = reference.input.prepare(waves, lengths)  # [B, S]
         states = self._network(dtype, device).states(waves, lengths, packing)
         for layer, x in zip(range(layers[-1] + 1), states, strict=False):  # x [N, D]
@@ -156,18 +157,32 @@ class Network:
             self.convolutions = Convolutions(layers, dtype, self.kernels)
             self.position = Position(position, dtype, self.kernels)
         self.projection = Projection((model.encoder if bundle else model).feature_projection, dtype, self.kernels)
-        self.norm = transformer.layer_norm
-        self.blocks = [Block(block, dtype, self.norm_first, join, self.kernels) for block in blocks]
+        self.dtype, self.join = dtype, join
+        last = transformer.layer_norm
+        if self.norm_first:
+            self.norm = blocks[0].layer_norm
+            after = [Norm(block.layer_norm, keep_sum=True) for block in blocks[1:]] + [Norm(last, keep_sum=False)]
+            pairs = [
+                (Norm(block.final_layer_norm, keep_sum=True), norm) for block, norm in zip(blocks, after, strict=True)
+            ]
+        else:
+            self.norm = last
+            pairs = [
+                (Norm(block.layer_norm, keep_sum=False), Norm(block.final_layer_norm, keep_sum=False))
+                for block in blocks
+            ]
+        self.blocks = [
+            Block(block, dtype, norms, join, self.kernels) for block, norms in zip(blocks, pairs, strict=True)
+        ]
 
     def states(self, waves: Tensor, lengths: Tensor, packing: Packing) -> Iterator[Tensor]:
         """Yield the hidden states [N, D] from layer 0 on, for waves [B, S] that are zero after their lengths [B]."""
         x = self.projection(self.convolutions(waves, lengths, packing))  # [N, C] -> [N, D]
-        x = x + self.position(x, packing)
-        yield (x := x if self.norm_first else self.norm(x))
-        for block in self.blocks[:-1]:
-            yield (x := block(x, packing))
-        x = self.blocks[-1](x, packing)
-        yield self.norm(x) if self.norm_first else x
+        x, narrow = self.join(x, self.position(x, packing), self.norm, self.dtype, self.norm_first)
+        yield x
+        for block in self.blocks:
+            x, narrow = block(x, narrow, packing)
+            yield x
 
 
 class Projection:
@@ -204,10 +219,21 @@ class Position:
         return torch.cat(out)
 
 
-class Block:
-    """A block of the transformer [N, D] -> [N, D]: attention within each clip, and a feed-forward network per frame."""
+class Norm(NamedTuple):
+    """A layer norm of the residual sum; the residual goes on as the sum (large models) or as its norm (base models)."""
 
-    def __init__(self, block: Any, dtype: torch.dtype, norm_first: bool, join: Join, kernels: Kernels) -> None:
+    module: nn.LayerNorm
+    keep_sum: bool
+
+
+class Block:
+    """A block of the transformer [N, D] -> [N, D]: attention within each clip, and a feed-forward network per frame.
+
+    `norms` are those of the sums after the attention and after the network. In large models, which normalise before
+    each half of a block, the second one is the first norm of the next block: sum and norm are one pass over memory.
+    """
+
+    def __init__(self, block: Any, dtype: torch.dtype, norms: tuple[Norm, Norm], join: Join, kernels: Kernels) -> None:
         attention, network = block.attention, block.feed_forward
         self.heads = attention.num_heads
         make = partial(dense, dtype=dtype, kernels=kernels)
@@ -215,17 +241,19 @@ class Block:
         self.out = make(attention.out_proj)
         self.widen = make(network.intermediate_dense, gelu=True)
         self.narrow = make(network.output_dense)
-        self.norm, self.final_norm = block.layer_norm, block.final_layer_norm
-        self.norm_first, self.dtype, self.join = norm_first, dtype, join
+        self.norms, self.dtype, self.join = norms, dtype, join
 
-    def __call__(self, x: Tensor, packing: Packing) -> Tensor:
-        """Return the hidden states of the next layer."""
-        if self.norm_first:
-            x, normed = self.join(x, None, self.norm, self.dtype, True)  # the residual in float32, input of the product
-            x, normed = self.join(x, self.attend(normed, packing), self.final_norm, self.dtype, True)
-            return x + self.feed_forward(normed)
-        x, normed = self.join(x, self.attend(x.to(self.dtype), packing), self.norm, self.dtype, False)
-        return self.join(x, self.feed_forward(normed), self.final_norm, self.dtype, False)[0]
+    def __call__(self, x: Tensor, narrow: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
+        """Return the hidden states of the next layer.
+
+        Args:
+            x: the residual in float32.
+            narrow: the input of the attention, in the type of its product. Both are also returned for the next block.
+            packing: which frames belong to which clip.
+        """
+        middle, end = self.norms
+        x, narrow = self.join(x, self.attend(narrow, packing), middle.module, self.dtype, middle.keep_sum)
+        return self.join(x, self.feed_forward(narrow), end.module, self.dtype, end.keep_sum)
 
     def attend(self, x: Tensor, packing: Packing) -> Tensor:
         """Compute attention within each clip, [N, D] -> [N, D]."""

@@ -4,6 +4,8 @@ The sum and the norm are computed in float32; the input of the next product is c
 torch this takes three passes over memory, and on a GPU these are limited by memory bandwidth, not by arithmetic.
 """
 
+import itertools
+import logging
 from collections.abc import Callable
 from functools import cache
 
@@ -11,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+log = logging.getLogger("embedx")
 TOLERANCE = 1e-4  # for numbers of about 1 in float32; narrower types have a tolerance of two steps
 Join = Callable[[Tensor, Tensor | None, nn.LayerNorm, torch.dtype, bool], tuple[Tensor, Tensor]]
 
@@ -66,10 +69,12 @@ def is_fused(device: torch.device, dim: int, dtype: torch.dtype) -> bool:
     tolerance = TOLERANCE if dtype == torch.float32 else 2 * torch.finfo(dtype).eps
     try:
         fused = join_by_triton()
-        for added, keep_sum in ((branch.to(dtype), True), (branch.to(dtype), False), (None, True)):
+        for added, keep_sum in itertools.product((branch.to(dtype), None), (True, False)):
             pairs = zip(fused(x, added, norm, dtype, keep_sum), join(x, added, norm, dtype, keep_sum), strict=True)
             if not all(torch.allclose(a.float(), b.float(), rtol=tolerance, atol=tolerance) for a, b in pairs):
+                log.warning("On %s, Triton's layer norm gives other numbers than torch's, which is used.", device)
                 return False
-    except Exception:  # without Triton or a compiler, or on an older GPU, torch is used
+    except Exception as error:  # without Triton or a compiler, or on an older GPU, torch is used
+        log.warning("On %s, Triton does not work, and the slower layer norm of torch is used: %s", device, error)
         return False
     return True

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from embedx.extractors.devices import send
+
 FLASH = (8, 0)  # the lowest CUDA compute capability with attention over clips of unequal length
 
 
@@ -50,13 +52,18 @@ class Batched(Packing):
     def __init__(self, counts: Sequence[int], device: torch.device) -> None:
         super().__init__(counts)
         self.device, self.longest, self.total = device, max(counts), sum(counts)
-        self.bounds = send([0, *accumulate(counts)], device)  # [B + 1]: the first frame of each clip, and the end
+        self.bounds = send(
+            torch.tensor([0, *accumulate(counts)]), device
+        )  # [B + 1]: the first frame of each clip, and the end
         self.short_bounds = self.bounds.int()
         self.sizes = self.bounds.diff()  # [B]
         self.clip, self.frame = self._number(self.sizes, self.total)  # [N]: the clip and the number of each frame
-        positions = torch.arange(self.longest, device=device)
-        self.valid = positions < self.sizes[:, None]  # [B, T]
-        self.source = self.bounds[:-1, None] + torch.minimum(positions, self.sizes[:, None] - 1)  # [B, T]: index in [N]
+        self.is_ragged = len(self.runs) > 1  # clips of equal length need no indices
+        if self.is_ragged:
+            positions = torch.arange(self.longest, device=device)
+            self.valid = positions < self.sizes[:, None]  # [B, T]
+            last = self.sizes[:, None] - 1
+            self.source = self.bounds[:-1, None] + torch.minimum(positions, last)  # [B, T]: index in [N]
         self.flash = device.type == "cuda" and torch.cuda.get_device_capability(device) >= FLASH
 
     def attend(self, x: Tensor, heads: int) -> Tensor:
@@ -71,16 +78,17 @@ class Batched(Packing):
             return attended.flatten(1)
         padded = self.unpack(x).view(len(self.counts), self.longest, 3, heads, -1)
         q, k, v = padded.permute(2, 0, 3, 1, 4)  # each [B, H, T, D / H]
-        is_ragged = len(self.runs) > 1
-        attended = F.scaled_dot_product_attention(q, k, v, self.valid[:, None, None] if is_ragged else None)
+        attended = F.scaled_dot_product_attention(q, k, v, self.valid[:, None, None] if self.is_ragged else None)
         return self.pack(attended.transpose(1, 2).flatten(2))
 
     def unpack(self, x: Tensor) -> Tensor:
         """Map [N, D] -> [B, T, D]; the last frame of a clip is repeated after its end."""
-        return x[self.source]
+        return x[self.source] if self.is_ragged else x.view(len(self.counts), self.longest, -1)
 
     def pack(self, x: Tensor, first: int = 0) -> Tensor:
         """Map the frames [b, T, D] of consecutive clips, from the clip number `first` on, to [n, D]."""
+        if all(count == x.shape[1] for count in self.counts[first : first + len(x)]):
+            return x.flatten(0, 1)
         start, end = sum(self.counts[:first]), sum(self.counts[: first + len(x)])
         index = (self.clip[start:end] - first) * x.shape[1] + self.frame[start:end]  # [n]
         return x.flatten(0, 1)[index]
@@ -98,7 +106,7 @@ class Batched(Packing):
             there is no frame; and the index of each frame [N] in the frames [W * length] of all windows.
         """
         counts = [-(-count // length) for count in self.counts]
-        starts = send([0, *accumulate(counts)], self.device)
+        starts = send(torch.tensor([0, *accumulate(counts)]), self.device)
         clip, number = self._number(starts.diff(), sum(counts))  # [W]
         frame = number[:, None] * length + torch.arange(-before, length + after, device=self.device)
         is_inside = (frame >= 0) & (frame < self.sizes[clip, None])
@@ -109,9 +117,3 @@ class Batched(Packing):
         """Return the clip [total], and the number within the clip [total], of `sizes` [B] items of each clip."""
         clip = torch.repeat_interleave(torch.arange(len(sizes), device=self.device), sizes, output_size=total)
         return clip, torch.arange(total, device=self.device) - (sizes.cumsum(0) - sizes)[clip]
-
-
-def send(numbers: Sequence[int], device: torch.device) -> Tensor:
-    """Return integers on a device, without waiting for the copy."""
-    tensor = torch.tensor(numbers)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
