@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import soundfile
@@ -215,24 +215,22 @@ def from_files(setting: Setting, models: Sequence[Model], folder: Path, peaks: d
         else:
             os.link(folder / f"{i % 100:06}.wav", path)
         files.append(str(path))
-    Watch(setting, 0).warm_up()
+    Watch(setting).warm_up()
     yield f"## From {len(files)} WAV files of {length // RATE} s, 16 kHz, to a collection; target: busy {BUSY:.0%}\n"
-    yield f"`embedx.extract` with `--workers auto` on {count_cores()} cores. Busy: union of all kernels divided by the"
-    yield "wall clock between 20 and 80 % of the files, by torch.profiler.\n"
-    yield "| model | precision | x real time, middle of the run | share of the peak | kernels | busy |"
+    yield f"`embedx.extract` with `--workers auto` on {count_cores()} cores. Busy: union of all kernels in the middle"
+    yield "60 % of the time from the first kernel to the last, divided by that time, by torch.profiler.\n"
+    yield "| model | precision | x real time, first to last kernel | share of the peak | kernels | busy |"
     yield "|---|---|---|---|---|---|"
     places: Counter[str] = Counter()
     for model, precision in [(one, "bfloat16") for one in models] + [(models[0], "float32")]:
         some = files if precision == "bfloat16" or setting.small else files[: len(files) // 4]
         with tempfile.TemporaryDirectory() as out:
-            watch = Watch(setting, len(some))
-            options: dict[str, Any] = {"device": setting.device, "precision": precision, "on_progress": watch.see}
-            embedx.extract(some, model=model.folder, out=Path(out) / "c", layout="files", **options).close()
-        times = watch.files * length / RATE / watch.seconds
+            options: dict[str, Any] = {"device": setting.device, "precision": precision}
+            with Watch(setting) as watch:
+                embedx.extract(some, model=model.folder, out=Path(out) / "c", layout="files", **options).close()
+        times = len(some) * length / RATE / watch.seconds
         share = times * operations(length, model.config) / length * RATE / peaks[precision]
-        intervals = [(one["ts"], one["ts"] + one["dur"]) for one in watch.kernels]
-        busy = covered(intervals) / 1e6 / watch.seconds
-        yield f"| {model.name} | {precision} | {times:.0f} | {share:.1%} | {len(intervals)} | {busy:.1%} |"
+        yield f"| {model.name} | {precision} | {times:.0f} | {share:.1%} | {len(watch.kernels)} | {watch.busy:.1%} |"
         if not places:
             for one in watch.kernels:
                 places[one["name"]] += one["dur"]
@@ -244,12 +242,18 @@ def from_files(setting: Setting, models: Sequence[Model], folder: Path, peaks: d
 
 
 class Watch:
-    """Follows the progress of a run, and profiles its middle part."""
+    """Profiles a run, however short it is.
 
-    def __init__(self, setting: Setting, total: int) -> None:
-        self.device, self.total = setting.device, total
-        self.begun, self.seconds, self.first, self.files = 0.0, 0.0, 0, 0
+    Attributes:
+        kernels: the events of all kernels.
+        seconds: from the begin of the first kernel to the end of the last.
+        busy: the share of the middle 60 % of these seconds in which a kernel ran.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self.device = setting.device
         self.kernels: list[dict[str, Any]] = []
+        self.seconds, self.busy = float("nan"), float("nan")
         if self.device == "cuda":
             self.profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
         else:  # also of the thread that computes the batches, which is not the one that starts the profiler
@@ -262,15 +266,18 @@ class Watch:
         with self.profiler:
             torch.ones(1, device=self.device).add_(1)
 
-    def see(self, progress: embedx.Progress) -> None:
-        """Start and stop the profiler; called after each recording."""
-        if not self.begun and progress.embedded >= self.total * 0.2:
-            self.profiler.start()
-            self.begun, self.first = time.perf_counter(), progress.embedded
-        elif self.begun and not self.seconds and progress.embedded >= self.total * 0.8:
-            self.seconds, self.files = time.perf_counter() - self.begun, progress.embedded - self.first
-            self.profiler.stop()
-            self.kernels = self._read()
+    def __enter__(self) -> Self:
+        self.profiler.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.profiler.stop()
+        self.kernels = self._read()
+        intervals = [(one["ts"], one["ts"] + one["dur"]) for one in self.kernels]
+        first, last = min(begin for begin, _ in intervals), max(end for _, end in intervals)
+        low, high = first + 0.2 * (last - first), last - 0.2 * (last - first)
+        inside = [(max(begin, low), min(end, high)) for begin, end in intervals if begin < high and end > low]
+        self.seconds, self.busy = (last - first) / 1e6, covered(inside) / (high - low)
 
     def _read(self) -> list[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as folder:

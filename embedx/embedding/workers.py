@@ -174,7 +174,8 @@ class Worker:
         """Pad clips with zeros to one length, and return them as waves [B, S] and lengths [B] on the device."""
         with timed("copy", self.finish):
             pinned = self.stream is not None
-            lengths = torch.tensor([len(clip) for clip in clips], pin_memory=pinned)
+            lengths = torch.tensor([len(clip) for clip in clips])
+            lengths = lengths.pin_memory() if pinned else lengths
             waves = torch.empty(len(clips), max(map(len, clips)), pin_memory=pinned)  # [B, S]
             for row, clip in zip(waves.numpy(), clips, strict=True):
                 row[: len(clip)] = clip

@@ -24,7 +24,8 @@ SHAPES = {  # [M, K] x [K, N]: takes about 20 ms on one core, or 2 ms on a GPU
     "cpu": (2048, 1024, 1024),
     "cuda": (8192, 8192, 8192),
 }
-ROUNDS, PRODUCTS = 5, 4  # rounds, of which the fastest counts, and products that each worker computes in a round
+ROUNDS = 5  # of which the fastest counts
+PRODUCTS = {"cpu": 4, "cuda": 32}  # that each worker computes in a round: 80 ms of work, beside the start of threads
 
 
 def count_operations(extractor: Extractor, seconds: Sequence[float], device: str) -> float:
@@ -75,7 +76,8 @@ def measure_peak(workers: Sequence[Worker], dtype: torch.dtype) -> float:
     On a CPU this is the faster of torch's own product and oneDNN's, because the fast backend can use either.
     """
     device = workers[0].device
-    rows, inner, columns = SHAPES["cpu" if device == "cpu" else "cuda"]
+    kind = device.split(":")[0]
+    (rows, inner, columns), count = SHAPES[kind], PRODUCTS[kind]
     random = torch.Generator().manual_seed(0)
     x, weight = (torch.randn(shape, generator=random).to(dtype) for shape in ((rows, inner), (columns, inner)))
     x, weight = x.to(device), weight.to(device)
@@ -87,7 +89,7 @@ def measure_peak(workers: Sequence[Worker], dtype: torch.dtype) -> float:
     @torch.inference_mode()
     def work(worker: Worker, product: int) -> None:
         with worker.open():
-            for _ in range(PRODUCTS):
+            for _ in range(count):
                 products[product](x, weight)
         worker.finish()
 
@@ -97,4 +99,4 @@ def measure_peak(workers: Sequence[Worker], dtype: torch.dtype) -> float:
         for _ in run_in_order(workers, work, [turn % len(products)] * len(workers)):
             pass
         best = min(best, time.perf_counter() - start)
-    return 2.0 * rows * inner * columns * PRODUCTS * len(workers) / best
+    return 2.0 * rows * inner * columns * count * len(workers) / best

@@ -1,5 +1,6 @@
 """Trials: other options for the same model, timed on a few batches, so that their gain is measured and not guessed."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -43,12 +44,13 @@ def try_options(
     Args:
         embedder: the embedder with the present options.
         lengths: lengths of the noise clips in seconds.
-        max_s: most seconds of audio; less if one batch for each worker is less.
+        max_s: most seconds of audio on a CPU; less if one batch for each worker is less.
         threads: number of threads that run the model.
         check: called after each run; it may raise to end the trials.
     """
     rate, workers = embedder.extractor.sample_rate, len(embedder.make_workers(threads))
-    clips = make_clips(lengths, rate, min(embedder.budget * workers, round(max_s * rate)))
+    most = round(max_s * rate) if embedder.device == "cpu" else sys.maxsize  # a GPU needs a batch for each worker
+    clips = make_clips(lengths, rate, min(embedder.budget * workers, most))
     embedders = {"": embedder, **dict(list_options(embedder))}
     vectors: dict[str, NDArray[np.float32]] = {}
     seconds: dict[str, list[float]] = {option: [] for option in embedders}

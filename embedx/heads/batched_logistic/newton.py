@@ -21,10 +21,14 @@ from dataclasses import dataclass
 from math import log, prod
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 RESIDUAL_THRESHOLD = 0.1  # a direction is accepted when its residual is this share of the gradient
 SLOPE_THRESHOLD = 0.1  # a step is accepted when the slope along it has fallen to this share
+# A GPU is asked after every fourth step whether all is solved: each answer costs as much as several small products.
+STEPS_PER_CHECK = {"cpu": 1, "cuda": 4}
+ALIGNMENT = {"cpu": 1, "cuda": 8}  # sizes of narrow matrices are multiples: tensor cores need rows of 16 bytes
 # Limits on iterations; they are reached only at the limit of the precision of float32.
 MAX_NEWTON, MAX_CONJUGATE, MAX_SEARCH = 60, 120, 12
 
@@ -41,7 +45,8 @@ class BatchedProblem:
         basis: [B, D, r] axes.
         penalty: [B, r + 1, 1] for C = 1.
         curvature: [B, r + 1, 1] the weighted sum of squares along each axis.
-        narrow, narrow_t: x and its transpose in a narrower type, for products that need not be exact.
+        narrow, narrow_t: x and its transpose in a narrower type, for products that need not be exact; on a GPU, zeros
+            bring their sizes to multiples of 8.
     """
 
     x: Tensor
@@ -83,7 +88,7 @@ def build(rows: Tensor, y: Tensor, weight: Tensor, classes: int, axes: Tensor) -
     x = torch.cat([rows @ basis, (weight > 0).to(rows.dtype)[..., None]], 2)
     penalty = torch.ones_like(x[:, 0]).masked_fill(present.sum(1, keepdim=True) == 2, 2)
     penalty[:, -1] = 0
-    narrow = x.to(narrow_type(x.device))
+    narrow = align(x.to(narrow_type(x.device)), ALIGNMENT[x.device.type])
     return BatchedProblem(
         x=x,
         y=torch.where(weight > 0, y, present.int().argmax(1, keepdim=True))[
@@ -97,6 +102,23 @@ def build(rows: Tensor, y: Tensor, weight: Tensor, classes: int, axes: Tensor) -
         narrow=narrow,
         narrow_t=narrow.mT if narrow is x else narrow.mT.contiguous(),
     )
+
+
+def align(x: Tensor, multiple: int) -> Tensor:
+    """Add zeros until both sizes of the matrices x [B, n, m] are multiples of a number.
+
+    >>> align(torch.ones(1, 2, 9), 4).shape, align(torch.ones(1, 2, 9), 1).shape
+    (torch.Size([1, 4, 12]), torch.Size([1, 2, 9]))
+    """
+    if multiple == 1:
+        return x
+    return F.pad(x, (0, -x.shape[2] % multiple, 0, -x.shape[1] % multiple))
+
+
+def multiply(narrow: Tensor, x: Tensor, rows: int) -> Tensor:
+    """Return the first `rows` rows of narrow @ x [B, rows, K], in the type of x."""
+    padded = align(x.to(narrow.dtype), ALIGNMENT[x.device.type])
+    return torch.bmm(narrow, padded)[:, :rows, : x.shape[2]].to(x.dtype)
 
 
 def find_axes(rows: Tensor) -> Tensor:
@@ -186,15 +208,15 @@ def newton_direction(
     direction, left = torch.zeros_like(gradient), -gradient
     trial = scale * left
     square = dot(left, trial)
-    weighted, narrow = problem.weight * p, problem.narrow.dtype
-    for _ in range(MAX_CONJUGATE):
+    weighted, steps = problem.weight * p, STEPS_PER_CHECK[p.device.type]
+    for number in range(MAX_CONJUGATE):
         live = square > goal
-        if not live.any():
+        if number % steps == 0 and not live.any():
             break
-        along = torch.bmm(problem.narrow, trial.to(narrow)).to(p.dtype)
+        along = multiply(problem.narrow, trial, p.shape[1])
         along -= along.gather(2, problem.y)  # does not change p, and stays exact where p is nearly 1
         along = along.sub_((p * along).sum(2, keepdim=True)).mul_(weighted)
-        image = torch.bmm(problem.narrow_t, along.to(narrow)).to(p.dtype).addcmul_(penalty, trial)
+        image = multiply(problem.narrow_t, along, trial.shape[1]).addcmul_(penalty, trial)
         size = torch.where(live, square / dot(trial, image), 0)
         direction.addcmul_(size, trial)
         left.addcmul_(size, image, value=-1)
@@ -212,11 +234,12 @@ def search(problem: BatchedProblem, z: Tensor, along: Tensor, slope: Tensor, ben
     along = along - along.gather(2, problem.y)
     first = dot(residual, along) + slope
     step, low, high = torch.ones_like(first), torch.zeros_like(first), torch.full_like(first, torch.inf)
-    for _ in range(MAX_SEARCH):
+    steps = STEPS_PER_CHECK[z.device.type]
+    for number in range(1, MAX_SEARCH + 1):
         _, p, residual = evaluate(problem, z + step * along)
         now = dot(residual, along) + slope + step * bend
         steep = now.abs() > SLOPE_THRESHOLD * first.abs()
-        if not steep.any():
+        if number % steps == 0 and not steep.any():
             break
         weighted = p * along
         spread = (weighted * along).sum(2, keepdim=True) - weighted.sum(2, keepdim=True) ** 2

@@ -89,6 +89,14 @@ def test_sweep_without_bfloat16_equals_scikit_learn(monkeypatch: pytest.MonkeyPa
     compare(x, y, folds(y), 4)
 
 
+def test_sweep_with_the_sizes_and_checks_of_a_gpu_equals_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrices of 100 x 14 are padded to 104 x 16, and steps after the solution change nothing."""
+    monkeypatch.setitem(newton.ALIGNMENT, "cpu", 8)
+    monkeypatch.setitem(newton.STEPS_PER_CHECK, "cpu", 4)
+    x, y = mixture(150, 13, 3)
+    compare(x, y, folds(y), 3)
+
+
 def test_row_and_class_weights_equal_scikit_learn() -> None:
     x, y = mixture(240, 30, 4, 2.0)
     uneven = np.flatnonzero((y > 0) | (np.arange(240) % 3 == 0))
