@@ -65,15 +65,15 @@ PAGEABLE: Counter[tuple[str, str]] = Counter()  # (shape, line of the program)
 
 
 class Emulated(torch.Tensor):
-    """A tensor on cuda:0 whose numbers are in `real`, a tensor on the CPU."""
+    """A tensor on cuda:0 whose numbers are in `held`, a tensor on the CPU."""
 
-    real: torch.Tensor
+    held: torch.Tensor
 
     @staticmethod
     def __new__(cls, real: torch.Tensor) -> "Emulated":
         layout: dict[str, Any] = {"strides": real.stride(), "storage_offset": real.storage_offset()}
         made = torch.Tensor._make_wrapper_subclass(cls, real.size(), dtype=real.dtype, device="cuda:0", **layout)
-        made.real = real
+        made.held = real
         weakref.finalize(made, MEMORY.release, MEMORY.take(real))
         return made  # type: ignore[no-any-return]
 
@@ -84,12 +84,12 @@ class Emulated(torch.Tensor):
         return f"Emulated({tuple(self.shape)}, {self.dtype})"
 
     def __deepcopy__(self, _: Any) -> "Emulated":
-        return Emulated(self.real.clone())
+        return Emulated(self.held.clone())
 
     def tolist(self) -> Any:
         """Return the numbers; the program waits for them."""
         note(WAITS, "tolist")
-        return self.real.tolist()
+        return self.held.tolist()
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -126,7 +126,7 @@ def dispatch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if name == "copy_" and not isinstance(args[0], Emulated):
         if not (kwargs.get("non_blocking") or (len(args) > 2 and args[2])):
             note(WAITS, "copy to the CPU")
-        return args[0].copy_(args[1].real)
+        return args[0].copy_(args[1].held)
     if name == "copy_" and on_cpu:
         note_pageable(args[1])
     options = {key: "cpu" if key == "device" else unwrap(value) for key, value in kwargs.items()}
@@ -139,12 +139,12 @@ def is_gpu(device: Any) -> bool:
 
 
 def unwrap(values: Any) -> Any:
-    return tree_map(lambda value: value.real if isinstance(value, Emulated) else value, values)
+    return tree_map(lambda value: value.held if isinstance(value, Emulated) else value, values)
 
 
 def wrap(result: Any, args: Any) -> Any:
     """Emulate the results; an argument that is returned stays the same object."""
-    known = {id(leaf.real): leaf for leaf in tree_leaves(args) if isinstance(leaf, Emulated)}
+    known = {id(leaf.held): leaf for leaf in tree_leaves(args) if isinstance(leaf, Emulated)}
     return tree_map(lambda one: (known.get(id(one)) or Emulated(one)) if isinstance(one, torch.Tensor) else one, result)
 
 
@@ -197,7 +197,7 @@ def attend(q: Any, k: Any, v: Any, bounds: Any, _: Any, most_q: int, most_k: int
     """Attention within clips of unequal length, with the checks of the kernel."""
     assert q.dtype in (torch.float16, torch.bfloat16) and bounds.dtype == torch.int32 and most_q == most_k
     assert all(each.stride(-1) == 1 and each.shape[-1] % 8 == 0 and each.shape[-1] <= 256 for each in (q, k, v))
-    clips = [each.real.split(bounds.real.diff().tolist()) for each in (q, k, v)]
+    clips = [each.held.split(bounds.held.diff().tolist()) for each in (q, k, v)]
     out = [
         torch.nn.functional.scaled_dot_product_attention(*(one.transpose(0, 1)[None] for one in clip))[0]
         for clip in zip(*clips, strict=True)
@@ -261,6 +261,7 @@ def install() -> None:
     places.amp.autocast_mode.is_available = lambda *_: True
     places.empty, places.Tensor.pin_memory, places.nn.Module.to = make_empty, pinned, move
     places._C._set_only_lift_cpu_tensors(True)
+    places._C._ensureCUDADeviceGuardSet()  # a device guard that needs no driver
     varlen.varlen_attn = attend  # type: ignore[assignment]
 
 
