@@ -22,6 +22,7 @@ import torch.nn.attention.varlen as varlen
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+GPU = torch.device("cuda", 0)
 TOTAL_BYTES = 80 * 10**9
 WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal", "is_nonzero", "_linalg_eigh"}
 COPYING = {"copy_", "_to_copy", "index", "index_put", "index_put_", "_index_put_impl_"}  # may mix both devices
@@ -39,7 +40,7 @@ class Memory:
     def take(self, real: torch.Tensor) -> int:
         """Count a tensor, and return the key of its storage."""
         storage = real.untyped_storage()
-        key = storage._cdata
+        key = int(storage._cdata)
         with LOCK:
             if key not in self.users:
                 if self.limit is not None and self.live + storage.nbytes() > self.limit:
@@ -72,15 +73,15 @@ class Emulated(torch.Tensor):
     @staticmethod
     def __new__(cls, real: torch.Tensor) -> "Emulated":
         layout: dict[str, Any] = {"strides": real.stride(), "storage_offset": real.storage_offset()}
-        made = torch.Tensor._make_wrapper_subclass(cls, real.size(), dtype=real.dtype, device="cuda:0", **layout)
+        made = torch.Tensor._make_wrapper_subclass(cls, real.size(), dtype=real.dtype, device=GPU, **layout)
         made.held = real
         weakref.finalize(made, MEMORY.release, MEMORY.take(real))
-        return made  # type: ignore[no-any-return]
+        return made
 
     def __init__(self, real: torch.Tensor) -> None:
         """`__new__` has done everything."""
 
-    def __repr__(self, **_: Any) -> str:
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"Emulated({tuple(self.shape)}, {self.dtype})"
 
     def __deepcopy__(self, _: Any) -> "Emulated":
@@ -92,11 +93,11 @@ class Emulated(torch.Tensor):
         return self.held.tolist()
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return dispatch(func, args, kwargs or {})
 
 
-class Dispatch(TorchDispatchMode):
+class Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Also calls without an emulated tensor, such as torch.zeros(3, device="cuda"), come here."""
 
     def __torch_dispatch__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -183,7 +184,7 @@ class Stream:
 
 @contextlib.contextmanager
 def in_stream(_: Stream) -> Iterator[None]:
-    with Dispatch():
+    with Dispatch():  # type: ignore[no-untyped-call]
         yield
 
 
@@ -208,7 +209,8 @@ def attend(q: Any, k: Any, v: Any, bounds: Any, _: Any, most_q: int, most_k: int
 def move(module: torch.nn.Module, device: Any = None, *rest: Any, **options: Any) -> torch.nn.Module:
     """Replace the parameters and buffers of a module by emulated ones."""
     if not is_gpu(device):
-        return MODULE_TO(module, device, *rest, **options)
+        MODULE_TO(module, device, *rest, **options)
+        return module
     for each in module.modules():
         for name, parameter in each._parameters.items():
             if parameter is not None and not isinstance(parameter, Emulated):
@@ -224,7 +226,7 @@ def set_limit(share: float) -> None:
 
 
 def make_empty(*shape: Any, pin_memory: bool = False, **options: Any) -> torch.Tensor:
-    tensor = EMPTY(*shape, **options)
+    tensor: torch.Tensor = EMPTY(*shape, **options)
     if pin_memory:
         tensor.is_emulated_pinned = True  # type: ignore[attr-defined]
     return tensor
