@@ -52,7 +52,7 @@ def ask(port: int, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         return answer.status, json.loads(answer.read())
 
 
-@fast_and_long("kills", fast=1, long=30, variable="EMBEDX_SERVICE_KILLS")
+@fast_and_long("kills", fast=1, long=6, variable="EMBEDX_SERVICE_KILLS")
 def test_killed_service_has_lost_no_label_that_it_has_acknowledged(made: Path, tmp_path: Path, kills: int) -> None:
     folder = tmp_path / "made"
     shutil.copytree(made, folder)
@@ -149,7 +149,7 @@ def resident(pid: int) -> float:
 
 
 @linux
-@fast_and_long("count", fast=400, long=20_000, variable="EMBEDX_SERVICE_REQUESTS")
+@fast_and_long("count", fast=400, long=2_000, variable="EMBEDX_SERVICE_REQUESTS")
 def test_memory_does_not_grow_with_the_number_of_requests(made: Path, count: int) -> None:
     with (
         running(made) as (process, port),

@@ -17,7 +17,7 @@ from tests.reliability.report import report
 
 AT_ONCE = 2  # the cores of CI
 ATOMIC, PREFETCH = "embedx/filesystem/atomic.py", "embedx/ingest/prefetch.py"
-LOCK, CHANGES, CHECKING = "embedx/store/lock.py", "embedx/store/changes.py", "embedx/store/checksums.py"
+LOCK, CHANGES, CHECKING = "embedx/store/lock.py", "embedx/store/edit_table.py", "embedx/store/checksums.py"
 STORE, READING, WRITING = "embedx/store/store.py", "embedx/store/reading.py", "embedx/store/writing.py"
 RUN, INDEXING = "embedx/ingest/pipeline.py", "embedx/index/manager.py"
 FLUSHED = "tests/reliability/test_durability.py::test_acknowledged_recording_is_flushed_to_disk[extract]"

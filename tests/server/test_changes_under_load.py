@@ -101,7 +101,7 @@ def make_changes(folder: Path, model: Model, rounds: int) -> None:
             model.change(state, lambda gone=gone: collection.remove(where=f"id = {gone}"))  # type: ignore[misc]
 
 
-@fast_and_long("rounds", fast=3, long=60, variable="EMBEDX_SERVICE_ROUNDS")
+@fast_and_long("rounds", fast=3, long=15, variable="EMBEDX_SERVICE_ROUNDS")
 def test_answers_during_changes_are_states_of_the_collection(tmp_path: Path, rounds: int) -> None:
     vectors, labels = clusters(ROWS, 3, 0.3)
     with build_collection(tmp_path, vectors, labels) as collection:

@@ -94,7 +94,7 @@ def random_filter(frame: pd.DataFrame, chance: random.Random, depth: int = 2) ->
     return body, " AND ".join(terms), mask
 
 
-@fast_and_long("count", 60, 1500)
+@fast_and_long("count", 60, 300)
 def test_filters_select_the_rows_that_pandas_selects(client: Client, odd: embedx.Collection, count: int) -> None:
     frame, chance = odd.rows(), random.Random(count)
     sizes = []

@@ -111,7 +111,7 @@ def assert_harmless(reply: Reply, request: object, folder: Path) -> None:
         assert reply.json["error"].keys() >= {"code", "message", "hint"}
 
 
-@fast_and_long("step", fast=100, long=1)
+@fast_and_long("step", fast=100, long=10)
 def test_hostile_value_in_any_field_is_refused_or_harmless(writable: Client, step: int) -> None:
     folder = writable.service.get("made").folder
     before, begun = set(folder.parent.iterdir()), time.monotonic()
