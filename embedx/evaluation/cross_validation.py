@@ -263,13 +263,16 @@ def match_views(views: Mapping[str, int], view: str | Sequence[str]) -> list[str
     """Return the views that names or patterns match, each once.
 
     Raises:
-        UsageError: a name or pattern matches no view.
+        UsageError: there is no name or pattern, or one matches no view.
 
     >>> match_views({"L0.mean": 4, "L1.mean": 4, "L1.max": 4}, ["L1.max", "*.mean"])
     ['L1.max', 'L0.mean', 'L1.mean']
     """
     names: list[str] = []
-    for pattern in [view] if isinstance(view, str) else view:
+    patterns = [view] if isinstance(view, str) else list(view)
+    if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
+        raise UsageError(f"view is the name of a view, a pattern or a list of these, not {view!r}.")
+    for pattern in patterns:
         matches = [name for name in views if name == pattern or fnmatchcase(name, pattern)]
         if not matches:
             check_view(pattern, views)

@@ -40,7 +40,7 @@ class LabelOptions:
             0 leaves these rows out.
 
     Raises:
-        UsageError: a weight outside 0 to 1, or a separator that is empty or combined with several columns.
+        UsageError: no column, a weight outside 0 to 1, or a separator that is empty or combined with several columns.
     """
 
     label: str | Sequence[str] = "label"
@@ -50,6 +50,8 @@ class LabelOptions:
     def __post_init__(self) -> None:
         if not isinstance(self.label, str):
             object.__setattr__(self, "label", tuple(self.label))
+        if not self.columns or not all(isinstance(column, str) for column in self.columns):
+            raise UsageError(f"label is the name of a column, or a list of names, not {self.label!r}.")
         if not 0 <= self.weak_negatives <= 1:
             raise UsageError(
                 f"weak_negatives is a weight from 0 (leave these rows out) to 1, not {self.weak_negatives}."

@@ -1,9 +1,11 @@
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
 
 from embedx.errors import UsageError
+from embedx.evaluation.cross_validation import match_views
 from embedx.evaluation.targets import LabelKwargs, LabelOptions, read_targets
 from embedx.store.records import Row
 
@@ -76,3 +78,15 @@ def test_cell_that_is_neither_yes_nor_no_is_named_with_its_row() -> None:
 
 def test_keywords_are_the_fields_of_the_options_without_label() -> None:
     assert set(LabelKwargs.__annotations__) | {"label"} == {field.name for field in fields(LabelOptions)}
+
+
+@pytest.mark.parametrize("label", [[], (), {}, [[]], [1], ["a", None]])
+def test_label_that_is_no_name_is_refused(label: Any) -> None:
+    with pytest.raises(UsageError, match="label is the name of a column, or a list of names"):
+        LabelOptions(label)
+
+
+@pytest.mark.parametrize("view", [[], (), [[]], [None]])
+def test_view_that_is_no_name_is_refused(view: Any) -> None:
+    with pytest.raises(UsageError, match="view is the name of a view, a pattern or a list of these"):
+        match_views({"L0.mean": 4}, view)
