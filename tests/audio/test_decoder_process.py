@@ -215,6 +215,7 @@ def test_script_without_main_guard_runs_once(write_wav: WriteWav, tmp_path: Path
 
 
 @linux
+@pytest.mark.long
 def test_killed_parent_leaves_no_decoder(write_wav: WriteWav, tmp_path: Path) -> None:
     process = run_script(tmp_path, write_wav(seconds=600.0, rate=48_000))
     wait_until(lambda: any(has_open(child, "/a.wav") for child in children(process.pid)))

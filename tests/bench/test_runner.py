@@ -190,6 +190,7 @@ def test_bench_of_multilabel_data_is_scored(manifest: Path, tmp_path: Path) -> N
     assert boards(rows)[0].metric == "map"
 
 
+@pytest.mark.long
 def test_bench_second_run_fits_only_new_setups(plan: Plan, made: Path, fitted: list[int]) -> None:
     first = run(plan)
     assert sum(fitted) == len(first) == 3 * (2 * 2 + 1) * 5

@@ -145,7 +145,8 @@ def test_extract_of_paths_from_stdin_works(manifest: Path, tmp_path: Path) -> No
         assert set(collection.rows()["label"]) == {f"bell{i}" for i in range(5)}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_extract_interrupted_by_signal_commits_and_returns_its_code(tmp_path: Path, number: signal.Signals) -> None:
     for i in range(30):
         soundfile.write(tmp_path / f"{i}.wav", np.random.default_rng(i).uniform(-1, 1, 16_000 * 59), 16_000)

@@ -141,6 +141,7 @@ def test_model_that_process_cannot_load_is_an_error_here(
     assert process.process.wait(60) == 0
 
 
+@pytest.mark.long
 def test_embedder_of_several_devices_starts_processes() -> None:
     extractor = extractors.load("logmel")
     windows = [(i, Window(0.0, 1.0, clips[0])) for i, clips in enumerate(batches())]

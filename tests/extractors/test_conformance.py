@@ -10,7 +10,11 @@ from tests.helpers.paths import SHARED
 from tests.helpers.random_models import NAMES, TRANSFORMERS, random_resnet18, random_yamnet
 
 
-@pytest.fixture(scope="module", params=NAMES)
+# VGGish has 288 MB of weights; in the fast suite, test_vggish.py compares it with numpy.
+PARAMETERS = [pytest.param(name, marks=pytest.mark.long) if name == "vggish" else name for name in NAMES]
+
+
+@pytest.fixture(scope="module", params=PARAMETERS)
 def extractor(
     request: pytest.FixtureRequest, checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
 ) -> Extractor:

@@ -199,6 +199,7 @@ def test_killed_export_leaves_no_partial_file(odd: Path, tmp_path: Path) -> None
         assert not out.with_name(out.name + ".new").exists()
 
 
+@pytest.mark.long
 def test_export_is_a_consistent_snapshot(odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedx.formats.selection.MAX_BATCH_ROWS", 2)
     from embedx.formats.selection import Selection

@@ -111,6 +111,7 @@ assert wide is x
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(find_spec("triton") is None, reason="there is no Triton here")
 def test_triton_kernels_equal_torch() -> None:
     """Triton's interpreter runs them without a GPU."""
