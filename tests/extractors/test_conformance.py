@@ -9,7 +9,6 @@ from tests.helpers.conformance import Checkpoint, ConformanceTests, clips_for, r
 from tests.helpers.paths import SHARED
 from tests.helpers.random_models import NAMES, TRANSFORMERS, random_resnet18, random_yamnet
 
-
 # VGGish has 288 MB of weights; in the fast suite, test_vggish.py compares it with numpy.
 PARAMETERS = [pytest.param(name, marks=pytest.mark.long) if name == "vggish" else name for name in NAMES]
 
