@@ -100,7 +100,7 @@ class Probe:
         """Print how far the vectors are from those of the reference on the CPU, and a batch from single clips."""
         model = make(name, self.setting, self.folder)
         random = np.random.default_rng(1)
-        clips = [random.standard_normal(round(s * RATE), dtype=np.float32) / 10 for s in LENGTHS_S]
+        clips = [random.standard_normal(round(s * RATE), dtype=np.float32) * np.float32(0.1) for s in LENGTHS_S]
         layers = (0, model.fast.layers[-1])
         worker = make_workers(model.fast, self.setting.device, 1)[0]
 
@@ -131,7 +131,7 @@ class Probe:
         model = make(name, self.setting, self.folder)
         each, total = (1, 4) if self.setting.small else (10, 600)
         random = np.random.default_rng(0)
-        clips = [random.standard_normal(each * RATE, dtype=np.float32) / 10 for _ in range(total // each)]
+        clips = [random.standard_normal(each * RATE, dtype=np.float32) * np.float32(0.1) for _ in range(total // each)]
         forward = Forward(model.fast.layers[-1:], ("mean",), precision, 10**12)
         work = operations(each * RATE, model.config) * len(clips)
         one, *_ = workers = make_workers(model.fast, self.setting.device, 2)
