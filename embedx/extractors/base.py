@@ -24,9 +24,9 @@ class Extractor(Protocol):
         max_samples: the longest clip that the model accepts, None for any length; longer recordings are cut.
         weights: hash of every number that changes the output; see `hash_weights`.
 
-    An extractor that pads clips inside also has a method `padded_samples(length: int) -> int`; see `padded_samples`. One
-    that computes its input on the CPU can have `prepare(clips)`, which returns a list with what the model takes of each
-    clip [S], and `encode(prepared, layers)`, which yields what `frames` does; see `embedx.extractors.spectrogram`.
+    An extractor that pads clips inside also has a method `padded_samples(length: int) -> int`; see `padded_samples`.
+    One that computes its input on the CPU can have `prepare(clips)`, which returns a list with what the model takes of
+    each clip [S], and `encode(prepared, layers)`, which yields what `frames` does; see `embedx.extractors.spectrogram`.
     """
 
     sample_rate: int
