@@ -49,7 +49,8 @@ class Client:
     ) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
-            connection.request(method, path, body, {**self.headers, **(headers or {})})
+            with contextlib.suppress(BrokenPipeError):  # the service may refuse a large body before all of it was sent
+                connection.request(method, path, body, {**self.headers, **(headers or {})})
             answer = connection.getresponse()
             return Reply(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
 
