@@ -1,8 +1,9 @@
 """Measure `embedx serve`, and write the part of BENCHMARKS.md. Takes some 5 minutes, and 5 more for a new folder.
 
-The load comes from wrk (https://github.com/wg/wrk; `apt-get install wrk`), which runs on the same cores. Chroma and the
-local mode of qdrant-client are measured behind the same FastAPI if `--rivals` names a Python that has them; they are no
-dependencies. `--folder` keeps what is built: the collection with its index, and the data of the other engines.
+The load comes from wrk (https://github.com/wg/wrk; `apt-get install wrk`), which runs on the same cores. With `--rivals
+PYTHON`, Chroma and the local mode of qdrant-client are measured too, behind the same FastAPI. PYTHON is a Python in
+which they are installed; embedx does not depend on them. `--folder` keeps what is built: the collection with its index,
+and the data of the other engines.
 """
 
 import argparse
@@ -37,7 +38,7 @@ RATE_SHARE = 0.7  # of the capacity, for the latencies
 CONNECTIONS = 32
 CLIP_S, CLIP_RATE = 5, 16_000
 START_TURNS = 3
-FEW_CLIPS = 8  # what `embedx extract` takes for so many is its start
+FEW_CLIPS = 8  # the time of `embedx extract` for so few clips is taken as its start-up time
 
 
 @dataclass(frozen=True)
@@ -266,7 +267,7 @@ def embedding_part(scale: Scale) -> list[str]:
     """Return the table of embedding with YAMNet: from files, and by requests, in alternating turns."""
     weights = SHARED / "weights/yamnet"
     if not weights.exists():
-        return [f"Embedding was not measured: there are no weights of YAMNet in {weights.name}."]
+        return [f"Embedding was not measured: the folder {weights.name} with the weights of YAMNet does not exist."]
     model, ratios, speeds = f"yamnet:{weights}", [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -87,7 +87,7 @@ def simulate_copies(scale: float, seed: int) -> Iterator[Claim]:
 
 
 def simulate_real_sets(scale: float, seed: int) -> Iterator[Claim]:
-    """Yield the same for the real sets that are at hand, with the models that need no weights, or have them."""
+    """Yield the same for the real data sets in ../shared, with logmel, and with YAMNet if its weights are there."""
     random = np.random.default_rng([seed, 98])
     models = {"logmel": REAL_SOUNDS}
     if YAMNET.exists():

@@ -121,7 +121,7 @@ def change(sound: Sound, form: str, random: np.random.Generator) -> Wave:
 
 
 def read_real(name: str, number: int, random: np.random.Generator) -> list[Sound]:
-    """Return sounds of a real set, each from a recording of its own; none if the set is not at hand."""
+    """Return sounds of a real data set, each from another recording; an empty list if the set is not there."""
     pattern, label, source = REAL_SETS[name]
     files = {source(path): path for path in sorted((SHARED / "data").glob(pattern))}
     sounds = []

@@ -65,7 +65,7 @@ def flac_bytes(frames: Frames, rate: int) -> bytes:
     """Return frames [S, channels] as a FLAC file: of 16 bits if that keeps every sample as it is, else of 24 bits.
 
     Raises:
-        AudioError: FLAC cannot hold so many channels, or this rate.
+        AudioError: FLAC does not allow this number of channels or this sample rate.
     """
     import soundfile
 

@@ -183,7 +183,7 @@ class Served:
 
     def warm_up(self) -> None:
         """Compare all rows with their checksums: the first filter, which needs this, does not have to wait for it."""
-        with contextlib.suppress(ApiError, Cancelled), self.use() as collection:
+        with contextlib.suppress(ApiError, Cancelled), self.use() as collection:  # the first request gets the error
             collection.store.filter("id < 0")
 
     def close(self) -> None:

@@ -72,12 +72,13 @@ class Store(Repairer):
             raise
 
     def _refuse_foreign_tables(self) -> None:
-        """Refuse tables of vectors that belong to no view. A damaged recipe is refused when it is used."""
-        stored = self._query("SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'vectors_*'")
-        known: list[str] | None = None
-        with contextlib.suppress(EmbedxError):
+        """Refuse tables of vectors that belong to no view."""
+        try:
             known = vector_tables(self.recipe)
-        foreign = [name for (name,) in stored if known is not None and name not in known]
+        except EmbedxError:  # a damaged recipe is refused when it is used
+            return
+        stored = self._query("SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'vectors_*'")
+        foreign = [name for (name,) in stored if name not in known]
         if foreign:
             raise StoreError(f"{self.file} is damaged, or no embedx store: {foreign[0]!r} is unknown.")
 
