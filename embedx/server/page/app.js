@@ -1,6 +1,6 @@
 /* The start: collections, address, screens, header, what is said when the server is away. */
 
-import { formatAddress, parseAddress } from "./address.js";
+import { SCREENS, formatAddress, parseAddress } from "./address.js";
 import { ApiError, getJson, path, post } from "./api.js";
 import { button, el, fill, focusOn, icon, iconButton, nameOf, say, visible, warn } from "./dom.js";
 import { answer, closeSheet, makeFind } from "./find.js";
@@ -8,11 +8,12 @@ import { showLabelOf } from "./hits.js";
 import { command, listen } from "./keys.js";
 import { stop } from "./sound.js";
 import { noQuestion, on, set, state } from "./state.js";
-import { messageOf, setLanguage, t } from "./words.js";
+import { addWords, messageOf, setLanguage, t } from "./words.js";
 
-const OTHER_SCREENS = {}; // name: function that imports its module; they come when they are opened
+/* name: function that imports its module: make(go) returns its element, open(address) shows an address, leave() ends it. */
+const OTHER_SCREENS = {};
 
-let main, header, status, band, find = null, shown = { name: "", screen: "" }, models = [];
+let main, header, status, band, shown = { name: "", screen: "" }, models = [], parts = new Map();
 
 async function start() {
   applyTheme();
@@ -33,8 +34,9 @@ async function start() {
   await load();
 }
 
-const openSettings = async () => (await import("./settings.js")).openSettings();
-const openHelp = async () => (await import("./settings.js")).openHelp();
+const dialogs = async () => (await Promise.all([import("./settings.js"), addWords("settings")]))[0];
+const openSettings = async () => (await dialogs()).openSettings();
+const openHelp = async () => (await dialogs()).openHelp();
 
 /** Apply the chosen theme; without one the system's holds. */
 function applyTheme() {
@@ -62,8 +64,10 @@ function showHeader() {
     ? el("select", { "aria-label": t("collection"), on: { change: (event) => go({ name: event.target.value, question: noQuestion(), row: null }) } },
       names.map((name) => el("option", { value: name, selected: name === shown.name }, visible(name))))
     : el("strong", { class: "collection" }, nameOf(shown.name || "embedx", 30));
-  const links = ["find", ...Object.keys(OTHER_SCREENS)].map((screen) => el("a", {
+  const follow = (event, screen) => event.ctrlKey || event.metaKey || event.shiftKey || (event.preventDefault(), go({ screen }));
+  const links = SCREENS.filter((screen) => screen === "find" || screen in OTHER_SCREENS).map((screen) => el("a", {
     href: formatAddress({ name: shown.name, screen, question: noQuestion() }), "aria-current": shown.screen === screen ? "page" : null,
+    on: { click: (event) => follow(event, screen) }, // the question goes along
   }, t(`screen.${screen}`)));
   fill(header, el("span", { class: "brand" }, icon("wave"), el("span", {}, "embedx")), chooser,
     el("nav", { "aria-label": t("screens") }, links), status,
@@ -105,7 +109,7 @@ async function load() {
 
 /** Ask for a token over the page; what is behind it stays. */
 async function signIn() {
-  (await import("./settings.js")).askToken(() => {
+  (await dialogs()).askToken(() => {
     set({ locked: false });
     if (state.collection) follow();
     else load();
@@ -127,6 +131,7 @@ async function follow() {
 }
 
 async function openCollection(name) {
+  parts.get(shown.screen)?.leave?.();
   shown = { name, screen: "" };
   try {
     const facts = await getJson(path("", name));
@@ -142,29 +147,60 @@ async function openCollection(name) {
 const choices = (without = "") => state.collections.filter((one) => one.name !== without && one.status === "ok").map((one) =>
   button([t("collection.open"), " ", nameOf(one.name)], () => go({ name: one.name, question: noQuestion() })));
 
+/** Return a screen: {node, open, leave}. All but Find come when they are opened, with their words and styles. */
+async function partOf(screen) {
+  if (parts.has(screen)) return parts.get(screen);
+  let part;
+  if (screen === "find") {
+    part = { node: makeFind((asked, options) => go({ question: asked, row: null, ...options })), open: ({ question, ...options }) => answer(question, options) };
+  } else {
+    const [module] = await Promise.all([OTHER_SCREENS[screen](), addWords(screen), addStyles(`page/${screen}.css`)]);
+    part = parts.get(screen) ?? { node: module.make(go), open: module.open, leave: module.leave };
+  }
+  parts.set(screen, part);
+  return part;
+}
+
+function addStyles(href) {
+  return new Promise((resolve, reject) => {
+    const link = el("link", { href, on: { load: resolve, error: () => reject(new ApiError(0, { code: "offline" })) } });
+    link.rel = "stylesheet";
+    document.head.append(link);
+  });
+}
+
 /** Show a screen with a question. */
-function show({ name, screen, question, row, focus = false }) {
-  const isNewScreen = shown.screen !== screen;
-  shown = { name, screen };
+async function show({ name, screen, question, row, extra = {}, focus = false }) {
+  const isNew = shown.screen !== screen, isFirst = !shown.screen, mine = { name, screen };
+  if (isNew) parts.get(shown.screen)?.leave?.();
+  shown = mine;
   set({ screen, question });
   document.title = `${visible(name)} – ${t(`screen.${screen}`)} – embedx`;
-  if (isNewScreen) {
-    find ??= makeFind((asked, options) => go({ question: asked, row: null, ...options }));
+  let part;
+  try {
+    part = await partOf(screen);
+  } catch (error) {
+    if (shown === mine) panel(t("start.failed"), messageOf(error), button(t("again"), () => location.reload()));
+    return;
+  }
+  if (shown !== mine) return;
+  if (isNew) {
     const title = el("h1", { class: "unseen", tabindex: -1 }, `${t(`screen.${screen}`)}: ${visible(name)}`);
-    fill(main, title, find);
+    fill(main, title, part.node);
     showHeader();
+    if (!isFirst) focusOn(title);
     set({ collection: { ...state.collection } });
   }
-  answer(question, { row, focus });
+  part.open({ question, row, extra, focus });
 }
 
 /** Go to an address: another screen, another collection, or another question. */
-function go({ name = shown.name, screen = "find", question = state.question, row = null, replace = false, focus = false }) {
-  const address = formatAddress({ name, screen, question, row });
+function go({ name = shown.name, screen = "find", question = state.question, row = null, extra = {}, replace = false, focus = false }) {
+  const address = formatAddress({ name, screen, question, row, extra });
   if (address === location.hash) return;
   if (name !== shown.name) return void (location.hash = address);
   history[replace ? "replaceState" : "pushState"](null, "", address);
-  show({ name, screen, question, row, focus });
+  show({ name, screen, question, row, extra, focus });
 }
 
 /** Keep the selected row in the address, without an entry of the history. */

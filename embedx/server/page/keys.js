@@ -38,17 +38,19 @@ const SCREEN_WAIT = 1500; // ms between g and the letter of the screen
 const commands = new Map();
 let screenKey = -Infinity; // when g was pressed
 
-/** Set what a command does: a function of the event and, for labels, of the digit. */
-export function command(name, action) {
-  commands.set(name, action);
+/** Set what a command does, everywhere or in a screen: a function of the event and, for labels, of the digit. */
+export function command(name, action, screen = "") {
+  commands.set(name + screen, action);
 }
 
+const actionOf = (name) => commands.get(name + state.screen) ?? commands.get(name);
+
 /** Tell whether a command does something on the screens that exist. */
-export const isBound = (name) => commands.has(name) || name === "next" || name === "screen";
+export const isBound = (name) => actionOf(name) || name === "next" || name === "screen";
 
 /** Run a command as its key does. */
 export function run(name, event, ...values) {
-  return commands.get(name)?.(event, ...values);
+  return actionOf(name)?.(event, ...values);
 }
 
 /** Return the keys of a command as they are shown, with the user's own. */
@@ -98,7 +100,7 @@ export function listen(go) {
     }
     const found = commandOf(event);
     screenKey = found?.name === "screen" ? event.timeStamp : -Infinity;
-    if (!found || !commands.has(found.name)) return;
+    if (!found || !actionOf(found.name)) return;
     if (run(found.name, event, found.digit) !== false) event.preventDefault();
   });
 }

@@ -14,6 +14,11 @@ export async function setLanguage(name) {
   plurals = new Intl.PluralRules(wanted);
 }
 
+/** Add the texts of a screen, which come when it is opened. */
+export async function addWords(screen) {
+  table = { ...table, ...(await import(`./words.${screen}.${language}.js`)).WORDS };
+}
+
 /** Return the text of a key. `{name}` stands for a value, `{n, plural: 1 hit, # hits}` for one of two forms. */
 export function t(key, values = {}) {
   const text = table[key] ?? key;

@@ -21,7 +21,9 @@ def text_of(path: Path) -> str:
 
 
 def words_of(language: str) -> dict[str, str]:
-    found = re.findall(r'^  "([\w.]+)": "((?:[^"\\]|\\.)*)",$', text_of(FOLDER / f"words.{language}.js"), re.MULTILINE)
+    """Return the texts of a language: those of the first screen, and those that come with another one."""
+    texts = "".join(map(text_of, sorted(FOLDER.glob(f"words.*{language}.js"))))
+    found = re.findall(r'^  "([\w.]+)": "((?:[^"\\]|\\.)*)",$', texts, re.MULTILINE)
     keys = Counter(key for key, _ in found)
     assert [key for key, count in keys.items() if count > 1] == []
     return dict(found)
