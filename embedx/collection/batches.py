@@ -4,25 +4,24 @@ from collections.abc import Sequence
 
 from embedx.collection.collection import Collection
 from embedx.errors import UsageError
-from embedx.index.matrix import Floats
-from embedx.search.answers import run_queries
-from embedx.search.hits import Hits
+from embedx.index.matrix import Floats, Ids
+from embedx.search.answers import rank_queries
 from embedx.search.options import SearchOptions
 from embedx.search.queries import Query
 
 
-def search_each(
+def rank_each(
     collection: Collection, queries: Sequence[int | Floats], options: SearchOptions
-) -> list[Hits | UsageError]:
-    """Search for rows and vectors; the hits are those of `Collection.search`, but the store is read once for all.
+) -> list[tuple[Ids, Floats] | UsageError]:
+    """Search for rows and vectors; the hits are those of `Collection.search`, but the index is asked once for all.
 
     Args:
         collection: the collection.
         queries: ids of rows, and vectors [D].
-        options: the options of all queries.
+        options: the options of all queries; only those of searches for the k nearest rows (`SearchOptions.is_plain`).
 
     Returns:
-        The hits of every query, or the error of one that is invalid.
+        Ids [K] and scores [K] of the hits of every query, best first, or the error of one that is invalid.
 
     Raises:
         UsageError: an option is invalid.
@@ -36,9 +35,7 @@ def search_each(
         usable = [query for query in built if isinstance(query, Query)]
         answers = iter(
             collection.indexes.ask(
-                builder.view,
-                options.metric,
-                lambda index: run_queries(collection.store, index, usable, options, include_ids),
+                builder.view, options.metric, lambda index: rank_queries(index, usable, options, include_ids)
             )
         )
         return [query if isinstance(query, UsageError) else next(answers) for query in built]

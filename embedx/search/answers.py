@@ -74,17 +74,7 @@ def run_queries(
     spare = max((len(query.exclude_ids) for query in queries), default=0)
     if not options.is_plain or not queries or spare > MAX_SPARE:
         return [run_query(store, index, query, options, include_ids) for query in queries]
-    vectors = np.concatenate([query.vectors for query in queries])
-    all_scores, all_ids = index.search(
-        vectors, options.limit, include_ids=include_ids, exact=options.exact, spare=spare
-    )
-    answers, begin = list[tuple[Ids, Floats]](), 0
-    for query in queries:
-        end = begin + len(query.vectors)
-        ids, scores = best_of(all_ids[begin:end], all_scores[begin:end])
-        kept = np.flatnonzero(~np.isin(ids, query.exclude_ids))[: options.limit]
-        answers.append((ids[kept], scores[kept]))
-        begin = end
+    answers = rank_queries(index, queries, options, include_ids)
     rows: dict[int, Row] = {}
     wanted = np.unique(np.concatenate([ids for ids, _ in answers])).tolist()
     for start in range(0, len(wanted), PAGE):
@@ -93,6 +83,38 @@ def run_queries(
         Hits([hit_of(rows[row_id], score) for row_id, score in zip(ids.tolist(), scores.tolist(), strict=True)])
         for ids, scores in answers
     ]
+
+
+def rank_queries(
+    index: VectorIndex, queries: Sequence[Query], options: SearchOptions, include_ids: Ids | None = None
+) -> list[tuple[Ids, Floats]]:
+    """Return ids and scores of the k nearest rows of each query, best first, from one call of the index.
+
+    Args:
+        index: the index.
+        queries: the queries, each with at most `MAX_SPARE` rows that cannot be hits.
+        options: `limit` and `exact` are used.
+        include_ids: search only these rows.
+    """
+    if not queries:
+        return []
+    vectors = np.concatenate([query.vectors for query in queries])
+    spare = max(len(query.exclude_ids) for query in queries)
+    all_scores, all_ids = index.search(
+        vectors, options.limit, include_ids=include_ids, exact=options.exact, spare=spare
+    )
+    answers, begin = list[tuple[Ids, Floats]](), 0
+    for query in queries:
+        end = begin + len(query.vectors)
+        ids, scores = all_ids[begin], all_scores[begin]
+        if len(query.vectors) > 1:
+            ids, scores = best_of(all_ids[begin:end], all_scores[begin:end])
+        if len(query.exclude_ids):
+            kept = (ids[:, None] != query.exclude_ids).all(axis=1)
+            ids, scores = ids[kept], scores[kept]
+        answers.append((ids[: options.limit], scores[: options.limit]))
+        begin = end
+    return answers
 
 
 def nearest(index: VectorIndex, query: Query, k: int, include_ids: Ids | None, exact: bool) -> tuple[Ids, Floats]:

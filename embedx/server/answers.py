@@ -17,15 +17,25 @@ if TYPE_CHECKING:
     from embedx.store.records import Row
 
 TIMES = ("start_s", "end_s")
+JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a value as an answer in JSON. It is ASCII, so that text that is not valid Unicode stays valid JSON."""
-    try:
-        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    except ValueError:
-        text = json.dumps(without_nan(value), allow_nan=False, separators=(",", ":"))
+    """Return a value as an answer in JSON."""
+    return text_response(json_text(value), status, headers)
+
+
+def text_response(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a text in JSON as an answer."""
     return Response(text.encode("ascii"), status, dict(headers or {}), "application/json")
+
+
+def json_text(value: Any) -> str:
+    """Return a value as JSON. It is ASCII, so that text that is not valid Unicode stays valid JSON."""
+    try:
+        return JSON.encode(value)
+    except ValueError:
+        return JSON.encode(without_nan(value))
 
 
 def without_nan(value: Any) -> Any:

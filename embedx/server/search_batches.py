@@ -6,22 +6,25 @@ the store is then read once for all of them.
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from starlette.responses import Response
 
-from embedx.collection.batches import search_each
+from embedx.collection.batches import rank_each
+from embedx.collection.collection import Collection
 from embedx.errors import NothingToDo, UsageError
-from embedx.search.hits import Hits
+from embedx.index.matrix import Floats, Ids
 from embedx.search.options import SearchOptions
-from embedx.server.answers import Paths, etag, json_response, state_of
+from embedx.server.answers import Paths, etag, json_text, state_of, text_response
 from embedx.server.errors import Cancelled, api_error
+from embedx.server.hit_texts import HitTexts, hits_text
 from embedx.server.metrics import Metrics
 from embedx.server.schemas import SearchBody
-from embedx.server.searching import options_of, queries_of, shown
+from embedx.server.searching import options_of, queries_of, vectors_of
 from embedx.server.served import Served
 from embedx.server.settings import Limits
 from embedx.server.work import WORK, Threads, Work
@@ -61,6 +64,7 @@ class SearchBatches:
         self.threads = threads
         self.limits = limits
         self.metrics = metrics
+        self._texts = HitTexts()
         self._waiting: list[Waiting] = []
         self._running: asyncio.Task[None] | None = None
 
@@ -104,33 +108,38 @@ class SearchBatches:
         """Return the answers to the searches of a batch, in their order."""
         answers: dict[int, Response | Exception] = {}
         with self.served.use() as collection:
-            state, paths = state_of(collection), Paths(collection)
             groups: dict[tuple[Any, ...], list[Waiting]] = {}
             for one in batch:
                 groups.setdefault(one.options, []).append(one)
             for group in groups.values():
-                queries = [next(iter(one.query.values())) for one in group]
-                results: Sequence[Hits | UsageError | NothingToDo]
-                try:
-                    options = SearchOptions(**options_of(group[0].body, self.limits))
-                    results = search_each(collection, queries, options)
-                except (UsageError, NothingToDo) as error:  # of the options, or of an empty collection
-                    results = [error] * len(group)
-                for one, result in zip(group, results, strict=True):
-                    if isinstance(result, Hits):
-                        hits = shown(collection, paths, result, one.body)
-                        answers[id(one)] = self._response(one, hits, state)
-                    else:
-                        answers[id(one)] = api_error(result, self.served.name, self.served.private)
+                answers |= zip(map(id, group), self._answer_group(collection, group), strict=True)
         return [answers[id(one)] for one in batch]
 
-    def _response(self, one: Waiting, hits: list[dict[str, Any]], state: Mapping[str, int]) -> Response:
-        """Return hits as the answer to a search."""
+    def _answer_group(self, collection: Collection, group: Sequence[Waiting]) -> Iterator[Response | Exception]:
+        """Yield the answers to searches with the same options."""
+        queries = [next(iter(one.query.values())) for one in group]
+        results: Sequence[tuple[Ids, Floats] | UsageError | NothingToDo]
+        try:
+            results = rank_each(collection, queries, SearchOptions(**options_of(group[0].body, self.limits)))
+        except (UsageError, NothingToDo) as error:  # of the options, or of an empty collection
+            results = [error] * len(group)
+        state, paths = state_of(collection), Paths(collection)
+        ids = [result[0].tolist() for result in results if not isinstance(result, Exception)]
+        texts = self._texts.read(collection, paths, chain.from_iterable(ids))
+        for one, result in zip(group, results, strict=True):
+            if isinstance(result, Exception):
+                yield api_error(result, self.served.name, self.served.private)
+            else:
+                row_ids = result[0].tolist()
+                vectors = vectors_of(collection, row_ids, one.body)
+                yield self._response(one, hits_text(texts, row_ids, result[1].tolist(), vectors), state)
+
+    def _response(self, one: Waiting, hits: str, state: Mapping[str, int]) -> Response:
+        """Return hits, which are JSON, as the answer to a search."""
         seconds = time.perf_counter() - one.start
         self.metrics.stage("search", seconds)
-        return json_response(
-            {"hits": hits, **state, "took_ms": round(1000 * seconds, 3)}, headers={"ETag": etag(state)}
-        )
+        facts = json_text({**state, "took_ms": round(1000 * seconds, 3)})
+        return text_response(f'{{"hits":{hits},{facts[1:]}', headers={"ETag": etag(state)})
 
 
 def stop_if_unwanted(batch: Sequence[Waiting], work: Work, _: object) -> None:

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -165,10 +165,13 @@ def add_part(files: AudioFiles, example: str | AudioPart) -> str:
 
 def shown(collection: Collection, paths: Paths, hits: Hits, body: SearchBody) -> list[dict[str, Any]]:
     """Return hits as JSON values, with their vectors if they are asked for."""
-    if not body.with_vector:
-        return [paths.hit(hit) for hit in hits]
-    ids, vectors = collection.store.vectors(
-        body.using or collection.recipe.default_view, sorted({hit.id for hit in hits})
-    )
-    vector_of = dict(zip(ids.tolist(), vectors.tolist(), strict=True))
+    vector_of = vectors_of(collection, {hit.id for hit in hits}, body)
     return [paths.hit(hit, vector_of.get(hit.id)) for hit in hits]
+
+
+def vectors_of(collection: Collection, ids: Iterable[int], body: SearchBody) -> dict[int, list[float]]:
+    """Return the vectors of hits by their ids, if they are asked for."""
+    if not body.with_vector:
+        return {}
+    found, vectors = collection.store.vectors(body.using or collection.recipe.default_view, sorted(ids))
+    return dict(zip(found.tolist(), vectors.tolist(), strict=True))

@@ -76,6 +76,12 @@ class Checked:
             return self._record
 
     @property
+    def state(self) -> State:
+        """What is equal only while neither the store nor its files change, as the key of what is kept in memory."""
+        with self.snapshot():
+            return self._state()
+
+    @property
     def generation(self) -> int:
         """A number that grows with every change of rows or vectors: an index of another generation is out of date."""
         return self.record.generation
