@@ -22,13 +22,15 @@ from embedx.recipe import Recipe
 from embedx.store.integrity import inspect, inspect_pages
 from embedx.store.lock import LOCK_NAME, Lock, read_lock
 from embedx.store.records import Issue, Recording, Row, group_by_path
+from embedx.store.running import RUN_NAME
 from embedx.store.schema import FILE_NAME
 from embedx.store.store import Store
 
 if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder
 
-KNOWN_FILES = {FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", f"{FILE_NAME}.new", LOCK_NAME, FOLDER, HEADS}
+STORE_FILES = {FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", f"{FILE_NAME}.new"}
+KNOWN_FILES = {*STORE_FILES, LOCK_NAME, RUN_NAME, FOLDER, HEADS}
 
 
 @dataclass

@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -27,6 +28,7 @@ from embedx.ingest.stored_options import SOURCE_OPTIONS, canonical_options
 from embedx.recipe import Recipe
 from embedx.store.edits import with_source
 from embedx.store.reading import sources_of
+from embedx.store.running import RunNote
 from embedx.store.schema import FILE_NAME
 from embedx.store.store import Store
 from embedx.text import plural
@@ -34,6 +36,7 @@ from embedx.text import plural
 if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder
 
+MIN_S = 1e-3  # avoids a division by zero at the start of a run
 HEADERS = 64  # recordings whose headers are read to estimate the number of rows
 
 
@@ -76,12 +79,31 @@ def extract_into_store(
         earlier = EarlierRows(store, [recording.path for recording, _ in difference.edited])
         report(progress)
         if embedder is not None and difference.todo:
-            ExtractionPipeline(
-                store, embedder, difference.todo, progress, report, interrupted, about, workers, earlier=earlier
-            ).run()
+            with RunNote(store.folder) as note:
+                report = noted(report, note, progress)
+                ExtractionPipeline(
+                    store, embedder, difference.todo, progress, report, interrupted, about, workers, earlier=earlier
+                ).run()
         elif reads_differently(store, about):
             store.start_run({**store.last_run(), **about})
     return os.fspath(out)
+
+
+def noted(report: Callable[[Progress], None], note: RunNote, progress: Progress) -> Callable[[Progress], None]:
+    """Return a function that reports how far a run is, and notes it for those who look at the collection meanwhile."""
+    begin = time.monotonic()
+
+    def write(progress: Progress) -> None:
+        speed = progress.seconds / max(time.monotonic() - begin, MIN_S)  # hours of audio in an hour
+        counts = {"done": progress.done, "planned": progress.total, "failed": progress.failures.total()}
+        note.write({**counts, "rows": progress.windows, "speed": round(speed, 1)})
+
+    def report_and_note(progress: Progress) -> None:
+        write(progress)
+        report(progress)
+
+    write(progress)
+    return report_and_note
 
 
 def describe_run(store: Store, sources: Sequence[str], options: ExtractOptions) -> dict[str, Any]:

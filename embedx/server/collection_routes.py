@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from embedx.server.about import about, find_duplicates
 from embedx.server.answers import Paths, etag, json_response, state_of, stated_response
 from embedx.server.errors import ApiError
 from embedx.server.json_filter import read_filter
@@ -45,6 +46,33 @@ async def get_collection(request: Request, name: str) -> Response:
     facts = await service.run(served.facts)
     facts["writable"] = service.settings.allow_labels
     return json_response(facts, headers={"ETag": etag(facts)})
+
+
+@router.get("/{name}/about")
+async def get_about(request: Request, name: str) -> Response:
+    """Tell what a collection is made of: flags, failures, heads with their reports, recipe, versions, a running run."""
+    service = service_of(request)
+    served = service.get(name)
+
+    def answer() -> Response:
+        with served.use() as collection:
+            return stated_response(about(served, collection), state_of(collection))
+
+    return await service.run(answer)
+
+
+@router.post("/{name}/duplicates")
+async def start_duplicates(request: Request, name: str) -> Response:
+    """Look for rows with the same or nearly the same sound, in a job; once for every generation."""
+    service = service_of(request)
+    served = service.get(name)
+
+    def start() -> Response:
+        with served.use() as collection:
+            key = ("duplicates", collection.store.generation)
+        return json_response({"job": service.jobs.once(name, key, lambda: find_duplicates(served))}, 202)
+
+    return await service.run(start)
 
 
 @router.get("/{name}/rows")

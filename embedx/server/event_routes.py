@@ -14,6 +14,7 @@ from embedx.server.answers import json_response, state_of, without_nan
 from embedx.server.errors import ApiError
 from embedx.server.served import Served
 from embedx.server.service import Service, service_of
+from embedx.store.running import read_run
 
 router = APIRouter(prefix="/v1")
 
@@ -47,7 +48,7 @@ class Seen(NamedTuple):
 
 @router.get("/collections/{name}/events")
 async def get_events(request: Request, name: str) -> Response:
-    """Tell what changes: labels, rows, jobs, and whether the collection can be read (text/event-stream)."""
+    """Tell what changes: labels, rows, jobs, a running extraction, damage and its end (text/event-stream)."""
     service = service_of(request)
     served = service.get(name)
     if service.streams >= service.limits.in_flight // 2:
@@ -76,7 +77,7 @@ async def stream(service: Service, served: Served, seen: Seen | None) -> AsyncIt
     """Yield events until the stream ends; the page begins the next one with the id of the last."""
     begin = last = time.monotonic()
     length_s = min(STREAM_S, service.limits.request_s - MARGIN_S)
-    is_damaged = False
+    is_damaged, run = False, None
     yield "retry: 500\n\n"
     while time.monotonic() - begin < length_s and not service.is_ending():
         try:
@@ -100,6 +101,10 @@ async def stream(service: Service, served: Served, seen: Seen | None) -> AsyncIt
             for job in ended:
                 last = time.monotonic()
                 yield now._replace(job=job["number"]).event("job", job)
+            before, run = run, await service.run(lambda: read_run(served.folder))
+            if run != before:
+                last = time.monotonic()
+                yield seen.event("extract", run or {"done": None})
         if time.monotonic() - last >= COMMENT_S:
             last = time.monotonic()
             yield ": still here\n\n"

@@ -23,6 +23,7 @@ class Jobs:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "embedx-job")
         self._jobs: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._keys: dict[tuple[Any, ...], str] = {}  # what a job makes: its name
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -42,6 +43,22 @@ class Jobs:
                 self._jobs.popitem(last=False)
         self._pool.submit(self._run, job, make)
         return name
+
+    def once(self, collection: str, key: tuple[Any, ...], make: Callable[[], dict[str, Any]]) -> str:
+        """Return the job that makes what a key says; start it if there is none, or if it has failed.
+
+        Raises:
+            ApiError: too many jobs wait.
+        """
+        with self._lock:
+            known = self._jobs.get(self._keys.get((collection, *key), ""))
+        if known is None or known["state"] == "failed":
+            name = self.start(collection, make)
+            with self._lock:
+                self._keys = {one: job for one, job in self._keys.items() if job in self._jobs}
+                self._keys[collection, *key] = name
+            return name
+        return str(known["job"])
 
     def _run(self, job: dict[str, Any], make: Callable[[], dict[str, Any]]) -> None:
         """Do a job; an error is its result."""

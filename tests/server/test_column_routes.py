@@ -14,6 +14,7 @@ import soundfile
 import embedx
 from embedx.server.blocks import ROWS, to_blocks
 from tests.helpers.blocks import read_blocks
+from tests.helpers.processes import wait_until
 from tests.helpers.service import Client, Reply, serving
 
 BASE = "/v1/collections/made"
@@ -199,3 +200,42 @@ def test_failures_are_listed_without_folders(tmp_path: Path) -> None:
             after = reply.json["next"]
         assert sorted(seen) == [f"bad{number}.wav" for number in range(5)]
         assert reply.json["reasons"] == {"not-audio": 5}
+
+
+def test_about_tells_flags_failures_heads_and_versions(client: Client, folder: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    soundfile.write(corpus / "loud.wav", np.ones(16_000), 16_000)
+    soundfile.write(corpus / "silent.wav", np.zeros(16_000), 16_000)
+    (corpus / "bad.wav").write_text("no sound")
+    embedx.extract(corpus, out=tmp_path / "odd").close()
+    with serving(tmp_path / "odd") as odd:
+        facts = odd.get("/v1/collections/odd/about").json
+        assert facts["failures"] == {"not-audio": 1}
+        counted = {flag: odd.get(f"/v1/collections/odd/values?column=flags&filter=flags%20LIKE%20'%25{flag}%25'").json
+                   for flag in facts["flags"]}  # fmt: skip
+        assert {flag: sum(one["rows"] for one in found["values"]) for flag, found in counted.items()} == facts["flags"]
+        assert facts["flags"]["silent"] == 1
+        assert facts["recording_flags"] == {"clipped": 1}
+        assert str(tmp_path) not in str(facts)
+    facts = client.get(f"{BASE}/about").json
+    (head,) = facts["heads"]
+    with embedx.open(folder) as collection:
+        held_out = collection.head("kinds").metrics["held_out"]
+        assert facts["fingerprint"] == collection.recipe.fingerprint
+    assert (head["name"], head["confusion"]) == ("kinds", held_out["confusion"])
+    assert head["value"] == held_out["figures"]["balanced_accuracy"]
+    assert head["trained_rows"] >= sum(map(sum, head["confusion"]))
+    assert facts["extract"] is None
+    assert "numpy" in facts["versions"]
+
+
+def test_duplicates_are_looked_for_once_for_a_generation(client: Client, folder: Path) -> None:
+    first, again = (client.post(f"{BASE}/duplicates", {}) for _ in range(2))
+    assert (first.status, first.json) == (202, again.json)
+    wait_until(lambda: client.get(f"/v1/jobs/{first.json['job']}").json["state"] == "done")
+    found = client.get(f"/v1/jobs/{first.json['job']}").json
+    with embedx.open(folder) as collection:
+        expected = [[one.id for one in group.members] for group in collection.duplicates()]
+    assert [group["ids"] for group in found["groups"]] == expected
+    assert (found["total"], found["rows"]) == (len(expected), sum(map(len, expected)))

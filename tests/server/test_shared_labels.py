@@ -16,6 +16,7 @@ import pytest
 
 import embedx
 from embedx.server.settings import Limits
+from embedx.store.running import RunNote
 from tests.helpers.processes import wait_until
 from tests.helpers.service import Client, serving
 
@@ -134,6 +135,16 @@ def test_events_tell_labels_rows_and_jobs_and_go_on_where_they_ended(client: Cli
         assert (name, facts["job"], facts["state"]) == ("job", reply.json["job"], "done"), facts
     with events_of(client, number) as events:
         assert next(events)[1] == "rows"
+
+
+def test_events_tell_how_far_an_extraction_is_and_that_it_ends(client: Client, tmp_path: Path) -> None:
+    with events_of(client, "") as events:
+        with RunNote(tmp_path / "made") as note:
+            note.write({"done": 1, "planned": 9, "failed": 0, "speed": 310})
+            assert next(events)[1:] == ("extract", {"done": 1, "planned": 9, "failed": 0, "speed": 310})
+            assert client.get(f"{BASE}/about").json["extract"]["planned"] == 9
+        assert next(events)[1:] == ("extract", {"done": None})
+    assert client.get(f"{BASE}/about").json["extract"] is None
 
 
 def test_streams_of_events_leave_places_for_other_requests(made: Path) -> None:

@@ -11,7 +11,9 @@ import { noQuestion, on, set, state } from "./state.js";
 import { addWords, messageOf, setLanguage, t } from "./words.js";
 
 /* name: function that imports its module: make(go) returns its element, open(address) shows an address, leave() ends it. */
-const OTHER_SCREENS = {};
+const OTHER_SCREENS = {
+  about: () => import("./about.js"),
+};
 
 let main, header, status, band, shown = { name: "", screen: "" }, models = [], parts = new Map();
 

@@ -1,0 +1,201 @@
+/* The screen About: what the collection is made of, what failed and why, how good its heads are, and what runs now. */
+
+import { getJson, path, post, withFields } from "./api.js";
+import { button, debounce, el, fill, iconButton, nameOf, say, visible, warn } from "./dom.js";
+import { noQuestion, on, state } from "./state.js";
+import { messageOf, number, score, size, t } from "./words.js";
+
+const MAX_LABELS = 100; // values that are listed
+const MAX_FAILURES = 200; // names that are listed of the recordings that failed
+const LOOK_MS = 700; // between two looks at a job
+const REST_MS = 300; // of the changes, before all is asked again
+const RUN_MS = 5000; // after which a running extraction is asked for, should its end not be told
+
+let root, parts, go, mine = "", request = null, timer = 0;
+
+/** Make the screen and return its element. */
+export function make(given) {
+  go = given;
+  parts = Object.fromEntries(["running", "facts", "labels", "flags", "failures", "duplicates", "heads", "recipe"].map((name) => [name, el("section", { class: name })]));
+  parts.running.hidden = true;
+  const { running, facts, ...others } = parts;
+  root = el("div", { class: "about" }, running, facts, el("div", { class: "columns" }, ...Object.values(others)));
+  const again = debounce(() => isShown() && open(), REST_MS);
+  on("told", () => isShown() && hear(state.told, again));
+  return root;
+}
+
+const isShown = () => root.isConnected && state.screen === "about";
+
+/** Get everything, and show it. */
+export async function open() {
+  request?.abort();
+  const { signal } = (request = new AbortController());
+  const { name } = state.collection;
+  if (mine !== name) for (const part of Object.values(parts)) fill(part);
+  try {
+    const [facts, about, labels] = await Promise.all([
+      getJson(path("", name), { signal }), getJson(path("/about", name), { signal }),
+      getJson(withFields(path("/values", name), { column: "label", limit: MAX_LABELS }), { signal }),
+    ]);
+    const isNew = mine !== name;
+    mine = name;
+    showRunning(about.extract);
+    showFacts(facts, about);
+    showLabels(labels, facts);
+    showFlags(about);
+    if (isNew) showDuplicates();
+    await showFailures(about.failures, signal);
+    showHeads(about.heads);
+    showRecipe(about);
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    fill(parts.facts, el("p", { class: "error" }, messageOf(error)), button(t("again"), open));
+    warn(messageOf(error));
+  }
+}
+
+function hear({ name, facts }, again) {
+  if (name === "extract") showRunning(facts.done === null ? null : facts);
+  if (name === "rows" || name === "labels") again();
+}
+
+/** Open Find with a condition. */
+const find = (where) => go({ screen: "find", question: { ...noQuestion(), where } });
+const quoted = (text) => `'${String(text).replaceAll("'", "''")}'`;
+
+/** Return a number that opens Find with its rows. */
+const rowsButton = (rows, where, name) => button(number(rows, 0), () => find(where), { class: "small plain count", title: t("about.open", { what: visible(name) }), "aria-label": `${visible(name)}: ${t("rows", { n: rows })}` });
+
+/** Return a word of the server in the language of the page, or as it is. */
+function worded(kind, word) {
+  const key = `${kind}.${word.replace(/[ -]/g, ".")}`;
+  return t.has(key) ? t(key) : visible(word);
+}
+
+/** Show how far an extraction is that runs beside this page. */
+function showRunning(run) {
+  const wasShown = !parts.running.hidden;
+  clearTimeout(timer);
+  if (run) timer = setTimeout(() => isShown() && open(), RUN_MS);
+  parts.running.hidden = !run;
+  if (!run) return void (wasShown && say(t("about.run.done")));
+  const { done, planned, failed, speed } = run;
+  const words = t("about.run.of", { done, planned });
+  fill(parts.running, el("h2", {}, t("about.run")), el("progress", { max: Math.max(1, planned), value: done, "aria-label": words }),
+    el("p", {}, `${words}, ${t("about.run.failed", { n: failed })}, ${t("about.run.speed", { x: number(speed, speed < 10 ? 1 : 0) })}`));
+}
+
+function showFacts({ rows, hours, recordings, generation, revision, views }, { bytes }) {
+  const shown = {
+    rows: number(rows, 0), hours: number(hours, hours < 10 ? 2 : 0), recordings: number(recordings, 0), size: size(bytes),
+    views: views.map(({ name, dim }) => `${name} (${dim})`).join(", "), generation: number(generation, 0), revision: number(revision, 0),
+  };
+  fill(parts.facts, el("h2", {}, nameOf(mine, 80)), el("dl", { class: "figures" }, Object.entries(shown).map(([name, value]) =>
+    el("div", { title: t.has(`about.${name}.tip`) ? t(`about.${name}.tip`) : null }, el("dt", {}, t(`about.${name}`)), el("dd", {}, value)))));
+}
+
+function showLabels({ values, empty, more }, { rows }) {
+  const most = Math.max(1, empty, ...values.map((one) => one.rows));
+  const bar = (name, count, where, className = "") => {
+    const line = el("div", { class: "bar" });
+    line.style.inlineSize = `${(100 * count) / most}%`;
+    return el("li", { class: className }, nameOf(name, 40), line, rowsButton(count, where, name));
+  };
+  fill(parts.labels, el("h2", {}, t("labels")),
+    el("p", { class: "muted" }, t("about.labelled", { n: rows - empty, all: number(rows, 0) })),
+    el("ul", { class: "bars" }, values.map((one) => bar(String(one.value), one.rows, `label = ${quoted(one.value)}`)),
+      empty ? bar(t("about.nolabel"), empty, "label IS NULL", "muted") : null),
+    more && el("p", { class: "muted" }, t("about.more")));
+}
+
+function showFlags({ flags, recording_flags: others }) {
+  const lines = [
+    ...Object.entries(flags).map(([flag, rows]) => [flag, rowsButton(rows, `flags LIKE ${quoted(`%${flag}%`)}`, flag)]),
+    ...Object.entries(others).filter(([flag]) => !(flag in flags)).map(([flag, n]) => [flag, el("span", { class: "muted" }, t("about.files", { n }))]),
+  ];
+  fill(parts.flags, el("h2", {}, t("about.flags")), lines.length ? el("ul", { class: "lines" }, lines.map(([flag, count]) =>
+    el("li", {}, el("span", {}, worded("flag", flag)), count))) : el("p", { class: "muted" }, t("about.flags.none")));
+}
+
+async function showFailures(reasons, signal) {
+  const total = Object.values(reasons).reduce((sum, n) => sum + n, 0);
+  if (!total) return void fill(parts.failures, el("h2", {}, t("about.failures")), el("p", { class: "muted" }, t("about.failures.none")));
+  const { failures } = await getJson(withFields(path("/failures", mine), { limit: MAX_FAILURES }), { signal });
+  const open = new Set([...parts.failures.querySelectorAll("details[open]")].map((one) => one.dataset.reason));
+  fill(parts.failures, el("h2", {}, t("about.failures")), Object.entries(reasons).map(([reason, n]) => {
+    const names = failures.filter((one) => one.reason === reason);
+    return el("details", { "data-reason": reason, open: open.has(reason) },
+      el("summary", {}, worded("reason", reason), " ", el("span", { class: "muted" }, t("about.files", { n }))),
+      el("ul", { class: "lines" }, names.map((one) => el("li", {}, nameOf(one.path, 300), one.detail ? el("small", {}, visible(one.detail)) : null))),
+      names.length < n ? el("p", { class: "muted" }, t("about.failures.more")) : null);
+  }));
+}
+
+/** Offer to look for duplicates: it compares all rows, so it is not done unasked. */
+function showDuplicates() {
+  const result = el("div", { "aria-live": "polite" });
+  const start = button(t("about.duplicates.find"), async () => {
+    start.disabled = true;
+    fill(result, el("progress", { "aria-label": t("about.duplicates.wait") }), el("p", { class: "muted" }, t("about.duplicates.wait")));
+    const found = await duplicates(mine).catch((error) => (fill(result, el("p", { class: "error" }, messageOf(error))), null));
+    start.disabled = false;
+    if (found) fill(result, groupsOf(found));
+  });
+  fill(parts.duplicates, el("h2", {}, t("about.duplicates")), start, result);
+}
+
+async function duplicates(name) {
+  const { job } = await post(path("/duplicates", name), {});
+  for (;;) {
+    const found = await getJson(`v1/jobs/${job}`);
+    if (found.state === "failed") throw Object.assign(new Error(found.error.message), { code: found.error.code, hint: found.error.hint });
+    if (found.state === "done") return found;
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  }
+}
+
+const groupsOf = ({ groups, total, rows }) => [
+  el("p", {}, total ? t("about.duplicates.found", { n: total, rows }) : t("about.duplicates.none")),
+  el("ul", { class: "lines" }, groups.map(({ why, ids }) => el("li", {}, el("span", {}, worded("why", why)),
+    rowsButton(ids.length, `id IN (${ids.join(", ")})`, why)))),
+];
+
+function showHeads(heads) {
+  fill(parts.heads, el("h2", {}, t("about.heads")), heads.length ? heads.map(showHead) : el("p", { class: "muted" }, t("about.heads.none")));
+}
+
+function showHead(head) {
+  const { value, figure, confusion, classes, notes } = head;
+  const trained = t("about.trained", { n: head.trained_rows, label: [].concat(head.label ?? "label").join(", "), view: head.views.join(", ") });
+  return el("article", { class: "head" },
+    el("h3", {}, nameOf(head.name, 60)),
+    el("p", {}, value ? `${t(`figure.${figure}`)} ${score(value.value)}${value.low === null ? "" : ` (${score(value.low)} – ${score(value.high)})`}` : t("about.unscored")),
+    el("p", { class: "muted" }, `${trained}${head.split ? `, ${visible(head.split)}` : ""}${head.chance === null || head.chance === undefined ? "" : `, ${t("about.chance", { x: score(head.chance) })}`}`),
+    ...(notes ?? []).map((note) => el("p", { class: "muted" }, visible(note))),
+    confusion ? el("details", {}, el("summary", {}, t("about.confusion")), matrix(confusion, classes)) : null);
+}
+
+/** Return a confusion matrix as a table: true classes down, predicted ones across. */
+export function matrix(counts, classes) {
+  return el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": t("about.confusion") }, el("table", { class: "matrix" },
+    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, t("about.true")), classes.map((name) => el("th", { scope: "col" }, nameOf(name, 14))))),
+    el("tbody", {}, counts.map((row, i) => {
+      const all = Math.max(1, row.reduce((sum, n) => sum + n, 0));
+      return el("tr", {}, el("th", { scope: "row" }, nameOf(classes[i], 20)), row.map((n, j) => {
+        const cell = el("td", { class: i === j ? "right" : "wrong" }, n ? number(n, 0) : "");
+        cell.style.setProperty("--share", `${Math.round((100 * n) / all)}%`);
+        return cell;
+      }));
+    }))));
+}
+
+function showRecipe({ recipe, fingerprint, versions }) {
+  const text = JSON.stringify(recipe, null, 1);
+  const { service, ...run } = versions;
+  const copy = iconButton("copy", t("about.copy"), async () => (await import("./inspector.js")).copy(text));
+  fill(parts.recipe, el("h2", {}, t("about.recipe"), " ", copy), el("p", { class: "muted" }, t("about.recipe.tip", { fingerprint })),
+    el("pre", { tabindex: 0, "aria-label": t("about.recipe") }, text),
+    el("h2", {}, t("about.versions")), el("dl", {}, Object.entries({ [t("about.service")]: `embedx ${service}`, ...run }).flatMap(([name, value]) =>
+      [el("dt", {}, name), el("dd", {}, visible(value))])));
+}
