@@ -4,9 +4,9 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -47,13 +47,20 @@ class Seen(NamedTuple):
 
 
 @router.get("/collections/{name}/events")
-async def get_events(request: Request, name: str) -> Response:
+async def get_events(
+    request: Request,
+    name: str,
+    after: Annotated[str, Query(max_length=50, description="GENERATION.REVISION that the client has seen")] = "",
+) -> Response:
     """Tell what changes: labels, rows, jobs, a running extraction, damage and its end (text/event-stream)."""
     service = service_of(request)
     served = service.get(name)
     if service.streams >= service.limits.in_flight // 2:
         raise ApiError(503, "busy", f"{service.streams} pages are told what changes.", "Ask for the state instead.")
     seen = Seen.read(request.headers.get("last-event-id", ""))
+    if seen is None:
+        ended = service.jobs.ended(name, 0)
+        seen = Seen.read(f"{after}.{ended[-1]['number'] if ended else 0}")
     return StreamingResponse(counted_stream(service, served, seen), 200, HEADERS, "text/event-stream")
 
 

@@ -172,7 +172,8 @@ class Gate:
                     nonlocal remaining
                     remaining -= 1
                     if not remaining:
-                        loop.call_soon_threadsafe(leave)
+                        with contextlib.suppress(RuntimeError):  # the server has ended
+                            loop.call_soon_threadsafe(leave)
 
                 loop = asyncio.get_running_loop()
                 for future in threads:

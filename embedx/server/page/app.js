@@ -2,7 +2,7 @@
 
 import { SCREENS, formatAddress, parseAddress } from "./address.js";
 import { ApiError, getJson, path, post } from "./api.js";
-import { button, el, fill, focusOn, icon, iconButton, nameOf, say, visible, warn } from "./dom.js";
+import { addStyles, button, el, fill, focusOn, icon, iconButton, nameOf, say, visible, warn } from "./dom.js";
 import { answer, closeSheet, makeFind } from "./find.js";
 import { showLabelOf } from "./hits.js";
 import { command, listen } from "./keys.js";
@@ -34,6 +34,7 @@ async function start() {
   await tradeToken();
   addEventListener("popstate", follow); // also after a change of the part behind #
   await load();
+  (await import("./events.js")).followEvents();
 }
 
 const dialogs = async () => (await Promise.all([import("./settings.js"), addWords("settings")]))[0];
@@ -156,19 +157,11 @@ async function partOf(screen) {
   if (screen === "find") {
     part = { node: makeFind((asked, options) => go({ question: asked, row: null, ...options })), open: ({ question, ...options }) => answer(question, options) };
   } else {
-    const [module] = await Promise.all([OTHER_SCREENS[screen](), addWords(screen), addStyles(`page/${screen}.css`)]);
+    const [module] = await Promise.all([OTHER_SCREENS[screen](), addWords(screen), addStyles(screen)]);
     part = parts.get(screen) ?? { node: module.make(go), open: module.open, leave: module.leave };
   }
   parts.set(screen, part);
   return part;
-}
-
-function addStyles(href) {
-  return new Promise((resolve, reject) => {
-    const link = el("link", { href, on: { load: resolve, error: () => reject(new ApiError(0, { code: "offline" })) } });
-    link.rel = "stylesheet";
-    document.head.append(link);
-  });
 }
 
 /** Show a screen with a question. */

@@ -83,6 +83,15 @@ export function nameOf(text, length = NAME_LENGTH) {
   return el("bdi", short === whole ? {} : { title: whole }, short);
 }
 
+/** Add the styles of a part of the page, which come with it. */
+export function addStyles(name) {
+  return new Promise((resolve, reject) => {
+    const link = el("link", { href: `page/${name}.css`, on: { load: resolve, error: () => reject(new Error(`${name}.css`)) } });
+    link.rel = "stylesheet";
+    document.head.append(link);
+  });
+}
+
 /** Put children in the place of all children of an element. */
 export function fill(node, ...children) {
   node.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));

@@ -107,12 +107,12 @@ export function namesOf() {
   return (column?.values ?? []).filter((value) => typeof value === "string").slice(0, MAX_KEYS);
 }
 
-function showLabels() {
+function showLabels(news = "") {
   const reason = whyReadOnly();
   const field = el("input", { type: "text", class: "own", placeholder: t("label.other"), "aria-label": t("label.other"), maxlength: 200,
     on: { keydown: (event) => event.key === "Enter" && field.value.trim() && label(field.value.trim()) } });
   fill(parts.labels,
-    el("p", { class: "current" }, `${t("label.is")} `, row.label ? nameOf(row.label, 60) : el("span", { class: "muted" }, t("label.none"))),
+    el("p", { class: "current" }, `${t("label.is")} `, row.label ? nameOf(row.label, 60) : el("span", { class: "muted" }, t("label.none")), news && el("small", {}, ` ${visible(news)}`)),
     ...namesOf().map((name, index) =>
       button([el("kbd", {}, String(index + 1)), nameOf(name, 16)], () => label(name), { class: "small", "aria-pressed": name === row.label, "aria-disabled": reason ? "true" : null })),
     reason ? el("p", { class: "muted" }, reason) : field);
@@ -136,5 +136,5 @@ function showEdited(edits) {
   const edit = edits.find((one) => one.id === row?.id && one.column === "label");
   if (!edit) return;
   row.label = edit.value;
-  showLabels();
+  showLabels(edit.by ? t("label.other.by", { by: edit.by, label: edit.value ?? t("label.none") }) : "");
 }

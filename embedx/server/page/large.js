@@ -1,14 +1,16 @@
 /* The large picture of a row: axes, crosshair, band, the stretch in its context, and the player under it. */
 
 import { isGone } from "./card.js";
-import { button, debounce, el, fill, icon, iconButton, say, warn } from "./dom.js";
+import { addStyles, button, debounce, el, fill, icon, iconButton, say, warn } from "./dom.js";
 import { command } from "./keys.js";
 import { describe, isSilent, paint } from "./picture.js";
 import { pictureOf, rangeOf, soundOf } from "./rows.js";
 import { frequencyOf, placeOf, ticksOf } from "./scale.js";
 import { nextSpeed, play, stop, watch } from "./sound.js";
 import { on, setSettings, state } from "./state.js";
-import { clock, messageOf, number, t } from "./words.js";
+import { addWords, clock, messageOf, number, t } from "./words.js";
+
+await Promise.all([addWords("large"), addStyles("large")]);
 
 const SIZE = { width: 1000, height: 256 };
 const WIDER_S = 5;

@@ -19,6 +19,7 @@ export const DEFAULTS = {
   language: "", // "": that of the browser
   theme: "", // "": that of the system
   name: "",
+  blind: false, // label without what the head thinks
 };
 
 export const state = {
@@ -29,6 +30,7 @@ export const state = {
   question: noQuestion(),
   clips: new Map(), // name: a sound that was dropped or recorded
   hits: [],
+  queue: [], // the rows of the screen Label
   selected: null, // the row in the inspector
   playing: null, // {key, started, ...} of sound.js
   offline: false,
@@ -91,5 +93,23 @@ export function store(name, value, storage = () => localStorage) {
     return true;
   } catch {
     return false;
+  }
+}
+
+/** Return all that this browser keeps under names that begin with a text. */
+export function recallAll(start) {
+  try {
+    return Object.keys(localStorage).filter((name) => name.startsWith(start)).map((name) => recall(name));
+  } catch {
+    return [];
+  }
+}
+
+/** Keep a value no longer. */
+export function forget(name) {
+  try {
+    localStorage.removeItem(name);
+  } catch {
+    return; // nothing was kept
   }
 }

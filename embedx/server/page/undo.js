@@ -2,19 +2,20 @@
 
 import { ApiError, path, post } from "./api.js";
 import { say, warn } from "./dom.js";
-import { on, recall, set, state, store } from "./state.js";
+import { forget, on, recall, recallAll, set, state, store } from "./state.js";
 import { messageOf, t } from "./words.js";
 
-const QUEUE_KEY = "embedx.edits";
+const EDIT_KEY = "embedx.edit."; // and the key of an edit that the server does not have yet
 const STEPS_KEY = "embedx.steps";
 const MAX_STEPS = 200; // that can be undone in a tab, across reloads
 const ASK_FROM = 1000; // rows of one edit, above which it is asked first
+const AGAIN_MS = 5000; // after a server that was too busy
 
-const queue = recall(QUEUE_KEY) ?? []; // edits that the server does not have yet, oldest first
+const queue = recallAll(EDIT_KEY).filter((one) => Array.isArray(one?.edits)).sort((one, other) => one.time - other.time);
 const steps = recall(STEPS_KEY, () => sessionStorage) ?? [];
 const undone = [];
 const kinds = new Map();
-let isSending = false;
+let isSending = false, lastTime = 0;
 
 /** Say how a kind of step is undone and done again: functions of the step. */
 export function stepKind(name, undoStep, redoStep) {
@@ -30,24 +31,27 @@ export function remember(step) {
 function keep(step) {
   steps.push({ ...step, collection: state.collection?.name });
   steps.splice(0, Math.max(0, steps.length - MAX_STEPS));
-  store(STEPS_KEY, steps, () => sessionStorage);
+  storeSteps();
 }
+
+const storeSteps = () => store(STEPS_KEY, steps, () => sessionStorage);
 
 /** Undo the last step of this tab. */
 export async function undo() {
-  const place = steps.findLastIndex((step) => step.collection === state.collection?.name);
+  const place = steps.findLastIndex((step) => step.collection === state.collection?.name && kinds.has(step.kind));
   if (place < 0) return say(t("undo.none"));
   const [step] = steps.splice(place, 1);
-  store(STEPS_KEY, steps, () => sessionStorage);
-  if ((await kinds.get(step.kind).undo(step)) !== false) undone.push(step);
+  storeSteps();
+  await kinds.get(step.kind).undo(step);
+  undone.push(step);
 }
 
 /** Do again what was undone last. */
 export async function redo() {
   const step = undone.pop();
   if (!step) return say(t("redo.none"));
-  keep(step);
   await kinds.get(step.kind).redo(step);
+  keep(step);
 }
 
 /** Return why labels cannot be given, "" if they can. */
@@ -55,88 +59,124 @@ export function whyReadOnly() {
   return state.collection?.writable ? "" : t("err.readonly");
 }
 
-/** Give rows a label, at once on the page and soon in the store; null takes the label away. */
+/** Return the value of a row in a column, null if there is none. */
+export const valueOf = (row, column) => (column in row ? row[column] : row.meta?.[column]) ?? null;
+
+/** Give rows a label, at once on the page and soon in the store; null takes the label away. Return whether it was given. */
 export function giveLabel(rows, value, column = "label") {
   const reason = whyReadOnly();
   if (reason) return void warn(reason);
-  if (rows.length > ASK_FROM && !confirm(t("label.many", { n: rows.length }))) return;
-  const edits = rows.map((row) => ({ id: row.id, column, value, was: row[column] ?? null }));
-  remember({ kind: "label", key: give(edits), edits });
+  if (rows.length > ASK_FROM && !confirm(t("label.many", { n: rows.length }))) return false;
+  giveEdits(rows.map((row) => ({ id: row.id, column, value, was: valueOf(row, column) })));
   say(value === null ? t("label.removed") : t("label.given", { label: value }));
+  return true;
+}
+
+/** Set values of rows, in one step that can be undone: edits are {id, column, value, was}. */
+export function giveEdits(edits) {
+  const step = { kind: "label", edits };
+  step.key = send(edits);
+  remember(step);
 }
 
 /** Put edits into the queue, and return their key, which makes repeats harmless. */
-function give(edits) {
-  const key = newKey();
-  queue.push({ key, collection: state.collection.name, edits });
-  show(edits, "value");
-  changed();
-  send();
-  return key;
+function send(edits) {
+  const time = (lastTime = Math.max(Date.now(), lastTime + 1));
+  const one = { key: newKey(), time, collection: state.collection.name, edits };
+  queue.push(one);
+  store(EDIT_KEY + one.key, one);
+  showEdits(edits);
+  tell();
+  work();
+  return one.key;
 }
 
-/** Show values of edits on the page: what was given, or what was there before. */
-function show(edits, field) {
-  set({ edited: edits.map((edit) => ({ id: edit.id, column: edit.column, value: edit[field] })) });
+/** Show values of rows wherever they are on the page. */
+export function showEdits(edits) {
+  for (const { id, column, value } of edits) {
+    for (const row of [...state.hits, ...state.queue, state.selected]) {
+      if (row?.id !== id) continue;
+      if (column in row) row[column] = value;
+      else row.meta = { ...row.meta, [column]: value };
+    }
+  }
+  set({ edited: edits });
 }
+
+const reversed = (edits) => edits.map((edit) => ({ ...edit, value: edit.was, was: edit.value }));
 
 function newKey() {
   return crypto.randomUUID?.() ?? Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-function changed() {
-  store(QUEUE_KEY, queue);
-  set({ waiting: queue.reduce((sum, one) => sum + one.edits.length, 0) });
-}
+const tell = () => set({ waiting: queue.reduce((sum, one) => sum + one.edits.length, 0) });
+
+/** Tell whether the server does not have my value of a cell yet. */
+export const isWaiting = (id, column) => queue.some((one) => one.edits.some((edit) => edit.id === id && edit.column === column));
 
 /** Send the edits, in their order; what the server refuses is taken back and explained. */
-async function send() {
+async function work() {
   if (isSending) return;
   isSending = true;
   while (queue.length) {
-    const [edit] = queue;
+    const [one] = queue;
+    one.tried = true;
     try {
-      const answer = await postEdits(edit);
-      const step = steps.find((one) => one.key === edit.key);
-      if (step) Object.assign(step, { revision: answer.revision });
-      store(STEPS_KEY, steps, () => sessionStorage);
-      if (answer.conflicts?.length) warn(t("label.conflict", { n: answer.conflicts.length, value: answer.conflicts[0].value ?? "" }));
+      const { revision, conflicts = [] } = await postEdits(one);
+      set({ sent: revision });
+      drop(one);
+      if (conflicts.length) await explain(one, conflicts);
     } catch (error) {
-      if (!(error instanceof ApiError) || error.status === 0 || error.status === 401 || error.status >= 500 || error.status === 429) break;
-      show(edit.edits, "was");
+      if (!(error instanceof ApiError) || error.status === 0 || error.status === 401 || error.status >= 500 || error.status === 429) {
+        if (error.status !== 0) setTimeout(work, AGAIN_MS);
+        break;
+      }
+      drop(one);
+      showEdits(reversed(one.edits));
       warn(messageOf(error));
     }
-    queue.shift();
-    changed();
   }
   isSending = false;
 }
 
-function postEdits({ key, collection, edits }) {
-  return post(path("/labels", collection), { key, edits, ...(state.settings.name ? { by: state.settings.name } : {}) });
+function drop(one) {
+  queue.splice(queue.indexOf(one), 1);
+  forget(EDIT_KEY + one.key);
+  tell();
 }
 
-/** Take a label back: out of the queue, or by an edit of the server that holds only if the cell is still mine. */
-async function undoLabel(step) {
-  const place = queue.findIndex((one) => one.key === step.key);
-  if (place > 0 || (place === 0 && !isSending)) {
-    queue.splice(place, 1);
-    changed();
-  } else if (step.revision) {
-    try {
-      await post(path("/labels/undo"), { revision: step.revision, key: newKey() });
-    } catch (error) {
-      warn(error.status === 409 ? t("undo.conflict") : messageOf(error));
-      return false;
-    }
+function postEdits({ key, collection, edits }) {
+  const plain = edits.map(({ id, column, value, was }) => ({ id, column, value, was }));
+  return post(path("/labels", collection), { key, edits: plain, ...(state.settings.name ? { by: state.settings.name } : {}) });
+}
+
+/** Show the values of others that were not overwritten, and let the user choose. */
+async function explain({ key, collection, edits }, conflicts) {
+  const isMet = (edit) => conflicts.some(({ id, column }) => edit.id === id && edit.column === column);
+  const mine = edits.filter(isMet);
+  const place = steps.findIndex((step) => step.key === key);
+  if (place >= 0) steps[place].edits = steps[place].edits.filter((edit) => !isMet(edit));
+  if (steps[place]?.edits.length === 0) steps.splice(place, 1);
+  storeSteps();
+  if (collection !== state.collection?.name) return;
+  showEdits(conflicts);
+  (await import("./conflict.js")).showConflict(mine, conflicts, giveEdits);
+}
+
+/** Take a label back: out of the queue, or by an edit that restores what was there if the cell still holds mine. */
+function undoLabel(step) {
+  const one = queue.find(({ key }) => key === step.key);
+  if (one && !one.tried) {
+    drop(one);
+    showEdits(reversed(step.edits));
+  } else {
+    step.key = send(reversed(step.edits));
   }
-  show(step.edits, "was");
   say(t("undo.label", { label: step.edits[0].value ?? "" }));
-  return true;
+  set({ undone: step });
 }
 
 stepKind("label", undoLabel, (step) => {
-  step.key = give(step.edits);
-  step.revision = null;
+  step.key = send(step.edits);
 });
-on("offline collection", () => !state.offline && send());
+on("offline collection locked", () => !state.offline && !state.locked && work());

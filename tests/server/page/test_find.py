@@ -238,6 +238,7 @@ def test_nothing_runs_and_nothing_overflows_with_hostile_names(tmp_path: Path, o
         assert "U+202E" in shown
         assert "U+000A" in shown
         assert "<img src=x" in shown
+        page.close()  # before its server ends
 
 
 @pytest.mark.parametrize(
@@ -326,6 +327,7 @@ def test_server_with_tokens_asks_for_one_over_the_page(made: Path, open_page: Op
         page.keyboard.press("Enter")
         page.wait_for_selector(CARDS)
         until(page, "() => document.querySelectorAll('.picture[aria-label*=loudest]').length > 0")
+        page.close()  # before its server ends
 
 
 @pytest.mark.long
