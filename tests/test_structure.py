@@ -51,6 +51,7 @@ HOMES = {  # foreign library -> the packages that may import it
     "fastapi": {"server"},
     "starlette": {"server"},
     "uvicorn": {"server"},
+    "httptools": {"server"},
     "mcp": {"server"},
     "anyio": {"server"},
     "pydantic": {"server"},

@@ -1,6 +1,5 @@
 """Running: listen, answer, and end within 10 s of a signal."""
 
-import asyncio
 import contextlib
 import gc
 import logging
@@ -12,54 +11,17 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from embedx.errors import DiskError
 from embedx.server.app import create_app
+from embedx.server.connection import Connection
 from embedx.server.service import Service
 from embedx.server.settings import Settings
 
 GRACE_S = 7  # seconds that running requests get after a signal; all must end within 10 s
 KEEP_ALIVE_S = 5  # seconds that a connection without a request stays open
 SWITCH_S = 0.001  # after which a search lets the event loop run; with the default of 5 ms every request waits longer
-MAX_HEAD = 32_768  # bytes of the head of a request
 HANDLED = (signal.SIGINT, signal.SIGTERM)
-
-
-class Protocol(H11Protocol):
-    """HTTP that closes a connection whose request does not begin in time, and refuses more connections than allowed."""
-
-    header_s: float
-    max_connections: int
-    waiting: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for the first request."""
-        super().connection_made(transport)
-        if len(self.connections) > self.max_connections:
-            transport.abort()
-            return
-        self._expect_request()
-
-    def on_response_complete(self) -> None:
-        """Begin to wait for the next request."""
-        super().on_response_complete()
-        self._expect_request()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop to wait."""
-        if self.waiting is not None:
-            self.waiting.cancel()
-        super().connection_lost(exc)
-
-    def _expect_request(self) -> None:
-        if self.waiting is not None:
-            self.waiting.cancel()
-        self.waiting = self.loop.call_later(self.header_s, self._close_without_request)
-
-    def _close_without_request(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -104,12 +66,12 @@ def make_server(settings: Settings, on_ready: Callable[[str], None]) -> tuple[Se
         UsageError: a folder holds no collection, or two have the same name.
     """
     app, service = create_app(settings)
-    names = {"header_s": settings.limits.header_s, "max_connections": settings.limits.connections}
+    limits = {"header_s": settings.limits.header_s, "max_connections": settings.limits.connections}
     config = uvicorn.Config(
         app,
         settings.host.strip("[]"),
         settings.port,
-        http=type("Protocol", (Protocol,), names),
+        http=type("LimitedConnection", (Connection,), limits),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -118,7 +80,6 @@ def make_server(settings: Settings, on_ready: Callable[[str], None]) -> tuple[Se
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
-        h11_max_incomplete_event_size=MAX_HEAD,
     )
     server = Server(config, on_ready)
     service.is_ending = lambda: server.should_exit
