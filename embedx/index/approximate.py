@@ -16,7 +16,7 @@ import numpy as np
 
 from embedx.errors import DiskError
 from embedx.filesystem.atomic import sync_folder
-from embedx.index.exact import CHUNK, MIN_FAISS_QUERIES
+from embedx.index.exact import CHUNK
 from embedx.index.faiss_files import SizeLimits
 from embedx.index.kinds import FACTORY, count_lists, is_rotated, pq_width, row_bytes
 from embedx.index.matrix import CorruptIndex, Floats, Ids, Matrix
@@ -30,6 +30,7 @@ EF_CONSTRUCTION = 80  # neighbors that HNSW compares for a new row; with its def
 MAX_CANDIDATES = 2048  # per query: 6 MB of 768 float32, which take 2 ms to compare
 ENOUGH_CANDIDATES = {"ivf-flat": 100, "ivf-sq8": 400}  # kinds whose codes are so good that more cannot help
 EF_POWERS = range(4, 12)  # the ef values to try are 16 to 2048, as powers of two
+ONE_THREAD = 64  # queries that one thread answers in 10 ms; a service needs the other cores for its other threads
 SEED = 0
 
 Faiss = Any  # an index of faiss, which has no type annotations
@@ -58,7 +59,7 @@ class AnnIndex:
         import faiss
 
         threads = faiss.omp_get_max_threads()
-        if len(queries) < MIN_FAISS_QUERIES:  # to start threads takes longer than one query
+        if len(queries) <= ONE_THREAD:
             faiss.omp_set_num_threads(1)
         try:
             parameters = self._parameters(nprobe_or_ef, exclude_ids)

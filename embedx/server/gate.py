@@ -26,6 +26,7 @@ log = logging.getLogger("embedx.server")
 
 STOP_S = 5.0  # seconds that work gets to stop after it was cancelled
 WITH_BODY = ("POST", "PUT", "PATCH", "DELETE")
+ENCODED = encode_headers(SECURITY_HEADERS.items())
 
 
 class Gate:
@@ -76,9 +77,10 @@ class Gate:
 
     def is_preflight(self, scope: Scope) -> bool:
         """Tell whether a browser asks if a page of an allowed origin may send a request."""
+        if scope["method"] != "OPTIONS":
+            return False
         headers = Headers(scope=scope)
-        is_asked = scope["method"] == "OPTIONS" and "access-control-request-method" in headers
-        return is_asked and headers.get("origin") in self.guard.cors
+        return "access-control-request-method" in headers and headers.get("origin") in self.guard.cors
 
     async def read_body(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
         """Return the body of a request; the caller subtracts its length from `buffered`.
@@ -224,7 +226,7 @@ class Answer:
 
     def __init__(self, send: Send, cors_headers: dict[str, str]) -> None:
         self.send = send
-        self.headers = SECURITY_HEADERS | cors_headers
+        self.headers = encode_headers((SECURITY_HEADERS | cors_headers).items()) if cors_headers else ENCODED
         self.status = 0
         self.before_end: Callable[[], None] = do_nothing
 
@@ -233,7 +235,7 @@ class Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             names = {name for name, _ in message.get("headers", [])}
-            added = [pair for pair in encode_headers(self.headers.items()) if pair[0] not in names]
+            added = [pair for pair in self.headers if pair[0] not in names]
             message = {**message, "headers": [*message.get("headers", []), *added]}
         elif not message.get("more_body", False):
             self.before_end()
