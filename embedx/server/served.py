@@ -15,7 +15,7 @@ from embedx.filesystem.paths import display_path
 from embedx.heads.storage import load_heads
 from embedx.recipe import check_view
 from embedx.server.answers import state_of
-from embedx.server.coordinates import Map, make_map
+from embedx.server.coordinates import Map, make_map, methods
 from embedx.server.errors import ApiError, Cancelled, api_error, unavailable
 from embedx.server.label_memory import LabelMemory
 from embedx.server.work import current_work
@@ -149,6 +149,7 @@ class Served:
                 "views": [{"name": view, "dim": dim} for view, dim in collection.views.items()],
                 "default_view": recipe.default_view,
                 "heads": head_facts(collection),
+                "maps": methods(),
                 **state,
             }
 

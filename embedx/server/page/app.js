@@ -1,7 +1,7 @@
 /* The start: collections, address, screens, header, what is said when the server is away. */
 
 import { SCREENS, formatAddress, parseAddress } from "./address.js";
-import { ApiError, getJson, path, post } from "./api.js";
+import { ApiError, getJson, path, post, send } from "./api.js";
 import { addStyles, button, el, fill, focusOn, icon, iconButton, nameOf, say, visible, warn } from "./dom.js";
 import { answer, closeSheet, makeFind } from "./find.js";
 import { showLabelOf } from "./hits.js";
@@ -10,10 +10,14 @@ import { stop } from "./sound.js";
 import { noQuestion, on, set, state } from "./state.js";
 import { addWords, messageOf, setLanguage, t } from "./words.js";
 
-/* name: function that imports its module: make(go) returns its element, open(address) shows an address, leave() ends it. */
+/* name: function that imports its module: make(go, inspector) returns its element, open(address) shows an address, leave()
+   ends it; inspector() gives the panel of the selected row. */
 const OTHER_SCREENS = {
+  map: () => import("./map.js"),
   about: () => import("./about.js"),
 };
+
+const PREPARE_MS = 2000; // after the first screen
 
 let main, header, status, band, shown = { name: "", screen: "" }, models = [], parts = new Map();
 
@@ -35,7 +39,11 @@ async function start() {
   addEventListener("popstate", follow); // also after a change of the part behind #
   await load();
   (await import("./events.js")).followEvents();
+  setTimeout(prepareMap, PREPARE_MS);
 }
+
+/** Let the server make the map, which takes seconds for many rows: then it is there when it is opened. */
+const prepareMap = () => state.collection?.rows && send(`${path("/map")}?limit=1`, { headers: { Accept: "application/x-exc1" }, wait: false }).catch(() => null);
 
 const dialogs = async () => (await Promise.all([import("./settings.js"), addWords("settings")]))[0];
 const openSettings = async () => (await dialogs()).openSettings();
@@ -155,10 +163,11 @@ async function partOf(screen) {
   if (parts.has(screen)) return parts.get(screen);
   let part;
   if (screen === "find") {
-    part = { node: makeFind((asked, options) => go({ question: asked, row: null, ...options })), open: ({ question, ...options }) => answer(question, options) };
+    const node = makeFind((asked, options) => go({ question: asked, row: null, ...options })), panel = node.querySelector(".inspector");
+    part = { node, panel, open: ({ question, ...options }) => (node.append(panel), answer(question, options)) };
   } else {
     const [module] = await Promise.all([OTHER_SCREENS[screen](), addWords(screen), addStyles(screen)]);
-    part = parts.get(screen) ?? { node: module.make(go), open: module.open, leave: module.leave };
+    part = parts.get(screen) ?? { node: module.make(go, async () => (await partOf("find")).panel), open: module.open, leave: module.leave };
   }
   parts.set(screen, part);
   return part;

@@ -8,16 +8,16 @@ import { messageOf, t } from "./words.js";
 
 const FORMATS = ["csv", "raven", "audacity", "clips"];
 
-/** Ask for the format, then export the rows that are shown. */
-export function openExport() {
-  const dialog = openDialog(t("export"), el("p", {}, t("export.what", { n: state.hits.length })),
-    el("div", { class: "row" }, FORMATS.map((format) => button(t(`export.${format}`), () => exportAs(format, dialog)))));
+/** Ask for the format, then export rows: those that are shown, if no others are given. */
+export function openExport(ids = state.hits.map((hit) => hit.id)) {
+  const dialog = openDialog(t("export"), el("p", {}, t("export.what", { n: ids.length })),
+    el("div", { class: "row" }, FORMATS.map((format) => button(t(`export.${format}`), () => exportAs(ids, format, dialog)))));
 }
 
-async function exportAs(format, dialog) {
+async function exportAs(ids, format, dialog) {
   dialog.close();
   try {
-    const { url } = await post(path("/exports"), { ids: state.hits.map((hit) => hit.id), format });
+    const { url } = await post(path("/exports"), { ids, format });
     el("a", { href: `v1/${url}`, download: "" }).click();
     say(t("export.done"));
   } catch (error) {

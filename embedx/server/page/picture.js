@@ -77,7 +77,7 @@ function percentile(counts, from, share) {
 const palettes = new Map();
 
 /** Return 256 colours as they lie in the memory of a canvas. */
-function paletteOf(name) {
+export function paletteOf(name) {
   if (!palettes.has(name)) {
     const stops = (COLOURS[name] ?? COLOURS.night).map((hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16)));
     palettes.set(name, Uint32Array.from({ length: 256 }, (_, i) => {

@@ -14,6 +14,7 @@ export const DEFAULTS = {
   loop: false,
   speed: 1,
   chain: false, // play the next by itself
+  hover: false, // play what is pointed at on the map
   keys: true,
   ownKeys: {}, // command: key
   language: "", // "": that of the browser
