@@ -198,13 +198,8 @@ SHOWN_BY_NOTEBOOKS = {  # what each must show, and how often at least
 }
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, id=path.stem, marks=[] if path.stem.startswith("01") else pytest.mark.long)
-        for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_notebook_runs_and_shows_its_pictures(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "outputs are not committed"

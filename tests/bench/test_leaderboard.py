@@ -301,7 +301,7 @@ def test_equal_setups_are_not_chosen_by_the_fold_that_they_are_scored_on() -> No
 
 def test_accuracy_of_unbalanced_data_is_explained(tmp_path: Path) -> None:
     corpus = Corpus(["background", "call", "song"], 60, learnable=False, shares=[0.78, 0.12, 0.10])
-    board = board_of(make_benchmark(tmp_path, "trap", corpus, few=False))
+    board = board_of(make_benchmark(tmp_path, "trap", corpus, whole=False))
     verdict = give_verdict(board)
     assert board.entries[0].scores["accuracy"].mean > 0.7
     assert board.best is None

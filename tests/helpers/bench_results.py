@@ -60,7 +60,16 @@ def fit(corpus: Corpus, x: NDArray[np.float32], head: str, fold: int, shots: Sho
 
 
 def run(
-    folder: Path, task: str, corpus: Corpus, model: str, layer: int, head: str, shots: Shots, seed: int, leaky: bool
+    folder: Path,
+    task: str,
+    corpus: Corpus,
+    model: str,
+    layer: int,
+    head: str,
+    shots: Shots,
+    seed: int,
+    leaky: bool,
+    keep: bool,
 ) -> list[Result]:
     rows, x, every = [], corpus.vectors(model, layer), np.arange(len(corpus.names))
     scored = []
@@ -83,28 +92,31 @@ def run(
         )  # fmt: skip
         rows.append(row)
         scored.append((y, proba, np.full(len(y), str(fold)), corpus.groups[test]))
-    if shots == "all":
+    if keep:
         arrays = (np.concatenate(one) for one in zip(*scored, strict=True))
         save_predictions(folder, key(rows[0]), Predictions(tuple(corpus.names), *arrays))
     return rows
 
 
 def make_benchmark(
-    folder: Path, task: str = "animals", corpus: Corpus | None = None, *, few: bool = True, leaky: bool = False
+    folder: Path, task: str = "animals", corpus: Corpus | None = None, *, whole: bool = True, leaky: bool = False
 ) -> list[Result]:
-    """Fit all models, layers and heads on a corpus, and few-shot fits of the best; return the table."""
+    """Fit all models, layers and heads, if `whole` also with few rows, predictions and a map; return the table."""
     corpus = corpus or Corpus([f"class {i}" for i in range(6)], 60)
     rows: list[Result] = []
     for model, layers in STRENGTH.items():
         for layer in range(len(layers)):
             for head in HEADS:
-                rows += run(folder, task, corpus, model, layer, head, "all", 0, leaky)
-        if few:
+                rows += run(folder, task, corpus, model, layer, head, "all", 0, leaky, keep=whole)
+        if whole:
             for shots in SHOTS:
                 for seed in range(2):
-                    rows += run(folder, task, corpus, model, int(np.argmax(layers)), "logistic", shots, seed, leaky)
+                    rows += run(
+                        folder, task, corpus, model, int(np.argmax(layers)), "logistic", shots, seed, leaky, False
+                    )
     names = np.array(corpus.names)[corpus.y]
-    save_map(folder, task, "hubert-base L2.mean", project(corpus.vectors("hubert-base", 2), names))
+    if whole:
+        save_map(folder, task, "hubert-base L2.mean", project(corpus.vectors("hubert-base", 2), names))
     note_run(
         folder,
         command=f"embedx bench probe --task {task} --model hubert-base --shots 1,2,4,8,all -o {folder.name}",

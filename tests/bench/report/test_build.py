@@ -60,9 +60,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three tasks: one with a class name that is HTML, a leaky one, and one with nothing to learn."""
     folder = tmp_path_factory.mktemp("bench")
     make_benchmark(folder, "animals & <more>", Corpus(["dog", "cat", NASTY, "🦜", "$x$", "wind"], 60))
-    make_benchmark(folder, "doubtful", Corpus(["dog", "cat"], 20), few=False, leaky=True)
+    make_benchmark(folder, "doubtful", Corpus(["dog", "cat"], 20), whole=False, leaky=True)
     corpus = Corpus(["background", "call", "song"], 60, learnable=False, shares=[0.78, 0.12, 0.10])
-    make_benchmark(folder, "trap", corpus, few=False)
+    make_benchmark(folder, "trap", corpus, whole=False)
     note_run(folder, tasks={"doubtful": {"duplicates": [["a<1>.wav", "b.wav"]] * 14}})
     return folder
 
