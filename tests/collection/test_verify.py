@@ -33,6 +33,9 @@ SCORE = 1e-5  # of a cosine: an updated index and a rebuilt one sum in different
 REPAIRED = 5  # every how many damages are repaired, too
 
 
+ROW_OF = {"search by id": 2, "search where": 64}  # of the questions that name a row
+
+
 QUESTIONS: dict[str, Callable[[embedx.Collection], Any]] = {
     "rows": lambda c: c.store.rows(),
     "some rows": lambda c: c.store.rows([2, 60, 7, 9999]),
@@ -54,9 +57,6 @@ QUESTIONS: dict[str, Callable[[embedx.Collection], Any]] = {
     "search where": lambda c: hits(c.search(id=ROW_OF["search where"], k=9, where="label <> 'bell'")),
     "distance": lambda c: c.indexes.ask("L0.mean", "l2", lambda index: index.search(np.ones((1, 256), np.float32), 9)),
 }
-
-
-ROW_OF = {"search by id": 2, "search where": 64}  # of the questions that name a row
 
 
 PATHS: list[str] = []
