@@ -84,8 +84,8 @@ class Client:
 
 @contextlib.contextmanager
 def serving(*folders: Path, **options: Any) -> Iterator[Client]:
-    """Serve collections at a free port while the context lasts."""
-    settings = Settings(folders, port=0, **options)
+    """Serve collections while the context lasts, at a free port if none is given."""
+    settings = Settings(folders, **({"port": 0} | options))
     ready, addresses = threading.Event(), []
 
     def on_ready(url: str) -> None:

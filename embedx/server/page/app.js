@@ -14,6 +14,7 @@ import { addWords, messageOf, setLanguage, t } from "./words.js";
    ends it; inspector() gives the panel of the selected row. */
 const OTHER_SCREENS = {
   map: () => import("./map.js"),
+  label: () => import("./label.js"),
   about: () => import("./about.js"),
 };
 

@@ -4,6 +4,7 @@ import { path, post } from "./api.js";
 import { button, debounce, el, fill, iconButton, nameOf, say, visible, warn } from "./dom.js";
 import { command } from "./keys.js";
 import { bindPlayer, focusPlayer, showLarge } from "./large.js";
+import { addName, namesOf } from "./names.js";
 import { on, state } from "./state.js";
 import { showTimeline } from "./timeline.js";
 import { giveLabel, whyReadOnly } from "./undo.js";
@@ -11,7 +12,6 @@ import { clock, number, score, t } from "./words.js";
 
 const NEIGHBOURS = 6;
 const REST_MS = 120; // of the selection, before anything large is asked for
-const MAX_KEYS = 9;
 const NAME_LENGTH = 300; // of a file, shown whole
 
 let panel, parts, row = null, callbacks;
@@ -22,6 +22,7 @@ export function bindInspector(node, wanted) {
   panel = node;
   on("selected", debounce(() => show(state.selected), REST_MS));
   on("edited", () => showEdited(state.edited));
+  on("screen", showAgain);
   bindPlayer();
   command("label", (event, digit) => label(namesOf()[digit - 1]));
   command("unlabel", () => label(null));
@@ -32,6 +33,14 @@ export function bindInspector(node, wanted) {
 function clear() {
   panel.classList.remove("open");
   fill(panel, el("p", { class: "muted hint" }, t("inspector.empty")));
+}
+
+/** Show the row anew: the player was that of another screen. */
+function showAgain() {
+  const before = row;
+  if (state.screen !== "find" || !before) return;
+  row = null;
+  show(before);
 }
 
 /** Show a row, or nothing. */
@@ -101,12 +110,6 @@ async function showNeighbours(mine, list) {
   }
 }
 
-/** Return the names that the digits give: the values of the column, the most common first where counts are known. */
-export function namesOf() {
-  const column = state.collection?.columns?.find((one) => one.name === "label");
-  return (column?.values ?? []).filter((value) => typeof value === "string").slice(0, MAX_KEYS);
-}
-
 function showLabels(news = "") {
   const reason = whyReadOnly();
   const field = el("input", { type: "text", class: "own", placeholder: t("label.other"), "aria-label": t("label.other"), maxlength: 200,
@@ -121,14 +124,8 @@ function showLabels(news = "") {
 function label(value) {
   if (!row) return void warn(t("label.choose"));
   if (value === undefined) return false;
-  addName(value);
+  if (value !== null) addName(value);
   giveLabel([row], value);
-}
-
-/** Give a new label a digit, where one is free. */
-function addName(value) {
-  const column = state.collection.columns.find((one) => one.name === "label");
-  if (column && typeof value === "string" && !column.values?.includes(value)) column.values = [...(column.values ?? []), value];
 }
 
 /** Show labels that were given here, taken back, or given by others. */

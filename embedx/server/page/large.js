@@ -17,10 +17,12 @@ const WIDER_S = 5;
 const MAX_CONTEXT_S = 30;
 const DRAG = 8; // pixels, from which a press is a drag
 
-let parts, row = null, context = 0, picture = null, band = null, isBandOn = false, request = null;
+let parts, row = null, context = 0, isOwn = false, isListening = false, picture = null, band = null, isBandOn = false, request = null;
 
 /** Bind the keys of the player. */
 export function bindPlayer() {
+  if (isListening) return;
+  isListening = true;
   on("settings", debounce(refresh, 30));
   on("playing", showPlaying);
   watch((playing, at) => playing.key === keyOf() && showHead(at));
@@ -36,10 +38,11 @@ export function bindPlayer() {
 
 const keyOf = () => (row ? `large${row.id}` : "");
 
-/** Return the elements that show a row, and ask for its picture. */
-export function showLarge(next) {
+/** Return the elements that show a row with seconds around it, and ask for its picture; with `own` only its stretch plays. */
+export function showLarge(next, { around = 0, own = false } = {}) {
   row = next;
-  context = 0;
+  context = around;
+  isOwn = own;
   band = picture = null;
   isBandOn = false;
   told = -1;
@@ -48,6 +51,10 @@ export function showLarge(next) {
   loadPicture();
   return nodes;
 }
+
+/** Get picture or sound of a row before it is shown. */
+export const fetchPicture = (next, around, signal) => pictureOf(next, { ...SIZE, context: around }, signal).catch(() => null);
+export const fetchSound = (next, around) => soundOf(next, around).catch(() => null);
 
 /** Put the focus on the player. */
 export const focusPlayer = () => parts.play.focus();
@@ -186,18 +193,21 @@ function toggleBand() {
   if (state.playing?.key === keyOf()) start();
 }
 
-function togglePlay() {
+/** Play the row, or stop it. */
+export function togglePlay() {
   if (state.playing?.key === keyOf()) return void stop();
   start();
 }
 
 /** Play the row with its context, from a time of the recording. */
-async function start(time = null) {
+export async function start(time = null) {
   const mine = row;
   try {
     const sound = await soundOf(row, context);
     if (mine !== row) return;
-    play(keyOf(), sound.buffer, { at: time === null ? 0 : Math.max(0, time - sound.start_s), band: isBandOn ? band : null });
+    const own = isOwn && time === null ? { from: row.start_s - sound.start_s, to: row.end_s - sound.start_s } : {};
+    const at = time === null ? {} : { at: Math.max(0, time - sound.start_s) };
+    play(keyOf(), sound.buffer, { ...own, ...at, band: isBandOn ? band : null });
   } catch (error) {
     if (error.name === "AbortError" || mine !== row) return;
     note(isGone(error) ? t("err.gone") : messageOf(error));
@@ -253,6 +263,7 @@ function seekByKey(event) {
 function widen() {
   if (!row) return;
   context = context + WIDER_S > MAX_CONTEXT_S ? 0 : context + WIDER_S;
+  isOwn = false;
   parts.wider.textContent = context ? t("wider.by", { s: context }) : t("wider");
   say(parts.wider.textContent);
   loadPicture();

@@ -1,0 +1,274 @@
+/* The screen Label: one sound after the other, large, with the keys of the labels. */
+
+import { getJson, path } from "./api.js";
+import { button, el, fill, focusOn, icon, nameOf, say, visible, warn } from "./dom.js";
+import { resultOf, sentenceOf, train } from "./heads.js";
+import { command } from "./keys.js";
+import { bindPlayer, fetchPicture, fetchSound, showLarge, start, togglePlay } from "./large.js";
+import { addName, headOf, isYesNo, taskOf } from "./names.js";
+import { stop } from "./sound.js";
+import { on, set, setSettings, state } from "./state.js";
+import { makeStrip, showStrip } from "./strip.js";
+import { WAYS, WITH_HEAD, countLabelled, hasHead, suggestRows } from "./suggest.js";
+import { keyButtons, makeTask, message } from "./task.js";
+import { giveLabel, redo, undo, valueOf, whyReadOnly } from "./undo.js";
+import { clock, messageOf, number, t } from "./words.js";
+
+const AROUND_S = 3; // seconds that are seen on each side of the stretch
+const AT_HAND = 3; // rows that new suggestions do not replace
+const MORE_AT = 8; // rows left, when more are asked for
+const PICTURES_AHEAD = 12, SOUNDS_AHEAD = 3;
+const TRAIN_AFTER = 20; // new labels
+const RECENT = 200; // skipped rows that are not suggested again
+
+let go, parts, task, shownName = "", queue = [], place = 0, skipped = [], by = "", band = { low: 0.4, high: 0.6, name: "" };
+let request = null, isAsking = false, isLast = false, training = null, fresh = 0, labelled = 0, passed = 0;
+
+/** Make the screen and return its element. */
+export function make(navigate) {
+  go = navigate;
+  parts = {
+    bar: el("div", { class: "bar" }), band: el("div", { class: "row bandof", hidden: true }),
+    place: el("span", { class: "place" }), count: el("span", { class: "muted" }), passed: el("span", { class: "muted" }),
+    name: el("p", { class: "name" }), large: el("div", { class: "largeof" }), thinks: el("p", { class: "thinks" }), news: el("p", { class: "news" }),
+    keys: el("div", { class: "keys dock", role: "group", "aria-label": t("labels") }),
+    strip: makeStrip((to) => goTo(to, { isPlayed: true })), result: el("div", { class: "result" }), other: el("div", {}),
+    readonly: el("p", { class: "banner", hidden: true }),
+  };
+  parts.clip = el("article", { class: "clip", tabindex: -1, "aria-label": t("clip") }, parts.name, parts.large, parts.thinks, parts.news);
+  parts.work = el("div", { class: "work" }, parts.clip, parts.keys, parts.strip);
+  bindPlayer();
+  const actions = { play: togglePlay, label: (event, digit) => give(task.names[digit - 1]), unlabel: () => give(null), unsure, undo, redo, skip, retrain };
+  for (const [name, action] of Object.entries(actions)) command(name, action, "label");
+  on("edited", showEdited);
+  on("undone", showUndone);
+  return el("div", { class: "labelling" }, parts.bar, parts.band, parts.readonly, parts.work, parts.other, parts.result);
+}
+
+/** Show an address: by is the way in which rows are suggested. */
+export async function open({ extra }) {
+  if (state.collection.name !== shownName) reset();
+  const isOther = extra.by && WAYS.includes(extra.by) && extra.by !== by;
+  by = isOther ? extra.by : by || (hasHead(task) ? "margin" : "diverse");
+  parts.readonly.hidden = !whyReadOnly();
+  parts.readonly.textContent = whyReadOnly();
+  if (!task.names.length) return showTask();
+  showBar();
+  if (isOther || !queue.length) await refill(isOther);
+  else goTo(place);
+}
+
+/** Stop what goes on. */
+export function leave() {
+  stop();
+  request?.abort();
+}
+
+function reset() {
+  shownName = state.collection.name;
+  task = taskOf();
+  queue = [];
+  [place, fresh, passed, by, skipped] = [0, 0, 0, "", []];
+  isLast = false;
+  fill(parts.result);
+  set({ queue });
+}
+
+function showTask() {
+  parts.work.hidden = parts.bar.hidden = true;
+  stop();
+  const begin = () => {
+    reset();
+    fill(parts.other);
+    parts.bar.hidden = false;
+    open({ extra: {} });
+  };
+  fill(parts.other, makeTask(begin, task.names.length ? begin : null));
+  focusOn(parts.other.querySelector("h2"));
+}
+
+/** Show what is suggested, how much is done, and the buttons of the screen. */
+function showBar() {
+  const isThere = (way) => (way === "hits" ? state.hits.length > 0 : way !== "selection" || state.selection?.length > 0);
+  const ways = el("select", { id: "by", "aria-label": t("queue"), on: { change: () => go({ screen: "label", extra: { by: ways.value }, replace: true }) } },
+    WAYS.filter(isThere).map((way) => el("option", { value: way, selected: way === by, disabled: WITH_HEAD.includes(way) && !hasHead(task) }, t(`by.${way}`))));
+  const blind = el("input", { type: "checkbox", checked: state.settings.blind, on: { change: () => (setSettings({ blind: blind.checked }), showThinks()) } });
+  fill(parts.bar,
+    el("label", { for: "by" }, t("queue")), ways, parts.place, parts.count, parts.passed,
+    el("span", { class: "end" }), el("label", { title: t("blind.tip") }, blind, " ", t("blind")),
+    button(t("names"), showTask, { class: "small" }), button([t("retrain"), el("kbd", {}, "r")], retrain, { class: "small" }));
+  parts.band.hidden = by !== "band";
+  const bound = (name) => el("input", { type: "number", min: 0, max: 1, step: 0.05, value: band[name], "aria-label": t(`filter.${name}`), on: { change: (event) => (band[name] = Number(event.target.value), refill(true)) } });
+  const of = el("select", { "aria-label": t("by.class"), on: { change: () => (band.name = of.value, refill(true)) } },
+    ["", ...task.names].map((name) => el("option", { value: name, selected: name === band.name }, name ? visible(name) : t("by.any"))));
+  fill(parts.band, t("by.between"), bound("low"), t("filter.until"), bound("high"), of);
+}
+
+/** Ask for rows: in the place of all that are left, or after those at hand. */
+async function refill(isNew = false, kept = 0) {
+  request?.abort();
+  request = new AbortController();
+  const mine = request, first = isNew ? 0 : Math.min(queue.length, place + kept);
+  if (isNew) [place, isLast] = [0, false];
+  isAsking = true;
+  const held = queue.slice(0, first);
+  try {
+    if (!first) message(parts.other, t("loading.queue"));
+    const done = queue.filter((row) => isDone(row)).map((row) => row.id), held_ids = held.map((row) => row.id);
+    const found = await suggestRows(task, { by, ...band }, [...new Set([...held_ids, ...done, ...skipped])]);
+    if (mine.signal.aborted) return;
+    isLast = !found.length;
+    queue = [...queue.slice(0, first), ...found];
+    set({ queue });
+    fill(parts.other);
+    if (place >= first || !parts.large.firstChild) goTo(place);
+    else showPlace();
+  } catch (error) {
+    if (mine.signal.aborted || error.name === "AbortError") return;
+    if (place >= queue.length) showEnd(messageOf(error));
+  } finally {
+    if (mine === request) isAsking = false;
+  }
+  if (!first) countLabelled(task).then((count) => ((labelled = count), showPlace())).catch(() => null);
+}
+
+const isDone = (row) => valueOf(row, task.column) !== null || valueOf(row, "review") !== null;
+
+/** Show a row of the queue. */
+function goTo(to, { isPlayed = false } = {}) {
+  stop();
+  place = Math.max(0, Math.min(to, queue.length));
+  const row = queue[place];
+  parts.work.hidden = !row;
+  if (!row) return showEnd();
+  fill(parts.other);
+  const hadFocus = parts.clip.contains(document.activeElement);
+  fill(parts.name, nameOf(row.path, 60), " ", el("span", { class: "muted" }, `${clock(row.start_s, 1)} – ${clock(row.end_s, 1)}`));
+  fill(parts.large, ...showLarge(row, { around: AROUND_S, own: true }));
+  fill(parts.news);
+  showThinks();
+  showKeys();
+  showPlace();
+  if (hadFocus || document.activeElement === document.body) focusOn(parts.clip);
+  if (isPlayed) start();
+  for (const next of queue.slice(place + 1, place + 1 + PICTURES_AHEAD)) fetchPicture(next, AROUND_S, request?.signal);
+  for (const next of queue.slice(place + (isPlayed ? 1 : 0), place + 1 + SOUNDS_AHEAD)) fetchSound(next, AROUND_S);
+  if (queue.length - place <= MORE_AT && !isAsking && !isLast) refill(false, queue.length - place);
+}
+
+function showPlace() {
+  parts.place.textContent = t("place", { n: Math.min(place + 1, queue.length), all: queue.length });
+  parts.count.textContent = t("labelled", { n: labelled });
+  parts.passed.textContent = passed ? t("passed", { n: passed }) : "";
+  showStrip(queue, place, task.column);
+}
+
+/** Show the two likeliest names of the head, but not where one judges without help. */
+function showThinks() {
+  const likely = Object.entries(queue[place]?.proba ?? {});
+  parts.thinks.hidden = state.settings.blind;
+  fill(parts.thinks, likely.length > 0 && `${t("thinks")} `, likely.map(([name, value], i) => [i ? ", " : "", nameOf(name, 30), ` ${number(value, 2)}`]).flat());
+}
+
+function showKeys() {
+  const row = queue[place], value = valueOf(row, task.column), focused = parts.keys.contains(document.activeElement) ? [...parts.keys.children].indexOf(document.activeElement) : -1;
+  const asked = isYesNo(task) ? t("task.question", { column: visible(task.column) }) : "";
+  fill(parts.keys, button(icon("play"), togglePlay, { class: "phone-only", "aria-label": t("play") }), el("span", { class: "asked" }, asked, value !== null && [" ", el("span", { class: "chip given" }, nameOf(value, 30))]),
+    ...keyButtons(task, value, { give: (digit) => give(task.names[digit - 1]), unsure, other: (name) => (addName(name), (task = taskOf()), give(name)) }),
+    button([el("kbd", {}, "s"), t("pass")], skip), button([el("kbd", {}, "u"), t("undo")], undo));
+  if (focused >= 0) focusOn(parts.keys.children[Math.min(focused, parts.keys.children.length - 1)]);
+}
+
+/** Show that the queue is at its end, and what to do next. */
+function showEnd(problem = "") {
+  parts.work.hidden = true;
+  stop();
+  const text = problem || t(isLast ? (state.collection.rows ? "end.all" : "empty") : "end.queue");
+  message(parts.other, text, button(t(problem ? "again" : "end.more"), () => refill(true), { class: "primary" }), button(t("undo"), undo), button(t("names"), showTask));
+  say(text);
+}
+
+/** Give the row a label and go on; undefined is a digit without a name. */
+function give(value) {
+  const row = queue[place];
+  if (!row || value === undefined) return false;
+  const before = valueOf(row, task.column);
+  if (!giveLabel([row], value, task.column)) return;
+  if ((before === null) !== (value === null)) labelled += value === null ? -1 : 1;
+  if (value === null) return;
+  next(value);
+  if (++fresh >= TRAIN_AFTER) retrain();
+}
+
+function unsure() {
+  const row = queue[place];
+  if (row && giveLabel([row], "unsure", "review")) next(t("unsure"));
+}
+
+function skip() {
+  if (!queue[place]) return;
+  skipped = [...skipped, queue[place].id].slice(-RECENT);
+  next(t("pass"));
+}
+
+/** Go on to the next row that nobody has labelled meanwhile. */
+function next(said) {
+  let to = place + 1;
+  while (queue[to] && isDone(queue[to])) to++;
+  say(t("said", { label: said, n: Math.min(to + 1, queue.length), all: queue.length }));
+  goTo(to, { isPlayed: true });
+}
+
+/** Show labels that were given here, taken back, or given by others. */
+function showEdited() {
+  if (state.screen !== "label") return;
+  const mine = queue[place];
+  const theirs = state.edited.filter((edit) => edit.by && edit.column === task.column && queue.some((row) => row.id === edit.id));
+  passed += theirs.filter((edit) => edit.value !== null && queue.findIndex((row) => row.id === edit.id) > place).length;
+  for (const edit of theirs) if (edit.id === mine?.id) fill(parts.news, t("label.other.by", { by: visible(edit.by), label: visible(edit.value ?? t("label.none")) }));
+  if (mine && state.edited.some((edit) => edit.id === mine.id)) showKeys();
+  showPlace();
+}
+
+/** Go back to the row whose label was taken back, also if it is no longer in the queue. */
+async function showUndone() {
+  if (state.screen !== "label" || !state.undone) return;
+  const { edits: [edit] } = state.undone;
+  let to = queue.findIndex((row) => row.id === edit.id);
+  if (to < 0) {
+    const row = await getJson(path(`/rows/${edit.id}`)).then((answer) => answer.row, () => null);
+    if (!row) return;
+    Object.assign(row, edit.column in row ? { [edit.column]: edit.was } : { meta: { ...row.meta, [edit.column]: edit.was } });
+    queue.splice((to = place), 0, row);
+  }
+  if (edit.column === task.column && edit.was === null) labelled--;
+  goTo(to, { isPlayed: true });
+  say(t("undo.label", { label: edit.value ?? "" }));
+}
+
+/** Train the head on what is labelled; the rows at hand stay, others are suggested anew. */
+async function retrain() {
+  if (training) return;
+  if (whyReadOnly()) return void warn(whyReadOnly());
+  training = new AbortController();
+  fresh = 0;
+  const name = shownName;
+  parts.result.setAttribute("aria-busy", "true");
+  fill(parts.result, el("p", { class: "muted" }, t("training")));
+  try {
+    const job = await train(task.column, headOf(task), training.signal);
+    if (name !== shownName) return;
+    state.collection.heads = [...(state.collection.heads ?? []).filter((head) => head.name !== job.head), { name: job.head, classes: job.labels }];
+    fill(parts.result, resultOf(job, (id) => go({ screen: "find", row: id })));
+    say(sentenceOf(job));
+    showBar();
+    if (WITH_HEAD.includes(by)) await refill(false, AT_HAND);
+  } catch (error) {
+    if (error.name === "AbortError" || name !== shownName) return;
+    fill(parts.result, el("p", { class: "error" }, messageOf(error)));
+    warn(messageOf(error));
+  } finally {
+    training = null;
+    parts.result.setAttribute("aria-busy", "false");
+  }
+}

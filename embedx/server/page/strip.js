@@ -1,0 +1,47 @@
+/* The strip of the queue: the rows before and after the one at hand, small, with their labels. */
+
+import { el, fill, nameOf } from "./dom.js";
+import { paint } from "./picture.js";
+import { pictureOf } from "./rows.js";
+import { state } from "./state.js";
+import { valueOf } from "./undo.js";
+import { t } from "./words.js";
+
+const BEFORE = 2, AFTER = 5; // rows that are shown beside the one at hand
+const SIZE = { width: 320, height: 96 }; // that of the cards
+
+let list, open;
+const nodes = new Map();
+
+/** Make the strip and return its element; `wanted` is called with the place of a row. */
+export function makeStrip(wanted) {
+  open = wanted;
+  list = el("ol", { class: "strip-of", "aria-label": t("strip") });
+  return list;
+}
+
+/** Show the rows around a place. */
+export function showStrip(queue, place, column) {
+  const first = Math.max(0, Math.min(place - BEFORE, queue.length - BEFORE - AFTER - 1));
+  const shown = queue.slice(first, first + BEFORE + AFTER + 1);
+  for (const id of nodes.keys()) if (!shown.some((row) => row.id === id)) nodes.delete(id);
+  const items = shown.map((row, i) => {
+    const node = nodes.get(row.id) ?? makeNode(row);
+    nodes.set(row.id, node);
+    node.place = first + i;
+    const label = valueOf(row, column) ?? (valueOf(row, "review") === null ? null : t("unsure"));
+    node.button.setAttribute("aria-current", node.place === place);
+    node.button.setAttribute("aria-label", t("strip.row", { n: node.place + 1, label: label ?? t("label.none") }));
+    fill(node.label, label === null ? "" : nameOf(label, 14));
+    return node.item;
+  });
+  if (items.length !== list.children.length || items.some((item, i) => item !== list.children[i])) fill(list, items);
+}
+
+function makeNode(row) {
+  const canvas = el("canvas", { "aria-hidden": "true", width: 1, height: 1 }), label = el("span", { class: "chip" });
+  const button = el("button", { type: "button", on: { click: () => open(node.place) } }, canvas, label);
+  const node = { item: el("li", {}, button), button, label, place: 0 };
+  pictureOf(row, SIZE).then((picture) => paint(canvas, picture, state.settings), () => null);
+  return node;
+}

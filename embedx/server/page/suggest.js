@@ -1,0 +1,56 @@
+/* Suggestions: which rows to label next. */
+
+import { getJson, path, post, withFields } from "./api.js";
+import { headOf } from "./names.js";
+import { state } from "./state.js";
+import { valueOf } from "./undo.js";
+
+export const WAYS = ["margin", "diverse", "band", "random", "hits", "selection"];
+export const WITH_HEAD = ["margin", "band"];
+const LIMIT = 24;
+const MAX_ROWS = 200; // of a selection, in one request
+
+/** Return a condition for the rows that a column says nothing about. */
+const emptyIn = (column) => `("${column.replaceAll('"', '""')}" IS NULL OR "${column.replaceAll('"', '""')}" = '')`;
+
+/** Tell whether the head of a task exists. */
+export const hasHead = (task) => Boolean(state.collection.heads?.some(({ name }) => name === headOf(task)));
+
+const hasColumn = (name) => state.collection.columns.some((one) => one.name === name);
+
+/**
+ * Return the rows to label next, the most useful first.
+ *
+ * @param {object} task column and names
+ * @param {object} choice by: one of WAYS; low, high, name: of "band"
+ * @param {number[]} without ids of rows that are at hand
+ */
+export async function suggestRows(task, { by, low, high, name }, without) {
+  if (by === "hits" || by === "selection") return chosenRows(task, by, new Set(without));
+  const head = hasHead(task) ? headOf(task) : null;
+  const band = by === "band" ? { score_band: [low, high], of_class: name || null } : {};
+  const conditions = [task.column, "review"].filter(hasColumn).map(emptyIn);
+  const filter = hasColumn("review") ? emptyIn("review") : null;
+  const others = without.length ? [`id NOT IN (${without})`] : [];
+  if (!(await count([...conditions, ...others].join(" AND ")))) return [];
+  const body = { by, head, label: task.column, limit: LIMIT, filter, not: without, seed: Math.floor(Math.random() * 1e6), ...band };
+  return (await post(path("/suggest"), body)).rows;
+}
+
+/** Return rows without a label among the hits of Find, or those that were selected on the map. */
+async function chosenRows(task, by, without) {
+  const ids = by === "hits" ? state.hits.map((row) => row.id) : (state.selection ?? []);
+  const wanted = ids.filter((id) => !without.has(id)).slice(0, MAX_ROWS);
+  if (!wanted.length) return [];
+  const { rows } = await getJson(withFields(path("/rows"), { filter: `id IN (${wanted})`, limit: MAX_ROWS }));
+  const byId = new Map(rows.map((row) => [row.id, row]));
+  return wanted.map((id) => byId.get(id)).filter((row) => row && valueOf(row, task.column) === null && valueOf(row, "review") === null);
+}
+
+/** Return how many rows have a label. */
+export async function countLabelled({ column }) {
+  if (!hasColumn(column)) return 0;
+  return count(`NOT ${emptyIn(column)}`);
+}
+
+const count = async (filter) => (await post(path("/count"), { filter: filter || null })).rows;

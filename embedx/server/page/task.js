@@ -1,0 +1,59 @@
+/* The task: up to nine names, or a question to answer with yes or no. */
+
+import { button, el, fill, warn } from "./dom.js";
+import { MAX_NAMES, YES_NO, isYesNo, setTask, taskOf, valuesOf } from "./names.js";
+import { state } from "./state.js";
+import { t } from "./words.js";
+
+const MIN_VALUES = 2; // of a column of the metadata that is offered
+const MAX_LENGTH = 200; // of a name
+
+/** Return a form that asks what to label; `done` is called when the task is set, `cancel` to go back. */
+export function makeTask(done, cancel) {
+  const task = taskOf(), kind = (value) => el("input", { type: "radio", name: "kind", value, checked: isYesNo(task) === (value === "yesno"), on: { change: show } });
+  const which = kind("which"), yesno = kind("yesno");
+  const fields = Array.from({ length: MAX_NAMES }, (_, i) => el("input", { type: "text", maxlength: MAX_LENGTH, value: isYesNo(task) ? "" : task.names[i] ?? "", "aria-label": t("task.name", { n: i + 1 }) }));
+  const question = el("input", { type: "text", maxlength: MAX_LENGTH, value: isYesNo(task) ? task.column : "", "aria-label": t("task.column") });
+  const names = el("div", { class: "names" }, fields.map((field, i) => el("label", {}, el("kbd", {}, String(i + 1)), field)));
+  const offers = el("div", { class: "row" }, offered().map(({ name, values }) =>
+    button(t("task.take", { column: name, n: values.length }), () => fields.forEach((field, i) => (field.value = values[i] ?? "")), { class: "small" })));
+  const asked = el("div", { class: "names" }, el("label", {}, el("span", {}, t("task.is")), question));
+  const form = el("form", { class: "task", on: { submit } },
+    el("h2", { tabindex: -1 }, t("task")),
+    el("label", {}, which, " ", t("task.which")), el("label", {}, yesno, " ", t("task.yesno")),
+    names, offers, asked,
+    el("div", { class: "row" }, el("button", { type: "submit", class: "primary" }, t("task.start")), cancel && button(t("cancel"), cancel)));
+  show();
+  return form;
+
+  function show() {
+    names.hidden = offers.hidden = yesno.checked;
+    asked.hidden = !yesno.checked;
+  }
+
+  function submit(event) {
+    event.preventDefault();
+    const given = [...new Set(fields.map((field) => field.value.trim()).filter(Boolean))], column = question.value.trim();
+    if (yesno.checked ? !column || column === "label" : !given.length) return void warn(t("task.empty"));
+    setTask(yesno.checked ? { column, names: YES_NO } : { column: "label", names: given });
+    done();
+  }
+}
+
+/** Return the columns of the metadata whose values can be names. */
+function offered() {
+  return state.collection.columns.map(({ name }) => ({ name, values: valuesOf(name).slice(0, MAX_NAMES) }))
+    .filter(({ name, values }) => values.length >= MIN_VALUES && !["split", "review"].includes(name));
+}
+
+/** Return the buttons of the labels, each with its digit. */
+export function keyButtons(task, value, { give, unsure, other }) {
+  const field = el("input", { type: "text", class: "own", placeholder: t("label.other"), "aria-label": t("label.other"), maxlength: MAX_LENGTH,
+    on: { keydown: (event) => event.key === "Enter" && field.value.trim() && other(field.value.trim()) } });
+  const name = (one) => (isYesNo(task) ? t(one) : one);
+  const keys = task.names.map((one, i) => button([el("kbd", {}, String(i + 1)), el("bdi", { class: "keyname" }, name(one))], () => give(i + 1), { "aria-pressed": one === value }));
+  return [...keys, button([el("kbd", {}, "0"), t("unsure")], unsure), !isYesNo(task) && field];
+}
+
+/** Fill an element with a text, and buttons under it. */
+export const message = (node, text, ...buttons) => fill(node, el("div", { class: "message" }, el("p", {}, text), el("div", { class: "row" }, buttons)));
