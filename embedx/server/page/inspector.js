@@ -38,7 +38,7 @@ function clear() {
 /** Show the row anew: the player was that of another screen. */
 function showAgain() {
   const before = row;
-  if (state.screen !== "find" || !before) return;
+  if (state.screen === "label" || !before) return;
   row = null;
   show(before);
 }

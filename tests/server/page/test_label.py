@@ -1,4 +1,4 @@
-"""The screen Label in a real browser: keys, undo, a server that is gone, other people, heads, and what explains itself."""
+"""The screen Label in a real browser: keys, undo, a server that is gone, other people, heads, what explains itself."""
 
 import shutil
 from collections.abc import Callable, Iterator
