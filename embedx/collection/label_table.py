@@ -148,6 +148,8 @@ def check_columns(columns: Iterable[str]) -> None:
     """Refuse columns that cannot be set, since they come from the recording."""
     names = list(columns)
     fixed = [name for name in names if name in RESERVED and name not in FIELDS]
+    if not all(map(str.strip, names)):
+        raise UsageError("A column has no name. Give it one, or leave it out.")
     if fixed or not names:
         problem = f"{', '.join(fixed)} cannot be set" if fixed else "There is no column to set"
         raise UsageError(f"{problem}. Allowed are label, group, split and metadata columns.")

@@ -37,13 +37,16 @@ def list_of(**fields: Any) -> dict[str, Any]:
 
 ERROR = object_of(error=object_of(code=TEXT, message=TEXT, hint=TEXT))
 HITS = list_of(id=COUNT, score={"type": "number"}, path=TEXT, meta={"type": "object"})
-STATED = object_of(**STATE)
+NUMBERS = {"type": "array", "items": COUNT}
+CLIP = object_of(clip=TEXT, sample_rate=COUNT, channels=COUNT, duration_s={"type": "number"})
+JOBS = ("/heads", "/duplicates")  # ends of routes that can answer with the name of a job
+KEPT = ("/audio", ".png", "/peaks", "/page/{file}")  # ends of routes whose answers clients keep
 ANSWERS = {  # (method, route) -> the schema of its JSON
     ("get", "/v1/collections"): object_of(collections=list_of(name=TEXT, status=TEXT)),
     ("get", "/v1/collections/{name}"): object_of(name=TEXT, rows=COUNT, views={"type": "array"}, **STATE),
     ("get", "/v1/collections/{name}/rows"): object_of(rows=list_of(id=COUNT), **STATE),
     ("get", "/v1/collections/{name}/rows/{number}"): object_of(row=object_of(id=COUNT, path=TEXT), **STATE),
-    ("get", "/v1/collections/{name}/map"): object_of(id={"type": "array", "items": COUNT}, **STATE),
+    ("get", "/v1/collections/{name}/map"): object_of(id=NUMBERS, **STATE),
     ("post", "/v1/collections/{name}/search"): {
         **object_of(took_ms={"type": "number"}, **STATE),
         "anyOf": [object_of(hits=HITS), object_of(results=list_of(name=TEXT, hits=HITS))],
@@ -52,6 +55,19 @@ ANSWERS = {  # (method, route) -> the schema of its JSON
     ("post", "/v1/collections/{name}/labels"): object_of(changed=COUNT, **STATE),
     ("post", "/v1/collections/{name}/labels/undo"): object_of(changed=COUNT, **STATE),
     ("post", "/v1/collections/{name}/heads"): object_of(name=TEXT, classes={"type": "array"}, **STATE),
+    ("get", "/v1/collections/{name}/heads/{head}"): object_of(name=TEXT, kind=TEXT, arrays=TEXT, **STATE),
+    ("get", "/v1/collections/{name}/about"): object_of(bytes=COUNT, heads={"type": "array"}, **STATE),
+    ("get", "/v1/collections/{name}/vectors"): object_of(id=NUMBERS, dim=COUNT, vectors=TEXT, **STATE),
+    ("get", "/v1/collections/{name}/recordings/{recording}"): object_of(path=TEXT, rows=list_of(id=COUNT), **STATE),
+    ("get", "/v1/collections/{name}/values"): object_of(values={"type": "array"}, more={"type": "boolean"}, **STATE),
+    ("get", "/v1/collections/{name}/failures"): object_of(failures=list_of(path=TEXT, reason=TEXT), **STATE),
+    ("post", "/v1/collections/{name}/count"): object_of(rows=COUNT, **STATE),
+    ("post", "/v1/collections/{name}/suggest"): object_of(rows=list_of(id=COUNT, why=TEXT), **STATE),
+    ("post", "/v1/collections/{name}/exports"): object_of(url=TEXT, bytes=COUNT, **STATE),
+    ("get", "/v1/jobs/{job}"): object_of(job=TEXT, collection=TEXT, state=TEXT),
+    ("post", "/v1/clips"): CLIP,
+    ("get", "/v1/clips/{clip}"): CLIP,
+    ("get", "/v1/session"): object_of(may_label={"type": "boolean"}, needs_token={"type": "boolean"}),
     ("post", "/v1/embeddings"): object_of(
         object=TEXT, data=list_of(index=COUNT, input=COUNT), usage={"type": "object"}
     ),
@@ -89,6 +105,11 @@ def complete(operation: dict[str, Any], method: str, path: str, names: list[str]
     if path.endswith("/audio"):
         operation["responses"]["206"] = {**answer, "description": "A part of the file"}
         operation["responses"]["416"] = {"description": "A range outside of the file", "content": {"text/plain": {}}}
+    if method == "post" and path.endswith(JOBS):
+        job = {JSON: {"schema": object_of(job=TEXT)}}
+        operation["responses"]["202"] = {"description": "Has begun; see /v1/jobs", "content": job}
+    if path.endswith(KEPT):
+        operation["responses"]["304"] = {"description": "The client has it"}
     if path == "/v1/session":
         operation["responses"]["204"] = {"description": "Done"}
     operation["responses"].pop("422", None)

@@ -76,6 +76,7 @@ def test_head_is_trained_and_used_and_the_gain_of_new_labels_told(writable: Clie
         ([edit(1, "label", "x" * 10_001)], 400),
         ([edit(-1, "label", "x")], 400),
         ([edit(1, "", "x")], 400),
+        ([edit(1, " ", "x")], 400),
         ([edit(1, "label", "x")] * 10_001, 400),
     ],
 )
@@ -84,6 +85,14 @@ def test_bad_edits_change_nothing(writable: Client, folder: Path, edits: Any, st
     assert reply.status == status, reply.body
     assert str(folder) not in reply.body.decode()
     assert writable.get(BASE).json["revision"] == 0
+
+
+def test_column_without_a_name_is_refused(writable: Client, folder: Path) -> None:
+    table = {"columns": ["id", ""], "rows": [{"id": 1, "": "x"}]}
+    for body in ({"set": {"": "x"}}, {"set": {"label": "x", " ": 1}}, {"table": table}):
+        assert writable.post("/v1/collections/made/labels", body).code == "bad_request"
+    with embedx.open(folder) as collection:
+        assert not {"", " "} & set(collection.store.columns)
 
 
 def test_service_is_read_only_by_default(client: Client) -> None:
@@ -132,3 +141,12 @@ def test_map_has_the_principal_components_of_all_rows(client: Client, collection
     )
     assert client.get(f"{BASE}/map?view=nosuch").status == 400
     assert client.get(f"{BASE}/map?method=../../etc/passwd").status == 400
+
+
+def test_answers_that_only_name_a_job_are_described(writable: Client) -> None:
+    paths = writable.get("/openapi.json").json["paths"]
+    for end, body in (("heads", {"label": "label", "kind": "prototype", "wait": False}), ("duplicates", {})):
+        reply = writable.post(f"/v1/collections/made/{end}", body)
+        assert reply.status == 202
+        described = paths[f"/v1/collections/{{name}}/{end}"]["post"]["responses"]["202"]["content"]["application/json"]
+        assert set(described["schema"]["required"]) == set(reply.json) == {"job"}
