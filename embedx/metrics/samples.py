@@ -9,11 +9,14 @@ from embedx.metrics.classification import Scores
 from embedx.metrics.figures import Figure, Floats, Ints
 from embedx.metrics.intervals import (
     NORMAL,
+    TINY,
     Ends,
     distance_interval,
     find_freedom,
     find_quantiles,
+    find_skewness,
     find_variances,
+    lengthen,
     loss_interval,
     make_figures,
     share_interval,
@@ -22,6 +25,7 @@ from embedx.metrics.ranking import d_prime
 
 MEANS_OVER_CLASSES = ("balanced_accuracy", "macro_f1", "macro_auc", "map")
 AREAS = ("auc", "macro_auc", "micro_auc")
+RANKED = (*AREAS, "average_precision", "map", "micro_map")
 COUNTED = ("accuracy", "top3", "top5", "exact_match", "precision", "recall", "f1")  # rows that are right or wrong
 
 
@@ -96,7 +100,19 @@ class Sample:
         freedom = find_freedom(shares, variance, independent)
         if name in COUNTED:
             freedom = freedom * known_share(shares, support)
-        return share_interval(values, shares, variance, freedom, least_variance(value, independent) if area else 0.0)
+        least = least_variance(value, independent) if area else 0.0
+        skewness = self._find_skewness(name, values, variance, independent)
+        return share_interval(values, shares, variance, freedom, least, skewness)
+
+    def _find_skewness(self, name: str, values: Floats, variance: Floats, independent: Floats) -> Floats:
+        """Return the skewness [M] that is not that of independent rows, which the logit scale has.
+
+        For ranked figures, the variance of independent rows is only a rough limit, and all of the skewness counts.
+        """
+        skewness = find_skewness(values, len(self.blocks))
+        if name in RANKED:
+            return skewness
+        return skewness * (1 - np.minimum(variance, independent) / np.maximum(variance, TINY))
 
     def _bound_classes(self, name: str, values: Floats) -> Ends:
         """Return the ends [1] of a mean over classes.
@@ -112,13 +128,15 @@ class Sample:
         mean = shares.mean(axis=1, keepdims=True)
         spread = (shares**2).sum(axis=0)  # in proportion to the variance of a class; 1: in one block only
         several = spread[spread < 1].sum()
-        variance = find_variances(values, mean) * (spread.sum() / several if several else 1.0)
+        own = (shares**2).sum(axis=1) / np.maximum(shares.sum(axis=1), TINY)  # of a block in the classes that it has
+        variance = find_variances(values, own[:, None]) * (spread.sum() / several if several else 1.0)
         of_classes = find_freedom(shares, spread, spread)
         freedom = np.minimum(
             find_freedom(mean, variance, independent), spread.sum() ** 2 / (spread**2 / of_classes).sum()
         )
         least = least_variance(value, independent) if area else 0.0
-        return share_interval(values, mean, variance, np.maximum(freedom, 1.0), least)
+        skewness = self._find_skewness(name, values, variance, independent)
+        return share_interval(values, mean, variance, np.maximum(freedom, 1.0), least, skewness)
 
     def _bound_loss(self, values: Floats, scores: Scores) -> Ends:
         """Return the ends [1] of the log loss."""
@@ -126,8 +144,10 @@ class Sample:
         independent = np.array([scores.losses.var() / self.rows])
         quantile = find_quantiles(find_freedom(self.blocks, variance, independent))
         expected = np.sqrt(scores.loss_variance / self.rows)
-        half = np.maximum(quantile * np.sqrt(variance), NORMAL * expected)
-        return loss_interval(values[0], half, scores.losses)
+        skewness = find_skewness(values, len(self.blocks))
+        low, high = (lengthen(quantile, side * skewness) * np.sqrt(variance) for side in (-1, 1))
+        least = NORMAL * expected
+        return loss_interval(values[0], (np.maximum(low, least), np.maximum(high, least)), scores.losses)
 
 
 def finish(name: str, values: Floats, ends: Ends | None) -> list[Figure | None]:

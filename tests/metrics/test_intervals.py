@@ -9,7 +9,15 @@ import pytest
 from sklearn import metrics as reference
 
 from embedx.metrics.classification import ManyLabels, OneLabel
-from embedx.metrics.intervals import MAX_BLOCKS, difference_interval, find_freedom, join_groups, weigh_blocks
+from embedx.metrics.intervals import (
+    MAX_BLOCKS,
+    difference_interval,
+    find_freedom,
+    join_groups,
+    score_interval,
+    share_interval,
+    weigh_blocks,
+)
 from embedx.metrics.ranking import Ranking
 from embedx.metrics.report import Metrics
 from embedx.metrics.scoring import evaluate
@@ -270,3 +278,48 @@ def test_class_in_few_groups_has_a_note() -> None:
     assert evaluate(y, proba, names(3), groups=groups).notes == (
         "'c2' has rows in fewer than 10 groups: the intervals of its figures are rough.",
     )
+
+
+def mean_interval(of_groups: Floats, skewed: bool) -> tuple[float, float]:
+    """The interval of the mean of groups of equal size, with the skewness of their values or without it."""
+    groups = len(of_groups)
+    counts, shares = weigh_blocks(groups).astype(float), np.full((groups, 1), 1 / groups)
+    centred = of_groups - of_groups.mean()
+    variance = np.array([(centred**2).sum() / groups / (groups - 1)])
+    skewness = np.array([(centred**3).sum() / (centred**2).sum() ** 1.5 if skewed else 0.0])
+    values = (counts @ of_groups / counts.sum(axis=1))[:, None]
+    low, high = share_interval(values, shares, variance, np.array([groups - 1.0]), skewness=skewness)
+    return float(low[0]), float(high[0])
+
+
+@pytest.mark.parametrize("groups", [10, 20, 60])
+def test_skewed_groups_lengthen_the_interval_on_their_side(groups: int) -> None:
+    random = np.random.default_rng(groups)
+    of_groups = 0.95 - 0.2 * random.exponential(size=groups).clip(max=4)
+    low, high = mean_interval(of_groups, skewed=True)
+    even_low, even_high = mean_interval(of_groups, skewed=False)
+    assert low < even_low - 0.005
+    assert high == even_high
+    mirrored = mean_interval(1 - of_groups, skewed=True)
+    assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-9)
+
+
+def test_one_bad_group_does_not_lengthen_the_interval_beyond_all_right_or_all_wrong_groups() -> None:
+    of_groups = np.array([0.2] + [0.999] * 11)
+    low, _ = mean_interval(of_groups, skewed=True)
+    even = mean_interval(of_groups, skewed=False)[0]
+    assert low == pytest.approx(min(even, float(score_interval(of_groups.mean(), np.float64(12))[0])))
+
+
+def test_skewed_areas_of_alike_rows_reach_further_down_than_up() -> None:
+    random = np.random.default_rng(3)
+    groups = np.repeat(np.arange(20), 50)
+    y = random.integers(2, size=1000)
+    shift = np.zeros(20)
+    shift[:2] = 4, -4  # two recordings at another level
+    score = 2.0 * y + random.standard_normal(1000) + shift[groups]
+    proba = 1 / (1 + np.exp(-np.stack([1 - score, score - 1], axis=1)))
+    metrics = evaluate(y, proba, names(2), groups=groups)
+    low, high = interval(metrics, "macro_auc")
+    area = value(metrics, "macro_auc")
+    assert math.log(area / (1 - area) / (low / (1 - low))) > 1.2 * math.log(high / (1 - high) / (area / (1 - area)))
