@@ -113,7 +113,8 @@ def encode(sound: Sound, form: Format) -> bytes:
 def draw(sound: Sound, spectrum: Spectrum, channel: int | None) -> tuple[bytes, dict[str, str]]:
     """Return the spectrogram of a whole sound as PNG, and the headers that describe its axes."""
     samples, rate = sound.samples(channel)
-    return picture(levels(samples, rate, spectrum), rate, spectrum, sound.start_s)
+    end_s = sound.start_s + len(samples) / rate  # the recording may end before the sound
+    return picture(levels(samples, rate, spectrum), rate, spectrum, sound.start_s, end_s)
 
 
 def draw_tile(sound: Sound, spectrum: Spectrum, channel: int | None) -> tuple[bytes, dict[str, str]]:
@@ -121,13 +122,16 @@ def draw_tile(sound: Sound, spectrum: Spectrum, channel: int | None) -> tuple[by
     begin_s = max(0.0, sound.start_s - EDGE_S)
     samples, rate = Sound(sound.path, begin_s, sound.end_s + EDGE_S, sound.shown).samples(channel)
     first, length = (sound.start_s - begin_s) * rate, (sound.end_s - sound.start_s) * rate
-    return picture(levels(samples, rate, spectrum, first, length), rate, spectrum, sound.start_s)
+    return picture(levels(samples, rate, spectrum, first, length), rate, spectrum, sound.start_s, sound.end_s)
 
 
-def picture(grey: NDArray[np.uint8], rate: int, spectrum: Spectrum, start_s: float) -> tuple[bytes, dict[str, str]]:
+def picture(
+    grey: NDArray[np.uint8], rate: int, spectrum: Spectrum, start_s: float, end_s: float
+) -> tuple[bytes, dict[str, str]]:
     """Return levels as PNG, the highest band first, and the headers that describe its axes."""
     low, high = spectrum.range(rate)
-    headers = {"X-Rate": str(rate), "X-Fmin": f"{low:g}", "X-Fmax": f"{high:g}", "X-Start-S": f"{start_s:g}"}
+    headers = {"X-Rate": str(rate), "X-Fmin": f"{low:g}", "X-Fmax": f"{high:g}"}
+    headers |= {"X-Start-S": f"{start_s:.10g}", "X-End-S": f"{end_s:.10g}"}
     return png(np.flipud(grey)), headers
 
 

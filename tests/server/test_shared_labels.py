@@ -97,10 +97,10 @@ def test_two_that_label_at_once_lose_nothing(client: Client) -> None:
 
 
 @contextlib.contextmanager
-def events_of(client: Client, last: str) -> Iterator[Iterator[tuple[str, str, Any]]]:
+def events_of(client: Client, last: str, after: str = "") -> Iterator[Iterator[tuple[str, str, Any]]]:
     """Open the stream of events; it yields id, name and facts of each."""
     with socket.create_connection(("127.0.0.1", client.port), timeout=60) as connection:
-        head = f"GET {BASE}/events HTTP/1.0\r\nHost: localhost\r\nLast-Event-ID: {last}\r\n\r\n"
+        head = f"GET {BASE}/events?after={after} HTTP/1.0\r\nHost: localhost\r\nLast-Event-ID: {last}\r\n\r\n"
         connection.sendall(head.encode())
         with connection.makefile("r", encoding="utf-8") as lines:
             assert "200" in next(lines)
@@ -133,8 +133,9 @@ def test_events_tell_labels_rows_and_jobs_and_go_on_where_they_ended(client: Cli
         assert reply.status == 202
         _, name, facts = next(events)
         assert (name, facts["job"], facts["state"]) == ("job", reply.json["job"], "done"), facts
-    with events_of(client, number) as events:
-        assert next(events)[1] == "rows"
+    for last, after in ((number, ""), ("", number.rpartition(".")[0])):
+        with events_of(client, last, after) as events:
+            assert next(events)[1] == "rows"
 
 
 def test_events_tell_how_far_an_extraction_is_and_that_it_ends(client: Client, tmp_path: Path) -> None:

@@ -90,6 +90,9 @@ def test_audio_of_a_row_with_context_says_where_it_begins(client: Client, frames
     first = client.get(f"{ROWS}/1/audio?context=0.5")
     assert first.headers["x-start-s"] == "0"
     np.testing.assert_array_equal(audio_of(first), frames[: RATE * 3 // 2])
+    for number, start_s, end_s in ((1, "0", "1.5"), (4, "2.5", "4")):  # the recording ends at 4 s
+        headers = client.get(f"{ROWS}/{number}/spectrogram.png?context=0.5").headers
+        assert (headers["x-start-s"], headers["x-end-s"]) == (start_s, end_s)
 
 
 def test_answers_are_kept_under_their_version_and_not_sent_twice(client: Client) -> None:

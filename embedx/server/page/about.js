@@ -3,6 +3,7 @@
 import { getJson, path, post, withFields } from "./api.js";
 import { button, debounce, el, fill, iconButton, nameOf, say, visible, warn } from "./dom.js";
 import { noQuestion, on, state } from "./state.js";
+import { matrix } from "./matrix.js";
 import { messageOf, number, score, size, t } from "./words.js";
 
 const MAX_LABELS = 100; // values that are listed
@@ -173,21 +174,7 @@ function showHead(head) {
     el("p", {}, value ? `${t(`figure.${figure}`)} ${score(value.value)}${value.low === null ? "" : ` (${score(value.low)} – ${score(value.high)})`}` : t("about.unscored")),
     el("p", { class: "muted" }, `${trained}${head.split ? `, ${visible(head.split)}` : ""}${head.chance === null || head.chance === undefined ? "" : `, ${t("about.chance", { x: score(head.chance) })}`}`),
     ...(notes ?? []).map((note) => el("p", { class: "muted" }, visible(note))),
-    confusion ? el("details", {}, el("summary", {}, t("about.confusion")), matrix(confusion, classes)) : null);
-}
-
-/** Return a confusion matrix as a table: true classes down, predicted ones across. */
-export function matrix(counts, classes) {
-  return el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": t("about.confusion") }, el("table", { class: "matrix" },
-    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, t("about.true")), classes.map((name) => el("th", { scope: "col" }, nameOf(name, 14))))),
-    el("tbody", {}, counts.map((row, i) => {
-      const all = Math.max(1, row.reduce((sum, n) => sum + n, 0));
-      return el("tr", {}, el("th", { scope: "row" }, nameOf(classes[i], 20)), row.map((n, j) => {
-        const cell = el("td", { class: i === j ? "right" : "wrong" }, n ? number(n, 0) : "");
-        cell.style.setProperty("--share", `${Math.round((100 * n) / all)}%`);
-        return cell;
-      }));
-    }))));
+    confusion ? el("details", {}, el("summary", {}, t("about.confusion")), matrix(confusion, classes, t("about.confusion"), t("about.true"))) : null);
 }
 
 function showRecipe({ recipe, fingerprint, versions }) {

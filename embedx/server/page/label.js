@@ -12,7 +12,7 @@ import { makeStrip, showStrip } from "./strip.js";
 import { WAYS, WITH_HEAD, countLabelled, hasHead, suggestRows } from "./suggest.js";
 import { keyButtons, makeTask, message } from "./task.js";
 import { giveLabel, redo, undo, valueOf, whyReadOnly } from "./undo.js";
-import { clock, messageOf, number, t } from "./words.js";
+import { clock, messageOf, score, t } from "./words.js";
 
 const AROUND_S = 3; // seconds that are seen on each side of the stretch
 const AT_HAND = 3; // rows that new suggestions do not replace
@@ -22,7 +22,7 @@ const TRAIN_AFTER = 20; // new labels
 const RECENT = 200; // skipped rows that are not suggested again
 
 let go, parts, task, shownName = "", queue = [], place = 0, skipped = [], by = "", band = { low: 0.4, high: 0.6, name: "" };
-let request = null, isAsking = false, isLast = false, training = null, fresh = 0, labelled = 0, passed = 0;
+let request = null, isAsking = false, isLast = false, training = null, fresh = 0, labelled = 0, passed = 0, selection = null;
 
 /** Make the screen and return its element. */
 export function make(navigate) {
@@ -48,7 +48,8 @@ export function make(navigate) {
 /** Show an address: by is the way in which rows are suggested. */
 export async function open({ extra }) {
   if (state.collection.name !== shownName) reset();
-  const isOther = extra.by && WAYS.includes(extra.by) && extra.by !== by;
+  const isOther = WAYS.includes(extra.by) && (extra.by !== by || (by === "selection" && state.selection !== selection));
+  selection = state.selection;
   by = isOther ? extra.by : by || (hasHead(task) ? "margin" : "diverse");
   parts.readonly.hidden = !whyReadOnly();
   parts.readonly.textContent = whyReadOnly();
@@ -167,7 +168,7 @@ function showPlace() {
 function showThinks() {
   const likely = Object.entries(queue[place]?.proba ?? {});
   parts.thinks.hidden = state.settings.blind;
-  fill(parts.thinks, likely.length > 0 && `${t("thinks")} `, likely.map(([name, value], i) => [i ? ", " : "", nameOf(name, 30), ` ${number(value, 2)}`]).flat());
+  fill(parts.thinks, likely.length > 0 && `${t("thinks")} `, likely.map(([name, value], i) => [i ? ", " : "", nameOf(name, 30), ` ${score(value)}`]).flat());
 }
 
 function showKeys() {

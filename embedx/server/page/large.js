@@ -93,8 +93,8 @@ function build() {
 
 /** Return where the picture begins and ends in the recording. */
 function span() {
-  const start = picture?.start_s ?? Math.max(0, row.start_s - context);
-  return { start, end: row.end_s + context, length: row.end_s + context - start };
+  const start = picture?.start_s ?? Math.max(0, row.start_s - context), end = picture?.end_s ?? row.end_s + context;
+  return { start, end, length: end - start };
 }
 
 async function loadPicture() {
@@ -161,7 +161,7 @@ function startDrag(event) {
   const from = placeIn(event), top = event.clientY;
   parts.picture.setPointerCapture(event.pointerId);
   const moved = (now) => {
-    if (Math.abs(now.clientY - top) < 8) return;
+    if (Math.abs(now.clientY - top) < DRAG) return;
     band = [from.hz, placeIn(now).hz].sort((a, b) => a - b);
     isBandOn = true;
     showBand();
@@ -169,7 +169,7 @@ function startDrag(event) {
   parts.picture.addEventListener("pointermove", moved);
   parts.picture.addEventListener("pointerup", (now) => {
     parts.picture.removeEventListener("pointermove", moved);
-    if (Math.abs(now.clientY - top) < 8) start(from.time);
+    if (Math.abs(now.clientY - top) < DRAG) start(from.time);
     else if (state.playing?.key === keyOf()) start();
   }, { once: true });
 }
@@ -263,7 +263,7 @@ function seekByKey(event) {
 function widen() {
   if (!row) return;
   context = context + WIDER_S > MAX_CONTEXT_S ? 0 : context + WIDER_S;
-  isOwn = false;
+  [isOwn, picture] = [false, null];
   parts.wider.textContent = context ? t("wider.by", { s: context }) : t("wider");
   say(parts.wider.textContent);
   loadPicture();

@@ -35,7 +35,7 @@ export function pictureAt(address, signal, kind = "picture") {
     const { bytes, headers } = await fetchPart(kind, address, signal);
     const picture = await readPng(bytes);
     const rate = Number(headers.get("X-Rate")) || state.model?.sample_rate || 16_000;
-    Object.assign(picture, { rate, start_s: numberOf(headers, "X-Start-S") });
+    Object.assign(picture, { rate, start_s: numberOf(headers, "X-Start-S"), end_s: numberOf(headers, "X-End-S") });
     return [picture, picture.levels.length];
   });
 }

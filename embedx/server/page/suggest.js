@@ -39,12 +39,16 @@ export async function suggestRows(task, { by, low, high, name }, without) {
 
 /** Return rows without a label among the hits of Find, or those that were selected on the map. */
 async function chosenRows(task, by, without) {
-  const ids = by === "hits" ? state.hits.map((row) => row.id) : (state.selection ?? []);
-  const wanted = ids.filter((id) => !without.has(id)).slice(0, MAX_ROWS);
-  if (!wanted.length) return [];
-  const { rows } = await getJson(withFields(path("/rows"), { filter: `id IN (${wanted})`, limit: MAX_ROWS }));
-  const byId = new Map(rows.map((row) => [row.id, row]));
-  return wanted.map((id) => byId.get(id)).filter((row) => row && valueOf(row, task.column) === null && valueOf(row, "review") === null);
+  const ids = (by === "hits" ? state.hits.map((row) => row.id) : (state.selection ?? [])).filter((id) => !without.has(id));
+  const isFree = (row) => row && valueOf(row, task.column) === null && valueOf(row, "review") === null;
+  const chosen = [];
+  for (let from = 0; from < ids.length && chosen.length < LIMIT; from += MAX_ROWS) {
+    const part = ids.slice(from, from + MAX_ROWS);
+    const { rows } = await getJson(withFields(path("/rows"), { filter: `id IN (${part})`, limit: MAX_ROWS }));
+    const byId = new Map(rows.map((row) => [row.id, row]));
+    chosen.push(...part.map((id) => byId.get(id)).filter(isFree));
+  }
+  return chosen;
 }
 
 /** Return how many rows have a label. */

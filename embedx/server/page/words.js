@@ -32,9 +32,13 @@ export function t(key, values = {}) {
 /** Tell whether there is a text of a key. */
 t.has = (key) => key in table;
 
+const formats = new Map();
+
 /** Return a number in the form of the language, with at most `digits` after the point. */
 export function number(value, digits = 2) {
-  return new Intl.NumberFormat(language, { maximumFractionDigits: digits }).format(value);
+  const key = language + digits;
+  if (!formats.has(key)) formats.set(key, new Intl.NumberFormat(language, { maximumFractionDigits: digits }));
+  return formats.get(key).format(value);
 }
 
 /** Return a score with two digits, so that scores stand below each other. */

@@ -50,5 +50,6 @@ export const WORDS = {
   "trained.flipped": "{n, plural: 1 Zeile, # Zeilen} geändert",
   "flipped": "Zeilen, deren Vorhersage sich geändert hat",
   "flipped.more": "und {n, plural: 1 weitere Zeile, # weitere Zeilen}",
-  "confusion": "Verwechslungen: eine Zeile je Label, eine Spalte je Vorhersage",
+  "confusion": "Verwechslungsmatrix",
+  "confusion.true": "wahr",
 };

@@ -50,5 +50,6 @@ export const WORDS = {
   "trained.flipped": "{n, plural: 1 row, # rows} changed",
   "flipped": "Rows whose prediction has changed",
   "flipped.more": "and {n, plural: 1 other row, # other rows}",
-  "confusion": "Confusion matrix: a line for each label, a column for each prediction",
+  "confusion": "Confusion matrix",
+  "confusion.true": "true",
 };

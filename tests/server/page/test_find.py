@@ -182,6 +182,7 @@ def test_labels_are_given_and_undone_by_keys(own: Client, open_page: Open) -> No
     assert page.locator(CARDS).nth(1).locator(".label").inner_text() == other
     page.keyboard.press("u")
     until(page, "label => document.querySelector('.keys .current bdi').textContent === label", before)
+    until(page, "() => document.querySelector('.state').textContent.includes('saved')")
     assert own.get(f"/v1/collections/field/rows/{number}").json["row"]["label"] == before
 
 

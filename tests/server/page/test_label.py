@@ -205,7 +205,7 @@ def test_retrained_head_shows_what_changed_and_the_rows_at_hand_stay(own: Client
     until(page, "() => document.querySelector('.trained summary')?.textContent.includes('difference')")
     assert at_hand(page) == number
     page.locator(".trained summary").click()
-    assert page.locator(".confusion tbody tr").count() == 4
+    assert page.locator(".matrix tbody tr").count() == 4
     page.close()
 
 
