@@ -91,6 +91,7 @@ def test_only_audio_imports_functions_that_decode() -> None:
                 assert {alias.name for alias in node.names} <= values, path
 
 
+@pytest.mark.long
 @linux
 def test_query_that_crashes_every_decoder_is_an_error_and_next_query_works(
     collection: embedx.Collection, write_wav: WriteWav

@@ -43,7 +43,7 @@ def search(url: str) -> int:
         return len(json.load(answer)["hits"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_service_answers_without_torch_and_ends_at_a_signal(made: Path, number: signal.Signals) -> None:
     with running(str(made)) as (process, url):
         assert search(url) == 10

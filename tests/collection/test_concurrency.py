@@ -105,7 +105,7 @@ def check_one_state(collection: embedx.Collection, name: str) -> None:
 QUESTIONS = ("rows", "vectors", "search", "plain search", "radius", "search_many", "duplicates", "snapshot")
 
 
-@fast_and_long("count", 12, 600)
+@fast_and_long("count", 12, 300)
 def test_answer_beside_a_writer_is_of_one_state(collection: embedx.Collection, count: int) -> None:
     with writer(collection.folder):
         for _ in range(count):

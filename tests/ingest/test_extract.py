@@ -250,6 +250,7 @@ def test_invalid_argument_creates_no_folder(manifest: Path, tmp_path: Path) -> N
         assert not (tmp_path / "c").exists(), options
 
 
+@pytest.mark.long
 def test_signal_stops_run_after_a_commit(manifest: Path, tmp_path: Path) -> None:
     windows = iter(range(100))
     with pytest.raises(Interrupted) as caught:

@@ -216,6 +216,7 @@ def test_missing_package_is_named_with_the_command_that_installs_it(
     assert (code, "pip install 'embedx[mcp]'" in words) == (2, True)
 
 
+@pytest.mark.long
 def test_signal_ends_the_process_although_standard_input_is_open(made: Path) -> None:
     with subprocess.Popen([*COMMAND, "mcp", str(made)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None

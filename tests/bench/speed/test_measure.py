@@ -135,7 +135,8 @@ def test_speed_of_unusable_input_is_refused(tmp_path: Path, write_wav: WriteWav)
     assert "1 not-audio" in str(found)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_speed_interrupted_by_signal_leaves_no_files(own_temporary_folder: Path, number: signal.Signals) -> None:
     words = [sys.executable, "-m", "embedx", "bench", "speed", "--seconds", "100000"]
     environment = os.environ | {"TMPDIR": str(own_temporary_folder)}

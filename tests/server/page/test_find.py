@@ -144,6 +144,7 @@ def test_refining_by_keys_changes_the_hits_and_is_undone_in_order(client: Client
     )
 
 
+@pytest.mark.long
 def test_filter_is_chosen_while_typing_and_a_wrong_one_is_explained(client: Client, open_page: Open) -> None:
     page = open_page(client.port, "#made/find?id=3", quiet=False)
     page.wait_for_selector(CARDS)
@@ -243,7 +244,13 @@ def test_nothing_runs_and_nothing_overflows_with_hostile_names(tmp_path: Path, o
 
 
 @pytest.mark.parametrize(
-    "width", [pytest.param(320, marks=pytest.mark.long), 380, 1280, pytest.param(2560, marks=pytest.mark.long)]
+    "width",
+    [
+        pytest.param(320, marks=pytest.mark.long),
+        380,
+        pytest.param(1280, marks=pytest.mark.long),
+        pytest.param(2560, marks=pytest.mark.long),
+    ],
 )
 def test_no_width_scrolls_sideways_and_every_control_has_a_name(client: Client, open_page: Open, width: int) -> None:
     page = open_page(
