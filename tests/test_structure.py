@@ -47,7 +47,7 @@ HOMES = {  # foreign library -> the packages that may import it
     "sklearn": {"heads", "evaluation", "metrics"},
     "scipy": {"metrics", "bench"},
     "matplotlib": {"bench"},
-    "umap": {"bench"},
+    "umap": {"bench", "server"},
     "fastapi": {"server"},
     "starlette": {"server"},
     "uvicorn": {"server"},

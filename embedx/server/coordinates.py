@@ -7,9 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.processes.channels import Channel
+from embedx.processes.spawn import start_child
 from embedx.server.errors import ApiError
 from embedx.store.store import Store
 
+MIN_ROWS = 5  # of UMAP: fewer have no neighbours to speak of
+MAX_NUMBERS = 150_000_000  # of UMAP: 600 MB here and as much in its process; 195 000 rows of 768 numbers
 MAX_MEASURED = 25_000  # rows that give the axes; 100 000 with 768 numbers take four times as long as reading them
 
 
@@ -37,16 +41,63 @@ def methods() -> list[str]:
     return ["pca", *(["umap"] if find_spec("umap") else [])]
 
 
-def make_map(store: Store, view: str, method: str) -> Map:
+def check_method(method: str) -> None:
+    """Raise ApiError if a map cannot be made by a method here."""
+    if method == "umap" and method not in methods():
+        raise ApiError(400, "no_umap", "This server has no UMAP.", "Install it: pip install umap-learn. Or use pca.")
+    if method not in methods():
+        raise ApiError(400, "bad_request", f"The method of a map is {' or '.join(methods())}.")
+
+
+class Projection:
+    """A map by UMAP that a process makes; `stop` ends it.
+
+    Raises:
+        EmbedxError: the system cannot start a process.
+    """
+
+    def __init__(self) -> None:
+        self._child = start_child("makes a map", "embedx.server.umap_process", Channel)
+
+    def make(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> Map:
+        """Return the map of vectors [N, D].
+
+        Raises:
+            ApiError: UMAP fails, or it was stopped.
+        """
+        try:
+            self._child.channels[0].send({}, [vectors])
+            message, found = self._child.channels[0].receive()
+        except (OSError, EOFError):
+            raise ApiError(503, "umap_stopped", "UMAP has ended before the map was made.", "Try again.") from None
+        if "error" in message:
+            raise ApiError(500, "umap_failed", f"UMAP has failed: {message['error']}", "Use pca.")
+        return Map(ids, found[0].astype(np.float32))
+
+    def stop(self) -> None:
+        """End the process, even in the middle of its work."""
+        self._child.stop()
+
+
+def read_all(store: Store, view: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the ids and vectors of all rows, for UMAP.
+
+    Raises:
+        ApiError: there are too few or too many.
+    """
+    rows, dim = store.count(), store.views[view]
+    if not MIN_ROWS <= rows <= MAX_NUMBERS // dim:
+        limits = f"{MIN_ROWS} to {MAX_NUMBERS // dim} rows of {dim} numbers"
+        raise ApiError(400, "bad_request", f"UMAP takes {limits}, and there are {rows}.", "Use pca.")
+    blocks = list(store.blocks(view))
+    return np.concatenate([ids for ids, _ in blocks]), np.concatenate([vectors for _, vectors in blocks])
+
+
+def make_map(store: Store, view: str) -> Map:
     """Return the two principal components of the vectors of a view. Memory does not depend on the number of rows.
 
     Of many rows a part of 25 000 to 50 000 gives the axes: their directions change little with more.
-
-    Raises:
-        ApiError: the method is unknown.
     """
-    if method != "pca":
-        raise ApiError(400, "bad_request", "The method of a map is pca.")
     dim, step = store.views[view], max(1, store.count() // MAX_MEASURED)
     count, shift, total, products = 0, None, np.zeros(dim), np.zeros((dim, dim))
     for _, vectors in store.blocks(view):

@@ -8,7 +8,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from embedx.server.answers import Paths, etag, state_of, stated_response
+from embedx.server.answers import Paths, etag, json_response, state_of, stated_response
 from embedx.server.blocks import MEDIA_TYPE, shuffled, small_ids, to_blocks
 from embedx.server.bodies import read_json
 from embedx.server.coordinates import Map
@@ -47,18 +47,22 @@ async def get_map(
     request: Request,
     name: str,
     view: Annotated[str, Query(max_length=MAX_NAME)] = "",
-    method: Annotated[str, Query(max_length=MAX_NAME, description="pca")] = "pca",
+    method: Annotated[str, Query(max_length=MAX_NAME, description="pca, or umap where it is installed")] = "pca",
     box: Annotated[str, Query(max_length=200, description="x0,y0,x1,y1")] = "",
     limit: Annotated[int, Query(ge=1, le=MAX_POINTS)] = MAX_POINTS,
 ) -> Response:
     """Return two coordinates of every row: JSON, or by the header Accept binary.
 
+    A map by UMAP is made in a job; until it is there, the answer is 202 with the name of the job.
     `application/octet-stream`: columns id, x, y of all rows. `application/x-exc1`: blocks of at most `limit` rows in
     `box`, in one random order, of which any first part is a fair sample.
     """
     service = service_of(request)
     served = service.get(name)
-    coordinates, state = await service.run(lambda: served.map(view or None, method))
+    coordinates, chosen, state = await service.run(lambda: served.map(view or None, method))
+    if coordinates is None:
+        key = ("map", chosen, state["generation"])
+        return json_response({"job": service.jobs.once(name, key, lambda: served.make_umap(chosen))}, 202)
     accepted = request.headers.get("accept", "")
     if MEDIA_TYPE in accepted:
         data = await service.run(lambda: map_in_blocks(coordinates, state, box, limit))

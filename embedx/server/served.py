@@ -15,7 +15,7 @@ from embedx.filesystem.paths import display_path
 from embedx.heads.storage import load_heads
 from embedx.recipe import check_view
 from embedx.server.answers import state_of
-from embedx.server.coordinates import Map, make_map, methods
+from embedx.server.coordinates import Map, Projection, check_method, make_map, methods, read_all
 from embedx.server.errors import ApiError, Cancelled, api_error, unavailable
 from embedx.server.label_memory import LabelMemory
 from embedx.server.work import current_work
@@ -67,6 +67,7 @@ class Served:
         self._facts: tuple[tuple[Any, ...], dict[str, Any]] | None = None
         self.labels = LabelMemory()
         self._kept: dict[str, tuple[tuple[Any, ...], Any]] = {}
+        self._projection: Projection | None = None
         self._maps: dict[tuple[str, str], tuple[tuple[Any, ...], Map]] = {}
 
     @contextlib.contextmanager
@@ -153,20 +154,42 @@ class Served:
                 **state,
             }
 
-    def map(self, view: str | None, method: str) -> tuple[Map, dict[str, int]]:
-        """Return the map of a view, and the state that it is of; it is computed once for every generation.
+    def map(self, view: str | None, method: str) -> tuple[Map | None, str, dict[str, int]]:
+        """Return the map of a view, the view, and the state that it is of; it is made once for every generation.
+
+        Returns:
+            None in place of a map by UMAP that `make_umap` has not made yet.
 
         Raises:
             ApiError: there is no such view or method.
         """
+        check_method(method)
         with self.use() as collection:
             state, view = state_of(collection), view or collection.recipe.default_view
             check_view(view, collection.views)
             key = (collection, state["generation"])
             known = self._maps.get((view, method))
-            if known is None or known[0] != key:
-                known = self._maps[view, method] = key, make_map(collection.store, view, method)
-            return known[1], state
+            if known is not None and known[0] == key:
+                return known[1], view, state
+            if method != "pca":
+                return None, view, state
+            self._maps[view, method] = key, make_map(collection.store, view)
+            return self._maps[view, method][1], view, state
+
+    def make_umap(self, view: str) -> dict[str, Any]:
+        """Make the map of a view by UMAP, and keep it; `close` ends it.
+
+        Raises:
+            ApiError: it could not be made.
+        """
+        with self.use() as collection:
+            key, rows = (collection, collection.store.generation), read_all(collection.store, view)
+        self._projection = projection = Projection()
+        try:
+            self._maps[view, "umap"] = key, projection.make(*rows)
+        finally:
+            projection.stop()
+        return {"rows": len(rows[0])}
 
     def keep(self, what: str, key: tuple[Any, ...], make: Callable[[], Answer]) -> Answer:
         """Return what was made for this key before; make it, in place of that for another key, if it was not.
@@ -188,7 +211,9 @@ class Served:
             collection.store.filter("id < 0")
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files, and end what makes a map."""
+        if self._projection is not None:
+            self._projection.stop()
         with self._lock:
             if self._opened is not None:
                 self._opened.collection.close()

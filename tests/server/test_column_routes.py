@@ -140,7 +140,47 @@ def test_box_of_the_map_holds_the_points_in_it(client: Client) -> None:
     assert (len(part["id"]), facts["within"], facts["all"]) == (min(3, len(inside)), len(inside), header["rows"])
     for wrong in ("1,2,3", "a,b,c,d", "1,2,3,nan", "1,2,3,4,5"):
         assert client.get(f"{BASE}/map?box={wrong}", **BLOCKS).status == 400
-    assert client.get(f"{BASE}/map?method=umap", **BLOCKS).status == 400
+    assert client.get(f"{BASE}/map?method=tsne", **BLOCKS).status == 400
+
+
+UMAP = """
+class UMAP:
+    def __init__(self, **options): assert options["metric"] == "cosine"
+    def fit_transform(self, vectors):
+        return vectors[:, :2] * 2
+"""
+
+
+def test_map_by_umap_is_made_in_a_job_and_kept(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(folder) as client:
+        if "umap" not in client.get(BASE).json["maps"]:
+            assert client.get(f"{BASE}/map?method=umap").code == "no_umap"
+        (tmp_path / "umap.py").write_text(UMAP)  # in place of the library, which takes seconds
+        monkeypatch.syspath_prepend(tmp_path)
+        assert client.get(BASE).json["maps"] == ["pca", "umap"]
+        first, again = (client.get(f"{BASE}/map?method=umap", **BLOCKS) for _ in range(2))
+        assert first.status == 202
+        if again.status == 202:
+            assert again.json == first.json
+        wait_until(lambda: client.get(f"/v1/jobs/{first.json['job']}").json["state"] in ("done", "failed"))
+        _, points = read_blocks(client.get(f"{BASE}/map?method=umap", **BLOCKS).body)
+        with embedx.open(folder) as collection:
+            x = dict(zip(collection.rows().index, collection.vectors()[:, 0] * 2, strict=True))
+        np.testing.assert_allclose(points["x"], [x[number] for number in points["id"]], rtol=1e-6)
+
+
+def test_umap_that_is_stopped_ends_its_job_with_words(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "umap.py").write_text("import time; time.sleep(600)")
+    monkeypatch.syspath_prepend(tmp_path)
+    with serving(folder) as client:
+        job = client.get(f"{BASE}/map?method=umap").json["job"]
+        wait_until(lambda: client.service.collections["made"]._projection is not None)
+        client.service.collections["made"].close()
+        wait_until(lambda: client.get(f"/v1/jobs/{job}").json["state"] == "failed")
+        assert client.get(f"/v1/jobs/{job}").json["error"]["code"] == "umap_stopped"
+        assert client.get(f"{BASE}/map?method=pca").status == 200
 
 
 def test_blocks_hold_many_rows_in_order() -> None:
