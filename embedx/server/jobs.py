@@ -44,15 +44,23 @@ class Jobs:
         self._pool.submit(self._run, job, make)
         return name
 
-    def once(self, collection: str, key: tuple[Any, ...], make: Callable[[], dict[str, Any]]) -> str:
+    def once(
+        self, collection: str, key: tuple[Any, ...], make: Callable[[], dict[str, Any]], *, is_lost: bool = False
+    ) -> str:
         """Return the job that makes what a key says; start it if there is none, or if it has failed.
+
+        Args:
+            collection: the collection.
+            key: what is made, such as its name and the generation.
+            make: makes it.
+            is_lost: a job that has ended is of no use: what it has made is not kept any more.
 
         Raises:
             ApiError: too many jobs wait.
         """
         with self._lock:
             known = self._jobs.get(self._keys.get((collection, *key), ""))
-        if known is None or known["state"] == "failed":
+        if known is None or known["state"] == "failed" or (is_lost and known["state"] == "done"):
             name = self.start(collection, make)
             with self._lock:
                 self._keys = {one: job for one, job in self._keys.items() if job in self._jobs}

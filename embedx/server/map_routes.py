@@ -62,7 +62,8 @@ async def get_map(
     coordinates, chosen, state = await service.run(lambda: served.map(view or None, method))
     if coordinates is None:
         key = ("map", chosen, state["generation"])
-        return json_response({"job": service.jobs.once(name, key, lambda: served.make_umap(chosen))}, 202)
+        job = service.jobs.once(name, key, lambda: served.make_umap(chosen), is_lost=True)
+        return json_response({"job": job}, 202)
     accepted = request.headers.get("accept", "")
     if MEDIA_TYPE in accepted:
         data = await service.run(lambda: map_in_blocks(coordinates, state, box, limit))

@@ -212,7 +212,7 @@ const fetchBox = debounce(async () => {
   } else if (points.box === box) return;
   else {
     const { columns: { id, x, y, place }, header: { within, rows } } = await fetchBlocks(withFields(path("/map", shown.name), { method: shown.method, box, limit: MAX_POINTS }), undefined, { signal: request.signal }).catch(() => ({ columns: {}, header: {} }));
-    if (!id || !rows) return;
+    if (!id) return;
     points = { id, x, y, place, count: rows, within, box, grid: null };
   }
   showNote();
