@@ -1,7 +1,7 @@
 """ModelQueue: the one thread in which models run.
 
-Requests that come at the same time are computed together: the thread waits 10 ms after the first window, then takes
-windows of all requests in turn, so that a long recording does not keep short ones waiting.
+Requests that come at the same time are computed together: the thread waits until 10 ms after the first window, then
+takes windows of all requests in turn, so that a long recording does not keep short ones waiting.
 """
 
 import logging
@@ -88,8 +88,14 @@ class ModelQueue:
                 except Exception as error:  # raised again in the thread that asked
                     answer.put((None, error))
             if self.jobs:
-                time.sleep(GATHER_S)
+                self._gather()
                 self._compute(self._take())
+
+    def _gather(self) -> None:
+        """Wait until 10 ms after the first window has come; those that came during the last round wait no longer."""
+        with self.changed:
+            first = min((job.waiting[0][2] for job in self.jobs if job.waiting), default=0.0)
+        time.sleep(max(0.0, first + GATHER_S - time.monotonic()))
 
     def _take(self) -> list[tuple[Job, int, "Window", float]]:
         """Take windows of all jobs of one model in turn; the job that waits longest chooses it."""

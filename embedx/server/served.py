@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("embedx.server")
 Answer = TypeVar("Answer")
 
+MAKERS = 16  # things that can be made at the same time; some may share a lock
 MAX_VALUES = 50  # different values of a column that its description lists
 MAX_ROWS_OF_VALUES = 200_000  # rows that are read for these lists: some seconds, once for every state
 
@@ -69,6 +70,7 @@ class Served:
         self._kept: dict[str, tuple[tuple[Any, ...], Any]] = {}
         self._projection: Projection | None = None
         self._maps: dict[tuple[str, str], tuple[tuple[Any, ...], Map]] = {}
+        self._making = [threading.RLock() for _ in range(MAKERS)]
 
     @contextlib.contextmanager
     def use(self) -> Iterator[ServedCollection]:
@@ -168,13 +170,10 @@ class Served:
             state, view = state_of(collection), view or collection.recipe.default_view
             check_view(view, collection.views)
             key = (collection, state["generation"])
+            if method == "pca":
+                return self.keep(f"map {view}", key, lambda: make_map(collection.store, view)), view, state
             known = self._maps.get((view, method))
-            if known is not None and known[0] == key:
-                return known[1], view, state
-            if method != "pca":
-                return None, view, state
-            self._maps[view, method] = key, make_map(collection.store, view)
-            return self._maps[view, method][1], view, state
+            return known[1] if known is not None and known[0] == key else None, view, state
 
     def make_umap(self, view: str) -> dict[str, Any]:
         """Make the map of a view by UMAP, and keep it; `close` ends it.
@@ -194,6 +193,8 @@ class Served:
     def keep(self, what: str, key: tuple[Any, ...], make: Callable[[], Answer]) -> Answer:
         """Return what was made for this key before; make it, in place of that for another key, if it was not.
 
+        Other threads that ask for it meanwhile wait.
+
         Args:
             what: the name of what is made; one is kept of each.
             key: what it depends on, such as the collection and its generation.
@@ -201,7 +202,10 @@ class Served:
         """
         known = self._kept.get(what)
         if known is None or known[0] != key:
-            known = self._kept[what] = key, make()
+            with self._making[hash(what) % MAKERS]:
+                known = self._kept.get(what)
+                if known is None or known[0] != key:
+                    known = self._kept[what] = key, make()
         answer: Answer = known[1]
         return answer
 
