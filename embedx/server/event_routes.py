@@ -71,7 +71,7 @@ async def get_job(request: Request, job: str) -> Response:
 
 
 async def counted_stream(service: Service, served: Served, seen: Seen | None) -> AsyncIterator[str]:
-    """Yield events, and count the stream while it lasts: each takes one of the places for requests."""
+    """Yield events, and count the stream while it lasts."""
     service.streams += 1
     try:
         async for event in stream(service, served, seen):

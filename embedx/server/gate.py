@@ -38,6 +38,7 @@ class Gate:
         self.limits = settings.limits
         self.metrics = metrics
         self.places = Places(settings.limits)
+        self.streams = Places(settings.limits)  # of events: a page holds one for as long as it is open
         self.buffered = 0  # bytes of all bodies in memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -146,7 +147,8 @@ class Gate:
         work = Work()
         WORK.set(work)
         is_open = scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_FOLDER)
-        leave = do_nothing if is_open else self.places.enter(client)
+        places = self.streams if scope["path"].endswith("/events") else self.places
+        leave = do_nothing if is_open else places.enter(client)
         answer.before_end = lambda: None if work.running else leave()  # its client can send the next request at once
         running = asyncio.create_task(as_coroutine(self.app(scope, replay(body), answer)))
         gone = asyncio.create_task(wait_until_gone(receive))

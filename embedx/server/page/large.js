@@ -195,8 +195,8 @@ function toggleBand() {
 
 /** Play the row, or stop it. */
 export function togglePlay() {
-  if (state.playing?.key === keyOf()) return void stop();
-  start();
+  if (state.playing?.key === keyOf()) stop();
+  else if (row) start();
 }
 
 /** Play the row with its context, from a time of the recording. */

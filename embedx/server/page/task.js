@@ -1,12 +1,13 @@
 /* The task: up to nine names, or a question to answer with yes or no. */
 
-import { button, el, fill, warn } from "./dom.js";
+import { button, el, fill, visible, warn } from "./dom.js";
 import { MAX_NAMES, YES_NO, isYesNo, setTask, taskOf, valuesOf } from "./names.js";
 import { state } from "./state.js";
 import { t } from "./words.js";
 
 const MIN_VALUES = 2; // of a column of the metadata that is offered
 const MAX_LENGTH = 200; // of a name
+const RESERVED = ["id", "path", "start_s", "end_s", "duration_s", "label", "group", "split", "flags", "review"];
 
 /** Return a form that asks what to label; `done` is called when the task is set, `cancel` to go back. */
 export function makeTask(done, cancel) {
@@ -18,10 +19,11 @@ export function makeTask(done, cancel) {
   const offers = el("div", { class: "row" }, offered().map(({ name, values }) =>
     button(t("task.take", { column: name, n: values.length }), () => fields.forEach((field, i) => (field.value = values[i] ?? "")), { class: "small" })));
   const asked = el("div", { class: "names" }, el("label", {}, el("span", {}, t("task.is")), question));
+  const problem = el("p", { class: "error", hidden: true });
   const form = el("form", { class: "task", on: { submit } },
     el("h2", { tabindex: -1 }, t("task")),
     el("label", {}, which, " ", t("task.which")), el("label", {}, yesno, " ", t("task.yesno")),
-    names, offers, asked,
+    names, offers, asked, problem,
     el("div", { class: "row" }, el("button", { type: "submit", class: "primary" }, t("task.start")), cancel && button(t("cancel"), cancel)));
   show();
   return form;
@@ -34,7 +36,11 @@ export function makeTask(done, cancel) {
   function submit(event) {
     event.preventDefault();
     const given = [...new Set(fields.map((field) => field.value.trim()).filter(Boolean))], column = question.value.trim();
-    if (yesno.checked ? !column || column === "label" : !given.length) return void warn(t("task.empty"));
+    const isTaken = RESERVED.includes(column) || valuesOf(column).some((value) => !YES_NO.includes(value)) || state.collection.columns.some((one) => one.name === column && one.kind !== "text");
+    const wrong = yesno.checked && isTaken ? t("task.taken", { column: visible(column) }) : (yesno.checked ? column : given.length) ? "" : t("task.empty");
+    problem.hidden = !wrong;
+    problem.textContent = wrong;
+    if (wrong) return void warn(wrong);
     setTask(yesno.checked ? { column, names: YES_NO } : { column: "label", names: given });
     done();
   }

@@ -9,6 +9,7 @@ const EDIT_KEY = "embedx.edit."; // and the key of an edit that the server does 
 const STEPS_KEY = "embedx.steps";
 const MAX_STEPS = 200; // that can be undone in a tab, across reloads
 const ASK_FROM = 1000; // rows of one edit, above which it is asked first
+const MAX_BATCH = 100; // edits of one request, but for those of one step
 const AGAIN_MS = 5000; // after a server that was too busy
 
 const queue = recallAll(EDIT_KEY).filter((one) => Array.isArray(one?.edits)).sort((one, other) => one.time - other.time);
@@ -119,18 +120,19 @@ async function work() {
   if (isSending) return;
   isSending = true;
   while (queue.length) {
-    const [one] = queue;
-    one.tried = true;
+    const batch = nextBatch(), [one] = batch;
+    for (const each of batch) each.tried = true;
     try {
-      const { revision, conflicts = [] } = await postEdits(one);
+      const { revision, conflicts = [] } = await postEdits(one, batch.flatMap(({ edits }) => edits));
       set({ sent: revision });
-      drop(one);
-      if (conflicts.length) await explain(one, conflicts);
+      batch.forEach(drop);
+      for (const each of conflicts.length ? batch : []) await explain(each, conflicts);
     } catch (error) {
       if (!(error instanceof ApiError) || error.status === 0 || error.status === 401 || error.status >= 500 || error.status === 429) {
         if (error.status !== 0) setTimeout(work, AGAIN_MS);
         break;
       }
+      if (batch.length > 1) continue; // one is refused: now each goes by itself
       drop(one);
       showEdits(reversed(one.edits));
       warn(messageOf(error));
@@ -139,13 +141,26 @@ async function work() {
   isSending = false;
 }
 
+/** Return the edits that go in one request: the oldest, and those after it that set other cells and were not tried yet. */
+function nextBatch() {
+  const [first] = queue, cells = new Set(), batch = [];
+  for (const one of queue) {
+    const own = one.edits.map(({ id, column }) => `${id} ${column}`);
+    const fits = !first.tried && !one.tried && one.collection === first.collection && cells.size < MAX_BATCH && !own.some((cell) => cells.has(cell));
+    if (one !== first && !fits) break;
+    batch.push(one);
+    for (const cell of own) cells.add(cell);
+  }
+  return batch;
+}
+
 function drop(one) {
   queue.splice(queue.indexOf(one), 1);
   forget(EDIT_KEY + one.key);
   tell();
 }
 
-function postEdits({ key, collection, edits }) {
+function postEdits({ key, collection }, edits) {
   const plain = edits.map(({ id, column, value, was }) => ({ id, column, value, was }));
   return post(path("/labels", collection), { key, edits: plain, ...(state.settings.name ? { by: state.settings.name } : {}) });
 }
@@ -153,14 +168,15 @@ function postEdits({ key, collection, edits }) {
 /** Show the values of others that were not overwritten, and let the user choose. */
 async function explain({ key, collection, edits }, conflicts) {
   const isMet = (edit) => conflicts.some(({ id, column }) => edit.id === id && edit.column === column);
-  const mine = edits.filter(isMet);
+  const mine = edits.filter(isMet), theirs = conflicts.filter(({ id, column }) => mine.some((edit) => edit.id === id && edit.column === column));
+  if (!mine.length) return;
   const place = steps.findIndex((step) => step.key === key);
   if (place >= 0) steps[place].edits = steps[place].edits.filter((edit) => !isMet(edit));
   if (steps[place]?.edits.length === 0) steps.splice(place, 1);
   storeSteps();
   if (collection !== state.collection?.name) return;
-  showEdits(conflicts);
-  (await import("./conflict.js")).showConflict(mine, conflicts, giveEdits);
+  showEdits(theirs);
+  (await import("./conflict.js")).showConflict(mine, theirs, giveEdits);
 }
 
 /** Take a label back: out of the queue, or by an edit that restores what was there if the cell still holds mine. */

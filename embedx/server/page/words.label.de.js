@@ -42,6 +42,7 @@ export const WORDS = {
   "task.question": "{column}?",
   "task.start": "Anfangen",
   "task.empty": "Bitte mindestens einen Namen angeben.",
+  "task.taken": "{column} enthält schon andere Werte. Bitte einen anderen Namen wählen.",
   "training": "Der Kopf wird trainiert ...",
   "trained.none": "Der Kopf ist trainiert. Für Werte hat er zu wenige Zeilen",
   "trained.first": "balancierte Genauigkeit {value} ({low} bis {high})",

@@ -42,6 +42,7 @@ export const WORDS = {
   "task.question": "{column}?",
   "task.start": "Start",
   "task.empty": "Give at least one name.",
+  "task.taken": "{column} already holds other values. Choose another name.",
   "training": "The head is being trained ...",
   "trained.none": "The head is trained. It has too few rows for figures",
   "trained.first": "balanced accuracy {value} ({low} to {high})",

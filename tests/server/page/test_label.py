@@ -133,7 +133,7 @@ def test_labels_wait_for_a_server_that_is_gone_and_are_stored_once(folder: Path,
     with serving(folder, allow_labels=True, port=port) as second:
         saved(page)
         assert labels_of(second) == before | given
-        assert second.get(BASE).json["revision"] == revision + 5
+        assert second.get(BASE).json["revision"] <= revision + 5  # several go in one request
         page.close()
 
 
@@ -231,6 +231,9 @@ def test_names_are_asked_for_where_there_are_none_and_yes_or_no_is_a_task(
         assert (rows[second]["label"], rows[second]["meta"]["review"]) == (None, "unsure")
         page.get_by_role("button", name="Names").click()
         page.locator("input[value=yesno]").check()
+        page.locator(".names input:visible").fill("id")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".task .error:visible")
         page.locator(".names input:visible").fill("fox")
         page.get_by_role("button", name="Start").click()
         until(page, "() => document.querySelector('.asked')?.textContent.includes('fox?')")
