@@ -158,11 +158,10 @@ def test_streams_of_events_leave_places_for_other_requests(made: Path) -> None:
 
 
 def test_streams_of_events_take_no_places_of_their_client(made: Path) -> None:
-    with serving(made, limits=Limits(per_client=2)) as client:
-        with events_of(client, ""), events_of(client, ""):
-            wait_until(lambda: client.service.streams == 2)
-            assert client.get(f"{BASE}/events").status == 429
-            assert client.get(BASE).status == 200
+    with serving(made, limits=Limits(per_client=2)) as client, events_of(client, ""), events_of(client, ""):
+        wait_until(lambda: client.service.streams == 2)
+        assert client.get(f"{BASE}/events").status == 429
+        assert client.get(BASE).status == 200
 
 
 def test_training_job_tells_what_has_changed(client: Client) -> None:
