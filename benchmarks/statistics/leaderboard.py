@@ -1,6 +1,7 @@
 """Leaderboards of setups that are all equally good, or that have all learned nothing: how often a board marks one as
 worse than the best, or says that something was learned. Boards have 1 to 30 setups and 2 to 10 folds. Boards with a
-clear difference show how often it is found.
+clear difference show how often it is found. The intervals of heads that have learned are for the mean score of heads
+trained on as many rows of the same kind.
 """
 
 from collections import defaultdict
@@ -20,6 +21,7 @@ FOLDS, SETUPS = (2, 3, 4, 5, 10), (1, 2, 5, 30)
 TRIALS = 1500  # boards of a world at scale 1
 CLASSES = 4
 SIZES = (12, 40, 150)  # test rows of a fold
+DIMENSIONS = 8  # of the vectors of heads
 
 Scores = NDArray[np.float64]  # accuracies [M, K] of setups and folds
 Rows = NDArray[np.int64]  # test rows [K] of the folds
@@ -66,7 +68,7 @@ def simulate(scale: float, seed: int) -> list[Claim]:
         Claim(f"{what}, falsely: {group}", float(np.mean(wrong)), len(wrong), high=LIMIT)
         for (what, group), wrong in sorted(counts.items())
     ]
-    return [*false, *simulate_constant(random, scale), *simulate_power(random, scale)]
+    return [*false, *simulate_constant(random, scale), *simulate_power(random, scale), *cover_means(random, scale)]
 
 
 def designs(trials: int) -> Iterator[tuple[int, int]]:
@@ -150,20 +152,67 @@ def half_constant(random: Random, accuracy: float, setups: int, rows: Rows) -> S
 
 
 def cross_validated(random: Random, accuracy: float, setups: int, rows: Rows) -> Scores:
-    """Heads (nearest class mean) on vectors of noise, each trained on the other folds, as on a real board."""
-    fold_of = np.repeat(np.arange(len(rows)), rows)
-    labels = random.permutation(np.resize(np.arange(CLASSES), len(fold_of)))
-    hot = np.eye(CLASSES)[labels]
-    scores = np.empty((setups, len(rows)))
-    for setup in range(setups):
-        vectors = random.standard_normal((len(fold_of), 8))
-        for fold in range(len(rows)):
-            train, test = fold_of != fold, fold_of == fold
-            counts = np.maximum(hot[train].sum(axis=0), 1)[:, None]
-            means = hot[train].T @ vectors[train] / counts
-            nearest = (vectors[test] @ means.T - (means**2).sum(axis=1) / 2).argmax(axis=1)
-            scores[setup, fold] = (nearest == labels[test]).mean()
-    return scores
+    """Heads on vectors of noise, each trained on the other folds, as on a real board."""
+    labels = random.permutation(np.resize(np.arange(CLASSES), rows.sum()))
+    vectors = (random.standard_normal((len(labels), DIMENSIONS)) for _ in range(setups))
+    return np.array([cross_validate(x, labels, rows)[0] for x in vectors])
+
+
+def cross_validated_recordings(random: Random, accuracy: float, setups: int, rows: Rows) -> Scores:
+    """As `cross_validated`, with recordings of four alike rows and one class, each in one fold."""
+    recordings = -(-rows // 4)
+    kept = np.concatenate([np.arange(count * 4) < size for count, size in zip(recordings, rows, strict=True)])
+    of = np.repeat(np.arange(recordings.sum()), 4)[kept]
+    labels = random.permutation(np.resize(np.arange(CLASSES), recordings.sum()))[of]
+    scores = []
+    for _ in range(setups):
+        shared = random.standard_normal((recordings.sum(), DIMENSIONS))[of]
+        scores.append(cross_validate(shared + random.standard_normal(shared.shape), labels, rows)[0])
+    return np.array(scores)
+
+
+def cross_validate(
+    vectors: Scores, labels: Rows, rows: Rows, new: tuple[Scores, Rows] | None = None
+) -> tuple[Scores, float]:
+    """Return the balanced accuracies [K] of heads (nearest class mean) in K folds, and their mean on new rows."""
+    fold_of, hot = np.repeat(np.arange(len(rows)), rows), np.eye(CLASSES)[labels]
+    scores, on_new = np.empty(len(rows)), []
+    for fold in range(len(rows)):
+        train, test = fold_of != fold, fold_of == fold
+        means = hot[train].T @ vectors[train] / np.maximum(hot[train].sum(axis=0), 1)[:, None]
+        scores[fold] = balanced_accuracy(vectors[test], labels[test], means)
+        on_new.append(balanced_accuracy(*new, means) if new else np.nan)
+    return scores, float(np.mean(on_new))
+
+
+def balanced_accuracy(vectors: Scores, labels: Rows, means: Scores) -> float:
+    """Return the mean over classes of the share of rows that are nearest to the mean of their class."""
+    nearest = (vectors @ means.T - (means**2).sum(axis=1) / 2).argmax(axis=1)
+    return float(np.mean([(nearest[labels == label] == label).mean() for label in np.unique(labels)]))
+
+
+def cover_means(random: Random, scale: float) -> list[Claim]:
+    """Return how often the interval of a score over folds holds the mean score of such heads on new rows."""
+    trials, claims = max(10, round(500 * scale)), []
+    centres = 2 * np.eye(CLASSES, DIMENSIONS)
+    for size, each, alike_rows in ((40, 1, 0.0), (40, 4, 0.7), (160, 8, 0.7)):
+        for folds in (3, 5, 10):
+            rows, ends, true = np.full(folds, size), [], []
+            recording = np.repeat(np.arange(folds * size // each), each)
+            for _ in range(trials):
+                labels = random.integers(CLASSES, size=len(recording))[recording]
+                shared = random.normal(0, alike_rows, (len(recording), DIMENSIONS))[recording]
+                x = centres[labels] + shared + random.standard_normal(shared.shape)
+                y_new = np.arange(1000) % CLASSES
+                x_new = centres[y_new] + np.hypot(1, alike_rows) * random.standard_normal((1000, DIMENSIONS))
+                scores, mean = cross_validate(x, labels, rows, (x_new, y_new))
+                score = make_board(scores[None], rows).entries[0].scores["balanced_accuracy"]
+                ends.append((score.low or 0, score.high or 1))
+                true.append(mean)
+            held = np.mean([low <= np.mean(true) <= high for low, high in ends])
+            what = f"interval of the mean over {folds} folds of {size} rows, {each} in a recording"
+            claims.append(Claim(what, float(held), trials, low=0.93))
+    return claims
 
 
 WORLDS = (
@@ -182,6 +231,7 @@ WORLDS = (
     World("luck of overlapping training parts, half of the setups stable", unstable_half, 0.5, has_chance=False),
     World("half of the setups constant", half_constant),
     World("cross-validated heads on noise", cross_validated),
+    World("cross-validated heads on noise, recordings of one class each", cross_validated_recordings),
 )
 
 
