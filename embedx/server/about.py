@@ -15,7 +15,7 @@ from embedx.server.served import Served
 from embedx.store.running import read_run
 
 MAX_GROUPS = 200  # of duplicates, in an answer; their number is given
-MAX_MEMBERS = 50  # of a group of duplicates, in an answer
+MAX_MEMBERS = 1000  # of a group of duplicates, in an answer; what a condition in the address of a page can hold
 
 VERSIONS = (
     "started",
@@ -95,7 +95,12 @@ def find_duplicates(served: Served) -> dict[str, Any]:
     with served.use() as collection:
         found = collection.duplicates()
         groups = [
-            {"kind": one.kind, "why": one.why, "ids": [member.id for member in one.members[:MAX_MEMBERS]]}
+            {
+                "kind": one.kind,
+                "why": one.why,
+                "rows": len(one.members),
+                "ids": [member.id for member in one.members[:MAX_MEMBERS]],
+            }
             for one in found[:MAX_GROUPS]
         ]
         return {

@@ -278,4 +278,5 @@ def test_duplicates_are_looked_for_once_for_a_generation(client: Client, folder:
     with embedx.open(folder) as collection:
         expected = [[one.id for one in group.members] for group in collection.duplicates()]
     assert [group["ids"] for group in found["groups"]] == expected
+    assert [group["rows"] for group in found["groups"]] == list(map(len, expected))
     assert (found["total"], found["rows"]) == (len(expected), sum(map(len, expected)))

@@ -17,10 +17,10 @@ let root, parts, go, mine = "", request = null, timer = 0;
 /** Make the screen and return its element. */
 export function make(given) {
   go = given;
-  parts = Object.fromEntries(["running", "facts", "labels", "flags", "failures", "duplicates", "heads", "recipe"].map((name) => [name, el("section", { class: name })]));
+  parts = Object.fromEntries(["running", "overview", "labels", "flags", "failures", "duplicates", "heads", "recipe", "versions"].map((name) => [name, el("section", { class: name })]));
   parts.running.hidden = true;
-  const { running, facts, ...others } = parts;
-  root = el("div", { class: "about" }, running, facts, el("div", { class: "columns" }, ...Object.values(others)));
+  const { running, overview, ...others } = parts;
+  root = el("div", { class: "about" }, running, overview, el("div", { class: "columns" }, ...Object.values(others)));
   const again = debounce(() => isShown() && open(), REST_MS);
   on("told", () => isShown() && hear(state.told, again));
   return root;
@@ -51,7 +51,7 @@ export async function open() {
     showRecipe(about);
   } catch (error) {
     if (error.name === "AbortError") return;
-    fill(parts.facts, el("p", { class: "error" }, messageOf(error)), button(t("again"), open));
+    fill(parts.overview, el("p", { class: "error" }, messageOf(error)), button(t("again"), open));
     warn(messageOf(error));
   }
 }
@@ -92,7 +92,7 @@ function showFacts({ rows, hours, recordings, generation, revision, views }, { b
     rows: number(rows, 0), hours: number(hours, hours < 10 ? 2 : 0), recordings: number(recordings, 0), size: size(bytes),
     views: views.map(({ name, dim }) => `${name} (${dim})`).join(", "), generation: number(generation, 0), revision: number(revision, 0),
   };
-  fill(parts.facts, el("h2", {}, nameOf(mine, 80)), el("dl", { class: "figures" }, Object.entries(shown).map(([name, value]) =>
+  fill(parts.overview, el("h2", {}, nameOf(mine, 80)), el("dl", { class: "figures" }, Object.entries(shown).map(([name, value]) =>
     el("div", { title: t.has(`about.${name}.tip`) ? t(`about.${name}.tip`) : null }, el("dt", {}, t(`about.${name}`)), el("dd", {}, value)))));
 }
 
@@ -158,8 +158,8 @@ async function duplicates(name) {
 
 const groupsOf = ({ groups, total, rows }) => [
   el("p", {}, total ? t("about.duplicates.found", { n: total, rows }) : t("about.duplicates.none")),
-  el("ul", { class: "lines" }, groups.map(({ why, ids }) => el("li", {}, el("span", {}, worded("why", why)),
-    rowsButton(ids.length, `id IN (${ids.join(", ")})`, why)))),
+  el("ul", { class: "lines" }, groups.map(({ why, ids, rows: n }) => el("li", {}, el("span", {}, worded("why", why)),
+    rowsButton(n, `id IN (${ids.join(", ")})`, why)))),
 ];
 
 function showHeads(heads) {
@@ -182,7 +182,7 @@ function showRecipe({ recipe, fingerprint, versions }) {
   const { service, ...run } = versions;
   const copy = iconButton("copy", t("about.copy"), async () => (await import("./inspector.js")).copy(text));
   fill(parts.recipe, el("h2", {}, t("about.recipe"), " ", copy), el("p", { class: "muted" }, t("about.recipe.tip", { fingerprint })),
-    el("pre", { tabindex: 0, "aria-label": t("about.recipe") }, text),
-    el("h2", {}, t("about.versions")), el("dl", {}, Object.entries({ [t("about.service")]: `embedx ${service}`, ...run }).flatMap(([name, value]) =>
+    el("pre", { tabindex: 0, "aria-label": t("about.recipe") }, text));
+  fill(parts.versions, el("h2", {}, t("about.versions")), el("dl", {}, Object.entries({ [t("about.service")]: `embedx ${service}`, ...run }).flatMap(([name, value]) =>
       [el("dt", {}, name), el("dd", {}, visible(value))])));
 }
