@@ -5,6 +5,7 @@ Threads may share a pool. A fork of the process has its own copy, whose decoders
 
 import atexit
 import contextlib
+import time
 from collections.abc import Callable, Generator, Iterator
 from itertools import islice
 from typing import TypeVar
@@ -18,6 +19,7 @@ from embedx.recipe import Recipe
 
 ATTEMPTS = 2  # a decoder may also die because the machine is short of memory, not because of the file
 MIN_IDLE, IDLE_PER_CORE = 4, 2  # idle processes that are kept; each has some 50 MB
+UNUSED_S = 60.0  # seconds after which those beyond MIN_IDLE end
 
 Result = TypeVar("Result")
 
@@ -55,8 +57,10 @@ class DecoderPool:
         try:
             yield decoder
         finally:
+            decoder.returned = time.monotonic()
             self.idle.append(decoder)
             self.stop_idle(0 if self.is_closed else self.max_idle)
+            self.stop_unused()
 
     def close(self) -> None:
         """End all idle processes; a borrowed one ends when it is given back."""
@@ -67,6 +71,12 @@ class DecoderPool:
         """End idle processes until at most `kept` are left."""
         with contextlib.suppress(IndexError):  # another thread has taken the last one
             while len(self.idle) > kept:
+                self.idle.pop(0).stop()
+
+    def stop_unused(self) -> None:
+        """End processes that nobody has needed for a minute; the last that came back is the next that is lent."""
+        with contextlib.suppress(IndexError):
+            while len(self.idle) > MIN_IDLE and self.idle[0].returned < time.monotonic() - UNUSED_S:
                 self.idle.pop(0).stop()
 
     def read(

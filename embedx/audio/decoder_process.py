@@ -66,6 +66,7 @@ class Decoder:
 
     def __init__(self) -> None:
         self.child: Child[Channel] | None = None
+        self.returned = 0.0  # when a pool got it back, by the clock of `time.monotonic`
 
     def read(
         self,

@@ -39,7 +39,7 @@ ERROR = object_of(error=object_of(code=TEXT, message=TEXT, hint=TEXT))
 HITS = list_of(id=COUNT, score={"type": "number"}, path=TEXT, meta={"type": "object"})
 NUMBERS = {"type": "array", "items": COUNT}
 CLIP = object_of(clip=TEXT, sample_rate=COUNT, channels=COUNT, duration_s={"type": "number"})
-JOBS = ("/heads", "/duplicates")  # ends of routes that can answer with the name of a job
+JOBS = (("post", "/heads"), ("post", "/duplicates"), ("get", "/map"))  # routes that can answer with the name of a job
 KEPT = ("/audio", ".png", "/peaks", "/page/{file}")  # ends of routes whose answers clients keep
 ANSWERS = {  # (method, route) -> the schema of its JSON
     ("get", "/v1/collections"): object_of(collections=list_of(name=TEXT, status=TEXT)),
@@ -105,7 +105,7 @@ def complete(operation: dict[str, Any], method: str, path: str, names: list[str]
     if path.endswith("/audio"):
         operation["responses"]["206"] = {**answer, "description": "A part of the file"}
         operation["responses"]["416"] = {"description": "A range outside of the file", "content": {"text/plain": {}}}
-    if method == "post" and path.endswith(JOBS):
+    if any(method == one and path.endswith(end) for one, end in JOBS):
         job = {JSON: {"schema": object_of(job=TEXT)}}
         operation["responses"]["202"] = {"description": "Has begun; see /v1/jobs", "content": job}
     if path.endswith(KEPT):

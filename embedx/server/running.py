@@ -12,11 +12,13 @@ from typing import Any
 
 import uvicorn
 
+from embedx.audio.decoder_pool import DECODERS
 from embedx.errors import DiskError
 from embedx.server.app import create_app
 from embedx.server.connection import Connection
 from embedx.server.service import Service
 from embedx.server.settings import Settings
+from embedx.server.work import AUDIO_THREADS
 
 GRACE_S = 7  # seconds that running requests get after a signal; all must end within 10 s
 KEEP_ALIVE_S = 5  # seconds that a connection without a request stays open
@@ -107,6 +109,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> int:
         service.warm_up()
 
     server, service = make_server(settings, begin)
+    DECODERS.max_idle = AUDIO_THREADS  # to start a process for each clip takes longer than to decode it
     log_to_stderr()
     sys.setswitchinterval(SWITCH_S)
     if settings.preload:

@@ -1,6 +1,7 @@
 """The decoder pool: no file of a user is decoded in the process of the user, and a decoder that dies is replaced."""
 
 import ast
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -9,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 import embedx
-from embedx.audio import decoder_process
+from embedx.audio import decoder_pool, decoder_process
 from embedx.audio.decoder_pool import DECODERS, DecoderPool
 from embedx.audio.decoder_process import Decoder
 from embedx.audio.excerpts import wav_bytes
@@ -44,7 +44,7 @@ def own(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made, folder)
     with embedx.open(folder) as collection:
         collection.fit_head(C=1.0, name="class")
-    with closing(sqlite3.connect(folder / "store.db")) as db, db:
+    with contextlib.closing(sqlite3.connect(folder / "store.db")) as db, db:
         ((table,),) = db.execute("SELECT vectors FROM views WHERE name = 'L0.mean'")
         db.execute(f"UPDATE {table} SET vector = zeroblob(length(vector)) WHERE id = 3")
     return folder
@@ -152,6 +152,18 @@ def test_closed_pool_ends_its_idle_decoders(write_wav: WriteWav) -> None:
     wait_until(lambda: not any(map(is_alive, pids)))
     with pytest.raises(EmbedxError, match="closed"), pool.borrow():
         pass
+
+
+def test_decoders_that_nobody_needs_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = DecoderPool(max_idle=10)
+    with contextlib.ExitStack() as stack:
+        decoders = [stack.enter_context(pool.borrow()) for _ in range(12)]
+    assert pool.idle == decoders[9::-1]
+    monkeypatch.setattr(decoder_pool, "UNUSED_S", 0.0)
+    with pool.borrow() as last:
+        assert last is decoders[0]
+    assert len(pool.idle) == decoder_pool.MIN_IDLE
+    assert pool.idle[-1] is last
 
 
 def test_pool_shared_by_threads_gives_each_its_windows(pool: DecoderPool, write_wav: WriteWav) -> None:
