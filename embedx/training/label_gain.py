@@ -11,6 +11,7 @@ from embedx.errors import StoreError, UsageError
 from embedx.evaluation.cross_validation import Experiment, Fit, HeldOutPredictions, cross_fit
 from embedx.heads.head import Head
 from embedx.metrics.intervals import difference_interval
+from embedx.metrics.scoring import MIN_RELIABLE_GROUPS
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Gain:
         before, after: its value with the rows of the last head, and with all rows.
         low, high: 95 % interval of the difference, over the groups of the test rows.
         rows_before, rows_after: numbers of training rows.
+        groups: number of groups of the test rows; None if not known (an older server).
     """
 
     figure: str
@@ -31,12 +33,15 @@ class Gain:
     high: float
     rows_before: int
     rows_after: int
+    groups: int | None = None
 
     def __str__(self) -> str:
+        few = self.groups is not None and self.groups < MIN_RELIABLE_GROUPS
+        rough = f"; it is rough, because the test rows are of only {self.groups} groups" if few else ""
         return (
             f"{self.rows_after - self.rows_before:+d} labelled rows since the last head of this name: {self.figure} "
             f"{self.before:.4f} -> {self.after:.4f} "
-            f"({self.after - self.before:+.4f}, 95 % interval {self.low:+.4f} to {self.high:+.4f})."
+            f"({self.after - self.before:+.4f}, 95 % interval {self.low:+.4f} to {self.high:+.4f}{rough})."
         )
 
 
@@ -66,7 +71,8 @@ def gain_since(
         return None
     y = experiment.targets.y[before.positions]
     correct_before, correct_after = share_correct(before.logits, y), share_correct(held_out.logits, y)
-    low, high = difference_interval(correct_after - correct_before, experiment.splits.groups[before.positions])
+    groups = experiment.splits.groups[before.positions]
+    low, high = difference_interval(correct_after - correct_before, groups)
     return Gain(
         figure="share of correct labels" if experiment.targets.multilabel else "accuracy",
         before=float(correct_before.mean()),
@@ -75,6 +81,7 @@ def gain_since(
         high=high,
         rows_before=int((old_rows & new_rows).sum()),
         rows_after=int(new_rows.sum()),
+        groups=len(np.unique(groups)),
     )
 
 

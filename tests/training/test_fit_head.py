@@ -104,6 +104,17 @@ def test_label_gain_is_measured_on_the_same_test_rows(make: Make) -> None:
     assert gain.after == pytest.approx(collection.probe(C=0.1).accuracy)
 
 
+@pytest.mark.parametrize("groups", [6, 30])
+def test_label_gain_says_that_its_interval_is_rough_where_groups_are_few(make: Make, groups: int) -> None:
+    x, labels = clusters(120, 2, spread=1.0)
+    collection = make(x, labels, group=[f"site {i // 2 % groups}" for i in range(120)])
+    assert collection.fit_head(where="id <= 60", kind="prototype", calibration="none", permutations=0).gain is None
+    gain = collection.fit_head(kind="prototype", calibration="none", permutations=0).gain
+    assert gain is not None
+    assert gain.groups == groups
+    assert ("of only 6 groups" in str(gain)) == (groups == 6)
+
+
 def test_one_example_per_class_is_enough_for_prototypes(make: Make) -> None:
     x, labels = clusters(3, 3, spread=0.1)
     trained = make(x, labels).fit_head(kind="prototype")
