@@ -1,11 +1,16 @@
 /* Conflicts: somebody else has set a value meanwhile. It stays until the user chooses; labelling goes on. */
 
 import { button, el, nameOf, warn } from "./dom.js";
-import { state } from "./state.js";
+import { on, state } from "./state.js";
 import { t } from "./words.js";
+
+let shownName = ""; // the collection that the conflicts are of
+
+on("collection", () => state.collection?.name !== shownName && document.querySelector("aside.conflicts")?.remove());
 
 /** Show the values of others beside mine. `take` gives edits: mine over theirs. */
 export function showConflict(mine, theirs, take) {
+  shownName = state.collection.name;
   const [{ id, value, by }] = theirs;
   const name = [...state.hits, ...state.queue, state.selected].find((row) => row?.id === id)?.path.split("/").at(-1) ?? t("row", { id });
   const label = (one) => one ?? t("label.none");

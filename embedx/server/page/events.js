@@ -79,8 +79,8 @@ async function showLabels({ ids, by }) {
   const shown = new Map([...state.hits, ...state.queue, state.selected].filter(Boolean).map((row) => [row.id, row]));
   const wanted = (ids.length ? ids.filter((id) => shown.has(id)) : [...shown.keys()]).slice(0, MAX_ROWS);
   if (!wanted.length) return;
-  const { rows, revision } = await getJson(withFields(path("/rows"), { filter: `id IN (${wanted})`, limit: MAX_ROWS }));
-  if (revision < (state.sent ?? 0)) return; // an event about my own later edit follows
+  const { name } = state.collection, { rows, revision } = await getJson(withFields(path("/rows"), { filter: `id IN (${wanted})`, limit: MAX_ROWS }));
+  if (name !== state.collection?.name || revision < state.sent) return; // of my own later edit another event tells
   const edits = rows.flatMap((now) => {
     const row = shown.get(now.id), columns = new Set(["label", ...Object.keys(now.meta), ...Object.keys(row.meta ?? {})]);
     const isOther = (column) => String(valueOf(row, column) ?? "") !== String(valueOf(now, column) ?? "");

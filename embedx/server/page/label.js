@@ -21,7 +21,7 @@ const PICTURES_AHEAD = 12, SOUNDS_AHEAD = 3;
 const TRAIN_AFTER = 20; // new labels
 const RECENT = 200; // skipped rows that are not suggested again
 
-let go, parts, task, shownName = "", queue = [], place = 0, skipped = [], by = "", band = { low: 0.4, high: 0.6, name: "" };
+let go, parts, task, shownName = "", queue = [], place = 0, skipped = [], by = "", head = "", band = { low: 0.4, high: 0.6, name: "" };
 let request = null, isAsking = false, isLast = false, training = null, fresh = 0, labelled = 0, passed = 0, selection = null;
 
 /** Make the screen and return its element. */
@@ -50,7 +50,10 @@ export async function open({ extra }) {
   if (state.collection.name !== shownName) reset();
   const isOther = WAYS.includes(extra.by) && (extra.by !== by || (by === "selection" && state.selection !== selection));
   selection = state.selection;
-  by = isOther ? extra.by : by || (hasHead(task) ? "margin" : "diverse");
+  head = state.collection.heads?.some(({ name }) => name === extra.head) ? extra.head : "";
+  const canAsk = head || hasHead(task);
+  by = isOther ? extra.by : by || "margin";
+  if (WITH_HEAD.includes(by) && !canAsk) by = "diverse";
   parts.readonly.hidden = !whyReadOnly();
   parts.readonly.textContent = whyReadOnly();
   if (!task.names.length) return showTask();
@@ -91,8 +94,8 @@ function showTask() {
 /** Show what is suggested, how much is done, and the buttons of the screen. */
 function showBar() {
   const isThere = (way) => (way === "hits" ? state.hits.length > 0 : way !== "selection" || state.selection?.length > 0);
-  const ways = el("select", { id: "by", "aria-label": t("queue"), on: { change: () => go({ screen: "label", extra: { by: ways.value }, replace: true }) } },
-    WAYS.filter(isThere).map((way) => el("option", { value: way, selected: way === by, disabled: WITH_HEAD.includes(way) && !hasHead(task) }, t(`by.${way}`))));
+  const ways = el("select", { id: "by", "aria-label": t("queue"), on: { change: () => go({ screen: "label", extra: { by: ways.value, head }, replace: true }) } },
+    WAYS.filter(isThere).map((way) => el("option", { value: way, selected: way === by, disabled: WITH_HEAD.includes(way) && !head && !hasHead(task) }, t(`by.${way}`))));
   const blind = el("input", { type: "checkbox", checked: state.settings.blind, on: { change: () => (setSettings({ blind: blind.checked }), showThinks()) } });
   fill(parts.bar,
     el("label", { for: "by" }, t("queue")), ways, parts.place, parts.count, parts.passed,
@@ -115,8 +118,8 @@ async function refill(isNew = false, kept = 0) {
   const held = queue.slice(0, first);
   try {
     if (!first) message(parts.other, t("loading.queue"));
-    const done = queue.filter((row) => isDone(row)).map((row) => row.id), held_ids = held.map((row) => row.id);
-    const found = await suggestRows(task, { by, ...band }, [...new Set([...held_ids, ...done, ...skipped])]);
+    const done = queue.filter((row) => isDone(row)).map((row) => row.id), heldIds = held.map((row) => row.id);
+    const found = await suggestRows(task, { by, head, ...band }, [...new Set([...heldIds, ...done, ...skipped])]);
     if (mine.signal.aborted) return;
     isLast = !found.length;
     queue = [...queue.slice(0, first), ...found];

@@ -37,6 +37,7 @@ export const state = {
   offline: false,
   locked: false, // whether the server asks for a token
   waiting: 0, // labels that the server does not have yet
+  sent: 0, // the revision after my last edit
   settings: loadSettings(),
 };
 

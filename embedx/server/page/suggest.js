@@ -22,12 +22,12 @@ const hasColumn = (name) => state.collection.columns.some((one) => one.name === 
  * Return the rows to label next, the most useful first.
  *
  * @param {object} task column and names
- * @param {object} choice by: one of WAYS; low, high, name: of "band"
+ * @param {object} choice by: one of WAYS; head: its name, "" for that of the task; low, high, name: of "band"
  * @param {number[]} without ids of rows that are at hand
  */
-export async function suggestRows(task, { by, low, high, name }, without) {
+export async function suggestRows(task, { by, head: chosen, low, high, name }, without) {
   if (by === "hits" || by === "selection") return chosenRows(task, by, new Set(without));
-  const head = hasHead(task) ? headOf(task) : null;
+  const head = chosen || (hasHead(task) ? headOf(task) : null);
   const band = by === "band" ? { score_band: [low, high], of_class: name || null } : {};
   const conditions = [task.column, "review"].filter(hasColumn).map(emptyIn);
   const filter = hasColumn("review") ? emptyIn("review") : null;

@@ -49,8 +49,9 @@ export async function undo() {
 
 /** Do again what was undone last. */
 export async function redo() {
-  const step = undone.pop();
-  if (!step) return say(t("redo.none"));
+  const place = undone.findLastIndex((one) => one.collection === state.collection?.name);
+  if (place < 0) return say(t("redo.none"));
+  const [step] = undone.splice(place, 1);
   await kinds.get(step.kind).redo(step);
   keep(step);
 }
