@@ -13,9 +13,9 @@ little more weight on each group; more than 100 groups are joined to 100 blocks 
   fewer, the more alike the rows of a group are.
 - Shares, such as the accuracy, have an interval on the logit scale: near 1 they vary less upwards than downwards, and
   the interval stays within 0 and 1.
-- Where the rows of a group are alike, a few bad groups can lower a figure by much, and samples without such a group
-  look both better and less variable than they are. The end of the interval on the side to which the changes are skewed
-  is therefore further away (Hall, On the removal of skewness by transformation, Journal of the Royal Statistical
+- A few bad groups can lower ROC AUC and average precision, or raise the log loss, by much, and samples without such a
+  group look both better and less variable than they are. The end of their intervals on the side to which the changes
+  are skewed is therefore further away (Hall, On the removal of skewness by transformation, Journal of the Royal Statistical
   Society B 54, 1992). It is not moved beyond the score interval of as many rows as there are groups, which holds if
   every group is all right or all wrong. The other end stays, because the skewness in few groups is uncertain.
 - Without any variance, for example if all rows are right, the data does not say how alike the rows of a group are. Then
@@ -160,7 +160,7 @@ def share_interval(
         variance: [M] of the figures.
         freedom: [M] degrees of freedom of the variances.
         least: [M] lower limits of the variances, which are known exactly.
-        skewness: [M] of the figures, as far as it is not that of independent rows, which the logit scale has.
+        skewness: [M] of the figures, beyond that of the logit scale; default 0.
 
     >>> low, high = share_interval(np.ones((5, 1)), np.full((2, 1), 0.5), np.zeros(1), np.ones(1))
     >>> low.round(4).tolist(), high.tolist()

@@ -25,6 +25,7 @@ from embedx.metrics.ranking import d_prime
 
 MEANS_OVER_CLASSES = ("balanced_accuracy", "macro_f1", "macro_auc", "map")
 AREAS = ("auc", "macro_auc", "micro_auc")
+# Groups at another level lower these by the square of their distance; the logit scale fits the other shares well.
 RANKED = (*AREAS, "average_precision", "map", "micro_map")
 COUNTED = ("accuracy", "top3", "top5", "exact_match", "precision", "recall", "f1")  # rows that are right or wrong
 
@@ -101,18 +102,8 @@ class Sample:
         if name in COUNTED:
             freedom = freedom * known_share(shares, support)
         least = least_variance(value, independent) if area else 0.0
-        skewness = self._find_skewness(name, values, variance, independent)
+        skewness = find_skewness(values, len(self.blocks)) if name in RANKED else 0.0
         return share_interval(values, shares, variance, freedom, least, skewness)
-
-    def _find_skewness(self, name: str, values: Floats, variance: Floats, independent: Floats) -> Floats:
-        """Return the skewness [M] that is not that of independent rows, which the logit scale has.
-
-        For ranked figures, the variance of independent rows is only a rough limit, and all of the skewness counts.
-        """
-        skewness = find_skewness(values, len(self.blocks))
-        if name in RANKED:
-            return skewness
-        return skewness * (1 - np.minimum(variance, independent) / np.maximum(variance, TINY))
 
     def _bound_classes(self, name: str, values: Floats) -> Ends:
         """Return the ends [1] of a mean over classes.
@@ -135,7 +126,7 @@ class Sample:
             find_freedom(mean, variance, independent), spread.sum() ** 2 / (spread**2 / of_classes).sum()
         )
         least = least_variance(value, independent) if area else 0.0
-        skewness = self._find_skewness(name, values, variance, independent)
+        skewness = find_skewness(values, len(self.blocks)) if name in RANKED else 0.0
         return share_interval(values, mean, variance, np.maximum(freedom, 1.0), least, skewness)
 
     def _bound_loss(self, values: Floats, scores: Scores) -> Ends:
