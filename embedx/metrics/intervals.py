@@ -15,9 +15,10 @@ little more weight on each group; more than 100 groups are joined to 100 blocks 
   the interval stays within 0 and 1.
 - A few bad groups can lower ROC AUC and average precision, or raise the log loss, by much, and samples without such a
   group look both better and less variable than they are. The end of their intervals on the side to which the changes
-  are skewed is therefore further away (Hall, On the removal of skewness by transformation, Journal of the Royal Statistical
-  Society B 54, 1992). It is not moved beyond the score interval of as many rows as there are groups, which holds if
-  every group is all right or all wrong. The other end stays, because the skewness in few groups is uncertain.
+  are skewed is therefore further away (Hall, On the removal of skewness by transformation, Journal of the Royal
+  Statistical Society B 54, 1992). That of an area or a precision is not moved beyond the score interval of as many rows
+  as there are groups, which holds if every group is all right or all wrong. The other end stays, because the skewness
+  in few groups is uncertain.
 - Without any variance, for example if all rows are right, the data does not say how alike the rows of a group are. Then
   each group counts as one row in the score interval of Wilson (1927).
 
