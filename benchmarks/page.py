@@ -26,9 +26,12 @@ def replace_part(page: str, heading: str, text: str) -> str:
 
 
 def commit() -> str:
-    """Return the commit of the checkout, with a mark for uncommitted changes, or "unknown"."""
+    """Return the commit of the checkout, with `-dirty` if files other than pages like these differ, or "unknown"."""
     try:
-        result = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+        name, changed = (
+            subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+            for words in (["describe", "--always"], ["status", "--porcelain", "-uno", "--", ":!*.md"])
+        )
     except OSError:
         return "unknown"
-    return result.stdout.strip() or "unknown"
+    return f"{name}{'-dirty' if changed else ''}" if name else "unknown"
