@@ -64,7 +64,7 @@ class Scale:
     requests: int
 
 
-FULL, SMALL = Scale(100_000, 8, 400, 3, 20_000), Scale(5_000, 2, 24, 1, 4_000)
+FULL, SMALL = Scale(100_000, 6, 400, 3, 20_000), Scale(5_000, 2, 24, 1, 4_000)
 
 
 class Targets:
