@@ -14,7 +14,6 @@ const RUN_MS = 5000; // after which a running extraction is asked for, should it
 
 let root, parts, go, mine = "", request = null, timer = 0;
 
-/** Make the screen and return its element. */
 export function make(given) {
   go = given;
   parts = Object.fromEntries(["running", "overview", "labels", "flags", "failures", "duplicates", "heads", "recipe", "versions"].map((name) => [name, el("section", { class: name })]));
@@ -28,7 +27,6 @@ export function make(given) {
 
 const isShown = () => root.isConnected && state.screen === "about";
 
-/** Get everything, and show it. */
 export async function open() {
   request?.abort();
   const { signal } = (request = new AbortController());
@@ -61,7 +59,6 @@ function hear({ name, facts }, again) {
   if (name === "rows" || name === "labels") again();
 }
 
-/** Open Find with a condition. */
 const find = (where) => go({ screen: "find", question: { ...noQuestion(), where } });
 const quoted = (text) => `'${String(text).replaceAll("'", "''")}'`;
 
@@ -74,7 +71,6 @@ function worded(kind, word) {
   return t.has(key) ? t(key) : visible(word);
 }
 
-/** Show how far an extraction is that runs beside this page. */
 function showRunning(run) {
   const wasShown = !parts.running.hidden;
   clearTimeout(timer);

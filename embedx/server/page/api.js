@@ -15,7 +15,6 @@ export class ApiError extends Error {
   }
 }
 
-/** Return the address of something in the collection that is shown. */
 export function path(rest = "", name = state.collection?.name ?? "") {
   return `v1/collections/${encodeURIComponent(name)}${rest}`;
 }
@@ -69,7 +68,6 @@ function pause(time, signal) {
 
 let isLooking = false;
 
-/** Ask whether the server is back, after 1, 2, 5, 10, 10 ... s. */
 async function lookForServer() {
   set({ offline: true });
   if (isLooking) return;
@@ -82,12 +80,10 @@ async function lookForServer() {
   isLooking = false;
 }
 
-/** Return the JSON of an address. */
 export async function getJson(address, options) {
   return (await send(address, options)).json();
 }
 
-/** Send a value as JSON, or a form, and return the JSON of the answer. */
 export async function post(address, value, options = {}) {
   const isForm = value instanceof FormData;
   const headers = isForm ? {} : { "Content-Type": "application/json" };

@@ -46,18 +46,12 @@ async function start() {
 /** Let the server make the map, which takes seconds for many rows: then it is there when it is opened. */
 const prepareMap = () => state.collection?.rows && send(`${path("/map")}?limit=1`, { headers: { Accept: "application/x-exc1" }, wait: false }).catch(() => null);
 
-const dialogs = async () => (await Promise.all([import("./settings.js"), addWords("settings")]))[0];
+const dialogs = () => import("./settings.js");
 const openSettings = async () => (await dialogs()).openSettings();
 const openHelp = async () => (await dialogs()).openHelp();
 
-/** Apply the chosen theme; without one the system's holds. */
-function applyTheme() {
-  const { theme } = state.settings;
-  if (theme) document.documentElement.setAttribute("data-theme", theme);
-  else document.documentElement.removeAttribute("data-theme");
-}
+const applyTheme = () => (document.documentElement.dataset.theme = state.settings.theme); // "": as the system
 
-/** Make what is on every screen. */
 function frame() {
   status = el("p", { class: "state" });
   band = el("p", { class: "banner", hidden: true });
@@ -87,7 +81,6 @@ function showHeader() {
   showState();
 }
 
-/** Say in the header what is saved, and in a band that the server does not answer. */
 function showState() {
   const { collection, offline, waiting } = state;
   const words = offline ? t("state.offline") : waiting ? t("state.waiting", { n: waiting }) : collection && !collection.writable ? t("state.readonly") : collection ? t("state.saved") : "";
@@ -107,7 +100,6 @@ async function tradeToken() {
   await post("v1/session", { token }).catch((error) => warn(messageOf(error)));
 }
 
-/** Ask for the collections and their models, then show the address. */
 async function load() {
   try {
     const [listed, described] = await Promise.all([getJson("v1/collections"), getJson("v1/models").catch(() => ({ data: [] }))]);
@@ -119,7 +111,6 @@ async function load() {
   }
 }
 
-/** Ask for a token over the page; what is behind it stays. */
 async function signIn() {
   (await dialogs()).askToken(() => {
     set({ locked: false });
@@ -128,7 +119,6 @@ async function signIn() {
   });
 }
 
-/** Show what the address says. */
 async function follow() {
   const wanted = parseAddress(location.hash);
   if (wanted.unknown.length) say(t("address.unknown", { what: wanted.unknown.map(visible).join(", ") }));
@@ -174,7 +164,6 @@ async function partOf(screen) {
   return part;
 }
 
-/** Show a screen with a question. */
 async function show({ name, screen, question, row, extra = {}, focus = false }) {
   const isNew = shown.screen !== screen, isFirst = !shown.screen, mine = { name, screen };
   if (isNew) parts.get(shown.screen)?.leave?.();
@@ -199,7 +188,6 @@ async function show({ name, screen, question, row, extra = {}, focus = false }) 
   part.open({ question, row, extra, focus });
 }
 
-/** Go to an address: another screen, another collection, or another question. */
 function go({ name = shown.name, screen = "find", question = state.question, row = null, extra = {}, replace = false, focus = false }) {
   const address = formatAddress({ name, screen, question, row, extra });
   if (address === location.hash) return;
@@ -220,7 +208,6 @@ function leaveField(event) {
   if (field) focusOn(document.querySelector(".card[tabindex='0']") ?? main);
 }
 
-/** Show a message in the place of a screen. */
 function panel(title, text, ...buttons) {
   shown.screen = "";
   fill(main, el("div", { class: "message" }, el("h1", { tabindex: -1 }, title), text && el("p", {}, text), el("div", { class: "row" }, ...buttons)));

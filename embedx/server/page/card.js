@@ -9,7 +9,6 @@ import { clock, score, t } from "./words.js";
 const NAME_LENGTH = 27; // characters beside the buttons of a card of 280 px, with both ends of the name
 const SIZES = { 1: { width: 320, height: 96 }, 2: { width: 640, height: 128 } };
 
-/** One card of a list. */
 export class Card {
   /** @param {object} actions open, play, more, less: functions of the card */
   constructor(hit, actions) {
@@ -46,14 +45,12 @@ export class Card {
     if (!event.target.closest("button, .picture")) this.actions.open(this);
   }
 
-  /** Show the label, and what is peculiar about the recording. */
   showLabel() {
     const { label, flags = [] } = this.hit;
     fill(this.labels, label === null || label === undefined ? "" : nameOf(label, 24),
       ...flags.map((flag) => el("span", { class: "flag" }, t.has(`flag.${flag}`) ? t(`flag.${flag}`) : visible(flag))));
   }
 
-  /** Get the picture and paint it. */
   async load() {
     if (this.picture || this.request) return this.paint();
     this.request = new AbortController();
@@ -72,7 +69,6 @@ export class Card {
     }
   }
 
-  /** Say in words what there is no picture of. */
   explain(text) {
     this.note.textContent = text;
     this.note.hidden = false;
@@ -86,11 +82,10 @@ export class Card {
   }
 
   /** Give the memory of the canvas back, and stop asking for what is not in view. */
-  unload({ forget = false } = {}) {
+  unload() {
     this.request?.abort();
     this.canvas.width = this.canvas.height = 1;
     this.picture = null;
-    if (forget) this.note.hidden = true;
   }
 
   /** Show the playhead at a share of the picture; null hides it. */
@@ -99,7 +94,6 @@ export class Card {
     if (share !== null) this.head.style.insetInlineStart = `${100 * share}%`;
   }
 
-  /** Show whether this card plays. */
   showPlaying(isPlaying) {
     fill(this.playButton, icon(isPlaying ? "stop" : "play"));
     this.playButton.setAttribute("aria-label", t(isPlaying ? "stop" : "play"));
@@ -107,5 +101,4 @@ export class Card {
   }
 }
 
-/** Tell whether an error says that the recording is not there any more. */
 export const isGone = (error) => error.status === 410 || error.code === "no_audio" || error.code === "audio_gone";

@@ -16,7 +16,6 @@ let worker = null;
 let drawn = 0;
 const drawing = new Map();
 
-/** An error of a file, with a text for its user. */
 export class FileError extends Error {}
 
 /**
@@ -55,7 +54,6 @@ export async function keepOnServer(clip) {
   return clip;
 }
 
-/** Return a sound that the server still has, by its name in an address. */
 export async function fetchClip(name) {
   const clip = { name, title: t("query.shared"), buffer: null };
   const { buffer } = await soundAt(`v1/clips/${encodeURIComponent(name)}/audio`);
@@ -73,7 +71,6 @@ async function fetchFromServer(clip, facts) {
   return Object.assign(clip, { picture: await pictureAt(`${address}/spectrogram.png?width=1000&height=96`).catch(() => null) });
 }
 
-/** Draw a sound anew, after settings have changed. */
 export async function redraw(clip) {
   if (clip.buffer) Object.assign(clip, await draw(clip.buffer));
 }
@@ -108,7 +105,6 @@ function ownScript(address) {
   return address;
 }
 
-/** Return the seconds of a stretch that the model hears at once. */
 export function stretchOf() {
   return state.model?.recipe.window_s || DEFAULT_STRETCH_S;
 }

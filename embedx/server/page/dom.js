@@ -34,7 +34,6 @@ function setAttribute(node, key, value) {
   }
 }
 
-/** Return an icon of the sprite. Words stand beside it or in the name of its button. */
 export function icon(name) {
   const picture = document.createElementNS(SVG, "svg");
   picture.setAttribute("class", "icon");
@@ -45,7 +44,6 @@ export function icon(name) {
   return picture;
 }
 
-/** Return a button with words. */
 export function button(words, click, attributes = {}) {
   return el("button", { type: "button", ...attributes, on: { click } }, words);
 }
@@ -83,7 +81,6 @@ export function nameOf(text, length = NAME_LENGTH) {
   return el("bdi", short === whole ? {} : { title: whole }, short);
 }
 
-/** Add the styles of a part of the page, which come with it. */
 export function addStyles(name) {
   return new Promise((resolve, reject) => {
     const link = el("link", { href: `page/${name}.css`, on: { load: resolve, error: () => reject(new Error(`${name}.css`)) } });
@@ -92,7 +89,6 @@ export function addStyles(name) {
   });
 }
 
-/** Put children in the place of all children of an element. */
 export function fill(node, ...children) {
   node.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
   return node;
@@ -103,7 +99,6 @@ export function say(text) {
   speak("status", text);
 }
 
-/** Say an error. */
 export function warn(text) {
   speak("alert", text);
 }
@@ -129,5 +124,3 @@ export function focusOn(node) {
   if (!node.matches("a, button, input, select, textarea, [tabindex]")) node.tabIndex = -1;
   node.focus({ preventScroll: false });
 }
-
-export const reducedMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

@@ -53,7 +53,6 @@ function listen(signal, tell) {
   signal.addEventListener("abort", () => stream.close());
 }
 
-/** Ask for the state every 5 s. */
 async function ask(signal) {
   while (!signal.aborted) {
     await new Promise((resolve) => setTimeout(resolve, ASK_MS));
@@ -74,7 +73,6 @@ function hear({ name, facts }) {
   set({ told: { name, facts } });
 }
 
-/** Show the labels that others have given to rows of this page. */
 async function showLabels({ ids, by }) {
   const shown = new Map([...state.hits, ...state.queue, state.selected].filter(Boolean).map((row) => [row.id, row]));
   const wanted = (ids.length ? ids.filter((id) => shown.has(id)) : [...shown.keys()]).slice(0, MAX_ROWS);

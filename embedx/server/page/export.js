@@ -8,7 +8,6 @@ import { messageOf, t } from "./words.js";
 
 const FORMATS = ["csv", "raven", "audacity", "clips"];
 
-/** Ask for the format, then export rows: those that are shown, if no others are given. */
 export function openExport(ids = state.hits.map((hit) => hit.id)) {
   const dialog = openDialog(t("export"), el("p", {}, t("export.what", { n: ids.length })),
     el("div", { class: "row" }, FORMATS.map((format) => button(t(`export.${format}`), () => exportAs(ids, format, dialog)))));

@@ -8,7 +8,6 @@ import { messageOf, t } from "./words.js";
 
 let chips, panel, count, problem, callbacks, request = null;
 
-/** Make the part and return its element. `wanted` has change (called with the new condition). */
 export function makeFilter(wanted) {
   callbacks = wanted;
   chips = el("div", { class: "chips", role: "group", "aria-label": t("filter") });
@@ -38,7 +37,6 @@ export function conditionsOf(where) {
   return [...found, where.slice(from)].map((one) => one.trim()).filter(Boolean);
 }
 
-/** Join conditions to one. */
 export const joined = (conditions) => conditions.join(" AND ");
 
 const NAME = String.raw`("(?:[^"]|"")+"|\w+)`, VALUE = String.raw`('(?:[^']|'')*'|-?[\d.]+)`;
@@ -54,7 +52,6 @@ export function sentenceOf(condition) {
   return none ? t("filter.none", { column: bare(none[1]) }) : condition;
 }
 
-/** Show a condition, and how many rows it leaves. */
 export function showFilter(where) {
   const conditions = conditionsOf(where);
   fill(chips,
@@ -67,7 +64,6 @@ export function showFilter(where) {
   countRows(where, count).catch(() => null); // the search says what is wrong
 }
 
-/** Show what is wrong with a condition, with the place of the mistake. */
 export function showProblem(error, where = "") {
   problem.hidden = !error;
   if (!error) return;
@@ -106,7 +102,6 @@ export async function explainConditions(where) {
   }));
 }
 
-/** Open the panel that offers columns, or shows the condition as SQL; its module comes when it is opened. */
 async function openPanel(name) {
   const offers = await import("./offers.js");
   offers[name](panel, (where) => {
@@ -115,7 +110,6 @@ async function openPanel(name) {
   });
 }
 
-/** Close the panel, with the focus on its button. */
 export function closeFilter() {
   panel.hidden = true;
   fill(panel);

@@ -8,14 +8,13 @@ import { command } from "./keys.js";
 import { makeQuery, showProblem, showQuestion } from "./query.js";
 import { PAGES, isAsked, search, withBase } from "./search.js";
 import { on, set, state } from "./state.js";
-import { redo, remember, stepKind, undo } from "./undo.js";
 import { messageOf, t } from "./words.js";
 
-let panel, inspectorPart = null, request = null, page = 0, isMore = false, isAsking = false, isCut = false, count, group, diverse, measure, navigate;
+let panel, inspectorPart = null, request = null, page = 0, isMore = false, isAsking = false, isCut = false, count, group, diverse, measure, ask, stepsPart = null;
 
-/** Make the screen and return its element. `go` takes a question to the address. */
+/** Make the screen and return its element. `go` takes a question to the address, which shows it. */
 export function makeFind(go) {
-  navigate = go;
+  ask = go;
   const callbacks = { ask, refine, without, isAsked, leave: () => request?.abort() };
   count = el("p", { class: "count", id: "count" });
   measure = el("p", { class: "muted measure" });
@@ -35,8 +34,8 @@ export function makeFind(go) {
     el("div", { class: "answer" }, options, list),
     panel);
   on("offline", () => !state.offline && isCut && answer(state.question));
-  command("undo", undo);
-  command("redo", redo);
+  command("undo", async () => (await steps()).undo());
+  command("redo", async () => (await steps()).redo());
   command("copy", async () => (await inspector()).copy(location.href));
   return screen;
 }
@@ -50,14 +49,22 @@ async function inspector() {
   return inspectorPart;
 }
 
-/** Take a question to the address, which shows it; a step that is worth going back to is an entry of the history. */
-function ask(question, options = {}) {
-  navigate(question, options);
+/** Return the module of the steps back, which comes with the first step. */
+function steps() {
+  stepsPart ??= import("./undo.js").then((part) => {
+    part.stepKind("refine", (step) => (ask(step.before), say(t("refined.undone"))), (step) => ask(step.after));
+    return part;
+  });
+  return stepsPart;
+}
+
+function askStep(before, after) {
+  steps().then(({ remember }) => remember({ kind: "refine", before, after }));
+  ask(after);
 }
 
 const askRow = (row) => ask(withBase(state.question, { id: row.id }), { focus: true });
 
-/** Refine the question by a row: more or less like it. */
 function refine(hit, list) {
   const before = state.question;
   if (list === "unlike" && !isAsked(before)) return void say(t("less.needs"));
@@ -68,22 +75,16 @@ function refine(hit, list) {
     [list]: isThere ? before[list] : [...before[list], hit.id],
     [other]: before[other].filter((id) => id !== hit.id),
   };
-  remember({ kind: "refine", before, after });
-  say(t(list === "like" ? "refined.like" : "refined.unlike", { name: hit.path }));
-  ask(after);
+  say(t(`refined.${list}`, { name: hit.path }));
+  askStep(before, after);
 }
 
-stepKind("refine", (step) => (ask(step.before), say(t("refined.undone")), true), (step) => ask(step.after));
-
-/** Take an example out of the question. */
 function without(row, list) {
   const before = state.question;
   const after = list === "id" ? { ...before, id: null } : { ...before, [list]: before[list].filter((one) => one !== row) };
-  remember({ kind: "refine", before, after });
-  ask(after);
+  askStep(before, after);
 }
 
-/** Answer the question of the address. */
 export async function answer(question, { row = null, focus = false } = {}) {
   request?.abort();
   const mine = (request = new AbortController());
@@ -126,7 +127,6 @@ async function showSelected(id) {
   set({ selected: state.hits.find((hit) => hit.id === id) });
 }
 
-/** Show a row in the inspector, by its id. */
 async function showRow(id) {
   const known = state.hits.find((hit) => hit.id === id);
   if (known && hits.chooseRow(id)) return;

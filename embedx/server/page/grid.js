@@ -25,7 +25,6 @@ export class Grid {
     return Math.max(0, Math.min(SIDE - 1, Math.floor((y - this.bottom) * this.perY)));
   }
 
-  /** Call a function with each point whose cell touches a box. */
   each(x0, y0, x1, y1, action) {
     const first = this.cellX(x0), last = this.cellX(x1);
     for (let row = this.cellY(y0); row <= this.cellY(y1); row++) {
@@ -44,7 +43,6 @@ export class Grid {
     return found;
   }
 
-  /** Return the points within a polygon of corners [x, y]. */
   inside(corners) {
     const found = [], n = corners.length, xs = corners.map(([x]) => x), ys = corners.map(([, y]) => y);
     this.each(Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys), (i) => {

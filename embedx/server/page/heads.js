@@ -8,7 +8,6 @@ import { score, t } from "./words.js";
 const LOOK_MS = 400; // between two questions whether a job is done
 const MAX_SHOWN = 50; // flipped rows
 
-/** Train a head, and return its figures; an error has a message. */
 export async function train(column, name, signal) {
   const { job } = await post(path("/heads"), { label: column, name, wait: false }, { signal });
   for (;;) {
@@ -21,7 +20,6 @@ export async function train(column, name, signal) {
 
 const signed = (value) => (value < 0 ? `−${score(-value)}` : `+${score(value)}`);
 
-/** Return the figures as one sentence. */
 export function sentenceOf({ balanced_accuracy: figure, before, difference, flipped_rows: flipped }) {
   if (!figure) return t("trained.none");
   const [low, value, high] = figure;
@@ -33,7 +31,6 @@ export function sentenceOf({ balanced_accuracy: figure, before, difference, flip
   return parts.join(", ");
 }
 
-/** Return the figures as an element that opens: the confusion matrix, and the rows whose prediction has changed. */
 export function resultOf(job, open) {
   return el("details", { class: "trained" },
     el("summary", {}, sentenceOf(job)),

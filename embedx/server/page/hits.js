@@ -86,7 +86,6 @@ function clear() {
   cards = [];
 }
 
-/** Show hits in the place of those before. */
 export function showHits(hits, { focus = false } = {}) {
   stopLoading();
   clear();
@@ -97,7 +96,6 @@ export function showHits(hits, { focus = false } = {}) {
   if (focus && cards.length) choose(0);
 }
 
-/** Add the hits that follow those that are shown. */
 export function appendHits(hits) {
   stopLoading();
   const known = new Set(cards.map((card) => card.hit.id));
@@ -120,7 +118,6 @@ function append(hits) {
   if (cards.length) cards[current].node.tabIndex = 0;
 }
 
-/** Show what went wrong, with the next step, where the hits would be. */
 export function showError(error, again) {
   stopLoading();
   const text = messageOf(error);
@@ -134,7 +131,6 @@ function stopLoading() {
   list.setAttribute("aria-busy", "false");
 }
 
-/** Show a label that was given to a row. */
 export function showLabelOf(id, label) {
   for (const card of cards) {
     if (card.hit.id !== id) continue;
@@ -149,7 +145,6 @@ const columns = () => {
   return below < 0 ? cards.length : below;
 };
 
-/** Move among the cards with arrows, Home and End. */
 function move(event) {
   if (event.target.closest(".card") === null || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
   const isMirrored = getComputedStyle(list).direction === "rtl";
@@ -175,14 +170,6 @@ export function choose(index) {
   set({ selected: hit });
 }
 
-/** Make the card after the current one the current one; return whether there is one. */
-export function chooseNext() {
-  const isThere = current + 1 < cards.length;
-  if (isThere) choose(current + 1);
-  return isThere;
-}
-
-/** Make the card of a row the current one, if it is shown. */
 export function chooseRow(id) {
   const index = cards.findIndex((card) => card.hit.id === id);
   if (index >= 0) choose(index);
@@ -212,7 +199,6 @@ function refine(card, kind) {
   callbacks.refine(card.hit, kind);
 }
 
-/** Play a card, or stop it. */
 async function toggle(card) {
   const isMine = state.playing?.key === keyOf(card);
   select(card);
@@ -255,7 +241,6 @@ function showPlaying() {
   shown = card;
 }
 
-/** Say how many hits there are, to those who see the page and to those who hear it. */
 export function announceCount(count, took_ms, kind) {
   const text = kind === "hits" ? t("hits.count", { n: count, ms: number(took_ms, 0) }) : t(`count.${kind}`, { n: count });
   say(text);

@@ -43,7 +43,6 @@ function showAgain() {
   show(before);
 }
 
-/** Show a row, or nothing. */
 function show(next) {
   if (next && next.id === row?.id) return;
   row = next;
@@ -98,7 +97,6 @@ function showFacts() {
     [el("dt", {}, nameOf(name, NAME_LENGTH)), el("dd", {}, el("bdi", {}, visible(typeof value === "number" ? number(value, 4) : value)))]));
 }
 
-/** Show the rows that are most similar to the row. */
 async function showNeighbours(mine, list) {
   try {
     const { hits } = await post(path("/search"), { id: mine.id, limit: NEIGHBOURS });

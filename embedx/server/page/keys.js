@@ -45,15 +45,12 @@ export function command(name, action, screen = "") {
 
 const actionOf = (name) => commands.get(name + state.screen) ?? commands.get(name);
 
-/** Tell whether a command does something on the screens that exist. */
 export const isBound = (name) => actionOf(name) || name === "next" || name === "screen";
 
-/** Run a command as its key does. */
 export function run(name, event, ...values) {
   return actionOf(name)?.(event, ...values);
 }
 
-/** Return the keys of a command as they are shown, with the user's own. */
 export function keysOf(name) {
   const own = state.settings.ownKeys[name];
   return own === undefined ? KEYS[name][0] : own ? [own] : [];
@@ -82,7 +79,6 @@ function isTaken(event) {
   return Boolean(acts) && (event.key === " " || event.key === "Enter");
 }
 
-/** Listen to the keys of the page. */
 export function listen(go) {
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.isComposing) return;

@@ -24,7 +24,6 @@ const RECENT = 200; // skipped rows that are not suggested again
 let go, parts, task, shownName = "", queue = [], place = 0, skipped = [], by = "", head = "", band = { low: 0.4, high: 0.6, name: "" };
 let request = null, isAsking = false, isLast = false, training = null, fresh = 0, labelled = 0, passed = 0, selection = null;
 
-/** Make the screen and return its element. */
 export function make(navigate) {
   go = navigate;
   parts = {
@@ -62,7 +61,6 @@ export async function open({ extra }) {
   else goTo(place);
 }
 
-/** Stop what goes on. */
 export function leave() {
   stop();
   request?.abort();
@@ -91,7 +89,6 @@ function showTask() {
   focusOn(parts.other.querySelector("h2"));
 }
 
-/** Show what is suggested, how much is done, and the buttons of the screen. */
 function showBar() {
   const isThere = (way) => (way === "hits" ? state.hits.length > 0 : way !== "selection" || state.selection?.length > 0);
   const ways = el("select", { id: "by", "aria-label": t("queue"), on: { change: () => go({ screen: "label", extra: { by: ways.value, head }, replace: true }) } },
@@ -138,7 +135,6 @@ async function refill(isNew = false, kept = 0) {
 
 const isDone = (row) => valueOf(row, task.column) !== null || valueOf(row, "review") !== null;
 
-/** Show a row of the queue. */
 function goTo(to, { isPlayed = false } = {}) {
   stop();
   place = Math.max(0, Math.min(to, queue.length));
@@ -183,7 +179,6 @@ function showKeys() {
   if (focused >= 0) focusOn(parts.keys.children[Math.min(focused, parts.keys.children.length - 1)]);
 }
 
-/** Show that the queue is at its end, and what to do next. */
 function showEnd(problem = "") {
   parts.work.hidden = true;
   stop();
@@ -223,7 +218,6 @@ function next(said) {
   goTo(to, { isPlayed: true });
 }
 
-/** Show labels that were given here, taken back, or given by others. */
 function showEdited() {
   if (state.screen !== "label") return;
   const mine = queue[place];
@@ -250,7 +244,6 @@ async function showUndone() {
   say(t("undo.label", { label: edit.value ?? "" }));
 }
 
-/** Train the head on what is labelled; the rows at hand stay, others are suggested anew. */
 async function retrain() {
   if (training) return;
   if (whyReadOnly()) return void warn(whyReadOnly());

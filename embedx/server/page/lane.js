@@ -1,13 +1,15 @@
 /* The lane of a dropped or recorded sound: its picture and waveform, a stretch that can be moved, and its search. */
 
 import { FileError, fetchClip, firstStretch, keepOnServer, problemOf, readFile, redraw } from "./clips.js";
-import { button, el, fill, iconButton, nameOf } from "./dom.js";
+import { addStyles, button, el, fill, iconButton, nameOf } from "./dom.js";
 import { paint, paintWave } from "./picture.js";
 import { withBase } from "./search.js";
 import { play, stop, watch } from "./sound.js";
 import { on, state } from "./state.js";
 import { Stretch } from "./stretch.js";
 import { clock, messageOf, t } from "./words.js";
+
+await addStyles("lane");
 
 const KEY = "query"; // of the player
 
@@ -52,7 +54,6 @@ function offerSearch(taken) {
   search.focus();
 }
 
-/** Show the sound of a question, from this page or from the server. */
 export async function showClip(name, chosen) {
   try {
     showSound(state.clips.get(name) ?? (await fetchClip(name)), chosen);
@@ -61,7 +62,6 @@ export async function showClip(name, chosen) {
   }
 }
 
-/** Take the sound away. */
 export function hideSound() {
   lane.hidden = true;
   fill(lane);

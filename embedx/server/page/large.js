@@ -19,7 +19,6 @@ const DRAG = 8; // pixels, from which a press is a drag
 
 let parts, row = null, context = 0, isOwn = false, isListening = false, picture = null, band = null, isBandOn = false, request = null;
 
-/** Bind the keys of the player. */
 export function bindPlayer() {
   if (isListening) return;
   isListening = true;
@@ -52,11 +51,9 @@ export function showLarge(next, { around = 0, own = false } = {}) {
   return nodes;
 }
 
-/** Get picture or sound of a row before it is shown. */
 export const fetchPicture = (next, around, signal) => pictureOf(next, { ...SIZE, context: around }, signal).catch(() => null);
 export const fetchSound = (next, around) => soundOf(next, around).catch(() => null);
 
-/** Put the focus on the player. */
 export const focusPlayer = () => parts.play.focus();
 
 function build() {
@@ -91,7 +88,6 @@ function build() {
   ];
 }
 
-/** Return where the picture begins and ends in the recording. */
 function span() {
   const start = picture?.start_s ?? Math.max(0, row.start_s - context), end = picture?.end_s ?? row.end_s + context;
   return { start, end, length: end - start };
@@ -193,7 +189,6 @@ function toggleBand() {
   if (state.playing?.key === keyOf()) start();
 }
 
-/** Play the row, or stop it. */
 export function togglePlay() {
   if (state.playing?.key === keyOf()) stop();
   else if (row) start();

@@ -3,7 +3,7 @@
 import { formatAddress } from "./address.js";
 import { getJson, path, send, withFields } from "./api.js";
 import { readBlocks } from "./blocks.js";
-import { button, debounce, el, fill, iconButton, say, visible, warn } from "./dom.js";
+import { button, debounce, el, fill, iconButton, visible, warn } from "./dom.js";
 import { Grid } from "./grid.js";
 import { Legend, grouped } from "./legend.js";
 import { Picker } from "./pick.js";
@@ -49,7 +49,6 @@ export function make(go, inspector) {
   return node;
 }
 
-/** Show the map that the address says. */
 export async function open({ extra }) {
   panelOf().then((panel) => parts.side.parentNode.append(panel));
   const { name, maps = ["pca"], columns, heads } = state.collection;
@@ -68,7 +67,6 @@ export async function open({ extra }) {
   await load();
 }
 
-/** Stop what runs for this screen. */
 export function leave() {
   request?.abort();
   picker.leave();
@@ -85,7 +83,6 @@ function change(fields) {
 
 const examples = () => [state.question.id, ...state.question.like].filter(Number.isInteger);
 
-/** Keep method, colour and box in the address. */
 function keep() {
   if (state.screen !== "map") return;
   const [x0, y1] = toMap(0, 0), [x1, y0] = toMap(raster.width, raster.height);
@@ -145,7 +142,6 @@ function showNote() {
   parts.overlay.setAttribute("aria-label", t("map.canvas"));
 }
 
-/** Get the values that colour the points. */
 async function loadColour() {
   colouring?.abort();
   const { signal } = (colouring = new AbortController());
@@ -180,9 +176,9 @@ function showLegend(inView) {
   const counts = { view: new Array(10).fill(0), all: new Array(10).fill(0) };
   for (const i of inView) counts.view[shades[i] & 15]++;
   for (let i = 0; i < points.count; i++) counts.all[shades[i] & 15]++;
-  const { backgroundColor, colorScheme } = getComputedStyle(parts.stage), [r, g, b] = backgroundColor.match(/\d+/g).map(Number);
+  const [r, g, b] = getComputedStyle(parts.stage).backgroundColor.match(/\d+/g).map(Number);
   ground = ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
-  legend.show(colour, counts, colorScheme === "dark");
+  legend.show(colour, counts, g < 128);
 }
 
 /** Draw coarsely with the next frame, and finely at rest. */
@@ -249,7 +245,6 @@ const toScreen = (i) => {
   return [points.x[i] * scaleX + left, points.y[i] * scaleY + top];
 };
 
-/** Zoom by a factor, at a place of the window. */
 function zoom(factor, px = raster.width / 2, py = raster.height / 2) {
   if (!view) return;
   const least = view.least ?? view.scale / 8, scale = Math.max(least, Math.min(least * MAX_ZOOM, view.scale * factor));

@@ -6,7 +6,6 @@ const TASKS_KEY = "embedx.tasks";
 export const MAX_NAMES = 9; // one for each digit
 export const YES_NO = ["yes", "no"];
 
-/** Return the short texts of a column, as the collection has them. */
 export function valuesOf(column) {
   const values = state.collection?.columns?.find((one) => one.name === column)?.values ?? [];
   return values.filter((value) => typeof value === "string");
@@ -19,12 +18,10 @@ export function taskOf() {
   return isTask ? kept : { column: "label", names: valuesOf("label").slice(0, MAX_NAMES) };
 }
 
-/** Keep a task. */
 export function setTask(task) {
   store(TASKS_KEY, { ...recall(TASKS_KEY), [state.collection.name]: task });
 }
 
-/** Return the names that the digits give to the label. */
 export function namesOf() {
   const task = taskOf();
   return task.column === "label" ? task.names : valuesOf("label").slice(0, MAX_NAMES);
@@ -37,8 +34,6 @@ export function addName(value) {
   if (taskOf().column === "label" && !names.includes(value) && names.length < MAX_NAMES) setTask({ column: "label", names: [...names, value] });
 }
 
-/** Tell whether the task asks for yes or no. */
 export const isYesNo = ({ column }) => column !== "label";
 
-/** Return the name of the head that learns a task. */
 export const headOf = ({ column }) => (column === "label" ? "live" : `live-${column.replace(/[^A-Za-z0-9_.-]/g, "_")}`.slice(0, 100));

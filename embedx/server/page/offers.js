@@ -12,7 +12,6 @@ const OWN_COLUMNS = ["label", "group", "split", "path", "duration_s", "start_s"]
 
 let panel, changed, list, field, offers = [], active = -1, column = null;
 
-/** Return a name, and a value, as SQL. */
 const quoted = (name) => (/^[a-z_]\w*$/i.test(name) && name !== "group" ? name : `"${name.replaceAll('"', '""')}"`);
 const text = (value) => (typeof value === "number" ? String(value) : `'${String(value).replaceAll("'", "''")}'`);
 
@@ -74,7 +73,6 @@ export function openColumns(node, change) {
   });
 }
 
-/** Offer the values of a column with their counts, or a range of a number. */
 async function openValues(chosen) {
   if (chosen.sql) return openSql(panel, changed);
   column = chosen;
@@ -109,7 +107,6 @@ async function openRange() {
 
 const add = (condition) => changed(joined([...conditionsOf(state.question.where), condition]));
 
-/** Show and edit the condition as SQL; the count follows while it is typed. */
 export function openSql(node, change) {
   [panel, changed] = [node, change];
   const found = el("p", { class: "muted", "aria-live": "polite" });

@@ -44,7 +44,6 @@ export class Picker {
     this.found = -1;
   }
 
-  /** Draw ring, cross and lasso over the points. */
   draw() {
     const context = this.overlay.getContext("2d"), points = this.points();
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);

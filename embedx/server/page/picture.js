@@ -35,7 +35,6 @@ export async function readPng(bytes) {
   return { width, height, levels: unfilter(lines, width, height) };
 }
 
-/** Undo the five filters of PNG, with one byte a pixel. */
 function unfilter(lines, width, height) {
   const levels = new Uint8Array(width * height);
   for (let row = 0; row < height; row++) {
@@ -89,7 +88,6 @@ export function paletteOf(name) {
   return palettes.get(name);
 }
 
-/** Paint levels on a canvas in the colours and the contrast of the settings. */
 export function paint(canvas, picture, settings) {
   const { width, height, levels } = picture;
   const { top, bottom } = settings.fixed ? { top: -20, bottom: -80 } : (picture.contrast ??= contrastOf(levels));
@@ -105,7 +103,6 @@ export function paint(canvas, picture, settings) {
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-/** Paint a waveform of int8 pairs in the colour of the text. */
 export function paintWave(canvas, peaks) {
   const bins = peaks.length / 2, height = canvas.height;
   canvas.width = bins;
@@ -117,7 +114,6 @@ export function paintWave(canvas, peaks) {
   }
 }
 
-/** Tell whether a picture shows digital silence only. */
 export function isSilent(picture) {
   return picture.levels.every((level) => dbOf(level) <= QUIET_DB);
 }

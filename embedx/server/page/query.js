@@ -48,7 +48,6 @@ async function laneOf() {
 
 const whyNoMicrophone = () => (navigator.mediaDevices?.getUserMedia && globalThis.AudioWorkletNode ? "" : t("mic.insecure"));
 
-/** Disable what this collection's model cannot do, and say why. */
 function showAbilities() {
   const { collection, model, question } = state, views = collection?.views ?? [];
   const chosen = question.view || collection?.default_view;
@@ -80,7 +79,6 @@ function listenToDrops() {
   });
 }
 
-/** Show a sound at once, and ask what is like it. */
 async function take(file, options) {
   if (!file) return;
   showProblem("");
@@ -100,14 +98,12 @@ async function record() {
   toggleRecording(recordButton, meter, { done: (file) => take(file, { wait: true }), failed: showProblem });
 }
 
-/** Show what is wrong with the sound; an empty text takes it away. */
 export function showProblem(text) {
   problem.hidden = !text;
   problem.textContent = text;
   if (text) warn(text);
 }
 
-/** Show a question: its sound or its text, and the examples it is made of. */
 export async function showQuestion(question, nameOfRow) {
   part.classList.toggle("asked", callbacks.isAsked(question));
   textField.value = question.text;

@@ -74,7 +74,6 @@ export function placing({ scale, cx, cy }, width, height, ratio = 1) {
   return { scaleX: scale * ratio, scaleY: -scale * ratio, left: width / 2 - cx * scale * ratio, top: height / 2 + cy * scale * ratio };
 }
 
-/** Return the places of a disc around a pixel, in a picture of a width. */
 function discOf(radius, width) {
   const edge = Math.ceil(radius), places = [];
   for (let dy = -edge; dy <= edge; dy++) for (let dx = -edge; dx <= edge; dx++) if (dx * dx + dy * dy <= radius * (radius + 0.5)) places.push(dy * width + dx);

@@ -62,7 +62,6 @@ async function startRecording(onLevel, onEnd) {
   const [track] = stream.getAudioTracks();
   track.addEventListener("ended", () => onEnd(new Error(t("mic.unplugged"))));
   return {
-    settings: track.getSettings(),
     stop() {
       tap.port.onmessage = null;
       track.stop();
@@ -72,7 +71,6 @@ async function startRecording(onLevel, onEnd) {
   };
 }
 
-/** Return float samples as a WAV file with 16 bits. */
 export function wavOf(pieces, length, rate) {
   const bytes = new DataView(new ArrayBuffer(44 + 2 * length));
   const words = (at, text) => [...text].forEach((sign, i) => bytes.setUint8(at + i, sign.charCodeAt(0)));

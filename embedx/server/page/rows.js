@@ -11,12 +11,10 @@ const pictures = new Cache(32e6); // bytes of levels
 const sounds = new Cache(64e6); // bytes of samples
 const pending = new Map();
 
-/** Return what pictures show with the settings: {fmin, fmax, scale} for a rate. */
 export function rangeOf(rate) {
   return { ...frequencies(rate, state.settings), scale: state.settings.scale };
 }
 
-/** Return the address of the picture of a row, with the settings that change levels. */
 function pictureAddress(row, { width, height, context }) {
   const { fmin, fmax, scale, window_ms } = state.settings;
   const own = { fmin: fmin || null, fmax: fmax || null, window_ms: window_ms || null };
@@ -29,7 +27,6 @@ export function pictureOf(row, size, signal) {
   return pictureAt(pictureAddress(row, size), signal, size.width > MAX_CARD_WIDTH ? "large" : "picture");
 }
 
-/** Return the picture of an address. */
 export function pictureAt(address, signal, kind = "picture") {
   return once(pictures, address, signal, async () => {
     const { bytes, headers } = await fetchPart(kind, address, signal);
@@ -47,7 +44,6 @@ export function soundOf(row, context = 0, signal) {
   return soundAt(address, signal, Math.max(0, row.start_s - context));
 }
 
-/** Return the sound of an address: {buffer, start_s}. */
 export function soundAt(address, signal, start_s = 0) {
   return once(sounds, address, signal, async () => {
     const { bytes, headers } = await fetchPart("sound", address, signal);

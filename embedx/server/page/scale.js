@@ -19,7 +19,6 @@ export function placeOf(hz, { fmin, fmax, scale }) {
   return (place(hz) - place(fmin)) / (place(fmax) - place(fmin));
 }
 
-/** Return the frequency of a place. */
 export function frequencyOf(place, { fmin, fmax, scale }) {
   if (scale !== "mel") return fmin + place * (fmax - fmin);
   return hzOf(melOf(fmin) + place * (melOf(fmax) - melOf(fmin)));

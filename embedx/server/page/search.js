@@ -3,13 +3,11 @@
 import { getJson, path, post, withFields } from "./api.js";
 import { noQuestion, state } from "./state.js";
 
-export const MEASURE = "cosine";
 export const PAGES = [48, 240, 1000]; // hits that are asked for, one after the other while scrolling
 const DIVERSITY = 0.5; // weight of similarity against difference, as `embedx search --diverse 0.5`
 const FIRST_ROWS = 12; // shown before anything is asked
 const TRIED_IDS = 48; // for these rows: some ids may have been deleted
 
-/** Tell whether a question asks for what is similar to something. */
 export function isAsked(question) {
   return question.id !== null || Boolean(question.clip || question.text || question.like.length);
 }
@@ -20,7 +18,6 @@ export function withBase(question, base) {
   return { ...noQuestion(), where, view, group, diverse, ...base };
 }
 
-/** Return the body of the search of a question. */
 export function requestOf(question, limit) {
   const { id, clip, text, like, unlike, start_s, end_s } = question;
   const body = { limit };

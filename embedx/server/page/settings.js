@@ -1,10 +1,12 @@
 /* Dialogs: settings, which hold for every picture and sound at once, and the list of all keys. */
 
 import { ApiError } from "./api.js";
-import { button, el, fill, focusOn } from "./dom.js";
+import { addStyles, button, el, fill, focusOn } from "./dom.js";
 import { KEYS, isBound, keysOf } from "./keys.js";
 import { setSettings, state } from "./state.js";
-import { setLanguage, t } from "./words.js";
+import { addWords, setLanguage, t } from "./words.js";
+
+await Promise.all([addWords("settings"), addStyles("settings")]);
 
 const CHOICES = {
   colours: ["night", "paper", "ink"],
@@ -51,7 +53,6 @@ function change(name, value) {
   if (name === "language") setLanguage(value).then(() => location.reload());
 }
 
-/** Open the settings. */
 export function openSettings() {
   const name = el("input", { type: "text", id: "set-name", maxlength: 60, value: state.settings.name, on: { change: () => setSettings({ name: name.value }) } });
   openDialog(t("settings"), el("div", { class: "form" },
@@ -62,7 +63,6 @@ export function openSettings() {
     el("h3", {}, t("set.page")), ...choice("theme"), ...choice("language"), ...flag("keys"), el("label", { for: "set-name" }, t("set.name")), name));
 }
 
-/** Open the list of all keys, which can be searched and changed. */
 export function openHelp() {
   const body = el("tbody");
   const search = el("input", { type: "search", "aria-label": t("help.search"), placeholder: t("help.search"), on: { input: () => fillRows() } });
@@ -86,7 +86,6 @@ function ownKey(name, words) {
   return field;
 }
 
-/** Ask for a token over the page; what is behind it stays. */
 export function askToken(signedIn) {
   const field = el("input", { type: "password", id: "token", autocomplete: "off", required: true });
   const problem = el("p", { class: "error", hidden: true });

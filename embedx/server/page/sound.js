@@ -43,14 +43,12 @@ export function rateOf(bytes) {
   return DEFAULT_RATE;
 }
 
-/** Return the samples of a file at its own rate. */
 export async function decode(bytes) {
   const rate = rateOf(bytes);
   const own = rate >= 3000 && rate <= 768_000 ? rate : DEFAULT_RATE; // what browsers allow
   return new OfflineAudioContext(1, 1, own).decodeAudioData(bytes.slice().buffer);
 }
 
-/** Return the mean of the channels of a sound. */
 export function monoOf(buffer) {
   const mono = new Float32Array(buffer.length);
   for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
@@ -108,7 +106,6 @@ function gainOf(buffer, from, to) {
   return peak ? Math.min(MAX_GAIN, PEAK / peak) : 1;
 }
 
-/** Stop the sound; return whether there was one. */
 export function stop() {
   if (!source) return false;
   source.onended = null;
@@ -143,7 +140,6 @@ function tick() {
   timer = isStill ? setTimeout(tick, STILL_MS) : requestAnimationFrame(tick);
 }
 
-/** Return the next speed in a direction. */
 export function nextSpeed(speed, direction) {
   const place = SPEEDS.indexOf(speed) < 0 ? SPEEDS.indexOf(1) : SPEEDS.indexOf(speed);
   return SPEEDS[Math.max(0, Math.min(SPEEDS.length - 1, place + direction))];

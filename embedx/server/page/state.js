@@ -41,7 +41,6 @@ export const state = {
   settings: loadSettings(),
 };
 
-/** Return a question that asks nothing. */
 export function noQuestion() {
   return {
     id: null, clip: null, text: "", like: [], unlike: [], start_s: null, end_s: null,
@@ -67,7 +66,6 @@ export function set(changes) {
   for (const listener of told) listener(state);
 }
 
-/** Change settings, and keep them for the next visit. */
 export function setSettings(changes) {
   set({ settings: { ...state.settings, ...changes } });
   store(SETTINGS_KEY, state.settings);
@@ -98,7 +96,6 @@ export function store(name, value, storage = () => localStorage) {
   }
 }
 
-/** Return all that this browser keeps under names that begin with a text. */
 export function recallAll(start) {
   try {
     return Object.keys(localStorage).filter((name) => name.startsWith(start)).map((name) => recall(name));
@@ -107,7 +104,6 @@ export function recallAll(start) {
   }
 }
 
-/** Keep a value no longer. */
 export function forget(name) {
   try {
     localStorage.removeItem(name);

@@ -95,7 +95,6 @@ export class Stretch {
     this.node.addEventListener("pointercancel", done, { once: true });
   }
 
-  /** Show the playhead at a time; null hides it. */
   showHead(at) {
     this.head.hidden = at === null;
     if (at !== null) this.head.style.insetInlineStart = `${(100 * at) / this.duration}%`;

@@ -13,14 +13,12 @@ const SIZE = { width: 320, height: 96 }; // that of the cards
 let list, open;
 const nodes = new Map();
 
-/** Make the strip and return its element; `wanted` is called with the place of a row. */
 export function makeStrip(wanted) {
   open = wanted;
   list = el("ol", { class: "strip-of", "aria-label": t("strip") });
   return list;
 }
 
-/** Show the rows around a place. */
 export function showStrip(queue, place, column) {
   const first = Math.max(0, Math.min(place - BEFORE, queue.length - BEFORE - AFTER - 1));
   const shown = queue.slice(first, first + BEFORE + AFTER + 1);

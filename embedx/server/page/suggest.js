@@ -10,10 +10,8 @@ export const WITH_HEAD = ["margin", "band"];
 const LIMIT = 24;
 const MAX_ROWS = 200; // of a selection, in one request
 
-/** Return a condition for the rows that a column says nothing about. */
 const emptyIn = (column) => `("${column.replaceAll('"', '""')}" IS NULL OR "${column.replaceAll('"', '""')}" = '')`;
 
-/** Tell whether the head of a task exists. */
 export const hasHead = (task) => Boolean(state.collection.heads?.some(({ name }) => name === headOf(task)));
 
 const hasColumn = (name) => state.collection.columns.some((one) => one.name === name);
@@ -51,7 +49,6 @@ async function chosenRows(task, by, without) {
   return chosen;
 }
 
-/** Return how many rows have a label. */
 export async function countLabelled({ column }) {
   if (!hasColumn(column)) return 0;
   return count(`NOT ${emptyIn(column)}`);

@@ -52,7 +52,6 @@ function offered() {
     .filter(({ name, values }) => values.length >= MIN_VALUES && !["split", "review"].includes(name));
 }
 
-/** Return the buttons of the labels, each with its digit. */
 export function keyButtons(task, value, { give, unsure, other }) {
   const field = el("input", { type: "text", class: "own", placeholder: t("label.other"), "aria-label": t("label.other"), maxlength: MAX_LENGTH,
     on: { keydown: (event) => event.key === "Enter" && field.value.trim() && other(field.value.trim()) } });
@@ -61,5 +60,4 @@ export function keyButtons(task, value, { give, unsure, other }) {
   return [...keys, button([el("kbd", {}, "0"), t("unsure")], unsure), !isYesNo(task) && field];
 }
 
-/** Fill an element with a text, and buttons under it. */
 export const message = (node, text, ...buttons) => fill(node, el("div", { class: "message" }, el("p", {}, text), el("div", { class: "row" }, buttons)));

@@ -10,7 +10,6 @@ const MAX_KEPT = 20; // recordings whose rows are kept
 
 const kept = new Map();
 
-/** Return the facts of the recording of a row, null if this server has none. */
 async function recordingOf(row) {
   if (row.recording === undefined || row.recording === null) return null;
   const address = path(`/recordings/${encodeURIComponent(row.recording)}`);
@@ -50,7 +49,11 @@ export async function showTimeline(node, row, open) {
     const width = Math.round(slider.clientWidth * devicePixelRatio), height = HEIGHT * devicePixelRatio;
     strip.width = width;
     strip.height = height;
-    const context = strip.getContext("2d"), colour = (name) => getComputedStyle(slider).getPropertyValue(name);
+    const context = strip.getContext("2d");
+    const colour = (name) => {
+      strip.style.color = `var(${name})`;
+      return getComputedStyle(strip).color;
+    };
     for (const one of rows) {
       const isHit = hits.has(one.id), left = (one.start_s / end) * width;
       context.fillStyle = colour(one.id === rows[place].id ? "--text" : isHit ? "--accent" : "--control");

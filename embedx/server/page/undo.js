@@ -37,7 +37,6 @@ function keep(step) {
 
 const storeSteps = () => store(STEPS_KEY, steps, () => sessionStorage);
 
-/** Undo the last step of this tab. */
 export async function undo() {
   const place = steps.findLastIndex((step) => step.collection === state.collection?.name && kinds.has(step.kind));
   if (place < 0) return say(t("undo.none"));
@@ -47,7 +46,6 @@ export async function undo() {
   undone.push(step);
 }
 
-/** Do again what was undone last. */
 export async function redo() {
   const place = undone.findLastIndex((one) => one.collection === state.collection?.name);
   if (place < 0) return say(t("redo.none"));
@@ -56,12 +54,10 @@ export async function redo() {
   keep(step);
 }
 
-/** Return why labels cannot be given, "" if they can. */
 export function whyReadOnly() {
   return state.collection?.writable ? "" : t("err.readonly");
 }
 
-/** Return the value of a row in a column, null if there is none. */
 export const valueOf = (row, column) => (column in row ? row[column] : row.meta?.[column]) ?? null;
 
 /** Give rows a label, at once on the page and soon in the store; null takes the label away. Return whether it was given. */
@@ -93,7 +89,6 @@ function send(edits) {
   return one.key;
 }
 
-/** Show values of rows wherever they are on the page. */
 export function showEdits(edits) {
   for (const { id, column, value } of edits) {
     for (const row of [...state.hits, ...state.queue, state.selected]) {

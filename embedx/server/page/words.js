@@ -14,7 +14,6 @@ export async function setLanguage(name) {
   plurals = new Intl.PluralRules(wanted);
 }
 
-/** Add the texts of a screen, which come when it is opened. */
 export async function addWords(screen) {
   table = { ...table, ...(await import(`./words.${screen}.${language}.js`)).WORDS };
 }
@@ -29,19 +28,16 @@ export function t(key, values = {}) {
   });
 }
 
-/** Tell whether there is a text of a key. */
 t.has = (key) => key in table;
 
 const formats = new Map();
 
-/** Return a number in the form of the language, with at most `digits` after the point. */
 export function number(value, digits = 2) {
   const key = language + digits;
   if (!formats.has(key)) formats.set(key, new Intl.NumberFormat(language, { maximumFractionDigits: digits }));
   return formats.get(key).format(value);
 }
 
-/** Return a score with two digits, so that scores stand below each other. */
 export function score(value) {
   return new Intl.NumberFormat(language, { minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(value);
 }
@@ -60,7 +56,6 @@ export function clock(value, digits = 0) {
   return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${point}` : `${minutes}:${point}`;
 }
 
-/** Return a size: "64 MB". */
 export function size(bytes) {
   const [unit, value] = bytes >= 1 << 20 ? ["MB", bytes / (1 << 20)] : ["kB", bytes / 1024];
   return `${number(value, value < 10 ? 1 : 0)} ${unit}`;
