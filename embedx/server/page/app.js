@@ -24,7 +24,7 @@ let main, header, status, band, shown = { name: "", screen: "" }, models = [], p
 
 async function start() {
   applyTheme();
-  await setLanguage(state.settings.language);
+  setLanguage(state.settings.language);
   document.documentElement.lang = t("lang");
   frame();
   listen((screen) => screen in OTHER_SCREENS || screen === "find" ? go({ screen }) : say(t("screen.missing")));

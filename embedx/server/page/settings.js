@@ -4,7 +4,7 @@ import { ApiError } from "./api.js";
 import { addStyles, button, el, fill, focusOn } from "./dom.js";
 import { KEYS, isBound, keysOf } from "./keys.js";
 import { setSettings, state } from "./state.js";
-import { addWords, setLanguage, t } from "./words.js";
+import { addWords, t } from "./words.js";
 
 await Promise.all([addWords("settings"), addStyles("settings")]);
 
@@ -50,7 +50,7 @@ function flag(name) {
 
 function change(name, value) {
   setSettings({ [name]: value });
-  if (name === "language") setLanguage(value).then(() => location.reload());
+  if (name === "language") location.reload();
 }
 
 export function openSettings() {

@@ -66,7 +66,7 @@ export function giveLabel(rows, value, column = "label") {
   if (reason) return void warn(reason);
   if (rows.length > ASK_FROM && !confirm(t("label.many", { n: rows.length }))) return false;
   giveEdits(rows.map((row) => ({ id: row.id, column, value, was: valueOf(row, column) })));
-  say(value === null ? t("label.removed") : t("label.given", { label: value }));
+  say(value ?? t("label.removed"));
   return true;
 }
 

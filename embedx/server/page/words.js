@@ -1,26 +1,25 @@
-/* Words: one table of texts for each language, with numbers, times and plurals in the form of the language. */
+/* Words: a table of texts in both languages, with numbers, times and plurals in the form of the language. */
 
-import { ENGLISH } from "./words.en.js";
+import { WORDS } from "./words.find.js";
 
-const TABLES = { en: async () => ENGLISH, de: async () => (await import("./words.de.js")).GERMAN };
+const LANGUAGES = ["en", "de"]; // in the order of the texts
 
-let table = ENGLISH, language = "en", plurals = new Intl.PluralRules("en");
+const table = { ...WORDS };
+let language = "en", plurals = new Intl.PluralRules("en");
 
 /** Choose a language: "en", "de", or "" for that of the browser. */
-export async function setLanguage(name) {
-  const wanted = [name, ...navigator.languages].map((one) => one.slice(0, 2)).find((one) => TABLES[one]) ?? "en";
-  table = await TABLES[wanted]();
-  language = wanted;
-  plurals = new Intl.PluralRules(wanted);
+export function setLanguage(name) {
+  language = [name, ...navigator.languages].map((one) => one.slice(0, 2)).find((one) => LANGUAGES.includes(one)) ?? "en";
+  plurals = new Intl.PluralRules(language);
 }
 
-export async function addWords(screen) {
-  table = { ...table, ...(await import(`./words.${screen}.${language}.js`)).WORDS };
+export async function addWords(part) {
+  Object.assign(table, (await import(`./words.${part}.js`)).WORDS);
 }
 
 /** Return the text of a key. `{name}` stands for a value, `{n, plural: 1 hit, # hits}` for one of two forms. */
 export function t(key, values = {}) {
-  const text = table[key] ?? key;
+  const text = table[key]?.[LANGUAGES.indexOf(language)] ?? key;
   return text.replace(/\{(\w+)(?:, plural: ([^,{}]*), ([^{}]*))?\}/g, (_, name, one, other) => {
     const value = values[name];
     if (one === undefined) return typeof value === "number" ? number(value) : String(value ?? "");
