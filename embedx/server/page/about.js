@@ -1,14 +1,14 @@
 /* The screen About: what the collection is made of, what failed and why, how good its heads are, and what runs now. */
 
 import { getJson, path, post, withFields } from "./api.js";
-import { button, debounce, el, fill, iconButton, nameOf, say, visible, warn } from "./dom.js";
+import { button, debounce, el, errorBox, fill, iconButton, muted, nameOf, say, visible, warn } from "./dom.js";
+import { doneJob } from "./jobs.js";
 import { noQuestion, on, state } from "./state.js";
 import { matrix } from "./matrix.js";
 import { messageOf, number, score, size, t } from "./words.js";
 
 const MAX_LABELS = 100; // values that are listed
 const MAX_FAILURES = 200; // names that are listed of the recordings that failed
-const LOOK_MS = 700; // between two looks at a job
 const REST_MS = 300; // of the changes, before all is asked again
 const RUN_MS = 5000; // after which a running extraction is asked for, should its end not be told
 
@@ -49,7 +49,7 @@ export async function open() {
     showRecipe(about);
   } catch (error) {
     if (error.name === "AbortError") return;
-    fill(parts.overview, el("p", { class: "error" }, messageOf(error)), button(t("again"), open));
+    fill(parts.overview, errorBox(messageOf(error)), button(t("again"), open));
     warn(messageOf(error));
   }
 }
@@ -100,10 +100,10 @@ function showLabels({ values, empty, more }, { rows }) {
     return el("li", { class: className }, nameOf(name, 40), line, rowsButton(count, where, name));
   };
   fill(parts.labels, el("h2", {}, t("labels")),
-    el("p", { class: "muted" }, t("about.labelled", { n: rows - empty, all: number(rows, 0) })),
+    muted(t("about.labelled", { n: rows - empty, all: number(rows, 0) })),
     el("ul", { class: "bars" }, values.map((one) => bar(String(one.value), one.rows, `label = ${quoted(one.value)}`)),
       empty ? bar(t("about.nolabel"), empty, "label IS NULL", "muted") : null),
-    more && el("p", { class: "muted" }, t("about.more")));
+    more && muted(t("about.more")));
 }
 
 function showFlags({ flags, recording_flags: others }) {
@@ -112,12 +112,12 @@ function showFlags({ flags, recording_flags: others }) {
     ...Object.entries(others).filter(([flag]) => !(flag in flags)).map(([flag, n]) => [flag, el("span", { class: "muted" }, t("about.files", { n }))]),
   ];
   fill(parts.flags, el("h2", {}, t("about.flags")), lines.length ? el("ul", { class: "lines" }, lines.map(([flag, count]) =>
-    el("li", {}, el("span", {}, worded("flag", flag)), count))) : el("p", { class: "muted" }, t("about.flags.none")));
+    el("li", {}, el("span", {}, worded("flag", flag)), count))) : muted(t("about.flags.none")));
 }
 
 async function showFailures(reasons, signal) {
   const total = Object.values(reasons).reduce((sum, n) => sum + n, 0);
-  if (!total) return void fill(parts.failures, el("h2", {}, t("about.failures")), el("p", { class: "muted" }, t("about.failures.none")));
+  if (!total) return void fill(parts.failures, el("h2", {}, t("about.failures")), muted(t("about.failures.none")));
   const { failures } = await getJson(withFields(path("/failures", mine), { limit: MAX_FAILURES }), { signal });
   const open = new Set([...parts.failures.querySelectorAll("details[open]")].map((one) => one.dataset.reason));
   fill(parts.failures, el("h2", {}, t("about.failures")), Object.entries(reasons).map(([reason, n]) => {
@@ -125,7 +125,7 @@ async function showFailures(reasons, signal) {
     return el("details", { "data-reason": reason, open: open.has(reason) },
       el("summary", {}, worded("reason", reason), " ", el("span", { class: "muted" }, t("about.files", { n }))),
       el("ul", { class: "lines" }, names.map((one) => el("li", {}, nameOf(one.path, 300), one.detail ? el("small", {}, visible(one.detail)) : null))),
-      names.length < n ? el("p", { class: "muted" }, t("about.failures.more")) : null);
+      names.length < n ? muted(t("about.failures.more")) : null);
   }));
 }
 
@@ -134,22 +134,12 @@ function showDuplicates() {
   const result = el("div", { "aria-live": "polite" });
   const start = button(t("about.duplicates.find"), async () => {
     start.disabled = true;
-    fill(result, el("progress", { "aria-label": t("about.duplicates.wait") }), el("p", { class: "muted" }, t("about.duplicates.wait")));
-    const found = await duplicates(mine).catch((error) => (fill(result, el("p", { class: "error" }, messageOf(error))), null));
+    fill(result, el("progress", { "aria-label": t("about.duplicates.wait") }), muted(t("about.duplicates.wait")));
+    const found = await post(path("/duplicates", mine), {}).then(({ job }) => doneJob(job)).catch((error) => (fill(result, errorBox(messageOf(error))), null));
     start.disabled = false;
     if (found) fill(result, groupsOf(found));
   });
   fill(parts.duplicates, el("h2", {}, t("about.duplicates")), start, result);
-}
-
-async function duplicates(name) {
-  const { job } = await post(path("/duplicates", name), {});
-  for (;;) {
-    const found = await getJson(`v1/jobs/${job}`);
-    if (found.state === "failed") throw Object.assign(new Error(found.error.message), { code: found.error.code, hint: found.error.hint });
-    if (found.state === "done") return found;
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
-  }
 }
 
 const groupsOf = ({ groups, total, rows }) => [
@@ -159,7 +149,7 @@ const groupsOf = ({ groups, total, rows }) => [
 ];
 
 function showHeads(heads) {
-  fill(parts.heads, el("h2", {}, t("about.heads")), heads.length ? heads.map(showHead) : el("p", { class: "muted" }, t("about.heads.none")));
+  fill(parts.heads, el("h2", {}, t("about.heads")), heads.length ? heads.map(showHead) : muted(t("about.heads.none")));
 }
 
 function showHead(head) {
@@ -168,8 +158,8 @@ function showHead(head) {
   return el("article", { class: "head" },
     el("h3", {}, nameOf(head.name, 60)),
     el("p", {}, value ? `${t(`figure.${figure}`)} ${score(value.value)}${value.low === null ? "" : ` (${score(value.low)} – ${score(value.high)})`}` : t("about.unscored")),
-    el("p", { class: "muted" }, `${trained}${head.split ? `, ${visible(head.split)}` : ""}${head.chance === null || head.chance === undefined ? "" : `, ${t("about.chance", { x: score(head.chance) })}`}`),
-    ...(notes ?? []).map((note) => el("p", { class: "muted" }, visible(note))),
+    muted(`${trained}${head.split ? `, ${visible(head.split)}` : ""}${head.chance === null || head.chance === undefined ? "" : `, ${t("about.chance", { x: score(head.chance) })}`}`),
+    ...(notes ?? []).map((note) => muted(visible(note))),
     confusion ? el("details", {}, el("summary", {}, t("about.confusion")), matrix(confusion, classes, t("about.confusion"), t("about.true"))) : null);
 }
 
@@ -177,7 +167,7 @@ function showRecipe({ recipe, fingerprint, versions }) {
   const text = JSON.stringify(recipe, null, 1);
   const { service, ...run } = versions;
   const copy = iconButton("copy", t("about.copy"), async () => (await import("./inspector.js")).copy(text));
-  fill(parts.recipe, el("h2", {}, t("about.recipe"), " ", copy), el("p", { class: "muted" }, t("about.recipe.tip", { fingerprint })),
+  fill(parts.recipe, el("h2", {}, t("about.recipe"), " ", copy), muted(t("about.recipe.tip", { fingerprint })),
     el("pre", { tabindex: 0, "aria-label": t("about.recipe") }, text));
   fill(parts.versions, el("h2", {}, t("about.versions")), el("dl", {}, Object.entries({ [t("about.service")]: `embedx ${service}`, ...run }).flatMap(([name, value]) =>
       [el("dt", {}, name), el("dd", {}, visible(value))])));

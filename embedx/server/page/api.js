@@ -56,7 +56,7 @@ async function errorOf(answer) {
   return new ApiError(answer.status, body.error ?? {}, wait_s);
 }
 
-function pause(time, signal) {
+export function pause(time, signal) {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, time);
     signal?.addEventListener("abort", () => {

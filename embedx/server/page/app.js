@@ -2,7 +2,7 @@
 
 import { SCREENS, formatAddress, parseAddress } from "./address.js";
 import { ApiError, getJson, path, post, send } from "./api.js";
-import { addStyles, button, el, fill, focusOn, icon, iconButton, nameOf, say, visible, warn } from "./dom.js";
+import { addStyles, button, choice, el, fill, focusOn, icon, iconButton, nameOf, say, visible, warn } from "./dom.js";
 import { answer, closeSheet, makeFind } from "./find.js";
 import { showLabelOf } from "./hits.js";
 import { command, listen } from "./keys.js";
@@ -67,8 +67,7 @@ function frame() {
 function showHeader() {
   const names = state.collections.map((one) => one.name);
   const chooser = names.length > 1
-    ? el("select", { "aria-label": t("collection"), on: { change: (event) => go({ name: event.target.value, question: noQuestion(), row: null }) } },
-      names.map((name) => el("option", { value: name, selected: name === shown.name }, visible(name))))
+    ? choice(t("collection"), names.map((name) => [name, visible(name)]), shown.name, (name) => go({ name, question: noQuestion() }))
     : el("strong", { class: "collection" }, nameOf(shown.name || "embedx", 30));
   const follow = (event, screen) => event.ctrlKey || event.metaKey || event.shiftKey || (event.preventDefault(), go({ screen }));
   const links = SCREENS.filter((screen) => screen === "find" || screen in OTHER_SCREENS).map((screen) => el("a", {

@@ -1,6 +1,6 @@
 /* A card: one row or hit, with what is compared: picture, score, label, name, moment, and three small buttons. */
 
-import { el, fill, iconButton, icon, nameOf, visible } from "./dom.js";
+import { canvas, el, fill, iconButton, nameOf, showAt, showPlays, visible } from "./dom.js";
 import { describe, isSilent, paint } from "./picture.js";
 import { pictureOf, rangeOf } from "./rows.js";
 import { state } from "./state.js";
@@ -17,7 +17,7 @@ export class Card {
     this.request = null;
     this.picture = null;
     const id = `card${hit.id}`;
-    this.canvas = el("canvas", { "aria-hidden": "true", width: 1, height: 1 });
+    this.canvas = canvas();
     this.head = el("div", { class: "playhead", hidden: true });
     this.note = el("p", { class: "note", hidden: true });
     this.view = el("div", { class: "picture", role: "img", "aria-label": t("picture.none"), on: { click: () => actions.play(this) } },
@@ -88,15 +88,12 @@ export class Card {
     this.picture = null;
   }
 
-  /** Show the playhead at a share of the picture; null hides it. */
   showHead(share) {
-    this.head.hidden = share === null;
-    if (share !== null) this.head.style.insetInlineStart = `${100 * share}%`;
+    showAt(this.head, share);
   }
 
   showPlaying(isPlaying) {
-    fill(this.playButton, icon(isPlaying ? "stop" : "play"));
-    this.playButton.setAttribute("aria-label", t(isPlaying ? "stop" : "play"));
+    showPlays(this.playButton, isPlaying);
     if (!isPlaying) this.showHead(null);
   }
 }

@@ -1,5 +1,7 @@
 /* Elements. What a user, a file or a server says reaches the page as a text node or as one of these attributes. */
 
+import { t } from "./words.js";
+
 const ATTRIBUTES = new Set([
   "accept", "autocomplete", "class", "colspan", "dir", "download", "enterkeyhint", "for", "height", "href", "id",
   "inputmode", "lang", "list", "max", "maxlength", "min", "name", "placeholder", "popover", "popovertarget", "role",
@@ -14,8 +16,7 @@ const NAME_LENGTH = 44; // characters of a name on a card: what 320 px hold at 1
 export function el(name, attributes = {}, ...children) {
   const node = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) setAttribute(node, key, value);
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
-  return node;
+  return fill(node, ...children);
 }
 
 function setAttribute(node, key, value) {
@@ -56,6 +57,61 @@ export function iconButton(name, words, click, attributes = {}) {
     { type: "button", class: `round ${extra}`, "aria-label": words, title: words, ...others, on: { click } },
     icon(name),
   );
+}
+
+/** Return a list to choose from, of pairs [value, words]; `change` gets the value. */
+export function choice(words, options, chosen, change, attributes = {}) {
+  const list = el("select", { "aria-label": words, ...attributes, on: { change: () => change(list.value) } });
+  return fillChoice(list, options, chosen);
+}
+
+export function fillChoice(list, options, chosen) {
+  return fill(list, options.map(([value, words]) => el("option", { value, selected: value === chosen }, words)));
+}
+
+/** Return a box to check; `change` gets whether it is checked. */
+export function checkbox(checked, change, attributes = {}) {
+  const box = el("input", { type: "checkbox", checked, ...attributes, on: { change: () => change(box.checked) } });
+  return box;
+}
+
+/** Return a canvas that is as large as its first picture. */
+export function canvas(attributes = {}) {
+  return el("canvas", { "aria-hidden": "true", width: 1, height: 1, ...attributes });
+}
+
+export const muted = (...children) => el("p", { class: "muted" }, ...children);
+
+/** Return a place for an error; `showText` shows it there. */
+export const errorBox = (text = "") => el("p", { class: "error", hidden: !text }, text);
+
+/** Show a text and say it as an error; an empty text hides its element. */
+export function showText(node, text) {
+  node.textContent = text;
+  node.hidden = !text;
+  if (text) warn(text);
+}
+
+/** Show a node at a share of its parent's width; null hides it. */
+export function showAt(node, share) {
+  node.hidden = share === null;
+  if (share !== null) node.style.insetInlineStart = `${100 * share}%`;
+}
+
+/** Show on a button whether its sound plays. */
+export function showPlays(node, isPlaying) {
+  fill(node, icon(isPlaying ? "stop" : "play"));
+  node.setAttribute("aria-label", t(isPlaying ? "stop" : "play"));
+}
+
+/** Call a function with each move of a pointer that is pressed, and another one when it is released. */
+export function followPointer(node, event, moved, released = () => null) {
+  if (event.button !== 0) return;
+  node.setPointerCapture(event.pointerId);
+  node.addEventListener("pointermove", moved);
+  const end = () => node.removeEventListener("pointermove", moved);
+  node.addEventListener("pointercancel", end, { once: true });
+  node.addEventListener("pointerup", (last) => (end(), released(last)), { once: true });
 }
 
 /** Return a text with control and direction characters made visible, as U+202E. */

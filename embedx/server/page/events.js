@@ -1,6 +1,6 @@
 /* Events: what changes in the collection, as it happens. One tab holds the stream, and tells the others of this browser. */
 
-import { getJson, path, withFields } from "./api.js";
+import { getJson, path, pause, withFields } from "./api.js";
 import { say } from "./dom.js";
 import { on, set, state } from "./state.js";
 import { isWaiting, showEdits, valueOf } from "./undo.js";
@@ -55,7 +55,7 @@ function listen(signal, tell) {
 
 async function ask(signal) {
   while (!signal.aborted) {
-    await new Promise((resolve) => setTimeout(resolve, ASK_MS));
+    await pause(ASK_MS);
     if (document.hidden || state.offline || signal.aborted) continue;
     const now = await getJson(path()).catch(() => state.collection), { revision, generation } = state.collection;
     if (now.name !== followed) continue;

@@ -1,7 +1,7 @@
 /* The filter: conditions as sentences that can be removed, offered while typing, or written as SQL. */
 
 import { path, post } from "./api.js";
-import { button, el, fill, icon, iconButton, nameOf, visible, warn } from "./dom.js";
+import { button, el, errorBox, fill, icon, iconButton, nameOf, visible, warn } from "./dom.js";
 import { command } from "./keys.js";
 import { state } from "./state.js";
 import { messageOf, t } from "./words.js";
@@ -12,7 +12,7 @@ export function makeFilter(wanted) {
   callbacks = wanted;
   chips = el("div", { class: "chips", role: "group", "aria-label": t("filter") });
   count = el("span", { class: "muted count" });
-  problem = el("p", { class: "error", hidden: true });
+  problem = errorBox();
   panel = el("div", { class: "panel", hidden: true, on: { keydown: (event) => event.key === "Escape" && closePanel(event) } });
   command("filter", () => openPanel("openColumns"));
   return el("div", { class: "filter" }, chips, panel, problem);

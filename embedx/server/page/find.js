@@ -1,7 +1,7 @@
 /* The screen Find: a question, its answer, and the row that is looked at. */
 
 import { getJson, path } from "./api.js";
-import { button, el, fill, nameOf, say } from "./dom.js";
+import { button, checkbox, choice, el, fill, nameOf, say } from "./dom.js";
 import { closeFilter, explainConditions, makeFilter, sentenceOf, showFilter, showProblem as showFilterProblem } from "./filter.js";
 import * as hits from "./hits.js";
 import { command } from "./keys.js";
@@ -18,9 +18,9 @@ export function makeFind(go) {
   const callbacks = { ask, refine, without, isAsked, leave: () => request?.abort() };
   count = el("p", { class: "count", id: "count" });
   measure = el("p", { class: "muted measure" });
-  group = el("select", { "aria-label": t("group"), on: { change: () => ask({ ...state.question, group: group.value }) } },
-    el("option", { value: "" }, t("group.none")), el("option", { value: "recording" }, t("group.recording")));
-  diverse = el("input", { type: "checkbox", on: { change: () => ask({ ...state.question, diverse: diverse.checked }) } });
+  const groups = [["", t("group.none")], ["recording", t("group.recording")]];
+  group = choice(t("group"), groups, "", (value) => ask({ ...state.question, group: value }));
+  diverse = checkbox(false, (value) => ask({ ...state.question, diverse: value }));
   const filter = makeFilter({ change: (where) => (closeFilter(), ask({ ...state.question, where })) });
   panel = el("aside", { class: "inspector", "aria-label": t("inspector"), tabindex: -1 }, el("p", { class: "muted hint" }, t("inspector.empty")));
   on("selected", inspector);

@@ -1,21 +1,16 @@
 /* Heads: train one again on what is labelled, and show what has changed. */
 
-import { getJson, path, post } from "./api.js";
-import { button, el, nameOf } from "./dom.js";
+import { path, post } from "./api.js";
+import { button, el, muted, nameOf } from "./dom.js";
+import { doneJob } from "./jobs.js";
 import { matrix } from "./matrix.js";
 import { score, t } from "./words.js";
 
-const LOOK_MS = 400; // between two questions whether a job is done
 const MAX_SHOWN = 50; // flipped rows
 
 export async function train(column, name, signal) {
   const { job } = await post(path("/heads"), { label: column, name, wait: false }, { signal });
-  for (;;) {
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
-    const now = await getJson(`v1/jobs/${job}`, { signal });
-    if (now.state === "failed") throw Object.assign(new Error(now.error.message), { code: now.error.code, hint: now.error.hint, status: 0 });
-    if (now.state === "done") return now;
-  }
+  return doneJob(job, signal);
 }
 
 const signed = (value) => (value < 0 ? `−${score(-value)}` : `+${score(value)}`);
@@ -34,10 +29,10 @@ export function sentenceOf({ balanced_accuracy: figure, before, difference, flip
 export function resultOf(job, open) {
   return el("details", { class: "trained" },
     el("summary", {}, sentenceOf(job)),
-    ...job.notes.map((note) => el("p", { class: "muted" }, note)),
+    ...job.notes.map((note) => muted(note)),
     job.confusion && matrix(job.confusion, job.labels, t("confusion"), t("confusion.true")),
     job.flipped.length > 0 && el("h3", {}, t("flipped")),
     job.flipped.length > 0 && el("ul", { class: "flipped" }, job.flipped.slice(0, MAX_SHOWN).map(({ id, from, to }) => el("li", {},
       button([t("row", { id }), ": ", nameOf(from, 24), " → ", nameOf(to, 24)], () => open(id), { class: "plain small" })))),
-    job.flipped_rows > MAX_SHOWN && el("p", { class: "muted" }, t("flipped.more", { n: job.flipped_rows - MAX_SHOWN })));
+    job.flipped_rows > MAX_SHOWN && muted(t("flipped.more", { n: job.flipped_rows - MAX_SHOWN })));
 }

@@ -1,9 +1,9 @@
 /* Hits: a feed of cards with one tab stop, arrows inside, endless, and pictures only for what is near the view. */
 
-import { Card, isGone } from "./card.js";
-import { button, el, fill, focusOn, say, warn } from "./dom.js";
+import { Card } from "./card.js";
+import { button, el, errorBox, fill, focusOn, say, warn } from "./dom.js";
 import { command } from "./keys.js";
-import { soundOf } from "./rows.js";
+import { levelsKey, soundOf } from "./rows.js";
 import { on, set, state } from "./state.js";
 import { play, stop, watch } from "./sound.js";
 import { messageOf, number, t } from "./words.js";
@@ -12,6 +12,13 @@ const NEAR = "600px"; // beyond the view: pictures are asked for before they are
 const AHEAD = 3; // sounds after the one that plays
 const SLOW_MS = 2000; // after which waiting is explained
 const SHIMMERS = 12; // boxes while loading
+
+const ACTIONS = {
+  play: toggle,
+  open: openCard,
+  more: (card) => callbacks.refine(card.hit, "like"),
+  less: (card) => callbacks.refine(card.hit, "unlike"),
+};
 
 let feed, list, cards = [], current = 0, seen, end, callbacks, slow;
 
@@ -26,7 +33,7 @@ export function makeHits(wanted) {
   watch((playing, at) => cardOf(playing.key)?.showHead((at - playing.from) / (playing.to - playing.from)));
   on("playing", showPlaying);
   on("settings", repaint);
-  for (const name of ["play", "open", "more", "less"]) command(name, (event) => onCard(name, event));
+  for (const name of Object.keys(ACTIONS)) command(name, (event) => onCard(name, event));
   return feed;
 }
 
@@ -34,8 +41,7 @@ let painted = "";
 
 /** Paint anew after settings have changed: colours here, levels by the server. */
 function repaint() {
-  const { scale, fmin, fmax, window_ms, colours, contrast, fixed } = state.settings;
-  const levels = [scale, fmin, fmax, window_ms].join(), looks = [levels, colours, contrast, fixed].join();
+  const { colours, contrast, fixed } = state.settings, levels = levelsKey(), looks = [levels, colours, contrast, fixed].join();
   if (looks === painted) return;
   const isSame = painted.startsWith(levels);
   painted = looks;
@@ -105,7 +111,7 @@ export function appendHits(hits) {
 
 function append(hits) {
   for (const hit of hits) {
-    const card = new Card(hit, { play: toggle, open: openCard, more: (one) => refine(one, "like"), less: (one) => refine(one, "unlike") });
+    const card = new Card(hit, ACTIONS);
     card.node.dataset.index = cards.length;
     cards.push(card);
     list.append(card.node);
@@ -121,7 +127,7 @@ function append(hits) {
 export function showError(error, again) {
   stopLoading();
   const text = messageOf(error);
-  fill(end, el("p", { class: "error" }, text), again && button(t("again"), again));
+  fill(end, errorBox(text), again && button(t("again"), again));
   if (!cards.length) fill(list);
   warn(text);
 }
@@ -182,7 +188,7 @@ function onCard(name, event) {
   if (!card || (event.target !== document.body && !event.target.closest?.(".hits, .inspector"))) {
     if (name !== "play" || !card) return false;
   }
-  ({ play: toggle, open: openCard, more: (one) => refine(one, "like"), less: (one) => refine(one, "unlike") })[name](card);
+  ACTIONS[name](card);
 }
 
 function select(card) {
@@ -193,10 +199,6 @@ function select(card) {
 function openCard(card) {
   select(card);
   callbacks.open(card.hit);
-}
-
-function refine(card, kind) {
-  callbacks.refine(card.hit, kind);
 }
 
 async function toggle(card) {
@@ -213,7 +215,7 @@ async function playCard(card) {
     prefetch(card);
   } catch (error) {
     if (error.name === "AbortError") return;
-    const text = isGone(error) ? t("err.gone") : messageOf(error);
+    const text = messageOf(error);
     card.explain(text);
     warn(text);
   }

@@ -1,10 +1,10 @@
 /* The inspector: one row, large, with its label keys, its recording, its metadata and its neighbours. */
 
 import { path, post } from "./api.js";
-import { button, debounce, el, fill, iconButton, nameOf, say, visible, warn } from "./dom.js";
+import { button, debounce, el, fill, iconButton, muted, nameOf, say, visible, warn } from "./dom.js";
 import { command } from "./keys.js";
 import { bindPlayer, focusPlayer, showLarge } from "./large.js";
-import { addName, namesOf } from "./names.js";
+import { addName, nameField, namesOf } from "./names.js";
 import { on, state } from "./state.js";
 import { showTimeline } from "./timeline.js";
 import { giveLabel, whyReadOnly } from "./undo.js";
@@ -110,13 +110,11 @@ async function showNeighbours(mine, list) {
 
 function showLabels(news = "") {
   const reason = whyReadOnly();
-  const field = el("input", { type: "text", class: "own", placeholder: t("label.other"), "aria-label": t("label.other"), maxlength: 200,
-    on: { keydown: (event) => event.key === "Enter" && field.value.trim() && label(field.value.trim()) } });
   fill(parts.labels,
     el("p", { class: "current" }, `${t("label.is")} `, row.label ? nameOf(row.label, 60) : el("span", { class: "muted" }, t("label.none")), news && el("small", {}, ` ${visible(news)}`)),
     ...namesOf().map((name, index) =>
       button([el("kbd", {}, String(index + 1)), nameOf(name, 16)], () => label(name), { class: "small", "aria-pressed": name === row.label, "aria-disabled": reason ? "true" : null })),
-    reason ? el("p", { class: "muted" }, reason) : field);
+    reason ? muted(reason) : nameField(t("label.other"), label, { class: "own" }));
 }
 
 function label(value) {

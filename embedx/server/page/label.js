@@ -1,7 +1,7 @@
 /* The screen Label: one sound after the other, large, with the keys of the labels. */
 
 import { getJson, path } from "./api.js";
-import { button, el, fill, focusOn, icon, nameOf, say, visible, warn } from "./dom.js";
+import { button, checkbox, choice, el, errorBox, fill, focusOn, icon, muted, nameOf, say, visible, warn } from "./dom.js";
 import { resultOf, sentenceOf, train } from "./heads.js";
 import { command } from "./keys.js";
 import { bindPlayer, fetchPicture, fetchSound, showLarge, start, togglePlay } from "./large.js";
@@ -91,17 +91,16 @@ function showTask() {
 
 function showBar() {
   const isThere = (way) => (way === "hits" ? state.hits.length > 0 : way !== "selection" || state.selection?.length > 0);
-  const ways = el("select", { id: "by", "aria-label": t("queue"), on: { change: () => go({ screen: "label", extra: { by: ways.value, head }, replace: true }) } },
-    WAYS.filter(isThere).map((way) => el("option", { value: way, selected: way === by, disabled: WITH_HEAD.includes(way) && !head && !hasHead(task) }, t(`by.${way}`))));
-  const blind = el("input", { type: "checkbox", checked: state.settings.blind, on: { change: () => (setSettings({ blind: blind.checked }), showThinks()) } });
+  const ways = choice(t("queue"), WAYS.filter(isThere).map((way) => [way, t(`by.${way}`)]), by, (way) => go({ screen: "label", extra: { by: way, head }, replace: true }), { id: "by" });
+  for (const option of ways.options) option.disabled = WITH_HEAD.includes(option.value) && !head && !hasHead(task);
+  const blind = checkbox(state.settings.blind, (value) => (setSettings({ blind: value }), showThinks()));
   fill(parts.bar,
     el("label", { for: "by" }, t("queue")), ways, parts.place, parts.count, parts.passed,
     el("span", { class: "end" }), el("label", { title: t("blind.tip") }, blind, " ", t("blind")),
     button(t("names"), showTask, { class: "small" }), button([t("retrain"), el("kbd", {}, "r")], retrain, { class: "small" }));
   parts.band.hidden = by !== "band";
   const bound = (name) => el("input", { type: "number", min: 0, max: 1, step: 0.05, value: band[name], "aria-label": t(`filter.${name}`), on: { change: (event) => (band[name] = Number(event.target.value), refill(true)) } });
-  const of = el("select", { "aria-label": t("by.class"), on: { change: () => (band.name = of.value, refill(true)) } },
-    ["", ...task.names].map((name) => el("option", { value: name, selected: name === band.name }, name ? visible(name) : t("by.any"))));
+  const of = choice(t("by.class"), ["", ...task.names].map((name) => [name, name ? visible(name) : t("by.any")]), band.name, (name) => (band.name = name, refill(true)));
   fill(parts.band, t("by.between"), bound("low"), t("filter.until"), bound("high"), of);
 }
 
@@ -251,7 +250,7 @@ async function retrain() {
   fresh = 0;
   const name = shownName;
   parts.result.setAttribute("aria-busy", "true");
-  fill(parts.result, el("p", { class: "muted" }, t("training")));
+  fill(parts.result, muted(t("training")));
   try {
     const job = await train(task.column, headOf(task), training.signal);
     if (name !== shownName) return;
@@ -262,7 +261,7 @@ async function retrain() {
     if (WITH_HEAD.includes(by)) await refill(false, AT_HAND);
   } catch (error) {
     if (error.name === "AbortError" || name !== shownName) return;
-    fill(parts.result, el("p", { class: "error" }, messageOf(error)));
+    fill(parts.result, errorBox(messageOf(error)));
     warn(messageOf(error));
   } finally {
     training = null;

@@ -1,8 +1,9 @@
 /* The lane of a dropped or recorded sound: its picture and waveform, a stretch that can be moved, and its search. */
 
 import { FileError, fetchClip, firstStretch, keepOnServer, problemOf, readFile, redraw } from "./clips.js";
-import { addStyles, button, el, fill, iconButton, nameOf } from "./dom.js";
+import { addStyles, button, canvas, el, fill, iconButton, nameOf } from "./dom.js";
 import { paint, paintWave } from "./picture.js";
+import { levelsKey } from "./rows.js";
 import { withBase } from "./search.js";
 import { play, stop, watch } from "./sound.js";
 import { on, state } from "./state.js";
@@ -80,8 +81,7 @@ function showSound(shown, { start_s, end_s }) {
       el("span", { class: "muted" }, clock(clip.duration_s, 1)), stretch.fields,
       iconButton("close", t("query.remove"), () => (stop(), callbacks.ask(withBase(state.question, {}))))),
     el("div", { class: "pictures" },
-      el("canvas", { class: "wave", "aria-hidden": "true", width: 1, height: 32 }),
-      el("canvas", { "aria-hidden": "true", width: 1, height: 1 }), stretch.node));
+      canvas({ class: "wave", height: 32 }), canvas(), stretch.node));
   paintSound();
   callbacks.shown();
 }
@@ -94,15 +94,14 @@ function chosenStretch() {
 }
 
 function paintSound() {
-  const [wave, canvas] = lane.querySelectorAll("canvas");
-  if (clip.picture) paint(canvas, clip.picture, state.settings);
+  const [wave, picture] = lane.querySelectorAll("canvas");
+  if (clip.picture) paint(picture, clip.picture, state.settings);
   if (clip.peaks) paintWave(wave, clip.peaks);
 }
 
 /** Paint anew after settings have changed: levels only where they are others. */
 async function repaint() {
-  const { scale, fmin, fmax, window_ms } = state.settings, now = [scale, fmin, fmax, window_ms].join();
-  const isSame = painted === now || !painted;
+  const now = levelsKey(), isSame = painted === now || !painted;
   painted = now;
   if (!clip) return;
   if (!isSame) await redraw(clip);

@@ -1,10 +1,10 @@
 /* The large picture of a row: axes, crosshair, band, the stretch in its context, and the player under it. */
 
 import { isGone } from "./card.js";
-import { addStyles, button, debounce, el, fill, icon, iconButton, say, warn } from "./dom.js";
+import { addStyles, button, canvas, debounce, el, fill, followPointer, iconButton, say, showAt, showPlays, showText } from "./dom.js";
 import { command } from "./keys.js";
 import { describe, isSilent, paint } from "./picture.js";
-import { pictureOf, rangeOf, soundOf } from "./rows.js";
+import { levelsKey, pictureOf, rangeOf, soundOf } from "./rows.js";
 import { frequencyOf, placeOf, ticksOf } from "./scale.js";
 import { nextSpeed, play, stop, watch } from "./sound.js";
 import { on, setSettings, state } from "./state.js";
@@ -36,6 +36,7 @@ export function bindPlayer() {
 }
 
 const keyOf = () => (row ? `large${row.id}` : "");
+const isPlaying = () => state.playing?.key === keyOf();
 
 /** Return the elements that show a row with seconds around it, and ask for its picture; with `own` only its stretch plays. */
 export function showLarge(next, { around = 0, own = false } = {}) {
@@ -59,7 +60,7 @@ export const focusPlayer = () => parts.play.focus();
 function build() {
   const { settings } = state;
   parts = {
-    canvas: el("canvas", { "aria-hidden": "true", width: 1, height: 1 }),
+    canvas: canvas(),
     picture: el("div", { class: "picture", role: "img", "aria-label": t("picture.none") }),
     axis: el("div", { class: "axis", "aria-hidden": "true" }),
     times: el("div", { class: "scale", "aria-hidden": "true" }),
@@ -126,8 +127,7 @@ function paintPicture() {
     return tick;
   }), el("span", { class: "unit" }, "kHz"));
   fill(parts.times, ...[0, 0.25, 0.5, 0.75, 1].map((share) => el("span", {}, clock(start + share * length, length < 20 ? 1 : 0))));
-  parts.stretch.hidden = context === 0;
-  parts.stretch.style.insetInlineStart = `${(100 * (row.start_s - start)) / length}%`;
+  showAt(parts.stretch, context ? (row.start_s - start) / length : null);
   parts.stretch.style.inlineSize = `${(100 * (row.end_s - row.start_s)) / length}%`;
   const hears = (state.model?.sample_rate ?? 0) / 2;
   parts.limit.hidden = !(hears && hears < picture.range.fmax * 0.98 && hears > picture.range.fmin);
@@ -153,21 +153,18 @@ function placeIn(event) {
 
 /** A click plays from there; a drag up or down chooses a band. */
 function startDrag(event) {
-  if (!picture || event.button !== 0) return;
+  if (!picture) return;
   const from = placeIn(event), top = event.clientY;
-  parts.picture.setPointerCapture(event.pointerId);
-  const moved = (now) => {
-    if (Math.abs(now.clientY - top) < DRAG) return;
+  const isDrag = (now) => Math.abs(now.clientY - top) >= DRAG;
+  followPointer(parts.picture, event, (now) => {
+    if (!isDrag(now)) return;
     band = [from.hz, placeIn(now).hz].sort((a, b) => a - b);
     isBandOn = true;
     showBand();
-  };
-  parts.picture.addEventListener("pointermove", moved);
-  parts.picture.addEventListener("pointerup", (now) => {
-    parts.picture.removeEventListener("pointermove", moved);
-    if (Math.abs(now.clientY - top) < DRAG) start(from.time);
-    else if (state.playing?.key === keyOf()) start();
-  }, { once: true });
+  }, (now) => {
+    if (!isDrag(now)) start(from.time);
+    else if (isPlaying()) start();
+  });
 }
 
 function showBand() {
@@ -177,20 +174,22 @@ function showBand() {
   const [low, high] = band.map((hz) => 100 * Math.max(0, Math.min(1, placeOf(hz, picture.range))));
   parts.band.style.insetBlockEnd = `${low}%`;
   parts.band.style.blockSize = `${high - low}%`;
-  parts.bandButton.title = t("band.of", { low: number(band[0], 0), high: number(band[1], 0) });
+  parts.bandButton.title = bandWords();
 }
+
+const bandWords = () => t("band.of", { low: number(band[0], 0), high: number(band[1], 0) });
 
 function toggleBand() {
   if (!row || !picture) return;
   band ??= [Math.max(300, picture.range.fmin), Math.min(8000, picture.range.fmax)];
   isBandOn = !isBandOn;
   showBand();
-  say(isBandOn ? t("band.of", { low: number(band[0], 0), high: number(band[1], 0) }) : t("band.off"));
-  if (state.playing?.key === keyOf()) start();
+  say(isBandOn ? bandWords() : t("band.off"));
+  if (isPlaying()) start();
 }
 
 export function togglePlay() {
-  if (state.playing?.key === keyOf()) stop();
+  if (isPlaying()) stop();
   else if (row) start();
 }
 
@@ -205,15 +204,13 @@ export async function start(time = null) {
     play(keyOf(), sound.buffer, { ...own, ...at, band: isBandOn ? band : null });
   } catch (error) {
     if (error.name === "AbortError" || mine !== row) return;
-    note(isGone(error) ? t("err.gone") : messageOf(error));
-    warn(parts.note.textContent);
+    showText(parts.note, messageOf(error));
   }
 }
 
 function showHead(at) {
   const { length } = span();
-  parts.head.hidden = false;
-  parts.head.style.insetInlineStart = `${Math.min(100, (100 * at) / length)}%`;
+  showAt(parts.head, Math.min(1, at / length));
   tellTime(at);
 }
 
@@ -232,9 +229,8 @@ function tellTime(at) {
 
 function showPlaying() {
   if (!parts) return;
-  const isMine = state.playing?.key === keyOf();
-  fill(parts.play, icon(isMine ? "stop" : "play"));
-  parts.play.setAttribute("aria-label", t(isMine ? "stop" : "play"));
+  const isMine = isPlaying();
+  showPlays(parts.play, isMine);
   if (!isMine) parts.head.hidden = true;
 }
 
@@ -262,7 +258,7 @@ function widen() {
   parts.wider.textContent = context ? t("wider.by", { s: context }) : t("wider");
   say(parts.wider.textContent);
   loadPicture();
-  if (state.playing?.key === keyOf()) start(row.start_s);
+  if (isPlaying()) start(row.start_s);
 }
 
 function setSpeed(direction) {
@@ -281,7 +277,7 @@ let levels = "";
 function refresh() {
   if (!row) return;
   refreshPlayer();
-  const { scale, fmin, fmax, window_ms } = state.settings, now = [scale, fmin, fmax, window_ms].join();
+  const now = levelsKey();
   if (levels && now !== levels) loadPicture();
   else if (picture) paintPicture();
   levels = now;

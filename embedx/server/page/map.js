@@ -1,10 +1,11 @@
 /* The screen Map: all rows in two dimensions, coloured; it moves, and what is pointed at or lassoed is in pick.js. */
 
 import { formatAddress } from "./address.js";
-import { getJson, path, send, withFields } from "./api.js";
+import { path, send, withFields } from "./api.js";
 import { readBlocks } from "./blocks.js";
-import { button, debounce, el, fill, iconButton, visible, warn } from "./dom.js";
+import { button, choice, debounce, el, fill, fillChoice, iconButton, visible, warn } from "./dom.js";
 import { Grid } from "./grid.js";
+import { doneJob } from "./jobs.js";
 import { Legend, grouped } from "./legend.js";
 import { Picker } from "./pick.js";
 import { Raster, placing } from "./raster.js";
@@ -14,7 +15,7 @@ import { messageOf, number, t } from "./words.js";
 const MAX_POINTS = 200_000; // that are drawn; of more rows a fair sample is shown
 const REST_MS = 120; // of the view, before discs are drawn
 const BOX_MS = 250; // of the view, before the rows of what is in view are asked for
-const JOB_MS = 1000; // between two looks at a job
+const TOLD_MS = 1000; // of the events, before the map is asked for again
 const MAX_ZOOM = 400;
 const MARGIN = 0.92; // of the window that all points fill
 
@@ -26,23 +27,23 @@ let colour = { groups: [], codes: new Uint8Array(0) }, shades = null, colours = 
 /** Make the screen and return its element. `inspector` gives the panel of the selected row. */
 export function make(go, inspector) {
   panelOf = inspector;
-  const method = el("select", { "aria-label": t("map.method"), on: { change: () => change({ method: method.value }) } });
-  const choice = el("select", { "aria-label": t("map.colour"), on: { change: () => change({ colour: choice.value }) } });
+  const method = choice(t("map.method"), [], "", (value) => change({ method: value }));
+  const colours = choice(t("map.colour"), [], "", (value) => change({ colour: value }));
   const quick = el("canvas", { "aria-hidden": "true" }), fine = el("canvas", { "aria-hidden": "true" });
   const overlay = el("canvas", { class: "overlay", tabindex: 0, role: "application", "aria-describedby": "mapnote" });
   const note = el("p", { id: "mapnote", class: "muted", "aria-live": "polite" }), list = el("ul", { class: "legend", "aria-label": t("map.legend") });
   const corner = el("div", { class: "corner" }), bar = el("div", { class: "bar", role: "group", "aria-label": t("map.selection"), hidden: true });
-  parts = { method, choice, note, overlay, stage: el("div", { class: "stage" }, quick, fine, overlay, corner), side: el("div", { class: "side" }) };
+  parts = { method, colours, note, overlay, stage: el("div", { class: "stage" }, quick, fine, overlay, corner), side: el("div", { class: "side" }) };
   raster = new Raster(quick, fine);
   legend = new Legend(list, { changed: draw, select: (code) => picker.choose(pointsOf(code)) });
   picker = new Picker({ overlay, corner, bar, go, isShown: (i) => colours[shades[i]] !== 0, at: toMap, on: toScreen, zoom, pan, chosen: shadeAndDraw, points: () => points, view: () => view, grid: () => (points.grid ??= new Grid(points.x, points.y, points.count)) });
-  parts.side.append(el("label", {}, t("map.colour"), " ", choice), list, el("label", { title: t("map.hover.tip") }, picker.hoverBox, " ", t("map.hover")));
+  parts.side.append(el("label", {}, t("map.colour"), " ", colours), list, el("label", { title: t("map.hover.tip") }, picker.hoverBox, " ", t("map.hover")));
   const node = el("div", { class: "map" },
     el("div", { class: "tools" }, el("label", {}, t("map.method"), " ", method), picker.lassoButton, iconButton("plus", t("map.in"), () => zoom(2)), iconButton("minus", t("map.out"), () => zoom(0.5)),
       button(t("map.all"), fit, { class: "small" }), note),
     el("div", { class: "field" }, parts.stage, bar), parts.side);
   new ResizeObserver(resize).observe(parts.stage);
-  const reload = debounce(() => node.isConnected && load(), JOB_MS), recolour = debounce(() => node.isConnected && loadColour(), JOB_MS);
+  const reload = debounce(() => node.isConnected && load(), TOLD_MS), recolour = debounce(() => node.isConnected && loadColour(), TOLD_MS);
   on("told", () => node.isConnected && ({ rows: reload, labels: recolour })[state.told.name]?.());
   on("settings", () => node.isConnected && view && shadeAndDraw());
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => node.isConnected && view && shadeAndDraw());
@@ -55,8 +56,8 @@ export async function open({ extra }) {
   const wanted = { name, method: maps.includes(extra.method) ? extra.method : "pca", colour: extra.colour || "label" };
   const own = heads.flatMap((head) => [[`head:${head.name}`, t("map.head", { head: visible(head.name) })], [`head:${head.name}:p`, t("map.proba", { head: visible(head.name) })]]);
   const options = [...columns.map((one) => [one.name, visible(one.name)]), ["flags", t("map.flags")], ...own, ...(examples().length ? [["score", t("map.score")]] : [])];
-  fill(parts.choice, options.map(([value, words]) => el("option", { value, selected: value === wanted.colour }, words)));
-  fill(parts.method, maps.map((value) => el("option", { value, selected: value === wanted.method }, value.toUpperCase())));
+  fillChoice(parts.colours, options, wanted.colour);
+  fillChoice(parts.method, maps.map((value) => [value, value.toUpperCase()]), wanted.method);
   if (shown.name !== name) picker.clear();
   const isSame = header && shown.name === name && shown.method === wanted.method;
   shown = { ...wanted, colour: options.some(([value]) => value === wanted.colour) ? wanted.colour : "label" };
@@ -85,8 +86,7 @@ const examples = () => [state.question.id, ...state.question.like].filter(Number
 
 function keep() {
   if (state.screen !== "map") return;
-  const [x0, y1] = toMap(0, 0), [x1, y0] = toMap(raster.width, raster.height);
-  const box = isFitted ? "" : [x0, y0, x1, y1].map((value) => value.toPrecision(5)).join(",");
+  const box = isFitted ? "" : boxInView().map((value) => value.toPrecision(5)).join(",");
   history.replaceState(null, "", formatAddress({ name: shown.name, screen: "map", question: state.question, extra: { method: shown.method === "pca" ? "" : shown.method, colour: shown.colour, box } }));
 }
 
@@ -101,8 +101,7 @@ async function load() {
       const found = await fetchBlocks(withFields(path("/map", name), { method, limit: MAX_POINTS }), (head, rows) => method === shown.method && take(head, rows), { signal });
       if (!found.job) break;
       fill(parts.note, el("progress", { "aria-label": t("map.making") }), " ", t("map.making"));
-      const job = await waitFor(found.job, signal);
-      if (job.state === "failed") throw Object.assign(new Error(job.error.message), job.error);
+      await doneJob(found.job, signal);
     }
     await loadColour();
   } catch (error) {
@@ -111,14 +110,6 @@ async function load() {
     fill(parts.note, el("span", { class: "error" }, text), " ", button(t("again"), load, { class: "small" }));
     warn(text);
     if (method !== "pca") parts.method.value = shown.method = "pca"; // what is shown
-  }
-}
-
-async function waitFor(job, signal) {
-  for (;;) {
-    const found = await getJson(`v1/jobs/${job}`, { signal });
-    if (found.state === "done" || found.state === "failed") return found;
-    await new Promise((resolve) => setTimeout(resolve, JOB_MS));
   }
 }
 
@@ -201,7 +192,7 @@ const rest = debounce(() => points && parts.stage.isConnected && raster.refine({
 
 /** Of more rows than are drawn, get those that lie in view. */
 const fetchBox = debounce(async () => {
-  const [x0, y1] = toMap(0, 0), [x1, y0] = toMap(raster.width, raster.height), box = [x0, y0, x1, y1].join(",");
+  const box = boxInView().join(",");
   if (isFitted) {
     if (points !== base) points = base;
     else return;
@@ -240,6 +231,11 @@ const toMap = (px, py) => {
   const { scaleX, scaleY, left, top } = placing(view ?? { scale: 1, cx: 0, cy: 0 }, raster.width, raster.height);
   return [(px - left) / scaleX, (py - top) / scaleY];
 };
+function boxInView() {
+  const [x0, y1] = toMap(0, 0), [x1, y0] = toMap(raster.width, raster.height);
+  return [x0, y0, x1, y1];
+}
+
 const toScreen = (i) => {
   const { scaleX, scaleY, left, top } = placing(view, raster.width, raster.height);
   return [points.x[i] * scaleX + left, points.y[i] * scaleY + top];

@@ -1,10 +1,19 @@
 /* Names: what the digits give, and into which column. Kept in this browser for each collection. */
 
+import { el } from "./dom.js";
 import { recall, state, store } from "./state.js";
 
 const TASKS_KEY = "embedx.tasks";
 export const MAX_NAMES = 9; // one for each digit
+export const MAX_LENGTH = 200; // of a name
 export const YES_NO = ["yes", "no"];
+
+/** Return a field for a label; Enter gives it to `take`. */
+export function nameField(words, take, attributes = {}) {
+  const give = (event) => event.key === "Enter" && field.value.trim() && take(field.value.trim());
+  const field = el("input", { type: "text", maxlength: MAX_LENGTH, placeholder: words, "aria-label": words, ...attributes, on: { keydown: give } });
+  return field;
+}
 
 export function valuesOf(column) {
   const values = state.collection?.columns?.find((one) => one.name === column)?.values ?? [];

@@ -8,7 +8,6 @@ import { number, t } from "./words.js";
 
 const REST_MS = 120; // of the typing hand, before the server is asked
 const MAX_OFFERS = 20;
-const NUMBERS = ["real", "integer", "number", "float", "int"]; // kinds of columns
 const OWN_COLUMNS = ["label", "group", "split", "path", "duration_s", "start_s"]; // of every collection
 
 let panel, changed, list, field, offers = [], active = -1, column = null;
@@ -65,10 +64,10 @@ function pick(event, choose) {
 export function openColumns(node, change) {
   [panel, changed] = [node, change];
   const known = state.collection?.columns ?? [];
-  const all = [...new Map([...known.map((one) => [one.name, one.kind]), ...OWN_COLUMNS.map((name) => [name, name.endsWith("_s") ? "real" : "text"])])];
+  const all = [...new Map([...known.map((one) => [one.name, one.kind]), ...OWN_COLUMNS.map((name) => [name, name.endsWith("_s") ? "number" : "text"])])];
   combobox(t("filter.column"), openValues, (typed) => {
     const part = typed.toLowerCase();
-    const found = all.filter(([name]) => name.toLowerCase().includes(part)).map(([name, kind]) => ({ name, kind, note: t(NUMBERS.includes(kind) ? "kind.number" : `kind.${kind}`) }));
+    const found = all.filter(([name]) => name.toLowerCase().includes(part)).map(([name, kind]) => ({ name, kind, note: t(`kind.${kind}`) }));
     found.sort((a, b) => b.name.toLowerCase().startsWith(part) - a.name.toLowerCase().startsWith(part));
     showOffers([...found, { name: t("filter.sql.write"), sql: true }].slice(0, MAX_OFFERS), openValues);
   });
@@ -77,7 +76,7 @@ export function openColumns(node, change) {
 async function openValues(chosen) {
   if (chosen.sql) return openSql(panel, changed);
   column = chosen;
-  if (NUMBERS.includes(chosen.kind)) return openRange();
+  if (chosen.kind === "number") return openRange();
   const choose = (one) => add(one.value === null ? `${quoted(column.name)} IS NULL` : `${quoted(column.name)} = ${text(one.value)}`);
   combobox(t("filter.value", { column: visible(chosen.name) }), choose, async (typed) => {
     showOffers(await valuesOf(chosen.name, typed), choose);

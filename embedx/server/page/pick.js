@@ -2,7 +2,8 @@
 
 import { getJson, path, withFields } from "./api.js";
 import { Card } from "./card.js";
-import { button, el, fill, say, warn } from "./dom.js";
+import { button, checkbox, el, fill, say, warn } from "./dom.js";
+import { nameField, valuesOf } from "./names.js";
 import { soundOf } from "./rows.js";
 import { play, stop } from "./sound.js";
 import { noQuestion, on, set, setSettings, state } from "./state.js";
@@ -22,7 +23,7 @@ export class Picker {
   constructor(map) {
     Object.assign(this, map, { selected: new Set(), corners: null, cross: null, pressed: new Map(), known: new Map(), found: -1, timers: [], ratio: 1 });
     this.lassoButton = button(t("map.lasso"), () => this.lassoButton.setAttribute("aria-pressed", !this.isLasso()), { class: "small", "aria-pressed": "false", title: t("map.lasso.tip") });
-    this.hoverBox = el("input", { type: "checkbox", checked: state.settings.hover, on: { change: (event) => setSettings({ hover: event.target.checked }) } });
+    this.hoverBox = checkbox(state.settings.hover, (hover) => setSettings({ hover }));
     for (const name of ["pointerdown", "pointermove", "pointerup", "pointercancel", "pointerleave", "wheel", "dblclick", "keydown"]) {
       this.overlay.addEventListener(name, (event) => this[name](event), { passive: false });
     }
@@ -251,9 +252,8 @@ export class Picker {
     const n = this.selected.size, reason = whyReadOnly() || (n > MAX_LABELLED ? t("map.label.many", { n: MAX_LABELLED }) : "");
     this.bar.hidden = n === 0;
     if (!n) return;
-    const names = el("datalist", { id: "maplabels" }, this.names().map((value) => el("option", { value })));
-    const field = el("input", { type: "text", list: "maplabels", maxlength: 200, placeholder: t("map.label"), "aria-label": t("map.label"), disabled: Boolean(reason), title: reason,
-      on: { keydown: (event) => event.key === "Enter" && field.value.trim() && this.label(field.value.trim()) } });
+    const names = el("datalist", { id: "maplabels" }, valuesOf("label").map((value) => el("option", { value })));
+    const field = nameField(t("map.label"), (value) => this.label(value), { list: "maplabels", disabled: Boolean(reason), title: reason });
     const where = () => `id IN (${[...this.selected].sort((a, b) => a - b).join(", ")})`;
     fill(this.bar, el("strong", {}, t("rows", { n })), names, field,
       button(t("map.find"), () => this.go({ question: { ...state.question, where: where() } }), { class: "small", disabled: n > MAX_WHERE, title: n > MAX_WHERE ? t("map.find.many", { n: MAX_WHERE }) : "" }),
@@ -262,12 +262,8 @@ export class Picker {
       button(t("map.clear"), () => this.clear(), { class: "small plain" }), reason ? el("span", { class: "muted" }, reason) : null);
   }
 
-  names() {
-    return (state.collection.columns.find((one) => one.name === "label")?.values ?? []).filter((value) => typeof value === "string");
-  }
-
   labelDigit(digit) {
-    const value = this.names()[digit - 1];
+    const value = valuesOf("label")[digit - 1];
     if (value) this.label(value);
   }
 

@@ -1,6 +1,6 @@
 /* The question: drop a sound, choose a file, record, describe it; and the examples that it is made of. */
 
-import { button, el, fill, icon, iconButton, nameOf, warn } from "./dom.js";
+import { button, choice, el, errorBox, fill, fillChoice, icon, iconButton, nameOf, showText } from "./dom.js";
 import { command } from "./keys.js";
 import { withBase } from "./search.js";
 import { stop } from "./sound.js";
@@ -16,13 +16,13 @@ export function makeQuery(wanted) {
   callbacks = wanted;
   chooser = el("input", { type: "file", accept: ACCEPT, hidden: true, "aria-label": t("choose"), on: { change: () => take(chooser.files[0]) } });
   textField = el("input", { type: "search", class: "text", maxlength: 2000, enterkeyhint: "search", "aria-label": t("describe"), placeholder: t("describe"), on: { keydown: askText } });
-  viewList = el("select", { class: "view", "aria-label": t("view"), on: { change: () => callbacks.ask({ ...state.question, view: viewList.value }) } });
+  viewList = choice(t("view"), [], "", (view) => callbacks.ask({ ...state.question, view }));
   meter = el("meter", { max: 1, hidden: true, "aria-label": t("record.level") });
   recordButton = button([icon("mic"), el("span", {}, t("record"))], record, { class: "record" });
   const chooseButton = button([icon("file"), el("span", {}, t("choose"))], () => chooser.click(), { class: "primary choose" });
   lane = el("div", { class: "lane", hidden: true });
   because = el("p", { class: "because", hidden: true });
-  problem = el("p", { class: "error", hidden: true });
+  problem = errorBox();
   const drop = el("div", { class: "drop", on: { click: () => chooser.click() } }, icon("wave"), el("p", {}, t("drop.here")), el("small", {}, t("drop.formats")));
   part = el("section", { class: "ask", role: "search", "aria-label": t("ask") }, chooser,
     el("div", { class: "askbar" }, chooseButton, recordButton, meter, textField, viewList), drop, lane, because, problem);
@@ -51,7 +51,7 @@ const whyNoMicrophone = () => (navigator.mediaDevices?.getUserMedia && globalThi
 function showAbilities() {
   const { collection, model, question } = state, views = collection?.views ?? [];
   const chosen = question.view || collection?.default_view;
-  fill(viewList, views.map((view) => el("option", { value: view.name, selected: view.name === chosen }, view.name)));
+  fillChoice(viewList, views.map(({ name }) => [name, name]), chosen);
   viewList.hidden = views.length < 2;
   const hasText = model !== null && model.text !== false;
   textField.disabled = !hasText;
@@ -98,11 +98,7 @@ async function record() {
   toggleRecording(recordButton, meter, { done: (file) => take(file, { wait: true }), failed: showProblem });
 }
 
-export function showProblem(text) {
-  problem.hidden = !text;
-  problem.textContent = text;
-  if (text) warn(text);
-}
+export const showProblem = (text) => showText(problem, text);
 
 export async function showQuestion(question, nameOfRow) {
   part.classList.toggle("asked", callbacks.isAsked(question));

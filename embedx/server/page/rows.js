@@ -11,6 +11,12 @@ const pictures = new Cache(32e6); // bytes of levels
 const sounds = new Cache(64e6); // bytes of samples
 const pending = new Map();
 
+/** Return the settings that change the levels of a picture, as a text that can be compared. */
+export function levelsKey() {
+  const { scale, fmin, fmax, window_ms } = state.settings;
+  return [scale, fmin, fmax, window_ms].join();
+}
+
 export function rangeOf(rate) {
   return { ...frequencies(rate, state.settings), scale: state.settings.scale };
 }

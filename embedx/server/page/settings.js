@@ -1,7 +1,7 @@
 /* Dialogs: settings, which hold for every picture and sound at once, and the list of all keys. */
 
-import { ApiError } from "./api.js";
-import { addStyles, button, el, fill, focusOn } from "./dom.js";
+import { post } from "./api.js";
+import { addStyles, button, checkbox, choice, el, errorBox, fill, focusOn, showText } from "./dom.js";
 import { KEYS, isBound, keysOf } from "./keys.js";
 import { setSettings, state } from "./state.js";
 import { addWords, t } from "./words.js";
@@ -31,22 +31,19 @@ export function openDialog(title, ...children) {
   return dialog;
 }
 
-function choice(name) {
-  const list = el("select", { id: `set-${name}`, on: { change: () => change(name, typeof state.settings[name] === "number" ? Number(list.value) : list.value) } },
-    CHOICES[name].map((value) => el("option", { value: String(value), selected: state.settings[name] === value }, t(`set.${name}.${value || "auto"}`))));
-  return [el("label", { for: `set-${name}` }, t(`set.${name}`)), list];
+const labelled = (name, control) => [el("label", { for: `set-${name}` }, t(`set.${name}`)), control];
+
+function list(name) {
+  const options = CHOICES[name].map((value) => [value, t(`set.${name}.${value || "auto"}`)]), isNumber = CHOICES[name].every(Number.isFinite);
+  return labelled(name, choice(null, options, state.settings[name], (value) => change(name, isNumber ? Number(value) : value), { id: `set-${name}` }));
 }
 
 function range(name, fields) {
-  const slider = el("input", { type: fields.type ?? "range", id: `set-${name}`, value: String(state.settings[name]), ...fields,
-    on: { input: () => change(name, Number(slider.value)) } });
-  return [el("label", { for: `set-${name}` }, t(`set.${name}`)), slider];
+  const slider = el("input", { type: "range", id: `set-${name}`, ...fields, value: String(state.settings[name]), on: { input: () => change(name, Number(slider.value)) } });
+  return labelled(name, slider);
 }
 
-function flag(name) {
-  const box = el("input", { type: "checkbox", id: `set-${name}`, checked: state.settings[name], on: { change: () => change(name, box.checked) } });
-  return [el("label", { for: `set-${name}` }, t(`set.${name}`)), box];
-}
+const flag = (name) => labelled(name, checkbox(state.settings[name], (value) => change(name, value), { id: `set-${name}` }));
 
 function change(name, value) {
   setSettings({ [name]: value });
@@ -56,11 +53,11 @@ function change(name, value) {
 export function openSettings() {
   const name = el("input", { type: "text", id: "set-name", maxlength: 60, value: state.settings.name, on: { change: () => setSettings({ name: name.value }) } });
   openDialog(t("settings"), el("div", { class: "form" },
-    el("h3", {}, t("set.pictures")), ...choice("colours"), ...choice("scale"), ...choice("window_ms"),
+    el("h3", {}, t("set.pictures")), ...list("colours"), ...list("scale"), ...list("window_ms"),
     ...range("fmin", { type: "number", min: 0, max: 100_000, step: 50 }), ...range("fmax", { type: "number", min: 0, max: 200_000, step: 50 }),
     ...range("contrast", { min: -10, max: 10, step: 1 }), ...flag("fixed"),
     el("h3", {}, t("set.sound")), ...range("volume", { min: 0, max: 1, step: 0.05 }), ...flag("level"), ...flag("loop"), ...flag("chain"),
-    el("h3", {}, t("set.page")), ...choice("theme"), ...choice("language"), ...flag("keys"), el("label", { for: "set-name" }, t("set.name")), name));
+    el("h3", {}, t("set.page")), ...list("theme"), ...list("language"), ...flag("keys"), ...labelled("name", name)));
 }
 
 export function openHelp() {
@@ -88,18 +85,16 @@ function ownKey(name, words) {
 
 export function askToken(signedIn) {
   const field = el("input", { type: "password", id: "token", autocomplete: "off", required: true });
-  const problem = el("p", { class: "error", hidden: true });
+  const problem = errorBox();
   const send = async (event) => {
     event.preventDefault();
     try {
-      await fetch("v1/session", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token: field.value }) })
-        .then((reply) => { if (!reply.ok) throw new ApiError(reply.status); });
+      await post("v1/session", { token: field.value });
       dialog.close();
       dialog.remove();
       signedIn();
-    } catch (error) {
-      problem.hidden = false;
-      problem.textContent = t("token.wrong");
+    } catch {
+      showText(problem, t("token.wrong"));
     }
   };
   const dialog = el("dialog", { "aria-labelledby": "tokentitle" }, el("form", { on: { submit: send } },

@@ -1,6 +1,6 @@
 /* A stretch of a sound: two handles that can be dragged or moved by keys, and number fields beside them. */
 
-import { debounce, el } from "./dom.js";
+import { debounce, el, followPointer, showAt } from "./dom.js";
 import { number, t } from "./words.js";
 
 const REST_MS = 250; // after the last change, before a search
@@ -33,11 +33,10 @@ export class Stretch {
   }
 
   show() {
-    const share = (value) => `${(100 * value) / this.duration}%`;
-    this.mark.style.insetInlineStart = share(this.start);
-    this.mark.style.inlineSize = share(this.end - this.start);
+    showAt(this.mark, this.start / this.duration);
+    this.mark.style.inlineSize = `${(100 * (this.end - this.start)) / this.duration}%`;
     for (const [i, value] of [this.start, this.end].entries()) {
-      this.handles[i].style.insetInlineStart = share(value);
+      showAt(this.handles[i], value / this.duration);
       this.handles[i].setAttribute("aria-valuenow", value.toFixed(2));
       this.handles[i].setAttribute("aria-valuetext", `${number(value, 2)} s`);
       this.inputs[i].value = value.toFixed(2);
@@ -70,13 +69,13 @@ export class Stretch {
 
   drag(event, side) {
     event.stopPropagation();
-    this.follow(event, (now) => this.move(side, this.timeAt(now)));
+    followPointer(this.node, event, (now) => this.move(side, this.timeAt(now)));
   }
 
   /** A drag beside the handles chooses a new stretch. */
   dragNew(event) {
     const from = this.timeAt(event);
-    this.follow(event, (now) => {
+    followPointer(this.node, event, (now) => {
       const to = this.timeAt(now);
       if (Math.abs(to - from) < MIN_S) return;
       this.start = Math.max(0, Math.min(from, to));
@@ -86,17 +85,7 @@ export class Stretch {
     });
   }
 
-  follow(event, moved) {
-    if (event.button !== 0) return;
-    this.node.setPointerCapture(event.pointerId);
-    this.node.addEventListener("pointermove", moved);
-    const done = () => this.node.removeEventListener("pointermove", moved);
-    this.node.addEventListener("pointerup", done, { once: true });
-    this.node.addEventListener("pointercancel", done, { once: true });
-  }
-
   showHead(at) {
-    this.head.hidden = at === null;
-    if (at !== null) this.head.style.insetInlineStart = `${(100 * at) / this.duration}%`;
+    showAt(this.head, at === null ? null : at / this.duration);
   }
 }

@@ -1,6 +1,6 @@
 /* The strip of the queue: the rows before and after the one at hand, small, with their labels. */
 
-import { el, fill, nameOf } from "./dom.js";
+import { canvas, el, fill, nameOf } from "./dom.js";
 import { paint } from "./picture.js";
 import { pictureOf } from "./rows.js";
 import { state } from "./state.js";
@@ -37,9 +37,9 @@ export function showStrip(queue, place, column) {
 }
 
 function makeNode(row) {
-  const canvas = el("canvas", { "aria-hidden": "true", width: 1, height: 1 }), label = el("span", { class: "chip" });
-  const button = el("button", { type: "button", on: { click: () => open(node.place) } }, canvas, label);
+  const picture = canvas(), label = el("span", { class: "chip" });
+  const button = el("button", { type: "button", on: { click: () => open(node.place) } }, picture, label);
   const node = { item: el("li", {}, button), button, label, place: 0 };
-  pictureOf(row, SIZE).then((picture) => paint(canvas, picture, state.settings), () => null);
+  pictureOf(row, SIZE).then((levels) => paint(picture, levels, state.settings), () => null);
   return node;
 }

@@ -1,12 +1,11 @@
 /* The task: up to nine names, or a question to answer with yes or no. */
 
 import { button, el, fill, visible, warn } from "./dom.js";
-import { MAX_NAMES, YES_NO, isYesNo, setTask, taskOf, valuesOf } from "./names.js";
+import { MAX_LENGTH, MAX_NAMES, YES_NO, isYesNo, nameField, setTask, taskOf, valuesOf } from "./names.js";
 import { state } from "./state.js";
 import { t } from "./words.js";
 
 const MIN_VALUES = 2; // of a column of the metadata that is offered
-const MAX_LENGTH = 200; // of a name
 const RESERVED = ["id", "path", "start_s", "end_s", "duration_s", "label", "group", "split", "flags", "review"];
 
 /** Return a form that asks what to label; `done` is called when the task is set, `cancel` to go back. */
@@ -53,11 +52,9 @@ function offered() {
 }
 
 export function keyButtons(task, value, { give, unsure, other }) {
-  const field = el("input", { type: "text", class: "own", placeholder: t("label.other"), "aria-label": t("label.other"), maxlength: MAX_LENGTH,
-    on: { keydown: (event) => event.key === "Enter" && field.value.trim() && other(field.value.trim()) } });
   const name = (one) => (isYesNo(task) ? t(one) : one);
   const keys = task.names.map((one, i) => button([el("kbd", {}, String(i + 1)), el("bdi", { class: "keyname" }, name(one))], () => give(i + 1), { "aria-pressed": one === value }));
-  return [...keys, button([el("kbd", {}, "0"), t("unsure")], unsure), !isYesNo(task) && field];
+  return [...keys, button([el("kbd", {}, "0"), t("unsure")], unsure), !isYesNo(task) && nameField(t("label.other"), other, { class: "own" })];
 }
 
 export const message = (node, text, ...buttons) => fill(node, el("div", { class: "message" }, el("p", {}, text), el("div", { class: "row" }, buttons)));

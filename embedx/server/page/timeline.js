@@ -1,7 +1,7 @@
 /* The timeline: a recording from its begin to its end, its rows, and which of them are hits. */
 
 import { getJson, path } from "./api.js";
-import { el, fill } from "./dom.js";
+import { canvas, el, fill, muted } from "./dom.js";
 import { state } from "./state.js";
 import { clock, t } from "./words.js";
 
@@ -27,9 +27,9 @@ export async function showTimeline(node, row, open) {
   const rows = facts?.rows ?? known.map((hit) => ({ ...hit, channel: null }));
   const end = facts?.duration_s ?? Math.max(row.end_s, ...rows.map((one) => one.end_s));
   if (!node.isConnected) return;
-  if (rows.length < 2) return void fill(node, el("p", { class: "muted" }, t("timeline.only", { end: clock(end) })));
+  if (rows.length < 2) return void fill(node, muted(t("timeline.only", { end: clock(end) })));
   const hits = new Set(state.hits.map((hit) => hit.id));
-  const strip = el("canvas", { height: HEIGHT, width: 1, "aria-hidden": "true" });
+  const strip = canvas({ height: HEIGHT });
   const slider = el("div", {
     class: "strip", role: "slider", tabindex: 0, "aria-label": t("timeline"), "aria-valuemin": 1, "aria-valuemax": rows.length,
     on: { keydown: step, click: jump },

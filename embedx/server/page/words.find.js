@@ -76,7 +76,6 @@ export const WORDS = {
   "filter.none": ["{column} is empty", "{column} ist leer"],
   "kind.text": ["text", "Text"],
   "kind.number": ["number", "Zahl"],
-  "kind.bool": ["yes or no", "ja oder nein"],
   "apply": ["Apply", "Anwenden"],
   "hits": ["Hits", "Treffer"],
   "hits.count": ["{n, plural: 1 hit, # hits} in {ms} ms", "{n, plural: 1 Treffer, # Treffer} in {ms} ms"],

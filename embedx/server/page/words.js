@@ -69,6 +69,7 @@ const CODES = {
 /** Return what an error means for its user, with the next step. */
 export function messageOf(error, name = "") {
   if (error.code in CODES) return t(CODES[error.code], { name: name || t("this.file") });
+  if (error.status === 410) return t("err.gone");
   if (error.status === 429 || error.status === 503) return t("err.busy", { s: error.wait_s || 1 });
   if (error.status === 413) return t("err.long");
   return error.message + (error.hint ? ` ${error.hint}` : "");
