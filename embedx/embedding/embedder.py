@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self, TypeVar
@@ -187,6 +188,10 @@ class Embedder:
                     for i, (key, window) in enumerate(batch):
                         padded = ("padded",) if len(window.samples) < self.extractor.min_samples else ()
                         yield key, {view: matrix[i] for view, matrix in vectors.items()}, window.flags + padded
+
+    def threads_for(self, windows: Sequence[tuple[Key, Window]]) -> int:
+        """Return the number of batches that these windows make, at most the number of threads of torch."""
+        return max(1, min(math.ceil(self._total_cost(windows) / self.budget), torch.get_num_threads()))
 
     def make_workers(self, threads: int) -> Sequence[Worker | RemoteWorker]:
         """Return the workers for this number of threads; see `embedx.embedding.workers.make_workers`.
