@@ -1,7 +1,7 @@
 /* The screen About: what the collection is made of, what failed and why, how good its heads are, and what runs now. */
 
 import { getJson, path, post, withFields } from "./api.js";
-import { button, debounce, el, errorBox, fill, iconButton, muted, nameOf, say, visible, warn } from "./dom.js";
+import { button, debounce, el, errorBox, fill, iconButton, muted, mutedWord, nameOf, say, visible, warn, worded } from "./dom.js";
 import { doneJob } from "./jobs.js";
 import { noQuestion, on, state } from "./state.js";
 import { matrix } from "./matrix.js";
@@ -65,12 +65,6 @@ const quoted = (text) => `'${String(text).replaceAll("'", "''")}'`;
 /** Return a number that opens Find with its rows. */
 const rowsButton = (rows, where, name) => button(number(rows, 0), () => find(where), { class: "small plain count", title: t("about.open", { what: visible(name) }), "aria-label": `${visible(name)}: ${t("rows", { n: rows })}` });
 
-/** Return a word of the server in the language of the page, or as it is. */
-function worded(kind, word) {
-  const key = `${kind}.${word.replace(/[ -]/g, ".")}`;
-  return t.has(key) ? t(key) : visible(word);
-}
-
 function showRunning(run) {
   const wasShown = !parts.running.hidden;
   clearTimeout(timer);
@@ -81,6 +75,10 @@ function showRunning(run) {
   const words = t("about.run.of", { done, planned });
   fill(parts.running, el("h2", {}, t("about.run")), el("progress", { max: Math.max(1, planned), value: done, "aria-label": words }),
     el("p", {}, `${words}, ${t("about.run.failed", { n: failed })}, ${t("about.run.speed", { x: number(speed, speed < 10 ? 1 : 0) })}`));
+}
+
+function fillPart(name, ...children) {
+  fill(parts[name], el("h2", {}, t(`about.${name}`)), ...children);
 }
 
 function showFacts({ rows, hours, recordings, generation, revision, views }, { bytes }) {
@@ -109,21 +107,21 @@ function showLabels({ values, empty, more }, { rows }) {
 function showFlags({ flags, recording_flags: others }) {
   const lines = [
     ...Object.entries(flags).map(([flag, rows]) => [flag, rowsButton(rows, `flags LIKE ${quoted(`%${flag}%`)}`, flag)]),
-    ...Object.entries(others).filter(([flag]) => !(flag in flags)).map(([flag, n]) => [flag, el("span", { class: "muted" }, t("about.files", { n }))]),
+    ...Object.entries(others).filter(([flag]) => !(flag in flags)).map(([flag, n]) => [flag, mutedWord(t("about.files", { n }))]),
   ];
-  fill(parts.flags, el("h2", {}, t("about.flags")), lines.length ? el("ul", { class: "lines" }, lines.map(([flag, count]) =>
+  fillPart("flags", lines.length ? el("ul", { class: "lines" }, lines.map(([flag, count]) =>
     el("li", {}, el("span", {}, worded("flag", flag)), count))) : muted(t("about.flags.none")));
 }
 
 async function showFailures(reasons, signal) {
   const total = Object.values(reasons).reduce((sum, n) => sum + n, 0);
-  if (!total) return void fill(parts.failures, el("h2", {}, t("about.failures")), muted(t("about.failures.none")));
+  if (!total) return void fillPart("failures", muted(t("about.failures.none")));
   const { failures } = await getJson(withFields(path("/failures", mine), { limit: MAX_FAILURES }), { signal });
   const open = new Set([...parts.failures.querySelectorAll("details[open]")].map((one) => one.dataset.reason));
-  fill(parts.failures, el("h2", {}, t("about.failures")), Object.entries(reasons).map(([reason, n]) => {
+  fillPart("failures", Object.entries(reasons).map(([reason, n]) => {
     const names = failures.filter((one) => one.reason === reason);
     return el("details", { "data-reason": reason, open: open.has(reason) },
-      el("summary", {}, worded("reason", reason), " ", el("span", { class: "muted" }, t("about.files", { n }))),
+      el("summary", {}, worded("reason", reason), " ", mutedWord(t("about.files", { n }))),
       el("ul", { class: "lines" }, names.map((one) => el("li", {}, nameOf(one.path, 300), one.detail ? el("small", {}, visible(one.detail)) : null))),
       names.length < n ? muted(t("about.failures.more")) : null);
   }));
@@ -139,7 +137,7 @@ function showDuplicates() {
     start.disabled = false;
     if (found) fill(result, groupsOf(found));
   });
-  fill(parts.duplicates, el("h2", {}, t("about.duplicates")), start, result);
+  fillPart("duplicates", start, result);
 }
 
 const groupsOf = ({ groups, total, rows }) => [
@@ -149,7 +147,7 @@ const groupsOf = ({ groups, total, rows }) => [
 ];
 
 function showHeads(heads) {
-  fill(parts.heads, el("h2", {}, t("about.heads")), heads.length ? heads.map(showHead) : muted(t("about.heads.none")));
+  fillPart("heads", heads.length ? heads.map(showHead) : muted(t("about.heads.none")));
 }
 
 function showHead(head) {
@@ -169,6 +167,6 @@ function showRecipe({ recipe, fingerprint, versions }) {
   const copy = iconButton("copy", t("about.copy"), async () => (await import("./inspector.js")).copy(text));
   fill(parts.recipe, el("h2", {}, t("about.recipe"), " ", copy), muted(t("about.recipe.tip", { fingerprint })),
     el("pre", { tabindex: 0, "aria-label": t("about.recipe") }, text));
-  fill(parts.versions, el("h2", {}, t("about.versions")), el("dl", {}, Object.entries({ [t("about.service")]: `embedx ${service}`, ...run }).flatMap(([name, value]) =>
+  fillPart("versions", el("dl", {}, Object.entries({ [t("about.service")]: `embedx ${service}`, ...run }).flatMap(([name, value]) =>
       [el("dt", {}, name), el("dd", {}, visible(value))])));
 }

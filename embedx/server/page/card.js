@@ -1,6 +1,6 @@
 /* A card: one row or hit, with what is compared: picture, score, label, name, moment, and three small buttons. */
 
-import { canvas, el, fill, iconButton, nameOf, showAt, showPlays, visible } from "./dom.js";
+import { canvas, el, fill, iconButton, nameOf, showAt, showPlays, worded } from "./dom.js";
 import { describe, isSilent, paint } from "./picture.js";
 import { pictureOf, rangeOf } from "./rows.js";
 import { state } from "./state.js";
@@ -48,7 +48,7 @@ export class Card {
   showLabel() {
     const { label, flags = [] } = this.hit;
     fill(this.labels, label === null || label === undefined ? "" : nameOf(label, 24),
-      ...flags.map((flag) => el("span", { class: "flag" }, t.has(`flag.${flag}`) ? t(`flag.${flag}`) : visible(flag))));
+      ...flags.map((flag) => el("span", { class: "flag" }, worded("flag", flag))));
   }
 
   async load() {

@@ -105,7 +105,7 @@ function ownScript(address) {
   return address;
 }
 
-export function stretchOf() {
+function stretchOf() {
   return state.model?.recipe.window_s || DEFAULT_STRETCH_S;
 }
 

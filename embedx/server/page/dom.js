@@ -39,6 +39,7 @@ export function icon(name) {
   const picture = document.createElementNS(SVG, "svg");
   picture.setAttribute("class", "icon");
   picture.setAttribute("aria-hidden", "true");
+  picture.setAttribute("viewBox", "0 0 16 16");
   const use = document.createElementNS(SVG, "use");
   use.setAttribute("href", `page/icons.svg#${name}`);
   picture.append(use);
@@ -81,6 +82,7 @@ export function canvas(attributes = {}) {
 }
 
 export const muted = (...children) => el("p", { class: "muted" }, ...children);
+export const mutedWord = (...children) => el("span", { class: "muted" }, ...children);
 
 /** Return a place for an error; `showText` shows it there. */
 export const errorBox = (text = "") => el("p", { class: "error", hidden: !text }, text);
@@ -122,8 +124,14 @@ export function visible(text) {
   );
 }
 
+/** Return a word of the server in the language of the page, or as it is. */
+export function worded(kind, word) {
+  const key = `${kind}.${word.replace(/[ -]/g, ".")}`;
+  return t.has(key) ? t(key) : visible(word);
+}
+
 /** Return a text that is shortened in the middle: beginnings and endings of names differ. */
-export function shorten(text, length = NAME_LENGTH) {
+function shorten(text, length = NAME_LENGTH) {
   const signs = Array.from(text);
   if (signs.length <= length) return text;
   const head = Math.ceil((length - 1) / 2);

@@ -10,7 +10,7 @@ let chips, panel, count, problem, callbacks, request = null;
 
 export function makeFilter(wanted) {
   callbacks = wanted;
-  chips = el("div", { class: "chips", role: "group", "aria-label": t("filter") });
+  chips = el("div", { class: "row chips", role: "group", "aria-label": t("filter") });
   count = el("span", { class: "muted count" });
   problem = errorBox();
   panel = el("div", { class: "panel", hidden: true, on: { keydown: (event) => event.key === "Escape" && closePanel(event) } });
@@ -90,16 +90,6 @@ export async function countRows(where, node = null) {
     if (error.code === "bad_filter") throw error;
     return null;
   }
-}
-
-/** Count the rows that each condition leaves alone, and without it. */
-export async function explainConditions(where) {
-  const conditions = conditionsOf(where);
-  return Promise.all(conditions.map(async (one, index) => {
-    const others = joined(conditions.filter((_, i) => i !== index));
-    const counted = await post(path("/count"), { filter: others || "1" }).catch(() => ({ rows: null }));
-    return { condition: one, others, without: others ? counted.rows : state.collection.rows };
-  }));
 }
 
 async function openPanel(name) {

@@ -1,11 +1,11 @@
 /* The screen Find: a question, its answer, and the row that is looked at. */
 
-import { getJson, path } from "./api.js";
-import { button, checkbox, choice, el, fill, nameOf, say } from "./dom.js";
-import { closeFilter, explainConditions, makeFilter, sentenceOf, showFilter, showProblem as showFilterProblem } from "./filter.js";
+import { button, checkbox, choice, el, say } from "./dom.js";
+import { closeFilter, makeFilter, showFilter, showProblem as showFilterProblem } from "./filter.js";
 import * as hits from "./hits.js";
 import { command } from "./keys.js";
 import { makeQuery, showProblem, showQuestion } from "./query.js";
+import { rowOf } from "./rows.js";
 import { PAGES, isAsked, search, withBase } from "./search.js";
 import { on, set, state } from "./state.js";
 import { messageOf, t } from "./words.js";
@@ -27,7 +27,7 @@ export function makeFind(go) {
   const list = hits.makeHits({ open: async () => (await inspector()).openInspector(), refine, more, cancel, whyNone });
   const openExport = async () => (await import("./export.js")).openExport();
   command("export", openExport);
-  const options = el("div", { class: "options" }, count, measure, el("label", { title: t("diverse.tip") }, diverse, " ", t("diverse")), group,
+  const options = el("div", { class: "row options" }, count, measure, el("label", { title: t("diverse.tip") }, diverse, " ", t("diverse")), group,
     button(t("export"), openExport, { class: "small" }));
   const screen = el("div", { class: "find" },
     el("div", { class: "side" }, makeQuery(callbacks), filter),
@@ -131,7 +131,7 @@ async function showRow(id) {
   const known = state.hits.find((hit) => hit.id === id);
   if (known && hits.chooseRow(id)) return;
   try {
-    set({ selected: (await getJson(path(`/rows/${id}`))).row });
+    set({ selected: await rowOf(id) });
   } catch (error) {
     say(messageOf(error));
   }
@@ -174,9 +174,7 @@ function whyNone() {
   if (!state.collection?.rows) return el("p", {}, t("empty"));
   if (!where) return el("p", {}, t("none.found"));
   const list = el("ul", { class: "why" });
-  explainConditions(where).then((conditions) => fill(list, conditions.map(({ condition, others, without: left }) => el("li", {},
-    nameOf(sentenceOf(condition), 60), " ", left === null ? "" : t("none.without", { n: left }), " ",
-    button(t("remove.short"), () => ask({ ...state.question, where: others }), { class: "small" })))));
+  import("./none.js").then(({ explainConditions }) => explainConditions(list, where, ask));
   return el("div", {}, el("p", {}, t("none.filter")), list);
 }
 

@@ -26,7 +26,7 @@ let feed, list, cards = [], current = 0, seen, end, callbacks, slow;
 export function makeHits(wanted) {
   callbacks = wanted;
   list = el("div", { class: "cards", role: "feed", "aria-label": t("hits"), "aria-busy": "false", on: { keydown: move } });
-  end = el("div", { class: "tail" });
+  end = el("div", { class: "row tail" });
   feed = el("section", { class: "hits", "aria-label": t("hits") }, list, end);
   seen = new IntersectionObserver(look, { rootMargin: NEAR, scrollMargin: NEAR });
   seen.observe(end);

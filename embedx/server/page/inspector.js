@@ -1,7 +1,7 @@
 /* The inspector: one row, large, with its label keys, its recording, its metadata and its neighbours. */
 
 import { path, post } from "./api.js";
-import { button, debounce, el, fill, iconButton, muted, nameOf, say, visible, warn } from "./dom.js";
+import { button, debounce, el, fill, iconButton, muted, mutedWord, nameOf, say, visible, warn } from "./dom.js";
 import { command } from "./keys.js";
 import { bindPlayer, focusPlayer, showLarge } from "./large.js";
 import { addName, nameField, namesOf } from "./names.js";
@@ -48,7 +48,7 @@ function show(next) {
   row = next;
   if (!row) return clear();
   parts = {
-    labels: el("div", { class: "keys", role: "group", "aria-label": t("labels") }),
+    labels: el("div", { class: "row keys", role: "group", "aria-label": t("labels") }),
     timeline: el("div", { class: "timeline" }),
     facts: el("dl", {}),
     near: el("ul", { class: "near" }),
@@ -101,7 +101,7 @@ async function showNeighbours(mine, list) {
   try {
     const { hits } = await post(path("/search"), { id: mine.id, limit: NEIGHBOURS });
     fill(list, hits.map((hit) => el("li", {}, button(
-      [el("span", { class: "score" }, score(hit.score)), el("span", { class: "label" }, hit.label ? nameOf(hit.label, 20) : ""), el("span", { class: "muted" }, clock(hit.start_s)), nameOf(hit.path.split("/").at(-1), 26)],
+      [el("span", { class: "score" }, score(hit.score)), el("span", { class: "label" }, hit.label ? nameOf(hit.label, 20) : ""), mutedWord(clock(hit.start_s)), nameOf(hit.path.split("/").at(-1), 26)],
       () => callbacks.show(hit.id), { class: "plain" }))));
   } catch {
     fill(list, el("li", { class: "muted" }, t("near.failed")));
@@ -111,7 +111,7 @@ async function showNeighbours(mine, list) {
 function showLabels(news = "") {
   const reason = whyReadOnly();
   fill(parts.labels,
-    el("p", { class: "current" }, `${t("label.is")} `, row.label ? nameOf(row.label, 60) : el("span", { class: "muted" }, t("label.none")), news && el("small", {}, ` ${visible(news)}`)),
+    el("p", { class: "current" }, `${t("label.is")} `, row.label ? nameOf(row.label, 60) : mutedWord(t("label.none")), news && el("small", {}, ` ${visible(news)}`)),
     ...namesOf().map((name, index) =>
       button([el("kbd", {}, String(index + 1)), nameOf(name, 16)], () => label(name), { class: "small", "aria-pressed": name === row.label, "aria-disabled": reason ? "true" : null })),
     reason ? muted(reason) : nameField(t("label.other"), label, { class: "own" }));

@@ -57,7 +57,7 @@ export function keysOf(name) {
 }
 
 /** Return the command of a key press in a screen and its digit, null if there is none. */
-export function commandOf(event, screen = state.screen) {
+function commandOf(event, screen = state.screen) {
   const wanted = (name) => KEYS[name][1].split(" ").includes(screen);
   const digit = event.shiftKey ? null : /^(?:Digit|Numpad)(\d)$/.exec(event.code)?.[1];
   if (digit) {

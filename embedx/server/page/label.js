@@ -1,17 +1,17 @@
 /* The screen Label: one sound after the other, large, with the keys of the labels. */
 
-import { getJson, path } from "./api.js";
-import { button, checkbox, choice, el, errorBox, fill, focusOn, icon, muted, nameOf, say, visible, warn } from "./dom.js";
+import { button, checkbox, choice, el, errorBox, fill, focusOn, icon, muted, mutedWord, nameOf, say, visible, warn } from "./dom.js";
 import { resultOf, sentenceOf, train } from "./heads.js";
 import { command } from "./keys.js";
 import { bindPlayer, fetchPicture, fetchSound, showLarge, start, togglePlay } from "./large.js";
 import { addName, headOf, isYesNo, taskOf } from "./names.js";
+import { rowOf } from "./rows.js";
 import { stop } from "./sound.js";
 import { on, set, setSettings, state } from "./state.js";
 import { makeStrip, showStrip } from "./strip.js";
 import { WAYS, WITH_HEAD, countLabelled, hasHead, suggestRows } from "./suggest.js";
 import { keyButtons, makeTask, message } from "./task.js";
-import { giveLabel, redo, undo, valueOf, whyReadOnly } from "./undo.js";
+import { giveLabel, isLabelled, redo, undo, valueOf, whyReadOnly } from "./undo.js";
 import { clock, messageOf, score, t } from "./words.js";
 
 const AROUND_S = 3; // seconds that are seen on each side of the stretch
@@ -27,10 +27,10 @@ let request = null, isAsking = false, isLast = false, training = null, fresh = 0
 export function make(navigate) {
   go = navigate;
   parts = {
-    bar: el("div", { class: "bar" }), band: el("div", { class: "row bandof", hidden: true }),
+    bar: el("div", { class: "row bar" }), band: el("div", { class: "row", hidden: true }),
     place: el("span", { class: "place" }), count: el("span", { class: "muted" }), passed: el("span", { class: "muted" }),
     name: el("p", { class: "name" }), large: el("div", { class: "largeof" }), thinks: el("p", { class: "thinks" }), news: el("p", { class: "news" }),
-    keys: el("div", { class: "keys dock", role: "group", "aria-label": t("labels") }),
+    keys: el("div", { class: "row keys dock", role: "group", "aria-label": t("labels") }),
     strip: makeStrip((to) => goTo(to, { isPlayed: true })), result: el("div", { class: "result" }), other: el("div", {}),
     readonly: el("p", { class: "banner", hidden: true }),
   };
@@ -132,7 +132,7 @@ async function refill(isNew = false, kept = 0) {
   if (!first) countLabelled(task).then((count) => ((labelled = count), showPlace())).catch(() => null);
 }
 
-const isDone = (row) => valueOf(row, task.column) !== null || valueOf(row, "review") !== null;
+const isDone = (row) => isLabelled(row, task.column);
 
 function goTo(to, { isPlayed = false } = {}) {
   stop();
@@ -142,7 +142,7 @@ function goTo(to, { isPlayed = false } = {}) {
   if (!row) return showEnd();
   fill(parts.other);
   const hadFocus = parts.clip.contains(document.activeElement);
-  fill(parts.name, nameOf(row.path, 60), " ", el("span", { class: "muted" }, `${clock(row.start_s, 1)} – ${clock(row.end_s, 1)}`));
+  fill(parts.name, nameOf(row.path, 60), " ", mutedWord(`${clock(row.start_s, 1)} – ${clock(row.end_s, 1)}`));
   fill(parts.large, ...showLarge(row, { around: AROUND_S, own: true }));
   fill(parts.news);
   showThinks();
@@ -172,7 +172,7 @@ function showThinks() {
 function showKeys() {
   const row = queue[place], value = valueOf(row, task.column), focused = parts.keys.contains(document.activeElement) ? [...parts.keys.children].indexOf(document.activeElement) : -1;
   const asked = isYesNo(task) ? t("task.question", { column: visible(task.column) }) : "";
-  fill(parts.keys, button(icon("play"), togglePlay, { class: "phone-only", "aria-label": t("play") }), el("span", { class: "asked" }, asked, value !== null && [" ", el("span", { class: "chip given" }, nameOf(value, 30))]),
+  fill(parts.keys, button(icon("play"), togglePlay, { class: "phone-only", "aria-label": t("play") }), el("span", { class: "asked" }, asked, value !== null && [" ", el("span", { class: "chip" }, nameOf(value, 30))]),
     ...keyButtons(task, value, { give: (digit) => give(task.names[digit - 1]), unsure, other: (name) => (addName(name), (task = taskOf()), give(name)) }),
     button([el("kbd", {}, "s"), t("pass")], skip), button([el("kbd", {}, "u"), t("undo")], undo));
   if (focused >= 0) focusOn(parts.keys.children[Math.min(focused, parts.keys.children.length - 1)]);
@@ -233,7 +233,7 @@ async function showUndone() {
   const { edits: [edit] } = state.undone;
   let to = queue.findIndex((row) => row.id === edit.id);
   if (to < 0) {
-    const row = await getJson(path(`/rows/${edit.id}`)).then((answer) => answer.row, () => null);
+    const row = await rowOf(edit.id).catch(() => null);
     if (!row) return;
     Object.assign(row, edit.column in row ? { [edit.column]: edit.was } : { meta: { ...row.meta, [edit.column]: edit.was } });
     queue.splice((to = place), 0, row);

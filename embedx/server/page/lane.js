@@ -1,7 +1,7 @@
 /* The lane of a dropped or recorded sound: its picture and waveform, a stretch that can be moved, and its search. */
 
 import { FileError, fetchClip, firstStretch, keepOnServer, problemOf, readFile, redraw } from "./clips.js";
-import { addStyles, button, canvas, el, fill, iconButton, nameOf } from "./dom.js";
+import { addStyles, button, canvas, el, fill, iconButton, mutedWord, nameOf } from "./dom.js";
 import { paint, paintWave } from "./picture.js";
 import { levelsKey } from "./rows.js";
 import { withBase } from "./search.js";
@@ -76,9 +76,9 @@ function showSound(shown, { start_s, end_s }) {
   lane.hidden = false;
   stretch = new Stretch(clip.duration_s, range, () => callbacks.ask({ ...state.question, ...chosenStretch() }, { replace: true }));
   fill(lane,
-    el("div", { class: "laneline" },
+    el("div", { class: "row laneline" },
       iconButton("play", t("query.play"), toggle), nameOf(clip.title, 60),
-      el("span", { class: "muted" }, clock(clip.duration_s, 1)), stretch.fields,
+      mutedWord(clock(clip.duration_s, 1)), stretch.fields,
       iconButton("close", t("query.remove"), () => (stop(), callbacks.ask(withBase(state.question, {}))))),
     el("div", { class: "pictures" },
       canvas({ class: "wave", height: 32 }), canvas(), stretch.node));

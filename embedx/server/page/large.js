@@ -85,7 +85,7 @@ function build() {
   const { play: main, loop, speed, wider, bandButton, level, cross } = parts;
   return [
     el("div", { class: "large" }, parts.axis, parts.picture, parts.times, parts.player),
-    el("div", { class: "player" }, main, loop, speed, wider, bandButton, level, cross),
+    el("div", { class: "row player" }, main, loop, speed, wider, bandButton, level, cross),
   ];
 }
 

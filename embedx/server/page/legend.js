@@ -1,6 +1,6 @@
 /* The legend of the map: a colour for each value, and a list that hides, isolates and selects them. */
 
-import { button, el, fill, nameOf, say } from "./dom.js";
+import { button, el, fill, mutedWord, nameOf, say } from "./dom.js";
 import { paletteOf } from "./picture.js";
 import { number, t } from "./words.js";
 
@@ -53,7 +53,7 @@ export class Legend {
   line({ code, name, colour }) {
     const swatch = el("span", { class: "swatch" });
     swatch.style.backgroundColor = hexOf(colour);
-    const toggle = button([swatch, nameOf(name, 24), el("span", { class: "muted" }, number(this.counts.view[code], 0))], (event) => event.detail < 2 && this.toggle(code, name),
+    const toggle = button([swatch, nameOf(name, 24), mutedWord(number(this.counts.view[code], 0))], (event) => event.detail < 2 && this.toggle(code, name),
       { class: "plain", "aria-pressed": String(!this.hidden.has(code)), title: t("map.legend.tip"), "data-code": code });
     toggle.addEventListener("dblclick", () => this.isolate(code));
     return el("li", {}, toggle, button(t("map.select"), () => this.actions.select(code), { class: "small plain", "aria-label": `${t("map.select")}: ${name}` }));

@@ -32,14 +32,14 @@ export function make(go, inspector) {
   const quick = el("canvas", { "aria-hidden": "true" }), fine = el("canvas", { "aria-hidden": "true" });
   const overlay = el("canvas", { class: "overlay", tabindex: 0, role: "application", "aria-describedby": "mapnote" });
   const note = el("p", { id: "mapnote", class: "muted", "aria-live": "polite" }), list = el("ul", { class: "legend", "aria-label": t("map.legend") });
-  const corner = el("div", { class: "corner" }), bar = el("div", { class: "bar", role: "group", "aria-label": t("map.selection"), hidden: true });
+  const corner = el("div", { class: "corner" }), bar = el("div", { class: "row bar", role: "group", "aria-label": t("map.selection"), hidden: true });
   parts = { method, colours, note, overlay, stage: el("div", { class: "stage" }, quick, fine, overlay, corner), side: el("div", { class: "side" }) };
   raster = new Raster(quick, fine);
   legend = new Legend(list, { changed: draw, select: (code) => picker.choose(pointsOf(code)) });
   picker = new Picker({ overlay, corner, bar, go, isShown: (i) => colours[shades[i]] !== 0, at: toMap, on: toScreen, zoom, pan, chosen: shadeAndDraw, points: () => points, view: () => view, grid: () => (points.grid ??= new Grid(points.x, points.y, points.count)) });
   parts.side.append(el("label", {}, t("map.colour"), " ", colours), list, el("label", { title: t("map.hover.tip") }, picker.hoverBox, " ", t("map.hover")));
   const node = el("div", { class: "map" },
-    el("div", { class: "tools" }, el("label", {}, t("map.method"), " ", method), picker.lassoButton, iconButton("plus", t("map.in"), () => zoom(2)), iconButton("minus", t("map.out"), () => zoom(0.5)),
+    el("div", { class: "row tools" }, el("label", {}, t("map.method"), " ", method), picker.lassoButton, iconButton("plus", t("map.in"), () => zoom(2)), iconButton("minus", t("map.out"), () => zoom(0.5)),
       button(t("map.all"), fit, { class: "small" }), note),
     el("div", { class: "field" }, parts.stage, bar), parts.side);
   new ResizeObserver(resize).observe(parts.stage);

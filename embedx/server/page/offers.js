@@ -1,7 +1,7 @@
 /* What the filter offers: columns, their values with counts while typing, ranges of numbers, and the condition as SQL. */
 
 import { getJson, path, withFields } from "./api.js";
-import { button, debounce, el, fill, iconButton, nameOf, visible } from "./dom.js";
+import { button, debounce, el, fill, iconButton, mutedWord, nameOf, visible } from "./dom.js";
 import { closeFilter, conditionsOf, countRows, joined, showProblem } from "./filter.js";
 import { state } from "./state.js";
 import { number, t } from "./words.js";
@@ -39,7 +39,7 @@ function showOffers(found, choose) {
   fill(list, found.map((one, index) => el("li", {
     role: "option", id: `offer${index}`, "aria-selected": index === active,
     on: { pointerdown: (event) => event.preventDefault(), click: () => choose(one) },
-  }, nameOf(one.name, 40), el("span", { class: "muted" }, one.note ?? ""))));
+  }, nameOf(one.name, 40), mutedWord(one.note ?? ""))));
   if (!found.length) fill(list, el("li", { class: "muted", role: "option", "aria-disabled": "true" }, t("filter.nothing")));
   field.setAttribute("aria-activedescendant", active >= 0 ? `offer${active}` : "");
 }

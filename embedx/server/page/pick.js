@@ -1,10 +1,9 @@
 /* What is pointed at on the map, and what is selected: hover, click, lasso, the cross of the keyboard, and the bar of the selection. */
 
-import { getJson, path, withFields } from "./api.js";
 import { Card } from "./card.js";
-import { button, checkbox, el, fill, say, warn } from "./dom.js";
+import { button, checkbox, el, fill, mutedWord, say, warn } from "./dom.js";
 import { nameField, valuesOf } from "./names.js";
-import { soundOf } from "./rows.js";
+import { rowOf, rowsOf, soundOf } from "./rows.js";
 import { play, stop } from "./sound.js";
 import { noQuestion, on, set, setSettings, state } from "./state.js";
 import { giveLabel, whyReadOnly } from "./undo.js";
@@ -214,7 +213,7 @@ export class Picker {
 
   async rowOf(id) {
     if (this.known.size > MAX_KNOWN) this.known.clear();
-    if (!this.known.has(id)) this.known.set(id, getJson(path(`/rows/${id}`)).then(({ row }) => row).catch((error) => (this.known.delete(id), Promise.reject(error))));
+    if (!this.known.has(id)) this.known.set(id, rowOf(id).catch((error) => (this.known.delete(id), Promise.reject(error))));
     return this.known.get(id);
   }
 
@@ -259,7 +258,7 @@ export class Picker {
       button(t("map.find"), () => this.go({ question: { ...state.question, where: where() } }), { class: "small", disabled: n > MAX_WHERE, title: n > MAX_WHERE ? t("map.find.many", { n: MAX_WHERE }) : "" }),
       button(t("screen.label"), () => (set({ selection: [...this.selected] }), this.go({ screen: "label", extra: { by: "selection" } })), { class: "small" }),
       button(t("export"), async () => (await import("./export.js")).openExport([...this.selected]), { class: "small" }),
-      button(t("map.clear"), () => this.clear(), { class: "small plain" }), reason ? el("span", { class: "muted" }, reason) : null);
+      button(t("map.clear"), () => this.clear(), { class: "small plain" }), reason ? mutedWord(reason) : null);
   }
 
   labelDigit(digit) {
@@ -273,8 +272,7 @@ export class Picker {
     try {
       const rows = [];
       for (let from = 0; from < ids.length; from += MAX_WHERE) {
-        const filter = `id IN (${ids.slice(from, from + MAX_WHERE).join(",")})`;
-        rows.push(...(await getJson(withFields(path("/rows"), { filter, columns: "label", limit: MAX_WHERE }))).rows);
+        rows.push(...(await rowsOf(ids.slice(from, from + MAX_WHERE), { columns: "label" })));
       }
       giveLabel(rows, value);
       this.known.clear();

@@ -56,7 +56,7 @@ function paeth(left, up, corner) {
 const dbOf = (level) => (level / 254) * FLOOR_DB - FLOOR_DB;
 
 /** Return {top, bottom} in dB: the 99.8th percentile, and the median of what is not silence, 30 to 60 dB below. */
-export function contrastOf(levels) {
+function contrastOf(levels) {
   const counts = new Uint32Array(256);
   for (const level of levels) counts[level]++;
   const quiet = Math.floor(((QUIET_DB + FLOOR_DB) / FLOOR_DB) * 254);

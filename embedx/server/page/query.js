@@ -21,11 +21,11 @@ export function makeQuery(wanted) {
   recordButton = button([icon("mic"), el("span", {}, t("record"))], record, { class: "record" });
   const chooseButton = button([icon("file"), el("span", {}, t("choose"))], () => chooser.click(), { class: "primary choose" });
   lane = el("div", { class: "lane", hidden: true });
-  because = el("p", { class: "because", hidden: true });
+  because = el("p", { class: "row because", hidden: true });
   problem = errorBox();
   const drop = el("div", { class: "drop", on: { click: () => chooser.click() } }, icon("wave"), el("p", {}, t("drop.here")), el("small", {}, t("drop.formats")));
   part = el("section", { class: "ask", role: "search", "aria-label": t("ask") }, chooser,
-    el("div", { class: "askbar" }, chooseButton, recordButton, meter, textField, viewList), drop, lane, because, problem);
+    el("div", { class: "row askbar" }, chooseButton, recordButton, meter, textField, viewList), drop, lane, because, problem);
   listenToDrops();
   command("ask", () => chooseButton.focus());
   on("collection model", showAbilities);

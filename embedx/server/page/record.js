@@ -71,7 +71,7 @@ async function startRecording(onLevel, onEnd) {
   };
 }
 
-export function wavOf(pieces, length, rate) {
+function wavOf(pieces, length, rate) {
   const bytes = new DataView(new ArrayBuffer(44 + 2 * length));
   const words = (at, text) => [...text].forEach((sign, i) => bytes.setUint8(at + i, sign.charCodeAt(0)));
   words(0, "RIFF");

@@ -1,6 +1,6 @@
 /* What the page gets for a row: its picture and its sound, each kept, and asked for once only. */
 
-import { Cache, fetchPart, path, withFields } from "./api.js";
+import { Cache, fetchPart, getJson, path, withFields } from "./api.js";
 import { readPng } from "./picture.js";
 import { decode } from "./sound.js";
 import { frequencies } from "./scale.js";
@@ -26,6 +26,15 @@ function pictureAddress(row, { width, height, context }) {
   const own = { fmin: fmin || null, fmax: fmax || null, window_ms: window_ms || null };
   const fields = { width, height, context: context || null, scale, ...own, v: row.v };
   return withFields(path(`/rows/${row.id}/spectrogram.png`), fields);
+}
+
+export async function rowOf(id) {
+  return (await getJson(path(`/rows/${id}`))).row;
+}
+
+/** Return the rows of some ids, in the order of the ids in the store. */
+export async function rowsOf(ids, fields = {}, options = {}) {
+  return (await getJson(withFields(path("/rows"), { filter: `id IN (${ids.join(", ")})`, limit: ids.length, ...fields }), options)).rows;
 }
 
 /** Return the picture of a row: {width, height, levels, rate}. */

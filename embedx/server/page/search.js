@@ -1,6 +1,7 @@
 /* Searching: a question -> the request, and the rows or hits of its answer. */
 
 import { getJson, path, post, withFields } from "./api.js";
+import { rowsOf } from "./rows.js";
 import { noQuestion, state } from "./state.js";
 
 export const PAGES = [48, 240, 1000]; // hits that are asked for, one after the other while scrolling
@@ -18,7 +19,7 @@ export function withBase(question, base) {
   return { ...noQuestion(), where, view, group, diverse, ...base };
 }
 
-export function requestOf(question, limit) {
+function requestOf(question, limit) {
   const { id, clip, text, like, unlike, start_s, end_s } = question;
   const body = { limit };
   if (question.where) body.filter = question.where;
@@ -62,8 +63,7 @@ async function randomRows(signal) {
   const total = state.collection.rows;
   if (!total) return [];
   const ids = Array.from({ length: TRIED_IDS }, () => Math.floor(Math.random() * (total + 1)));
-  const fields = { filter: `id IN (${[...new Set(ids)].join(", ")})`, limit: TRIED_IDS };
-  const { rows } = await getJson(withFields(path("/rows"), fields), { signal });
+  const rows = await rowsOf([...new Set(ids)], {}, { signal });
   if (!rows.length) return (await getJson(withFields(path("/rows"), { limit: FIRST_ROWS }), { signal })).rows;
   return shuffled(rows).slice(0, FIRST_ROWS);
 }

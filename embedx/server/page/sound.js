@@ -30,7 +30,7 @@ function open() {
 }
 
 /** Return the sample rate of a file from its head, so that decoding does not turn 384 kHz into 48. */
-export function rateOf(bytes) {
+function rateOf(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const word = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
   if (word(0) === "RIFF") {

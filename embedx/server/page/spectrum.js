@@ -7,7 +7,7 @@ const OVERLAP = 4; // frames that cover a sample, where there is room for them
 const ULTRASOUND_RATE = 96_000; // recordings of bats, whose calls last some milliseconds
 
 /** Return the samples of a window: the power of two that is nearest to its time; by default 46 ms, or 6 for ultrasound. */
-export function windowSize(rate, ms = 0) {
+function windowSize(rate, ms = 0) {
   const time = ms || (rate >= ULTRASOUND_RATE ? 6 : 46);
   return 2 ** Math.min(16, Math.max(4, Math.round(Math.log2((rate * time) / 1000))));
 }
@@ -22,7 +22,7 @@ function corners(bands, fmin, fmax, scale) {
 }
 
 /** Return the weights of each band over the bins, as {first, weights}; the weights of a band sum to 1. */
-export function bandsOf(size, rate, { bands = 128, scale = "mel", ...range } = {}) {
+function bandsOf(size, rate, { bands = 128, scale = "mel", ...range } = {}) {
   const { fmin, fmax } = frequencies(rate, { ...range, scale });
   const edges = corners(bands, fmin, fmax, scale);
   const width = rate / size;
@@ -51,7 +51,7 @@ function norm(first, weights) {
 }
 
 /** A Fourier transform of real frames of one size; it returns the power of each bin, scaled to a full-scale sine. */
-export class PowerSpectrum {
+class PowerSpectrum {
   constructor(size) {
     this.size = size;
     this.window = Float64Array.from({ length: size }, (_, i) => 0.5 - 0.5 * Math.cos((2 * Math.PI * i) / size));
@@ -102,7 +102,7 @@ export class PowerSpectrum {
 }
 
 /** Return the first samples of the frames of a column: up to 8, spread evenly over its time, centred on it. */
-export function frameStarts(column, columns, samples, size) {
+function frameStarts(column, columns, samples, size) {
   const span = samples / columns;
   const count = Math.max(1, Math.min(FRAMES, Math.ceil(span / (size / OVERLAP))));
   return Array.from({ length: count }, (_, i) =>

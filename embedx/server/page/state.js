@@ -1,7 +1,7 @@
 /* The state of the page: one object, and listeners that are told which of its fields have changed. */
 
 const SETTINGS_KEY = "embedx.settings";
-export const DEFAULTS = {
+const DEFAULTS = {
   colours: "night", // night, paper, ink
   scale: "mel", // mel, linear
   window_ms: 0, // 6, 23, 46, 93; 0: 46, or 6 for ultrasound

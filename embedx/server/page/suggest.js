@@ -1,9 +1,10 @@
 /* Suggestions: which rows to label next. */
 
-import { getJson, path, post, withFields } from "./api.js";
+import { path, post } from "./api.js";
 import { headOf } from "./names.js";
+import { rowsOf } from "./rows.js";
 import { state } from "./state.js";
-import { valueOf } from "./undo.js";
+import { isLabelled } from "./undo.js";
 
 export const WAYS = ["margin", "diverse", "band", "random", "hits", "selection"];
 export const WITH_HEAD = ["margin", "band"];
@@ -38,13 +39,11 @@ export async function suggestRows(task, { by, head: chosen, low, high, name }, w
 /** Return rows without a label among the hits of Find, or those that were selected on the map. */
 async function chosenRows(task, by, without) {
   const ids = (by === "hits" ? state.hits.map((row) => row.id) : (state.selection ?? [])).filter((id) => !without.has(id));
-  const isFree = (row) => row && valueOf(row, task.column) === null && valueOf(row, "review") === null;
   const chosen = [];
   for (let from = 0; from < ids.length && chosen.length < LIMIT; from += MAX_ROWS) {
     const part = ids.slice(from, from + MAX_ROWS);
-    const { rows } = await getJson(withFields(path("/rows"), { filter: `id IN (${part})`, limit: MAX_ROWS }));
-    const byId = new Map(rows.map((row) => [row.id, row]));
-    chosen.push(...part.map((id) => byId.get(id)).filter(isFree));
+    const byId = new Map((await rowsOf(part)).map((row) => [row.id, row]));
+    chosen.push(...part.map((id) => byId.get(id)).filter((row) => row && !isLabelled(row, task.column)));
   }
   return chosen;
 }

@@ -60,6 +60,9 @@ export function whyReadOnly() {
 
 export const valueOf = (row, column) => (column in row ? row[column] : row.meta?.[column]) ?? null;
 
+/** Tell whether a row has a value in a column, or is marked as not sure. */
+export const isLabelled = (row, column) => valueOf(row, column) !== null || valueOf(row, "review") !== null;
+
 /** Give rows a label, at once on the page and soon in the store; null takes the label away. Return whether it was given. */
 export function giveLabel(rows, value, column = "label") {
   const reason = whyReadOnly();
@@ -71,7 +74,7 @@ export function giveLabel(rows, value, column = "label") {
 }
 
 /** Set values of rows, in one step that can be undone: edits are {id, column, value, was}. */
-export function giveEdits(edits) {
+function giveEdits(edits) {
   const step = { kind: "label", edits };
   step.key = send(edits);
   remember(step);

@@ -70,6 +70,13 @@ def test_html_preloads_exactly_the_scripts_of_the_first_screen() -> None:
     assert preloaded == {name for name in needed_first() if name.endswith(".js")} - {"app.js"}
 
 
+def test_styles_of_a_screen_do_not_reach_another_one() -> None:
+    for name in ("about", "label", "map"):  # once loaded, they stay
+        bare = set(re.findall(r"^\s*\.([\w-]+) \{", text_of(FOLDER / f"{name}.css"), re.MULTILINE))
+        others = "".join(text_of(path) for path in FOLDER.glob("*.css") if path.stem != name)
+        assert bare & set(re.findall(r"\.([\w-]+)", others)) == set(), name
+
+
 def test_both_languages_have_the_same_values() -> None:
     english, german = words_of("en"), words_of("de")
     assert english
@@ -91,6 +98,6 @@ def test_every_text_of_the_scripts_is_in_the_table() -> None:
 
 
 def test_every_icon_is_in_the_sprite() -> None:
-    sprite = set(re.findall(r'<symbol id="(\w+)"', text_of(FOLDER / "icons.svg")))
+    sprite = set(re.findall(r'<(?:path|g) id="(\w+)"', text_of(FOLDER / "icons.svg")))
     used = {name for path in SCRIPTS for name in re.findall(r'\b(?:icon|iconButton)\("(\w+)"', text_of(path))}
     assert used <= sprite
