@@ -62,7 +62,6 @@ function hear({ name, facts }, again) {
 const find = (where) => go({ screen: "find", question: { ...noQuestion(), where } });
 const quoted = (text) => `'${String(text).replaceAll("'", "''")}'`;
 
-/** Return a number that opens Find with its rows. */
 const rowsButton = (rows, where, name) => button(number(rows, 0), () => find(where), { class: "small plain count", title: t("about.open", { what: visible(name) }), "aria-label": `${visible(name)}: ${t("rows", { n: rows })}` });
 
 function showRunning(run) {

@@ -10,14 +10,6 @@ import { stop } from "./sound.js";
 import { noQuestion, on, set, state } from "./state.js";
 import { addWords, messageOf, setLanguage, t } from "./words.js";
 
-/* name: function that imports its module: make(go, inspector) returns its element, open(address) shows an address, leave()
-   ends it; inspector() gives the panel of the selected row. */
-const OTHER_SCREENS = {
-  map: () => import("./map.js"),
-  label: () => import("./label.js"),
-  about: () => import("./about.js"),
-};
-
 const PREPARE_MS = 2000; // after the first screen
 
 let main, header, status, band, shown = { name: "", screen: "" }, models = [], parts = new Map();
@@ -25,9 +17,8 @@ let main, header, status, band, shown = { name: "", screen: "" }, models = [], p
 async function start() {
   applyTheme();
   setLanguage(state.settings.language);
-  document.documentElement.lang = t("lang");
   frame();
-  listen((screen) => screen in OTHER_SCREENS || screen === "find" ? go({ screen }) : say(t("screen.missing")));
+  listen((screen) => go({ screen }));
   command("help", openHelp);
   on("settings", applyTheme);
   command("stop", (event) => stop() || closeSheet() || leaveField(event));
@@ -70,7 +61,7 @@ function showHeader() {
     ? choice(t("collection"), names.map((name) => [name, visible(name)]), shown.name, (name) => go({ name, question: noQuestion() }))
     : el("strong", { class: "collection" }, nameOf(shown.name || "embedx", 30));
   const follow = (event, screen) => event.ctrlKey || event.metaKey || event.shiftKey || (event.preventDefault(), go({ screen }));
-  const links = SCREENS.filter((screen) => screen === "find" || screen in OTHER_SCREENS).map((screen) => el("a", {
+  const links = SCREENS.map((screen) => el("a", {
     href: formatAddress({ name: shown.name, screen, question: noQuestion() }), "aria-current": shown.screen === screen ? "page" : null,
     on: { click: (event) => follow(event, screen) }, // the question goes along
   }, t(`screen.${screen}`)));
@@ -126,9 +117,7 @@ async function follow() {
   if (!state.collections.some((one) => one.name === name)) return panel(t("collection.unknown", { name: visible(name) }), t("collection.choose"), ...choices());
   if (shown.name !== name || !state.collection) await openCollection(name);
   if (!state.collection) return;
-  const screen = wanted.screen in OTHER_SCREENS ? wanted.screen : "find";
-  if (wanted.screen !== screen) say(t("screen.missing"));
-  show({ ...wanted, name, screen });
+  show({ ...wanted, name });
 }
 
 async function openCollection(name) {
@@ -148,7 +137,10 @@ async function openCollection(name) {
 const choices = (without = "") => state.collections.filter((one) => one.name !== without && one.status === "ok").map((one) =>
   button([t("collection.open"), " ", nameOf(one.name)], () => go({ name: one.name, question: noQuestion() })));
 
-/** Return a screen: {node, open, leave}. All but Find come when they are opened, with their words and styles. */
+/**
+ * Return a screen: {node, open, leave}. All but Find come when they are opened, with their words and styles: make(go,
+ * inspector) of their module returns the element, where inspector() gives the panel of the selected row.
+ */
 async function partOf(screen) {
   if (parts.has(screen)) return parts.get(screen);
   let part;
@@ -156,7 +148,7 @@ async function partOf(screen) {
     const node = makeFind((asked, options) => go({ question: asked, row: null, ...options })), panel = node.querySelector(".inspector");
     part = { node, panel, open: ({ question, ...options }) => (node.append(panel), answer(question, options)) };
   } else {
-    const [module] = await Promise.all([OTHER_SCREENS[screen](), addWords(screen), addStyles(screen)]);
+    const [module] = await Promise.all([import(`./${screen}.js`), addWords(screen), addStyles(screen)]);
     part = parts.get(screen) ?? { node: module.make(go, async () => (await partOf("find")).panel), open: module.open, leave: module.leave };
   }
   parts.set(screen, part);
@@ -195,7 +187,6 @@ function go({ name = shown.name, screen = "find", question = state.question, row
   show({ name, screen, question, row, extra, focus });
 }
 
-/** Keep the selected row in the address, without an entry of the history. */
 function keepSelected() {
   if (!state.selected || shown.screen !== "find") return;
   const address = formatAddress({ name: shown.name, screen: "find", question: state.question, row: state.selected.id });

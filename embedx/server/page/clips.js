@@ -18,11 +18,7 @@ const drawing = new Map();
 
 export class FileError extends Error {}
 
-/**
- * Read a file and return its sound: {name, title, file, duration_s, rate, picture, peaks, buffer, loudest_s}.
- *
- * Raises FileError with a text that says what to do.
- */
+/** Read a file as a sound: {name, title, file, duration_s, rate, picture, peaks, buffer, loudest_s}; a FileError says what to do. */
 export async function readFile(file) {
   if (file.size > MAX_BYTES) throw new FileError(t("err.size", { name: file.name, size: sizeOf(file.size), limit: sizeOf(MAX_BYTES) }));
   const bytes = new Uint8Array(await file.arrayBuffer().catch(() => {

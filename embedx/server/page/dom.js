@@ -3,12 +3,11 @@
 import { t } from "./words.js";
 
 const ATTRIBUTES = new Set([
-  "accept", "autocomplete", "class", "colspan", "dir", "download", "enterkeyhint", "for", "height", "href", "id",
-  "inputmode", "lang", "list", "max", "maxlength", "min", "name", "placeholder", "popover", "popovertarget", "role",
-  "rows", "scope", "spellcheck", "step", "tabindex", "title", "type", "width",
+  "accept", "autocomplete", "class", "download", "enterkeyhint", "for", "height", "href", "id", "list", "max", "maxlength",
+  "min", "name", "placeholder", "role", "rows", "scope", "spellcheck", "step", "tabindex", "title", "type", "width",
 ]);
-const FLAGS = new Set(["autofocus", "disabled", "hidden", "multiple", "open", "readonly", "required"]);
-const PROPERTIES = new Set(["checked", "selected", "value", "indeterminate"]);
+const FLAGS = new Set(["disabled", "hidden", "open", "required"]);
+const PROPERTIES = new Set(["checked", "selected", "value"]);
 const SVG = "http://www.w3.org/2000/svg";
 const NAME_LENGTH = 44; // characters of a name on a card: what 320 px hold at 12 px, with both ends
 

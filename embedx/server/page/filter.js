@@ -42,7 +42,6 @@ export const joined = (conditions) => conditions.join(" AND ");
 const NAME = String.raw`("(?:[^"]|"")+"|\w+)`, VALUE = String.raw`('(?:[^']|'')*'|-?[\d.]+)`;
 const bare = (part) => part.replace(/^(["'])(.*)\1$/s, "$2").replaceAll("''", "'").replaceAll('""', '"');
 
-/** Return a condition as a sentence, or as it is where it has another form. */
 export function sentenceOf(condition) {
   const is = new RegExp(`^${NAME}\\s*(=|>=|<=|>|<|!=|<>)\\s*${VALUE}$`, "s").exec(condition);
   if (is) return t(`filter.${{ "=": "is", ">=": "from", "<=": "to", ">": "above", "<": "below", "!=": "not", "<>": "not" }[is[2]]}`, { column: bare(is[1]), value: bare(is[3]) });
@@ -57,7 +56,7 @@ export function showFilter(where) {
   fill(chips,
     ...conditions.map((one, index) => el("span", { class: "chip" }, nameOf(sentenceOf(one), 60),
       iconButton("close", t("remove", { what: sentenceOf(one) }), () => callbacks.change(joined(conditions.filter((_, i) => i !== index))), { class: "tiny" }))),
-    button([icon("plus"), t("filter.add")], () => openPanel("openColumns"), { class: "small", "aria-expanded": !panel.hidden }),
+    button([icon("plus"), t("filter")], () => openPanel("openColumns"), { class: "small", "aria-expanded": !panel.hidden }),
     where && button(t("filter.sql"), () => openPanel("openSql"), { class: "small plain" }),
     count);
   showProblem(null);

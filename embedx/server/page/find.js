@@ -40,7 +40,6 @@ export function makeFind(go) {
   return screen;
 }
 
-/** Return the module of the inspector, which comes after the first answer. */
 async function inspector() {
   if (!inspectorPart) {
     inspectorPart = import("./inspector.js");
@@ -49,7 +48,6 @@ async function inspector() {
   return inspectorPart;
 }
 
-/** Return the module of the steps back, which comes with the first step. */
 function steps() {
   stepsPart ??= import("./undo.js").then((part) => {
     part.stepKind("refine", (step) => (ask(step.before), say(t("refined.undone"))), (step) => ask(step.after));
@@ -111,12 +109,15 @@ export async function answer(question, { row = null, focus = false } = {}) {
   }
 }
 
+const countOf = ({ kind, hits: { length: n }, took_ms }) => t(`count.${kind}`, { n, ms: Math.round(took_ms) });
+
 function show(found, focus) {
   isMore = found.more;
   set({ hits: found.hits });
   hits.showHits(found.hits, { focus });
   document.querySelector(".find").classList.toggle("first", found.kind === "random");
-  count.textContent = hits.announceCount(found.hits.length, found.took_ms, found.kind);
+  count.textContent = countOf(found);
+  say(count.textContent);
   measure.textContent = found.kind === "hits" ? t("measure") : "";
 }
 
@@ -160,7 +161,7 @@ async function more() {
     isMore = found.more && page + 1 < PAGES.length;
     set({ hits: found.hits });
     hits.appendHits(found.hits);
-    count.textContent = found.kind === "hits" ? t("hits.count", { n: found.hits.length, ms: Math.round(found.took_ms) }) : t("count.rows", { n: found.hits.length });
+    count.textContent = countOf(found);
   } catch (error) {
     if (error.name !== "AbortError") hits.showError(error, more);
   } finally {

@@ -1,12 +1,12 @@
 /* Hits: a feed of cards with one tab stop, arrows inside, endless, and pictures only for what is near the view. */
 
 import { Card } from "./card.js";
-import { button, el, errorBox, fill, focusOn, say, warn } from "./dom.js";
+import { button, el, errorBox, fill, focusOn, warn } from "./dom.js";
 import { command } from "./keys.js";
 import { levelsKey, soundOf } from "./rows.js";
 import { on, set, state } from "./state.js";
 import { play, stop, watch } from "./sound.js";
-import { messageOf, number, t } from "./words.js";
+import { messageOf, t } from "./words.js";
 
 const NEAR = "600px"; // beyond the view: pictures are asked for before they are seen
 const AHEAD = 3; // sounds after the one that plays
@@ -242,10 +242,3 @@ function showPlaying() {
   card?.showPlaying(true);
   shown = card;
 }
-
-export function announceCount(count, took_ms, kind) {
-  const text = kind === "hits" ? t("hits.count", { n: count, ms: number(took_ms, 0) }) : t(`count.${kind}`, { n: count });
-  say(text);
-  return text;
-}
-

@@ -124,7 +124,6 @@ function label(value) {
   giveLabel([row], value);
 }
 
-/** Show labels that were given here, taken back, or given by others. */
 function showEdited(edits) {
   const edit = edits.find((one) => one.id === row?.id && one.column === "label");
   if (!edit) return;

@@ -2,6 +2,8 @@
 
 import { state } from "./state.js";
 
+const WITH_ROWS = "find map label", EVERYWHERE = "find map label about";
+
 /** command: [keys, screens]. Digits are the labels', letters the commands', so the two can never collide. */
 export const KEYS = {
   next: [["ArrowRight", "ArrowDown"], "find"],
@@ -9,28 +11,28 @@ export const KEYS = {
   open: [["Enter", "o"], "find"],
   more: [["m"], "find"],
   less: [["n"], "find"],
-  loop: [["l"], "find map label"],
-  wider: [["w"], "find map label"],
-  band: [["b"], "find map label"],
-  slower: [["j"], "find map label"],
-  faster: [["k"], "find map label"],
-  brighter: [["+"], "find map label"],
-  darker: [["-"], "find map label"],
+  loop: [["l"], WITH_ROWS],
+  wider: [["w"], WITH_ROWS],
+  band: [["b"], WITH_ROWS],
+  slower: [["j"], WITH_ROWS],
+  faster: [["k"], WITH_ROWS],
+  brighter: [["+"], WITH_ROWS],
+  darker: [["-"], WITH_ROWS],
   chain: [["p"], "find label"],
-  label: [["1–9"], "find map label"],
-  unsure: [["0"], "find map label"],
-  unlabel: [["Backspace"], "find map label"],
-  undo: [["u"], "find map label"],
-  redo: [["U"], "find map label"],
+  label: [["1–9"], WITH_ROWS],
+  unsure: [["0"], WITH_ROWS],
+  unlabel: [["Backspace"], WITH_ROWS],
+  undo: [["u"], WITH_ROWS],
+  redo: [["U"], WITH_ROWS],
   skip: [["s"], "label"],
   retrain: [["r"], "label"],
   ask: [["q"], "find"],
   filter: [["f"], "find"],
   copy: [["c"], "find"],
   export: [["e"], "find"],
-  screen: [["g"], "find map label about"],
-  help: [["h", "?"], "find map label about"],
-  stop: [["Escape"], "find map label about"],
+  screen: [["g"], EVERYWHERE],
+  help: [["h", "?"], EVERYWHERE],
+  stop: [["Escape"], EVERYWHERE],
 };
 const SCREEN_KEYS = { f: "find", m: "map", l: "label", a: "about" };
 const SCREEN_WAIT = 1500; // ms between g and the letter of the screen
@@ -74,7 +76,7 @@ function commandOf(event, screen = state.screen) {
 function isTaken(event) {
   const target = event.target instanceof Element ? event.target : document.body;
   if (target.closest("input:not([type=checkbox], [type=radio], [type=file]), select, textarea, [contenteditable]")) return true;
-  if (target.closest("dialog[open], [popover]:popover-open")) return true;
+  if (target.closest("dialog[open]")) return true;
   const acts = target.closest("button, a, summary, [role=slider], input, [role=option]");
   return Boolean(acts) && (event.key === " " || event.key === "Enter");
 }

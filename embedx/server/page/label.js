@@ -11,7 +11,7 @@ import { on, set, setSettings, state } from "./state.js";
 import { makeStrip, showStrip } from "./strip.js";
 import { WAYS, WITH_HEAD, countLabelled, hasHead, suggestRows } from "./suggest.js";
 import { keyButtons, makeTask, message } from "./task.js";
-import { giveLabel, isLabelled, redo, undo, valueOf, whyReadOnly } from "./undo.js";
+import { giveLabel, isLabelled, redo, setValue, undo, valueOf, whyReadOnly } from "./undo.js";
 import { clock, messageOf, score, t } from "./words.js";
 
 const AROUND_S = 3; // seconds that are seen on each side of the stretch
@@ -235,7 +235,7 @@ async function showUndone() {
   if (to < 0) {
     const row = await rowOf(edit.id).catch(() => null);
     if (!row) return;
-    Object.assign(row, edit.column in row ? { [edit.column]: edit.was } : { meta: { ...row.meta, [edit.column]: edit.was } });
+    setValue(row, edit.column, edit.was);
     queue.splice((to = place), 0, row);
   }
   if (edit.column === task.column && edit.was === null) labelled--;

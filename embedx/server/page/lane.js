@@ -99,7 +99,6 @@ function paintSound() {
   if (clip.peaks) paintWave(wave, clip.peaks);
 }
 
-/** Paint anew after settings have changed: levels only where they are others. */
 async function repaint() {
   const now = levelsKey(), isSame = painted === now || !painted;
   painted = now;

@@ -37,7 +37,6 @@ function askText(event) {
   if (event.key === "Enter" && text) callbacks.ask(withBase(state.question, { text }), { focus: true });
 }
 
-/** Return the module of the lane, which comes with the first sound. */
 async function laneOf() {
   if (!lanePart) {
     lanePart = import("./lane.js");

@@ -69,7 +69,6 @@ function surface(canvas, width, height) {
   return { width, height, context, image, pixels: new Uint32Array(image.data.buffer) };
 }
 
-/** Return how map coordinates become pixels: x grows to the right, y upwards. */
 export function placing({ scale, cx, cy }, width, height, ratio = 1) {
   return { scaleX: scale * ratio, scaleY: -scale * ratio, left: width / 2 - cx * scale * ratio, top: height / 2 + cy * scale * ratio };
 }

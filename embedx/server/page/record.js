@@ -36,13 +36,7 @@ function finish(button, meter, done) {
   done(file);
 }
 
-/**
- * Start to record. Throws an Error with a text for the user.
- *
- * @param {function} onLevel called with the level from 0 to 1 and the seconds so far
- * @param {function} onEnd called with an Error when the microphone is unplugged, with null after the longest time
- * @returns {{stop: function}} stop() ends it and returns the WAV file
- */
+/** Start to record; `onLevel` gets level and seconds, `onEnd` an Error if the microphone is unplugged, null at the longest time. */
 async function startRecording(onLevel, onEnd) {
   const stream = await navigator.mediaDevices.getUserMedia({ audio: RAW }).catch((error) => {
     throw new Error(t(REASONS[error.name] ?? "mic.busy"));

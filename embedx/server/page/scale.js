@@ -3,7 +3,6 @@
 export const FLOOR_DB = 120; // level 0 is -120 dB; a sine of full scale is 0 dB
 const MIN_HZ = 50; // of a mel scale; below it there is mostly wind and hum
 
-/** Return mel of HTK for a frequency in Hz, and the frequency of a mel. */
 export const melOf = (hz) => 2595 * Math.log10(1 + hz / 700);
 export const hzOf = (mel) => 700 * (10 ** (mel / 2595) - 1);
 
@@ -13,7 +12,6 @@ export function frequencies(rate, { fmin = 0, fmax = 0, scale = "mel" } = {}) {
   return { fmin: low, fmax: Math.max(Math.min(fmax || rate / 2, rate / 2), low + 1) };
 }
 
-/** Return the place of a frequency: 0 at the bottom of a picture, 1 at its top. */
 export function placeOf(hz, { fmin, fmax, scale }) {
   const place = scale === "mel" ? melOf : (value) => value;
   return (place(hz) - place(fmin)) / (place(fmax) - place(fmin));

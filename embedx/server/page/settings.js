@@ -76,7 +76,6 @@ export function openHelp() {
   openDialog(t("help"), search, el("table", { class: "keylist" }, body));
 }
 
-/** A field for the key of a command: a letter, or nothing to switch it off. */
 function ownKey(name, words) {
   const field = el("input", { type: "text", class: "key", maxlength: 1, value: keysOf(name)[0] ?? "", "aria-label": t("key.of", { what: words }),
     on: { input: () => setSettings({ ownKeys: { ...state.settings.ownKeys, [name]: field.value.toLowerCase() } }) } });

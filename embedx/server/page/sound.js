@@ -15,7 +15,6 @@ let source = null;
 let timer = 0;
 const watchers = new Set();
 
-/** Return the audio context, made at the first key or click. */
 function open() {
   if (!context) {
     context = new AudioContext({ latencyHint: "interactive" });
@@ -59,13 +58,7 @@ export function monoOf(buffer) {
   return mono;
 }
 
-/**
- * Play a sound; what played before stops.
- *
- * @param {string} key what it is, so that others can tell whether it is theirs
- * @param {AudioBuffer} buffer the samples
- * @param {object} options from, to: seconds in the buffer; at: where to begin; band: [low, high] in Hz; ended: called at the end
- */
+/** Play a sound under a key, seconds `from` to `to` of it, beginning `at`, within a band [low, high] in Hz; what played before stops. */
 export function play(key, buffer, { from = 0, to = buffer.duration, at = from, band = null, ended = null } = {}) {
   stop();
   const audio = open();

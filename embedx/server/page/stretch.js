@@ -26,7 +26,6 @@ export class Stretch {
     this.show();
   }
 
-  /** Show another stretch without asking again. */
   set(start, end) {
     Object.assign(this, { start, end });
     this.show();

@@ -17,13 +17,7 @@ export const hasHead = (task) => Boolean(state.collection.heads?.some(({ name })
 
 const hasColumn = (name) => state.collection.columns.some((one) => one.name === name);
 
-/**
- * Return the rows to label next, the most useful first.
- *
- * @param {object} task column and names
- * @param {object} choice by: one of WAYS; head: its name, "" for that of the task; low, high, name: of "band"
- * @param {number[]} without ids of rows that are at hand
- */
+/** Return the rows to label next, the most useful first: `by` is one of WAYS, `head` a name or "" for that of the task. */
 export async function suggestRows(task, { by, head: chosen, low, high, name }, without) {
   if (by === "hits" || by === "selection") return chosenRows(task, by, new Set(without));
   const head = chosen || (hasHead(task) ? headOf(task) : null);

@@ -45,7 +45,6 @@ export function makeTask(done, cancel) {
   }
 }
 
-/** Return the columns of the metadata whose values can be names. */
 function offered() {
   return state.collection.columns.map(({ name }) => ({ name, values: valuesOf(name).slice(0, MAX_NAMES) }))
     .filter(({ name, values }) => values.length >= MIN_VALUES && !["split", "review"].includes(name));

@@ -60,6 +60,11 @@ export function whyReadOnly() {
 
 export const valueOf = (row, column) => (column in row ? row[column] : row.meta?.[column]) ?? null;
 
+export function setValue(row, column, value) {
+  if (column in row) row[column] = value;
+  else row.meta = { ...row.meta, [column]: value };
+}
+
 /** Tell whether a row has a value in a column, or is marked as not sure. */
 export const isLabelled = (row, column) => valueOf(row, column) !== null || valueOf(row, "review") !== null;
 
@@ -80,7 +85,6 @@ function giveEdits(edits) {
   remember(step);
 }
 
-/** Put edits into the queue, and return their key, which makes repeats harmless. */
 function send(edits) {
   const time = (lastTime = Math.max(Date.now(), lastTime + 1));
   const one = { key: newKey(), time, collection: state.collection.name, edits };
@@ -95,9 +99,7 @@ function send(edits) {
 export function showEdits(edits) {
   for (const { id, column, value } of edits) {
     for (const row of [...state.hits, ...state.queue, state.selected]) {
-      if (row?.id !== id) continue;
-      if (column in row) row[column] = value;
-      else row.meta = { ...row.meta, [column]: value };
+      if (row?.id === id) setValue(row, column, value);
     }
   }
   set({ edited: edits });
@@ -178,7 +180,6 @@ async function explain({ key, collection, edits }, conflicts) {
   (await import("./conflict.js")).showConflict(mine, theirs, giveEdits);
 }
 
-/** Take a label back: out of the queue, or by an edit that restores what was there if the cell still holds mine. */
 function undoLabel(step) {
   const one = queue.find(({ key }) => key === step.key);
   if (one && !one.tried) {

@@ -1,14 +1,12 @@
 /* The texts of the first screen, and of what is on every screen: [English, German]. */
 
 export const WORDS = {
-  "lang": ["en", "de"],
   "skip": ["Skip to the content", "Zum Inhalt"],
   "screens": ["Screens", "Ansichten"],
   "screen.find": ["Find", "Finden"],
   "screen.map": ["Map", "Karte"],
   "screen.label": ["Label", "Labeln"],
   "screen.about": ["About", "Über"],
-  "screen.missing": ["This screen does not exist yet.", "Diese Ansicht gibt es noch nicht."],
   "collection": ["Collection", "Sammlung"],
   "collection.open": ["Open", "Öffnen:"],
   "collection.choose": ["Choose one of these:", "Wählen Sie eine von diesen:"],
@@ -56,7 +54,6 @@ export const WORDS = {
   "remove": ["Remove: {what}", "Entfernen: {what}"],
   "remove.short": ["Remove", "Entfernen"],
   "filter": ["Filter", "Filter"],
-  "filter.add": ["Filter", "Filter"],
   "filter.sql": ["as SQL", "als SQL"],
   "filter.sql.write": ["write it as SQL", "als SQL schreiben"],
   "filter.sql.label": ["Condition in SQL; Enter applies it", "Bedingung in SQL; Enter wendet sie an"],
@@ -78,7 +75,7 @@ export const WORDS = {
   "kind.number": ["number", "Zahl"],
   "apply": ["Apply", "Anwenden"],
   "hits": ["Hits", "Treffer"],
-  "hits.count": ["{n, plural: 1 hit, # hits} in {ms} ms", "{n, plural: 1 Treffer, # Treffer} in {ms} ms"],
+  "count.hits": ["{n, plural: 1 hit, # hits} in {ms} ms", "{n, plural: 1 Treffer, # Treffer} in {ms} ms"],
   "count.rows": ["{n, plural: 1 row, # rows} shown", "{n, plural: 1 Zeile, # Zeilen} gezeigt"],
   "count.random": ["{n, plural: 1 row, # rows} at random", "{n, plural: 1 zufällige Zeile, # zufällige Zeilen}"],
   "measure": ["score: cosine to the question, 1 is the same", "Wert: Kosinus zur Frage, 1 ist gleich"],

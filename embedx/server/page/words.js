@@ -11,6 +11,7 @@ let language = "en", plurals = new Intl.PluralRules("en");
 export function setLanguage(name) {
   language = [name, ...navigator.languages].map((one) => one.slice(0, 2)).find((one) => LANGUAGES.includes(one)) ?? "en";
   plurals = new Intl.PluralRules(language);
+  document.documentElement.lang = language;
 }
 
 export async function addWords(part) {
@@ -41,7 +42,6 @@ export function score(value) {
   return new Intl.NumberFormat(language, { minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(value);
 }
 
-/** Return a length of time: "5 s", "2.5 s". */
 export function seconds(value) {
   return `${number(value, value < 10 ? 1 : 0)} s`;
 }
