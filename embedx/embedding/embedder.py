@@ -240,7 +240,11 @@ class Embedder:
                 free += growth * self._total_cost(batch)
                 windows = list(self._take(stream, free))
                 next_pool, free = next_pool + windows, free - self._total_cost(windows)
-            release_memory()
+            self.after_pool()
+
+    def after_pool(self) -> None:
+        """Return the memory of a pool of batches to the system."""
+        release_memory()
 
     @property
     def padding(self) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from embedx.audio.clip import Clip
 from embedx.audio.windows import Window
-from embedx.embedding.embedder import Embedder
+from embedx.embedding.embedder import Embedder, release_memory
 from embedx.embedding.forward import Vectors
 from embedx.errors import AudioError
 from embedx.filesystem.paths import display_path
@@ -48,6 +48,7 @@ class BatchedEmbedder(Embedder):
         """Compute in the thread of this queue, and refuse audio that exceeds the limits."""
         self.queue = queue
         self.limits = limits
+        queue.on_idle = release_memory
 
     def check_clip(self, clip: Clip) -> None:
         """Refuse a recording by its header and its first window.
@@ -126,6 +127,9 @@ class BatchedEmbedder(Embedder):
         """
         pairs = list(windows)
         return super().embed(pairs, self.threads_for(pairs))
+
+    def after_pool(self) -> None:
+        """Keep the memory of a round for the next one; the queue returns it when nothing waits."""
 
     def embed_text(self, text: str, view: str) -> NDArray[np.float32]:
         """Return the vector of a sentence; see `Embedder.embed_text`."""

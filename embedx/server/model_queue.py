@@ -44,6 +44,7 @@ class ModelQueue:
         self.jobs: deque[Job] = deque()
         self.calls: deque[tuple[Callable[[], Any], SimpleQueue[Any]]] = deque()
         self.changed = threading.Condition()
+        self.on_idle: Callable[[], object] = lambda: None  # called when all that waited is computed
         metrics.queue.set_function(lambda: sum(len(job.waiting) for job in list(self.jobs)))
         threading.Thread(target=self._run, name="embedx-model", daemon=True).start()
 
@@ -77,6 +78,8 @@ class ModelQueue:
     def _run(self) -> None:
         """Compute rounds for ever."""
         while True:
+            if not self.jobs and not self.calls:
+                self.on_idle()
             with self.changed:
                 while not self.jobs and not self.calls:
                     self.changed.wait()
