@@ -51,7 +51,7 @@ def strike(server: ForkServer, scene: Scene, fault: Fault, folder: Path) -> str:
     return wrong
 
 
-@fast_and_long("every", 80, 1)
+@fast_and_long("every", 80, min(2, EVERY))
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_failing_call_loses_nothing(name: str, every: int, servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
     begun = time.monotonic()

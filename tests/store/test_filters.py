@@ -128,7 +128,7 @@ def combine(frame: pd.DataFrame, chance: random.Random, depth: int) -> tuple[str
     return f"({first}) {kind.lower()} ({second})", masks
 
 
-@fast_and_long("count", 200, 20_000)
+@fast_and_long("count", 200, 10_000)
 def test_random_filters_agree_with_pandas(odd: embedx.Collection, count: int) -> None:
     frame, chance = odd.rows(), random.Random(count)
     assert set(NAMES) <= set(frame.columns)
