@@ -286,7 +286,7 @@ def extract_s(source: Path, out: Path, model: str) -> float:
 
 
 def warm_up(url: str, bodies: Path) -> None:
-    """Send some requests and wait for all answers: wrk leaves the last ones, whose decoders are then started anew."""
+    """Send some requests and wait for all answers: wrk drops its last ones, and their decoders must be restarted."""
     with ThreadPoolExecutor(CLIENTS) as pool:
         list(pool.map(lambda body: post(url, json.loads(body)), bodies.read_text().splitlines()[: 4 * CLIENTS]))
 

@@ -102,7 +102,7 @@ def send_many(url: str, wanted: int, first: int, made: Sequence[Callable[[Any], 
             for number in range(first + thread, first + wanted, CLIENTS):
                 chosen = random.Random(SEED + number)  # noqa: S311 -- not for secrets
                 client.send(*chosen.choice(made)(chosen))
-        except BaseException as error:
+        except BaseException as error:  # the main thread raises it
             failures.append(error)
 
     threads = [threading.Thread(target=run, args=(thread,)) for thread in range(CLIENTS)]

@@ -75,7 +75,7 @@ class DecoderPool:
 
     def stop_unused(self) -> None:
         """End processes that nobody has needed for a minute; the last that came back is the next that is lent."""
-        with contextlib.suppress(IndexError):
+        with contextlib.suppress(IndexError):  # another thread has taken it
             while len(self.idle) > MIN_IDLE and self.idle[0].returned < time.monotonic() - UNUSED_S:
                 self.idle.pop(0).stop()
 

@@ -263,7 +263,7 @@ def match_views(views: Mapping[str, int], view: str | Sequence[str]) -> list[str
     """Return the views that names or patterns match, each once.
 
     Raises:
-        UsageError: there is no name or pattern, or one matches no view.
+        UsageError: `view` is empty, or one of its names or patterns matches no view.
 
     >>> match_views({"L0.mean": 4, "L1.mean": 4, "L1.max": 4}, ["L1.max", "*.mean"])
     ['L1.max', 'L0.mean', 'L1.mean']

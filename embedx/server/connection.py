@@ -48,7 +48,7 @@ class Connection(HttpToolsProtocol):
         self.unused = 0
         if not self.parser.should_upgrade():
             super().on_headers_complete()
-            self.headers = []  # what follows a body in chunks is no part of the head
+            self.headers = []  # trailers after a chunked body are collected apart from the headers
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
@@ -83,7 +83,7 @@ class Connection(HttpToolsProtocol):
         return b"\r\n".join([*lines, b"", b""])
 
     def _refuse(self, message: str) -> None:
-        """Answer what is no request, and close the connection."""
+        """Send an error for bytes that are not a valid request, and close the connection."""
         if self.transport.is_closing():
             return
         body = json_text(ApiError(400, "bad_request", message).to_json())

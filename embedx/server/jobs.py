@@ -25,7 +25,7 @@ class Jobs:
         self._jobs: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._keys: dict[tuple[Any, ...], str] = {}  # what a job makes: its name
         self._numbers = itertools.count(1)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def start(self, collection: str, make: Callable[[], dict[str, Any]]) -> str:
         """Start a job of a collection, and return its name.
@@ -60,13 +60,12 @@ class Jobs:
         """
         with self._lock:
             known = self._jobs.get(self._keys.get((collection, *key), ""))
-        if known is None or known["state"] == "failed" or (is_lost and known["state"] == "done"):
-            name = self.start(collection, make)
-            with self._lock:
+            if known is None or known["state"] == "failed" or (is_lost and known["state"] == "done"):
+                name = self.start(collection, make)
                 self._keys = {one: job for one, job in self._keys.items() if job in self._jobs}
                 self._keys[collection, *key] = name
-            return name
-        return str(known["job"])
+                return name
+            return str(known["job"])
 
     def _run(self, job: dict[str, Any], make: Callable[[], dict[str, Any]]) -> None:
         """Do a job; an error is its result."""

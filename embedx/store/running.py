@@ -32,7 +32,7 @@ class RunNote:
         self._written = float("-inf")
 
     def __enter__(self) -> Self:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # the disk refuses the file: the run goes on without it
             self._handle = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
             fcntl.flock(self._handle, fcntl.LOCK_EX)  # a reader that looks holds it for an instant
         return self
@@ -42,12 +42,12 @@ class RunNote:
         if self._handle is None or time.monotonic() - self._written < WRITE_S:
             return
         self._written = time.monotonic()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # a full disk stops the run where it commits, not here
             os.pwrite(self._handle, pack(dict(values)), 0)
 
     def __exit__(self, *_: object) -> None:
         if self._handle is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # a file that is left is not locked, so nobody takes it for a run
                 self.file.unlink()
             os.close(self._handle)
 
@@ -55,7 +55,7 @@ class RunNote:
 def read_run(folder: Path) -> dict[str, Any] | None:
     """Return what the extraction that is running now has written about itself; None if none is running."""
     file = folder / RUN_NAME
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # the run has ended meanwhile and removed its file, or it cannot be read
         if file.is_file() and is_locked(file):
             with file.open("rb") as handle:
                 return unpack(handle.read(SECTOR)) or None

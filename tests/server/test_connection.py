@@ -25,7 +25,7 @@ def answers(client: Client, sent: bytes, count: int, size: int = 1 << 20) -> byt
     with contextlib.suppress(ConnectionError):  # the server does not read what follows an error
         for start in range(0, len(sent), size):
             connection.sendall(sent[start : start + size])
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(ConnectionError):  # it has closed the connection after its answer
         while received.count(b"HTTP/1.1 ") < count or not received.endswith(b"}"):
             part = connection.recv(1 << 16)
             if not part:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.pages import PATIENCE_MS
+
 CHROMIUM = Path("/usr/bin/chromium")
-PATIENCE_MS = 60_000  # of every wait: machines differ, and no test measures time
 ARGUMENTS = (
     "--no-sandbox", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required",
     "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",

@@ -9,8 +9,8 @@ import pytest
 
 import embedx
 from embedx.store.running import RunNote
+from tests.helpers.pages import until
 from tests.helpers.service import Client, serving
-from tests.server.page.test_map import until
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # pipes of the browser's driver
 Open = Callable[..., Any]

@@ -12,13 +12,12 @@ import pytest
 import embedx
 from embedx.server import spectrum
 from embedx.server.tokens import Tokens, hash_token
+from tests.helpers.pages import until
 from tests.helpers.service import Client, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # pipes of the browser's driver
 Open = Callable[..., Any]
 CARDS = ".card:not(.waiting)"
-PATIENCE_MS = 60_000  # of every wait: machines differ, and no test measures time
-STEP_MS = 50
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +37,6 @@ def write_tone(path: Path, seconds: float = 2.0, hz: float = 880.0, rate: int = 
         file.setframerate(rate)
         file.writeframes(samples.astype("<i2").tobytes())
     return path
-
-
-def until(page: Any, condition: str, value: Any = None) -> None:
-    """Wait until a function in JavaScript is true. Playwright's own wait needs eval, which the page forbids."""
-    for _ in range(PATIENCE_MS // STEP_MS):
-        if page.evaluate(condition, value):
-            return
-        page.wait_for_timeout(STEP_MS)
-    pytest.fail(f"never true: {condition} of {value!r}")
 
 
 def find(page: Any, address_part: str = "") -> None:

@@ -7,23 +7,13 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.pages import until
 from tests.helpers.service import Client, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # pipes of the browser's driver
 Open = Callable[..., Any]
 BASE = "/v1/collections/field"
-PATIENCE_MS = 60_000  # of every wait: machines differ, and no test measures time
-STEP_MS = 50
 SOME = "id % 3 <> 0"  # rows that lose their labels
-
-
-def until(page: Any, condition: str, value: Any = None) -> None:
-    """Wait until a function in JavaScript is true. Playwright's own wait needs eval, which the page forbids."""
-    for _ in range(PATIENCE_MS // STEP_MS):
-        if page.evaluate(condition, value):
-            return
-        page.wait_for_timeout(STEP_MS)
-    pytest.fail(f"never true: {condition} of {value!r}")
 
 
 def copy_of(made: Path, folder: Path, where: str) -> Path:

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.pages import until
 from tests.helpers.service import Client, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # pipes of the browser's driver
 Open = Callable[..., Any]
 BASE = "/v1/collections/field"
-PATIENCE_MS = 60_000  # of every wait: machines differ, and no test measures time
-STEP_MS = 50
 MARGIN = 0.92  # of the window that all points fill; see map.js
 UMAP = """
 import time
@@ -31,15 +30,6 @@ def own(made: Path, tmp_path: Path) -> Iterator[Client]:
     shutil.copytree(made, tmp_path / "field")
     with serving(tmp_path / "field", allow_labels=True) as running:
         yield running
-
-
-def until(page: Any, condition: str, value: Any = None) -> None:
-    """Wait until a function in JavaScript is true. Playwright's own wait needs eval, which the page forbids."""
-    for _ in range(PATIENCE_MS // STEP_MS):
-        if page.evaluate(condition, value):
-            return
-        page.wait_for_timeout(STEP_MS)
-    pytest.fail(f"never true: {condition} of {value!r}")
 
 
 def open_map(client: Client, open_page: Open, more: str = "", **options: Any) -> Any:
