@@ -5,9 +5,9 @@ import logging
 import socket
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -24,6 +24,7 @@ FORBIDDEN = (  # keys that make transformers import, download or open something 
     *("auto_map", "_attn_implementation", "attn_implementation", "_experts_implementation", "quantization_config"),
     *("transformers_weights", "_name_or_path", "base_model_tp_plan", "base_model_pp_plan"),
 )
+CLASSIFIER = ("classifier.", "projector.", "layer_weights")  # parameters of AutoModelForAudioClassification
 WEIGHT_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 IRRELEVANT = ("_name_or_path", "transformers_version", "architectures", "torch_dtype", "dtype")  # no effect on output
 
@@ -46,8 +47,14 @@ class Checkpoint:
     settings: dict[str, Any]
     options: dict[str, Any] = field(default_factory=dict)
 
+    def with_model(self, model: Any) -> Self:
+        """Return the same checkpoint with a part of its model."""
+        return replace(self, model=model)
 
-def load_checkpoint(source: str, kinds: tuple[str, ...], allow_pickle: bool, download: bool = True) -> Checkpoint:
+
+def load_checkpoint(
+    source: str, kinds: tuple[str, ...], allow_pickle: bool, download: bool = True, auto_class: str = "AutoModel"
+) -> Checkpoint:
     """Load a checkpoint.
 
     Args:
@@ -55,12 +62,14 @@ def load_checkpoint(source: str, kinds: tuple[str, ...], allow_pickle: bool, dow
         kinds: the model types that are accepted.
         allow_pickle: whether weights may be read from a pickle.
         download: whether the model hub may be asked; otherwise a hub id is only looked up in the hub's cache.
+        auto_class: the class of transformers that is loaded: "AutoModel", the encoder; or
+            "AutoModelForAudioClassification", with its classifier, whose weights must be there too.
 
     Raises:
         ModelError: the checkpoint is not found, the network cannot be reached, the model type is not accepted, the
             weights do not fit the configuration, or they are a pickle and `allow_pickle` is not set.
     """
-    from transformers import CONFIG_MAPPING, AutoModel
+    import transformers
     from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
     set_verbosity_error()
@@ -85,9 +94,9 @@ def load_checkpoint(source: str, kinds: tuple[str, ...], allow_pickle: bool, dow
     front_end = read_front_end(place, lambda name: read_json(place, name, options))
     check_file_names(place, options)
     try:
-        model, report = AutoModel.from_pretrained(
+        model, report = getattr(transformers, auto_class).from_pretrained(
             place,
-            config=CONFIG_MAPPING[kind].from_dict(remove_keys(settings, FORBIDDEN)),
+            config=transformers.CONFIG_MAPPING[kind].from_dict(remove_keys(settings, FORBIDDEN)),
             trust_remote_code=False,
             output_loading_info=True,
             use_safetensors=None if allow_pickle else True,
@@ -168,10 +177,15 @@ def check_keys(place: str, model: nn.Module, report: dict[str, Any]) -> None:
     modules = {".".join(name.split(".")[:2]) for name in model.state_dict()}
     unexpected = [key for key in report["unexpected_keys"] if ".".join(key.split(".")[:2]) in modules]
     problems = {
-        "missing": sorted(set(report["missing_keys"]) - set(UNUSED)),
+        "missing": sorted(key for key in report["missing_keys"] if key.rpartition(".")[2] not in UNUSED),
         "unexpected": sorted(unexpected),
         "of another shape": sorted(str(key[0]) for key in report["mismatched_keys"]),
     }
+    if any(key.startswith(CLASSIFIER) for key in problems["missing"]):
+        raise ModelError(
+            f"{place} has no trained classifier; it is an encoder. Embed with it (`embedx extract --model`) and train "
+            "a head (`embedx train`), or give a checkpoint that was trained for classification."
+        )
     texts = [f"{kind}: {', '.join(keys[:5])} ({len(keys)} in total)" for kind, keys in problems.items() if keys]
     if texts:
         raise ModelError(f"The weights in {place} do not fit their configuration. {'; '.join(texts)}.")

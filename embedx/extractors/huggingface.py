@@ -33,10 +33,11 @@ class Transformer:
     """Hidden states [B, T, D] of a speech transformer, 50 frames per second.
 
     Layer 0 is the input of the transformer, layer n the output of its n-th block. The last layer is the model's
-    `last_hidden_state`, after the final layer norm if the model has one.
+    `last_hidden_state`, after the final layer norm if the model has one and `is_normalised` is true.
     """
 
     max_samples: int | None = None
+    is_normalised = True
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         front_end = WaveformSettings.parse(checkpoint.place, checkpoint.front_end)
@@ -61,11 +62,11 @@ class Transformer:
         counts = count_frames(lengths, self.strides)
         BATCH.valid = (torch.arange(int(counts.max()), device=waves.device) < counts[:, None])[:, None]
         BATCH.lengths = count_frames(lengths, self.strides[:1])
-        hidden = any(layer != self.layers[-1] for layer in layers)
+        hidden = not self.is_normalised or any(layer != self.layers[-1] for layer in layers)
         warnings.filterwarnings("ignore", MISMATCHED)  # not restored: that would affect other threads in their forward
         output = self.model(waves, attention_mask=valid.long(), output_hidden_states=hidden)
         for layer in layers:
-            last = layer == self.layers[-1]
+            last = self.is_normalised and layer == self.layers[-1]
             yield layer, output.last_hidden_state if last else output.hidden_states[layer], counts
 
     def to(self, device: str) -> Self:

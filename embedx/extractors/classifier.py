@@ -1,0 +1,106 @@
+"""The protocol of a classifier of audio, and a classifier as an extractor, so that it is run in the same way."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+LABEL = "label"  # the name of the only output of a model with one
+
+
+class Classifier(Protocol):
+    """A classifier: waves [B, S] -> probabilities [B, C] of each output.
+
+    Row i of the result must depend on `waves[i, :lengths[i]]` only, and not on other rows or on the padding after it
+    (within 1e-5 in float32).
+
+    Attributes:
+        sample_rate: sample rate of the waves in Hz.
+        outputs: name of each output -> its C classes; one output is named "label".
+        multi_label: whether several classes can be true at once: probabilities by sigmoid, which need not sum to 1.
+        min_samples: the shortest clip that the model accepts; shorter clips are padded with zeros.
+        max_samples: the longest clip that the model accepts, None for any length; longer recordings are cut.
+
+    A classifier may also have `weights` (a hash), `backend` and `padded_samples`; see `embedx.extractors.base`.
+    """
+
+    sample_rate: int
+    outputs: dict[str, tuple[str, ...]]
+    multi_label: bool
+    min_samples: int
+    max_samples: int | None
+
+    def scores(self, waves: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """Return the probabilities [B, C] of each output, float32.
+
+        Args:
+            waves: [B, S], from -1 to 1.
+            lengths: samples of each wave [B], at least `min_samples`.
+        """
+        ...
+
+    def to(self, device: str) -> Self:
+        """Move the model to a device and return self."""
+        ...
+
+
+class VectorClassifier(Classifier, Protocol):
+    """A classifier that can also work on pooled vectors, because its input is the mean of hidden states.
+
+    Attributes:
+        encoder_weights: the hash of the extractor whose vectors it takes; see `embedx.extractors.base.hash_weights`.
+            None if the model needs a state that is not stored.
+        layers: the layers whose means it takes.
+    """
+
+    encoder_weights: str | None
+    layers: tuple[int, ...]
+
+    def vector_scores(self, means: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return the probabilities [N, C] of each output from the means [N, D] of each of `layers`."""
+        ...
+
+
+class ScoringExtractor:
+    """A classifier as an extractor: the probabilities of all outputs, one after the other, are one frame of a clip."""
+
+    layers: tuple[int, ...] = (0,)
+    frame_rate = 1.0  # not used: there is one frame
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.classifier = classifier
+        self.sample_rate = classifier.sample_rate
+        self.min_samples, self.max_samples = classifier.min_samples, classifier.max_samples
+        self.dim = sum(map(len, classifier.outputs.values()))
+        self.weights = str(getattr(classifier, "weights", ""))
+        self.backend = str(getattr(classifier, "backend", "reference"))
+
+    def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the probabilities [B, 1, C]; see `Extractor.frames`."""
+        scores = self.classifier.scores(waves, lengths)
+        frame = torch.cat([scores[name] for name in self.classifier.outputs], dim=1)[:, None]
+        yield 0, frame, torch.ones(len(frame), dtype=torch.int64, device=frame.device)
+
+    def padded_samples(self, length: int) -> int:
+        """Return the number of samples that are computed for a clip."""
+        pad = getattr(self.classifier, "padded_samples", None)
+        return length if pad is None else int(pad(length))
+
+    def to(self, device: str) -> Self:
+        """Move the model to a device and return self."""
+        self.classifier.to(device)
+        return self
+
+
+def output_slices(outputs: Mapping[str, Sequence[str]]) -> dict[str, slice]:
+    """Return the columns of each output in the frames of a `ScoringExtractor`.
+
+    >>> output_slices({"word": ("no", "yes"), "speaker": ("ann",)})
+    {'word': slice(0, 2, None), 'speaker': slice(2, 3, None)}
+    """
+    slices, start = {}, 0
+    for name, classes in outputs.items():
+        slices[name] = slice(start, start + len(classes))
+        start += len(classes)
+    return slices
