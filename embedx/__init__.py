@@ -10,6 +10,7 @@ a package imports only from packages below it::
     client        a collection behind the service, with the methods of a local one
     collection/   the facade: open, extract, search, train, maintain, merge and verify a collection
     training/     fit and save heads, predict, choose rows to label
+    finetune/     fine-tune checkpoints on labelled audio
     ingest/       find new and changed recordings, embed them, store the vectors
     search/       query -> hits; duplicates
     evaluation/   labels, splits, leakage, cross-validation, probe, layer sweep

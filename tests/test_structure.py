@@ -33,11 +33,14 @@ HOMES = {  # foreign library -> the packages that may import it
     "soundfile": {"audio", "datasets", "cli"},  # datasets writes the synthetic corpus, cli a clip of the demo
     "soxr": {"audio"},
     "av": {"audio"},
-    "transformers": {"extractors"},
+    "transformers": {"extractors", "finetune"},
     "torchaudio": {"extractors", "datasets"},  # datasets asks it for the lists of a data set
-    "torchvision": {"extractors"},
+    "torchvision": {"extractors", "finetune"},
     "triton": {"extractors"},
-    "torch": {"extractors", "embedding", "hear", "heads", "bench"},  # bench measures the peak of a device
+    "accelerate": {"finetune"},
+    "peft": {"finetune"},
+    "optuna": {"finetune"},
+    "torch": {"extractors", "embedding", "hear", "heads", "bench", "finetune"},  # bench measures the peak of a device
     "onnx": {"heads"},
     "threadpoolctl": {"heads", "bench"},
     "sqlite3": {"store"},
@@ -46,7 +49,7 @@ HOMES = {  # foreign library -> the packages that may import it
     "datasets": {"formats"},
     "sklearn": {"heads", "evaluation", "metrics"},
     "scipy": {"metrics", "bench"},
-    "matplotlib": {"bench"},
+    "matplotlib": {"bench", "finetune"},
     "umap": {"bench", "server"},
     "fastapi": {"server"},
     "starlette": {"server"},

@@ -8,7 +8,7 @@ their results: the GroupNorm after the first convolution of base models, and con
 import math
 import warnings
 from collections.abc import Iterator
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,9 @@ class Transformer:
     max_samples: int | None = None
     is_normalised = True
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, batch: Any = BATCH) -> None:
+        """Take a checkpoint; `batch` holds the masks of the current batch, by default one set for each thread."""
+        self.batch = batch
         front_end = WaveformSettings.parse(checkpoint.place, checkpoint.front_end)
         self.model = checkpoint.model
         self.model.adapter = None  # in models for translation it would shorten the last hidden state
@@ -51,8 +53,8 @@ class Transformer:
         self.frame_rate = self.sample_rate / math.prod(stride for _, stride in self.strides)
         self.min_samples = receptive_field(self.strides)
         self.weights = hash_weights(self.model.state_dict(), checkpoint.settings | {"normalise": front_end.normalise})
-        self.input = WaveInput(front_end.normalise, mask_group_norms(self.model.feature_extractor), EPSILON)
-        mask_inputs(self.model)
+        self.input = WaveInput(front_end.normalise, mask_group_norms(self.model.feature_extractor, batch), EPSILON)
+        mask_inputs(self.model, batch)
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the hidden states of the requested layers; see `Extractor.frames`."""
@@ -60,8 +62,8 @@ class Transformer:
         valid = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]  # [B, S]
         waves = self.input.prepare(waves, lengths)
         counts = count_frames(lengths, self.strides)
-        BATCH.valid = (torch.arange(int(counts.max()), device=waves.device) < counts[:, None])[:, None]
-        BATCH.lengths = count_frames(lengths, self.strides[:1])
+        self.batch.valid = (torch.arange(int(counts.max()), device=waves.device) < counts[:, None])[:, None]
+        self.batch.lengths = count_frames(lengths, self.strides[:1])
         hidden = not self.is_normalised or any(layer != self.layers[-1] for layer in layers)
         warnings.filterwarnings("ignore", MISMATCHED)  # not restored: that would affect other threads in their forward
         output = self.model(waves, attention_mask=valid.long(), output_hidden_states=hidden)
@@ -75,20 +77,16 @@ class Transformer:
         return self
 
 
-def mask_inputs(model: nn.Module) -> None:
+def mask_inputs(model: nn.Module, batch: Any) -> None:
     """Set the padding to zero before convolutions over time that the library runs without a mask.
 
     These are the depthwise convolutions of conformers and the positional convolutions (data2vec has several, and some
     HuBERT models have a batch norm before them). A single clip has zeros after its end there; a batch needs them too.
+    `batch.valid` [B, 1, T] is the mask of the current batch.
     """
     for name, module in model.named_modules():
         if name.endswith("depthwise_conv") or ("pos_conv_embed." in name and name.endswith(".conv")):
-            module.register_forward_pre_hook(mask_input)
-
-
-def mask_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Multiply the input [B, C, T] of a module by the mask `BATCH.valid` [B, 1, T]; a forward pre-hook."""
-    return (inputs[0] * BATCH.valid, *inputs[1:])
+            module.register_forward_pre_hook(lambda _, inputs: (inputs[0] * batch.valid, *inputs[1:]))
 
 
 def load(source: str, *, allow_pickle: bool = False, download: bool = True) -> Extractor:

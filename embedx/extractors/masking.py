@@ -2,38 +2,48 @@
 
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 BATCH = threading.local()  # masks and lengths of the current batch; several forward passes run at once in threads
 
 
 class MaskedGroupNorm(nn.Module):
-    """GroupNorm over the valid frames of each clip: [B, C, T] -> [B, C, T], zero after `BATCH.lengths` [B].
+    """GroupNorm over the valid frames of each clip: [B, C, T] -> [B, C, T], zero after `batch.lengths` [B].
 
     The library's group norm runs on the slice of each clip, so its frames equal those of the clip on its own.
     """
 
-    def __init__(self, norm: nn.GroupNorm) -> None:
+    def __init__(self, norm: nn.GroupNorm, batch: Any = BATCH) -> None:
         super().__init__()
         self.norm = norm
+        self.batch = batch
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each clip."""
-        out = torch.zeros_like(x)
-        for clip, result, length in zip(x, out, BATCH.lengths.tolist(), strict=True):
-            result[:, :length] = self.norm(clip[None, :, :length])[0]
-        return out
+        """Normalise each clip; no tensor is changed in place, so gradients can be computed."""
+        frames = x.shape[2]
+        clips = [
+            F.pad(self.norm(clip[None, :, :length]), (0, frames - length))
+            for clip, length in zip(x, self.batch.lengths.tolist(), strict=True)
+        ]
+        return torch.cat(clips)
 
 
-def mask_group_norms(feature_extractor: nn.Module) -> bool:
-    """Replace a GroupNorm among the convolutions by a `MaskedGroupNorm`; tell whether there was one."""
+def mask_group_norms(feature_extractor: nn.Module, batch: Any = BATCH) -> bool:
+    """Replace a GroupNorm among the convolutions by a `MaskedGroupNorm`; tell whether there was one.
+
+    Args:
+        feature_extractor: the module with the convolutions.
+        batch: what holds the lengths of the current batch.
+    """
     has_group_norm = False
     for layer in list(feature_extractor.modules()):
         norm = getattr(layer, "layer_norm", None)
         if isinstance(norm, nn.GroupNorm):
-            layer.layer_norm = MaskedGroupNorm(norm)
+            layer.layer_norm = MaskedGroupNorm(norm, batch)
             has_group_norm = True
     return has_group_norm
 
