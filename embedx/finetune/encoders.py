@@ -120,7 +120,8 @@ class CheckpointEncoder(nn.Module):
         """Return the parameters by depth; see `TrainableEncoder.depths`."""
         blocks = [list(block.parameters()) for block in self.blocks]
         in_blocks = {id(parameter) for block in blocks for parameter in block}
-        before, after = [], []
+        before: list[nn.Parameter] = []
+        after: list[nn.Parameter] = []
         for name, parameter in self.model.named_parameters():
             if id(parameter) not in in_blocks:
                 is_front = any(part in FRONT_ENDS or part.startswith("pos_conv") for part in name.split("."))
@@ -171,7 +172,7 @@ def shorten_whisper(checkpoint: Checkpoint, context_s: float) -> None:
     if positions >= encoder.embed_positions.num_embeddings:
         return
     weight = encoder.embed_positions.weight.detach()[:positions].clone()
-    encoder.embed_positions = nn.Embedding.from_pretrained(weight, freeze=True)
+    encoder.embed_positions = nn.Embedding(*weight.shape, _weight=weight)
     encoder.max_source_positions = positions
     for config in (encoder.config, checkpoint.model.config):
         config.max_source_positions = positions
