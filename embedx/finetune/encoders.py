@@ -172,7 +172,7 @@ def shorten_whisper(checkpoint: Checkpoint, context_s: float) -> None:
     if positions >= encoder.embed_positions.num_embeddings:
         return
     weight = encoder.embed_positions.weight.detach()[:positions].clone()
-    encoder.embed_positions = nn.Embedding(*weight.shape, _weight=weight)
+    encoder.embed_positions = nn.Embedding(len(weight), weight.shape[1], _weight=weight)
     encoder.max_source_positions = positions
     for config in (encoder.config, checkpoint.model.config):
         config.max_source_positions = positions
