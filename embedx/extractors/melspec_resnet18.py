@@ -74,31 +74,58 @@ def load(source: str, *, allow_pickle: bool = False, download: bool = True) -> M
     Raises:
         ModelError: torchvision is not installed, or the weights are not available or not those of resnet18.
     """
-    try:
-        from torchvision.models import ResNet18_Weights, resnet18
-    except (ImportError, RuntimeError) as error:  # RuntimeError: it was built for another torch
-        raise ModelError(
-            f"melspec-resnet18 needs torchvision in a version for torch {torch.__version__} ({error}). Install it: "
-            "pip install torchvision"
-        ) from error
-    network = resnet18()
-    if source and not Path(source).expanduser().is_file():
-        raise ModelError(f"There is no file {source}. Give a .safetensors file with the state dict of resnet18.")
-    if source:
-        tensors = read_weights(Path(source).expanduser(), allow_pickle)
-    elif not download and not (torch_cache() / os.path.basename(ResNet18_Weights.DEFAULT.url)).is_file():
+    require_torchvision("melspec-resnet18")
+    from torchvision.models import resnet18
+
+    if not source and not download and not has_cached_weights():
         raise ModelError(explain_download("melspec-resnet18"))
-    else:
-        try:
-            tensors = ResNet18_Weights.DEFAULT.get_state_dict(progress=False, check_hash=True, weights_only=True)
-        except Exception as error:  # no network, or any error of the reader for an incomplete download
-            raise ModelError(
-                f"The weights of resnet18 cannot be loaded ({error}). Without a network, download "
-                f"{ResNet18_Weights.DEFAULT.url} on another machine, and give --model melspec-resnet18:PATH "
-                "--allow-pickle."
-            ) from error
+    network = resnet18()
     try:
-        network.load_state_dict(tensors)
+        network.load_state_dict(read_resnet18(source, allow_pickle))
     except RuntimeError as error:
         raise ModelError(f"{source or 'The download'} does not contain the weights of resnet18: {error}") from error
     return MelSpecResNet18(network)
+
+
+def require_torchvision(model: str) -> None:
+    """Raise ModelError if torchvision is not installed, or not in a version for this torch."""
+    try:
+        import torchvision.models  # noqa: F401
+    except (ImportError, RuntimeError) as error:  # RuntimeError: it was built for another torch
+        raise ModelError(
+            f"{model} needs torchvision in a version for torch {torch.__version__} ({error}). Install it: "
+            "pip install torchvision"
+        ) from error
+
+
+def has_cached_weights() -> bool:
+    """Tell whether torchvision's ImageNet weights are in torch's hub cache."""
+    from torchvision.models import ResNet18_Weights
+
+    return (torch_cache() / os.path.basename(ResNet18_Weights.DEFAULT.url)).is_file()
+
+
+def read_resnet18(source: str, allow_pickle: bool = False) -> dict[str, Tensor]:
+    """Read a state dict of resnet18 from a file; without a file, torchvision's ImageNet weights.
+
+    Raises:
+        ModelError: there is no such file, or the weights are neither on this machine nor can be downloaded.
+    """
+    from torchvision.models import ResNet18_Weights
+
+    if source:
+        file = Path(source).expanduser()
+        if not file.is_file():
+            raise ModelError(f"There is no file {source}. Give a .safetensors file with the state dict of resnet18.")
+        return read_weights(file, allow_pickle)
+    try:
+        tensors: dict[str, Tensor] = ResNet18_Weights.DEFAULT.get_state_dict(
+            progress=False, check_hash=True, weights_only=True
+        )
+    except Exception as error:  # no network, or any error of the reader for an incomplete download
+        raise ModelError(
+            f"The weights of resnet18 cannot be loaded ({error}). Without a network, download "
+            f"{ResNet18_Weights.DEFAULT.url} on another machine, and give --model melspec-resnet18:PATH "
+            "--allow-pickle."
+        ) from error
+    return tensors
