@@ -21,7 +21,7 @@ def frame_size(rate: int) -> int:
     >>> frame_size(16_000), frame_size(44_100)
     (1024, 2048)
     """
-    return max(MIN_FRAME, 2 ** round(math.log2(FRAME_S * rate)))
+    return max(MIN_FRAME, 1 << round(math.log2(FRAME_S * rate)))
 
 
 def window_of(size: int) -> NDArray[np.float64]:

@@ -102,7 +102,7 @@ def has_cached_weights() -> bool:
     """Tell whether torchvision's ImageNet weights are in torch's hub cache."""
     from torchvision.models import ResNet18_Weights
 
-    return (torch_cache() / os.path.basename(ResNet18_Weights.DEFAULT.url)).is_file()
+    return os.path.isfile(torch_cache() / os.path.basename(ResNet18_Weights.DEFAULT.url))
 
 
 def read_resnet18(source: str, allow_pickle: bool = False) -> dict[str, Tensor]:

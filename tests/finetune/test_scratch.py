@@ -45,7 +45,7 @@ def test_gradient_of_a_clip_is_zero_for_other_clips_and_padding(encoder: Scratch
     waves, lengths = batch()
     waves.requires_grad_()
     frames, counts = encode(encoder, waves, lengths)
-    frames[1, : counts[1]].square().sum().backward()
+    frames[1, : counts[1]].square().sum().backward()  # type: ignore[no-untyped-call]
     assert waves.grad is not None
     assert waves.grad[1, : lengths[1]].abs().max() > 0
     assert waves.grad[[0, 2]].abs().max() == 0
@@ -161,7 +161,7 @@ def test_network_learns_a_tiny_set_by_heart(name: str) -> None:
         optimizer.zero_grad()
         frames, _ = encode(encoder, waves, lengths)
         loss = torch.nn.functional.cross_entropy(head(frames.mean(dim=1)), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if loss < 0.05:
             break
