@@ -55,6 +55,8 @@ HOMES = {  # foreign library -> the packages that may import it
     "starlette": {"server"},
     "uvicorn": {"server"},
     "httptools": {"server"},
+    "gradio": {"server"},
+    "gradio_client": {"server"},
     "mcp": {"server"},
     "anyio": {"server"},
     "pydantic": {"server"},

@@ -46,6 +46,7 @@ COMMANDS = {  # name -> module, and the description in `embedx --help`
     "merge": ("maintenance", "Merge collections that have the same recipe."),
     "export": ("formats", "Write vectors and metadata for other tools."),
     "import": ("formats", "Create a collection from vectors made elsewhere."),
+    "app": ("app_command", "Show a collection as a Gradio interface: sound in, labels and hits out."),
     "open": ("open", "Show collections in the browser: search, listen, label."),
     "serve": ("serve", "Serve collections over HTTP: search, embed, predict, label."),
     "mcp": ("mcp", "Serve collections to agents that speak MCP."),

@@ -8,9 +8,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from embedx.audio.decoder_pool import DECODERS
 from embedx.errors import DiskError
@@ -69,14 +70,21 @@ def make_server(settings: Settings, on_ready: Callable[[str], None]) -> tuple[Se
         UsageError: a folder holds no collection, or two have the same name.
     """
     app, service = create_app(settings)
+    server = Server(configure(app, settings), on_ready)
+    service.is_ending = lambda: server.should_exit
+    return server, service
+
+
+def configure(app: ASGIApp, settings: Settings, *, lifespan: Literal["on", "off"] = "off") -> uvicorn.Config:
+    """Return how an application is served at the address, and within the limits, of these settings."""
     limits = {"header_s": settings.limits.header_s, "max_connections": settings.limits.connections}
-    config = uvicorn.Config(
+    return uvicorn.Config(
         app,
         settings.host.strip("[]"),
         settings.port,
         http=type("LimitedConnection", (Connection,), limits),
         ws="none",
-        lifespan="off",
+        lifespan=lifespan,
         log_config=None,
         access_log=False,
         proxy_headers=False,
@@ -84,9 +92,6 @@ def make_server(settings: Settings, on_ready: Callable[[str], None]) -> tuple[Se
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
     )
-    server = Server(config, on_ready)
-    service.is_ending = lambda: server.should_exit
-    return server, service
 
 
 def serve(settings: Settings, on_ready: Callable[[str], None]) -> int:
@@ -109,12 +114,23 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> int:
         service.warm_up()
 
     server, service = make_server(settings, begin)
+    return run_until_signal(server, service)
+
+
+def run_until_signal(server: Server, service: Service) -> int:
+    """Serve until a signal comes, close the service, and return the number of the signal.
+
+    Raises:
+        ModelError: a model that is loaded before the first request cannot be loaded.
+        DiskError: the address cannot be used.
+    """
+    settings = service.settings
     DECODERS.max_idle = AUDIO_THREADS  # to start a process for each clip takes longer than to decode it
     log_to_stderr()
     sys.setswitchinterval(SWITCH_S)
-    if settings.preload:
-        service.preload()
     try:
+        if settings.preload:
+            service.preload()
         server.run()
     except SystemExit:
         raise DiskError(
