@@ -85,7 +85,7 @@ class Questions:
             with self._in_time():
                 uploads = Uploads({UPLOAD: self._read(path)}, self.service.limits)
                 labels = {} if head is None else self._predict(uploads, head)
-                body = SearchBody(audio=UPLOAD, limit=count)
+                body = SearchBody.model_validate({"audio": UPLOAD, "limit": count})
                 hits = answer_search(self.served, body, uploads, self.service.limits)["hits"]
         except ApiError as error:
             return Answer(sentence(error, os.path.basename(path)), is_error=True)
@@ -142,7 +142,7 @@ class Questions:
 
     def _predict(self, uploads: Uploads, head: str) -> dict[str, float]:
         """Return the most probable classes of a sound, by a head."""
-        body = PredictBody(audio=UPLOAD, head=head, k=MAX_LABELS, per="recording")
+        body = PredictBody.model_validate({"audio": UPLOAD, "head": head, "k": MAX_LABELS, "per": "recording"})
         found = answer_predict(self.served, body, uploads, self.service.limits)["predictions"]
         best: dict[str, float] = {}
         for prediction in found:  # one for each channel that is embedded by itself
