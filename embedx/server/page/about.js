@@ -16,10 +16,10 @@ let root, parts, go, mine = "", request = null, timer = 0;
 
 export function make(given) {
   go = given;
-  parts = Object.fromEntries(["running", "overview", "labels", "flags", "failures", "duplicates", "heads", "recipe", "versions"].map((name) => [name, el("section", { class: name })]));
+  parts = Object.fromEntries(["running", "overview", "labels", "flags", "failures", "duplicates", "heads", "recipe", "versions"].map((name) => [name, el(`section.${name}`)]));
   parts.running.hidden = true;
   const { running, overview, ...others } = parts;
-  root = el("div", { class: "about" }, running, overview, el("div", { class: "columns" }, ...Object.values(others)));
+  root = el("div.about", running, overview, el("div.columns", ...Object.values(others)));
   const again = debounce(() => isShown() && open(), REST_MS);
   on("told", () => isShown() && hear(state.told, again));
   return root;
@@ -72,12 +72,12 @@ function showRunning(run) {
   if (!run) return void (wasShown && say(t("about.run.done")));
   const { done, planned, failed, speed } = run;
   const words = t("about.run.of", { done, planned });
-  fill(parts.running, el("h2", {}, t("about.run")), el("progress", { max: Math.max(1, planned), value: done, "aria-label": words }),
-    el("p", {}, `${words}, ${t("about.run.failed", { n: failed })}, ${t("about.run.speed", { x: number(speed, speed < 10 ? 1 : 0) })}`));
+  fill(parts.running, el("h2", t("about.run")), el("progress", { max: Math.max(1, planned), value: done, "aria-label": words }),
+    el("p", `${words}, ${t("about.run.failed", { n: failed })}, ${t("about.run.speed", { x: number(speed, speed < 10 ? 1 : 0) })}`));
 }
 
 function fillPart(name, ...children) {
-  fill(parts[name], el("h2", {}, t(`about.${name}`)), ...children);
+  fill(parts[name], el("h2", t(`about.${name}`)), ...children);
 }
 
 function showFacts({ rows, hours, recordings, generation, revision, views }, { bytes }) {
@@ -85,21 +85,21 @@ function showFacts({ rows, hours, recordings, generation, revision, views }, { b
     rows: number(rows, 0), hours: number(hours, hours < 10 ? 2 : 0), recordings: number(recordings, 0), size: size(bytes),
     views: views.map(({ name, dim }) => `${name} (${dim})`).join(", "), generation: number(generation, 0), revision: number(revision, 0),
   };
-  fill(parts.overview, el("h2", {}, nameOf(mine, 80)), el("dl", { class: "figures" }, Object.entries(shown).map(([name, value]) =>
-    el("div", { title: t.has(`about.${name}.tip`) ? t(`about.${name}.tip`) : null }, el("dt", {}, t(`about.${name}`)), el("dd", {}, value)))));
+  fill(parts.overview, el("h2", nameOf(mine, 80)), el("dl.figures", Object.entries(shown).map(([name, value]) =>
+    el("div", { title: t.has(`about.${name}.tip`) ? t(`about.${name}.tip`) : null }, el("dt", t(`about.${name}`)), el("dd", value)))));
 }
 
 function showLabels({ values, empty, more }, { rows }) {
   const most = Math.max(1, empty, ...values.map((one) => one.rows));
   const bar = (name, count, where, className = "") => {
-    const line = el("div", { class: "bar" });
+    const line = el("div.bar");
     line.style.inlineSize = `${(100 * count) / most}%`;
-    return el("li", { class: className }, nameOf(name, 40), line, rowsButton(count, where, name));
+    return el(`li${className}`, nameOf(name, 40), line, rowsButton(count, where, name));
   };
-  fill(parts.labels, el("h2", {}, t("labels")),
+  fill(parts.labels, el("h2", t("labels")),
     muted(t("about.labelled", { n: rows - empty, all: number(rows, 0) })),
-    el("ul", { class: "bars" }, values.map((one) => bar(String(one.value), one.rows, `label = ${quoted(one.value)}`)),
-      empty ? bar(t("about.nolabel"), empty, "label IS NULL", "muted") : null),
+    el("ul.bars", values.map((one) => bar(String(one.value), one.rows, `label = ${quoted(one.value)}`)),
+      empty ? bar(t("about.nolabel"), empty, "label IS NULL", ".muted") : null),
     more && muted(t("about.more")));
 }
 
@@ -108,8 +108,8 @@ function showFlags({ flags, recording_flags: others }) {
     ...Object.entries(flags).map(([flag, rows]) => [flag, rowsButton(rows, `flags LIKE ${quoted(`%${flag}%`)}`, flag)]),
     ...Object.entries(others).filter(([flag]) => !(flag in flags)).map(([flag, n]) => [flag, mutedWord(t("about.files", { n }))]),
   ];
-  fillPart("flags", lines.length ? el("ul", { class: "lines" }, lines.map(([flag, count]) =>
-    el("li", {}, el("span", {}, worded("flag", flag)), count))) : muted(t("about.flags.none")));
+  fillPart("flags", lines.length ? el("ul.lines", lines.map(([flag, count]) =>
+    el("li", el("span", worded("flag", flag)), count))) : muted(t("about.flags.none")));
 }
 
 async function showFailures(reasons, signal) {
@@ -120,8 +120,8 @@ async function showFailures(reasons, signal) {
   fillPart("failures", Object.entries(reasons).map(([reason, n]) => {
     const names = failures.filter((one) => one.reason === reason);
     return el("details", { "data-reason": reason, open: open.has(reason) },
-      el("summary", {}, worded("reason", reason), " ", mutedWord(t("about.files", { n }))),
-      el("ul", { class: "lines" }, names.map((one) => el("li", {}, nameOf(one.path, 300), one.detail ? el("small", {}, visible(one.detail)) : null))),
+      el("summary", worded("reason", reason), " ", mutedWord(t("about.files", { n }))),
+      el("ul.lines", names.map((one) => el("li", nameOf(one.path, 300), one.detail ? el("small", visible(one.detail)) : null))),
       names.length < n ? muted(t("about.failures.more")) : null);
   }));
 }
@@ -140,8 +140,8 @@ function showDuplicates() {
 }
 
 const groupsOf = ({ groups, total, rows }) => [
-  el("p", {}, total ? t("about.duplicates.found", { n: total, rows }) : t("about.duplicates.none")),
-  el("ul", { class: "lines" }, groups.map(({ why, ids, rows: n }) => el("li", {}, el("span", {}, worded("why", why)),
+  el("p", total ? t("about.duplicates.found", { n: total, rows }) : t("about.duplicates.none")),
+  el("ul.lines", groups.map(({ why, ids, rows: n }) => el("li", el("span", worded("why", why)),
     rowsButton(n, `id IN (${ids.join(", ")})`, why)))),
 ];
 
@@ -152,20 +152,20 @@ function showHeads(heads) {
 function showHead(head) {
   const { value, figure, confusion, classes, notes } = head;
   const trained = t("about.trained", { n: head.trained_rows, label: [].concat(head.label ?? "label").join(", "), view: head.views.join(", ") });
-  return el("article", { class: "head" },
-    el("h3", {}, nameOf(head.name, 60)),
-    el("p", {}, value ? `${t(`figure.${figure}`)} ${score(value.value)}${value.low === null ? "" : ` (${score(value.low)} – ${score(value.high)})`}` : t("about.unscored")),
+  return el("article.head",
+    el("h3", nameOf(head.name, 60)),
+    el("p", value ? `${t(`figure.${figure}`)} ${score(value.value)}${value.low === null ? "" : ` (${score(value.low)} – ${score(value.high)})`}` : t("about.unscored")),
     muted(`${trained}${head.split ? `, ${visible(head.split)}` : ""}${head.chance === null || head.chance === undefined ? "" : `, ${t("about.chance", { x: score(head.chance) })}`}`),
     ...(notes ?? []).map((note) => muted(visible(note))),
-    confusion ? el("details", {}, el("summary", {}, t("about.confusion")), matrix(confusion, classes, t("about.confusion"), t("about.true"))) : null);
+    confusion ? el("details", el("summary", t("about.confusion")), matrix(confusion, classes, t("about.confusion"), t("about.true"))) : null);
 }
 
 function showRecipe({ recipe, fingerprint, versions }) {
   const text = JSON.stringify(recipe, null, 1);
   const { service, ...run } = versions;
   const copy = iconButton("copy", t("about.copy"), async () => (await import("./inspector.js")).copy(text));
-  fill(parts.recipe, el("h2", {}, t("about.recipe"), " ", copy), muted(t("about.recipe.tip", { fingerprint })),
+  fill(parts.recipe, el("h2", t("about.recipe"), " ", copy), muted(t("about.recipe.tip", { fingerprint })),
     el("pre", { tabindex: 0, "aria-label": t("about.recipe") }, text));
-  fillPart("versions", el("dl", {}, Object.entries({ [t("about.service")]: `embedx ${service}`, ...run }).flatMap(([name, value]) =>
-      [el("dt", {}, name), el("dd", {}, visible(value))])));
+  fillPart("versions", el("dl", Object.entries({ [t("about.service")]: `embedx ${service}`, ...run }).flatMap(([name, value]) =>
+      [el("dt", name), el("dd", visible(value))])));
 }

@@ -44,14 +44,14 @@ const openHelp = async () => (await dialogs()).openHelp();
 const applyTheme = () => (document.documentElement.dataset.theme = state.settings.theme); // "": as the system
 
 function frame() {
-  status = el("p", { class: "state" });
-  band = el("p", { class: "banner", hidden: true });
-  header = el("header", {});
+  status = el("p.state");
+  band = el("p.banner", { hidden: true });
+  header = el("header");
   main = el("main", { id: "main", tabindex: -1 });
   fill(document.body,
-    el("a", { href: "#main", class: "skip", on: { click: (event) => (event.preventDefault(), focusOn(document.querySelector("#main [tabindex='0']") ?? main)) } }, t("skip")),
+    el("a.skip", { href: "#main", on: { click: (event) => (event.preventDefault(), focusOn(document.querySelector("#main [tabindex='0']") ?? main)) } }, t("skip")),
     header, band, main,
-    el("p", { id: "status", role: "status", class: "unseen" }), el("p", { id: "alert", role: "alert", class: "unseen" }));
+    el("p.unseen", { id: "status", role: "status" }), el("p.unseen", { id: "alert", role: "alert" }));
   showHeader();
 }
 
@@ -59,13 +59,13 @@ function showHeader() {
   const names = state.collections.map((one) => one.name);
   const chooser = names.length > 1
     ? choice(t("collection"), names.map((name) => [name, visible(name)]), shown.name, (name) => go({ name, question: noQuestion() }))
-    : el("strong", { class: "collection" }, nameOf(shown.name || "embedx", 30));
+    : el("strong.collection", nameOf(shown.name || "embedx", 30));
   const follow = (event, screen) => event.ctrlKey || event.metaKey || event.shiftKey || (event.preventDefault(), go({ screen }));
   const links = SCREENS.map((screen) => el("a", {
     href: formatAddress({ name: shown.name, screen, question: noQuestion() }), "aria-current": shown.screen === screen ? "page" : null,
     on: { click: (event) => follow(event, screen) }, // the question goes along
   }, t(`screen.${screen}`)));
-  fill(header, el("span", { class: "brand" }, icon("wave"), el("span", {}, "embedx")), chooser,
+  fill(header, el("span.brand", icon("wave"), el("span", "embedx")), chooser,
     el("nav", { "aria-label": t("screens") }, links), status,
     iconButton("settings", t("settings"), openSettings), iconButton("help", t("help"), openHelp));
   showState();
@@ -74,7 +74,7 @@ function showHeader() {
 function showState() {
   const { collection, offline, waiting } = state;
   const words = offline ? t("state.offline") : waiting ? t("state.waiting", { n: waiting }) : collection && !collection.writable ? t("state.readonly") : collection ? t("state.saved") : "";
-  fill(status, collection ? el("span", { class: "rows" }, t("rows", { n: collection.rows }), ", ") : null, words);
+  fill(status, collection ? el("span.rows", t("rows", { n: collection.rows }), ", ") : null, words);
   status.title = collection && !collection.writable ? t("err.readonly") : "";
   const isNew = band.hidden && offline;
   band.hidden = !offline;
@@ -170,7 +170,7 @@ async function show({ name, screen, question, row, extra = {}, focus = false }) 
   }
   if (shown !== mine) return;
   if (isNew) {
-    const title = el("h1", { class: "unseen", tabindex: -1 }, `${t(`screen.${screen}`)}: ${visible(name)}`);
+    const title = el("h1.unseen", { tabindex: -1 }, `${t(`screen.${screen}`)}: ${visible(name)}`);
     fill(main, title, part.node);
     showHeader();
     if (!isFirst) focusOn(title);
@@ -200,7 +200,7 @@ function leaveField(event) {
 
 function panel(title, text, ...buttons) {
   shown.screen = "";
-  fill(main, el("div", { class: "message" }, el("h1", { tabindex: -1 }, title), text && el("p", {}, text), el("div", { class: "row" }, ...buttons)));
+  fill(main, el("div.message", el("h1", { tabindex: -1 }, title), text && el("p", text), el("div.row", ...buttons)));
   warn(`${title} ${text}`);
 }
 

@@ -18,25 +18,24 @@ export class Card {
     this.picture = null;
     const id = `card${hit.id}`;
     this.canvas = canvas();
-    this.head = el("div", { class: "playhead", hidden: true });
-    this.note = el("p", { class: "note", hidden: true });
-    this.view = el("div", { class: "picture", role: "img", "aria-label": t("picture.none"), on: { click: () => actions.play(this) } },
+    this.head = el("div.playhead", { hidden: true });
+    this.note = el("p.note", { hidden: true });
+    this.view = el("div.picture", { role: "img", "aria-label": t("picture.none"), on: { click: () => actions.play(this) } },
       this.canvas, this.note, this.head);
-    this.labels = el("span", { class: "label", id: `${id}l` });
-    this.playButton = iconButton("play", t("play"), () => actions.play(this), { tabindex: -1 });
-    this.node = el("article",
-      { class: "card", id, tabindex: -1, "aria-labelledby": `${id}s ${id}l ${id}n ${id}m`, on: { click: (event) => this.click(event) } },
+    this.labels = el("span.label", { id: `${id}l` });
+    this.playButton = iconButton("play", t("play"), () => actions.play(this), "", { tabindex: -1 });
+    this.node = el("article.card", { id, tabindex: -1, "aria-labelledby": `${id}s ${id}l ${id}n ${id}m`, on: { click: (event) => this.click(event) } },
       this.view,
-      el("div", { class: "facts" },
-        el("span", { class: "score", id: `${id}s` }, "score" in hit ? score(hit.score) : ""),
+      el("div.facts",
+        el("span.score", { id: `${id}s` }, "score" in hit ? score(hit.score) : ""),
         this.labels,
-        el("span", { class: "moment", id: `${id}m` }, clock(hit.start_s))),
-      el("div", { class: "line" },
-        el("p", { class: "name", id: `${id}n` }, nameOf(hit.path, NAME_LENGTH)),
-        el("div", { class: "actions" },
+        el("span.moment", { id: `${id}m` }, clock(hit.start_s))),
+      el("div.line",
+        el("p.name", { id: `${id}n` }, nameOf(hit.path, NAME_LENGTH)),
+        el("div.actions",
           this.playButton,
-          iconButton("plus", t("more"), () => actions.more(this), { tabindex: -1 }),
-          iconButton("minus", t("less"), () => actions.less(this), { tabindex: -1 }))),
+          iconButton("plus", t("more"), () => actions.more(this), "", { tabindex: -1 }),
+          iconButton("minus", t("less"), () => actions.less(this), "", { tabindex: -1 }))),
     );
     this.showLabel();
   }
@@ -48,7 +47,7 @@ export class Card {
   showLabel() {
     const { label, flags = [] } = this.hit;
     fill(this.labels, label === null || label === undefined ? "" : nameOf(label, 24),
-      ...flags.map((flag) => el("span", { class: "flag" }, worded("flag", flag))));
+      ...flags.map((flag) => el("span.flag", worded("flag", flag))));
   }
 
   async load() {

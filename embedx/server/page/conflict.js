@@ -22,10 +22,10 @@ export function showConflict(mine, theirs, take) {
     line.remove();
     if (!region.children.length) region.remove();
   };
-  const line = el("p", { class: "banner row" }, el("span", {}, text),
-    button(t("conflict.keep"), () => choose(() => null), { class: "small" }),
-    button(t("conflict.take"), () => choose(() => take(mine.map((edit) => ({ ...edit, was: theirs.find((one) => one.id === edit.id).value })))), { class: "small" }));
-  const region = document.querySelector("aside.conflicts") ?? el("aside", { class: "conflicts", "aria-label": t("conflicts") });
+  const line = el("p.banner.row", el("span", text),
+    button(t("conflict.keep"), () => choose(() => null), "small"),
+    button(t("conflict.take"), () => choose(() => take(mine.map((edit) => ({ ...edit, was: theirs.find((one) => one.id === edit.id).value })))), "small"));
+  const region = document.querySelector("aside.conflicts") ?? el("aside.conflicts", { "aria-label": t("conflicts") });
   document.querySelector("main").before(region);
   region.append(line);
   warn(line.firstChild.textContent);

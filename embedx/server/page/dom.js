@@ -11,9 +11,11 @@ const PROPERTIES = new Set(["checked", "selected", "value"]);
 const SVG = "http://www.w3.org/2000/svg";
 const NAME_LENGTH = 44; // characters of a name on a card: what 320 px hold at 12 px, with both ends
 
-/** Return an element with attributes, listeners (`on: {click: f}`) and children; empty children are left out. */
-export function el(name, attributes = {}, ...children) {
-  const node = document.createElement(name);
+/** Return an element: el("p.note", {hidden: true, on: {click: f}}, child, ...). Attributes may be left out; empty children are. */
+export function el(kind, ...children) {
+  const [name, ...classes] = kind.split("."), node = document.createElement(name);
+  const attributes = children[0]?.constructor === Object ? children.shift() : {};
+  if (classes.length) node.className = classes.join(" ");
   for (const [key, value] of Object.entries(attributes)) setAttribute(node, key, value);
   return fill(node, ...children);
 }
@@ -45,18 +47,15 @@ export function icon(name) {
   return picture;
 }
 
+/** Return a button; in the place of attributes its classes may stand. */
 export function button(words, click, attributes = {}) {
-  return el("button", { type: "button", ...attributes, on: { click } }, words);
+  const given = typeof attributes === "string" ? { class: attributes } : attributes;
+  return el("button", { type: "button", ...given, on: { click } }, words);
 }
 
 /** Return a button that shows an icon; its words are its name and its tip. */
-export function iconButton(name, words, click, attributes = {}) {
-  const { class: extra = "", ...others } = attributes;
-  return el(
-    "button",
-    { type: "button", class: `round ${extra}`, "aria-label": words, title: words, ...others, on: { click } },
-    icon(name),
-  );
+export function iconButton(name, words, click, extra = "", attributes = {}) {
+  return button(icon(name), click, { class: `round ${extra}`, "aria-label": words, title: words, ...attributes });
 }
 
 /** Return a list to choose from, of pairs [value, words]; `change` gets the value. */
@@ -71,8 +70,7 @@ export function fillChoice(list, options, chosen) {
 
 /** Return a box to check; `change` gets whether it is checked. */
 export function checkbox(checked, change, attributes = {}) {
-  const box = el("input", { type: "checkbox", checked, ...attributes, on: { change: () => change(box.checked) } });
-  return box;
+  return el("input", { type: "checkbox", checked, ...attributes, on: { change: (event) => change(event.target.checked) } });
 }
 
 /** Return a canvas that is as large as its first picture. */
@@ -80,11 +78,11 @@ export function canvas(attributes = {}) {
   return el("canvas", { "aria-hidden": "true", width: 1, height: 1, ...attributes });
 }
 
-export const muted = (...children) => el("p", { class: "muted" }, ...children);
-export const mutedWord = (...children) => el("span", { class: "muted" }, ...children);
+export const muted = (...children) => el("p.muted", ...children);
+export const mutedWord = (...children) => el("span.muted", ...children);
 
 /** Return a place for an error; `showText` shows it there. */
-export const errorBox = (text = "") => el("p", { class: "error", hidden: !text }, text);
+export const errorBox = (text = "") => el("p.error", { hidden: !text }, text);
 
 /** Show a text and say it as an error; an empty text hides its element. */
 export function showText(node, text) {

@@ -9,8 +9,8 @@ import { messageOf, t } from "./words.js";
 const FORMATS = ["csv", "raven", "audacity", "clips"];
 
 export function openExport(ids = state.hits.map((hit) => hit.id)) {
-  const dialog = openDialog(t("export"), el("p", {}, t("export.what", { n: ids.length })),
-    el("div", { class: "row" }, FORMATS.map((format) => button(t(`export.${format}`), () => exportAs(ids, format, dialog)))));
+  const dialog = openDialog(t("export"), el("p", t("export.what", { n: ids.length })),
+    el("div.row", FORMATS.map((format) => button(t(`export.${format}`), () => exportAs(ids, format, dialog)))));
 }
 
 async function exportAs(ids, format, dialog) {

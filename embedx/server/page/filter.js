@@ -10,12 +10,12 @@ let chips, panel, count, problem, callbacks, request = null;
 
 export function makeFilter(wanted) {
   callbacks = wanted;
-  chips = el("div", { class: "row chips", role: "group", "aria-label": t("filter") });
-  count = el("span", { class: "muted count" });
+  chips = el("div.row.chips", { role: "group", "aria-label": t("filter") });
+  count = el("span.muted.count");
   problem = errorBox();
-  panel = el("div", { class: "panel", hidden: true, on: { keydown: (event) => event.key === "Escape" && closePanel(event) } });
+  panel = el("div.panel", { hidden: true, on: { keydown: (event) => event.key === "Escape" && closePanel(event) } });
   command("filter", () => openPanel("openColumns"));
-  return el("div", { class: "filter" }, chips, panel, problem);
+  return el("div.filter", chips, panel, problem);
 }
 
 /** Split a condition at the ANDs outside of quotes and brackets. */
@@ -54,10 +54,10 @@ export function sentenceOf(condition) {
 export function showFilter(where) {
   const conditions = conditionsOf(where);
   fill(chips,
-    ...conditions.map((one, index) => el("span", { class: "chip" }, nameOf(sentenceOf(one), 60),
-      iconButton("close", t("remove", { what: sentenceOf(one) }), () => callbacks.change(joined(conditions.filter((_, i) => i !== index))), { class: "tiny" }))),
+    ...conditions.map((one, index) => el("span.chip", nameOf(sentenceOf(one), 60),
+      iconButton("close", t("remove", { what: sentenceOf(one) }), () => callbacks.change(joined(conditions.filter((_, i) => i !== index))), "tiny"))),
     button([icon("plus"), t("filter")], () => openPanel("openColumns"), { class: "small", "aria-expanded": !panel.hidden }),
-    where && button(t("filter.sql"), () => openPanel("openSql"), { class: "small plain" }),
+    where && button(t("filter.sql"), () => openPanel("openSql"), "small plain"),
     count);
   showProblem(null);
   countRows(where, count).catch(() => null); // the search says what is wrong
@@ -68,7 +68,7 @@ export function showProblem(error, where = "") {
   if (!error) return;
   const { position, why, columns } = error.facts ?? {};
   fill(problem, why ? t("err.filter", { pos: position + 1, why, columns: columns.join(", ") }) : messageOf(error),
-    Number.isInteger(position) ? el("code", { class: "at" }, visible(where.slice(0, position)), el("mark", {}, visible(where.slice(position) || "…"))) : null);
+    Number.isInteger(position) ? el("code.at", visible(where.slice(0, position)), el("mark", visible(where.slice(position) || "…"))) : null);
   warn(problem.textContent);
 }
 

@@ -16,22 +16,22 @@ let panel, inspectorPart = null, request = null, page = 0, isMore = false, isAsk
 export function makeFind(go) {
   ask = go;
   const callbacks = { ask, refine, without, isAsked, leave: () => request?.abort() };
-  count = el("p", { class: "count", id: "count" });
-  measure = el("p", { class: "muted measure" });
+  count = el("p.count", { id: "count" });
+  measure = el("p.muted.measure");
   const groups = [["", t("group.none")], ["recording", t("group.recording")]];
   group = choice(t("group"), groups, "", (value) => ask({ ...state.question, group: value }));
   diverse = checkbox(false, (value) => ask({ ...state.question, diverse: value }));
   const filter = makeFilter({ change: (where) => (closeFilter(), ask({ ...state.question, where })) });
-  panel = el("aside", { class: "inspector", "aria-label": t("inspector"), tabindex: -1 }, el("p", { class: "muted hint" }, t("inspector.empty")));
+  panel = el("aside.inspector", { "aria-label": t("inspector"), tabindex: -1 }, el("p.muted.hint", t("inspector.empty")));
   on("selected", inspector);
   const list = hits.makeHits({ open: async () => (await inspector()).openInspector(), refine, more, cancel, whyNone });
   const openExport = async () => (await import("./export.js")).openExport();
   command("export", openExport);
-  const options = el("div", { class: "row options" }, count, measure, el("label", { title: t("diverse.tip") }, diverse, " ", t("diverse")), group,
-    button(t("export"), openExport, { class: "small" }));
-  const screen = el("div", { class: "find" },
-    el("div", { class: "side" }, makeQuery(callbacks), filter),
-    el("div", { class: "answer" }, options, list),
+  const options = el("div.row.options", count, measure, el("label", { title: t("diverse.tip") }, diverse, " ", t("diverse")), group,
+    button(t("export"), openExport, "small"));
+  const screen = el("div.find",
+    el("div.side", makeQuery(callbacks), filter),
+    el("div.answer", options, list),
     panel);
   on("offline", () => !state.offline && isCut && answer(state.question));
   command("undo", async () => (await steps()).undo());
@@ -172,11 +172,11 @@ async function more() {
 /** Say why nothing was found: the conditions, each with the rows that would be left without it. */
 function whyNone() {
   const { where } = state.question;
-  if (!state.collection?.rows) return el("p", {}, t("empty"));
-  if (!where) return el("p", {}, t("none.found"));
-  const list = el("ul", { class: "why" });
+  if (!state.collection?.rows) return el("p", t("empty"));
+  if (!where) return el("p", t("none.found"));
+  const list = el("ul.why");
   import("./none.js").then(({ explainConditions }) => explainConditions(list, where, ask));
-  return el("div", {}, el("p", {}, t("none.filter")), list);
+  return el("div", el("p", t("none.filter")), list);
 }
 
 /** Close the inspector where it is a sheet; return whether it was open. */

@@ -27,12 +27,12 @@ export function sentenceOf({ balanced_accuracy: figure, before, difference, flip
 }
 
 export function resultOf(job, open) {
-  return el("details", { class: "trained" },
-    el("summary", {}, sentenceOf(job)),
+  return el("details.trained",
+    el("summary", sentenceOf(job)),
     ...job.notes.map((note) => muted(note)),
     job.confusion && matrix(job.confusion, job.labels, t("confusion"), t("confusion.true")),
-    job.flipped.length > 0 && el("h3", {}, t("flipped")),
-    job.flipped.length > 0 && el("ul", { class: "flipped" }, job.flipped.slice(0, MAX_SHOWN).map(({ id, from, to }) => el("li", {},
-      button([t("row", { id }), ": ", nameOf(from, 24), " → ", nameOf(to, 24)], () => open(id), { class: "plain small" })))),
+    job.flipped.length > 0 && el("h3", t("flipped")),
+    job.flipped.length > 0 && el("ul.flipped", job.flipped.slice(0, MAX_SHOWN).map(({ id, from, to }) => el("li",
+      button([t("row", { id }), ": ", nameOf(from, 24), " → ", nameOf(to, 24)], () => open(id), "plain small")))),
     job.flipped_rows > MAX_SHOWN && muted(t("flipped.more", { n: job.flipped_rows - MAX_SHOWN })));
 }

@@ -25,9 +25,9 @@ let feed, list, cards = [], current = 0, seen, end, callbacks, slow;
 /** Make the part and return its element. `wanted` has open, refine, more, cancel, whyNone. */
 export function makeHits(wanted) {
   callbacks = wanted;
-  list = el("div", { class: "cards", role: "feed", "aria-label": t("hits"), "aria-busy": "false", on: { keydown: move } });
-  end = el("div", { class: "row tail" });
-  feed = el("section", { class: "hits", "aria-label": t("hits") }, list, end);
+  list = el("div.cards", { role: "feed", "aria-label": t("hits"), "aria-busy": "false", on: { keydown: move } });
+  end = el("div.row.tail");
+  feed = el("section.hits", { "aria-label": t("hits") }, list, end);
   seen = new IntersectionObserver(look, { rootMargin: NEAR, scrollMargin: NEAR });
   seen.observe(end);
   watch((playing, at) => cardOf(playing.key)?.showHead((at - playing.from) / (playing.to - playing.from)));
@@ -77,11 +77,11 @@ export function showLoading({ keep = false } = {}) {
   clearTimeout(slow);
   slow = setTimeout(() => {
     const words = state.model && !state.model.loaded ? t("loading.model") : t("loading.slow");
-    fill(end, el("p", {}, words), button(t("cancel"), callbacks.cancel));
+    fill(end, el("p", words), button(t("cancel"), callbacks.cancel));
   }, SLOW_MS);
   if (!keep) {
     clear();
-    fill(list, Array.from({ length: SHIMMERS }, () => el("div", { class: "card waiting", "aria-hidden": "true" })));
+    fill(list, Array.from({ length: SHIMMERS }, () => el("div.card.waiting", { "aria-hidden": "true" })));
   }
 }
 

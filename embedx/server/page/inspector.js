@@ -32,7 +32,7 @@ export function bindInspector(node, wanted) {
 
 function clear() {
   panel.classList.remove("open");
-  fill(panel, el("p", { class: "muted hint" }, t("inspector.empty")));
+  fill(panel, el("p.muted.hint", t("inspector.empty")));
 }
 
 /** Show the row anew: the player was that of another screen. */
@@ -48,21 +48,21 @@ function show(next) {
   row = next;
   if (!row) return clear();
   parts = {
-    labels: el("div", { class: "row keys", role: "group", "aria-label": t("labels") }),
-    timeline: el("div", { class: "timeline" }),
-    facts: el("dl", {}),
-    near: el("ul", { class: "near" }),
+    labels: el("div.row.keys", { role: "group", "aria-label": t("labels") }),
+    timeline: el("div.timeline"),
+    facts: el("dl"),
+    near: el("ul.near"),
   };
   fill(panel,
-    el("div", { class: "top" },
-      el("h2", {}, nameOf(row.path.split("/").at(-1), NAME_LENGTH)),
+    el("div.top",
+      el("h2", nameOf(row.path.split("/").at(-1), NAME_LENGTH)),
       iconButton("copy", t("copy.name"), () => copy(row.path)),
-      iconButton("close", t("close"), () => panel.classList.remove("open"), { class: "sheet-only" })),
+      iconButton("close", t("close"), () => panel.classList.remove("open"), "sheet-only")),
     ...showLarge(row),
     parts.labels, parts.timeline,
-    button(t("ask.row"), () => callbacks.ask(row), { class: "small" }),
-    el("h3", {}, t("near")), parts.near,
-    el("h3", {}, t("facts")), parts.facts);
+    button(t("ask.row"), () => callbacks.ask(row), "small"),
+    el("h3", t("near")), parts.near,
+    el("h3", t("facts")), parts.facts);
   showLabels();
   showFacts();
   showTimeline(parts.timeline, row, callbacks.show);
@@ -94,27 +94,27 @@ function showFacts() {
   Object.assign(facts, { group, split, flags: flags.join(", ") }, meta);
   const given = Object.entries(facts).filter(([, value]) => value !== null && value !== undefined && value !== "");
   fill(parts.facts, given.flatMap(([name, value]) =>
-    [el("dt", {}, nameOf(name, NAME_LENGTH)), el("dd", {}, el("bdi", {}, visible(typeof value === "number" ? number(value, 4) : value)))]));
+    [el("dt", nameOf(name, NAME_LENGTH)), el("dd", el("bdi", visible(typeof value === "number" ? number(value, 4) : value)))]));
 }
 
 async function showNeighbours(mine, list) {
   try {
     const { hits } = await post(path("/search"), { id: mine.id, limit: NEIGHBOURS });
-    fill(list, hits.map((hit) => el("li", {}, button(
-      [el("span", { class: "score" }, score(hit.score)), el("span", { class: "label" }, hit.label ? nameOf(hit.label, 20) : ""), mutedWord(clock(hit.start_s)), nameOf(hit.path.split("/").at(-1), 26)],
-      () => callbacks.show(hit.id), { class: "plain" }))));
+    fill(list, hits.map((hit) => el("li", button(
+      [el("span.score", score(hit.score)), el("span.label", hit.label ? nameOf(hit.label, 20) : ""), mutedWord(clock(hit.start_s)), nameOf(hit.path.split("/").at(-1), 26)],
+      () => callbacks.show(hit.id), "plain"))));
   } catch {
-    fill(list, el("li", { class: "muted" }, t("near.failed")));
+    fill(list, el("li.muted", t("near.failed")));
   }
 }
 
 function showLabels(news = "") {
   const reason = whyReadOnly();
   fill(parts.labels,
-    el("p", { class: "current" }, `${t("label.is")} `, row.label ? nameOf(row.label, 60) : mutedWord(t("label.none")), news && el("small", {}, ` ${visible(news)}`)),
+    el("p.current", `${t("label.is")} `, row.label ? nameOf(row.label, 60) : mutedWord(t("label.none")), news && el("small", ` ${visible(news)}`)),
     ...namesOf().map((name, index) =>
-      button([el("kbd", {}, String(index + 1)), nameOf(name, 16)], () => label(name), { class: "small", "aria-pressed": name === row.label, "aria-disabled": reason ? "true" : null })),
-    reason ? muted(reason) : nameField(t("label.other"), label, { class: "own" }));
+      button([el("kbd", String(index + 1)), nameOf(name, 16)], () => label(name), { class: "small", "aria-pressed": name === row.label, "aria-disabled": reason ? "true" : null })),
+    reason ? muted(reason) : nameField(t("label.other"), label));
 }
 
 function label(value) {

@@ -27,21 +27,21 @@ let request = null, isAsking = false, isLast = false, training = null, fresh = 0
 export function make(navigate) {
   go = navigate;
   parts = {
-    bar: el("div", { class: "row bar" }), band: el("div", { class: "row", hidden: true }),
-    place: el("span", { class: "place" }), count: el("span", { class: "muted" }), passed: el("span", { class: "muted" }),
-    name: el("p", { class: "name" }), large: el("div", { class: "largeof" }), thinks: el("p", { class: "thinks" }), news: el("p", { class: "news" }),
-    keys: el("div", { class: "row keys dock", role: "group", "aria-label": t("labels") }),
-    strip: makeStrip((to) => goTo(to, { isPlayed: true })), result: el("div", { class: "result" }), other: el("div", {}),
-    readonly: el("p", { class: "banner", hidden: true }),
+    bar: el("div.row.bar"), band: el("div.row", { hidden: true }),
+    place: el("span.place"), count: el("span.muted"), passed: el("span.muted"),
+    name: el("p.name"), large: el("div.largeof"), thinks: el("p.thinks"), news: el("p.news"),
+    keys: el("div.row.keys.dock", { role: "group", "aria-label": t("labels") }),
+    strip: makeStrip((to) => goTo(to, { isPlayed: true })), result: el("div.result"), other: el("div"),
+    readonly: el("p.banner", { hidden: true }),
   };
-  parts.clip = el("article", { class: "clip", tabindex: -1, "aria-label": t("clip") }, parts.name, parts.large, parts.thinks, parts.news);
-  parts.work = el("div", { class: "work" }, parts.clip, parts.keys, parts.strip);
+  parts.clip = el("article.clip", { tabindex: -1, "aria-label": t("clip") }, parts.name, parts.large, parts.thinks, parts.news);
+  parts.work = el("div.work", parts.clip, parts.keys, parts.strip);
   bindPlayer();
   const actions = { play: togglePlay, label: (event, digit) => give(task.names[digit - 1]), unlabel: () => give(null), unsure, undo, redo, skip, retrain };
   for (const [name, action] of Object.entries(actions)) command(name, action, "label");
   on("edited", showEdited);
   on("undone", showUndone);
-  return el("div", { class: "labelling" }, parts.bar, parts.band, parts.readonly, parts.work, parts.other, parts.result);
+  return el("div.labelling", parts.bar, parts.band, parts.readonly, parts.work, parts.other, parts.result);
 }
 
 /** Show an address: by is the way in which rows are suggested. */
@@ -96,8 +96,8 @@ function showBar() {
   const blind = checkbox(state.settings.blind, (value) => (setSettings({ blind: value }), showThinks()));
   fill(parts.bar,
     el("label", { for: "by" }, t("queue")), ways, parts.place, parts.count, parts.passed,
-    el("span", { class: "end" }), el("label", { title: t("blind.tip") }, blind, " ", t("blind")),
-    button(t("names"), showTask, { class: "small" }), button([t("retrain"), el("kbd", {}, "r")], retrain, { class: "small" }));
+    el("span.end"), el("label", { title: t("blind.tip") }, blind, " ", t("blind")),
+    button(t("names"), showTask, "small"), button([t("retrain"), el("kbd", "r")], retrain, "small"));
   parts.band.hidden = by !== "band";
   const bound = (name) => el("input", { type: "number", min: 0, max: 1, step: 0.05, value: band[name], "aria-label": t(`filter.${name}`), on: { change: (event) => (band[name] = Number(event.target.value), refill(true)) } });
   const of = choice(t("by.class"), ["", ...task.names].map((name) => [name, name ? visible(name) : t("by.any")]), band.name, (name) => (band.name = name, refill(true)));
@@ -172,9 +172,9 @@ function showThinks() {
 function showKeys() {
   const row = queue[place], value = valueOf(row, task.column), focused = parts.keys.contains(document.activeElement) ? [...parts.keys.children].indexOf(document.activeElement) : -1;
   const asked = isYesNo(task) ? t("task.question", { column: visible(task.column) }) : "";
-  fill(parts.keys, button(icon("play"), togglePlay, { class: "phone-only", "aria-label": t("play") }), el("span", { class: "asked" }, asked, value !== null && [" ", el("span", { class: "chip" }, nameOf(value, 30))]),
+  fill(parts.keys, button(icon("play"), togglePlay, { class: "phone-only", "aria-label": t("play") }), el("span.asked", asked, value !== null && [" ", el("span.chip", nameOf(value, 30))]),
     ...keyButtons(task, value, { give: (digit) => give(task.names[digit - 1]), unsure, other: (name) => (addName(name), (task = taskOf()), give(name)) }),
-    button([el("kbd", {}, "s"), t("pass")], skip), button([el("kbd", {}, "u"), t("undo")], undo));
+    button([el("kbd", "s"), t("pass")], skip), button([el("kbd", "u"), t("undo")], undo));
   if (focused >= 0) focusOn(parts.keys.children[Math.min(focused, parts.keys.children.length - 1)]);
 }
 
@@ -182,7 +182,7 @@ function showEnd(problem = "") {
   parts.work.hidden = true;
   stop();
   const text = problem || t(isLast ? (state.collection.rows ? "end.all" : "empty") : "end.queue");
-  message(parts.other, text, button(t(problem ? "again" : "end.more"), () => refill(true), { class: "primary" }), button(t("undo"), undo), button(t("names"), showTask));
+  message(parts.other, text, button(t(problem ? "again" : "end.more"), () => refill(true), "primary"), button(t("undo"), undo), button(t("names"), showTask));
   say(text);
 }
 

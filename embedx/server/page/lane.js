@@ -50,7 +50,7 @@ function offerSearch(taken) {
   const search = button(t("record.search"), async () => {
     search.remove();
     await searchWith(taken).catch((error) => callbacks.problem(error instanceof FileError ? error.message : messageOf(error, taken.title)));
-  }, { class: "primary" });
+  }, "primary");
   lane.querySelector(".laneline").append(search);
   search.focus();
 }
@@ -76,11 +76,11 @@ function showSound(shown, { start_s, end_s }) {
   lane.hidden = false;
   stretch = new Stretch(clip.duration_s, range, () => callbacks.ask({ ...state.question, ...chosenStretch() }, { replace: true }));
   fill(lane,
-    el("div", { class: "row laneline" },
+    el("div.row.laneline",
       iconButton("play", t("query.play"), toggle), nameOf(clip.title, 60),
       mutedWord(clock(clip.duration_s, 1)), stretch.fields,
       iconButton("close", t("query.remove"), () => (stop(), callbacks.ask(withBase(state.question, {}))))),
-    el("div", { class: "pictures" },
+    el("div.pictures",
       canvas({ class: "wave", height: 32 }), canvas(), stretch.node));
   paintSound();
   callbacks.shown();

@@ -61,20 +61,20 @@ function build() {
   const { settings } = state;
   parts = {
     canvas: canvas(),
-    picture: el("div", { class: "picture", role: "img", "aria-label": t("picture.none") }),
-    axis: el("div", { class: "axis", "aria-hidden": "true" }),
-    times: el("div", { class: "scale", "aria-hidden": "true" }),
-    head: el("div", { class: "playhead", hidden: true }),
-    stretch: el("div", { class: "marked", hidden: true }),
-    limit: el("div", { class: "limit", hidden: true }),
-    cross: el("p", { class: "cross", "aria-hidden": "true" }),
-    band: el("div", { class: "band", hidden: true }),
-    note: el("p", { class: "note", hidden: true }),
-    player: el("div", { class: "slider", role: "slider", tabindex: 0, "aria-label": t("player"), "aria-valuemin": 0, "aria-valuenow": 0, "aria-valuemax": Math.ceil(row.end_s - row.start_s), on: { keydown: seekByKey, click: seek } }),
-    play: iconButton("play", t("play"), togglePlay, { class: "main" }),
-    loop: iconButton("loop", t("loop"), () => toggle("loop"), { "aria-pressed": settings.loop }),
+    picture: el("div.picture", { role: "img", "aria-label": t("picture.none") }),
+    axis: el("div.axis", { "aria-hidden": "true" }),
+    times: el("div.scale", { "aria-hidden": "true" }),
+    head: el("div.playhead", { hidden: true }),
+    stretch: el("div.marked", { hidden: true }),
+    limit: el("div.limit", { hidden: true }),
+    cross: el("p.cross", { "aria-hidden": "true" }),
+    band: el("div.band", { hidden: true }),
+    note: el("p.note", { hidden: true }),
+    player: el("div.slider", { role: "slider", tabindex: 0, "aria-label": t("player"), "aria-valuemin": 0, "aria-valuenow": 0, "aria-valuemax": Math.ceil(row.end_s - row.start_s), on: { keydown: seekByKey, click: seek } }),
+    play: iconButton("play", t("play"), togglePlay, "main"),
+    loop: iconButton("loop", t("loop"), () => toggle("loop"), "", { "aria-pressed": settings.loop }),
     speed: button("", () => setSpeed(1), { class: "small", title: t("speed") }),
-    wider: button(t("wider"), widen, { class: "small" }),
+    wider: button(t("wider"), widen, "small"),
     bandButton: button(t("band"), toggleBand, { class: "small", "aria-pressed": false }),
     level: button(t("level"), () => toggle("level"), { class: "small", title: t("level.tip"), "aria-pressed": settings.level }),
   };
@@ -84,8 +84,8 @@ function build() {
   parts.picture.addEventListener("pointerdown", startDrag);
   const { play: main, loop, speed, wider, bandButton, level, cross } = parts;
   return [
-    el("div", { class: "large" }, parts.axis, parts.picture, parts.times, parts.player),
-    el("div", { class: "row player" }, main, loop, speed, wider, bandButton, level, cross),
+    el("div.large", parts.axis, parts.picture, parts.times, parts.player),
+    el("div.row.player", main, loop, speed, wider, bandButton, level, cross),
   ];
 }
 
@@ -122,11 +122,11 @@ function paintPicture() {
   const { start, length } = span();
   parts.picture.setAttribute("aria-label", describe(picture, length, picture.range));
   fill(parts.axis, ...ticksOf(picture.range).map((hz) => {
-    const tick = el("span", {}, number(hz / 1000, 2));
+    const tick = el("span", number(hz / 1000, 2));
     tick.style.insetBlockEnd = `${100 * placeOf(hz, picture.range)}%`;
     return tick;
-  }), el("span", { class: "unit" }, "kHz"));
-  fill(parts.times, ...[0, 0.25, 0.5, 0.75, 1].map((share) => el("span", {}, clock(start + share * length, length < 20 ? 1 : 0))));
+  }), el("span.unit", "kHz"));
+  fill(parts.times, ...[0, 0.25, 0.5, 0.75, 1].map((share) => el("span", clock(start + share * length, length < 20 ? 1 : 0))));
   showAt(parts.stretch, context ? (row.start_s - start) / length : null);
   parts.stretch.style.inlineSize = `${(100 * (row.end_s - row.start_s)) / length}%`;
   const hears = (state.model?.sample_rate ?? 0) / 2;

@@ -51,12 +51,12 @@ export class Legend {
   }
 
   line({ code, name, colour }) {
-    const swatch = el("span", { class: "swatch" });
+    const swatch = el("span.swatch");
     swatch.style.backgroundColor = hexOf(colour);
     const toggle = button([swatch, nameOf(name, 24), mutedWord(number(this.counts.view[code], 0))], (event) => event.detail < 2 && this.toggle(code, name),
       { class: "plain", "aria-pressed": String(!this.hidden.has(code)), title: t("map.legend.tip"), "data-code": code });
     toggle.addEventListener("dblclick", () => this.isolate(code));
-    return el("li", {}, toggle, button(t("map.select"), () => this.actions.select(code), { class: "small plain", "aria-label": `${t("map.select")}: ${name}` }));
+    return el("li", toggle, button(t("map.select"), () => this.actions.select(code), { class: "small plain", "aria-label": `${t("map.select")}: ${name}` }));
   }
 
   toggle(code, name) {

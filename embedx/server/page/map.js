@@ -30,18 +30,18 @@ export function make(go, inspector) {
   const method = choice(t("map.method"), [], "", (value) => change({ method: value }));
   const colours = choice(t("map.colour"), [], "", (value) => change({ colour: value }));
   const quick = el("canvas", { "aria-hidden": "true" }), fine = el("canvas", { "aria-hidden": "true" });
-  const overlay = el("canvas", { class: "overlay", tabindex: 0, role: "application", "aria-describedby": "mapnote" });
-  const note = el("p", { id: "mapnote", class: "muted", "aria-live": "polite" }), list = el("ul", { class: "legend", "aria-label": t("map.legend") });
-  const corner = el("div", { class: "corner" }), bar = el("div", { class: "row bar", role: "group", "aria-label": t("map.selection"), hidden: true });
-  parts = { method, colours, note, overlay, stage: el("div", { class: "stage" }, quick, fine, overlay, corner), side: el("div", { class: "side" }) };
+  const overlay = el("canvas.overlay", { tabindex: 0, role: "application", "aria-describedby": "mapnote" });
+  const note = el("p.muted", { id: "mapnote", "aria-live": "polite" }), list = el("ul.legend", { "aria-label": t("map.legend") });
+  const corner = el("div.corner"), bar = el("div.row.bar", { role: "group", "aria-label": t("map.selection"), hidden: true });
+  parts = { method, colours, note, overlay, stage: el("div.stage", quick, fine, overlay, corner), side: el("div.side") };
   raster = new Raster(quick, fine);
   legend = new Legend(list, { changed: draw, select: (code) => picker.choose(pointsOf(code)) });
   picker = new Picker({ overlay, corner, bar, go, isShown: (i) => colours[shades[i]] !== 0, at: toMap, on: toScreen, zoom, pan, chosen: shadeAndDraw, points: () => points, view: () => view, grid: () => (points.grid ??= new Grid(points.x, points.y, points.count)) });
-  parts.side.append(el("label", {}, t("map.colour"), " ", colours), list, el("label", { title: t("map.hover.tip") }, picker.hoverBox, " ", t("map.hover")));
-  const node = el("div", { class: "map" },
-    el("div", { class: "row tools" }, el("label", {}, t("map.method"), " ", method), picker.lassoButton, iconButton("plus", t("map.in"), () => zoom(2)), iconButton("minus", t("map.out"), () => zoom(0.5)),
-      button(t("map.all"), fit, { class: "small" }), note),
-    el("div", { class: "field" }, parts.stage, bar), parts.side);
+  parts.side.append(el("label", t("map.colour"), " ", colours), list, el("label", { title: t("map.hover.tip") }, picker.hoverBox, " ", t("map.hover")));
+  const node = el("div.map",
+    el("div.row.tools", el("label", t("map.method"), " ", method), picker.lassoButton, iconButton("plus", t("map.in"), () => zoom(2)), iconButton("minus", t("map.out"), () => zoom(0.5)),
+      button(t("map.all"), fit, "small"), note),
+    el("div.field", parts.stage, bar), parts.side);
   new ResizeObserver(resize).observe(parts.stage);
   const reload = debounce(() => node.isConnected && load(), TOLD_MS), recolour = debounce(() => node.isConnected && loadColour(), TOLD_MS);
   on("told", () => node.isConnected && ({ rows: reload, labels: recolour })[state.told.name]?.());
@@ -107,7 +107,7 @@ async function load() {
   } catch (error) {
     if (error.name === "AbortError") return;
     const text = method === "pca" ? messageOf(error) : `${t("map.failed")} ${messageOf(error)}`;
-    fill(parts.note, el("span", { class: "error" }, text), " ", button(t("again"), load, { class: "small" }));
+    fill(parts.note, el("span.error", text), " ", button(t("again"), load, "small"));
     warn(text);
     if (method !== "pca") parts.method.value = shown.method = "pca"; // what is shown
   }

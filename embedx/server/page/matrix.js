@@ -7,12 +7,12 @@ await addStyles("matrix");
 
 /** Return the table; `name` says what it is, and `corner` what its lines are. */
 export function matrix(counts, classes, name, corner) {
-  return el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": name }, el("table", { class: "matrix" },
-    el("thead", {}, el("tr", {}, el("th", { scope: "col" }, corner), classes.map((one) => el("th", { scope: "col" }, nameOf(one, 14))))),
-    el("tbody", {}, counts.map((row, i) => {
+  return el("div.scroll", { tabindex: 0, role: "group", "aria-label": name }, el("table.matrix",
+    el("thead", el("tr", el("th", { scope: "col" }, corner), classes.map((one) => el("th", { scope: "col" }, nameOf(one, 14))))),
+    el("tbody", counts.map((row, i) => {
       const all = Math.max(1, row.reduce((sum, n) => sum + n, 0));
-      return el("tr", {}, el("th", { scope: "row" }, nameOf(classes[i], 20)), row.map((n, j) => {
-        const cell = el("td", { class: i === j ? "right" : "wrong" }, n ? number(n, 0) : "");
+      return el("tr", el("th", { scope: "row" }, nameOf(classes[i], 20)), row.map((n, j) => {
+        const cell = el(i === j ? "td.right" : "td", n ? number(n, 0) : "");
         cell.style.setProperty("--share", `${Math.round((100 * n) / all)}%`);
         return cell;
       }));

@@ -12,7 +12,7 @@ export async function explainConditions(list, where, ask) {
   fill(list, await Promise.all(conditions.map(async (condition, index) => {
     const others = joined(conditions.filter((_, i) => i !== index));
     const { rows } = others ? await post(path("/count"), { filter: others }).catch(() => ({ rows: null })) : state.collection;
-    return el("li", {}, nameOf(sentenceOf(condition), 60), " ", rows !== null && t("none.without", { n: rows }), " ",
-      button(t("remove.short"), () => ask({ ...state.question, where: others }), { class: "small" }));
+    return el("li", nameOf(sentenceOf(condition), 60), " ", rows !== null && t("none.without", { n: rows }), " ",
+      button(t("remove.short"), () => ask({ ...state.question, where: others }), "small"));
   })));
 }

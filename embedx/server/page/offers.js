@@ -18,12 +18,12 @@ const text = (value) => (typeof value === "number" ? String(value) : `'${String(
 function open(label, input, below) {
   field = input;
   panel.hidden = false;
-  fill(panel, el("label", { for: "filterfield" }, label), input, below, iconButton("close", t("close"), closeFilter, { class: "corner" }));
+  fill(panel, el("label", { for: "filterfield" }, label), input, below, iconButton("close", t("close"), closeFilter, "corner"));
   input.focus();
 }
 
 function combobox(label, choose, offer) {
-  list = el("ul", { class: "offers", role: "listbox", id: "filteroffers", "aria-label": label });
+  list = el("ul.offers", { role: "listbox", id: "filteroffers", "aria-label": label });
   const input = el("input", {
     type: "text", id: "filterfield", role: "combobox", autocomplete: "off", spellcheck: "false", maxlength: 200,
     "aria-expanded": "true", "aria-controls": "filteroffers", "aria-autocomplete": "list",
@@ -40,7 +40,7 @@ function showOffers(found, choose) {
     role: "option", id: `offer${index}`, "aria-selected": index === active,
     on: { pointerdown: (event) => event.preventDefault(), click: () => choose(one) },
   }, nameOf(one.name, 40), mutedWord(one.note ?? ""))));
-  if (!found.length) fill(list, el("li", { class: "muted", role: "option", "aria-disabled": "true" }, t("filter.nothing")));
+  if (!found.length) fill(list, el("li.muted", { role: "option", "aria-disabled": "true" }, t("filter.nothing")));
   field.setAttribute("aria-activedescendant", active >= 0 ? `offer${active}` : "");
 }
 
@@ -102,14 +102,14 @@ async function openRange() {
   const onEnter = (event) => event.key === "Enter" && apply();
   low.addEventListener("keydown", onEnter);
   high.addEventListener("keydown", onEnter);
-  open(t("filter.value", { column: visible(column.name) }), low, el("span", { class: "row" }, t("filter.until"), high, button(t("apply"), apply)));
+  open(t("filter.value", { column: visible(column.name) }), low, el("span.row", t("filter.until"), high, button(t("apply"), apply)));
 }
 
 const add = (condition) => changed(joined([...conditionsOf(state.question.where), condition]));
 
 export function openSql(node, change) {
   [panel, changed] = [node, change];
-  const found = el("p", { class: "muted", "aria-live": "polite" });
+  const found = el("p.muted", { "aria-live": "polite" });
   const area = el("textarea", { id: "filterfield", rows: 2, spellcheck: "false", maxlength: 10_000, value: state.question.where });
   const check = debounce(async () => {
     const problem = await countRows(area.value.trim(), found).then(() => null, (error) => error);
@@ -121,5 +121,5 @@ export function openSql(node, change) {
     event.preventDefault();
     changed(area.value.trim());
   });
-  open(t("filter.sql.label"), area, el("span", { class: "row" }, button(t("apply"), () => changed(area.value.trim())), found));
+  open(t("filter.sql.label"), area, el("span.row", button(t("apply"), () => changed(area.value.trim())), found));
 }

@@ -254,11 +254,11 @@ export class Picker {
     const names = el("datalist", { id: "maplabels" }, valuesOf("label").map((value) => el("option", { value })));
     const field = nameField(t("map.label"), (value) => this.label(value), { list: "maplabels", disabled: Boolean(reason), title: reason });
     const where = () => `id IN (${[...this.selected].sort((a, b) => a - b).join(", ")})`;
-    fill(this.bar, el("strong", {}, t("rows", { n })), names, field,
+    fill(this.bar, el("strong", t("rows", { n })), names, field,
       button(t("map.find"), () => this.go({ question: { ...state.question, where: where() } }), { class: "small", disabled: n > MAX_WHERE, title: n > MAX_WHERE ? t("map.find.many", { n: MAX_WHERE }) : "" }),
-      button(t("screen.label"), () => (set({ selection: [...this.selected] }), this.go({ screen: "label", extra: { by: "selection" } })), { class: "small" }),
-      button(t("export"), async () => (await import("./export.js")).openExport([...this.selected]), { class: "small" }),
-      button(t("map.clear"), () => this.clear(), { class: "small plain" }), reason ? mutedWord(reason) : null);
+      button(t("screen.label"), () => (set({ selection: [...this.selected] }), this.go({ screen: "label", extra: { by: "selection" } })), "small"),
+      button(t("export"), async () => (await import("./export.js")).openExport([...this.selected]), "small"),
+      button(t("map.clear"), () => this.clear(), "small plain"), reason ? mutedWord(reason) : null);
   }
 
   labelDigit(digit) {

@@ -15,17 +15,17 @@ let part, recordButton, lane, problem, meter, chooser, textField, viewList, beca
 export function makeQuery(wanted) {
   callbacks = wanted;
   chooser = el("input", { type: "file", accept: ACCEPT, hidden: true, "aria-label": t("choose"), on: { change: () => take(chooser.files[0]) } });
-  textField = el("input", { type: "search", class: "text", maxlength: 2000, enterkeyhint: "search", "aria-label": t("describe"), placeholder: t("describe"), on: { keydown: askText } });
+  textField = el("input.text", { type: "search", maxlength: 2000, enterkeyhint: "search", "aria-label": t("describe"), placeholder: t("describe"), on: { keydown: askText } });
   viewList = choice(t("view"), [], "", (view) => callbacks.ask({ ...state.question, view }));
   meter = el("meter", { max: 1, hidden: true, "aria-label": t("record.level") });
-  recordButton = button([icon("mic"), el("span", {}, t("record"))], record, { class: "record" });
-  const chooseButton = button([icon("file"), el("span", {}, t("choose"))], () => chooser.click(), { class: "primary choose" });
-  lane = el("div", { class: "lane", hidden: true });
-  because = el("p", { class: "row because", hidden: true });
+  recordButton = button([icon("mic"), el("span", t("record"))], record, "record");
+  const chooseButton = button([icon("file"), el("span", t("choose"))], () => chooser.click(), "primary choose");
+  lane = el("div.lane", { hidden: true });
+  because = el("p.row.because", { hidden: true });
   problem = errorBox();
-  const drop = el("div", { class: "drop", on: { click: () => chooser.click() } }, icon("wave"), el("p", {}, t("drop.here")), el("small", {}, t("drop.formats")));
-  part = el("section", { class: "ask", role: "search", "aria-label": t("ask") }, chooser,
-    el("div", { class: "row askbar" }, chooseButton, recordButton, meter, textField, viewList), drop, lane, because, problem);
+  const drop = el("div.drop", { on: { click: () => chooser.click() } }, icon("wave"), el("p", t("drop.here")), el("small", t("drop.formats")));
+  part = el("section.ask", { role: "search", "aria-label": t("ask") }, chooser,
+    el("div.row.askbar", chooseButton, recordButton, meter, textField, viewList), drop, lane, because, problem);
   listenToDrops();
   command("ask", () => chooseButton.focus());
   on("collection model", showAbilities);
@@ -111,13 +111,13 @@ export async function showQuestion(question, nameOfRow) {
 /** Say what an answer is made of: "like 17, 204; unlike 9", each removable. */
 function showBecause(question, nameOfRow) {
   const { id, like, unlike } = question;
-  const chip = (row, list) => el("span", { class: "chip" }, nameOf(nameOfRow(row), 30),
-    iconButton("close", t("remove", { what: nameOfRow(row) }), () => callbacks.without(row, list), { class: "tiny" }));
+  const chip = (row, list) => el("span.chip", nameOf(nameOfRow(row), 30),
+    iconButton("close", t("remove", { what: nameOfRow(row) }), () => callbacks.without(row, list), "tiny"));
   const parts = [
     id !== null && [t("because.row"), chip(id, "id")],
     like.length && [t("because.like"), ...like.map((row) => chip(row, "like"))],
     unlike.length && [t("because.unlike"), ...unlike.map((row) => chip(row, "unlike"))],
   ].filter(Boolean).flat();
   because.hidden = !parts.length;
-  fill(because, ...parts.map((one) => (typeof one === "string" ? el("span", {}, one) : one)));
+  fill(because, ...parts.map((one) => (typeof one === "string" ? el("span", one) : one)));
 }

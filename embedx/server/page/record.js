@@ -22,7 +22,7 @@ export async function toggleRecording(button, meter, { done, failed }) {
   }
   meter.hidden = false;
   button.setAttribute("aria-pressed", "true");
-  fill(button, icon("stop"), el("span", {}, t("record.stop", { s: clock(0) })));
+  fill(button, icon("stop"), el("span", t("record.stop", { s: clock(0) })));
   say(t("record.on"));
 }
 
@@ -32,7 +32,7 @@ function finish(button, meter, done) {
   recorder = null;
   meter.hidden = true;
   button.removeAttribute("aria-pressed");
-  fill(button, icon("mic"), el("span", {}, t("record")));
+  fill(button, icon("mic"), el("span", t("record")));
   done(file);
 }
 

@@ -21,7 +21,7 @@ export function openDialog(title, ...children) {
   const before = document.activeElement;
   const dialog = el("dialog", { "aria-labelledby": "dialogtitle" },
     el("h2", { id: "dialogtitle" }, title), ...children,
-    el("div", { class: "row end" }, button(t("close"), () => dialog.close(), { class: "primary" })));
+    el("div.row.end", button(t("close"), () => dialog.close(), "primary")));
   dialog.addEventListener("close", () => {
     dialog.remove();
     if (before?.isConnected) focusOn(before);
@@ -52,12 +52,12 @@ function change(name, value) {
 
 export function openSettings() {
   const name = el("input", { type: "text", id: "set-name", maxlength: 60, value: state.settings.name, on: { change: () => setSettings({ name: name.value }) } });
-  openDialog(t("settings"), el("div", { class: "form" },
-    el("h3", {}, t("set.pictures")), ...list("colours"), ...list("scale"), ...list("window_ms"),
+  openDialog(t("settings"), el("div.form",
+    el("h3", t("set.pictures")), ...list("colours"), ...list("scale"), ...list("window_ms"),
     ...range("fmin", { type: "number", min: 0, max: 100_000, step: 50 }), ...range("fmax", { type: "number", min: 0, max: 200_000, step: 50 }),
     ...range("contrast", { min: -10, max: 10, step: 1 }), ...flag("fixed"),
-    el("h3", {}, t("set.sound")), ...range("volume", { min: 0, max: 1, step: 0.05 }), ...flag("level"), ...flag("loop"), ...flag("chain"),
-    el("h3", {}, t("set.page")), ...list("theme"), ...list("language"), ...flag("keys"), ...labelled("name", name)));
+    el("h3", t("set.sound")), ...range("volume", { min: 0, max: 1, step: 0.05 }), ...flag("level"), ...flag("loop"), ...flag("chain"),
+    el("h3", t("set.page")), ...list("theme"), ...list("language"), ...flag("keys"), ...labelled("name", name)));
 }
 
 export function openHelp() {
@@ -68,16 +68,16 @@ export function openHelp() {
     const part = search.value.toLowerCase();
     fill(body, Object.keys(KEYS).filter(isBound).filter((name) => t(`key.${name}`).toLowerCase().includes(part)).map((name) => {
       const words = t(`key.${name}`);
-      const cell = KEYS[name][0].every((key) => /^[a-z]$/.test(key)) ? ownKey(name, words) : keysOf(name).map((key) => el("kbd", {}, shown(key)));
-      return el("tr", {}, el("th", { scope: "row" }, words), el("td", {}, cell));
+      const cell = KEYS[name][0].every((key) => /^[a-z]$/.test(key)) ? ownKey(name, words) : keysOf(name).map((key) => el("kbd", shown(key)));
+      return el("tr", el("th", { scope: "row" }, words), el("td", cell));
     }));
   }
   fillRows();
-  openDialog(t("help"), search, el("table", { class: "keylist" }, body));
+  openDialog(t("help"), search, el("table.keylist", body));
 }
 
 function ownKey(name, words) {
-  const field = el("input", { type: "text", class: "key", maxlength: 1, value: keysOf(name)[0] ?? "", "aria-label": t("key.of", { what: words }),
+  const field = el("input.key", { type: "text", maxlength: 1, value: keysOf(name)[0] ?? "", "aria-label": t("key.of", { what: words }),
     on: { input: () => setSettings({ ownKeys: { ...state.settings.ownKeys, [name]: field.value.toLowerCase() } }) } });
   return field;
 }
@@ -98,7 +98,7 @@ export function askToken(signedIn) {
   };
   const dialog = el("dialog", { "aria-labelledby": "tokentitle" }, el("form", { on: { submit: send } },
     el("h2", { id: "tokentitle" }, t("token.title")), el("label", { for: "token" }, t("token.field")), field, problem,
-    el("div", { class: "row end" }, el("button", { type: "submit", class: "primary" }, t("token.send")))));
+    el("div.row.end", el("button.primary", { type: "submit" }, t("token.send")))));
   document.body.append(dialog);
   dialog.showModal();
 }

@@ -11,18 +11,18 @@ export class Stretch {
   constructor(duration, [start, end], changed) {
     Object.assign(this, { duration, start, end });
     this.changed = debounce(() => changed(this.start, this.end), REST_MS);
-    this.mark = el("div", { class: "marked" });
-    this.head = el("div", { class: "playhead", hidden: true });
-    this.handles = ["start", "end"].map((side) => el("div", {
-      class: `handle ${side}`, role: "slider", tabindex: 0, "aria-label": t(`stretch.${side}`), "aria-valuemin": 0,
+    this.mark = el("div.marked");
+    this.head = el("div.playhead", { hidden: true });
+    this.handles = ["start", "end"].map((side) => el(`div.handle.${side}`, {
+      role: "slider", tabindex: 0, "aria-label": t(`stretch.${side}`), "aria-valuemin": 0,
       "aria-valuemax": duration.toFixed(2), on: { keydown: (event) => this.step(event, side), pointerdown: (event) => this.drag(event, side) },
     }));
     this.inputs = ["start", "end"].map((side) => el("input", {
       type: "number", min: 0, max: duration.toFixed(2), step: 0.1, "aria-label": t(`stretch.${side}`),
       on: { change: (event) => this.move(side, Number(event.target.value)) },
     }));
-    this.fields = el("span", { class: "stretchfields" }, this.inputs[0], "–", this.inputs[1], " s");
-    this.node = el("div", { class: "stretch", on: { pointerdown: (event) => this.dragNew(event) } }, this.mark, ...this.handles, this.head);
+    this.fields = el("span.stretchfields", this.inputs[0], "–", this.inputs[1], " s");
+    this.node = el("div.stretch", { on: { pointerdown: (event) => this.dragNew(event) } }, this.mark, ...this.handles, this.head);
     this.show();
   }
 

@@ -15,7 +15,7 @@ const nodes = new Map();
 
 export function makeStrip(wanted) {
   open = wanted;
-  list = el("ol", { class: "strip-of", "aria-label": t("strip") });
+  list = el("ol.strip-of", { "aria-label": t("strip") });
   return list;
 }
 
@@ -37,9 +37,9 @@ export function showStrip(queue, place, column) {
 }
 
 function makeNode(row) {
-  const picture = canvas(), label = el("span", { class: "chip" });
+  const picture = canvas(), label = el("span.chip");
   const button = el("button", { type: "button", on: { click: () => open(node.place) } }, picture, label);
-  const node = { item: el("li", {}, button), button, label, place: 0 };
+  const node = { item: el("li", button), button, label, place: 0 };
   pictureOf(row, SIZE).then((levels) => paint(picture, levels, state.settings), () => null);
   return node;
 }

@@ -14,16 +14,16 @@ export function makeTask(done, cancel) {
   const which = kind("which"), yesno = kind("yesno");
   const fields = Array.from({ length: MAX_NAMES }, (_, i) => el("input", { type: "text", maxlength: MAX_LENGTH, value: isYesNo(task) ? "" : task.names[i] ?? "", "aria-label": t("task.name", { n: i + 1 }) }));
   const question = el("input", { type: "text", maxlength: MAX_LENGTH, value: isYesNo(task) ? task.column : "", "aria-label": t("task.column") });
-  const names = el("div", { class: "names" }, fields.map((field, i) => el("label", {}, el("kbd", {}, String(i + 1)), field)));
-  const offers = el("div", { class: "row" }, offered().map(({ name, values }) =>
-    button(t("task.take", { column: name, n: values.length }), () => fields.forEach((field, i) => (field.value = values[i] ?? "")), { class: "small" })));
-  const asked = el("div", { class: "names" }, el("label", {}, el("span", {}, t("task.is")), question));
-  const problem = el("p", { class: "error", hidden: true });
-  const form = el("form", { class: "task", on: { submit } },
+  const names = el("div.names", fields.map((field, i) => el("label", el("kbd", String(i + 1)), field)));
+  const offers = el("div.row", offered().map(({ name, values }) =>
+    button(t("task.take", { column: name, n: values.length }), () => fields.forEach((field, i) => (field.value = values[i] ?? "")), "small")));
+  const asked = el("div.names", el("label", el("span", t("task.is")), question));
+  const problem = el("p.error", { hidden: true });
+  const form = el("form.task", { on: { submit } },
     el("h2", { tabindex: -1 }, t("task")),
-    el("label", {}, which, " ", t("task.which")), el("label", {}, yesno, " ", t("task.yesno")),
+    el("label", which, " ", t("task.which")), el("label", yesno, " ", t("task.yesno")),
     names, offers, asked, problem,
-    el("div", { class: "row" }, el("button", { type: "submit", class: "primary" }, t("task.start")), cancel && button(t("cancel"), cancel)));
+    el("div.row", el("button.primary", { type: "submit" }, t("task.start")), cancel && button(t("cancel"), cancel)));
   show();
   return form;
 
@@ -52,8 +52,8 @@ function offered() {
 
 export function keyButtons(task, value, { give, unsure, other }) {
   const name = (one) => (isYesNo(task) ? t(one) : one);
-  const keys = task.names.map((one, i) => button([el("kbd", {}, String(i + 1)), el("bdi", { class: "keyname" }, name(one))], () => give(i + 1), { "aria-pressed": one === value }));
-  return [...keys, button([el("kbd", {}, "0"), t("unsure")], unsure), !isYesNo(task) && nameField(t("label.other"), other, { class: "own" })];
+  const keys = task.names.map((one, i) => button([el("kbd", String(i + 1)), el("bdi.keyname", name(one))], () => give(i + 1), { "aria-pressed": one === value }));
+  return [...keys, button([el("kbd", "0"), t("unsure")], unsure), !isYesNo(task) && nameField(t("label.other"), other)];
 }
 
-export const message = (node, text, ...buttons) => fill(node, el("div", { class: "message" }, el("p", {}, text), el("div", { class: "row" }, buttons)));
+export const message = (node, text, ...buttons) => fill(node, el("div.message", el("p", text), el("div.row", buttons)));

@@ -30,13 +30,13 @@ export async function showTimeline(node, row, open) {
   if (rows.length < 2) return void fill(node, muted(t("timeline.only", { end: clock(end) })));
   const hits = new Set(state.hits.map((hit) => hit.id));
   const strip = canvas({ height: HEIGHT });
-  const slider = el("div", {
-    class: "strip", role: "slider", tabindex: 0, "aria-label": t("timeline"), "aria-valuemin": 1, "aria-valuemax": rows.length,
+  const slider = el("div.strip", {
+    role: "slider", tabindex: 0, "aria-label": t("timeline"), "aria-valuemin": 1, "aria-valuemax": rows.length,
     on: { keydown: step, click: jump },
   }, strip);
   let place = Math.max(0, rows.findIndex((one) => one.id === row.id));
   tell();
-  fill(node, slider, el("div", { class: "scale" }, el("span", {}, clock(0)), el("span", {}, clock(end))));
+  fill(node, slider, el("div.scale", el("span", clock(0)), el("span", clock(end))));
   new ResizeObserver(draw).observe(slider);
 
   function tell() {
