@@ -1,32 +1,32 @@
-/* Conflicts: somebody else has set a value meanwhile. It stays until the user chooses; labelling goes on. */
+/* Conflicts: somebody else has set a value meanwhile. Each stays, also over a reload, until the user chooses. */
 
-import { button, el, nameOf, warn } from "./dom.js";
-import { on, state } from "./state.js";
+import { button, el, fill, nameOf, warn } from "./dom.js";
+import { state } from "./state.js";
 import { t } from "./words.js";
 
-let shownName = ""; // the collection that the conflicts are of
+const region = el("aside.conflicts", { "aria-label": t("conflicts") });
+const told = new Set();
 
-on("collection", () => state.collection?.name !== shownName && document.querySelector("aside.conflicts")?.remove());
-
-/** Show the values of others beside mine. `take` gives edits: mine over theirs. */
-export function showConflict(mine, theirs, take) {
-  shownName = state.collection.name;
-  const [{ id, value, by }] = theirs;
-  const name = [...state.hits, ...state.queue, state.selected].find((row) => row?.id === id)?.path.split("/").at(-1) ?? t("row", { id });
-  const label = (one) => one ?? t("label.none");
-  const text = theirs.length > 1
-    ? [t("label.conflict", { n: theirs.length, value: label(value) })]
-    : [nameOf(name, 40), ` ${t("conflict", { by: by ?? t("somebody"), theirs: label(value), mine: label(mine[0].value) })}`];
-  const choose = (action) => {
-    action();
-    line.remove();
-    if (!region.children.length) region.remove();
-  };
-  const line = el("p.banner.row", el("span", text),
-    button(t("conflict.keep"), () => choose(() => null), "small"),
-    button(t("conflict.take"), () => choose(() => take(mine.map((edit) => ({ ...edit, was: theirs.find((one) => one.id === edit.id).value })))), "small"));
-  const region = document.querySelector("aside.conflicts") ?? el("aside.conflicts", { "aria-label": t("conflicts") });
+/** Show the conflicts {collection, mine, theirs} of this collection; `settle` gets the one that is decided, and whether mine is taken. */
+export function showConflicts(conflicts, settle) {
+  const shown = conflicts.filter(({ collection }) => collection === state.collection?.name), keys = shown.map(({ key }) => key).join();
+  if (keys === region.dataset.keys) return;
+  region.dataset.keys = keys;
   document.querySelector("main").before(region);
-  region.append(line);
-  warn(line.firstChild.textContent);
+  const choose = (one, isMine) => (settle(one, isMine), showConflicts(conflicts, settle));
+  fill(region, shown.map((one) => {
+    const words = el("span", sentenceOf(one));
+    if (!told.has(one)) warn(words.textContent);
+    told.add(one);
+    return el("p.banner.row", words,
+      button(t("conflict.keep"), () => choose(one, false), "small"), button(t("conflict.take"), () => choose(one, true), "small"));
+  }));
+  if (!shown.length) region.remove();
+}
+
+function sentenceOf({ mine, theirs }) {
+  const [{ id, value, by }] = theirs, label = (one) => one ?? t("label.none");
+  if (theirs.length > 1) return t("label.conflict", { n: theirs.length, value: label(value) });
+  const name = [...state.hits, ...state.queue, state.selected].find((row) => row?.id === id)?.path.split("/").at(-1) ?? t("row", { id });
+  return [nameOf(name, 40), ` ${t("conflict", { by: by ?? t("somebody"), theirs: label(value), mine: label(mine[0].value) })}`];
 }

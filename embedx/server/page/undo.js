@@ -6,14 +6,17 @@ import { forget, on, recall, recallAll, set, state, store } from "./state.js";
 import { messageOf, t } from "./words.js";
 
 const EDIT_KEY = "embedx.edit."; // and the key of an edit that the server does not have yet
+const CONFLICT_KEY = "embedx.conflict."; // and the key of an edit that met the value of somebody else
 const STEPS_KEY = "embedx.steps";
 const MAX_STEPS = 200; // that can be undone in a tab, across reloads
 const ASK_FROM = 1000; // rows of one edit, above which it is asked first
 const MAX_BATCH = 100; // edits of one request, but for those of one step
 const AGAIN_MS = 5000; // after a server that was too busy
+const MAX_KEPT_ALIVE = 60_000; // bytes of a request that goes on when its tab is closed: browsers allow 64 KiB
 
 const queue = recallAll(EDIT_KEY).filter((one) => Array.isArray(one?.edits)).sort((one, other) => one.time - other.time);
 const steps = recall(STEPS_KEY, () => sessionStorage) ?? [];
+const open = recallAll(CONFLICT_KEY).filter((one) => one?.mine?.length && one.theirs?.length);
 const undone = [];
 const kinds = new Map();
 let isSending = false, lastTime = 0;
@@ -122,9 +125,8 @@ async function work() {
   isSending = true;
   while (queue.length) {
     const batch = nextBatch(), [one] = batch;
-    for (const each of batch) each.tried = true;
     try {
-      const { revision, conflicts = [] } = await postEdits(one, batch.flatMap(({ edits }) => edits));
+      const { revision, conflicts = [] } = await postEdits(batch);
       set({ sent: revision });
       batch.forEach(drop);
       for (const each of conflicts.length ? batch : []) await explain(each, conflicts);
@@ -142,13 +144,14 @@ async function work() {
   isSending = false;
 }
 
+const cellsOf = (edited) => edited.flatMap(({ edits }) => edits.map(({ id, column }) => `${id} ${column}`));
+
 /** Return the edits that go in one request: the oldest, and those after it that set other cells and were not tried yet. */
-function nextBatch() {
-  const [first] = queue, cells = new Set(), batch = [];
-  for (const one of queue) {
-    const own = one.edits.map(({ id, column }) => `${id} ${column}`);
-    const fits = !first.tried && !one.tried && one.collection === first.collection && cells.size < MAX_BATCH && !own.some((cell) => cells.has(cell));
-    if (one !== first && !fits) break;
+function nextBatch(waiting = queue, cells = new Set()) {
+  const [first] = waiting, batch = [];
+  for (const one of waiting) {
+    const own = cellsOf([one]), isOther = first.tried || one.tried || one.collection !== first.collection || cells.size >= MAX_BATCH;
+    if (own.some((cell) => cells.has(cell)) || (one !== first && isOther)) break;
     batch.push(one);
     for (const cell of own) cells.add(cell);
   }
@@ -161,9 +164,22 @@ function drop(one) {
   tell();
 }
 
-function postEdits({ key, collection }, edits) {
-  const plain = edits.map(({ id, column, value, was }) => ({ id, column, value, was }));
-  return post(path("/labels", collection), { key, edits: plain, ...(state.settings.name ? { by: state.settings.name } : {}) });
+/** Send edits in one request. The browser remembers that they were tried, so that an undo after a reload takes them back. */
+function postEdits(batch) {
+  const first = batch[0], last = batch.at(-1), by = state.settings.name ? { by: state.settings.name } : {};
+  for (const one of batch) {
+    one.tried = true;
+    store(EDIT_KEY + one.key, one);
+  }
+  const edits = batch.flatMap((one) => one.edits).map(({ id, column, value, was }) => ({ id, column, value, was }));
+  const body = { key: first === last ? first.key : `${first.key}.${last.key}`, edits, ...by };
+  return post(path("/labels", first.collection), body, { keepalive: JSON.stringify(body).length < MAX_KEPT_ALIVE });
+}
+
+/** Send what was not sent yet, as the tab is closed; what the server does not get is sent at the next visit. */
+function sendLast() {
+  const batch = nextBatch(queue.filter((one) => !one.tried), new Set(cellsOf(queue.filter((one) => one.tried))));
+  if (batch.length) postEdits(batch).catch(() => null);
 }
 
 /** Show the values of others that were not overwritten, and let the user choose. */
@@ -175,9 +191,22 @@ async function explain({ key, collection, edits }, conflicts) {
   if (place >= 0) steps[place].edits = steps[place].edits.filter((edit) => !isMet(edit));
   if (steps[place]?.edits.length === 0) steps.splice(place, 1);
   storeSteps();
-  if (collection !== state.collection?.name) return;
-  showEdits(theirs);
-  (await import("./conflict.js")).showConflict(mine, theirs, giveEdits);
+  if (collection === state.collection?.name) showEdits(theirs);
+  const conflict = { key, collection, mine, theirs };
+  store(CONFLICT_KEY + key, conflict);
+  open.push(conflict);
+  showConflicts();
+}
+
+async function showConflicts() {
+  if (open.length) (await import("./conflict.js")).showConflicts(open, settle);
+}
+
+/** Take a conflict off: the values of others stay, or mine are set over them. */
+function settle(conflict, isMine) {
+  open.splice(open.indexOf(conflict), 1);
+  forget(CONFLICT_KEY + conflict.key);
+  if (isMine) giveEdits(conflict.mine.map((edit) => ({ ...edit, was: conflict.theirs.find(({ id }) => id === edit.id).value })));
 }
 
 function undoLabel(step) {
@@ -196,3 +225,6 @@ stepKind("label", undoLabel, (step) => {
   step.key = send(step.edits);
 });
 on("offline collection locked", () => !state.offline && !state.locked && work());
+on("collection", showConflicts);
+addEventListener("pagehide", sendLast);
+showConflicts();

@@ -89,6 +89,54 @@ def test_dropped_sound_is_shown_and_found_and_the_first_hit_has_the_focus(
     find(page, "end_s=1")
 
 
+SPY = """
+const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+navigator.mediaDevices.getUserMedia = async (wanted) => {
+  if (window.refusal) throw new DOMException("", window.refusal);
+  const stream = await ask(wanted);
+  [window.track] = stream.getAudioTracks();
+  return stream;
+};
+"""
+
+
+@pytest.mark.long
+def test_microphone_is_recorded_raw_and_only_searched_when_asked(client: Client, open_page: Open) -> None:
+    page = open_page(client.port, "#made/find?id=3")
+    page.add_init_script(SPY)
+    page.reload()
+    page.wait_for_selector(CARDS)
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    record = page.locator("button.record")
+    for refusal, words in (("NotAllowedError", "blocks"), ("NotFoundError", "no microphone"), ("NotReadableError", "busy")):
+        page.evaluate("name => { window.refusal = name; }", refusal)
+        record.click()
+        until(page, "words => document.querySelector('.ask .error').textContent.includes(words)", words)
+    page.evaluate("() => { window.refusal = ''; }")
+    sent.clear()
+    record.click()
+    until(page, "() => document.querySelector('meter').value > 0.05")
+    settings = page.evaluate("() => track.getSettings()")
+    assert [settings[name] for name in ("echoCancellation", "noiseSuppression", "autoGainControl")] == [False] * 3
+    assert not page.locator(".ask > .error").is_visible()
+    until(page, "() => document.querySelector('.record').textContent.includes('0:01')")
+    record.click()
+    search = page.get_by_role("button", name="Search with it")
+    search.wait_for()
+    assert page.evaluate("() => track.readyState") == "ended"
+    assert sent == []
+    assert page.evaluate("document.activeElement.textContent") == search.inner_text()
+    page.keyboard.press("Enter")
+    find(page, "clip=")
+    page.wait_for_selector(f"{CARDS} .score:not(:empty)")
+    record.click()
+    until(page, "() => document.querySelector('.record').textContent.includes('0:01')")
+    page.evaluate("() => track.dispatchEvent(new Event('ended'))")
+    until(page, "() => document.querySelector('.ask .error').textContent.includes('again')")
+    assert page.locator("meter").is_hidden()
+
+
 @pytest.mark.long
 def test_files_that_are_no_sound_are_explained_and_the_page_goes_on(
     client: Client, open_page: Open, tmp_path: Path

@@ -1,6 +1,7 @@
 """The screen Label in a real browser: keys, undo, a server that is gone, other people, heads, what explains itself."""
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -250,4 +251,40 @@ def test_no_width_scrolls_sideways_and_the_dock_is_at_the_thumb(own: Client, ope
     if width < 720:
         assert (dock["height"], dock["y"]) == (56, 760 - 56)
         assert page.locator(".dock button").first.get_attribute("aria-label")
+    page.close()
+
+
+@pytest.mark.long
+def test_nothing_is_lost_when_a_tab_is_closed_or_loaded_anew_in_the_middle(own: Client, open_page: Open) -> None:
+    page = open_page(own.port, "#field/label", quiet=False)
+    show(page)
+    names, before = page.locator(".keys .keyname").all_inner_texts(), labels_of(own)
+    given = {}
+    own.service.collections["field"].labels.lock.acquire()  # the server answers nobody who labels
+    for digit in (1, 2, 3):
+        given[at_hand(page)] = names[digit - 1]
+        page.keyboard.press(str(digit))
+    page.close()  # the first request has no answer yet, and the others were not sent
+    own.service.collections["field"].labels.lock.release()
+    for _ in range(600):
+        if labels_of(own) == before | given:
+            break
+        time.sleep(0.05)
+    assert labels_of(own) == before | given
+    # a conflict that was not decided is still there after a reload
+    page = open_page(own.port, "#field/label?by=random", quiet=False)
+    show(page)
+    number = at_hand(page)
+    body = {"edits": [{"id": number, "column": "label", "value": names[3]}]}
+    page.route("**/labels", lambda route: (own.post(f"{BASE}/labels", body), route.continue_()))
+    page.keyboard.press("1")
+    page.wait_for_selector(".conflicts button")
+    page.unroute("**/labels")
+    page.reload()
+    page.get_by_role("button", name="Take mine").click()
+    saved(page)
+    assert labels_of(own)[number] == names[0]
+    page.reload()
+    show(page)
+    assert page.locator(".conflicts").count() == 0
     page.close()

@@ -1,0 +1,97 @@
+"""The page for everyone: what axe-core finds, reduced motion, names in other directions, and a slow network."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import embedx
+from tests.helpers.pages import until
+from tests.helpers.service import Client, serving
+
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore::ResourceWarning")]  # pipes of the browser's driver
+Open = Callable[..., Any]
+GRAVE = ("serious", "critical")
+READY = {  # screen: what it has when it is done
+    "find?id=3&row=4": ".inspector .near button",
+    "map": ".legend li",
+    "label": ".labelling .keys button >> nth=3",
+    "about": ".recipe pre",
+}
+
+
+@pytest.fixture(scope="module")
+def own(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A server of a copy of the collection `made`, with a head, which may be labelled."""
+    folder = tmp_path_factory.mktemp("everyone") / "field"
+    shutil.copytree(made, folder)
+    with embedx.open(folder) as collection:
+        collection.fit_head(kind="prototype", name="kinds", permutations=0)
+    with serving(folder, allow_labels=True) as running:
+        body = {"set": {"label": None}, "filter": "id % 3 <> 0"}  # rows to label
+        assert running.post("/v1/collections/field/labels", body).status == 200
+        yield running
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The script of axe-core."""
+    package = pytest.importorskip("axe_playwright_python", reason="pip install axe-playwright-python")
+    return (Path(package.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+
+
+def faults(page: Any, axe: str) -> list[str]:
+    """Return the serious and critical faults that axe-core finds; it must have looked at something."""
+    page.evaluate(axe)
+    found = page.evaluate("axe.run(document)")
+    assert len(found["passes"]) > 20
+    return [
+        f"{one['id']}: {node['html'][:200]}"
+        for one in found["violations"]
+        if one["impact"] in GRAVE
+        for node in one["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("width", [380, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_on_any_screen(
+    own: Client, open_page: Open, axe: str, width: int, scheme: str
+) -> None:
+    page = open_page(own.port, viewport={"width": width, "height": 760}, color_scheme=scheme)
+    page.wait_for_selector(".card:not(.waiting)")
+    found = {"first visit": faults(page, axe)}
+    for screen, ready in READY.items():
+        page.evaluate("screen => { location.hash = `#field/${screen}`; }", screen)
+        page.wait_for_selector(ready, state="attached")
+        if screen.startswith("find") and width < 720:
+            page.locator(".card").first.click(position={"x": 20, "y": 120})
+            page.wait_for_selector(".inspector.open")
+        found[screen] = faults(page, axe)
+    page.keyboard.press("h")
+    page.wait_for_selector("dialog[open] .keylist")
+    found["keys"] = faults(page, axe)
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Settings").click()
+    page.wait_for_selector("dialog[open] .form")
+    found["settings"] = faults(page, axe)
+    assert {screen: some for screen, some in found.items() if some} == {}
+
+
+def test_nothing_moves_by_itself_with_reduced_motion(own: Client, open_page: Open) -> None:
+    page = open_page(own.port, reduced_motion="reduce")
+    page.wait_for_selector(".card")
+    moving = [page.evaluate("document.getAnimations().length")]
+    for screen, ready in READY.items():
+        page.evaluate("screen => { location.hash = `#field/${screen}`; }", screen)
+        page.wait_for_selector(ready)
+        moving.append(page.evaluate("document.getAnimations().length"))
+    assert moving == [0] * 5
+    page.evaluate("location.hash = '#field/find?id=3'")
+    page.wait_for_selector(".card .score:not(:empty)")
+    heads = "new Set(Array.from(document.querySelectorAll('.card .playhead'), (one) => one.style.insetInlineStart)).size"
+    page.keyboard.press("Space")
+    until(page, "() => import('./page/state.js').then(({state}) => state.playing !== null)")
+    assert page.evaluate(heads) <= 2
