@@ -16,7 +16,7 @@ export async function toggleRecording(button, meter, { done, failed }) {
     recorder = await startRecording((level, time) => {
       meter.value = level;
       button.lastChild.textContent = t("record.stop", { s: clock(time) });
-    }, (error) => finish(button, meter, error ? () => failed(error.message) : done));
+    }, (problem) => (finish(button, meter, done), failed(problem)));
   } catch (error) {
     return failed(error.message);
   }
@@ -36,7 +36,7 @@ function finish(button, meter, done) {
   done(file);
 }
 
-/** Start to record; `onLevel` gets level and seconds, `onEnd` an Error if the microphone is unplugged, null at the longest time. */
+/** Start to record; `onLevel` gets level and seconds, `onEnd` a text if the microphone is unplugged, "" at the longest time. */
 async function startRecording(onLevel, onEnd) {
   const stream = await navigator.mediaDevices.getUserMedia({ audio: RAW }).catch((error) => {
     throw new Error(t(REASONS[error.name] ?? "mic.busy"));
@@ -50,11 +50,11 @@ async function startRecording(onLevel, onEnd) {
     pieces.push(data);
     length += data.length;
     onLevel(data.reduce((peak, value) => Math.max(peak, Math.abs(value)), 0), length / context.sampleRate);
-    if (length >= MAX_S * context.sampleRate) onEnd(null);
+    if (length >= MAX_S * context.sampleRate) onEnd("");
   };
   context.createMediaStreamSource(stream).connect(tap);
   const [track] = stream.getAudioTracks();
-  track.addEventListener("ended", () => onEnd(new Error(t("mic.unplugged"))));
+  track.addEventListener("ended", () => onEnd(t("mic.unplugged")));
   return {
     stop() {
       tap.port.onmessage = null;

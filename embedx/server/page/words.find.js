@@ -37,7 +37,7 @@ export const WORDS = {
   "mic.denied": ["The browser blocks the microphone: allow it beside the address.", "Der Browser sperrt das Mikrofon: neben der Adresse erlauben."],
   "mic.none": ["No microphone was found. Plug one in, then press Record again.", "Kein Mikrofon gefunden. Bitte eines anschließen und noch einmal Aufnehmen drücken."],
   "mic.busy": ["The microphone cannot be opened: another program may be using it.", "Das Mikrofon lässt sich nicht öffnen: vielleicht benutzt es ein anderes Programm."],
-  "mic.unplugged": ["The microphone was unplugged. What was recorded before is lost: record again.", "Das Mikrofon wurde getrennt. Die Aufnahme davor ist verloren: bitte neu aufnehmen."],
+  "mic.unplugged": ["The microphone was unplugged. What was recorded until then is here.", "Das Mikrofon wurde getrennt. Die Aufnahme bis dahin ist da."],
   "text.none": ["This model does not know text: use a sound", "Dieses Modell kennt keinen Text: bitte einen Ton nehmen"],
   "query.sound": ["your sound", "Ihr Ton"],
   "query.shared": ["A sound of this address", "Ein Ton aus dieser Adresse"],

@@ -109,7 +109,11 @@ def test_microphone_is_recorded_raw_and_only_searched_when_asked(client: Client,
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
     record = page.locator("button.record")
-    for refusal, words in (("NotAllowedError", "blocks"), ("NotFoundError", "no microphone"), ("NotReadableError", "busy")):
+    for refusal, words in (
+        ("NotAllowedError", "allow it"),
+        ("NotFoundError", "Plug one in"),
+        ("NotReadableError", "another program"),
+    ):
         page.evaluate("name => { window.refusal = name; }", refusal)
         record.click()
         until(page, "words => document.querySelector('.ask .error').textContent.includes(words)", words)
@@ -133,7 +137,8 @@ def test_microphone_is_recorded_raw_and_only_searched_when_asked(client: Client,
     record.click()
     until(page, "() => document.querySelector('.record').textContent.includes('0:01')")
     page.evaluate("() => track.dispatchEvent(new Event('ended'))")
-    until(page, "() => document.querySelector('.ask .error').textContent.includes('again')")
+    until(page, "() => document.querySelector('.ask .error').textContent.includes('unplugged')")
+    search.wait_for()  # what was recorded until then
     assert page.locator("meter").is_hidden()
 
 
