@@ -91,7 +91,9 @@ def test_nothing_moves_by_itself_with_reduced_motion(own: Client, open_page: Ope
     assert moving == [0] * 5
     page.evaluate("location.hash = '#field/find?id=3'")
     page.wait_for_selector(".card .score:not(:empty)")
-    heads = "new Set(Array.from(document.querySelectorAll('.card .playhead'), (one) => one.style.insetInlineStart)).size"
+    heads = (
+        "new Set(Array.from(document.querySelectorAll('.card .playhead'), (one) => one.style.insetInlineStart)).size"
+    )
     page.keyboard.press("Space")
     until(page, "() => import('./page/state.js').then(({state}) => state.playing !== null)")
     assert page.evaluate(heads) <= 2
