@@ -15,6 +15,7 @@ a package imports only from packages below it::
     search/       query -> hits; duplicates
     evaluation/   labels, splits, leakage, cross-validation, probe, layer sweep
     formats/      export and import of vectors
+    encoder       a model and its vectors, without a collection
     hear          the extractors as a module of the HEAR benchmark
     copies/       rows -> pairs that look alike, by their sounds or vectors
     datasets/     folders, manifests and known data sets -> items; tasks; a synthetic corpus
@@ -29,6 +30,7 @@ a package imports only from packages below it::
     filesystem/   atomic writes, state of files, display of paths
     processes/    child processes and their channels
     text          natural order, NAME=VALUE pairs, numbers with nouns, JSON
+    keywords      unknown keywords, with the name that was probably meant
     neighbours    the nearest rows by exact scores, equal scores in order
     errors        the exceptions and their exit codes
     timing        the time that each stage of a run takes
@@ -46,12 +48,14 @@ if TYPE_CHECKING:
     from embedx.collection.collection import Collection
     from embedx.collection.create import extract, import_vectors, open
     from embedx.collection.merge import merge
+    from embedx.encoder import Encoder, load
     from embedx.ingest.pipeline import Progress
     from embedx.search.hits import Hit, Hits
 
 __all__ = [
     "Collection",
     "EmbedxError",
+    "Encoder",
     "Hit",
     "Hits",
     "Progress",
@@ -61,11 +65,13 @@ __all__ = [
     "connect",
     "extract",
     "import_vectors",
+    "load",
     "merge",
     "open",
 ]
 HOMES = {  # public name -> its module, which is imported on first use, so that `import embedx` is quick
     "Collection": "collection.collection",
+    "Encoder": "encoder",
     "Hit": "search.hits",
     "Hits": "search.hits",
     "Progress": "ingest.pipeline",
@@ -73,6 +79,7 @@ HOMES = {  # public name -> its module, which is imported on first use, so that 
     "connect": "client.remote",
     "extract": "collection.create",
     "import_vectors": "collection.create",
+    "load": "encoder",
     "merge": "collection.merge",
     "open": "collection.create",
 }

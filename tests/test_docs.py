@@ -47,6 +47,13 @@ def test_readme_example_runs(
     assert isinstance(scope["again"], embedx.Collection)
 
 
+def test_encoder_example_runs() -> None:
+    (example,) = blocks((ROOT / "docs/encoder.md").read_text(encoding="utf-8"), "python")
+    scope: dict[str, Any] = {}
+    exec(example, scope)
+    assert scope["scores"][0, 1] > scope["scores"][0, 2]
+
+
 @pytest.mark.long
 def test_heads_example_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -12,6 +12,7 @@ import numpy as np
 
 from embedx.audio.clip import Clip, Samples
 from embedx.audio.decode import decode
+from embedx.audio.waves import Wave
 from embedx.errors import AudioError
 from embedx.filesystem.paths import display_path
 from embedx.recipe import Recipe
@@ -39,7 +40,7 @@ class Window:
 
 
 def read_windows(
-    path: str, recipe: Recipe, start_s: float = 0.0, end_s: float | None = None, channel: int | None = None
+    source: str | Wave, recipe: Recipe, start_s: float = 0.0, end_s: float | None = None, channel: int | None = None
 ) -> tuple[Clip, Iterator[Window]]:
     """Open a recording and return it with an iterator over its windows.
 
@@ -48,7 +49,7 @@ def read_windows(
     10 s. Audio that is shorter than a window becomes one window of its own length, or is padded with zeros for "pad".
 
     Args:
-        path: the file.
+        source: the file, or sound in memory.
         recipe: window, hop, tail, channels, sampling rate and trimming.
         start_s, end_s: read only the audio between these times; None is the end of the recording.
         channel: read this channel, whatever `recipe.channels` says.
@@ -62,23 +63,28 @@ def read_windows(
     if channel is None and recipe.channels == "first":
         channel = 0
     if recipe.trim_silence:
-        start_s, end_s = loud_stretch(path, recipe.sample_rate, start_s, end_s, channel)
+        start_s, end_s = loud_stretch(source, recipe.sample_rate, start_s, end_s, channel)
     with timed("decode"):
-        clip, blocks = decode(path, start_s, channel)
+        clip, blocks = open_source(source, start_s, channel)
     return clip, windows_of(clip, blocks, recipe, start_s, end_s)
 
 
+def open_source(source: str | Wave, start_s: float, channel: int | None) -> tuple[Clip, Iterator[Samples]]:
+    """Open a file, or sound in memory, and return it with its mono blocks."""
+    return source.open(start_s, channel) if isinstance(source, Wave) else decode(source, start_s, channel)
+
+
 def read_channels(
-    path: str, recipe: Recipe, start_s: float = 0.0, end_s: float | None = None
+    source: str | Wave, recipe: Recipe, start_s: float = 0.0, end_s: float | None = None
 ) -> Iterator[tuple[Clip, int | None, Window]]:
     """Yield (clip, channel, window), one channel after the other for `channels="each"`; else the channel is None."""
-    clip, windows = read_windows(path, recipe, start_s, end_s, channel=0 if recipe.channels == "each" else None)
+    clip, windows = read_windows(source, recipe, start_s, end_s, channel=0 if recipe.channels == "each" else None)
     if recipe.channels != "each":
         yield from ((clip, None, window) for window in windows)
         return
     yield from ((clip, 0, window) for window in windows)
     for channel in range(1, clip.channels):
-        clip, windows = read_windows(path, recipe, start_s, end_s, channel)
+        clip, windows = read_windows(source, recipe, start_s, end_s, channel)
         yield from ((clip, channel, window) for window in windows)
 
 
@@ -144,13 +150,13 @@ def resample_stretch(
 
 
 def loud_stretch(
-    path: str, rate: int, start_s: float, end_s: float | None, channel: int | None
+    source: str | Wave, rate: int, start_s: float, end_s: float | None, channel: int | None
 ) -> tuple[float, float | None]:
     """Return the times of the first and the last frame that is less than 40 dB below the loudest frame.
 
     Frames are 25 ms long. If all frames are silent, the times are returned as they are.
     """
-    clip, blocks = decode(path, start_s, channel)
+    clip, blocks = open_source(source, start_s, channel)
     frame = max(1, round(TRIM_FRAME_S * rate))
     levels = [
         float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from embedx.client.bodies import filter_fields, unpack
 from embedx.client.connection import Connection
 from embedx.errors import UsageError
+from embedx.keywords import KnownKeywords
 from embedx.recipe import Recipe, check_view
 from embedx.store.filters import TIMEOUT_S
 from embedx.store.frames import frame_of
@@ -31,7 +32,7 @@ class NotRemote(UsageError, AttributeError):
     """An attribute or method of a collection that a service does not offer."""
 
 
-class RemoteBase:
+class RemoteBase(KnownKeywords):
     """The description, rows and vectors of a collection behind a service; see `RemoteCollection`."""
 
     root: None = None

@@ -35,6 +35,7 @@ from embedx.datasets.items import Item
 from embedx.datasets.sources import read_corpus
 from embedx.errors import AudioError, LockedError, UsageError
 from embedx.heads.head import Head
+from embedx.keywords import with_known_keywords
 from embedx.search.answers import Answers
 from embedx.search.hits import Hit, Hits
 from embedx.search.options import DEFAULT_K, SearchKwargs, SearchOptions
@@ -297,6 +298,7 @@ class RemoteCollection(RemoteBase):
         return self._audio(hit.id, start_s=hit.start_s, end_s=hit.end_s)
 
 
+@with_known_keywords
 def connect(url: str, *, token: str | None = None, timeout: float = REQUEST_S) -> RemoteCollection:
     """Return a collection behind `embedx serve`, with the methods of a local one.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from embedx.datasets.sources import source_root
 from embedx.index.manager import IndexManager
+from embedx.keywords import KnownKeywords
 from embedx.recipe import Recipe, check_view
 from embedx.store.store import Store
 from embedx.store.thread_stores import ThreadStores
@@ -22,7 +23,7 @@ Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
 
 
-class CollectionBase:
+class CollectionBase(KnownKeywords):
     """What every part of `Collection` needs: the folder, its store and indexes, and the model.
 
     Args:

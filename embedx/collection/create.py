@@ -11,8 +11,10 @@ from embedx.ingest.extract import extract_into_store
 from embedx.ingest.options import ExtractKwargs
 from embedx.ingest.pipeline import Progress
 from embedx.ingest.stored_options import complete_options
+from embedx.keywords import with_known_keywords
 
 
+@with_known_keywords
 def open(folder: str | os.PathLike[str], *, model: str | None = None, allow_pickle: bool = False) -> Collection:
     """Open a collection.
 
@@ -29,6 +31,7 @@ def open(folder: str | os.PathLike[str], *, model: str | None = None, allow_pick
     return Collection(folder, model=model, allow_pickle=allow_pickle)
 
 
+@with_known_keywords
 def extract(
     source: Any,
     *,
@@ -91,6 +94,7 @@ def extract(
     return collection
 
 
+@with_known_keywords
 def import_vectors(
     source: Any,
     *,

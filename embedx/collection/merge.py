@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from embedx.errors import UsageError
+from embedx.keywords import with_known_keywords
 from embedx.store.edits import Edit, identity
 from embedx.store.records import Recording, Row
 from embedx.store.store import Store
@@ -14,6 +15,7 @@ from embedx.store.store import Store
 COMMIT_RECORDINGS = 256  # recordings that a merge writes in one transaction
 
 
+@with_known_keywords
 def merge(sources: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str], *, wait: bool = False) -> int:
     """Copy the recordings of several collections of one recipe into one collection.
 

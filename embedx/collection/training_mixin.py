@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Any, Unpack
 from embedx.collection.base import CollectionBase, from_one_state
 from embedx.datasets.sources import read_corpus
 from embedx.errors import UsageError
+from embedx.evaluation.options import ExperimentKwargs
+from embedx.evaluation.splits import SplitKwargs
 from embedx.metrics.chance import PERMUTATIONS
 from embedx.store.filters import TIMEOUT_S
+from embedx.training.active_learning import SuggestKwargs
+from embedx.training.predict import PredictKwargs
 
 if TYPE_CHECKING:
     from embedx.evaluation.layer_sweep import ViewScores
-    from embedx.evaluation.options import ExperimentKwargs
     from embedx.evaluation.probe import Report
-    from embedx.evaluation.splits import SplitKwargs
     from embedx.heads.head import Head
-    from embedx.training.active_learning import Suggestions, SuggestKwargs
+    from embedx.training.active_learning import Suggestions
     from embedx.training.fit_head import Trained
-    from embedx.training.predict import Predictions, PredictKwargs
+    from embedx.training.predict import Predictions
 
 
 class TrainingMixin(CollectionBase):
@@ -33,7 +35,7 @@ class TrainingMixin(CollectionBase):
         where: str | None = None,
         timeout: float = TIMEOUT_S,
         permutations: int = PERMUTATIONS,
-        **options: "Unpack[ExperimentKwargs]",
+        **options: Unpack[ExperimentKwargs],
     ) -> "Report":
         """Measure how well a head on the vectors separates the labels, on rows that it was not trained on.
 
@@ -73,7 +75,7 @@ class TrainingMixin(CollectionBase):
         where: str | None = None,
         timeout: float = TIMEOUT_S,
         device: str = "auto",
-        **split: "Unpack[SplitKwargs]",
+        **split: Unpack[SplitKwargs],
     ) -> "ViewScores":
         """Probe many views at once by logistic regression, to see which layer and pooling separates the labels best.
 
@@ -122,7 +124,7 @@ class TrainingMixin(CollectionBase):
         timeout: float = TIMEOUT_S,
         calibration: str = "temperature",
         permutations: int = PERMUTATIONS,
-        **options: "Unpack[ExperimentKwargs]",
+        **options: Unpack[ExperimentKwargs],
     ) -> "Trained":
         """Fit a classifier on stored vectors, score it on rows that it was not trained on, and save it in heads/.
 
@@ -211,7 +213,7 @@ class TrainingMixin(CollectionBase):
         head: "str | Head | None" = None,
         where: str | None = None,
         timeout: float = TIMEOUT_S,
-        **options: "Unpack[PredictKwargs]",
+        **options: Unpack[PredictKwargs],
     ) -> "Predictions":
         """Predict the classes of rows or recordings; probabilities are calibrated if the head is calibrated.
 
@@ -255,7 +257,7 @@ class TrainingMixin(CollectionBase):
         where: str | None = None,
         timeout: float = TIMEOUT_S,
         view: str | None = None,
-        **options: "Unpack[SuggestKwargs]",
+        **options: Unpack[SuggestKwargs],
     ) -> "Suggestions":
         """Choose rows without a label to label next, the most useful first.
 

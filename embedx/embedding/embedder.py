@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Self, TypeVar
 
 import numpy as np
@@ -13,19 +12,17 @@ from numpy.typing import NDArray
 
 from embedx import extractors
 from embedx.audio.clip import Clip
-from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.windows import Window
 from embedx.embedding.forward import Forward, Vectors, backend_of, exact_float32
 from embedx.embedding.gpu_process import GpuProcess, Model, RemoteWorker
 from embedx.embedding.pooling import POOLINGS
+from embedx.embedding.sounds import SoundEmbedder
 from embedx.embedding.workers import WORKERS_PER_GPU, Worker, make_workers, run_in_order, short_switch_interval
-from embedx.errors import AudioError, ModelError, RecipeMismatch, UsageError
+from embedx.errors import ModelError, RecipeMismatch, UsageError
 from embedx.extractors.base import Extractor, padded_samples
 from embedx.extractors.devices import pick_devices, pick_precision
-from embedx.filesystem.paths import display_path
 from embedx.recipe import Recipe, view_name
 
-Place = tuple[int | None, float]  # channel, start_s
 Key = TypeVar("Key")
 
 # Seconds of audio in a batch. HuBERT-base on two cores: 15 s are as fast as 30 s and 60 s, with less memory. On a GPU
@@ -40,22 +37,7 @@ POOL_BATCHES = {"cpu": (16, 16), "cuda": (2, 4)}
 MIN_LENGTH_RATIO, MIN_LENGTH_RATIO_ON_GPU = 0.91, 0.67
 
 
-@dataclass(frozen=True)
-class EmbeddedFile:
-    """The W windows of a recording, channel after channel, in the order of time.
-
-    Attributes:
-        places: (channel, start_s) of each window.
-        ends_s: end_s of each window.
-        vectors: view -> vectors [W, D], float32.
-    """
-
-    places: list[Place]
-    ends_s: list[float]
-    vectors: Vectors
-
-
-class Embedder:
+class Embedder(SoundEmbedder):
     """A frozen extractor with a recipe. The vectors of a clip do not depend on the other clips of its batch."""
 
     def __init__(
@@ -251,57 +233,14 @@ class Embedder:
         """Samples computed for each sample of audio; 1 without padding."""
         return self.batch_samples / max(1, self.audio_samples)
 
-    def embed_files(
-        self, stretches: Sequence[tuple[str, float, float | None] | AudioError]
-    ) -> "list[EmbeddedFile | AudioError]":
-        """Decode and embed files, in batches across files. A child process decodes them.
-
-        Args:
-            stretches: (path, start_s, end_s) of each file; an end of None is the end of the file. An error stands for a
-                file that must not be opened, and is returned.
-
-        Returns:
-            For each of them its windows, or the reason why it cannot be used.
-        """
-        tail = "keep" if self.recipe.tail == "drop" else self.recipe.tail  # a query may be shorter than a window
-        recipe = replace(self.recipe, tail=tail)
-        failures: dict[int, AudioError] = {}
-
-        def windows() -> Iterator[tuple[tuple[int, int, Place, float], Window]]:
-            for number, stretch in enumerate(stretches):
-                if isinstance(stretch, AudioError):
-                    failures[number] = stretch
-                    continue
-                path, start_s, end_s = stretch
-                try:
-                    with contextlib.closing(DECODERS.read(path, recipe, start_s, end_s)) as decoded:
-                        for order, (clip, channel, window) in enumerate(decoded):
-                            self.check_clip(clip)
-                            yield (number, order, (channel, window.start_s), window.end_s), window
-                except AudioError as error:
-                    failures[number] = error
-
-        results: list[list[tuple[int, Place, float, Vectors]]] = [[] for _ in stretches]
-        for (number, order, place, end), vectors, _ in self.embed(windows()):
-            results[number].append((order, place, end, vectors))
-        files: list[EmbeddedFile | AudioError] = []
-        for number, stretch in enumerate(stretches):
-            ordered = sorted(results[number], key=lambda result: result[0])
-            path = "" if isinstance(stretch, AudioError) else stretch[0]
-            files.append(failures.get(number) or self._join_windows(path, ordered))
-        return files
-
     def check_clip(self, clip: Clip) -> None:
         """Refuse a recording with an AudioError. Here all are accepted; a service has limits of its own."""
 
-    def _join_windows(
-        self, path: str, results: Sequence[tuple[int, Place, float, Vectors]]
-    ) -> "EmbeddedFile | AudioError":
-        """Stack the vectors of the windows of one file."""
-        stacked = {view: np.stack([vectors[view] for *_, vectors in results]) for view in self.recipe.views}
-        if not all(np.isfinite(matrix).all() for matrix in stacked.values()):
-            return AudioError("non-finite", f"The vectors of {display_path(path)} contain NaN or infinite values.")
-        return EmbeddedFile([place for _, place, _, _ in results], [end for _, _, end, _ in results], stacked)
+    def embed_frames(self, window: Window) -> dict[int, NDArray[np.float32]]:
+        """Return layer -> frames [T, D] of a window, which are not pooled."""
+        worker = make_workers(self.extractor, self.device, 1)[0]
+        with exact_float32:
+            return worker.frames(self.forward, window.samples)
 
     @torch.inference_mode()
     def embed_text(self, text: str, view: str) -> NDArray[np.float32]:

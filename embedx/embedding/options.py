@@ -15,6 +15,7 @@ from embedx.recipe import CHANNELS, MAX_RECORDING_S, MAX_WINDOW_S, MIN_WINDOW_S,
 
 if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder
+    from embedx.extractors.base import Extractor
 
 WHOLE_S = 60.0  # without a window, a recording of up to this length is one row: attention is quadratic in time
 
@@ -87,23 +88,37 @@ class EmbeddingOptions:
             UsageError: the model has no such layer or pooling, or its maximum input is shorter than the window.
             ModelError: the model cannot be loaded.
         """
-        from embedx.embedding.embedder import Embedder, pick_layers, pick_poolings
+        from embedx.embedding.embedder import pick_poolings
 
-        poolings = pick_poolings(self.pooling)
-        loading = {"allow_pickle": self.allow_pickle, "trusted": self.trust_model}
-        extractor = extractors.load(self.model, backend=self.backend, **loading)
+        pick_poolings(self.pooling)  # an unknown one is refused before the model is loaded
+        return self.make_embedder(self.load_extractor())
+
+    def load_extractor(self) -> "Extractor":
+        """Load the model; see `load`."""
+        return extractors.load(
+            self.model, backend=self.backend, allow_pickle=self.allow_pickle, trusted=self.trust_model
+        )
+
+    def make_recipe(self, extractor: "Extractor") -> Recipe:
+        """Return the recipe for these options and their model.
+
+        Raises:
+            UsageError: see `load`.
+        """
+        from embedx.embedding.embedder import pick_layers, pick_poolings
+
         max_s = None if extractor.max_samples is None else extractor.max_samples / extractor.sample_rate
         whole_s = WHOLE_S if max_s is None else min(WHOLE_S, max_s)
         if max_s is not None and self.window is not None and self.window > whole_s:
             raise UsageError(f"window={self.window:g} exceeds the model's maximum input of {whole_s:g} s.")
         family, location = extractors.resolve(self.model)
-        recipe = Recipe(
+        return Recipe(
             extractor=family,
             source=location,
             weights=extractor.weights,
             sample_rate=extractor.sample_rate,
             layers=pick_layers(self.layers, extractor.layers),
-            poolings=poolings,
+            poolings=pick_poolings(self.pooling),
             window_s=self.window,
             whole_s=whole_s,
             hop_s=self.window if self.hop is None else self.hop,
@@ -112,14 +127,20 @@ class EmbeddingOptions:
             trim_silence=self.trim_silence,
             max_seconds=self.max_seconds,
         )
+
+    def make_embedder(self, extractor: "Extractor") -> "Embedder":
+        """Return an embedder of the loaded model with the recipe for these options; see `load`."""
+        from embedx.embedding.embedder import Embedder
+
         return Embedder(
             extractor,
-            recipe,
+            self.make_recipe(extractor),
             device=self.device,
             precision=self.precision,
             batch_seconds=self.batch_seconds,
             model=self.model,
-            **loading,
+            allow_pickle=self.allow_pickle,
+            trusted=self.trust_model,
         )
 
 

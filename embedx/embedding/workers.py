@@ -142,6 +142,18 @@ class Worker:
                     "into shorter windows (--window), use --precision bfloat16, or --device cpu."
                 ) from error
 
+    @torch.inference_mode()
+    def frames(self, forward: Forward, clip: Samples) -> dict[int, NDArray[np.float32]]:
+        """Return layer -> frames [T, D] of one clip [S]."""
+        clip = pad(clip, self.extractor.min_samples)
+        prepare = getattr(self.extractor, "prepare", None)
+        inputs = [clip] if prepare is None else prepare([clip])
+        with self.open(), inference_precision(forward.precision, self.device):
+            return {
+                layer: self._download(frames[0, : int(counts[0])].float())
+                for layer, frames, counts in self._frames(inputs, forward.layers)
+            }
+
     def open(self) -> contextlib.AbstractContextManager[object]:
         """Return the context in which operations are queued on the stream."""
         return contextlib.nullcontext() if self.stream is None else torch.cuda.stream(self.stream)

@@ -11,6 +11,7 @@ from embedx.heads.nearest import MAX_TEMPERATURE, fit_knn, fit_prototype
 from embedx.heads.preprocessing import Array
 from embedx.heads.torch_heads import fit_mlp, fit_weighted_layers
 from embedx.heads.training_data import Examples
+from embedx.keywords import suggest
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,9 @@ def check_settings(kind: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     known = KINDS[kind].settings
     for name, value in settings.items():
         if name not in known:
-            raise UsageError(f"{kind} has no setting {name!r}. Its settings: {', '.join(known)}.")
+            meant = suggest(name, list(known))
+            advice = f"Did you mean {meant}? " if meant else ""
+            raise UsageError(f"{kind} has no setting {name!r}. {advice}Its settings: {', '.join(known)}.")
         if not known[name].check(value):
             raise UsageError(f"{name} of {kind} must be {known[name].allowed}, not {value!r}.")
     return {name: settings.get(name, setting.default) for name, setting in known.items()}

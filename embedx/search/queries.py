@@ -20,7 +20,8 @@ from embedx.store.records import Row
 from embedx.store.store import Store
 
 if TYPE_CHECKING:
-    from embedx.embedding.embedder import EmbeddedFile, Embedder
+    from embedx.embedding.embedder import Embedder
+    from embedx.embedding.sounds import EmbeddedFile
 
 NO_IDS = np.zeros(0, np.int64)
 

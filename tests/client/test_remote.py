@@ -13,6 +13,7 @@ import embedx
 from embedx.client.base import NOT_REMOTE
 from embedx.client.remote import RemoteCollection
 from embedx.errors import AudioError, LockedError, ModelError, NothingToDo, UsageError
+from embedx.keywords import UnknownKeyword
 from embedx.search.hits import Hits
 from embedx.store.store import Store
 from tests.helpers.service import serving
@@ -233,7 +234,10 @@ MISTAKES: list[tuple[str, tuple[Any, ...], dict[str, Any], type[Exception]]] = [
     ("search_many", ("nosuch",), {}, UsageError),
     ("search_many", ([__file__],), {"view": "nosuch"}, UsageError),
     ("nearest", (np.ones((2, 256)),), {"k": 0}, UsageError),
-    ("nearest", (np.ones((2, 256)),), {"merge": True}, TypeError),
+    ("nearest", (np.ones((2, 256)),), {"merge": True}, UnknownKeyword),
+    ("search", (), {"id": 3, "top_k": 5}, UnknownKeyword),
+    ("rows", (), {"filter": "id = 1"}, UnknownKeyword),
+    ("predict", (), {"treshold": 0.5}, UnknownKeyword),
     ("nearest", (np.ones((2, 256)),), {"view": "nosuch"}, UsageError),
     ("rows", ("nosuch = 1",), {}, UsageError),
     ("rows", ("",), {}, UsageError),
