@@ -35,7 +35,9 @@ from embedx.keywords import UnknownKeyword
 def test_unknown_keyword_of_a_method_names_the_one_that_was_meant(
     collection: embedx.Collection, method: str, given: str, meant: str
 ) -> None:
-    with pytest.raises(UnknownKeyword, match=rf"{method}\(\) has no keyword '{given}'. Did you mean {meant}\?") as error:
+    with pytest.raises(
+        UnknownKeyword, match=rf"{method}\(\) has no keyword '{given}'. Did you mean {meant}\?"
+    ) as error:
         getattr(collection, method)(**{given: 1})
     assert isinstance(error.value, UsageError) and isinstance(error.value, TypeError)
 
