@@ -287,7 +287,7 @@ class Encoder(KnownKeywords):
         step, next_s = 1 / self._extractor.frame_rate, 0.0
         for _, _, window in read_sound(sound, recipe):
             layers = embedder.embed_frames(window)
-            times = window.start_s + step * np.arange(len(next(iter(layers.values()))))
+            times = np.asarray(window.start_s + step * np.arange(len(next(iter(layers.values())))), np.float64)
             new = times >= next_s - TOUCH_S
             parts.append(({layer: frames[new] for layer, frames in layers.items()}, times[new]))
             next_s = float(times[-1]) + step

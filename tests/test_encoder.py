@@ -49,7 +49,7 @@ def test_vectors_are_those_of_a_collection(
 ) -> None:
     name = "logmel" if model == "logmel" else str(checkpoint(model))
     encoder = embedx.load(name)
-    layers = {} if model == "logmel" else {"layers": (0, -1), "pooling": "mean,max"}
+    layers: dict[str, Any] = {} if model == "logmel" else {"layers": (0, -1), "pooling": "mean,max"}
     with embedx.extract(files, out=tmp_path / "c", model=name, **options, **layers) as collection:
         rows, views = collection.rows(), {view: collection.vectors(view) for view in collection.views}
     samples = [
@@ -91,8 +91,8 @@ def test_long_sound_is_one_row_and_with_windows_several() -> None:
 
 
 @pytest.mark.parametrize("kind", [np.int16, np.int32, np.uint8, np.float64])
-def test_integer_samples_have_the_vectors_of_a_file(kind: type, tmp_path: Path) -> None:
-    full = {np.int16: 2**15, np.int32: 2**31, np.uint8: 2**7, np.float64: 1}[kind]
+def test_integer_samples_have_the_vectors_of_a_file(kind: Any, tmp_path: Path) -> None:
+    full: float = {np.int16: 2**15, np.int32: 2**31, np.uint8: 2**7, np.float64: 1}[kind]
     samples = (noise(1).astype(np.float64) * full + (128 if kind is np.uint8 else 0)).astype(kind)
     floats = (samples.astype(np.float64) - (128 if kind is np.uint8 else 0)) / full
     soundfile.write(tmp_path / "a.wav", floats, RATE, subtype="DOUBLE")
