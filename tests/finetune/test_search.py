@@ -123,7 +123,7 @@ def test_search_of_another_kind_in_the_same_file_is_refused(tmp_path: Path) -> N
         find(file, trials=3, rows="a", seed=1)
     for damage in ("", "{}", "[]", '{"trials": [{}], "search": {}}', file.read_text().replace("complete", "none")):
         file.write_text(damage)
-        with pytest.raises(UsageError, match="cannot be read: .* Remove the file"):
+        with pytest.raises(UsageError, match=r"cannot be read: .* Remove the file"):
             find(file, trials=3, rows="a")
 
 
