@@ -13,12 +13,12 @@ from embedx.finetune.search import Choice, Numbers, OnEpoch, SearchResult, Trial
 
 pytest.importorskip("optuna")
 START = {"learning_rate": 1e-5, "pooling": "mean"}
-SPACE = {"learning_rate": Numbers(1e-6, 1e-2, log=True), "pooling": Choice(("mean", "max"))}
+SPACE: dict[str, Numbers | Choice] = {"learning_rate": Numbers(1e-6, 1e-2, log=True), "pooling": Choice(("mean", "max"))}
 
 
 def height(options: Mapping[str, Any]) -> float:
     """A figure that is best at a rate of 1e-3 with max pooling."""
-    return 1 - 0.1 * abs(math.log10(options["learning_rate"]) + 3) - 0.2 * (options["pooling"] == "mean")
+    return float(1 - 0.1 * abs(math.log10(options["learning_rate"]) + 3) - 0.2 * (options["pooling"] == "mean"))
 
 
 class Training:
