@@ -13,7 +13,10 @@ from embedx.finetune.search import Choice, Numbers, OnEpoch, SearchResult, Trial
 
 pytest.importorskip("optuna")
 START = {"learning_rate": 1e-5, "pooling": "mean"}
-SPACE: dict[str, Numbers | Choice] = {"learning_rate": Numbers(1e-6, 1e-2, log=True), "pooling": Choice(("mean", "max"))}
+SPACE: dict[str, Numbers | Choice] = {
+    "learning_rate": Numbers(1e-6, 1e-2, log=True),
+    "pooling": Choice(("mean", "max")),
+}
 
 
 def height(options: Mapping[str, Any]) -> float:
