@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from embedx.collection.collection import Collection
     from embedx.collection.create import extract, import_vectors, open
     from embedx.collection.merge import merge
+    from embedx.collection.predicting import predict
     from embedx.encoder import Encoder, load
     from embedx.ingest.pipeline import Progress
     from embedx.search.hits import Hit, Hits
@@ -68,6 +69,7 @@ __all__ = [
     "load",
     "merge",
     "open",
+    "predict",
 ]
 HOMES = {  # public name -> its module, which is imported on first use, so that `import embedx` is quick
     "Collection": "collection.collection",
@@ -82,6 +84,7 @@ HOMES = {  # public name -> its module, which is imported on first use, so that 
     "load": "encoder",
     "merge": "collection.merge",
     "open": "collection.create",
+    "predict": "collection.predicting",
 }
 
 

@@ -13,15 +13,9 @@ from embedx.heads.content import check_content
 from embedx.heads.head import JSON_FIELDS, Head
 from embedx.heads.safetensors import Unreadable, read_tensors
 from embedx.training.label_gain import Gain
-from embedx.training.predict import (
-    Prediction,
-    Predictions,
-    PredictOptions,
-    Scores,
-    concatenate,
-    decide,
-    merge_recordings,
-)
+from embedx.training.predict import Prediction, Predictions, PredictOptions
+from embedx.training.predict import predictions_of as predictions_by
+from embedx.training.scoring import head_scorer
 
 FIT_OPTIONS = (  # keywords of `Collection.fit_head` that a service takes, besides label, view, where and timeout
     "name", "kind", "calibration", "permutations", "class_weight", "separator", "weak_negatives", "folds", "split",
@@ -111,8 +105,5 @@ def predictions_of(
         thresholds = head.thresholds(
             precision=options.precision, recall=options.recall, per=options.per, aggregate=options.aggregate
         )
-    proba: Scores = concatenate([np.array(rows, np.float64)] if rows else [], head)
-    if options.per == "recording":
-        places, proba = merge_recordings(places, proba, options.aggregate)
-    decided = list(decide(head, places, proba, min(options.k, len(head.classes)), thresholds))
-    return Predictions(decided, head.classes, proba, failures)
+    blocks = [np.array(rows, np.float64)] if rows else []
+    return predictions_by(head_scorer(head), places, blocks, options, failures, thresholds)

@@ -144,12 +144,9 @@ class EmbeddingOptions:
         )
 
 
-class EmbeddingKwargs(TypedDict, total=False):
-    """The fields of `EmbeddingOptions` as keywords."""
+class WindowKwargs(TypedDict, total=False):
+    """The fields of `EmbeddingOptions` that say how audio is cut and where the model runs, as keywords."""
 
-    model: str
-    layers: str | int | Sequence[int]
-    pooling: str | Sequence[str]
     window: float | None
     hop: float | None
     tail: str
@@ -162,6 +159,14 @@ class EmbeddingKwargs(TypedDict, total=False):
     batch_seconds: float | None
     allow_pickle: bool
     trust_model: bool
+
+
+class EmbeddingKwargs(WindowKwargs, total=False):
+    """The fields of `EmbeddingOptions` as keywords."""
+
+    model: str
+    layers: str | int | Sequence[int]
+    pooling: str | Sequence[str]
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:

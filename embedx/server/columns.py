@@ -14,7 +14,7 @@ from embedx.server.answers import state_of
 from embedx.server.errors import ApiError
 from embedx.server.served import Served
 from embedx.store.filters import COLUMNS
-from embedx.training.predict import predict_proba
+from embedx.training.scoring import predict_proba
 
 HIDDEN = ("id", "path")  # every row has another one, and a path can name folders of the server
 BINS = 20  # of the histogram of a column of numbers

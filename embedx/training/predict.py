@@ -1,21 +1,21 @@
-"""Prediction: a head and vectors -> the classes of every window or recording, with probabilities.
+"""Prediction: a scorer and vectors -> the classes of every window or recording, with probabilities.
 
 The vectors are those of stored rows, or are computed from audio by the recipe of the collection.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args, overload
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embedx.datasets.items import Item, stretch_to_open
 from embedx.errors import AudioError, UsageError
 from embedx.heads.head import Head
 from embedx.store.records import Row
 from embedx.store.store import Store
+from embedx.training.scoring import Labels, Scorer, Scores, head_scorer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +27,6 @@ Aggregate = Literal["mean", "max"]
 AGGREGATES: tuple[Aggregate, ...] = get_args(Aggregate)
 FILES_AT_A_TIME = 64  # files whose vectors are in memory at a time; batches go across files
 ROWS_AT_A_TIME = 8192  # stored rows whose vectors are in memory at a time: 32 MB of 1024 float32
-
-Scores = NDArray[np.float64]
 
 
 class PredictKwargs(TypedDict, total=False):
@@ -103,6 +101,9 @@ class Predictions(Sequence[Prediction]):
         classes: the C class names.
         proba: probabilities [N, C] float64.
         failures: the recordings that could not be read.
+        outputs: name -> predictions of each output of a model with several, such as word and speaker; these are those
+            of the first one. Else empty.
+        sample_rate: the rate in Hz at which the model hears the audio; None if it is not known.
     """
 
     def __init__(
@@ -111,11 +112,15 @@ class Predictions(Sequence[Prediction]):
         classes: tuple[str, ...],
         proba: Scores,
         failures: Sequence[AudioError] = (),
+        outputs: "Mapping[str, Predictions] | None" = None,
+        sample_rate: int | None = None,
     ) -> None:
         self._predictions = list(predictions)
         self.classes = classes
         self.proba = proba
         self.failures = list(failures)
+        self.outputs = dict(outputs or {})
+        self.sample_rate = sample_rate
 
     def __len__(self) -> int:
         return len(self._predictions)
@@ -128,14 +133,23 @@ class Predictions(Sequence[Prediction]):
         return self._predictions[index]
 
     def columns(self) -> dict[str, list[Any]]:
-        """Return name -> values: id, path, start_s, end_s, channel, label (several with ";"), top1, probability1 ..."""
+        """Return name -> values: id, path, start_s, end_s, channel, label (several with ";"), top1, probability1 ...
+
+        With several outputs the names of the last ones begin with that of the output: word_label, word_top1.
+        """
         columns: dict[str, list[Any]] = {
             name: [getattr(prediction, name) for prediction in self]
             for name in ("id", "path", "start_s", "end_s", "channel")
         }
         if not any(columns["channel"]):
             del columns["channel"]
-        columns["label"] = [";".join(prediction.labels) for prediction in self]
+        for output, predictions in self.outputs.items():
+            columns |= {f"{output}_{name}": values for name, values in predictions.label_columns().items()}
+        return columns if self.outputs else columns | self.label_columns()
+
+    def label_columns(self) -> dict[str, list[Any]]:
+        """Return the columns of `columns` that hold classes and probabilities."""
+        columns: dict[str, list[Any]] = {"label": [";".join(prediction.labels) for prediction in self]}
         for rank in range(min((len(prediction.top) for prediction in self), default=0)):
             columns[f"top{rank + 1}"] = [prediction.top[rank][0] for prediction in self]
             columns[f"probability{rank + 1}"] = [prediction.top[rank][1] for prediction in self]
@@ -181,31 +195,33 @@ def predict(
         thresholds = head.thresholds(
             precision=options.precision, recall=options.recall, per=options.per, aggregate=options.aggregate
         )
-    failures: list[AudioError] = []
+    scorer = head_scorer(head)
     if items is None:
-        places, proba = predict_rows(store, head, store.ids().tolist() if ids is None else list(ids))
-    else:
-        places, proba, failures = predict_files(load_embedder(), head, items)
-    if options.per == "recording":
-        places, proba = merge_recordings(places, proba, options.aggregate)
-    predictions = list(decide(head, places, proba, min(options.k, len(head.classes)), thresholds))
-    return Predictions(predictions, head.classes, proba, failures)
+        return predict_rows(store, scorer, ids, options, thresholds)
+    return predict_files(load_embedder(), scorer, items, options, thresholds)
 
 
-def predict_rows(store: Store, head: Head, ids: Sequence[int]) -> tuple[list[Prediction], Scores]:
-    """Return the places of stored rows and their probabilities [N, C]; `decide` fills in labels and top."""
+def predict_rows(
+    store: Store, scorer: Scorer, ids: Sequence[int] | None, options: PredictOptions, thresholds: Scores | None = None
+) -> Predictions:
+    """Predict the classes of stored rows, all if `ids` is None; thresholds [C] are those of a head."""
+    ids = store.ids().tolist() if ids is None else list(ids)
     places, proba = [], []
     for start in range(0, len(ids), ROWS_AT_A_TIME):
         block = ids[start : start + ROWS_AT_A_TIME]
-        proba.append(predict_proba(head, [store.vectors(view, block)[1] for view in head.views]))
+        proba.append(scorer.score([store.vectors(view, block)[1] for view in scorer.views]))
         places += [place_of(row) for row in store.rows(block)]
-    return places, concatenate(proba, head)
+    return predictions_of(scorer, places, proba, options, [], thresholds, store.recipe.sample_rate)
 
 
 def predict_files(
-    embedder: "Embedder", head: Head, items: Sequence[Item]
-) -> tuple[list[Prediction], Scores, list[AudioError]]:
-    """Return the places of windows, their probabilities [N, C], and the errors of files that could not be read."""
+    embedder: "Embedder",
+    scorer: Scorer,
+    items: Sequence[Item],
+    options: PredictOptions,
+    thresholds: Scores | None = None,
+) -> Predictions:
+    """Predict the classes of recordings; those that cannot be read are in `failures`."""
     places: list[Prediction] = []
     proba: list[Scores] = []
     failures: list[AudioError] = []
@@ -216,18 +232,36 @@ def predict_files(
             if isinstance(file, AudioError):
                 failures.append(file)
                 continue
-            proba.append(predict_proba(head, [file.vectors[view] for view in head.views]))
+            proba.append(scorer.score([file.vectors[view] for view in scorer.views]))
             places += [
                 Prediction(None, item.path, start_s, end_s, channel, (), ())
                 for (channel, start_s), end_s in zip(file.places, file.ends_s, strict=True)
             ]
-    return places, concatenate(proba, head), failures
+    return predictions_of(scorer, places, proba, options, failures, thresholds, embedder.recipe.sample_rate)
 
 
-def predict_proba(head: Head, matrices: Sequence[NDArray[np.float32]]) -> Scores:
-    """Return the probabilities [N, C] of vectors, one matrix per view; calibrated if the head is calibrated."""
-    x = matrices[0] if len(matrices) == 1 else np.stack(matrices, axis=1)
-    return np.asarray(head.predict_proba(x, calibrated=head.calibrated), np.float64)
+def predictions_of(
+    scorer: Scorer,
+    places: Sequence[Prediction],
+    blocks: Sequence[Scores],
+    options: PredictOptions,
+    failures: Sequence[AudioError],
+    thresholds: Scores | None = None,
+    sample_rate: int | None = None,
+) -> Predictions:
+    """Return predictions for windows, or for their recordings, from blocks of probabilities [N, C] of the windows."""
+    proba = concatenate(blocks, scorer.size)
+    if options.per == "recording":
+        places, proba = merge_recordings(places, proba, options.aggregate)
+    outputs = {}
+    for name, part in scorer.split(proba).items():
+        labels = scorer.outputs[name]
+        decided = decide(labels, places, part, min(options.k, len(labels.classes)), thresholds)
+        outputs[name] = Predictions(list(decided), labels.classes, part, failures, None, sample_rate)
+    first = next(iter(outputs.values()))
+    return (
+        first if len(outputs) == 1 else Predictions(first, first.classes, first.proba, failures, outputs, sample_rate)
+    )
 
 
 def merge_recordings(places: Sequence[Prediction], proba: Scores, aggregate: str) -> tuple[list[Prediction], Scores]:
@@ -264,7 +298,7 @@ def combine(proba: Scores, recordings: Sequence[Sequence[int]], aggregate: str) 
 
 
 def decide(
-    head: Head, places: Sequence[Prediction], proba: Scores, k: int, thresholds: NDArray[np.float64] | None
+    output: Labels, places: Sequence[Prediction], proba: Scores, k: int, thresholds: Scores | None
 ) -> Iterator[Prediction]:
     """Fill in the labels and the k most probable classes.
 
@@ -272,10 +306,10 @@ def decide(
     probable class if it reaches its threshold; multi-label: all classes that reach theirs.
     """
     order = np.argsort(-proba, axis=1, kind="stable")
-    reached = head.choose(proba, thresholds)
+    reached = output.choose(proba, thresholds)
     for place, row, classes, passed in zip(places, proba, order, reached, strict=True):
-        labels = tuple(head.classes[c] for c in classes if passed[c])
-        top = tuple((head.classes[c], round(float(row[c]), 6)) for c in classes[:k])
+        labels = tuple(output.classes[c] for c in classes if passed[c])
+        top = tuple((output.classes[c], round(float(row[c]), 6)) for c in classes[:k])
         yield replace(place, labels=labels, top=top)
 
 
@@ -291,6 +325,6 @@ def recording_of(row: Row) -> tuple[str, int | None]:
     return row.path, channel if isinstance(channel, int) else None
 
 
-def concatenate(proba: Sequence[Scores], head: Head) -> Scores:
+def concatenate(blocks: Sequence[Scores], classes: int) -> Scores:
     """Return blocks of probabilities as one array [N, C], also if there are none."""
-    return np.concatenate([np.zeros((0, len(head.classes))), *proba])
+    return np.concatenate([np.zeros((0, classes)), *blocks])

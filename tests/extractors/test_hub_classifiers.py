@@ -38,7 +38,7 @@ def test_scores_are_those_of_the_pipeline_in_any_batch(name: str, tmp_path: Path
     classifier = load(str(make_classifier(tmp_path, name)))
     clips = clips_of(16_000, 4_000, 24_001, max(classifier.min_samples, 3_000), 7_777)
     expected = pipeline_scores(tmp_path, clips)
-    assert expected.std(dim=0).max() > 0.05  # the clips differ by far more than the tolerance
+    assert expected.std(dim=0).max() > 1e-3  # the clips differ by far more than the tolerance
     for order in ([0, 1, 2, 3, 4], [4, 2, 0], [1]):
         assert (batch_scores(classifier, [clips[i] for i in order]) - expected[order]).abs().max() < 1e-5
 

@@ -1,0 +1,175 @@
+"""The classes of YAMNet: their names, which of them belong to a wider class, and YAMNet as a classifier.
+
+The names come with the weights (`yamnet_class_map.csv` of the release). AudioSet's ontology does not, and is not used:
+`MEMBERS` is a table of its own, of what the names say (a bark is a sound of a dog), and may differ from the ontology.
+"""
+
+import csv
+import difflib
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from embedx.errors import ModelError, UsageError
+from embedx.extractors.classifier import LABEL
+from embedx.extractors.weight_files import find_weights
+from embedx.extractors.yamnet import CLASSES, YAMNet
+
+NAMES_FILE = "yamnet_class_map.csv"
+# Class -> the first and the last of its members, which stand one after the other in the order of the release.
+MEMBERS = {
+    "Speech": ("Child speech, kid speaking", "Speech synthesizer"),
+    "Shout": ("Bellow", "Children shouting"),
+    "Laughter": ("Baby laughter", "Chuckle, chortle"),
+    "Crying, sobbing": ("Baby cry, infant cry", "Wail, moan"),
+    "Singing": ("Choir", "Synthetic singing"),
+    "Breathing": ("Wheeze", "Snort"),
+    "Animal": ("Domestic animals, pets", "Whale vocalization"),
+    "Domestic animals, pets": ("Dog", "Caterwaul"),
+    "Dog": ("Bark", "Whimper (dog)"),
+    "Cat": ("Purr", "Caterwaul"),
+    "Livestock, farm animals, working animals": ("Horse", "Honk"),
+    "Horse": ("Clip-clop", "Neigh, whinny"),
+    "Cattle, bovinae": ("Moo", "Cowbell"),
+    "Pig": ("Oink", "Oink"),
+    "Goat": ("Bleat", "Bleat"),
+    "Fowl": ("Chicken, rooster", "Honk"),
+    "Chicken, rooster": ("Cluck", "Crowing, cock-a-doodle-doo"),
+    "Turkey": ("Gobble", "Gobble"),
+    "Duck": ("Quack", "Quack"),
+    "Goose": ("Honk", "Honk"),
+    "Wild animals": ("Roaring cats (lions, tigers)", "Whale vocalization"),
+    "Bird": ("Bird vocalization, bird call, bird song", "Bird flight, flapping wings"),
+    "Pigeon, dove": ("Coo", "Coo"),
+    "Crow": ("Caw", "Caw"),
+    "Owl": ("Hoot", "Hoot"),
+    "Rodents, rats, mice": ("Mouse", "Patter"),
+    "Insect": ("Cricket", "Bee, wasp, etc."),
+    "Frog": ("Croak", "Croak"),
+    "Music": ("Musical instrument", "Scary music"),
+    "Musical instrument": ("Plucked string instrument", "Scratching (performance technique)"),
+    "Plucked string instrument": ("Guitar", "Ukulele"),
+    "Guitar": ("Electric guitar", "Strum"),
+    "Keyboard (musical)": ("Piano", "Harpsichord"),
+    "Organ": ("Electronic organ", "Hammond organ"),
+    "Percussion": ("Drum kit", "Steelpan"),
+    "Drum": ("Snare drum", "Tabla"),
+    "Brass instrument": ("French horn", "Trombone"),
+    "Bowed string instrument": ("String section", "Double bass"),
+    "Wind instrument, woodwind instrument": ("Flute", "Clarinet"),
+    "Bell": ("Church bell", "Jingle bell"),
+    "Rock music": ("Heavy metal", "Psychedelic rock"),
+    "Electronic music": ("House music", "Trance music"),
+    "Wind": ("Rustling leaves", "Wind noise (microphone)"),
+    "Thunderstorm": ("Thunder", "Thunder"),
+    "Water": ("Rain", "Gurgling"),
+    "Rain": ("Raindrop", "Rain on surface"),
+    "Ocean": ("Waves, surf", "Waves, surf"),
+    "Fire": ("Crackle", "Crackle"),
+    "Vehicle": ("Boat, Water vehicle", "Skateboard"),
+    "Boat, Water vehicle": ("Sailboat, sailing ship", "Ship"),
+    "Motor vehicle (road)": ("Car", "Traffic noise, roadway noise"),
+    "Car": ("Vehicle horn, car horn, honking", "Race car, auto racing"),
+    "Truck": ("Air brake", "Ice cream truck, ice cream van"),
+    "Emergency vehicle": ("Police car (siren)", "Fire engine, fire truck (siren)"),
+    "Rail transport": ("Train", "Subway, metro, underground"),
+    "Train": ("Train whistle", "Train wheels squealing"),
+    "Aircraft": ("Aircraft engine", "Fixed-wing aircraft, airplane"),
+    "Engine": ("Light engine (high frequency)", "Accelerating, revving, vroom"),
+    "Telephone": ("Telephone bell ringing", "Busy signal"),
+    "Siren": ("Civil defense siren", "Civil defense siren"),
+    "Clock": ("Tick", "Tick-tock"),
+    "Tools": ("Hammer", "Drill"),
+    "Explosion": ("Gunshot, gunfire", "Boom"),
+    "Gunshot, gunfire": ("Machine gun", "Cap gun"),
+    "Fireworks": ("Firecracker", "Firecracker"),
+    "Glass": ("Chink, clink", "Shatter"),
+    "Liquid": ("Splash, splatter", "Boiling"),
+}
+
+
+def read_names(source: str = "") -> tuple[str, ...]:
+    """Return the 521 names of the classes, from the file beside the weights.
+
+    Args:
+        source: the weights file or its folder, as `embedx.extractors.yamnet.load` takes it.
+
+    Raises:
+        ModelError: there is no such file beside the weights, or it does not hold 521 names.
+    """
+    weights = find_weights("yamnet", source)
+    file = Path(NAMES_FILE) if weights is None else weights.parent / NAMES_FILE
+    try:
+        with file.open(encoding="utf-8", newline="") as table:
+            names = tuple(row["display_name"] for row in csv.DictReader(table))
+    except (OSError, KeyError, ValueError, csv.Error) as error:
+        raise ModelError(
+            f"The names of YAMNet's classes cannot be read from {file}. Put {NAMES_FILE} of the release beside the "
+            "weights."
+        ) from error
+    if len(names) != CLASSES or not all(names):
+        raise ModelError(f"{file} has {len(names)} names, but YAMNet has {CLASSES} classes.")
+    return names
+
+
+def find_classes(names: tuple[str, ...], text: str) -> list[int]:
+    """Return the numbers of the classes that a text names: one, or one with its members (see `MEMBERS`).
+
+    The text is a name of the release, or one of the names between its commas; case and underscores do not matter.
+
+    >>> find_classes(("Speech", "Chicken, rooster", "Cluck", "Crowing, cock-a-doodle-doo"), "rooster")
+    [1, 2, 3]
+
+    Raises:
+        UsageError: no class has this name.
+    """
+    wanted = simplify(text)
+    numbers = [i for i, name in enumerate(names) if simplify(name) == wanted]
+    numbers = numbers or [i for i, name in enumerate(names) if wanted in map(simplify, name.split(","))]
+    if not numbers:
+        parts = {simplify(part): part.strip() for name in names for part in (name, *name.split(","))}
+        close = [parts[match] for match in difflib.get_close_matches(wanted, parts, n=3)]
+        hint = f" Similar names: {'; '.join(close)}." if close else ""
+        raise UsageError(f"YAMNet has no class {text!r}.{hint} {NAMES_FILE} beside its weights lists all names.")
+    found = set(numbers)
+    for number in numbers:
+        ends = MEMBERS.get(names[number])
+        if ends is not None and set(ends) <= set(names):
+            found.update(range(names.index(ends[0]), names.index(ends[1]) + 1))
+    return sorted(found)
+
+
+def simplify(name: str) -> str:
+    """Return a name in lower case with single spaces.
+
+    >>> simplify(" Sea_Waves ")
+    'sea waves'
+    """
+    return " ".join(name.replace("_", " ").split()).lower()
+
+
+class YamnetClassifier:
+    """The scores of YAMNet's 521 classes: the mean over the patches of a clip, as in the release."""
+
+    multi_label = True
+    max_samples: int | None = None
+
+    def __init__(self, extractor: YAMNet, names: tuple[str, ...]) -> None:
+        self.extractor = extractor
+        self.outputs = {LABEL: names}
+        self.sample_rate, self.min_samples = extractor.sample_rate, extractor.min_samples
+        self.weights = extractor.weights
+
+    def scores(self, waves: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """Return the scores [B, 521]; see `Classifier.scores`."""
+        ((_, frames, counts),) = self.extractor.frames(waves, lengths, (0,))
+        scores = self.extractor.scores(frames).float()
+        valid = torch.arange(scores.shape[1], device=scores.device) < counts[:, None]
+        return {LABEL: scores.masked_fill(~valid[..., None], 0.0).sum(dim=1) / counts[:, None]}
+
+    def to(self, device: str) -> Self:
+        """Move the model to a device and return self."""
+        self.extractor.to(device)
+        return self
