@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_files_are_classified_as_by_the_pipeline(model: str, sounds: Path, capsy
 
 
 def test_windows_are_combined_per_recording(model: str, sounds: Path) -> None:
-    cut = {"model": model, "window": 0.5, "hop": 0.25}
+    cut: Any = {"model": model, "window": 0.5, "hop": 0.25}
     windows = embedx.predict(sounds / "b.wav", **cut)
     assert [(one.start_s, one.end_s) for one in windows[:2]] == [(0.0, 0.5), (0.25, 0.75)]
     for aggregate, combine in (("mean", np.mean), ("max", np.max)):
