@@ -1,8 +1,6 @@
 """Embedder: windows -> vectors, in batches of windows of similar length."""
 
 import contextlib
-import ctypes
-import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Self, TypeVar
 
@@ -21,6 +19,7 @@ from embedx.embedding.workers import WORKERS_PER_GPU, Worker, make_workers, run_
 from embedx.errors import ModelError, RecipeMismatch, UsageError
 from embedx.extractors.base import Extractor, padded_samples
 from embedx.extractors.devices import pick_devices, pick_precision
+from embedx.processes.memory import release_memory
 from embedx.recipe import Recipe, view_name
 
 Key = TypeVar("Key")
@@ -164,16 +163,10 @@ class Embedder(SoundEmbedder):
         """
         workers = self.make_workers(threads)
         with exact_float32, short_switch_interval(self.device):
-            batches = run_in_order(workers, self._run_batch, self._batches(iter(windows)), on_wait)
+            batches = run_in_order(workers, self.run_batch, self._batches(iter(windows)), on_wait)
             with contextlib.closing(batches):
-                for batch, vectors in batches:
-                    for i, (key, window) in enumerate(batch):
-                        padded = ("padded",) if len(window.samples) < self.extractor.min_samples else ()
-                        yield key, {view: matrix[i] for view, matrix in vectors.items()}, window.flags + padded
-
-    def threads_for(self, windows: Sequence[tuple[Key, Window]]) -> int:
-        """Return the number of batches that these windows make, at most the number of threads of torch."""
-        return max(1, min(math.ceil(self._total_cost(windows) / self.budget), torch.get_num_threads()))
+                for _, results in batches:
+                    yield from results
 
     def make_workers(self, threads: int) -> Sequence[Worker | RemoteWorker]:
         """Return the workers for this number of threads; see `embedx.embedding.workers.make_workers`.
@@ -195,8 +188,22 @@ class Embedder(SoundEmbedder):
         """The largest number of samples that are computed for a batch, padding included."""
         return self.forward.budget
 
-    def _run_batch(self, worker: Worker | RemoteWorker, batch: Sequence[tuple[Key, Window]]) -> Vectors:
-        return worker.run(self.forward, [window.samples for _, window in batch])
+    def run_batch(
+        self, worker: Worker | RemoteWorker, batch: Sequence[tuple[Key, Window]]
+    ) -> list[tuple[Key, Vectors, tuple[str, ...]]]:
+        """Return what `embed` yields for the windows of a batch, computed by a worker in the thread of the caller."""
+        vectors, shortest = (
+            worker.run(self.forward, [window.samples for _, window in batch]),
+            self.extractor.min_samples,
+        )
+        return [
+            (
+                key,
+                {view: matrix[i] for view, matrix in vectors.items()},
+                window.flags + (("padded",) if len(window.samples) < shortest else ()),
+            )
+            for i, (key, window) in enumerate(batch)
+        ]
 
     def _batches(self, stream: Iterator[tuple[Key, Window]]) -> Iterator[list[tuple[Key, Window]]]:
         """Yield batches of windows of similar length.
@@ -222,11 +229,7 @@ class Embedder(SoundEmbedder):
                 free += growth * self._total_cost(batch)
                 windows = list(self._take(stream, free))
                 next_pool, free = next_pool + windows, free - self._total_cost(windows)
-            self.after_pool()
-
-    def after_pool(self) -> None:
-        """Return the memory of a pool of batches to the system."""
-        release_memory()
+            release_memory()
 
     @property
     def padding(self) -> float:
@@ -280,13 +283,6 @@ class Embedder(SoundEmbedder):
 
     def _total_cost(self, windows: Iterable[tuple[Key, Window]]) -> int:
         return sum(self._cost(window) for _, window in windows)
-
-
-def release_memory() -> None:
-    """Return freed memory to the system if the C library is glibc, which otherwise keeps much of it."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def pick_layers(layers: str | int | Sequence[int], available: tuple[int, ...]) -> tuple[int, ...]:

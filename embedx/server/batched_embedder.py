@@ -1,27 +1,33 @@
-"""BatchedEmbedder: an embedder for many requests at a time. It decodes in their threads, and computes in one."""
+"""BatchedEmbedder: an embedder for many requests at a time. It decodes in their threads, and computes in a queue."""
 
+import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from queue import Empty
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from embedx.audio.clip import Clip
 from embedx.audio.windows import Window
-from embedx.embedding.embedder import Embedder, release_memory
-from embedx.embedding.forward import Vectors
+from embedx.embedding.embedder import Embedder
+from embedx.embedding.forward import Vectors, exact_float32
+from embedx.embedding.workers import MAX_WORKERS, WORKERS_PER_GPU, Worker
 from embedx.errors import AudioError
 from embedx.filesystem.paths import display_path
-from embedx.server.model_queue import TURN, Job, ModelQueue
+from embedx.processes.memory import release_memory
+from embedx.server.metrics import Metrics
+from embedx.server.model_queue import Job, ModelQueue, Result
 from embedx.server.settings import Limits
 from embedx.server.work import Work, current_work
 
 Key = TypeVar("Key")
-MAX_WAITING = 2 * TURN  # windows of a request that wait for the model: it bounds the memory of a request
+MAX_WAITING = 32  # windows of a request that wait for the model: it bounds the memory of a request
 TICK_S = 0.1  # seconds between two checks whether the client is still there
-
 
 Times = tuple[float, float]  # start and end of a window in seconds
 
@@ -38,17 +44,45 @@ def added_s(window: Times, before: Times | None) -> float:
     return max(0.0, end_s - start_s)
 
 
+def worker_count() -> int:
+    """Return the number of batches that are computed at the same time."""
+    return max(WORKERS_PER_GPU, min(torch.get_num_threads(), MAX_WORKERS))
+
+
+def make_queue(metrics: Metrics) -> ModelQueue:
+    """Return a queue whose threads share the threads of torch.
+
+    Two threads of torch that share a batch wait for each other, which took eight times the processor time on two busy
+    cores (YAMNet).
+    """
+    count, all_threads = worker_count(), torch.get_num_threads()
+    threads = ThreadPoolExecutor(count, "embedx-model", limit_threads, (max(1, all_threads // count), all_threads))
+    return ModelQueue(metrics, threads, release_memory)
+
+
+def limit_threads(own: int, default: int) -> None:
+    """Let torch use some threads when this thread calls it, and the default in all other ones."""
+    torch.set_num_threads(own)
+    torch.get_num_threads()  # now the number is that of this thread, and no longer changes with the default
+    other = threading.Thread(target=torch.set_num_threads, args=(default,))
+    other.start()
+    other.join()
+
+
 class BatchedEmbedder(Embedder):
     """An embedder whose `embed` may be called by many threads; their windows are computed together."""
 
     queue: ModelQueue
     limits: Limits
+    workers: deque[Any]
+    prefers_all_threads: bool
 
     def serve(self, queue: ModelQueue, limits: Limits) -> None:
-        """Compute in the thread of this queue, and refuse audio that exceeds the limits."""
+        """Compute in this queue, and refuse audio that exceeds the limits."""
         self.queue = queue
         self.limits = limits
-        queue.on_idle = release_memory
+        self.workers = deque(self.make_workers(worker_count()))
+        self.prefers_all_threads = self.device == "cpu"  # a GPU copies a batch while it computes another one
 
     def check_clip(self, clip: Clip) -> None:
         """Refuse a recording by its header and its first window.
@@ -74,7 +108,7 @@ class BatchedEmbedder(Embedder):
             AudioError: "too-long": the windows have more seconds than a request may have.
             Cancelled: the client has gone, or its deadline has passed.
         """
-        job, work, stream = Job(self.embed_here), current_work(), iter(windows)
+        job, work, stream = Job(self), current_work(), iter(windows)
         keys: dict[int, Key] = {}
         sent, seconds, is_read = 0, 0.0, False
         before: Times | None = None
@@ -119,20 +153,24 @@ class BatchedEmbedder(Embedder):
             number, vectors, flags = result
             return number, vectors, flags
 
-    def embed_here(self, windows: Iterable[tuple[Key, Window]]) -> Generator[tuple[Key, Vectors, tuple[str, ...]]]:
-        """Embed windows, called in the thread of the queue.
+    def pick(self, windows: Sequence[Window]) -> tuple[list[int], bool]:
+        """Return the numbers of the windows that make a batch with the first one, and whether it has room for more."""
+        picked: list[int] = []
+        shortest = longest = self._cost(windows[0])
+        for number, window in enumerate(windows):
+            low, high = min(shortest, self._cost(window)), max(longest, self._cost(window))
+            if not picked or (high * (len(picked) + 1) <= self.budget and low >= self.min_length_ratio * high):
+                picked.append(number)
+                shortest, longest = low, high
+        return picked, longest * (len(picked) + 1) <= self.budget
 
-        Several batches are computed at the same time, each with a part of torch's threads: two threads that share a
-        batch wait for each other, which took eight times the processor time on two busy cores (YAMNet).
-        """
-        pairs = list(windows)
-        return super().embed(pairs, self.threads_for(pairs))
-
-    def after_pool(self) -> None:
-        """Keep the memory of a round for the next one; the queue returns it when nothing waits."""
+    def compute(self, worker: Worker, windows: Sequence[Window]) -> list[Result]:
+        """Return the vectors and flags of a batch of windows."""
+        with exact_float32:
+            return [(vectors, flags) for _, vectors, flags in self.run_batch(worker, [(None, one) for one in windows])]
 
     def embed_text(self, text: str, view: str) -> NDArray[np.float32]:
         """Return the vector of a sentence; see `Embedder.embed_text`."""
         embed = super().embed_text
-        vector: NDArray[np.float32] = self.queue.call(lambda: embed(text, view))
+        vector: NDArray[np.float32] = self.queue.call(self, lambda: embed(text, view))
         return vector

@@ -1,4 +1,4 @@
-"""Models: the models of the service. Each is loaded when a request first needs it, and all run in one thread.
+"""Models: the models of the service. Each is loaded when a request first needs it, and all run in one queue.
 
 This module loads torch only when a model is needed.
 """
@@ -7,12 +7,12 @@ import threading
 from typing import TYPE_CHECKING
 
 from embedx.server.metrics import Metrics
-from embedx.server.model_queue import ModelQueue
 from embedx.server.settings import Limits
 
 if TYPE_CHECKING:
     from embedx.recipe import Recipe
     from embedx.server.batched_embedder import BatchedEmbedder
+    from embedx.server.model_queue import ModelQueue
 
 
 class Models:
@@ -44,10 +44,16 @@ class Models:
         key = recipe, model
         with self._lock:
             if key not in self._loaded:
-                from embedx.server.batched_embedder import BatchedEmbedder
+                from embedx.server.batched_embedder import BatchedEmbedder, make_queue
 
-                self._queue = self._queue or ModelQueue(self.metrics)
+                self._queue = self._queue or make_queue(self.metrics)
                 embedder = BatchedEmbedder.from_recipe(recipe, model=model, allow_pickle=self.allow_pickle)
                 embedder.serve(self._queue, self.limits)
                 self._loaded[key] = embedder
             return self._loaded[key]
+
+    def close(self) -> None:
+        """End when all that waits is computed."""
+        with self._lock:
+            if self._queue is not None:
+                self._queue.close()

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from embedx.audio.decoder_pool import DECODERS
 from embedx.errors import DiskError
+from embedx.processes.memory import keep_memory
 from embedx.server.app import create_app
 from embedx.server.connection import Connection
 from embedx.server.service import Service
@@ -126,6 +127,7 @@ def run_until_signal(server: Server, service: Service) -> int:
     """
     settings = service.settings
     DECODERS.max_idle = AUDIO_THREADS  # to start a process for each clip takes longer than to decode it
+    keep_memory()
     log_to_stderr()
     sys.setswitchinterval(SWITCH_S)
     try:

@@ -153,6 +153,7 @@ class Service:
         """End the threads, and close the collections."""
         self._warming.cancel()
         self.threads.close()
+        self.models.close()
         self.jobs.close()
         for served in self.collections.values():
             served.close()

@@ -101,14 +101,6 @@ def test_batches_keep_budget_and_pad_little() -> None:
     assert extractor.padded / extractor.valid < 1.10
 
 
-def test_windows_have_a_thread_for_each_batch_up_to_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
-    extractor = extractors.load("logmel")
-    embedder = Embedder(extractor, recipe_of(extractor, "logmel"), batch_seconds=2.0)
-    second = Window(0, 1.0, np.zeros(16_000, np.float32))
-    assert [embedder.threads_for([(0, second)] * count) for count in (0, 1, 2, 3, 100)] == [1, 1, 1, 2, 4]
-
-
 @pytest.mark.parametrize("name", ["whisper", "ast", "clap", "wav2vec2-bert"])
 def test_budget_counts_the_padding_that_the_model_computes(
     name: str, checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
