@@ -230,6 +230,30 @@ def make_workers(extractor: Extractor, device: str, threads: int) -> list[Worker
     ]
 
 
+def count_workers() -> int:
+    """Return the largest number of workers that a device of this machine has."""
+    return max(WORKERS_PER_GPU, min(torch.get_num_threads(), MAX_WORKERS))
+
+
+def start_threads() -> ThreadPoolExecutor:
+    """Return threads for all workers of a device, which share the threads of torch.
+
+    Two threads of torch that share a batch wait for each other, which took eight times the processor time on two busy
+    cores (YAMNet).
+    """
+    count, default = count_workers(), torch.get_num_threads()
+    return ThreadPoolExecutor(count, "worker", limit_threads, (max(1, default // count), default))
+
+
+def limit_threads(own: int, default: int) -> None:
+    """Let torch use some threads when this thread calls it, and the default number in all later ones."""
+    torch.set_num_threads(own)
+    torch.get_num_threads()  # from now on this thread has its number, whatever the default is
+    other = threading.Thread(target=torch.set_num_threads, args=(default,))  # it sets the default, too
+    other.start()
+    other.join()
+
+
 def replicate(extractor: Extractor, count: int) -> list[Extractor]:
     """Return one extractor for each of `count` threads; they share the weights but no other state.
 

@@ -1,22 +1,19 @@
 """BatchedEmbedder: an embedder for many requests at a time. It decodes in their threads, and computes in a queue."""
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from queue import Empty
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from embedx.audio.clip import Clip
 from embedx.audio.windows import Window
 from embedx.embedding.embedder import Embedder
 from embedx.embedding.forward import Vectors, exact_float32
-from embedx.embedding.workers import MAX_WORKERS, WORKERS_PER_GPU, Worker
+from embedx.embedding.workers import Worker, count_workers, start_threads
 from embedx.errors import AudioError
 from embedx.filesystem.paths import display_path
 from embedx.processes.memory import release_memory
@@ -44,29 +41,9 @@ def added_s(window: Times, before: Times | None) -> float:
     return max(0.0, end_s - start_s)
 
 
-def worker_count() -> int:
-    """Return the number of batches that are computed at the same time."""
-    return max(WORKERS_PER_GPU, min(torch.get_num_threads(), MAX_WORKERS))
-
-
 def make_queue(metrics: Metrics) -> ModelQueue:
-    """Return a queue whose threads share the threads of torch.
-
-    Two threads of torch that share a batch wait for each other, which took eight times the processor time on two busy
-    cores (YAMNet).
-    """
-    count, all_threads = worker_count(), torch.get_num_threads()
-    threads = ThreadPoolExecutor(count, "embedx-model", limit_threads, (max(1, all_threads // count), all_threads))
-    return ModelQueue(metrics, threads, release_memory)
-
-
-def limit_threads(own: int, default: int) -> None:
-    """Let torch use some threads when this thread calls it, and the default in all other ones."""
-    torch.set_num_threads(own)
-    torch.get_num_threads()  # now the number is that of this thread, and no longer changes with the default
-    other = threading.Thread(target=torch.set_num_threads, args=(default,))
-    other.start()
-    other.join()
+    """Return a queue that computes several batches at the same time."""
+    return ModelQueue(metrics, start_threads(), release_memory)
 
 
 class BatchedEmbedder(Embedder):
@@ -81,7 +58,7 @@ class BatchedEmbedder(Embedder):
         """Compute in this queue, and refuse audio that exceeds the limits."""
         self.queue = queue
         self.limits = limits
-        self.workers = deque(self.make_workers(worker_count()))
+        self.workers = deque(self.make_workers(count_workers()))
         self.prefers_all_threads = self.device == "cpu"  # a GPU copies a batch while it computes another one
 
     def check_clip(self, clip: Clip) -> None:
