@@ -26,7 +26,7 @@ TYPES = {
 }
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
 MIN_GZIP = 1000  # bytes; smaller files do not get shorter by what a packet holds
-MAX_FILES = 64  # that are kept in memory; the page has some 30
+MAX_FILES = 128  # that are kept in memory; the page has some 70
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "

@@ -49,7 +49,7 @@ function frame() {
   header = el("header");
   main = el("main", { id: "main", tabindex: -1 });
   fill(document.body,
-    el("a.skip", { href: "#main", on: { click: (event) => (event.preventDefault(), focusOn(document.querySelector("#main [tabindex='0']") ?? main)) } }, t("skip")),
+    el("a.skip", { href: "#main", click: (event) => (event.preventDefault(), focusOn(document.querySelector("#main [tabindex='0']") ?? main)) }, t("skip")),
     header, band, main,
     el("p.unseen", { id: "status", role: "status" }), el("p.unseen", { id: "alert", role: "alert" }));
   showHeader();
@@ -63,7 +63,7 @@ function showHeader() {
   const follow = (event, screen) => event.ctrlKey || event.metaKey || event.shiftKey || (event.preventDefault(), go({ screen }));
   const links = SCREENS.map((screen) => el("a", {
     href: formatAddress({ name: shown.name, screen, question: noQuestion() }), "aria-current": shown.screen === screen ? "page" : null,
-    on: { click: (event) => follow(event, screen) }, // the question goes along
+    click: (event) => follow(event, screen), // the question goes along
   }, t(`screen.${screen}`)));
   fill(header, el("span.brand", icon("wave"), el("span", "embedx")), chooser,
     el("nav", { "aria-label": t("screens") }, links), status,

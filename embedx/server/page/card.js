@@ -20,11 +20,11 @@ export class Card {
     this.canvas = canvas();
     this.head = el("div.playhead", { hidden: true });
     this.note = el("p.note", { hidden: true });
-    this.view = el("div.picture", { role: "img", "aria-label": t("picture.none"), on: { click: () => actions.play(this) } },
+    this.view = el("div.picture", { role: "img", "aria-label": t("picture.none"), click: () => actions.play(this) },
       this.canvas, this.note, this.head);
     this.labels = el("span.label", { id: `${id}l` });
     this.playButton = iconButton("play", t("play"), () => actions.play(this), "", { tabindex: -1 });
-    this.node = el("article.card", { id, tabindex: -1, "aria-labelledby": `${id}s ${id}l ${id}n ${id}m`, on: { click: (event) => this.click(event) } },
+    this.node = el("article.card", { id, tabindex: -1, "aria-labelledby": `${id}s ${id}l ${id}n ${id}m`, click: (event) => this.click(event) },
       this.view,
       el("div.facts",
         el("span.score", { id: `${id}s` }, "score" in hit ? score(hit.score) : ""),
@@ -58,7 +58,7 @@ export class Card {
     try {
       this.picture = await pictureOf(this.hit, size, this.request.signal);
       this.range = rangeOf(this.picture.rate);
-      this.view.setAttribute("aria-label", describe(this.picture, this.hit.end_s - this.hit.start_s, this.range));
+      this.view.ariaLabel = describe(this.picture, this.hit.end_s - this.hit.start_s, this.range);
       this.paint();
     } catch (error) {
       if (error.name !== "AbortError") this.explain(isGone(error) ? t("err.gone") : t("picture.failed"));
@@ -71,7 +71,7 @@ export class Card {
   explain(text) {
     this.note.textContent = text;
     this.note.hidden = false;
-    this.view.setAttribute("aria-label", text);
+    this.view.ariaLabel = text;
   }
 
   paint() {

@@ -11,7 +11,7 @@ const PROPERTIES = new Set(["checked", "selected", "value"]);
 const SVG = "http://www.w3.org/2000/svg";
 const NAME_LENGTH = 44; // characters of a name on a card: what 320 px hold at 12 px, with both ends
 
-/** Return an element: el("p.note", {hidden: true, on: {click: f}}, child, ...). Attributes may be left out; empty children are. */
+/** Return an element: el("p.note", {hidden: true, click: f}, child, ...). A function is a listener. Attributes may be left out; empty children are. */
 export function el(kind, ...children) {
   const [name, ...classes] = kind.split("."), node = document.createElement(name);
   const attributes = children[0]?.constructor === Object ? children.shift() : {};
@@ -21,8 +21,8 @@ export function el(kind, ...children) {
 }
 
 function setAttribute(node, key, value) {
-  if (key === "on") {
-    for (const [event, listener] of Object.entries(value)) node.addEventListener(event, listener);
+  if (typeof value === "function") {
+    node.addEventListener(key, value);
   } else if (PROPERTIES.has(key)) {
     node[key] = value;
   } else if (FLAGS.has(key)) {
@@ -50,7 +50,7 @@ export function icon(name) {
 /** Return a button; in the place of attributes its classes may stand. */
 export function button(words, click, attributes = {}) {
   const given = typeof attributes === "string" ? { class: attributes } : attributes;
-  return el("button", { type: "button", ...given, on: { click } }, words);
+  return el("button", { type: "button", ...given, click }, words);
 }
 
 /** Return a button that shows an icon; its words are its name and its tip. */
@@ -60,7 +60,7 @@ export function iconButton(name, words, click, extra = "", attributes = {}) {
 
 /** Return a list to choose from, of pairs [value, words]; `change` gets the value. */
 export function choice(words, options, chosen, change, attributes = {}) {
-  const list = el("select", { "aria-label": words, ...attributes, on: { change: () => change(list.value) } });
+  const list = el("select", { "aria-label": words, ...attributes, change: () => change(list.value) });
   return fillChoice(list, options, chosen);
 }
 
@@ -70,7 +70,7 @@ export function fillChoice(list, options, chosen) {
 
 /** Return a box to check; `change` gets whether it is checked. */
 export function checkbox(checked, change, attributes = {}) {
-  return el("input", { type: "checkbox", checked, ...attributes, on: { change: (event) => change(event.target.checked) } });
+  return el("input", { type: "checkbox", checked, ...attributes, change: (event) => change(event.target.checked) });
 }
 
 /** Return a canvas that is as large as its first picture. */
@@ -98,9 +98,9 @@ export function showAt(node, share) {
 }
 
 /** Show on a button whether its sound plays. */
-export function showPlays(node, isPlaying) {
+export function showPlays(node, isPlaying, words = t("play")) {
   fill(node, icon(isPlaying ? "stop" : "play"));
-  node.setAttribute("aria-label", t(isPlaying ? "stop" : "play"));
+  node.ariaLabel = isPlaying ? t("stop") : words;
 }
 
 /** Call a function with each move of a pointer that is pressed, and another one when it is released. */
@@ -144,7 +144,7 @@ export function nameOf(text, length = NAME_LENGTH) {
 
 export function addStyles(name) {
   return new Promise((resolve, reject) => {
-    const link = el("link", { href: `page/${name}.css`, on: { load: resolve, error: () => reject(new Error(`${name}.css`)) } });
+    const link = el("link", { href: `page/${name}.css`, load: resolve, error: () => reject(new Error(`${name}.css`)) });
     link.rel = "stylesheet";
     document.head.append(link);
   });

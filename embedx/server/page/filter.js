@@ -13,7 +13,7 @@ export function makeFilter(wanted) {
   chips = el("div.row.chips", { role: "group", "aria-label": t("filter") });
   count = el("span.muted.count");
   problem = errorBox();
-  panel = el("div.panel", { hidden: true, on: { keydown: (event) => event.key === "Escape" && closePanel(event) } });
+  panel = el("div.panel", { hidden: true, keydown: (event) => event.key === "Escape" && closePanel(event) });
   command("filter", () => openPanel("openColumns"));
   return el("div.filter", chips, panel, problem);
 }

@@ -25,7 +25,7 @@ let feed, list, cards = [], current = 0, seen, end, callbacks, slow;
 /** Make the part and return its element. `wanted` has open, refine, more, cancel, whyNone. */
 export function makeHits(wanted) {
   callbacks = wanted;
-  list = el("div.cards", { role: "feed", "aria-label": t("hits"), "aria-busy": "false", on: { keydown: move } });
+  list = el("div.cards", { role: "feed", "aria-label": t("hits"), "aria-busy": "false", keydown: move });
   end = el("div.row.tail");
   feed = el("section.hits", { "aria-label": t("hits") }, list, end);
   seen = new IntersectionObserver(look, { rootMargin: NEAR, scrollMargin: NEAR });
@@ -73,7 +73,7 @@ const keyOf = (card) => `row${card.hit.id}`;
 
 /** Show boxes of the final size while an answer is awaited; after 2 s words and a button to cancel. */
 export function showLoading({ keep = false } = {}) {
-  list.setAttribute("aria-busy", "true");
+  list.ariaBusy = "true";
   clearTimeout(slow);
   slow = setTimeout(() => {
     const words = state.model && !state.model.loaded ? t("loading.model") : t("loading.slow");
@@ -118,8 +118,8 @@ function append(hits) {
     seen.observe(card.node);
   }
   cards.forEach((card, index) => {
-    card.node.setAttribute("aria-posinset", index + 1);
-    card.node.setAttribute("aria-setsize", cards.length);
+    card.node.ariaPosInSet = index + 1;
+    card.node.ariaSetSize = cards.length;
   });
   if (cards.length) cards[current].node.tabIndex = 0;
 }
@@ -134,7 +134,7 @@ export function showError(error, again) {
 
 function stopLoading() {
   clearTimeout(slow);
-  list.setAttribute("aria-busy", "false");
+  list.ariaBusy = "false";
 }
 
 export function showLabelOf(id, label) {

@@ -99,7 +99,7 @@ function showBar() {
     el("span.end"), el("label", { title: t("blind.tip") }, blind, " ", t("blind")),
     button(t("names"), showTask, "small"), button([t("retrain"), el("kbd", "r")], retrain, "small"));
   parts.band.hidden = by !== "band";
-  const bound = (name) => el("input", { type: "number", min: 0, max: 1, step: 0.05, value: band[name], "aria-label": t(`filter.${name}`), on: { change: (event) => (band[name] = Number(event.target.value), refill(true)) } });
+  const bound = (name) => el("input", { type: "number", min: 0, max: 1, step: 0.05, value: band[name], "aria-label": t(`filter.${name}`), change: (event) => (band[name] = Number(event.target.value), refill(true)) });
   const of = choice(t("by.class"), ["", ...task.names].map((name) => [name, name ? visible(name) : t("by.any")]), band.name, (name) => (band.name = name, refill(true)));
   fill(parts.band, t("by.between"), bound("low"), t("filter.until"), bound("high"), of);
 }
@@ -249,7 +249,7 @@ async function retrain() {
   training = new AbortController();
   fresh = 0;
   const name = shownName;
-  parts.result.setAttribute("aria-busy", "true");
+  parts.result.ariaBusy = "true";
   fill(parts.result, muted(t("training")));
   try {
     const job = await train(task.column, headOf(task), training.signal);
@@ -265,6 +265,6 @@ async function retrain() {
     warn(messageOf(error));
   } finally {
     training = null;
-    parts.result.setAttribute("aria-busy", "false");
+    parts.result.ariaBusy = "false";
   }
 }

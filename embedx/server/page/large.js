@@ -58,7 +58,6 @@ export const fetchSound = (next, around) => soundOf(next, around).catch(() => nu
 export const focusPlayer = () => parts.play.focus();
 
 function build() {
-  const { settings } = state;
   parts = {
     canvas: canvas(),
     picture: el("div.picture", { role: "img", "aria-label": t("picture.none") }),
@@ -70,22 +69,23 @@ function build() {
     cross: el("p.cross", { "aria-hidden": "true" }),
     band: el("div.band", { hidden: true }),
     note: el("p.note", { hidden: true }),
-    player: el("div.slider", { role: "slider", tabindex: 0, "aria-label": t("player"), "aria-valuemin": 0, "aria-valuenow": 0, "aria-valuemax": Math.ceil(row.end_s - row.start_s), on: { keydown: seekByKey, click: seek } }),
+    player: el("div.slider", { role: "slider", tabindex: 0, "aria-label": t("player"), "aria-valuemin": 0, "aria-valuenow": 0, "aria-valuemax": Math.ceil(row.end_s - row.start_s), keydown: seekByKey, click: seek }),
     play: iconButton("play", t("play"), togglePlay, "main"),
-    loop: iconButton("loop", t("loop"), () => toggle("loop"), "", { "aria-pressed": settings.loop }),
+    loop: iconButton("loop", t("loop"), () => toggle("loop")),
     speed: button("", () => setSpeed(1), { class: "small", title: t("speed") }),
     wider: button(t("wider"), widen, "small"),
     bandButton: button(t("band"), toggleBand, { class: "small", "aria-pressed": false }),
-    level: button(t("level"), () => toggle("level"), { class: "small", title: t("level.tip"), "aria-pressed": settings.level }),
+    pitch: button(t("pitch"), () => toggle("pitch"), { class: "small", title: t("pitch.tip") }),
+    level: button(t("level"), () => toggle("level"), { class: "small", title: t("level.tip") }),
   };
   parts.picture.append(parts.canvas, parts.stretch, parts.limit, parts.band, parts.note, parts.head);
   parts.picture.addEventListener("pointermove", showCross);
   parts.picture.addEventListener("pointerleave", () => (parts.cross.textContent = ""));
   parts.picture.addEventListener("pointerdown", startDrag);
-  const { play: main, loop, speed, wider, bandButton, level, cross } = parts;
+  const { play: main, loop, speed, pitch, wider, bandButton, level, cross } = parts;
   return [
     el("div.large", parts.axis, parts.picture, parts.times, parts.player),
-    el("div.row.player", main, loop, speed, wider, bandButton, level, cross),
+    el("div.row.player", main, loop, speed, pitch, wider, bandButton, level, cross),
   ];
 }
 
@@ -120,7 +120,7 @@ function paintPicture() {
   paint(parts.canvas, picture, state.settings);
   note(isSilent(picture) ? t("silence") : "");
   const { start, length } = span();
-  parts.picture.setAttribute("aria-label", describe(picture, length, picture.range));
+  parts.picture.ariaLabel = describe(picture, length, picture.range);
   fill(parts.axis, ...ticksOf(picture.range).map((hz) => {
     const tick = el("span", number(hz / 1000, 2));
     tick.style.insetBlockEnd = `${100 * placeOf(hz, picture.range)}%`;
@@ -168,7 +168,7 @@ function startDrag(event) {
 }
 
 function showBand() {
-  parts.bandButton.setAttribute("aria-pressed", isBandOn);
+  parts.bandButton.ariaPressed = isBandOn;
   parts.band.hidden = !isBandOn;
   if (!isBandOn || !picture) return;
   const [low, high] = band.map((hz) => 100 * Math.max(0, Math.min(1, placeOf(hz, picture.range))));
@@ -222,9 +222,9 @@ function tellTime(at) {
   parts.player.style.setProperty("--done", `${(100 * at) / length}%`);
   if (whole === told) return;
   told = whole;
-  parts.player.setAttribute("aria-valuenow", whole);
-  parts.player.setAttribute("aria-valuemax", Math.ceil(length));
-  parts.player.setAttribute("aria-valuetext", t("player.at", { at: clock(at), of: clock(length) }));
+  parts.player.ariaValueNow = whole;
+  parts.player.ariaValueMax = Math.ceil(length);
+  parts.player.ariaValueText = t("player.at", { at: clock(at), of: clock(length) });
 }
 
 function showPlaying() {
@@ -285,6 +285,6 @@ function refresh() {
 
 function refreshPlayer() {
   parts.speed.textContent = `${number(state.settings.speed, 2)}×`;
-  parts.loop.setAttribute("aria-pressed", state.settings.loop);
-  parts.level.setAttribute("aria-pressed", state.settings.level);
+  for (const name of ["loop", "level", "pitch"]) parts[name].ariaPressed = state.settings[name];
+  parts.pitch.hidden = state.settings.speed === 1;
 }

@@ -130,7 +130,7 @@ function showNote() {
   const words = shown.method === "pca" ? t("map.pca", { share: number(100 * sum, 0) }) : t("map.umap");
   const sample = points !== base ? t("map.part", { n: points.count, all: points.within }) : header.rows < header.all ? t("map.sample", { n: header.rows, all: header.all }) : t("rows", { n: header.all });
   parts.note.textContent = `${sample}. ${words}`;
-  parts.overlay.setAttribute("aria-label", t("map.canvas"));
+  parts.overlay.ariaLabel = t("map.canvas");
 }
 
 async function loadColour() {

@@ -11,7 +11,7 @@ export const YES_NO = ["yes", "no"];
 /** Return a field for a label; Enter gives it to `take`. */
 export function nameField(words, take, attributes = {}) {
   const give = (event) => event.key === "Enter" && field.value.trim() && take(field.value.trim());
-  const field = el("input.own", { type: "text", maxlength: MAX_LENGTH, placeholder: words, "aria-label": words, ...attributes, on: { keydown: give } });
+  const field = el("input.own", { type: "text", maxlength: MAX_LENGTH, placeholder: words, "aria-label": words, ...attributes, keydown: give });
   return field;
 }
 

@@ -27,7 +27,7 @@ function combobox(label, choose, offer) {
   const input = el("input", {
     type: "text", id: "filterfield", role: "combobox", autocomplete: "off", spellcheck: "false", maxlength: 200,
     "aria-expanded": "true", "aria-controls": "filteroffers", "aria-autocomplete": "list",
-    on: { input: debounce(() => offer(input.value), REST_MS), keydown: (event) => pick(event, choose) },
+    input: debounce(() => offer(input.value), REST_MS), keydown: (event) => pick(event, choose),
   });
   open(label, input, list);
   offer("");
@@ -38,7 +38,7 @@ function showOffers(found, choose) {
   active = found.length ? 0 : -1;
   fill(list, found.map((one, index) => el("li", {
     role: "option", id: `offer${index}`, "aria-selected": index === active,
-    on: { pointerdown: (event) => event.preventDefault(), click: () => choose(one) },
+    pointerdown: (event) => event.preventDefault(), click: () => choose(one),
   }, nameOf(one.name, 40), mutedWord(one.note ?? ""))));
   if (!found.length) fill(list, el("li.muted", { role: "option", "aria-disabled": "true" }, t("filter.nothing")));
   field.setAttribute("aria-activedescendant", active >= 0 ? `offer${active}` : "");
@@ -55,7 +55,7 @@ function pick(event, choose) {
   event.preventDefault();
   list.children[active]?.setAttribute("aria-selected", "false");
   active = (active + step + offers.length) % offers.length;
-  list.children[active].setAttribute("aria-selected", "true");
+  list.children[active].ariaSelected = "true";
   list.children[active].scrollIntoView({ block: "nearest" });
   field.setAttribute("aria-activedescendant", `offer${active}`);
 }

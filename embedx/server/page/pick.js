@@ -21,7 +21,7 @@ export class Picker {
   /** @param {object} map the elements overlay, corner and bar, and the functions of the map */
   constructor(map) {
     Object.assign(this, map, { selected: new Set(), corners: null, cross: null, pressed: new Map(), known: new Map(), found: -1, timers: [], ratio: 1 });
-    this.lassoButton = button(t("map.lasso"), () => this.lassoButton.setAttribute("aria-pressed", !this.isLasso()), { class: "small", "aria-pressed": "false", title: t("map.lasso.tip") });
+    this.lassoButton = button(t("map.lasso"), () => (this.lassoButton.ariaPressed = !this.isLasso()), { class: "small", "aria-pressed": "false", title: t("map.lasso.tip") });
     this.hoverBox = checkbox(state.settings.hover, (hover) => setSettings({ hover }));
     for (const name of ["pointerdown", "pointermove", "pointerup", "pointercancel", "pointerleave", "wheel", "dblclick", "keydown"]) {
       this.overlay.addEventListener(name, (event) => this[name](event), { passive: false });
@@ -30,7 +30,7 @@ export class Picker {
   }
 
   isLasso() {
-    return this.lassoButton.getAttribute("aria-pressed") === "true";
+    return this.lassoButton.ariaPressed === "true";
   }
 
   resize(width, height, ratio) {

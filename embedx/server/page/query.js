@@ -14,8 +14,8 @@ let part, recordButton, lane, problem, meter, chooser, textField, viewList, beca
 /** Make the part and return its element. `wanted` has ask (a new question), without, isAsked, leave. */
 export function makeQuery(wanted) {
   callbacks = wanted;
-  chooser = el("input", { type: "file", accept: ACCEPT, hidden: true, "aria-label": t("choose"), on: { change: () => take(chooser.files[0]) } });
-  textField = el("input.text", { type: "search", maxlength: 2000, enterkeyhint: "search", "aria-label": t("describe"), placeholder: t("describe"), on: { keydown: askText } });
+  chooser = el("input", { type: "file", accept: ACCEPT, hidden: true, "aria-label": t("choose"), change: () => take(chooser.files[0]) });
+  textField = el("input.text", { type: "search", maxlength: 2000, enterkeyhint: "search", "aria-label": t("describe"), placeholder: t("describe"), keydown: askText });
   viewList = choice(t("view"), [], "", (view) => callbacks.ask({ ...state.question, view }));
   meter = el("meter", { max: 1, hidden: true, "aria-label": t("record.level") });
   recordButton = button([icon("mic"), el("span", t("record"))], record, "record");
@@ -23,7 +23,7 @@ export function makeQuery(wanted) {
   lane = el("div.lane", { hidden: true });
   because = el("p.row.because", { hidden: true });
   problem = errorBox();
-  const drop = el("div.drop", { on: { click: () => chooser.click() } }, icon("wave"), el("p", t("drop.here")), el("small", t("drop.formats")));
+  const drop = el("div.drop", { click: () => chooser.click() }, icon("wave"), el("p", t("drop.here")), el("small", t("drop.formats")));
   part = el("section.ask", { role: "search", "aria-label": t("ask") }, chooser,
     el("div.row.askbar", chooseButton, recordButton, meter, textField, viewList), drop, lane, because, problem);
   listenToDrops();
@@ -57,7 +57,7 @@ function showAbilities() {
   textField.placeholder = hasText ? t("describe") : t("text.none");
   textField.title = hasText ? "" : t("text.none");
   recordButton.title = whyNoMicrophone();
-  recordButton.setAttribute("aria-disabled", String(Boolean(recordButton.title)));
+  recordButton.ariaDisabled = String(Boolean(recordButton.title));
 }
 
 function listenToDrops() {
@@ -83,7 +83,7 @@ async function take(file, options) {
   showProblem("");
   chooser.value = "";
   callbacks.leave();
-  part.setAttribute("aria-busy", "true");
+  part.ariaBusy = "true";
   await (await laneOf()).takeFile(file, options);
   part.removeAttribute("aria-busy");
 }

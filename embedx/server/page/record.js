@@ -1,6 +1,7 @@
 /* Recording: the microphone without what browsers do for speech, a level meter, and a WAV file at the end. */
 
 import { el, fill, icon, say } from "./dom.js";
+import { wavOf } from "./wav.js";
 import { clock, t } from "./words.js";
 
 const MAX_S = 60;
@@ -21,7 +22,7 @@ export async function toggleRecording(button, meter, { done, failed }) {
     return failed(error.message);
   }
   meter.hidden = false;
-  button.setAttribute("aria-pressed", "true");
+  button.ariaPressed = "true";
   fill(button, icon("stop"), el("span", t("record.stop", { s: clock(0) })));
   say(t("record.on"));
 }
@@ -60,29 +61,9 @@ async function startRecording(onLevel, onEnd) {
       tap.port.onmessage = null;
       track.stop();
       context.close();
-      return wavOf(pieces, length, context.sampleRate);
+      const samples = new Float32Array(length);
+      pieces.reduce((at, piece) => (samples.set(piece, at), at + piece.length), 0);
+      return new File([wavOf([samples], context.sampleRate)], t("record.name"), { type: "audio/wav" });
     },
   };
-}
-
-function wavOf(pieces, length, rate) {
-  const bytes = new DataView(new ArrayBuffer(44 + 2 * length));
-  const words = (at, text) => [...text].forEach((sign, i) => bytes.setUint8(at + i, sign.charCodeAt(0)));
-  words(0, "RIFF");
-  bytes.setUint32(4, 36 + 2 * length, true);
-  words(8, "WAVEfmt ");
-  [[16, 4], [1, 2], [1, 2], [rate, 4], [2 * rate, 4], [2, 2], [16, 2]].reduce((at, [value, size]) => {
-    bytes[size === 4 ? "setUint32" : "setUint16"](at, value, true);
-    return at + size;
-  }, 16);
-  words(36, "data");
-  bytes.setUint32(40, 2 * length, true);
-  let at = 44;
-  for (const piece of pieces) {
-    for (const value of piece) {
-      bytes.setInt16(at, Math.round(32_767 * Math.max(-1, Math.min(1, value))), true);
-      at += 2;
-    }
-  }
-  return new File([bytes], t("record.name"), { type: "audio/wav" });
 }

@@ -13,19 +13,21 @@ const pending = new Map();
 
 /** Return the settings that change the levels of a picture, as a text that can be compared. */
 export function levelsKey() {
-  const { scale, fmin, fmax, window_ms } = state.settings;
-  return [scale, fmin, fmax, window_ms].join();
+  return Object.values(looksOf()).join();
 }
 
 export function rangeOf(rate) {
   return { ...frequencies(rate, state.settings), scale: state.settings.scale };
 }
 
-function pictureAddress(row, { width, height, context }) {
+/** Return the settings that a picture of the server depends on. */
+export function looksOf() {
   const { fmin, fmax, scale, window_ms } = state.settings;
-  const own = { fmin: fmin || null, fmax: fmax || null, window_ms: window_ms || null };
-  const fields = { width, height, context: context || null, scale, ...own, v: row.v };
-  return withFields(path(`/rows/${row.id}/spectrogram.png`), fields);
+  return { scale, fmin: fmin || null, fmax: fmax || null, window_ms: window_ms || null };
+}
+
+function pictureAddress(row, { width, height, context }) {
+  return withFields(path(`/rows/${row.id}/spectrogram.png`), { width, height, context: context || null, ...looksOf(), v: row.v });
 }
 
 export async function rowOf(id) {
@@ -54,7 +56,7 @@ export function pictureAt(address, signal, kind = "picture") {
 
 /** Return the sound of a row with `context` seconds on each side: {buffer, start_s} of its recording. */
 export function soundOf(row, context = 0, signal) {
-  const fields = { context: context || null, format: isNear() ? "wav" : "flac", v: row.v };
+  const fields = { context: context || null, format: formatOf(), v: row.v };
   const address = withFields(path(`/rows/${row.id}/audio`), fields);
   return soundAt(address, signal, Math.max(0, row.start_s - context));
 }
@@ -69,7 +71,7 @@ export function soundAt(address, signal, start_s = 0) {
 }
 
 /** Sounds come as WAV from this machine and as FLAC over a network. */
-const isNear = () => ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
+export const formatOf = () => (["localhost", "127.0.0.1", "[::1]"].includes(location.hostname) ? "wav" : "flac");
 
 const numberOf = (headers, name) => (headers.has(name) ? Number(headers.get(name)) : null);
 

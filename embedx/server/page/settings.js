@@ -34,12 +34,12 @@ export function openDialog(title, ...children) {
 const labelled = (name, control) => [el("label", { for: `set-${name}` }, t(`set.${name}`)), control];
 
 function list(name) {
-  const options = CHOICES[name].map((value) => [value, t(`set.${name}.${value || "auto"}`)]), isNumber = CHOICES[name].every(Number.isFinite);
+  const isNumber = CHOICES[name].every(Number.isFinite), options = CHOICES[name].map((value) => [value, value && isNumber ? `${value} ms` : t(`set.${name}.${value || "auto"}`)]);
   return labelled(name, choice(null, options, state.settings[name], (value) => change(name, isNumber ? Number(value) : value), { id: `set-${name}` }));
 }
 
 function range(name, fields) {
-  const slider = el("input", { type: "range", id: `set-${name}`, ...fields, value: String(state.settings[name]), on: { input: () => change(name, Number(slider.value)) } });
+  const slider = el("input", { type: "range", id: `set-${name}`, ...fields, value: String(state.settings[name]), input: () => change(name, Number(slider.value)) });
   return labelled(name, slider);
 }
 
@@ -51,18 +51,18 @@ function change(name, value) {
 }
 
 export function openSettings() {
-  const name = el("input", { type: "text", id: "set-name", maxlength: 60, value: state.settings.name, on: { change: () => setSettings({ name: name.value }) } });
+  const name = el("input", { type: "text", id: "set-name", maxlength: 60, value: state.settings.name, change: () => setSettings({ name: name.value }) });
   openDialog(t("settings"), el("div.form",
     el("h3", t("set.pictures")), ...list("colours"), ...list("scale"), ...list("window_ms"),
     ...range("fmin", { type: "number", min: 0, max: 100_000, step: 50 }), ...range("fmax", { type: "number", min: 0, max: 200_000, step: 50 }),
     ...range("contrast", { min: -10, max: 10, step: 1 }), ...flag("fixed"),
-    el("h3", t("set.sound")), ...range("volume", { min: 0, max: 1, step: 0.05 }), ...flag("level"), ...flag("loop"), ...flag("chain"),
+    el("h3", t("set.sound")), ...range("volume", { min: 0, max: 1, step: 0.05 }), ...flag("level"), ...flag("pitch"), ...flag("loop"), ...flag("chain"),
     el("h3", t("set.page")), ...list("theme"), ...list("language"), ...flag("keys"), ...labelled("name", name)));
 }
 
 export function openHelp() {
   const body = el("tbody");
-  const search = el("input", { type: "search", "aria-label": t("help.search"), placeholder: t("help.search"), on: { input: () => fillRows() } });
+  const search = el("input", { type: "search", "aria-label": t("help.search"), placeholder: t("help.search"), input: () => fillRows() });
   const shown = (key) => (key === " " ? t("key.space") : key.startsWith("Arrow") ? t("key.arrows") : key);
   function fillRows() {
     const part = search.value.toLowerCase();
@@ -78,7 +78,7 @@ export function openHelp() {
 
 function ownKey(name, words) {
   const field = el("input.key", { type: "text", maxlength: 1, value: keysOf(name)[0] ?? "", "aria-label": t("key.of", { what: words }),
-    on: { input: () => setSettings({ ownKeys: { ...state.settings.ownKeys, [name]: field.value.toLowerCase() } }) } });
+    input: () => setSettings({ ownKeys: { ...state.settings.ownKeys, [name]: field.value.toLowerCase() } }) });
   return field;
 }
 
@@ -96,7 +96,7 @@ export function askToken(signedIn) {
       showText(problem, t("token.wrong"));
     }
   };
-  const dialog = el("dialog", { "aria-labelledby": "tokentitle" }, el("form", { on: { submit: send } },
+  const dialog = el("dialog", { "aria-labelledby": "tokentitle" }, el("form", { submit: send },
     el("h2", { id: "tokentitle" }, t("token.title")), el("label", { for: "token" }, t("token.field")), field, problem,
     el("div.row.end", el("button.primary", { type: "submit" }, t("token.send")))));
   document.body.append(dialog);

@@ -1,6 +1,7 @@
 /* Sound: one context, one player. Buffers and not media elements, so that a loop is exact and a start is at once. */
 
 import { set, state, on } from "./state.js";
+import { bufferVoice, piecesVoice, pitchVoice } from "./voices.js";
 
 const FADE_S = 0.005; // so that a start and an end do not click
 const PEAK = 10 ** (-3 / 20); // -3 dB: what "level" brings the peak of a sound to
@@ -11,7 +12,7 @@ const STILL_MS = 250; // between two steps of the playhead with reduced motion
 
 let context = null;
 let out = null; // {filters, gain, limiter, volume}
-let source = null;
+let voice = null; // of voices.js
 let timer = 0;
 const watchers = new Set();
 
@@ -60,23 +61,31 @@ export function monoOf(buffer) {
 
 /** Play a sound under a key, seconds `from` to `to` of it, beginning `at`, within a band [low, high] in Hz; what played before stops. */
 export function play(key, buffer, { from = 0, to = buffer.duration, at = from, band = null, ended = null } = {}) {
+  const { speed, loop, pitch } = state.settings, make = pitch && speed !== 1 ? pitchVoice : bufferVoice;
+  begin(key, { from, to, band, level: gainOf(buffer, from, to) },
+    (audio, out, done) => make(audio, out, buffer, { from, to, at, speed, loop }, () => (done(), ended?.())),
+    (now) => play(key, buffer, { from, to, at: now, band, ended }));
+}
+
+/** Play a recording under a key from a second of it to its end; `pieceOf(from, to, signal)` gets a buffer, `failed` an error. */
+export function playRecording(key, pieceOf, { at, to, failed }) {
+  begin(key, { from: 0, to, band: null, level: 1 },
+    (audio, out, done) => piecesVoice(audio, out, pieceOf, { at, to, speed: state.settings.speed }, done, (error) => (stop(), failed(error))),
+    (now) => playRecording(key, pieceOf, { at: now, to, failed }));
+}
+
+const tempo = () => `${state.settings.speed} ${state.settings.pitch}`;
+
+/** Begin to play with a voice that `make` returns; `again` plays the same anew from a place. */
+function begin(key, { from, to, band, level }, make, again) {
   stop();
-  const audio = open();
-  source = new AudioBufferSourceNode(audio, { buffer, loop: state.settings.loop, loopStart: from, loopEnd: to });
-  source.playbackRate.value = state.settings.speed;
-  const gain = new GainNode(audio, { gain: 0 });
+  const audio = open(), gain = new GainNode(audio, { gain: 0 }), chain = [...filtersOf(audio, band), gain, out.limiter];
   gain.gain.setValueAtTime(0, audio.currentTime);
-  gain.gain.linearRampToValueAtTime(gainOf(buffer, from, to), audio.currentTime + FADE_S);
-  [source, ...filtersOf(audio, band), gain, out.limiter].reduce((before, after) => (before.connect(after), after));
-  if (state.settings.loop) source.start(0, at);
-  else source.start(0, at, Math.max(0, to - at));
-  const mine = source;
-  mine.onended = () => {
-    if (mine !== source) return;
-    stop();
-    ended?.();
-  };
-  set({ playing: { key, started: audio.currentTime, at, from, to } });
+  gain.gain.linearRampToValueAtTime(level, audio.currentTime + FADE_S);
+  chain.reduce((before, after) => (before.connect(after), after));
+  const mine = make(audio, chain[0], () => mine === voice && stop());
+  voice = Object.assign(mine, { again, gain, tempo: tempo() });
+  set({ playing: { key, from, to } });
   tick();
 }
 
@@ -100,24 +109,14 @@ function gainOf(buffer, from, to) {
 }
 
 export function stop() {
-  if (!source) return false;
-  source.onended = null;
-  source.stop();
-  source.disconnect();
-  source = null;
+  if (!voice) return false;
+  voice.stop();
+  voice.gain.disconnect();
+  voice = null;
   cancelAnimationFrame(timer);
   clearTimeout(timer);
   set({ playing: null });
   return true;
-}
-
-/** Return where the playhead is, in seconds of the buffer; null if nothing plays. */
-export function position() {
-  const { playing } = state;
-  if (!playing) return null;
-  const run = (context.currentTime - playing.started) * source.playbackRate.value + playing.at;
-  if (!source.loop || run < playing.to) return Math.min(run, playing.to);
-  return playing.from + ((run - playing.from) % (playing.to - playing.from));
 }
 
 /** Call a function with the position while a sound plays: every frame, or 4 times a second with reduced motion. */
@@ -127,8 +126,8 @@ export function watch(watcher) {
 }
 
 function tick() {
-  if (!source) return;
-  for (const watcher of watchers) watcher(state.playing, position());
+  if (!voice) return;
+  for (const watcher of watchers) watcher(state.playing, voice.now());
   const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
   timer = isStill ? setTimeout(tick, STILL_MS) : requestAnimationFrame(tick);
 }
@@ -140,11 +139,7 @@ export function nextSpeed(speed, direction) {
 
 on("settings", () => {
   if (out) out.volume.gain.value = state.settings.volume;
-  if (!source) return;
-  const now = position();
-  if (source.playbackRate.value !== state.settings.speed) {
-    source.playbackRate.value = state.settings.speed;
-    set({ playing: { ...state.playing, at: now, started: context.currentTime } });
-  }
-  source.loop = state.settings.loop;
+  if (!voice) return;
+  voice.loop(state.settings.loop);
+  if (voice.tempo !== tempo()) voice.again(voice.now());
 });

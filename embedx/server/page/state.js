@@ -13,6 +13,7 @@ const DEFAULTS = {
   level: false, // bring a sound to -3 dB
   loop: false,
   speed: 1,
+  pitch: false, // keep the pitch at another speed
   chain: false, // play the next by itself
   hover: false, // play what is pointed at on the map
   keys: true,

@@ -15,14 +15,14 @@ export class Stretch {
     this.head = el("div.playhead", { hidden: true });
     this.handles = ["start", "end"].map((side) => el(`div.handle.${side}`, {
       role: "slider", tabindex: 0, "aria-label": t(`stretch.${side}`), "aria-valuemin": 0,
-      "aria-valuemax": duration.toFixed(2), on: { keydown: (event) => this.step(event, side), pointerdown: (event) => this.drag(event, side) },
+      "aria-valuemax": duration.toFixed(2), keydown: (event) => this.step(event, side), pointerdown: (event) => this.drag(event, side),
     }));
     this.inputs = ["start", "end"].map((side) => el("input", {
       type: "number", min: 0, max: duration.toFixed(2), step: 0.1, "aria-label": t(`stretch.${side}`),
-      on: { change: (event) => this.move(side, Number(event.target.value)) },
+      change: (event) => this.move(side, Number(event.target.value)),
     }));
     this.fields = el("span.stretchfields", this.inputs[0], "–", this.inputs[1], " s");
-    this.node = el("div.stretch", { on: { pointerdown: (event) => this.dragNew(event) } }, this.mark, ...this.handles, this.head);
+    this.node = el("div.stretch", { pointerdown: (event) => this.dragNew(event) }, this.mark, ...this.handles, this.head);
     this.show();
   }
 
@@ -36,8 +36,8 @@ export class Stretch {
     this.mark.style.inlineSize = `${(100 * (this.end - this.start)) / this.duration}%`;
     for (const [i, value] of [this.start, this.end].entries()) {
       showAt(this.handles[i], value / this.duration);
-      this.handles[i].setAttribute("aria-valuenow", value.toFixed(2));
-      this.handles[i].setAttribute("aria-valuetext", `${number(value, 2)} s`);
+      this.handles[i].ariaValueNow = value.toFixed(2);
+      this.handles[i].ariaValueText = `${number(value, 2)} s`;
       this.inputs[i].value = value.toFixed(2);
     }
   }

@@ -28,8 +28,8 @@ export function showStrip(queue, place, column) {
     nodes.set(row.id, node);
     node.place = first + i;
     const label = valueOf(row, column) ?? (valueOf(row, "review") === null ? null : t("unsure"));
-    node.button.setAttribute("aria-current", node.place === place);
-    node.button.setAttribute("aria-label", t("strip.row", { n: node.place + 1, label: label ?? t("label.none") }));
+    node.button.ariaCurrent = node.place === place;
+    node.button.ariaLabel = t("strip.row", { n: node.place + 1, label: label ?? t("label.none") });
     fill(node.label, label === null ? "" : nameOf(label, 14));
     return node.item;
   });
@@ -38,7 +38,7 @@ export function showStrip(queue, place, column) {
 
 function makeNode(row) {
   const picture = canvas(), label = el("span.chip");
-  const button = el("button", { type: "button", on: { click: () => open(node.place) } }, picture, label);
+  const button = el("button", { type: "button", click: () => open(node.place) }, picture, label);
   const node = { item: el("li", button), button, label, place: 0 };
   pictureOf(row, SIZE).then((levels) => paint(picture, levels, state.settings), () => null);
   return node;

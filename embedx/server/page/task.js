@@ -10,7 +10,7 @@ const RESERVED = ["id", "path", "start_s", "end_s", "duration_s", "label", "grou
 
 /** Return a form that asks what to label; `done` is called when the task is set, `cancel` to go back. */
 export function makeTask(done, cancel) {
-  const task = taskOf(), kind = (value) => el("input", { type: "radio", name: "kind", value, checked: isYesNo(task) === (value === "yesno"), on: { change: show } });
+  const task = taskOf(), kind = (value) => el("input", { type: "radio", name: "kind", value, checked: isYesNo(task) === (value === "yesno"), change: show });
   const which = kind("which"), yesno = kind("yesno");
   const fields = Array.from({ length: MAX_NAMES }, (_, i) => el("input", { type: "text", maxlength: MAX_LENGTH, value: isYesNo(task) ? "" : task.names[i] ?? "", "aria-label": t("task.name", { n: i + 1 }) }));
   const question = el("input", { type: "text", maxlength: MAX_LENGTH, value: isYesNo(task) ? task.column : "", "aria-label": t("task.column") });
@@ -19,7 +19,7 @@ export function makeTask(done, cancel) {
     button(t("task.take", { column: name, n: values.length }), () => fields.forEach((field, i) => (field.value = values[i] ?? "")), "small")));
   const asked = el("div.names", el("label", el("span", t("task.is")), question));
   const problem = el("p.error", { hidden: true });
-  const form = el("form.task", { on: { submit } },
+  const form = el("form.task", { submit },
     el("h2", { tabindex: -1 }, t("task")),
     el("label", which, " ", t("task.which")), el("label", yesno, " ", t("task.yesno")),
     names, offers, asked, problem,

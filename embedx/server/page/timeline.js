@@ -2,6 +2,7 @@
 
 import { getJson, path } from "./api.js";
 import { canvas, el, fill, muted } from "./dom.js";
+import { showRecording } from "./recording.js";
 import { state } from "./state.js";
 import { clock, t } from "./words.js";
 
@@ -14,7 +15,7 @@ async function recordingOf(row) {
   if (row.recording === undefined || row.recording === null) return null;
   const address = path(`/recordings/${encodeURIComponent(row.recording)}`);
   if (!kept.has(address)) {
-    kept.set(address, getJson(address).catch(() => null));
+    kept.set(address, getJson(address).catch(() => (kept.delete(address), null)));
     if (kept.size > MAX_KEPT) kept.delete(kept.keys().next().value);
   }
   return kept.get(address);
@@ -32,17 +33,17 @@ export async function showTimeline(node, row, open) {
   const strip = canvas({ height: HEIGHT });
   const slider = el("div.strip", {
     role: "slider", tabindex: 0, "aria-label": t("timeline"), "aria-valuemin": 1, "aria-valuemax": rows.length,
-    on: { keydown: step, click: jump },
+    keydown: step, click: jump,
   }, strip);
   let place = Math.max(0, rows.findIndex((one) => one.id === row.id));
   tell();
-  fill(node, slider, el("div.scale", el("span", clock(0)), el("span", clock(end))));
+  fill(node, facts?.duration_s ? showRecording(row, facts) : null, slider, el("div.scale", el("span", clock(0)), el("span", clock(end))));
   new ResizeObserver(draw).observe(slider);
 
   function tell() {
     const one = rows[place];
-    slider.setAttribute("aria-valuenow", place + 1);
-    slider.setAttribute("aria-valuetext", t("timeline.row", { n: place + 1, all: rows.length, at: clock(one.start_s), label: one.label ?? "" }));
+    slider.ariaValueNow = place + 1;
+    slider.ariaValueText = t("timeline.row", { n: place + 1, all: rows.length, at: clock(one.start_s), label: one.label ?? "" });
   }
 
   function draw() {
