@@ -155,7 +155,7 @@ export const WORDS = {
   "err.origin": ["This address is not one of the server. Open the page at the address that the server has printed.", "Diese Adresse gehört nicht zum Server. Bitte die Adresse öffnen, die der Server ausgegeben hat."],
   "err.filter": ["Not a condition, at character {pos}: {why} Columns: {columns}", "Keine Bedingung, bei Zeichen {pos}: {why} Spalten: {columns}"],
   "err.busy": ["The server is busy; again in {s} s.", "Der Server ist ausgelastet; neuer Versuch in {s} s."],
-  "err.offline": ["The server does not answer. You can go n, plural: 1 label waits, # labels wait here.", "Der Server antwortet nicht. Sie können weitermachen: {n, plural: 1 Label wartet, # Labels warten} hier."],
+  "err.offline": ["The server does not answer. You can go on: {n, plural: 1 label waits, # labels wait} here.", "Der Server antwortet nicht. Sie können weitermachen: {n, plural: 1 Label wartet, # Labels warten} hier."],
   "err.offline.short": ["The server does not answer. It is asked again by itself.", "Der Server antwortet nicht. Er wird von selbst wieder gefragt."],
   "err.readonly": ["Labels are read-only. The owner allows them with --allow-labels.", "Labels sind schreibgeschützt. Mit --allow-labels werden sie erlaubt."],
   "err.damaged": ["{name} is damaged and is not served. Run: embedx verify indexes/{name}", "{name} ist beschädigt und wird nicht ausgeliefert. Bitte: embedx verify indexes/{name}"],
