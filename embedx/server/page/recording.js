@@ -3,8 +3,9 @@
 import { path, withFields } from "./api.js";
 import { canvas, el, iconButton, showAt, showPlays, warn } from "./dom.js";
 import { paint } from "./picture.js";
+import { playRecording } from "./pieces.js";
 import { formatOf, looksOf, pictureAt, soundAt } from "./rows.js";
-import { playRecording, stop, watch } from "./sound.js";
+import { stop, watch } from "./sound.js";
 import { on, state } from "./state.js";
 import { clock, messageOf, t } from "./words.js";
 

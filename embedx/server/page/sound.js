@@ -1,7 +1,7 @@
 /* Sound: one context, one player. Buffers and not media elements, so that a loop is exact and a start is at once. */
 
 import { set, state, on } from "./state.js";
-import { bufferVoice, piecesVoice, pitchVoice } from "./voices.js";
+import { bufferVoice, pitchVoice } from "./voices.js";
 
 const FADE_S = 0.005; // so that a start and an end do not click
 const PEAK = 10 ** (-3 / 20); // -3 dB: what "level" brings the peak of a sound to
@@ -67,17 +67,10 @@ export function play(key, buffer, { from = 0, to = buffer.duration, at = from, b
     (now) => play(key, buffer, { from, to, at: now, band, ended }));
 }
 
-/** Play a recording under a key from a second of it to its end; `pieceOf(from, to, signal)` gets a buffer, `failed` an error. */
-export function playRecording(key, pieceOf, { at, to, failed }) {
-  begin(key, { from: 0, to, band: null, level: 1 },
-    (audio, out, done) => piecesVoice(audio, out, pieceOf, { at, to, speed: state.settings.speed }, done, (error) => (stop(), failed(error))),
-    (now) => playRecording(key, pieceOf, { at: now, to, failed }));
-}
-
 const tempo = () => `${state.settings.speed} ${state.settings.pitch}`;
 
 /** Begin to play with a voice that `make` returns; `again` plays the same anew from a place. */
-function begin(key, { from, to, band, level }, make, again) {
+export function begin(key, { from, to, band, level }, make, again) {
   stop();
   const audio = open(), gain = new GainNode(audio, { gain: 0 }), chain = [...filtersOf(audio, band), gain, out.limiter];
   gain.gain.setValueAtTime(0, audio.currentTime);

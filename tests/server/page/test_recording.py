@@ -1,8 +1,7 @@
-"""A recording as a whole in a real browser: its picture, its sound in pieces without a gap, and the pitch that is kept."""
+"""A recording as a whole in a real browser: its picture, its sound in pieces without a gap, and the kept pitch."""
 
 import wave
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,7 +67,8 @@ def test_recording_is_seen_whole_and_plays_in_pieces_without_a_gap(long: Client,
       const red = (x, y) => data[y * width + x] & 255;
       return [0.25, 0.75].map((share) => {
         const x = Math.round(share * width);
-        return Array.from({length: height}, (_, y) => y).reduce((best, y) => red(x, y) > red(x, best) ? y : best) / height;
+        const lines = Array.from({length: height}, (_, y) => y);
+        return lines.reduce((best, y) => red(x, y) > red(x, best) ? y : best) / height;
       });
     }"""
     until(page, f"() => ({loudest})() !== null")
