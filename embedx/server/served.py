@@ -69,6 +69,7 @@ class Served:
         self.labels = LabelMemory()
         self._kept: dict[str, tuple[tuple[Any, ...], Any]] = {}
         self._projection: Projection | None = None
+        self._is_closed = False
         self._maps: dict[tuple[str, str], tuple[tuple[Any, ...], Map]] = {}
         self._making = [threading.RLock() for _ in range(MAKERS)]
 
@@ -183,7 +184,10 @@ class Served:
         """
         with self.use() as collection:
             key, rows = (collection, collection.store.generation), read_all(collection.store, view)
-        self._projection = projection = Projection()
+        with self._lock:
+            if self._is_closed:
+                raise ApiError(503, "umap_stopped", "The server ends.", "Try again.")
+            self._projection = projection = Projection()
         try:
             self._maps[view, "umap"] = key, projection.make(*rows)
         finally:
@@ -215,13 +219,14 @@ class Served:
             collection.store.filter("id < 0")
 
     def close(self) -> None:
-        """Close the files, and end what makes a map."""
-        if self._projection is not None:
-            self._projection.stop()
+        """End what makes a map, and close the files; those that a request uses are closed after it."""
         with self._lock:
-            if self._opened is not None:
-                self._opened.collection.close()
-                self._opened = None
+            self._is_closed = True
+            if self._projection is not None:
+                self._projection.stop()
+            old, self._opened = self._opened, None
+            if old is not None and not old.users:
+                old.collection.close()
 
 
 def slow_facts(collection: Collection) -> dict[str, Any]:

@@ -15,11 +15,12 @@ Open = Callable[..., Any]
 BASE = "/v1/collections/field"
 MARGIN = 0.92  # of the window that all points fill; see map.js
 UMAP = """
-import time
+import os, time
 class UMAP:
     def __init__(self, **options): pass
     def fit_transform(self, vectors):
-        time.sleep(1)
+        while not os.path.exists(os.path.join(os.path.dirname(__file__), "go")):
+            time.sleep(0.01)
         return vectors[:, :2]
 """
 
@@ -173,8 +174,9 @@ def test_map_by_umap_is_made_behind_and_a_failure_leaves_the_other_map(
     page = open_map(own, open_page)
     page.locator(".tools select").select_option("umap")
     page.wait_for_selector(".tools progress")
+    (tmp_path / "go").touch()
     until(page, "() => document.getElementById('mapnote').innerText.includes('Neighbours')")
-    own.service.collections["field"].close()
+    own.service.collections["field"]._maps.clear()
     (tmp_path / "umap.py").write_text("raise ImportError('broken')")
     page.locator(".tools select").select_option("pca")
     until(page, "() => document.getElementById('mapnote').innerText.includes('components')")
