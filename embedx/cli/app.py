@@ -31,6 +31,7 @@ COMMANDS = {  # name -> module, and the description in `embedx --help`
     "search": ("search", "Find the rows most similar to a recording, a row or a text."),
     "probe": ("probe", "Measure how well the vectors separate labels."),
     "train": ("train", "Train, evaluate and save a classifier (head)."),
+    "finetune": ("finetune", "Fine-tune a model on labelled audio, evaluate and save it."),
     "predict": ("predict", "Predict labels for rows or recordings."),
     "suggest": ("suggest", "Choose the rows to label next."),
     "heads": ("heads", "List, show, export and delete the heads of a collection."),

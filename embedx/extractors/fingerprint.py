@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from embedx.extractors.names import VARIABLES, resolve
+from embedx.extractors.names import VARIABLES, resolve, split_option
 from embedx.extractors.weight_files import find_weights
 
 WITHOUT_WEIGHTS = ("logmel", "mfcc")
@@ -33,6 +33,9 @@ def fingerprint_model(model: str) -> Fingerprint | None:
     if family in VARIABLES:  # a source with an option ("PATH?pca") is not a path, because it may need other files too
         file = find_weights(family, source)
         return None if file is None else fingerprint_files([file])
+    if family == "finetuned":
+        written = Path(split_option(source)[0])
+        return fingerprint_files(sorted(written.iterdir())) if written.is_dir() else None
     if family == "huggingface":
         folder = Path(source) if os.path.isdir(source) else find_snapshot(source)
         return None if folder is None else fingerprint_files(sorted(folder.iterdir()))

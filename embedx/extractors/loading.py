@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from embedx.extractors.base import Extractor
 
 BACKENDS = ("auto", "fast", "reference")
+ACCELERATED = ("huggingface", "torchaudio", "finetuned")  # families with models that `fast` supports
 
 
 @contextlib.contextmanager
@@ -51,7 +52,7 @@ def load(model: str, *, allow_pickle: bool = False, backend: str = "auto", trust
     module_name = "plugins" if family == "plugin" else family.replace("-", "_")  # recipes store the family's name
     module = importlib.import_module(f"embedx.extractors.{module_name}")
     extractor: Extractor = module.load(source, allow_pickle=allow_pickle, download=trusted)
-    if backend == "reference" or (backend == "auto" and family not in ("huggingface", "torchaudio")):
+    if backend == "reference" or (backend == "auto" and family not in ACCELERATED):
         return extractor
     from embedx.extractors.fast.encoder import accelerate
 

@@ -10,13 +10,14 @@ from embedx.errors import ModelError, StoreError
 from embedx.filesystem.paths import display_path
 
 NAMES = ("logmel", "mfcc", "yamnet", "vggish", "melspec-resnet18")  # families with only one model
-BUILT_IN = (*NAMES, "huggingface", "torchaudio")  # modules of this package that have a function `load`
+BUILT_IN = (*NAMES, "huggingface", "torchaudio", "finetuned")  # modules of this package that have a function `load`
 FAMILIES = (*BUILT_IN, "plugin")  # "plugin": code outside embedx
 STORED = (*FAMILIES, "imported")  # what a stored recipe may name; "imported": vectors made with other software
 VARIABLES = {  # environment variables that may name a weights file
     "yamnet": "EMBEDX_YAMNET_WEIGHTS",
     "vggish": "EMBEDX_VGGISH_WEIGHTS",
 }
+FINETUNED_FILE = "finetune.json"  # in the folder of a model of `embedx finetune`
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(@\w[\w./-]*)?", re.ASCII)  # no path in the hub's cache
 BUNDLES = ("WAV2VEC2_", "HUBERT_", "WAVLM_", "VOXPOPULI_", "XLSR_")  # prefixes of torchaudio's speech models
 
@@ -103,6 +104,8 @@ def guess_family(model: str) -> str:
     if entry_point(model) or re.fullmatch(r"hear:.+|[A-Za-z_][\w.]*:[A-Za-z_]\w*", model):
         return "plugin"
     path = Path(model).expanduser()
+    if (Path(split_option(model)[0]).expanduser() / FINETUNED_FILE).is_file():
+        return "finetuned"
     if (path.is_file() and path.suffix == ".safetensors") or (path / "yamnet.safetensors").is_file():
         return "yamnet"
     name = model.partition("@")[0]

@@ -14,6 +14,7 @@ from embedx.extractors import spectrogram
 from embedx.extractors.checkpoints import Checkpoint, load_checkpoint
 from embedx.extractors.huggingface import WAVEFORM_TYPES, Transformer
 from embedx.extractors.names import resolve
+from embedx.extractors.native_frames import NATIVE
 
 SPECTROGRAM_TYPES = ("wav2vec2-bert", "audio-spectrogram-transformer", "whisper")
 TRAINABLE_TYPES = (*WAVEFORM_TYPES, *SPECTROGRAM_TYPES)
@@ -61,15 +62,20 @@ class TrainableEncoder(Protocol):
 
 
 class CheckpointEncoder(nn.Module):
-    """A checkpoint of transformers as a `TrainableEncoder`."""
+    """A checkpoint of transformers as a `TrainableEncoder`.
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    Args:
+        checkpoint: the checkpoint.
+        native: whether the frames are those that transformers' class for classification pools; see `native_frames`.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, native: bool = False) -> None:
         super().__init__()
         for name, value in PRETRAINING.items():
             setattr(checkpoint.model.config, name, value)  # also where the library takes a missing one for set
         self.checkpoint = checkpoint
         self.kind = str(checkpoint.settings["model_type"])
-        self.extractor: Any = self._make_extractor()
+        self.extractor: Any = self._make_extractor(native)
         self.model: nn.Module = self.extractor.model
         self.sample_rate = int(self.extractor.sample_rate)
         self.layers: tuple[int, ...] = self.extractor.layers
@@ -78,7 +84,7 @@ class CheckpointEncoder(nn.Module):
         self.max_samples: int | None = self.extractor.max_samples
         self.requires_grad_(True)
 
-    def _make_extractor(self) -> Any:
+    def _make_extractor(self, native: bool) -> Any:
         """Return the extractor of the checkpoint; its masks belong to the encoder.
 
         Gradient checkpointing runs layers again in the backward pass, which has a thread of its own on a GPU. So the
@@ -86,7 +92,8 @@ class CheckpointEncoder(nn.Module):
         """
         try:
             if self.kind in SPECTROGRAM_TYPES:
-                return spectrogram.FAMILIES[self.kind](self.checkpoint)
+                families = {**spectrogram.FAMILIES, **(NATIVE if native else {})}
+                return families[self.kind](self.checkpoint)
             return Transformer(self.checkpoint, SimpleNamespace())
         except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
             raise ModelError(f"The settings in {self.checkpoint.place} cannot be used: {error}") from error
@@ -125,23 +132,27 @@ class CheckpointEncoder(nn.Module):
         for name, parameter in self.model.named_parameters():
             if id(parameter) not in in_blocks:
                 is_front = any(part in FRONT_ENDS or part.startswith("pos_conv") for part in name.split("."))
-                (before if is_front or not self._norm_is_last() else after).append(parameter)
+                (before if is_front or not self.norm_is_last else after).append(parameter)
         return [before, *blocks[:-1], [*blocks[-1], *after]]
 
-    def _norm_is_last(self) -> bool:
-        """Tell whether the norm outside of the blocks follows them; in base models on the waveform it precedes them."""
+    @property
+    def norm_is_last(self) -> bool:
+        """Whether the norm outside of the blocks follows them; in base models on the waveform it precedes them."""
         if self.kind in SPECTROGRAM_TYPES:
             return True
         return bool(getattr(self.model.config, "do_stable_layer_norm", False)) or "conformer" in self.kind
 
 
-def load_encoder(model: str, *, context_s: float | None = None, allow_pickle: bool = False) -> CheckpointEncoder:
+def load_encoder(
+    model: str, *, context_s: float | None = None, native: bool = False, allow_pickle: bool = False
+) -> CheckpointEncoder:
     """Load a checkpoint for training, on the CPU.
 
     Args:
         model: a hub id (`name` or `name@revision`) or a local folder.
         context_s: the longest clip in seconds that the model will get; None if it is not known. Whisper computes a
             fixed context of 30 s for every clip. A shorter context, in whole seconds, makes it faster for short clips.
+        native: see `CheckpointEncoder`.
         allow_pickle: whether weights may be read from a pickle.
 
     Returns:
@@ -160,7 +171,7 @@ def load_encoder(model: str, *, context_s: float | None = None, allow_pickle: bo
     checkpoint = load_checkpoint(source, TRAINABLE_TYPES, allow_pickle)
     if checkpoint.settings["model_type"] == "whisper" and context_s is not None:
         shorten_whisper(checkpoint, context_s)
-    return CheckpointEncoder(checkpoint)
+    return CheckpointEncoder(checkpoint, native)
 
 
 def shorten_whisper(checkpoint: Checkpoint, context_s: float) -> None:

@@ -1,0 +1,35 @@
+"""Frames whose mean is what the classes of transformers for classification take of an encoder.
+
+For most encoders this is the mean over the frames of the clip. AST has two class tokens for it, and Whisper takes the
+mean of its whole context, with the frames of the silence after the clip.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from embedx.extractors.spectrogram import AudioSpectrogramTransformer, Prepared, WhisperEncoder
+
+
+class AstTokens(AudioSpectrogramTransformer):
+    """The class token and the distillation token of AST as two frames."""
+
+    def encode(self, prepared: Sequence[Prepared], layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the two tokens [B, 2, D]; see `Extractor.frames`."""
+        inputs = torch.cat([torch.from_numpy(features["input_values"]) for _, features in prepared])
+        counts = torch.full((len(inputs),), 2, device=self.model.device)
+        for layer, states in self.run(inputs.to(self.model.device), layers):
+            yield layer, states[:, :2], counts
+
+
+class WhisperContext(WhisperEncoder):
+    """All frames of Whisper's context."""
+
+    def encode(self, prepared: Sequence[Prepared], layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield all frames [B, T, D]; see `Extractor.frames`."""
+        for layer, states, counts in super().encode(prepared, layers):
+            yield layer, states, torch.full_like(counts, states.shape[1])
+
+
+NATIVE = {"audio-spectrogram-transformer": AstTokens, "whisper": WhisperContext}

@@ -1,0 +1,172 @@
+"""Run: a source and options -> a trained model in a folder, with its figures."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from embedx.errors import DiskError, UsageError
+from embedx.extractors.devices import pick_device
+from embedx.extractors.pooled_heads import HeadSettings
+from embedx.filesystem.atomic import make_folder
+from embedx.filesystem.paths import display_path
+from embedx.finetune.data import label_items, make_recipe, read_data, read_items
+from embedx.finetune.encoders import load_encoder
+from embedx.finetune.labels import LabelledRows
+from embedx.finetune.network import Network
+from embedx.finetune.options import FinetuneOptions
+from embedx.finetune.parameters import add_lora, check_freeze, count_parameters, merge_lora, set_trained
+from embedx.finetune.result import Finetuned, save_result
+from embedx.finetune.trainer import pick_precision
+from embedx.finetune.training import Report, make_trainer, run_trainer
+
+CHECKPOINTS = "checkpoints"
+
+
+def finetune(
+    source: Any,
+    out: str | os.PathLike[str],
+    options: FinetuneOptions,
+    *,
+    resume: bool = True,
+    overwrite: bool = False,
+    report: Report = lambda values: None,
+    interrupted: Callable[[], int] = lambda: 0,
+) -> Finetuned:
+    """Fine-tune a model on a source, test it on rows that it has not seen, and save it.
+
+    Args:
+        source: what `embedx extract` takes: a folder, files, a manifest or a pandas frame.
+        out: the folder of the model, such as models/NAME.
+        options: what is trained, and how.
+        resume: go on with a training of the same source and options that was interrupted.
+        overwrite: replace a finished model in the folder.
+        report: called with what happens, as plain values.
+        interrupted: returns the number of a signal that came, 0 if none; then the training stops with a checkpoint.
+
+    Returns:
+        The figures on the test part.
+
+    Raises:
+        UsageError: an invalid option, label or split, or a folder that holds something else.
+        ModelError: the model cannot be loaded.
+        AudioError: no recording can be read.
+        DiskError: the disk is full.
+        Interrupted: a signal has come; call again to go on.
+    """
+    started = time.monotonic()
+    folder = Path(os.path.abspath(out))
+    prepare_folder(folder, overwrite)
+    items = read_items(source, options)
+    labelled = label_items(items, options)  # errors in labels and split come before the model is loaded
+    device = pick_device(options.device)
+    precision = pick_precision(options.precision, device.type == "cuda")
+    encoder = pick_encoder(options)
+    settings = make_head_settings(encoder, labelled, options)
+    check_metric(labelled, options)
+    recipe = make_recipe(options, encoder.sample_rate, encoder.max_samples)
+    checkpoints = folder / CHECKPOINTS
+    make_folder(checkpoints)
+    data = read_data(items, options, recipe, checkpoints, lambda done, total: report({"decoded": done, "rows": total}))
+    torch.manual_seed(options.seed)
+    network = Network(encoder, settings)
+    if options.lora:
+        add_lora(encoder, options.lora)
+    try:
+        trainer, validate = make_trainer(network, data, options, checkpoints, precision)
+        history = run_trainer(trainer, checkpoints, source, data, resume, report, interrupted)
+        metrics = validate(data.part.test, True)[0]
+        values = validate(data.part.validation, False)[1] if len(data.part.validation) else None
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "No space" not in str(error) and "write" not in str(error):
+            raise
+        raise DiskError(f"The training cannot be written to {display_path(str(folder))}: {error}.") from error
+    set_trained(network, options, options.epochs - 1)
+    total, trained = count_parameters(network)
+    if options.lora:
+        merge_lora(encoder)
+    facts = {
+        "parameters": total,
+        "trained_parameters": trained,
+        "steps": int(trainer.state.global_step),
+        "best_step": int(trainer.state.best_global_step or trainer.state.global_step),
+        "seconds": time.monotonic() - started,
+        **{f"{name}_rows": len(getattr(data.part, name)) for name in ("train", "validation", "test")},
+        "split": labelled.splits.how,
+        "test_part": data.part.name,
+        "leaky": labelled.splits.leaky,
+        "unlabelled": data.labelled.unlabelled,
+    }
+    chosen = None if values is None else values[options.metric or "main"]
+    result = Finetuned(folder, metrics, chosen, False, facts, data.notes, data.failures, tuple(history))
+    return save_result(result, network, options, source)
+
+
+def prepare_folder(folder: Path, overwrite: bool) -> None:
+    """Check that a folder is free, holds an interrupted training, or may be replaced.
+
+    Raises:
+        UsageError: it holds a finished model or something else.
+    """
+    shown = display_path(str(folder))
+    if folder.is_file():
+        raise UsageError(f"{shown} is a file. Give the folder of the model, such as models/NAME.")
+    if (folder / "finetune.json").exists():
+        if not overwrite:
+            raise UsageError(f"{shown} holds a trained model. Choose another folder, or use --overwrite.")
+    elif folder.is_dir() and set(os.listdir(folder)) - {CHECKPOINTS}:
+        raise UsageError(f"{shown} is not empty and holds no model of embedx finetune. Choose another folder.")
+
+
+def pick_encoder(options: FinetuneOptions) -> Any:
+    """Return the encoder of a checkpoint, or of a model from scratch."""
+    lengths = [seconds for seconds in (options.window, options.max_seconds) if seconds is not None]
+    context_s = min(lengths) if lengths else None
+    native = options.pooling == "native"
+    encoder = load_encoder(options.model, context_s=context_s, native=native, allow_pickle=options.allow_pickle)
+    check_freeze(options, len(encoder.layers) - 1)
+    if options.checkpointing:
+        encoder.model.activation_checkpointing_enable()  # type: ignore[operator]
+    return encoder
+
+
+def make_head_settings(encoder: Any, labelled: LabelledRows, options: FinetuneOptions) -> HeadSettings:
+    """Return the shape of the head.
+
+    Raises:
+        UsageError: the encoder has no such layer.
+    """
+    layers = {"last": encoder.layers[-1:], "weighted": encoder.layers}.get(options.layer)
+    if layers is None:
+        layers = (int(options.layer),)
+        if layers[0] not in encoder.layers:
+            raise UsageError(f"layer={options.layer}, but {options.model} has the layers 0 to {encoder.layers[-1]}.")
+    is_ast = getattr(encoder, "kind", "") == "audio-spectrogram-transformer"
+    native_norm = is_ast and options.pooling == "native"
+    return HeadSettings(
+        outputs={output.name: output.classes for output in labelled.outputs},
+        multi_label=tuple(output.name for output in labelled.outputs if output.multi_label),
+        dim=encoder.dim,
+        layers=layers,
+        layer_norm=native_norm if options.layer_norm is None else options.layer_norm,
+        norm_epsilon=float(encoder.model.config.layer_norm_eps) if native_norm else 1e-5,
+        **{name: getattr(options, name) for name in ("pooling", "shared", "hidden", "activation", "dropout")},
+    )
+
+
+def check_metric(labelled: LabelledRows, options: FinetuneOptions) -> None:
+    """Refuse a metric that no output has.
+
+    Raises:
+        UsageError: the metric is of the other kind of labels.
+    """
+    kinds = {output.multi_label for output in labelled.outputs}
+    single, multi = {"accuracy", "balanced_accuracy"}, {"exact_match", "micro_f1"}
+    if (options.metric in single and True in kinds) or (options.metric in multi and False in kinds):
+        what = "one label" if options.metric in single else "several labels"
+        raise UsageError(
+            f"metric={options.metric} is for outputs with {what} in a row. Use macro_f1, macro_auc or loss."
+        )
