@@ -14,6 +14,7 @@ from embedx.errors import AudioError, ModelError, UsageError
 from tests.helpers.finetuning import Checkpoint, train_tones
 
 
+@pytest.mark.long
 def test_tiny_set_is_learned_by_heart(checkpoint: Checkpoint, tones: pd.DataFrame, tmp_path: Path) -> None:
     """The rows to test on are copies of the training rows, so that the figures are those of what was learned."""
     few = tones[tones.split == "train"].head(6).assign(split="train")
@@ -45,8 +46,9 @@ def test_folder_holds_the_model_its_arguments_and_figures(
 NATIVE = ("wav2vec2", "whisper", "ast", "wav2vec2-bert", "wavlm", "data2vec", "hubert", "wav2vec2-large")
 
 
-@pytest.mark.parametrize("name", [*NATIVE[:1], *(pytest.param(name, marks=pytest.mark.long) for name in NATIVE[1:])])
-@pytest.mark.parametrize("layer", ["last", pytest.param("weighted", marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", NATIVE)
+@pytest.mark.long
+@pytest.mark.parametrize("layer", ["last", "weighted"])
 def test_plain_transformers_gives_the_same_probabilities(
     checkpoint: Checkpoint, tones: pd.DataFrame, tmp_path: Path, name: str, layer: str
 ) -> None:
@@ -111,6 +113,7 @@ def test_killed_training_goes_on_and_ends_with_the_same_weights(
     assert not (again.folder / "checkpoints").exists()
 
 
+@pytest.mark.long
 def test_interrupted_training_with_other_options_is_refused(
     checkpoint: Checkpoint, tones: pd.DataFrame, tmp_path: Path
 ) -> None:
@@ -132,6 +135,7 @@ def test_interrupted_training_with_other_options_is_refused(
     assert train_tones(tones, model, tmp_path / "m", epochs=1, overwrite=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "outputs"),
     [
@@ -158,6 +162,7 @@ def test_outputs_and_heads(
         assert result.metrics[name].multilabel == (classes in (("low", "tonal"), ("deep", "low")))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "options", [{"freeze": "encoder"}, {"freeze": "2"}, {"lora": 4}, {"freeze": "features"}], ids=str
 )
@@ -180,6 +185,7 @@ def test_only_what_is_asked_for_is_trained(
     assert result.facts["trained_parameters"] < result.facts["parameters"]
 
 
+@pytest.mark.long
 def test_bad_input_is_named_in_a_sentence(checkpoint: Checkpoint, tones: pd.DataFrame, tmp_path: Path) -> None:
     model, out = checkpoint("wav2vec2-large"), tmp_path / "m"
     with pytest.raises(UsageError, match="At least two classes"):
@@ -210,6 +216,7 @@ def test_bad_input_is_named_in_a_sentence(checkpoint: Checkpoint, tones: pd.Data
         train_tones(silent, model, out, leaky=True)
 
 
+@pytest.mark.long
 def test_label_that_a_part_lacks_is_noted(checkpoint: Checkpoint, tones: pd.DataFrame, tmp_path: Path) -> None:
     frame = tones[(tones.split != "validation") | (tones.label != "low")]
     result = train_tones(frame, checkpoint("wav2vec2-large"), tmp_path / "m", epochs=1)
