@@ -1,6 +1,5 @@
 """Fixtures: the corpus of tones."""
 
-
 import pandas as pd
 import pytest
 
