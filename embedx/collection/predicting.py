@@ -1,7 +1,5 @@
 """predict: recordings -> classes by a classifier or by zero-shot names, without a collection."""
 
-import importlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from embedx.datasets.sources import read_corpus
@@ -12,8 +10,6 @@ from embedx.extractors.names import resolve
 if TYPE_CHECKING:
     from embedx.extractors.classifier import Classifier
     from embedx.training.predict import Predictions
-
-FINE_TUNED = "finetune.json"  # in a folder that `embedx finetune` wrote
 
 
 def predict(
@@ -74,15 +70,16 @@ def load_classifier(options: EmbeddingOptions) -> "Classifier":
 
         names = yamnet_classes.read_names(source)
         return yamnet_classes.YamnetClassifier(yamnet.load(source, **loading), names)
+    if family == "finetuned":
+        from embedx.extractors import finetuned
+
+        return finetuned.load_classifier(source)
     if family != "huggingface":
         raise ModelError(
             f"{options.model} is no classifier. Give a checkpoint of transformers that was trained for audio "
             "classification (hub id or folder), a folder of `embedx finetune`, or yamnet. Other models embed: "
             "`embedx extract`, then `embedx train`."
         )
-    if (Path(source) / FINE_TUNED).is_file():
-        classifier: Classifier = importlib.import_module("embedx.finetune.classifier").load(source)
-        return classifier
     from embedx.extractors import hub_classifiers
 
     return hub_classifiers.load(source, backend=options.backend, **loading)

@@ -21,6 +21,7 @@ from embedx.extractors.huggingface import WAVEFORM_TYPES, Transformer
 from embedx.extractors.names import FINETUNED_FILE, split_option
 from embedx.extractors.native_frames import NATIVE
 from embedx.extractors.pooled_heads import HeadSettings, PooledHead
+from embedx.extractors.scratch import SCRATCH, scratch_structure
 from embedx.extractors.weights import brief
 
 TYPES = (*WAVEFORM_TYPES, *spectrogram.FAMILIES)
@@ -135,15 +136,35 @@ def read_description(folder: str) -> dict[str, Any]:
 
 def load_encoder(folder: str, description: dict[str, Any], native: bool) -> Extractor:
     """Return the encoder of a folder; `native` as in `embedx.extractors.native_frames`."""
-    in_classifier = description.get("plain") is True and description.get("kind") == "whisper"
+    kind = str(description.get("kind"))
+    if kind.startswith(SCRATCH):
+        return load_scratch(folder, kind)
+    in_classifier = description.get("plain") is True and kind == "whisper"
     auto_class = "AutoModelForAudioClassification" if in_classifier else "AutoModel"
     checkpoint = load_checkpoint(folder, TYPES, allow_pickle=False, download=False, auto_class=auto_class)
-    kind = checkpoint.settings["model_type"]
+    kind = str(checkpoint.settings["model_type"])
     try:
         families = {**spectrogram.FAMILIES, **(NATIVE if native else {})}
         return families.get(kind, Transformer)(checkpoint)
     except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:  # a setting of a wrong type
         raise ModelError(f"The settings in {folder} cannot be used: {brief(error)}") from error
+
+
+def load_scratch(folder: str, kind: str) -> Extractor:
+    """Return the encoder of a model from scratch.
+
+    Raises:
+        ModelError: the weights do not fit.
+    """
+    try:
+        encoder: Any = scratch_structure(kind.removeprefix(SCRATCH))
+        tensors = safetensors.torch.load_file(Path(folder) / "model.safetensors")
+        encoder.load_state_dict(tensors, strict=True)
+    except Exception as error:  # the reader raises many kinds of errors for damaged files
+        raise ModelError(f"The weights in {folder} cannot be loaded: {brief(error)}") from error
+    encoder.weights = hash_weights(tensors, {"kind": kind})
+    extractor: Extractor = encoder.eval().requires_grad_(False)
+    return extractor
 
 
 def read_head(folder: str, description: dict[str, Any]) -> PooledHead:

@@ -1,26 +1,26 @@
 """Run: a source and options -> a trained model in a folder, with its figures."""
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from embedx.errors import DiskError, UsageError
-from embedx.extractors.devices import pick_device
+from embedx.errors import DiskError, EmbedxError, UsageError
 from embedx.extractors.pooled_heads import HeadSettings
+from embedx.extractors.scratch import SCRATCH, scratch_encoder
 from embedx.filesystem.atomic import make_folder
 from embedx.filesystem.paths import display_path
-from embedx.finetune.data import label_items, make_recipe, read_data, read_items
+from embedx.finetune.data import TrainingData, label_items, make_recipe, read_data, read_items
 from embedx.finetune.encoders import load_encoder
 from embedx.finetune.labels import LabelledRows
 from embedx.finetune.network import Network
 from embedx.finetune.options import FinetuneOptions
 from embedx.finetune.parameters import add_lora, check_freeze, count_parameters, merge_lora, set_trained
 from embedx.finetune.result import Finetuned, save_result
-from embedx.finetune.trainer import pick_precision
 from embedx.finetune.training import Report, make_trainer, run_trainer
 
 CHECKPOINTS = "checkpoints"
@@ -62,47 +62,73 @@ def finetune(
     prepare_folder(folder, overwrite)
     items = read_items(source, options)
     labelled = label_items(items, options)  # errors in labels and split come before the model is loaded
-    device = pick_device(options.device)
-    precision = pick_precision(options.precision, device.type == "cuda")
-    encoder = pick_encoder(options)
-    settings = make_head_settings(encoder, labelled, options)
     check_metric(labelled, options)
-    recipe = make_recipe(options, encoder.sample_rate, encoder.max_samples)
+    network = make_network(labelled, options)
+    recipe = make_recipe(options, network.encoder.sample_rate, network.encoder.max_samples)
     checkpoints = folder / CHECKPOINTS
     make_folder(checkpoints)
     data = read_data(items, options, recipe, checkpoints, lambda done, total: report({"decoded": done, "rows": total}))
-    torch.manual_seed(options.seed)
-    network = Network(encoder, settings)
-    if options.lora:
-        add_lora(encoder, options.lora)
-    try:
-        trainer, validate = make_trainer(network, data, options, checkpoints, precision)
-        history = run_trainer(trainer, checkpoints, source, data, resume, report, interrupted)
-        metrics = validate(data.part.test, True)[0]
-        values = validate(data.part.validation, False)[1] if len(data.part.validation) else None
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "No space" not in str(error) and "write" not in str(error):
-            raise
-        raise DiskError(f"The training cannot be written to {display_path(str(folder))}: {error}.") from error
+    trainer, score = make_trainer(network, data, options, checkpoints)
+    with disk_errors(folder):
+        history = run_trainer(trainer, checkpoints, data, resume, report, interrupted)
+    metrics, _ = score(data.part.test, True)
+    chosen = score(data.part.validation, False)[1] if len(data.part.validation) else None
     set_trained(network, options, options.epochs - 1)
-    total, trained = count_parameters(network)
-    if options.lora:
-        merge_lora(encoder)
     facts = {
-        "parameters": total,
-        "trained_parameters": trained,
+        **describe_training(network, data),
         "steps": int(trainer.state.global_step),
         "best_step": int(trainer.state.best_global_step or trainer.state.global_step),
         "seconds": time.monotonic() - started,
+    }
+    if options.lora:
+        merge_lora(network.encoder)
+    validation = None if chosen is None else chosen[options.metric or "main"]
+    result = Finetuned(folder, metrics, validation, False, facts, data.notes, data.failures, tuple(history))
+    return save_result(result, network, options, source)
+
+
+def describe_training(network: Network, data: TrainingData) -> dict[str, Any]:
+    """Return how many parameters and rows a training has, and the split, ready for JSON."""
+    total, trained = count_parameters(network)
+    return {
+        "parameters": total,
+        "trained_parameters": trained,
         **{f"{name}_rows": len(getattr(data.part, name)) for name in ("train", "validation", "test")},
-        "split": labelled.splits.how,
+        "split": data.labelled.splits.how,
         "test_part": data.part.name,
-        "leaky": labelled.splits.leaky,
+        "leaky": data.labelled.splits.leaky,
         "unlabelled": data.labelled.unlabelled,
     }
-    chosen = None if values is None else values[options.metric or "main"]
-    result = Finetuned(folder, metrics, chosen, False, facts, data.notes, data.failures, tuple(history))
-    return save_result(result, network, options, source)
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn an error of the disk in a block into a sentence; torch raises RuntimeError for some.
+
+    Raises:
+        DiskError: the disk is full, or a file cannot be written.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, EmbedxError) or (isinstance(error, RuntimeError) and not is_disk_error(error)):
+            raise
+        raise DiskError(f"The training cannot be written to {display_path(str(folder))}: {error}.") from error
+
+
+def is_disk_error(error: RuntimeError) -> bool:
+    """Tell whether torch or safetensors failed to write."""
+    return any(text in str(error) for text in ("No space left", "PytorchStreamWriter", "write"))
+
+
+def make_network(labelled: LabelledRows, options: FinetuneOptions) -> Network:
+    """Return the encoder with a new head, and with LoRA if the options ask for it."""
+    encoder = pick_encoder(options)
+    torch.manual_seed(options.seed)
+    network = Network(encoder, make_head_settings(encoder, labelled, options))
+    if options.lora:
+        add_lora(encoder, options.lora)
+    return network
 
 
 def prepare_folder(folder: Path, overwrite: bool) -> None:
@@ -123,6 +149,10 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
 
 def pick_encoder(options: FinetuneOptions) -> Any:
     """Return the encoder of a checkpoint, or of a model from scratch."""
+    if options.model.startswith(SCRATCH):
+        check_scratch(options)
+        torch.manual_seed(options.seed)
+        return scratch_encoder(options.model.removeprefix(SCRATCH)).requires_grad_(True)
     lengths = [seconds for seconds in (options.window, options.max_seconds) if seconds is not None]
     context_s = min(lengths) if lengths else None
     native = options.pooling == "native"
@@ -131,6 +161,17 @@ def pick_encoder(options: FinetuneOptions) -> Any:
     if options.checkpointing:
         encoder.model.activation_checkpointing_enable()  # type: ignore[operator]
     return encoder
+
+
+def check_scratch(options: FinetuneOptions) -> None:
+    """Refuse options that need a pretrained transformer.
+
+    Raises:
+        UsageError: one of them is set.
+    """
+    for name, value in {"lora": options.lora, "checkpointing": options.checkpointing}.items():
+        if value:
+            raise UsageError(f"{name} needs a checkpoint of transformers; {options.model} has no pretrained blocks.")
 
 
 def make_head_settings(encoder: Any, labelled: LabelledRows, options: FinetuneOptions) -> HeadSettings:

@@ -19,7 +19,7 @@ from embedx.finetune.data import TrainingData
 from embedx.finetune.network import Network, Objective, balance_classes
 from embedx.finetune.options import FinetuneOptions
 from embedx.finetune.scoring import mean_figure, predict_rows, score_rows
-from embedx.finetune.trainer import StepTrainer, Watcher, last_checkpoint, make_arguments
+from embedx.finetune.trainer import StepTrainer, Watcher, last_checkpoint, make_arguments, pick_precision
 from embedx.metrics.report import Metrics
 
 STATE = "training.json"
@@ -32,7 +32,7 @@ Report = Callable[[dict[str, Any]], None]
 
 
 def make_trainer(
-    network: Network, data: TrainingData, options: FinetuneOptions, checkpoints: Path, precision: str
+    network: Network, data: TrainingData, options: FinetuneOptions, checkpoints: Path
 ) -> tuple[StepTrainer, Callable[[Positions, bool], tuple[dict[str, Metrics], dict[str, float]]]]:
     """Return the trainer, and a function that scores rows: (metrics, the figures that the trainer compares)."""
     import transformers
@@ -42,6 +42,7 @@ def make_trainer(
     objective = Objective(outputs, weights)
     pad = getattr(getattr(encoder, "extractor", None), "padded_samples", lambda length: length)
     on_gpu = pick_device(options.device).type == "cuda"
+    precision = pick_precision(options.precision, on_gpu)
     seconds = options.batch_seconds or BATCH_SECONDS["cuda" if on_gpu else "cpu"]
     batcher = Batcher(
         data.waves, outputs, encoder.min_samples, encoder.sample_rate, round(seconds * encoder.sample_rate), pad
@@ -87,7 +88,6 @@ def draw_weights(data: TrainingData) -> Any:
 def run_trainer(
     trainer: StepTrainer,
     checkpoints: Path,
-    source: Any,
     data: TrainingData,
     resume: bool,
     report: Report,

@@ -224,3 +224,14 @@ def test_label_that_a_part_lacks_is_noted(checkpoint: Checkpoint, tones: pd.Data
     frame = tones[(tones.split != "train") | (tones.label != "high")]
     result = train_tones(frame, checkpoint("wav2vec2-large"), tmp_path / "n", epochs=1)
     assert any("No training row has the class high" in note for note in result.notes)
+
+
+def test_scratch_model_is_trained_saved_and_loaded(tones: pd.DataFrame, tmp_path: Path) -> None:
+    from embedx.extractors.finetuned import load, load_classifier
+
+    result = train_tones(tones, "scratch:cnn", tmp_path / "m", epochs=2)
+    assert not result.plain
+    assert load(str(result.folder)).dim == 256
+    assert load_classifier(str(result.folder)).outputs == {"label": ("high", "low", "middle")}
+    with pytest.raises(UsageError, match="lora needs a checkpoint"):
+        train_tones(tones, "scratch:cnn", tmp_path / "n", lora=4)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from embedx.errors import ModelError, UsageError
 from embedx.extractors.melspec import PATCH_SAMPLES
-from embedx.finetune.scratch import NETWORKS, ScratchEncoder, scratch_encoder
+from embedx.extractors.scratch import NETWORKS, ScratchEncoder, scratch_encoder
 from tests.helpers.conformance import ConformanceTests
 from tests.helpers.random_models import random_resnet18
 

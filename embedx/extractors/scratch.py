@@ -40,6 +40,7 @@ STACKED = 4  # log-mel frames that one step of the LSTM takes: 25 steps per seco
 HIDDEN = 128  # units of the LSTM in each direction
 EPSILON = 1e-5  # added to the variance, as in torch's group norm
 GROUP = 16  # channels in a group of the group norm: the best size in Wu and He (2018)
+SCRATCH = "scratch:"  # prefix of these models
 Masked = tuple[Tensor, Tensor]  # features [B, C, T, F], zero after the lengths [B]
 
 
@@ -239,6 +240,19 @@ def scratch_encoder(name: str, sample_rate: int = SAMPLE_RATE, *, pretrained: bo
             )
         return ResNet18(key == "waves", read_resnet18(source)).eval()
     return NETWORKS[network](key == "waves").eval()
+
+
+def scratch_structure(name: str) -> ScratchEncoder:
+    """Return the network of a name with any weights, to be replaced by those of a file.
+
+    Raises:
+        UsageError: there is no such network.
+    """
+    if not name.startswith("resnet18?pretrained"):
+        return scratch_encoder(name)
+    from torchvision.models import resnet18
+
+    return ResNet18(weights=resnet18().state_dict())
 
 
 def scale(logmel: Tensor) -> Tensor:
