@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     from embedx.collection.predicting import predict
     from embedx.encoder import Encoder, load
     from embedx.ingest.pipeline import Progress
-    from embedx.search.hits import Hit, Hits
+    from embedx.search.hit import Hit
+    from embedx.search.hits import Hits
 
 __all__ = [
     "Collection",
@@ -74,7 +75,7 @@ __all__ = [
 HOMES = {  # public name -> its module, which is imported on first use, so that `import embedx` is quick
     "Collection": "collection.collection",
     "Encoder": "encoder",
-    "Hit": "search.hits",
+    "Hit": "search.hit",
     "Hits": "search.hits",
     "Progress": "ingest.pipeline",
     "RemoteCollection": "client.remote",

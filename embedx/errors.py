@@ -4,6 +4,7 @@
 
     EmbedxError               1    an internal error, if no other class fits
     |- UsageError             2    an invalid argument or option
+    |  `- NoSuchRow           2    there is no row of this id
     |- AudioError             2    a recording that cannot be used (in `extract` a failed input: exit code 3)
     |  `- DecoderDied         2    the decoder process crashed or hung
     |- LockedError            4    another process is writing the collection
@@ -30,6 +31,12 @@ class UsageError(EmbedxError, ValueError):
     """An invalid argument; the message names the allowed values."""
 
     exit_code = 2
+
+
+class NoSuchRow(UsageError, KeyError):
+    """There is no row of this id."""
+
+    __str__ = Exception.__str__  # that of KeyError adds quotes
 
 
 class AudioError(EmbedxError):

@@ -61,6 +61,25 @@ def wav_bytes(frames: Frames, rate: int) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
+def read_wav(data: bytes) -> tuple[Frames, int]:
+    """Return the frames [S, channels] and the rate of a WAV file that `wav_bytes` made.
+
+    >>> frames, rate = read_wav(wav_bytes(np.ones((3, 2), np.float32), 16_000))
+    >>> frames.shape, rate
+    ((3, 2), 16000)
+
+    Raises:
+        AudioError: it is another file.
+    """
+    head = 12 + 26 + 12 + 8  # RIFF and WAVE, then the chunks "fmt ", "fact" and the start of "data"
+    if len(data) < head or data[:4] + data[8:16] != b"RIFFWAVEfmt " or data[50:54] != b"data":
+        raise AudioError("not-audio", "The sound is not a WAV file of float32 that embedx has made.")
+    tag, channels, rate = struct.unpack("<HHI", data[20:28])
+    if tag != FLOAT_WAV or not channels or (len(data) - head) % (SAMPLE_BYTES * channels):
+        raise AudioError("not-audio", "The sound is not a WAV file of float32 that embedx has made.")
+    return np.frombuffer(data, "<f4", offset=head).astype(np.float32).reshape(-1, channels), rate
+
+
 def flac_bytes(frames: Frames, rate: int) -> bytes:
     """Return frames [S, channels] as a FLAC file: of 16 bits if that keeps every sample as it is, else of 24 bits.
 

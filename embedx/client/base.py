@@ -1,7 +1,7 @@
 """RemoteBase: what every part of `RemoteCollection` needs: the service, the views, the rows and vectors."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -14,13 +14,14 @@ from embedx.errors import UsageError
 from embedx.keywords import KnownKeywords
 from embedx.recipe import Recipe, check_view
 from embedx.store.filters import TIMEOUT_S
-from embedx.store.frames import frame_of
+from embedx.store.frames import MAX_ID, check_ids, frame_of, in_order
 from embedx.store.records import Row
 
 if TYPE_CHECKING:
     import pandas as pd
 
 REQUEST_S = 60.0  # to wait for an answer; a service ends a request after 30 s
+MAX_IDS = 400  # of a condition: with 19 digits each they have 8000 characters, and a service allows 10 000
 NOT_REMOTE = (  # what a collection has on its own machine only
     "allow_pickle", "backup", "build_index", "compact", "duplicates", "export", "failures", "folder", "index",
     "indexes", "label_log", "model", "probe", "remove", "remove_head", "snapshot", "store", "suggest", "sweep",
@@ -85,15 +86,48 @@ class RemoteBase(KnownKeywords):
         models = service.as_json(service.request("GET", f"{service.prefix}/v1/models"))
         return service.read(lambda: next(model for model in models["data"] if model["id"] == service.name))
 
-    def rows(self, where: str | None = None, *, timeout: float = TIMEOUT_S) -> "pd.DataFrame":
+    def __getitem__(self, id: int) -> Row:
+        """Return the row of an id; see `Collection`."""
+        return self._rows_of([id])[0]
+
+    def __contains__(self, id: object) -> bool:
+        return (
+            isinstance(id, (int, np.integer))
+            and abs(int(id)) <= MAX_ID
+            and bool(self._rows(f"id = {int(id)}", TIMEOUT_S))
+        )
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows(None, TIMEOUT_S))
+
+    def rows(
+        self,
+        where: str | None = None,
+        *,
+        columns: str | Sequence[str] | None = None,
+        ids: Iterable[int] | None = None,
+        timeout: float = TIMEOUT_S,
+    ) -> "pd.DataFrame":
         """Return the rows as a pandas data frame; see `Collection.rows`."""
-        return frame_of(self._rows(where, timeout))
+        rows = self._rows(where, timeout) if ids is None else self._rows_of(ids, where)
+        return frame_of(rows, columns, lambda: [column["name"] for column in self.facts()["columns"]])
 
     def vectors(
-        self, view: str | None = None, where: str | None = None, *, timeout: float = TIMEOUT_S
+        self,
+        view: str | None = None,
+        where: str | None = None,
+        *,
+        ids: Iterable[int] | None = None,
+        timeout: float = TIMEOUT_S,
     ) -> NDArray[np.float32]:
         """Return vectors [N, D] as float32, in the order of `rows(where)`; see `Collection.vectors`."""
         dim = self._dim(view)
+        if ids is not None:
+            numbers = [row.id for row in self._rows_of(ids, where)]
+            ordered = sorted(set(numbers))
+            parts = [self.vectors(view, condition) for condition in id_conditions(ordered)]
+            vectors = np.concatenate([np.zeros((0, dim), np.float32), *parts])
+            return vectors[np.searchsorted(ordered, numbers)]
         pages = self._service.pages("/vectors", view=view, **filter_fields(where, timeout))
         return self._service.read(lambda: np.concatenate([unpack(page["vectors"], dim) for page in pages]))
 
@@ -120,11 +154,27 @@ class RemoteBase(KnownKeywords):
         pages = self._service.pages("/rows", **filter_fields(where, timeout))
         return self._service.read(lambda: [row_of(row) for page in pages for row in page["rows"]])
 
+    def _rows_of(self, ids: Iterable[int], where: str | None = None) -> list[Row]:
+        """Return the rows of ids, in their order."""
+        numbers = check_ids(ids, where)
+        rows = [row for condition in id_conditions(sorted(set(numbers))) for row in self._rows(condition, TIMEOUT_S)]
+        return in_order(rows, numbers, self.url)
+
     def _dim(self, view: str | None) -> int:
         """Return the dimension of a view; refuse an unknown one."""
         name = self._default_view if view is None else view
         check_view(name, self.views)
         return self.views[name]
+
+
+def id_conditions(ids: Sequence[int]) -> Iterator[str]:
+    """Yield conditions that match the rows of ids together, each short enough for a request.
+
+    >>> list(id_conditions([3, 5]))
+    ['id IN (3,5)']
+    """
+    for start in range(0, len(ids), MAX_IDS):
+        yield f"id IN ({','.join(map(str, ids[start : start + MAX_IDS]))})"
 
 
 def row_of(values: Mapping[str, Any]) -> Row:

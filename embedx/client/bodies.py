@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.audio.excerpts import wav_bytes
+from embedx.audio.waves import Wave
 from embedx.datasets.items import Item, stretch_to_open
 from embedx.datasets.tables import UserTable, frame_table, read_table
 from embedx.datasets.text_tables import PATH_COLUMNS
@@ -24,12 +26,14 @@ MAX_TIMEOUT_S = 1e6  # JSON has no infinity
 SENT_NAME = re.compile(r"\baudio\d+\b")  # of audio in an error of a service
 
 
-def audio_fields(item: Item) -> dict[str, Any]:
-    """Return a recording, or a part of one, as fields of a request.
+def audio_fields(item: Item | Wave) -> dict[str, Any]:
+    """Return a recording, a part of one, or samples as fields of a request.
 
     Raises:
         AudioError: it must not be opened, cannot be read, or is not a regular file.
     """
+    if isinstance(item, Wave):
+        return {"audio": base64.b64encode(wav_bytes(item.frames, item.rate)).decode()}
     stretch = stretch_to_open(item)
     if isinstance(stretch, AudioError):
         raise stretch

@@ -37,9 +37,10 @@ from embedx.errors import AudioError, LockedError, UsageError
 from embedx.heads.head import Head
 from embedx.keywords import with_known_keywords
 from embedx.search.answers import Answers
-from embedx.search.hits import Hit, Hits
+from embedx.search.hit import Hit
+from embedx.search.hits import Hits
 from embedx.search.options import DEFAULT_K, SearchKwargs, SearchOptions
-from embedx.search.queries import name_of, parse_query, read_vectors
+from embedx.search.queries import check_one_query, name_of, read_query, read_vectors
 from embedx.store.edits import MIN_OVERLAP, LabelUpdate
 from embedx.store.filters import TIMEOUT_S
 from embedx.training.predict import Prediction, Predictions, PredictKwargs, PredictOptions
@@ -64,15 +65,16 @@ class RemoteCollection(RemoteBase):
 
     def search(
         self,
-        query: str | os.PathLike[str] | None = None,
+        query: Any = None,
         *,
+        sample_rate: float | None = None,
         id: int | None = None,
         vector: Any = None,
         like: Sequence[str | os.PathLike[str] | int] = (),
         unlike: Sequence[str | os.PathLike[str] | int] = (),
         text: str | None = None,
         **options: Unpack[SearchKwargs],
-    ) -> Hits:
+    ) -> Any:
         """Return the rows that are most similar to a query; see `Collection.search`.
 
         A service returns at most 1000 hits, and stops a request after 30 s.
@@ -83,11 +85,14 @@ class RemoteCollection(RemoteBase):
             DiskError: the service cannot be reached.
         """
         settings = SearchOptions(**options)
+        if isinstance(query, (list, tuple)):
+            check_one_query(query, id, vector, text, [*like, *unlike])
+            return [self.search(one, sample_rate=sample_rate, **options) for one in query]
         body: dict[str, Any] = {name: value for name, value in (("id", id), ("text", text)) if value is not None}
         if vector is not None:
             body |= {"vector": read_vectors(vector, self._dim(settings.view)).tolist(), "join": True}
         try:
-            body |= audio_fields(Item(*parse_query(os.fspath(query)))) if query is not None else {}
+            body |= audio_fields(read_query(query, sample_rate)) if query is not None else {}
             for name, examples in (("like", like), ("unlike", unlike)):
                 body |= {name: [encode_example(one) for one in examples]} if len(examples) else {}
         except AudioError:
@@ -96,7 +101,8 @@ class RemoteCollection(RemoteBase):
         try:
             return self._search(body, settings)
         except AudioError as error:
-            raise with_name(error, None if query is None else os.fspath(query)) from error
+            name = os.fspath(query) if isinstance(query, (str, os.PathLike)) else "the query"
+            raise with_name(error, None if query is None else name) from error
 
     def search_many(self, source: Any, **options: Unpack[SearchKwargs]) -> Answers:
         """Run many queries; see `Collection.search_many`. The answers need not be from one state.

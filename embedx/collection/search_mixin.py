@@ -13,8 +13,7 @@ from embedx.errors import AudioError
 from embedx.index.manager import DEFAULT_RECALL
 from embedx.index.matrix import Ids
 from embedx.index.vector_index import VectorIndex
-from embedx.search.answers import Answers, check_column, run_queries, run_query
-from embedx.search.hits import Hits
+from embedx.search.answers import Answers, check_column, run_queries
 from embedx.search.options import DEFAULT_K, SearchKwargs, SearchOptions
 from embedx.search.queries import Query, QueryBuilder, name_of, read_vectors
 from embedx.store.filters import TIMEOUT_S
@@ -29,19 +28,22 @@ class SearchMixin(CollectionBase):
     @from_one_state
     def search(
         self,
-        query: str | os.PathLike[str] | None = None,
+        query: Any = None,
         *,
+        sample_rate: float | None = None,
         id: int | None = None,
         vector: Any = None,
         like: Sequence[str | os.PathLike[str] | int] = (),
         unlike: Sequence[str | os.PathLike[str] | int] = (),
         text: str | None = None,
         **options: Unpack[SearchKwargs],
-    ) -> Hits:
+    ) -> Any:
         """Return the rows that are most similar to a query; docs/search.md has examples.
 
         Args:
-            query: an audio file, or a part of one in seconds as "file#start-end".
+            query: an audio file, or a part of one in seconds as "file#start-end"; or samples: an array or a tensor [S],
+                [channels, S] or [S, channels]. A list of these gives a list of hits, in its order.
+            sample_rate: the rate of samples in Hz.
             id: instead, the id of a row of this collection.
             vector: instead, a vector [D], several vectors [Q, D], or a .npy file with either.
             like: instead, examples (files, parts of files, row ids); the query is 2 mean(like) - mean(unlike).
@@ -63,7 +65,7 @@ class SearchMixin(CollectionBase):
             align: match all windows of the query with each recording, and return the best place in each.
 
         Returns:
-            The hits, best first.
+            The hits, best first; for a list one `Hits` for each query.
 
         Raises:
             UsageError: not exactly one query; an unknown view, column or metric; an invalid condition; options that
@@ -75,12 +77,13 @@ class SearchMixin(CollectionBase):
         settings = SearchOptions(**options)
         builder = self._query_builder(settings)
         include_ids = self._include_ids(settings.where, settings.timeout)
-        built = builder.build(query, id, vector, like, unlike, text)
-        hits = self.indexes.ask(
-            builder.view, settings.metric, lambda index: run_query(self.store, index, built, settings, include_ids)
+        queries = builder.build(query, sample_rate, id, vector, like, unlike, text)
+        results = self.indexes.ask(
+            builder.view, settings.metric, lambda index: run_queries(self.store, index, queries, settings, include_ids)
         )
-        hits.generation = self.store.generation
-        return hits
+        for hits in results:
+            hits.generation = self.store.generation
+        return results if isinstance(query, (list, tuple)) else results[0]
 
     def search_many(self, source: Any, **options: Unpack[SearchKwargs]) -> Answers:
         """Run many queries at once.

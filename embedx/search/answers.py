@@ -14,7 +14,8 @@ from embedx.errors import AudioError, UsageError
 from embedx.index.matrix import Floats, Ids
 from embedx.index.vector_index import VectorIndex
 from embedx.search.alignment import align
-from embedx.search.hits import Hit, Hits, hit_of
+from embedx.search.hit import Hit
+from embedx.search.hits import Hits, hit_of
 from embedx.search.options import SearchOptions, as_score
 from embedx.search.queries import Query
 from embedx.search.selection import best_of, first_of_each, in_band, merge_touching, mmr, rank

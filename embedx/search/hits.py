@@ -1,8 +1,7 @@
 """Hits: the result of a search, best first, as a sequence, a pandas data frame, or a folder of clips."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -11,29 +10,14 @@ from embedx.audio.excerpts import wav_bytes
 from embedx.errors import AudioError, DiskError
 from embedx.filesystem.atomic import replace_file
 from embedx.filesystem.paths import display_path, safe_stem
+from embedx.search.hit import Hit
+from embedx.search.html import hits_html
 from embedx.store.records import Row
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FIXED = ("id", "score", "path", "start_s", "end_s", "label")  # columns of every hit, in the order of tables
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A row, or several rows that were merged, with a score; a higher score is nearer.
-
-    The score is the cosine to the query, the inner product (metric "ip"), or minus the Euclidean distance ("l2").
-    """
-
-    id: int
-    score: float
-    path: str
-    start_s: float
-    end_s: float
-    label: str | None
-    meta: Mapping[str, Any]
-    query_start_s: float | None = None  # the time in the query that matches start_s; only with `align`
 
 
 class Hits(Sequence[Hit]):
@@ -67,6 +51,10 @@ class Hits(Sequence[Hit]):
 
     def __repr__(self) -> str:
         return "Hits([\n" + "".join(f"  {hit},\n" for hit in self._hits) + "])"
+
+    def _repr_html_(self) -> str:
+        """Return the hits as a notebook shows them: with players and spectrograms."""
+        return hits_html(self._hits, self._read_clip)
 
     def columns(self) -> dict[str, list[Any]]:
         """Return column -> values: id, score, path, start_s, end_s, label, then the metadata.

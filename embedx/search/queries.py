@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from embedx.audio.decoder_pool import DECODERS
+from embedx.audio.waves import Wave, is_array, make_wave
 from embedx.datasets.items import Item, stretch_to_open
 from embedx.errors import AudioError, UsageError
 from embedx.filesystem.paths import display_path
@@ -58,28 +59,29 @@ class QueryBuilder:
 
     def build(
         self,
-        file: str | os.PathLike[str] | None,
+        sound: Any,
+        sample_rate: float | None,
         row_id: int | None,
         vector: Any,
         like: Sequence[Any],
         unlike: Sequence[Any],
         text: str | None,
-    ) -> Query:
-        """Build the query from the one kind of argument that is given.
+    ) -> list[Query]:
+        """Build the query from the one kind of argument that is given, or those of a list of sounds.
+
+        `sample_rate` is that of samples.
 
         Raises:
             UsageError: none is given, or several are.
         """
-        has_examples = len(like) + len(unlike) > 0
-        if sum(argument is not None for argument in (file, row_id, vector, text)) + has_examples != 1:
-            raise UsageError("Give exactly one query: an audio file, an id, a vector, examples (like, unlike) or text.")
-        if file is not None:
-            return self.from_file(file)
+        check_one_query(sound, row_id, vector, text, [*like, *unlike])
+        if sound is not None:
+            return self.from_sounds(sound if isinstance(sound, (list, tuple)) else [sound], sample_rate)
         if row_id is not None:
-            return self.from_row(row_id)
+            return [self.from_row(row_id)]
         if text is not None:
-            return self.from_text(text)
-        return self.from_examples(like, unlike) if has_examples else self.from_vector(vector)
+            return [self.from_text(text)]
+        return [self.from_examples(like, unlike) if vector is None else self.from_vector(vector)]
 
     def from_files(self, items: Sequence[Item]) -> "list[Query | AudioError]":
         """Embed recordings or parts of them with the recipe of the collection; an error stands for one that fails."""
@@ -92,10 +94,24 @@ class QueryBuilder:
         Raises:
             AudioError: the file cannot be read.
         """
-        (result,) = self.from_files([Item(*parse_query(os.fspath(query)))])
-        if isinstance(result, AudioError):
-            raise result
-        return result
+        return self.from_sounds([query], None)[0]
+
+    def from_sounds(self, sounds: Sequence[Any], sample_rate: float | None) -> list[Query]:
+        """Embed files, parts of files, and samples in memory, together.
+
+        Raises:
+            AudioError: one of them cannot be read.
+            UsageError: one of them is neither a file nor samples with a rate.
+        """
+        read = [read_query(sound, sample_rate) for sound in sounds]
+        stretches = [stretch_to_open(sound) if isinstance(sound, Item) else sound for sound in read]
+        queries: list[Query] = []
+        for sound, embedded in zip(read, self.load_embedder().embed_files(stretches), strict=True):
+            result = self._from_embedded(sound, embedded)
+            if isinstance(result, AudioError):
+                raise result
+            queries.append(result)
+        return queries
 
     def from_row(self, row_id: int) -> Query:
         """Use the stored vector of a row.
@@ -169,11 +185,11 @@ class QueryBuilder:
             raise UsageError('The text is empty: describe a sound, as in "a dog barks in the rain".')
         return Query(self.load_embedder().embed_text(text, self.view), NO_IDS)
 
-    def _from_embedded(self, item: Item, embedded: "EmbeddedFile | AudioError") -> "Query | AudioError":
+    def _from_embedded(self, item: Item | Wave, embedded: "EmbeddedFile | AudioError") -> "Query | AudioError":
         if isinstance(embedded, AudioError):
             return embedded
         try:
-            exclude_ids = self._rows_in(item) if self.exclude_self else NO_IDS
+            exclude_ids = self._rows_in(item) if self.exclude_self and isinstance(item, Item) else NO_IDS
         except AudioError as error:
             return error
         return Query(embedded.vectors[self.view], exclude_ids, embedded.places)
@@ -218,6 +234,33 @@ def read_vectors(vector: Any, dim: int) -> Floats:
             f"A query vector of this view needs {dim} finite numbers; the given shape is {list(np.shape(vector))}."
         )
     return vectors
+
+
+def check_one_query(sounds: Any, row_id: int | None, vector: Any, text: str | None, examples: Sequence[Any]) -> None:
+    """Refuse a search that has no query, or several kinds of queries."""
+    if sum(argument is not None for argument in (sounds, row_id, vector, text)) + (len(examples) > 0) != 1:
+        raise UsageError("Give exactly one query: an audio file, an id, a vector, examples (like, unlike) or text.")
+
+
+def read_query(sound: Any, sample_rate: float | None) -> Item | Wave:
+    """Return a file, a part of one, or samples as what is embedded.
+
+    Raises:
+        UsageError: it is neither, or the samples have no rate.
+    """
+    if isinstance(sound, (str, os.PathLike)):
+        return Item(*parse_query(os.fspath(sound)))
+    if not is_array(sound):
+        raise UsageError(
+            f"A query is a file, a part of one (a.wav#2-5), or an array of samples, not {sound!r}. For a row give "
+            "id=, for a vector vector=."
+        )
+    if sample_rate is None and not isinstance(sound, Mapping):
+        raise UsageError(
+            "sample_rate is missing: an array as query is samples, so give their rate, as in sample_rate=16000. For "
+            "a vector give vector=."
+        )
+    return make_wave(sound, sample_rate, "the query")
 
 
 def parse_query(query: str) -> tuple[str, float, float | None]:

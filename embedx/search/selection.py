@@ -8,7 +8,7 @@ import numpy as np
 
 from embedx.index.exact import score_pairs
 from embedx.index.matrix import Floats, Ids
-from embedx.search.hits import Hit
+from embedx.search.hit import Hit
 
 T = TypeVar("T")
 

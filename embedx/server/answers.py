@@ -13,7 +13,7 @@ from embedx.filesystem.paths import display_path, is_inside
 
 if TYPE_CHECKING:
     from embedx.collection.collection import Collection
-    from embedx.search.hits import Hit
+    from embedx.search.hit import Hit
     from embedx.store.records import Row
 
 TIMES = ("start_s", "end_s")

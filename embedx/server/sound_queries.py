@@ -8,7 +8,7 @@ from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from embedx.server.spectrum import Scale, Spectrum
+from embedx.audio.spectrum import Scale, Spectrum
 
 MAX_SECONDS = 1e7  # no file is longer
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from embedx.audio.clip import Frames
 from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.excerpts import flac_bytes, wav_bytes
+from embedx.audio.pictures import png
+from embedx.audio.spectrum import Spectrum, levels
 from embedx.errors import AudioError
 from embedx.server.errors import ApiError, api_error
-from embedx.server.pictures import png
-from embedx.server.spectrum import Spectrum, levels
 from embedx.server.work import current_work
 
 Format = Literal["wav", "flac"]

@@ -1,22 +1,66 @@
 """Frames: rows as a pandas data frame."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embedx.errors import NoSuchRow, UsageError
+from embedx.keywords import suggest
 from embedx.store.records import Row
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def frame_of(rows: Sequence[Row]) -> "pd.DataFrame":
-    """Return rows as a data frame with their ids as index; see `Collection.rows` for its columns."""
+MAX_ID = 2**63 - 1  # of a key in SQLite
+
+
+def check_ids(ids: Iterable[int], where: str | None) -> list[int]:
+    """Return the ids of rows that a user gave, as integers.
+
+    Raises:
+        UsageError: they are not whole numbers, or a condition is given too.
+    """
+    if where is not None:
+        raise UsageError("Give ids or where, not both: where=\"id IN (3, 5) AND label = 'dog'\".")
+    values = [ids] if isinstance(ids, (int, np.integer)) else list(ids)
+    if not all(isinstance(value, (int, np.integer)) and not isinstance(value, bool) for value in values):
+        raise UsageError("ids are the numbers of rows, such as ids=[3, 5]; the index of rows() holds them.")
+    if any(abs(int(value)) > MAX_ID for value in values):
+        raise NoSuchRow(f"There is no row {max(map(abs, map(int, values)))}: ids have at most 63 bits.")
+    return [int(value) for value in values]
+
+
+def in_order(rows: Iterable[Row], ids: Sequence[int], place: object) -> list[Row]:
+    """Return rows in the order of ids.
+
+    Raises:
+        NoSuchRow: an id is not among the rows.
+    """
+    by_id = {row.id: row for row in rows}
+    for missing in (number for number in ids if number not in by_id):
+        raise NoSuchRow(f"There is no row {missing} in {place}. rows() shows the ids.")
+    return [by_id[number] for number in ids]
+
+
+def frame_of(
+    rows: Sequence[Row], columns: str | Sequence[str] | None = None, known: Callable[[], Iterable[str]] = tuple
+) -> "pd.DataFrame":
+    """Return rows as a data frame with their ids as index; see `Collection.rows` for its columns.
+
+    Args:
+        rows: the rows.
+        columns: the columns that are wanted; all if None.
+        known: returns the metadata columns of the collection, which these rows need not have.
+
+    Raises:
+        UsageError: there is no such column.
+    """
     import pandas as pd
 
     names = list(dict.fromkeys(name for row in rows for name in row.meta))
-    columns: dict[str, Any] = {
+    values: dict[str, Any] = {
         "path": pd.Series([row.path for row in rows], dtype=object),  # a path may be invalid UTF-8
         "start_s": np.array([row.start_s for row in rows], float),
         "end_s": np.array([row.end_s for row in rows], float),
@@ -25,4 +69,14 @@ def frame_of(rows: Sequence[Row]) -> "pd.DataFrame":
         "flags": [",".join(row.flags) for row in rows],
         **{name: [row.meta.get(name) for row in rows] for name in names},
     }
-    return pd.DataFrame(columns).set_index(pd.Index([row.id for row in rows], dtype="int64", name="id"))
+    frame = pd.DataFrame(values).set_index(pd.Index([row.id for row in rows], dtype="int64", name="id"))
+    if columns is None:
+        return frame
+    columns = [columns] if isinstance(columns, str) else list(columns)
+    missing = [name for name in columns if name not in values]
+    unknown = sorted(set(missing).difference(known())) if missing else []
+    if unknown:
+        meant = suggest(unknown[0], list(values))
+        advice = f"Did you mean {meant}?" if meant else f"Columns: {', '.join(values)}."
+        raise UsageError(f"There is no column {unknown[0]!r}. {advice} The ids are the index.")
+    return frame.reindex(columns=columns)

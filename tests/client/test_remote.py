@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
+import torch
 
 import embedx
 from embedx.client.base import NOT_REMOTE
 from embedx.client.remote import RemoteCollection
-from embedx.errors import AudioError, LockedError, ModelError, NothingToDo, UsageError
+from embedx.errors import AudioError, LockedError, ModelError, NoSuchRow, NothingToDo, UsageError
 from embedx.keywords import UnknownKeyword
 from embedx.search.hits import Hits
 from embedx.store.store import Store
@@ -237,6 +239,21 @@ MISTAKES: list[tuple[str, tuple[Any, ...], dict[str, Any], type[Exception]]] = [
     ("nearest", (np.ones((2, 256)),), {"merge": True}, UnknownKeyword),
     ("search", (), {"id": 3, "top_k": 5}, UnknownKeyword),
     ("rows", (), {"filter": "id = 1"}, UnknownKeyword),
+    ("rows", (), {"ids": [1, 99_999]}, NoSuchRow),
+    ("rows", (), {"ids": ["a"]}, UsageError),
+    ("rows", (), {"ids": [10**30]}, NoSuchRow),
+    ("rows", ("id = 1",), {"ids": [1]}, UsageError),
+    ("rows", (), {"columns": ["lable"]}, UsageError),
+    ("vectors", (), {"ids": [99_999]}, NoSuchRow),
+    ("__getitem__", (99_999,), {}, NoSuchRow),
+    ("__getitem__", (slice(2),), {}, UsageError),
+    ("search", (np.zeros(16_000),), {}, UsageError),
+    ("search", (3,), {}, UsageError),
+    ("search", ([np.zeros(9), 3],), {"sample_rate": 8000}, UsageError),
+    ("search", ([],), {"id": 3}, UsageError),
+    ("search", (np.full(8000, np.nan),), {"sample_rate": 8000}, AudioError),
+    ("search", (np.zeros(0),), {"sample_rate": 8000}, AudioError),
+    ("search", (np.zeros(8000),), {"sample_rate": 7}, AudioError),
     ("predict", (), {"treshold": 0.5}, UnknownKeyword),
     ("nearest", (np.ones((2, 256)),), {"view": "nosuch"}, UsageError),
     ("rows", ("nosuch = 1",), {}, UsageError),
@@ -381,6 +398,41 @@ def test_what_a_service_does_not_offer_is_refused_by_name(url: str, collection: 
         remote.predict(head=collection.head("kinds"))
     with pytest.raises(UsageError, match="read-only"):
         remote.label(set={"label": "x"})
+
+
+def test_samples_as_query_have_the_hits_of_their_file(
+    either: Either, query: str, collection: embedx.Collection
+) -> None:
+    samples, rate = soundfile.read(query, dtype="float32")
+    expected = collection.search(query, k=7)
+    for form in (samples, samples[None], torch.from_numpy(samples), {"array": samples, "sampling_rate": rate}):
+        assert_same_hits(either.search(form, sample_rate=rate, k=7), expected)
+    other = str(collection.rows()["path"].loc[20])
+    several = either.search([query, samples, other], sample_rate=rate, k=3, where="id > 4", group_by="label")
+    for hits, one in zip(several, (query, query, other), strict=True):
+        assert_same_hits(hits, collection.search(one, k=3, where="id > 4", group_by="label"))
+    assert either.search([]) == []
+
+
+def test_rows_of_ids_are_in_the_order_of_the_ids(either: Either, collection: embedx.Collection) -> None:
+    ids = [30, 2, 17, 2]
+    rows = either.rows(ids=np.array(ids), columns=["label", "source"])
+    assert (list(rows), rows.index.tolist()) == (["label", "source"], ids)
+    pd.testing.assert_frame_equal(rows, collection.rows().loc[ids, ["label", "source"]])
+    assert list(either.rows("id = 3", columns="start_s")) == ["start_s"]
+    assert len(either.rows(ids=[])) == 0
+    every = dict(zip(collection.rows().index, collection.vectors(), strict=True))
+    np.testing.assert_allclose(either.vectors(ids=ids), [every[number] for number in ids], rtol=1e-6)
+    assert either.vectors(ids=[]).shape == (0, collection.views[collection.recipe.default_view])
+
+
+def test_collection_holds_rows_by_id(either: Either, collection: embedx.Collection) -> None:
+    row, rows = either[17], collection.rows()
+    assert (row.id, row.label, row.start_s) == (17, rows["label"].loc[17], rows["start_s"].loc[17])
+    assert [one.id for one in either] == rows.index.tolist()
+    assert 17 in either and 10**30 not in either and 99_999 not in either and "17" not in either
+    with pytest.raises(KeyError, match=r"^There is no row 99999 in"):
+        either[99_999]
 
 
 def test_clips_of_hits_are_saved(either: Either, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def read_png(data: bytes) -> NDArray[np.uint8]:
 def plain_levels(
     samples: NDArray[np.float64], rate: int, width: int, height: int, ms: float, low: float, high: float, scale: str
 ) -> NDArray[np.uint8]:
-    """Return the levels [height, width], the highest band first, as `embedx.server.spectrum` defines them."""
+    """Return the levels [height, width], the highest band first, as `embedx.audio.spectrum` defines them."""
     size = 2 ** round(math.log2(ms * rate / 1000))
     frames = min(8, max(1, math.ceil(len(samples) / width / (size / 4))))
     hann = [0.5 - 0.5 * math.cos(2 * math.pi * i / size) for i in range(size)]

@@ -1,6 +1,9 @@
-"""Hits are saved as clips."""
+"""Hits are saved as clips, and shown in notebooks."""
 
+import base64
+import io
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -58,3 +61,30 @@ def test_saved_clips_come_from_formats_of_ffmpeg(tmp_path: Path) -> None:
         clip, rate = soundfile.read(tmp_path / "clips" / file)
         assert (rate, len(clip)) == (16_000, 16_000)
         assert np.sqrt(np.mean(clip**2)) == pytest.approx(np.sqrt(0.5), rel=0.1)
+
+
+def test_notebook_shows_players_and_spectrograms(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    sounds = {"<b>&.wav": random.uniform(-1, 1, (1_600, 2)), "long.wav": random.uniform(-0.5, 0.5, 8_000 * 12)}
+    for name, sound in sounds.items():
+        soundfile.write(tmp_path / name, sound, 8_000, subtype="FLOAT")
+    with embedx.extract([tmp_path / name for name in sounds], out=tmp_path / "c") as collection:
+        collection.label(set={"label": "<script>alert(1)</script>"})
+        hits = collection.search(id=1, exclude_self=False)
+        text = hits._repr_html_()
+        assert text.count("<audio") == text.count("<img") == 2
+        assert "<script" not in text and "&lt;script&gt;" in text and "<b>" not in text and "&lt;b&gt;&amp;.wav" in text
+        players = [base64.b64decode(data) for data in re.findall(r"data:audio/flac;base64,([^\"]+)", text)]
+        shapes = {soundfile.read(io.BytesIO(player))[0].shape for player in players}
+        assert shapes == {(1_600,), (80_000,)}  # one channel, and 10 s of the long one
+        pictures = [base64.b64decode(data) for data in re.findall(r"data:image/png;base64,([^\"]+)", text)]
+        assert all(picture.startswith(b"\x89PNG") for picture in pictures)
+        os.remove(tmp_path / "long.wav")
+        assert collection.search(id=1, exclude_self=False)._repr_html_().count("There is no file") == 1
+        assert collection.search(id=1, where="id > 99")._repr_html_().count("<td>") == 0
+
+
+def test_only_the_first_hits_have_players(collection: embedx.Collection) -> None:
+    text = collection.search(id=1, k=12)._repr_html_()
+    assert (text.count("<audio"), text.count("<tr>")) == (10, 13)
+    assert "The first 10 of 12 hits have players." in text

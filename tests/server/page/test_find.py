@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import embedx
-from embedx.server import spectrum
+from embedx.audio import spectrum
 from embedx.server.tokens import Tokens, hash_token
 from tests.helpers.pages import until
 from tests.helpers.service import Client, serving

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embedx.server.pictures import png
-from embedx.server.spectrum import Scale, Spectrum, levels
+from embedx.audio.pictures import png
+from embedx.audio.spectrum import Scale, Spectrum, levels
 from tests.helpers.pictures import plain_levels, read_png
 
 
