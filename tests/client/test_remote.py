@@ -8,47 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
-import torch
 
 import embedx
 from embedx.client.base import NOT_REMOTE
 from embedx.client.remote import RemoteCollection
 from embedx.errors import AudioError, LockedError, ModelError, NoSuchRow, NothingToDo, UsageError
 from embedx.keywords import UnknownKeyword
-from embedx.search.hits import Hits
 from embedx.store.store import Store
+from tests.helpers.hits import assert_same_hits
 from tests.helpers.service import serving
 
 Either = embedx.Collection | RemoteCollection
-
-
-@pytest.fixture(scope="module")
-def folder(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the collection `made` with two heads; tests must not change it."""
-    folder = tmp_path_factory.mktemp("client") / "made"
-    shutil.copytree(made, folder)
-    with embedx.open(folder) as collection:
-        collection.fit_head(kind="prototype", name="kinds", permutations=0)
-        collection.fit_head(kind="logistic", name="straight", C=1.0, permutations=0)
-    return folder
-
-
-@pytest.fixture
-def collection(folder: Path) -> Iterator[embedx.Collection]:
-    with embedx.open(folder) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def url(folder: Path) -> Iterator[str]:
-    with serving(folder) as client:
-        yield f"http://127.0.0.1:{client.port}/made"
-
-
-@pytest.fixture(params=["local", "remote"])
-def either(request: pytest.FixtureRequest, collection: embedx.Collection, url: str) -> Either:
-    return collection if request.param == "local" else embedx.connect(url)
 
 
 @pytest.fixture
@@ -64,21 +34,6 @@ def writable(request: pytest.FixtureRequest, made: Path, tmp_path: Path) -> Iter
 
 
 either_writable = pytest.mark.parametrize("writable", ["local", "remote"], indirect=True)
-
-
-@pytest.fixture
-def query(collection: embedx.Collection) -> str:
-    return str(collection.rows()["path"].loc[5])
-
-
-def assert_same_hits(hits: Hits, expected: Hits) -> None:
-    assert [(hit.id, hit.start_s, hit.end_s, hit.label, hit.meta, hit.query_start_s) for hit in hits] == [
-        (hit.id, hit.start_s, hit.end_s, hit.label, hit.meta, hit.query_start_s) for hit in expected
-    ]
-    np.testing.assert_allclose([hit.score for hit in hits], [hit.score for hit in expected], rtol=1e-5, atol=1e-6)
-    assert all(mine.path.endswith(other.path) for mine, other in zip(expected, hits, strict=True))
-    assert hits.generation == expected.generation
-    assert list(hits.to_pandas()) == list(expected.to_pandas())
 
 
 SEARCHES: list[dict[str, Any]] = [
@@ -398,41 +353,6 @@ def test_what_a_service_does_not_offer_is_refused_by_name(url: str, collection: 
         remote.predict(head=collection.head("kinds"))
     with pytest.raises(UsageError, match="read-only"):
         remote.label(set={"label": "x"})
-
-
-def test_samples_as_query_have_the_hits_of_their_file(
-    either: Either, query: str, collection: embedx.Collection
-) -> None:
-    samples, rate = soundfile.read(query, dtype="float32")
-    expected = collection.search(query, k=7)
-    for form in (samples, samples[None], torch.from_numpy(samples), {"array": samples, "sampling_rate": rate}):
-        assert_same_hits(either.search(form, sample_rate=rate, k=7), expected)
-    other = str(collection.rows()["path"].loc[20])
-    several = either.search([query, samples, other], sample_rate=rate, k=3, where="id > 4", group_by="label")
-    for hits, one in zip(several, (query, query, other), strict=True):
-        assert_same_hits(hits, collection.search(one, k=3, where="id > 4", group_by="label"))
-    assert either.search([]) == []
-
-
-def test_rows_of_ids_are_in_the_order_of_the_ids(either: Either, collection: embedx.Collection) -> None:
-    ids = [30, 2, 17, 2]
-    rows = either.rows(ids=np.array(ids), columns=["label", "source"])
-    assert (list(rows), rows.index.tolist()) == (["label", "source"], ids)
-    pd.testing.assert_frame_equal(rows, collection.rows().loc[ids, ["label", "source"]])
-    assert list(either.rows("id = 3", columns="start_s")) == ["start_s"]
-    assert len(either.rows(ids=[])) == 0
-    every = dict(zip(collection.rows().index, collection.vectors(), strict=True))
-    np.testing.assert_allclose(either.vectors(ids=ids), [every[number] for number in ids], rtol=1e-6)
-    assert either.vectors(ids=[]).shape == (0, collection.views[collection.recipe.default_view])
-
-
-def test_collection_holds_rows_by_id(either: Either, collection: embedx.Collection) -> None:
-    row, rows = either[17], collection.rows()
-    assert (row.id, row.label, row.start_s) == (17, rows["label"].loc[17], rows["start_s"].loc[17])
-    assert [one.id for one in either] == rows.index.tolist()
-    assert 17 in either and 10**30 not in either and 99_999 not in either and "17" not in either
-    with pytest.raises(KeyError, match=r"^There is no row 99999 in"):
-        either[99_999]
 
 
 def test_clips_of_hits_are_saved(either: Either, tmp_path: Path) -> None:
