@@ -34,6 +34,7 @@ if TYPE_CHECKING:
       embedx train indexes/field --label species --group site --class-weight balanced --name birds
       embedx train indexes/field --label species --separator ";" --kind mlp --setting hidden=128
       embedx train indexes/hubert --kind weighted-layers --view "L*.mean" --calibration isotonic
+      embedx train indexes/field --augment 4 --augment-with noise,shift
       embedx train indexes/field --head-model "PCA(128)" --kind knn --setting k=7
     """,
 )
@@ -49,6 +50,23 @@ if TYPE_CHECKING:
         default="temperature",
         show_default=True,
         help="Probability calibration, fitted on held-out rows.",
+    ),
+)
+@section(
+    "Augmentation",
+    click.option(
+        "--augment",
+        type=int,
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="Train on N altered copies of each training row too. The audio must be there; test rows have no copies.",
+    ),
+    click.option(
+        "--augment-with",
+        metavar="NAMES|FILE.toml",
+        help="How copies are altered: names with commas between them, or a file with settings.  "
+        "[default: noise,pitch,stretch,shift,gain]",
     ),
 )
 @section("Chance", PERMUTATIONS)

@@ -124,6 +124,8 @@ class TrainingMixin(CollectionBase):
         timeout: float = TIMEOUT_S,
         calibration: str = "temperature",
         permutations: int = PERMUTATIONS,
+        augment: int = 0,
+        augment_with: str | None = None,
         **options: Unpack[ExperimentKwargs],
     ) -> "Trained":
         """Fit a classifier on stored vectors, score it on rows that it was not trained on, and save it in heads/.
@@ -139,6 +141,10 @@ class TrainingMixin(CollectionBase):
             timeout: seconds that the condition can take; default 30.
             calibration: "temperature", "isotonic" or "none".
             permutations: how many permutations of the labels to compare with; default 199. 0: no test against chance.
+            augment: train on so many altered copies of each training row too; default 0. Their audio is decoded and
+                embedded again. Test rows have no copies, and a copy is trained on only where its row is.
+            augment_with: how copies are altered: names such as "noise,pitch" or a TOML file with settings; by default
+                noise, pitch, stretch, shift and gain. See docs/heads.md.
             separator: the text between the classes of a row, as in "dog;rain" (multi-label).
             weak_negatives: the weight, from 0 to 1, of rows without a label as negative examples of every class; 0
                 (default) does not use them.
@@ -158,18 +164,24 @@ class TrainingMixin(CollectionBase):
             The head, with its name, report and gain. `predict_proba(x)` needs only numpy.
 
         Raises:
-            UsageError: an invalid argument; a column does not exist; the split divides a recording or a group.
+            UsageError: an invalid argument; a column does not exist; the split divides a recording or a group; the
+                audio for copies is missing or has changed.
+            ModelError: copies are asked for, and the model of the collection is missing.
             DiskError: the head cannot be written.
         """
         from embedx.evaluation.options import read_options
+        from embedx.training.altered_copies import DEFAULT, CopyOptions
         from embedx.training.fit_head import choose_label, fit_head
 
+        copies = CopyOptions(augment, DEFAULT if augment_with is None else augment_with)
+        if augment_with is not None and not augment:
+            raise UsageError("augment_with (--augment-with) needs a number of copies: augment (--augment).")
         label, options = choose_label(self.folder, name, label, options)
         labels, split, head = read_options(label, options)
         ids = self._select_ids(where, timeout)
         return fit_head(
             self.store, labels, split, head, view=view, name=name, ids=ids, calibration=calibration,
-            permutations=permutations,
+            permutations=permutations, copies=copies, load_embedder=self._load_embedder,
         )  # fmt: skip
 
     def heads(self) -> "dict[str, Head]":

@@ -1,7 +1,6 @@
 """Verify a collection: find what is damaged, and repair it. Only damaged rows are embedded again."""
 
 import contextlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedx.audio.decoder_pool import DECODERS
-from embedx.audio.windows import Window
+from embedx.embedding.stored_windows import stored_windows
 from embedx.errors import AudioError, DiskError, NothingToDo, StoreError, UsageError
 from embedx.heads.storage import FOLDER as HEADS
 from embedx.heads.storage import find_head_issues
@@ -18,10 +17,9 @@ from embedx.index.builder import find_unused_files
 from embedx.index.manager import FOLDER, IndexManager
 from embedx.index.matrix import CorruptIndex
 from embedx.index.vector_index import VectorIndex
-from embedx.recipe import Recipe
 from embedx.store.integrity import inspect, inspect_pages
 from embedx.store.lock import LOCK_NAME, Lock, read_lock
-from embedx.store.records import Issue, Recording, Row, group_by_path
+from embedx.store.records import Issue, group_by_path
 from embedx.store.running import RUN_NAME
 from embedx.store.schema import FILE_NAME
 from embedx.store.store import Store
@@ -189,22 +187,12 @@ def embed_again(store: Store, embedder: "Embedder", ids: Iterable[int]) -> list[
     for path, rows in group_by_path(store.rows(sorted(ids))).items():
         try:
             if DECODERS.hash_content(path) == recordings[path].content_hash:
-                embedded = list(embedder.embed(windows_of(embedder.recipe, recordings[path], rows)))
+                embedded = list(embedder.embed(stored_windows(embedder.recipe, recordings[path], rows)))
                 store.rewrite((row_id, vectors) for row_id, vectors, _ in embedded)
                 repaired += [row_id for row_id, _, _ in embedded]
         except (OSError, AudioError):
             continue  # the file is gone or unreadable: the issue is left
     return sorted(repaired)
-
-
-def windows_of(recipe: Recipe, recording: Recording, rows: Sequence[Row]) -> Iterator[tuple[int, Window]]:
-    """Yield (row id, window) of some rows of a recording."""
-    ids = {(row.stretch, row.start_s, row.end_s, row.meta.get("channel")): row.id for row in rows}
-    for stretch, (start_s, end_s) in enumerate(json.loads(recording.stretches)):
-        for _, channel, window in DECODERS.read(recording.path, recipe, start_s, end_s):
-            place = (stretch, window.start_s, window.end_s, channel)
-            if place in ids:
-                yield ids[place], window
 
 
 def rebuild_indexes(root: Path) -> None:

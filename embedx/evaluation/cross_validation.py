@@ -1,7 +1,7 @@
 """Cross-validation: stored rows, labels and a split -> predictions for rows that the heads were not trained on."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from embedx.errors import UsageError
 from embedx.evaluation.leakage import Overlap, find_overlap
 from embedx.evaluation.splits import (
+    NO_ROWS,
     NotEnoughGroups,
     Positions,
     Split,
@@ -34,6 +35,19 @@ LEAKY = "LEAKY: rows of one recording or group are in both training and test row
 
 
 @dataclass(frozen=True)
+class Copies:
+    """Vectors of altered copies of rows, to train on where their row is trained on.
+
+    Attributes:
+        x: vectors [M, D]; for several views [M, L, D].
+        of: [M] the position of the row that each is a copy of.
+    """
+
+    x: NDArray[np.float32]
+    of: Positions
+
+
+@dataclass(frozen=True)
 class LabelledVectors:
     """N vectors with their classes and their split.
 
@@ -42,12 +56,14 @@ class LabelledVectors:
         x: vectors [N, D]; for several views [N, L, D], in the order of `views`.
         targets: the classes of the rows.
         splits: the training and test parts.
+        copies: altered copies of rows; None if there are none.
     """
 
     views: tuple[str, ...]
     x: NDArray[np.float32]
     targets: Targets
     splits: Splits
+    copies: Copies | None = field(default=None, kw_only=True)
 
     @property
     def development(self) -> Positions:
@@ -155,19 +171,23 @@ def make_fit(data: LabelledVectors, options: HeadOptions) -> Fit:
     targets, groups = data.targets, data.splits.inner_groups
 
     def fit(train: Positions, validation: Positions) -> Head:
-        rows = np.concatenate([train, validation])
+        copies = data.copies or Copies(data.x[:0], NO_ROWS)
+        used = np.flatnonzero(np.isin(copies.of, train))
+        rows = np.concatenate([train, copies.of[used], validation])
+        number = np.arange(len(rows))
         head = fit_head(
             options.kind,
-            data.x[rows],
+            np.concatenate([data.x[train], copies.x[used], data.x[validation]]),
             targets.y[rows],
             targets.classes,
             multilabel=targets.multilabel,
             groups=groups[rows],
-            validation=np.arange(len(rows)) >= len(train) if len(validation) else None,
+            validation=number >= len(rows) - len(validation) if len(validation) else None,
             sample_weight=None if (targets.weights == 1).all() else targets.weights[rows],
             class_weight=options.class_weight,
             head_model=options.head_model,
             seed=options.seed,
+            copies=(number >= len(train)) & (number < len(train) + len(used)),
             **options.settings,
         )
         return head.replace(views=data.views)

@@ -33,6 +33,7 @@ def fit(
     class_weight: ClassWeight = None,
     head_model: str = "",
     seed: int = 0,
+    copies: Array | None = None,
     **settings: Any,
 ) -> Head:
     """Fit a head, and return it without views, recipe and metrics.
@@ -51,6 +52,7 @@ def fit(
         class_weight: None, "balanced", or weights by class name.
         head_model: steps before those of the kind, such as "PCA(128)" or "Unit()+PCA(64, whiten)"; see `STEPS`.
         seed: the seed for all random choices.
+        copies: [N] True for altered copies of other rows, in their groups; choices are never made by them.
         **settings: settings of the kind; `KINDS[kind].settings` has the defaults.
 
     Returns:
@@ -66,7 +68,7 @@ def fit(
     chain = (*read_chain(head_model), *read_chain(KINDS[kind].preparation))
     examples = make_examples(
         x, y, classes, multilabel=multilabel, groups=groups, validation=validation, sample_weight=sample_weight,
-        class_weight=class_weight, chain=chain, seed=seed,
+        class_weight=class_weight, chain=chain, seed=seed, copies=copies,
     )  # fmt: skip
     arrays, learned = fit_kind(kind, KINDS[kind], examples, chosen)
     described = describe_examples(examples) | {"class_weight": class_weight, "seed": seed, "rows": len(examples)}

@@ -33,6 +33,7 @@ class Examples:
         multilabel: whether a row may have several labels.
         chain: the preprocessing steps.
         seed: the seed for all random choices.
+        copies: [N] True for altered copies of rows: they are trained on where their group is, and never held out.
     """
 
     x: NDArray[np.float32]
@@ -44,6 +45,7 @@ class Examples:
     multilabel: bool
     chain: tuple[Step, ...]
     seed: int
+    copies: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.x)
@@ -113,8 +115,9 @@ class Examples:
     def _parts(self, number: int) -> list[tuple[Positions, Positions]]:
         if self.validation is not None:
             return [(np.flatnonzero(~self.validation), np.flatnonzero(self.validation))]
-        strata = self.strata()
-        number = min(number, len(np.unique(self.groups)), np.bincount(strata).max())
+        rows = np.flatnonzero(~self.copies)
+        strata, groups = self.strata()[rows], self.groups[rows]
+        number = min(number, len(np.unique(groups)), np.bincount(strata).max())
         if number < 2:
             return []
         from sklearn.model_selection import StratifiedGroupKFold
@@ -122,8 +125,11 @@ class Examples:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns of classes with fewer rows than folds
             splitter = StratifiedGroupKFold(number, shuffle=True, random_state=self.seed % 2**32)
-            parts = list(splitter.split(strata, strata, self.groups))
-        return [(train, held) for train, held in parts if len(train) and len(held)]
+            parts = list(splitter.split(strata, strata, groups))
+        with_copies = [np.flatnonzero(np.isin(self.groups, groups[train])) for train, _ in parts]
+        return [
+            (train, rows[held]) for train, (_, held) in zip(with_copies, parts, strict=True) if len(train) and len(held)
+        ]
 
     def prepare(self, rows: Positions | slice = slice(None)) -> tuple[dict[str, Array], Array]:
         """Fit the preprocessing steps on some rows; return their arrays and the transformed rows."""
@@ -142,6 +148,7 @@ def make_examples(
     class_weight: ClassWeight,
     chain: tuple[Step, ...],
     seed: int,
+    copies: Array | None = None,
 ) -> Examples:
     """Return checked training data; see `embedx.heads.fit` for the arguments.
 
@@ -156,7 +163,10 @@ def make_examples(
     groups = np.arange(len(x)) if groups is None else np.asarray(groups)
     base = np.ones(len(x)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     validation = None if validation is None else np.asarray(validation, bool)
-    for name, array in (("groups", groups), ("sample_weight", base), ("validation", validation)):
+    copies = np.zeros(len(x), bool) if copies is None else np.asarray(copies, bool)
+    for name, array in (
+        ("groups", groups), ("sample_weight", base), ("validation", validation), ("copies", copies)
+    ):  # fmt: skip
         if array is not None and array.shape != (len(x),):
             raise UsageError(
                 f"{name} has the shape {list(array.shape)}; it must have one value for each of {len(x)} rows."
@@ -167,13 +177,15 @@ def make_examples(
         raise UsageError(
             f"validation marks {validation.sum()} of {len(x)} rows; it must mark some rows and leave some to train on."
         )
+    if copies.all() or (validation is not None and (validation & copies).any()):
+        raise UsageError("copies marks validation rows, or all rows; it must mark copies of rows to train on.")
     if validation is not None and np.isin(groups[validation], groups[~validation]).any():
         raise UsageError(
             "validation splits a group: rows of one group would be in both the training and the validation rows."
         )
     y = y.astype(np.int64)
     weights = weigh(y, base, classes, multilabel, class_weight)
-    examples = Examples(x, y, weights, groups, validation, classes, multilabel, chain, seed)
+    examples = Examples(x, y, weights, groups, validation, classes, multilabel, chain, seed, copies)
     check_chain(chain, x.shape)
     trained = slice(None) if validation is None else np.flatnonzero(~validation)
     if not multilabel and len(examples.present(trained)) < 2:

@@ -1,10 +1,10 @@
 """Training: stored vectors and labels -> a head, scored on rows that it was not trained on, and saved in heads/."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +36,14 @@ from embedx.metrics.calibration import reliability
 from embedx.metrics.chance import PERMUTATIONS
 from embedx.metrics.report import Metrics
 from embedx.store.store import Store
+from embedx.training.altered_copies import CopyOptions, add_copies
 from embedx.training.calibration_trial import Trial
 from embedx.training.held_out import Finished, finish_head
 from embedx.training.label_gain import Gain, gain_since, to_ranges
 from embedx.training.predict import recording_of
+
+if TYPE_CHECKING:
+    from embedx.embedding.embedder import Embedder
 
 CALIBRATIONS = (*METHODS, "none")
 
@@ -82,13 +86,18 @@ class Trained(Head):
             *([LEAKY] if splits.leaky else []),
             *tables,
             f"Saved as {self.folder}: {self.kind} head on {', '.join(self.views)}, {len(self.classes)} classes of "
-            f"{experiment.label!r}, trained on {len(experiment.development)} rows; split by {splits.how}.",
+            f"{experiment.label!r}, trained on {len(experiment.development)} rows{self._describe_copies()}; split by "
+            f"{splits.how}.",
             *describe_left_out(targets.unlabelled, targets.weak, splits.left_out),
             *self.settings.get("notes", []),
             *self._calibration_lines(),
             *([str(self.gain)] if self.gain else []),
         ]
         return "\n".join(lines)
+
+    def _describe_copies(self) -> str:
+        copies = self.settings["training"].get("copies")
+        return "" if copies is None else f" and {copies['rows']} altered copies ({', '.join(copies['alterations'])})"
 
     def _calibration_lines(self) -> list[str]:
         if "calibration" in self.metrics:
@@ -108,6 +117,8 @@ def fit_head(
     ids: Sequence[int] | None = None,
     calibration: str = "temperature",
     permutations: int = PERMUTATIONS,
+    copies: CopyOptions | None = None,
+    load_embedder: "Callable[[], Embedder] | None" = None,
 ) -> Trained:
     """Fit a head, score it on rows that it was not trained on, calibrate it, and save it.
 
@@ -125,6 +136,8 @@ def fit_head(
         ids: the rows to use; all if None.
         calibration: "temperature", "isotonic" or "none".
         permutations: how many permutations of the labels to compare with; 0 for no test against chance.
+        copies: altered copies of the training rows; none by default.
+        load_embedder: returns the embedder of the collection; needed for copies only.
 
     Returns:
         The saved head with its figures.
@@ -137,13 +150,15 @@ def fit_head(
         raise UsageError(f"calibration must be one of {', '.join(CALIBRATIONS)}, not {calibration!r}.")
     views = choose_views(store.views, view, store.recipe.default_view, several=options.kind == "weighted-layers")
     experiment = build_experiment(store, views, labels, split, ids=ids, must_split=split.by_column)
+    if copies is not None and load_embedder is not None:
+        experiment = add_copies(experiment, store, load_embedder, copies, options.seed)
     name = re.sub(r"[^\w.+-]+", "+", f"{experiment.label}-{options.kind}") if name is None else name
     check_name(name)
     folder = store.folder / HEADS / name
     fit = make_fit(experiment, options)
     part, is_single = experiment.splits.parts[0], len(experiment.splits.parts) == 1
     head = fit(part.train, part.validation) if is_single else fit(experiment.development, NO_ROWS)
-    training = describe_training(experiment, labels)
+    training = {**describe_training(experiment, labels), **describe_copies(experiment, copies)}
     head = head.replace(recipe=asdict(store.recipe), settings={**head.settings, "training": training})
     report = gain = None
     if len(part.test):
@@ -197,6 +212,14 @@ def describe_training(experiment: Experiment, labels: LabelOptions) -> dict[str,
         "leaky": experiment.splits.leaky,
         "rows": to_ranges(sorted(experiment.rows[i].id for i in experiment.development)),
     }
+
+
+def describe_copies(experiment: Experiment, copies: CopyOptions | None) -> dict[str, Any]:
+    """Return what a head keeps about the altered copies that it was trained on, ready for JSON."""
+    if copies is None or experiment.copies is None:
+        return {}
+    kinds = {kind: dict(settings) for kind, settings in copies.read().kinds.items()}
+    return {"copies": {"of_each_row": copies.number, "rows": len(experiment.copies.of), "alterations": kinds}}
 
 
 def describe_evaluation(
