@@ -135,19 +135,15 @@ class TrainingMixin(CollectionBase):
                 default the one that the head `name` learned, or "label" for a new head.
             view: the view; by default the last layer with the first pooling. For weighted-layers a list or a pattern
                 such as "L*.max"; by default every layer with the first pooling.
-            name: the name of the head; by default LABEL-KIND. A head of this name is replaced, and `gain` shows the
-                effect of the labels added since.
+            name: the name of the head; by default LABEL-KIND. An old one is replaced; `gain` is that of new labels.
             where: an SQL condition on the rows that are used; all if None.
             timeout: seconds that the condition can take; default 30.
             calibration: "temperature", "isotonic" or "none".
             permutations: how many permutations of the labels to compare with; default 199. 0: no test against chance.
-            augment: train on so many altered copies of each training row too; default 0. Their audio is decoded and
-                embedded again. Test rows have no copies, and a copy is trained on only where its row is.
-            augment_with: how copies are altered: names such as "noise,pitch" or a TOML file with settings; by default
-                noise, pitch, stretch, shift and gain. See docs/heads.md.
+            augment: how many altered copies of each training row to train on too; default 0. The audio is needed.
+            augment_with: how copies are altered, such as "noise,pitch", or a TOML file; see docs/heads.md.
             separator: the text between the classes of a row, as in "dog;rain" (multi-label).
-            weak_negatives: the weight, from 0 to 1, of rows without a label as negative examples of every class; 0
-                (default) does not use them.
+            weak_negatives: the weight, 0 to 1, of rows without a label as examples of no class; default 0, not used.
             folds: the column with the data set's own folds; by default "fold" if every row has one.
             split: the column with train, validation and test; by default "split" if it holds these.
             group: the column with groups; all rows of a group are on one side of a split, and so are all rows of a
@@ -164,24 +160,19 @@ class TrainingMixin(CollectionBase):
             The head, with its name, report and gain. `predict_proba(x)` needs only numpy.
 
         Raises:
-            UsageError: an invalid argument; a column does not exist; the split divides a recording or a group; the
-                audio for copies is missing or has changed.
-            ModelError: copies are asked for, and the model of the collection is missing.
-            DiskError: the head cannot be written.
+            UsageError: an invalid argument; the split divides a recording or a group; no audio for copies.
+            ModelError, DiskError: the model for copies is missing; the head cannot be written.
         """
         from embedx.evaluation.options import read_options
-        from embedx.training.altered_copies import DEFAULT, CopyOptions
+        from embedx.training.altered_copies import CopyOptions
         from embedx.training.fit_head import choose_label, fit_head
 
-        copies = CopyOptions(augment, DEFAULT if augment_with is None else augment_with)
-        if augment_with is not None and not augment:
-            raise UsageError("augment_with (--augment-with) needs a number of copies: augment (--augment).")
         label, options = choose_label(self.folder, name, label, options)
         labels, split, head = read_options(label, options)
         ids = self._select_ids(where, timeout)
         return fit_head(
             self.store, labels, split, head, view=view, name=name, ids=ids, calibration=calibration,
-            permutations=permutations, copies=copies, load_embedder=self._load_embedder,
+            permutations=permutations, copies=CopyOptions.from_keywords(augment, augment_with), load_embedder=self._load_embedder,
         )  # fmt: skip
 
     def heads(self) -> "dict[str, Head]":

@@ -5,7 +5,7 @@ A copy belongs to the group of its row. It is trained on only where its row is, 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -53,6 +53,13 @@ class CopyOptions:
                 f"The copies of a row can be altered by {', '.join(ALTERATIONS)}, one of them with p above 0; not by "
                 f"{self.augmentation}. mixup is for `embedx finetune`: it makes a clip of two, with the labels of both."
             )
+
+    @classmethod
+    def from_keywords(cls, augment: int, augment_with: str | None) -> Self:
+        """Return the options of `Collection.fit_head`; raise UsageError for a way to alter no copies."""
+        if augment_with is not None and not augment:
+            raise UsageError("augment_with (--augment-with) needs a number of copies: augment (--augment).")
+        return cls(augment, DEFAULT if augment_with is None else augment_with)
 
     def read(self) -> Augmentation:
         """Return the alterations with their settings."""
