@@ -133,8 +133,8 @@ class TrainingMixin(CollectionBase):
         Args:
             label: the label column, with one class per row; or several yes/no columns, one per class (multi-label). By
                 default the one that the head `name` learned, or "label" for a new head.
-            view: the view; by default the last layer with the first pooling. For weighted-layers a list or a pattern
-                such as "L*.max"; by default every layer with the first pooling.
+            view: the view; by default the last layer with the first pooling. For weighted-layers several; by default
+                every layer with the first pooling.
             name: the name of the head; by default LABEL-KIND. An old one is replaced; `gain` is that of new labels.
             where: an SQL condition on the rows that are used; all if None.
             timeout: seconds that the condition can take; default 30.
@@ -151,8 +151,7 @@ class TrainingMixin(CollectionBase):
             leaky: split rows at random, ignoring groups; scores will be inflated, and the report says so.
             seed: the seed for the folds and the head; default 0.
             kind: "logistic" (default), "mlp", "knn", "prototype" or "weighted-layers".
-            head_model: preprocessing steps before the head, such as "PCA(128)".
-            class_weight: "balanced", or weights by class name.
+            head_model, class_weight: steps before the head, such as "PCA(128)"; "balanced", or weights by class name.
             options: the keywords from `separator` on, and settings of the kind such as C=0.1, hidden=128, k=7; see
                 `embedx.heads.KINDS`. C is chosen inside the training rows unless it is given.
 
@@ -172,7 +171,8 @@ class TrainingMixin(CollectionBase):
         ids = self._select_ids(where, timeout)
         return fit_head(
             self.store, labels, split, head, view=view, name=name, ids=ids, calibration=calibration,
-            permutations=permutations, copies=CopyOptions.from_keywords(augment, augment_with), load_embedder=self._load_embedder,
+            permutations=permutations, load_embedder=self._load_embedder,
+            copies=CopyOptions.from_keywords(augment, augment_with),
         )  # fmt: skip
 
     def heads(self) -> "dict[str, Head]":
