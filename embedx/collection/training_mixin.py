@@ -133,8 +133,7 @@ class TrainingMixin(CollectionBase):
         Args:
             label: the label column, with one class per row; or several yes/no columns, one per class (multi-label). By
                 default the one that the head `name` learned, or "label" for a new head.
-            view: the view; by default the last layer with the first pooling. For weighted-layers several; by default
-                every layer with the first pooling.
+            view: the view; default: last layer, first pooling. For weighted-layers several; default: every layer.
             name: the name of the head; by default LABEL-KIND. An old one is replaced; `gain` is that of new labels.
             where: an SQL condition on the rows that are used; all if None.
             timeout: seconds that the condition can take; default 30.
@@ -170,8 +169,8 @@ class TrainingMixin(CollectionBase):
         labels, split, head = read_options(label, options)
         ids = self._select_ids(where, timeout)
         return fit_head(
-            self.store, labels, split, head, view=view, name=name, ids=ids, calibration=calibration,
-            permutations=permutations, load_embedder=self._load_embedder,
+            self.store, labels, split, head, self._load_embedder, view=view, name=name, ids=ids,
+            calibration=calibration, permutations=permutations,
             copies=CopyOptions.from_keywords(augment, augment_with),
         )  # fmt: skip
 

@@ -66,6 +66,9 @@ class CopyOptions:
         return Augmentation.from_option(self.augmentation)
 
 
+NO_COPIES = CopyOptions()
+
+
 def add_copies(
     experiment: Experiment, store: Store, load_embedder: "Callable[[], Embedder]", options: CopyOptions, seed: int
 ) -> Experiment:

@@ -36,7 +36,7 @@ from embedx.metrics.calibration import reliability
 from embedx.metrics.chance import PERMUTATIONS
 from embedx.metrics.report import Metrics
 from embedx.store.store import Store
-from embedx.training.altered_copies import CopyOptions, add_copies
+from embedx.training.altered_copies import NO_COPIES, CopyOptions, add_copies
 from embedx.training.calibration_trial import Trial
 from embedx.training.held_out import Finished, finish_head
 from embedx.training.label_gain import Gain, gain_since, to_ranges
@@ -111,14 +111,14 @@ def fit_head(
     labels: LabelOptions,
     split: SplitOptions,
     options: HeadOptions,
+    load_embedder: "Callable[[], Embedder]",
     *,
     view: str | Sequence[str] | None = None,
     name: str | None = None,
     ids: Sequence[int] | None = None,
     calibration: str = "temperature",
     permutations: int = PERMUTATIONS,
-    copies: CopyOptions | None = None,
-    load_embedder: "Callable[[], Embedder] | None" = None,
+    copies: CopyOptions = NO_COPIES,
 ) -> Trained:
     """Fit a head, score it on rows that it was not trained on, calibrate it, and save it.
 
@@ -127,17 +127,12 @@ def fit_head(
     rows held out by inner folds of the training rows, and a calibration is kept only if it helps on such rows.
 
     Args:
-        store: the store of the collection.
-        labels: which column holds the labels.
-        split: how to split the rows.
-        options: which head to fit.
+        store, labels, split, options: the collection, its label column, how to split the rows, and which head to fit.
+        load_embedder: returns the embedder of the collection; called only for copies.
         view: the views; see `embedx.evaluation.cross_validation.choose_views`.
-        name: the name of the head; LABEL-KIND if None.
-        ids: the rows to use; all if None.
+        name, ids: the name of the head (LABEL-KIND if None), and the rows to use (all if None).
         calibration: "temperature", "isotonic" or "none".
-        permutations: how many permutations of the labels to compare with; 0 for no test against chance.
-        copies: altered copies of the training rows; none by default.
-        load_embedder: returns the embedder of the collection; needed for copies only.
+        permutations, copies: how many permutations of the labels to compare with, and altered copies of each row.
 
     Returns:
         The saved head with its figures.
@@ -150,20 +145,19 @@ def fit_head(
         raise UsageError(f"calibration must be one of {', '.join(CALIBRATIONS)}, not {calibration!r}.")
     views = choose_views(store.views, view, store.recipe.default_view, several=options.kind == "weighted-layers")
     experiment = build_experiment(store, views, labels, split, ids=ids, must_split=split.by_column)
-    if copies is not None and load_embedder is not None:
-        experiment = add_copies(experiment, store, load_embedder, copies, options.seed)
+    experiment = add_copies(experiment, store, load_embedder, copies, options.seed)
     name = re.sub(r"[^\w.+-]+", "+", f"{experiment.label}-{options.kind}") if name is None else name
     check_name(name)
     folder = store.folder / HEADS / name
     fit = make_fit(experiment, options)
     part, is_single = experiment.splits.parts[0], len(experiment.splits.parts) == 1
     head = fit(part.train, part.validation) if is_single else fit(experiment.development, NO_ROWS)
-    training = {**describe_training(experiment, labels), **describe_copies(experiment, copies)}
+    training = describe_training(experiment, labels) | describe_copies(experiment, copies)
     head = head.replace(recipe=asdict(store.recipe), settings={**head.settings, "training": training})
     report = gain = None
     if len(part.test):
         held_out = hold_out_predictions(experiment, [part], [head]) if is_single else cross_fit(experiment, fit)
-        finished = finish_head(experiment, [recording_of(row) for row in experiment.rows], head, calibration, options)
+        finished = finish_head(experiment, list(map(recording_of, experiment.rows)), head, calibration, options)
         test = compare_experiment(experiment, permutations, split.seed, options)
         report = replace(score(experiment, held_out.positions, held_out.proba, held_out.parts), test=test)
         evaluation = describe_evaluation(experiment, held_out, report, finished)
@@ -214,9 +208,9 @@ def describe_training(experiment: Experiment, labels: LabelOptions) -> dict[str,
     }
 
 
-def describe_copies(experiment: Experiment, copies: CopyOptions | None) -> dict[str, Any]:
+def describe_copies(experiment: Experiment, copies: CopyOptions) -> dict[str, Any]:
     """Return what a head keeps about the altered copies that it was trained on, ready for JSON."""
-    if copies is None or experiment.copies is None:
+    if experiment.copies is None:
         return {}
     kinds = {kind: dict(settings) for kind, settings in copies.read().kinds.items()}
     return {"copies": {"of_each_row": copies.number, "rows": len(experiment.copies.of), "alterations": kinds}}
