@@ -23,7 +23,7 @@ from embedx.evaluation.options import ExperimentKwargs
 from embedx.heads.options import HeadSettings
 from embedx.training.active_learning import SuggestKwargs
 from embedx.training.predict import PredictKwargs
-from tests.helpers.paths import ROOT
+from tests.helpers.paths import ROOT, SHARED
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -204,12 +204,15 @@ def test_collection_and_head_open_without_embedx_as_documented(made: Path, tmp_p
 SHOWN_BY_NOTEBOOKS = {  # what each must show, and how often at least
     "01_extract_and_search": {"image/png": 3, "<audio": 8, "linear probe": 1},
     "02_linear_probe": {"image/png": 3, "95 % interval": 1, "Accuracy over layers": 1},
+    "03_finetune_or_probe": {"image/png": 3, "fine-tuned": 2, "trained parameters": 1, "Trained on": 1},
 }
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
-def test_notebook_runs_and_shows_its_pictures(path: Path, tmp_path: Path) -> None:
+def test_notebook_runs_and_shows_its_pictures(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMALL", "1")  # 03 takes fewer clips
+    monkeypatch.setenv("EMBEDX_SHARED", str(SHARED))
     notebook = nbformat.read(path, as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "outputs are not committed"
     NotebookClient(

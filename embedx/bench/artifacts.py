@@ -149,6 +149,7 @@ def note_run(
     versions: Mapping[str, str] | None = None,
     tasks: Mapping[str, Mapping[str, Any]] | None = None,
     recipes: Mapping[str, Mapping[str, Any]] | None = None,
+    row_seconds: Mapping[str, float] | None = None,
 ) -> None:
     """Add facts about a run to `about.json`.
 
@@ -158,23 +159,24 @@ def note_run(
         versions: versions of the libraries, and the machine, by name.
         tasks: by name, with `protocol` (a sentence), `source` and `duplicates` (pairs of paths across the split).
         recipes: by fingerprint.
+        row_seconds: mean time to embed a row, by the name of the collection.
     """
     about = read_about(folder)
     if command:
         about["commands"] = [*(known for known in about["commands"] if known != command), command]
-    for name, values in (("versions", versions), ("tasks", tasks), ("recipes", recipes)):
+    for name, values in (("versions", versions), ("tasks", tasks), ("recipes", recipes), ("row_seconds", row_seconds)):
         about[name] |= values or {}
     make_folder(Path(folder))
     replace_file(Path(folder, ABOUT), dump_json(about).encode())
 
 
 def read_about(folder: str | Path) -> dict[str, Any]:
-    """Return the facts about all runs: commands, versions, tasks, recipes.
+    """Return the facts about all runs: commands, versions, tasks, recipes, row_seconds.
 
     Raises:
         UsageError: the file is damaged.
     """
-    empty: dict[str, Any] = {"commands": [], "versions": {}, "tasks": {}, "recipes": {}}
+    empty: dict[str, Any] = {"commands": [], "versions": {}, "tasks": {}, "recipes": {}, "row_seconds": {}}
     try:
         about: dict[str, Any] = json.loads(Path(folder, ABOUT).read_bytes())
         return empty | about

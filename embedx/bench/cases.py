@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.bench.artifacts import note_run, read_about
 from embedx.bench.config import Dataset, Model, Plan
+from embedx.bench.finetune_spec import SCRATCH
 from embedx.bench.results import EVERY_LAYER
 from embedx.collection.create import extract
 from embedx.errors import UsageError
@@ -43,6 +46,8 @@ class BenchCase:
         duplicates: test part -> number of its rows that look like a training row.
         pairs: examples of rows that look alike, as pairs of file names.
         data: fingerprint of the rows, their labels and the splits.
+        source: the model as `embedx finetune --model` takes it.
+        row_seconds: mean time to embed a row; None if it is not known.
     """
 
     task: str
@@ -57,6 +62,8 @@ class BenchCase:
     duplicates: Mapping[str, int]
     pairs: tuple[tuple[str, str], ...]
     data: str
+    source: str = ""
+    row_seconds: float | None = None
 
     @property
     def groups(self) -> NDArray[np.int64]:
@@ -66,6 +73,20 @@ class BenchCase:
     def views(self, layer: int, pooling: str) -> tuple[str, ...]:
         """Return the names of the views that a setup reads."""
         return tuple(view_name(number, pooling) for number in (self.layers if layer == EVERY_LAYER else [layer]))
+
+    def embedding_seconds(self, rows: int) -> float | None:
+        """Return the time to embed a number of rows; None if it is not known."""
+        return None if self.row_seconds is None else round(self.row_seconds * rows, 4)
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the model has random weights; then the vectors are of another model, and only the rows count."""
+        return self.source.startswith(SCRATCH)
+
+    @property
+    def model_fingerprint(self) -> str:
+        """What identifies the model that is fine-tuned: its weights, or the name of a model from scratch."""
+        return self.source if self.from_scratch else replace(self.recipe, layers=(), poolings=()).fingerprint
 
     def recipe_of(self, layer: int) -> Recipe:
         """Return the recipe of the vectors of a setup, without the other layers and poolings of the collection."""
@@ -87,6 +108,13 @@ def collect(
 ) -> tuple[str, list[str]]:
     """Extract a data set, or continue an extraction, and return the collection's folder and a sentence per failure."""
     assert data.preset is not None  # only collections have no preset
+    progress: list[Progress] = []
+
+    def note(state: Progress) -> None:
+        progress[:] = [state]
+        on_progress(state)
+
+    started = time.monotonic()
     source = data.preset.reads(data.data) | ({"label": None} if data.label is not None else {})
     folder = plan.out / COLLECTIONS / name_collection(plan, data, model)
     with extract(
@@ -100,10 +128,12 @@ def collect(
         device=plan.device,
         precision=plan.precision,
         out=folder,
-        on_progress=on_progress,
+        on_progress=note,
         interrupted=interrupted,
     ) as collection:
         failures = [f"{data.name}: {failure.detail}" for failure in collection.failures()]
+    if progress and progress[0].windows:
+        note_run(plan.out, row_seconds={folder.name: (time.monotonic() - started) / progress[0].windows})
     return os.fspath(folder), failures
 
 
@@ -124,8 +154,8 @@ def name_model(recipe: Recipe) -> str:
     return os.path.basename(recipe.source) if os.path.isabs(recipe.source) else recipe.source or recipe.extractor
 
 
-def open_case(plan: Plan, data: Dataset, model: str | None, folder: str) -> BenchCase:
-    """Read a collection as a task.
+def open_case(plan: Plan, data: Dataset, model: Model | None, folder: str) -> BenchCase:
+    """Read a collection as a task; `model` is the one that it was made for, None for a collection of the user.
 
     Raises:
         UsageError: the labels, splits, layers or poolings of the plan are missing or unusable.
@@ -145,7 +175,7 @@ def open_case(plan: Plan, data: Dataset, model: str | None, folder: str) -> Benc
         hashes = {path: recording.content_hash for path, recording in store.recordings().items()}
     return BenchCase(
         task=data.name,
-        model=model or name_model(recipe),
+        model=model.name if model else name_model(recipe),
         folder=folder,
         recipe=recipe,
         layers=layers,
@@ -156,6 +186,8 @@ def open_case(plan: Plan, data: Dataset, model: str | None, folder: str) -> Benc
         duplicates=overlap.by_part,
         pairs=list_pairs(overlap),
         data=fingerprint([(hashes[row.path] or row.path, row.start_s, row.end_s) for row in kept], targets, splits),
+        source=model.model if model else recipe.source,
+        row_seconds=read_about(plan.out)["row_seconds"].get(os.path.basename(folder)) if model else None,
     )
 
 

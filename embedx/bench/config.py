@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from embedx.bench.finetune_spec import SCRATCH, FinetuneSpec, read_finetunes
 from embedx.bench.head_spec import HeadSpec, read_heads
 from embedx.bench.protocols import PROTOCOLS
 from embedx.bench.report.projections import METHODS, Method, check_umap
@@ -61,6 +62,11 @@ class Model:
     model: str
     trusted: bool = True
 
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the model has random weights: it must be trained, and has no vectors."""
+        return self.model.startswith(SCRATCH)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -72,6 +78,7 @@ class Plan:
         out: the folder of the results.
         layers, pooling, window, hop, device, precision: as in `embedx.extract`.
         head: the heads.
+        finetune: the ways in which the models are fine-tuned, for a comparison with the heads.
         shots: training rows per class, or "all".
         seeds: number of samples of few rows; also the number of fits of heads with random initial weights.
         jobs: number of processes that fit heads; None: one.
@@ -85,6 +92,7 @@ class Plan:
     layers: str | tuple[int, ...] = "all"
     pooling: tuple[str, ...] = ("mean",)
     head: tuple[HeadSpec, ...]
+    finetune: tuple[FinetuneSpec, ...] = ()
     shots: tuple[Shots, ...]
     seeds: int
     jobs: int | None = None
@@ -132,6 +140,8 @@ def make_plan(base: str = "", **options: Any) -> Plan:
         out: the folder of the results. Required.
         model: names as in `embedx.extract`, or "NAME=MODEL". Required unless all tasks are collections.
         head: heads, with settings and preprocessing steps as in "PCA(128)+knn(k=3)"; default "logistic".
+        finetune: ways in which the models are fine-tuned, such as "full" and "lora(epochs=5)"; default none, and "full"
+            for models from scratch.
         shots: numbers of training rows per class, or "all"; default "all".
         seeds: number of samples of few rows; default 1.
         protocol: a name for shots and seeds, one of `embedx.bench.protocols.PROTOCOLS`; default "full".
@@ -343,6 +353,7 @@ READERS: dict[str, Callable[[str, Any], Any]] = {
     "layers": read_layers,
     "pooling": read_texts,
     "head": lambda key, value: read_heads(value),
+    "finetune": lambda key, value: read_finetunes(value),
     "shots": read_shots,
     "seeds": read_count,
     "jobs": read_count,

@@ -1,4 +1,4 @@
-"""Fits: a case and a setup -> results, one for each test part. The processes of a benchmark run this."""
+"""Fits: a case and a head -> results, one for each test part. The processes of a benchmark run this."""
 
 import time
 from dataclasses import dataclass, replace
@@ -13,14 +13,16 @@ from embedx.bench.artifacts import Predictions, save_predictions
 from embedx.bench.cases import BenchCase, load_vectors
 from embedx.bench.head_spec import HeadSpec
 from embedx.bench.results import Key, Result, Shots
-from embedx.evaluation.cross_validation import HeldOutPredictions, LabelledVectors, cross_fit, make_fit
+from embedx.evaluation.cross_validation import LabelledVectors, cross_fit, make_fit
 from embedx.evaluation.few_shot import sample_shots
 from embedx.evaluation.probe import penalty_of
-from embedx.evaluation.splits import NO_ROWS, Split
+from embedx.evaluation.splits import NO_ROWS, Positions, Split
+from embedx.heads.head import Head
 from embedx.heads.options import HeadOptions
 from embedx.metrics.scoring import evaluate
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "map", "log_loss", "ece", "d_prime")
+TRAINED = ("weight", "bias", "hidden.weight", "hidden.bias", "mixture")  # the arrays of a head that are parameters
 RECOVERABLE_ERRORS = (ValueError, ArithmeticError, MemoryError)  # errors of one fit; the other fits go on
 
 
@@ -52,20 +54,25 @@ class FitJob:
         setup = (case.model, self.layer, self.pooling, str(self.head))
         return Key(case.task, case.splits.how, *setup, self.shots, self.seed, part)
 
+    @property
+    def recipe(self) -> str:
+        """The fingerprint of the recipe of the vectors."""
+        return self.case.recipe_of(self.layer).fingerprint
+
     def __str__(self) -> str:
         views = ", ".join(self.case.views(self.layer, self.pooling))
         return f"{self.case.task}, {self.case.model} {views} with {self.head}, shots {self.shots}"
 
 
-def draw_part(job: FitJob, part: Split) -> Split:
-    """Return a part with the training rows that are sampled for a job.
+def draw_part(case: BenchCase, part: Split, shots: Shots, seed: int) -> Split:
+    """Return a part with the training rows that are sampled for a number of shots.
 
     With few shots, the validation rows are not used: there are many more of them than training rows.
     """
-    if job.shots == "all":
+    if shots == "all":
         return part
-    y, groups = job.case.targets.y[part.train], job.case.groups[part.train]
-    return replace(part, train=part.train[sample_shots(y, groups, job.shots, job.seed)], validation=NO_ROWS)
+    y, groups = case.targets.y[part.train], case.groups[part.train]
+    return replace(part, train=part.train[sample_shots(y, groups, shots, seed)], validation=NO_ROWS)
 
 
 def compute(job: FitJob) -> tuple[list[Result], list[str]]:
@@ -80,40 +87,51 @@ def compute(job: FitJob) -> tuple[list[Result], list[str]]:
     fit = make_fit(data, HeadOptions.from_keywords(job.head.kind, job.head.steps, seed=job.seed, **job.head.settings))
     results, predictions, failures = [], [], []
     with threadpool_limits(1):
-        for part in [draw_part(job, part) for part in case.splits.parts if part.name in job.parts]:
+        for whole in (part for part in case.splits.parts if part.name in job.parts):
+            part = draw_part(case, whole, job.shots, job.seed)
             try:
                 started = time.perf_counter()
                 held_out = cross_fit(data, fit, [part])
-                results.append(make_result(job, part, held_out, time.perf_counter() - started))
+                facts = {
+                    "C": penalty_of(held_out.heads[0]),
+                    "seconds": round(time.perf_counter() - started, 4),
+                    "embed_seconds": case.embedding_seconds(len(part.learned) + len(part.test)),
+                    "parameters": count_trained(held_out.heads[0]),
+                }
+                results.append(make_result(case, job.key(part.name), part, held_out.proba, recipe=job.recipe, **facts))
                 predictions.append(held_out)
             except RECOVERABLE_ERRORS as error:
                 failures.append(f"{job}, test part {part.name}: {error}")
     if job.shots == "all" and predictions:
-        keep_predictions(job, predictions)
+        arrays = [[getattr(one, name) for one in predictions] for name in ("positions", "proba", "parts")]
+        keep_predictions(job.out, job.key(""), case, *map(np.concatenate, arrays))
     return results, failures
 
 
-def make_result(job: FitJob, part: Split, held_out: HeldOutPredictions, seconds: float) -> Result:
-    """Return the scores of the predictions for a test part."""
-    case, targets = job.case, job.case.targets
+def count_trained(head: Head) -> int:
+    """Return the number of trained parameters of a head."""
+    return sum(head.arrays[name].size for name in TRAINED if name in head.arrays)
+
+
+def make_result(case: BenchCase, key: Key, part: Split, proba: NDArray[np.float64], **facts: Any) -> Result:
+    """Return the scores of the probabilities [N, C] for a test part, with facts about the fit."""
+    targets = case.targets
     truth = targets.y[part.test]
-    metrics = evaluate(truth, held_out.proba, targets.classes, multilabel=targets.multilabel, samples=0).figures
+    metrics = evaluate(truth, proba, targets.classes, multilabel=targets.multilabel, samples=0).figures
     figures: dict[str, Any] = {name: None if (one := metrics.get(name)) is None else one.value for name in FIGURES}
     return Result(
-        **job.key(part.name)._asdict(),
+        **key._asdict(),
         rows_train=len(part.learned),
         rows_test=len(part.test),
         classes=len(targets.classes),
         leaky=case.splits.leaky,
         duplicates=case.duplicates[part.name],
-        C=penalty_of(held_out.heads[0]),
         **figures,
         **baselines(targets.y[part.learned], truth),
-        seconds=round(seconds, 4),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         embedx=__version__,
-        recipe=case.recipe_of(job.layer).fingerprint,
         data=case.data,
+        **facts,
     )
 
 
@@ -130,18 +148,18 @@ def baselines(learned: NDArray[np.int64], truth: NDArray[np.int64]) -> dict[str,
     return {"majority": majority, "chance": 1 / len(np.unique(truth))}
 
 
-def keep_predictions(job: FitJob, predictions: list[HeldOutPredictions]) -> None:
-    """Save the predictions for the test parts, for the figures of a report."""
-    case = job.case
-    tested = np.concatenate([part.positions for part in predictions])
+def keep_predictions(
+    out: str, key: Key, case: BenchCase, tested: Positions, proba: NDArray[np.float64], parts: NDArray[np.str_]
+) -> None:
+    """Save the probabilities [M, C] for tested rows [M], for the figures of a report; `parts` are their test parts."""
     save_predictions(
-        job.out,
-        job.key(""),
+        out,
+        key,
         Predictions(
             case.targets.classes,
             case.targets.y[tested],
-            np.concatenate([part.proba for part in predictions]).astype(np.float32),
-            np.concatenate([part.parts for part in predictions]),
+            proba.astype(np.float32),
+            parts,
             case.splits.groups[tested],
         ),
     )

@@ -62,7 +62,9 @@ def has_map(maps: Mapping[tuple[str, str], Map], task: str, method: Method) -> b
 def save_best_map(out: Path, board: Board, cases: Sequence[BenchCase], method: Method) -> None:
     """Write the map of the best vectors on a board that this run has."""
     by_model = {case.model: case for case in cases if case.task == board.task}
-    entry = next((entry for entry in board.entries if entry.setup.model in by_model), None)
+    entry = next(
+        (entry for entry in board.entries if entry.setup.model in by_model and not entry.setup.finetuned), None
+    )
     if entry is None:
         return
     case = by_model[entry.setup.model]

@@ -51,6 +51,8 @@ class Entry:
         p: corrected p-value for being no worse than the best; None for the best, or if it cannot be tested.
         above_chance: whether the setup alone is significantly above chance; None if that is not known.
         mark: BEST, LIKE_BEST, WORSE, UNTESTED or AT_CHANCE; see `EXPLANATION`.
+        seconds: mean time of a fit, with embedding its rows; None if it is not known.
+        parameters: the number of trained parameters; None if it is not known.
     """
 
     setup: Setup
@@ -62,6 +64,8 @@ class Entry:
     p: float | None
     above_chance: bool | None
     mark: str
+    seconds: float | None = None
+    parameters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -237,9 +241,9 @@ def list_entries(
     found: Comparisons,
 ) -> Iterator[Entry]:
     """Yield the entries of a board in the order of `ranks`."""
-    seeds: dict[Setup, set[int]] = defaultdict(set)
+    by_setup: dict[Setup, list[Result]] = defaultdict(list)
     for row in rows:
-        seeds[Setup.of(row)].add(row.seed)
+        by_setup[Setup.of(row)].append(row)
     sizes = unit_rows(rows, unit)
     for setup, rank in ranks.items():
         yield Entry(
@@ -247,12 +251,19 @@ def list_entries(
             values=values[setup],
             scores={name: score_of(name, each, sizes, unit) for name, each in values[setup].items()},
             units=tuple(values[setup][metric]),
-            seeds=len(seeds[setup]),
+            seeds=len({row.seed for row in by_setup[setup]}),
             rank=rank,
             p=found.p.get(setup),
             above_chance=found.above.get(setup),
             mark=BEST if setup == found.best else mark_of(setup, found),
+            seconds=mean_of(seconds_of(row) for row in by_setup[setup]),
+            parameters=max((row.parameters for row in by_setup[setup] if row.parameters is not None), default=None),
         )
+
+
+def seconds_of(row: Result) -> float | None:
+    """Return the time of a fit with embedding its rows; None if a part of it is not known."""
+    return None if row.seconds is None or row.embed_seconds is None else row.seconds + row.embed_seconds
 
 
 def mark_of(setup: Setup, found: Comparisons) -> str:

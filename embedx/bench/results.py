@@ -19,6 +19,7 @@ from embedx.store.lock import Lock
 
 FILE = "results.csv"
 EVERY_LAYER = -1  # in the column "layer": the head reads all layers
+FINETUNED = -2  # in the column "layer": there are no stored vectors, because the model itself was trained
 
 Shots = int | Literal["all"]
 
@@ -43,8 +44,9 @@ class Result:
 
     Attributes:
         task: name of the task.
-        model, layer, pooling: the vectors; layer is `EVERY_LAYER` for a head that reads all layers.
-        head: the head as text.
+        model, layer, pooling: the vectors; layer is `EVERY_LAYER` for a head that reads all layers. For a fine-tuned
+            model layer is `FINETUNED` and pooling is empty.
+        head: the head as text; for a fine-tuned model how it was trained.
         shots: training rows per class, or "all".
         seed: seed of the sample of training rows and of random weights.
         fold: name of the test fold.
@@ -58,7 +60,9 @@ class Result:
         d_prime: sensitivity index.
         majority: accuracy of always predicting the most common training label.
         chance: balanced accuracy of a constant answer, 1 / classes; mean prevalence for multi-label tasks.
-        seconds: time to fit and predict.
+        seconds: time to fit and predict; for a fine-tuned model with reading and running it over the audio.
+        embed_seconds: time to embed the rows of the fit for a head; None if it is not known, as for a collection.
+        parameters: number of trained parameters; for a head those of its layers.
         made: time of the fit, ISO 8601 with time zone.
         embedx: version of embedx.
         recipe: fingerprint of the recipe of the vectors.
@@ -92,6 +96,8 @@ class Result:
     majority: float | None = None
     chance: float | None = None
     seconds: float | None = None
+    embed_seconds: float | None = None
+    parameters: int | None = None
     made: str = ""
     embedx: str = ""
     recipe: str = ""
@@ -118,6 +124,11 @@ def to_figure(cell: str) -> float | None:
     return float(cell) if cell else None
 
 
+def to_count(cell: str) -> int | None:
+    """Read a whole number; an empty cell is None."""
+    return int(cell) if cell else None
+
+
 def write_cell(value: object) -> str:
     """Return a value as a cell; text that a spreadsheet would run as a formula is prefixed with an apostrophe.
 
@@ -133,9 +144,10 @@ def to_text(cell: str) -> str:
 
 
 READERS: dict[Any, Callable[[str], Any]] = {
-    str: to_text, int: int, bool: to_bool, Shots: to_shots, float | None: to_figure
+    str: to_text, int: int, bool: to_bool, Shots: to_shots, float | None: to_figure, int | None: to_count
 }  # fmt: skip
 COLUMNS = {column.name: READERS[column.type] for column in fields(Result) if column.name != "more"}
+ADDED_LATER = ("embed_seconds", "parameters")  # columns that the tables of older versions do not have
 
 
 def key(row: Result) -> Key:
@@ -162,7 +174,7 @@ def read_table(folder: str | Path) -> list[Result]:
         header, *lines = [line for line in csv.reader(io.StringIO(text, newline=""), strict=True) if line] or [[]]
     except csv.Error as error:
         raise table_error(file, str(error)) from error
-    missing = [name for name in COLUMNS if name not in header]
+    missing = [name for name in COLUMNS if name not in (*header, *ADDED_LATER)]
     if missing or len(set(header)) < len(header):
         reason = f"it has no column {missing[0]!r}" if missing else "two columns have the same name"
         raise table_error(file, reason)

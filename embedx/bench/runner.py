@@ -16,9 +16,12 @@ from embedx._version import __version__
 from embedx.bench.artifacts import note_run
 from embedx.bench.cases import BenchCase, collect, load_vectors, open_case
 from embedx.bench.config import Dataset, Model, Plan
+from embedx.bench.finetune_spec import FinetuneSpec
+from embedx.bench.finetuning import FinetuneJob, compute_finetuned, decode_rows
 from embedx.bench.fits import FitJob, compute
 from embedx.bench.keep_best import keep_maps, keep_predictions
 from embedx.bench.results import EVERY_LAYER, Key, Result, extend_table, key, read_table
+from embedx.bench.setups import Setup
 from embedx.errors import EmbedxError, Interrupted, ModelError, NothingToDo, UsageError
 from embedx.filesystem.atomic import make_folder
 from embedx.ingest.pipeline import Progress
@@ -28,7 +31,11 @@ WRITE_SHARE = 10  # and not before this many times the duration of the last writ
 POLL_SECONDS = 0.5  # time between checks for a signal
 LIBRARIES = ("numpy", "scikit-learn", "torch", "transformers")
 
+FROM_SCRATCH = (FinetuneSpec("full"),)  # how models with random weights are trained if the plan does not say it
+LISTING = Model("logmel", "logmel")  # the model whose collection gives the rows to models with random weights
+
 Report = Callable[["BenchProgress"], None]
+Jobs = list[FitJob | FinetuneJob]
 
 
 @dataclass
@@ -88,18 +95,24 @@ def run(
     report = on_progress or (lambda progress: None)
     make_folder(plan.out)
     table = {key(row): row for row in read_table(plan.out)}
-    load_vectors.cache_clear()
+    for cached in (load_vectors, decode_rows):
+        cached.cache_clear()
     failures: list[str] = []
     cases = list(open_cases(plan, report, failures, interrupted))
     note_plan(plan, cases, command)
-    planned = list(list_jobs(plan, cases))
+    planned: Jobs = [*list_jobs(plan, cases), *list_finetune_jobs(plan, cases)]
     jobs = [rest for job in planned if (rest := select_missing(job, table)).parts]
     total = sum(len(job.parts) for job in planned)
     present = total - sum(len(job.parts) for job in jobs)
     progress = BenchProgress("fit", "", total, present, present, failures)
     report(progress)
+
+    def on_step(text: str) -> None:
+        progress.what = text
+        report(progress)
+
     with TableWriter(plan, table) as writer:
-        for results, failed in execute(jobs, plan.jobs or 1, interrupted):
+        for results, failed in execute(jobs, plan.jobs or 1, interrupted, on_step):
             writer.add(results)
             failures += failed
             progress.done += len(results) + len(failed)
@@ -141,15 +154,17 @@ def open_task(
     """Return a task with the vectors of a model, or with those of a collection."""
     if model is None:
         return open_case(plan, data, None, data.data)
+    if model.from_scratch:
+        plan = replace(plan, layers="all", pooling=("mean",))  # of the collection that gives the rows
     progress = BenchProgress("extract", f"{data.name}, {model.name}", 0, failures=failures)
 
     def show(extraction: Progress) -> None:
         progress.total, progress.done, progress.present = extraction.total, extraction.done, extraction.present
         report(progress)
 
-    folder, failed = collect(plan, data, model, show, interrupted)
+    folder, failed = collect(plan, data, LISTING if model.from_scratch else model, show, interrupted)
     failures += failed
-    return open_case(plan, data, model.name, folder)
+    return open_case(plan, data, model, folder)
 
 
 def list_jobs(plan: Plan, cases: Iterable[BenchCase]) -> Iterator[FitJob]:
@@ -158,7 +173,7 @@ def list_jobs(plan: Plan, cases: Iterable[BenchCase]) -> Iterator[FitJob]:
     Heads that read all layers are left out if there is only one layer. With all training rows, only heads with random
     weights have more than one seed.
     """
-    for case in cases:
+    for case in (case for case in cases if not case.from_scratch):
         parts = tuple(part.name for part in case.splits.parts)
         for pooling in case.poolings:
             for layer in (*case.layers, *([EVERY_LAYER] if len(case.layers) > 1 else [])):
@@ -170,11 +185,28 @@ def list_jobs(plan: Plan, cases: Iterable[BenchCase]) -> Iterator[FitJob]:
                             yield FitJob(case, layer, pooling, head, shots, seed, parts, os.fspath(plan.out))
 
 
-def select_missing(job: FitJob, table: dict[Key, Result]) -> FitJob:
+def list_finetune_jobs(plan: Plan, cases: Iterable[BenchCase]) -> Iterator[FinetuneJob]:
+    """Yield the jobs of fine-tuning, each with one test part; all of them depend on the seed.
+
+    LoRA is left out for models from scratch: it adds to weights that stay as they are.
+    """
+    where = (os.fspath(plan.out), plan.device, plan.precision)
+    for case in cases:
+        for spec in plan.finetune or (FROM_SCRATCH if case.from_scratch else ()):
+            if case.from_scratch and spec.kind != "full":
+                continue
+            for shots in plan.shots:
+                for seed in range(plan.seeds):
+                    for part in case.splits.parts:
+                        yield FinetuneJob(case, spec, shots, seed, (part.name,), *where)
+
+
+def select_missing(job: FitJob | FinetuneJob, table: dict[Key, Result]) -> FitJob | FinetuneJob:
     """Return a job without the parts that the table already has for the same vectors, rows, labels and splits."""
-    recipe = job.case.recipe_of(job.layer).fingerprint
     rows = {part: table.get(job.key(part)) for part in job.parts}
-    missing = [part for part, row in rows.items() if row is None or (row.recipe, row.data) != (recipe, job.case.data)]
+    missing = [
+        part for part, row in rows.items() if row is None or (row.recipe, row.data) != (job.recipe, job.case.data)
+    ]
     return replace(job, parts=tuple(missing))
 
 
@@ -209,14 +241,27 @@ class TableWriter:
 
 
 def execute(
-    jobs: list[FitJob], processes: int, interrupted: Callable[[], int]
+    jobs: Jobs, processes: int, interrupted: Callable[[], int], on_step: Callable[[str], None]
 ) -> Iterator[tuple[list[Result], list[str]]]:
     """Yield (results, failures) of the jobs in the order in which they finish.
+
+    Heads are fitted first, in several processes. Fine-tuning follows in this process, with all threads.
 
     Raises:
         Interrupted: a signal arrived; the running jobs have been yielded.
         Crashed: a process ended unexpectedly.
     """
+    yield from fit_heads([job for job in jobs if isinstance(job, FitJob)], processes, interrupted)
+    for job in jobs:
+        if isinstance(job, FinetuneJob):
+            check_interrupt(interrupted())
+            yield compute_finetuned(job, interrupted, on_step)
+
+
+def fit_heads(
+    jobs: list[FitJob], processes: int, interrupted: Callable[[], int]
+) -> Iterator[tuple[list[Result], list[str]]]:
+    """Yield (results, failures) of heads; see `execute`."""
     if processes == 1 or len(jobs) < 2:
         for job in jobs:
             check_interrupt(interrupted())
@@ -299,5 +344,4 @@ def note_plan(plan: Plan, cases: list[BenchCase], command: str) -> None:
 
 def describe(row: Result) -> str:
     """Return a short description of a fit, for the progress display."""
-    layer = "all layers" if row.layer == EVERY_LAYER else f"L{row.layer}.{row.pooling}"
-    return f"{row.task}, {row.model} {layer}, {row.head}, {row.shots} shots"
+    return f"{row.task}, {row.model} {Setup.of(row).view}, {row.head}, {row.shots} shots"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Literal, NamedTuple
 
-from embedx.bench.results import EVERY_LAYER, Result
+from embedx.bench.results import EVERY_LAYER, FINETUNED, Result
 from embedx.text import natural_key
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "map", "d_prime", "log_loss", "ece")
@@ -24,7 +24,7 @@ Values = Mapping[str, Mapping[str, float]]  # metric -> fold (or seed) -> value
 
 
 class Setup(NamedTuple):
-    """What is compared: vectors and a head."""
+    """What is compared: vectors and a head, or a model and how it was fine-tuned."""
 
     model: str
     layer: int
@@ -37,8 +37,15 @@ class Setup(NamedTuple):
         return cls(row.model, row.layer, row.pooling, row.head)
 
     @property
+    def finetuned(self) -> bool:
+        """Whether the model itself was trained."""
+        return self.layer == FINETUNED
+
+    @property
     def view(self) -> str:
         """The name of the vectors of the model."""
+        if self.finetuned:
+            return "fine-tuned"
         return f"{'all layers' if self.layer == EVERY_LAYER else f'L{self.layer}'}.{self.pooling}"
 
 

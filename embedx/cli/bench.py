@@ -57,6 +57,7 @@ bench.add_command(speed)
       embedx bench probe --task birds.csv --model facebook/hubert-base-ls960 --head logistic,knn -o benchmarks/birds
       embedx bench probe --task data/fsdd --model yamnet --protocol few-shot --seeds 3 -o benchmarks/fsdd
       embedx bench probe --task indexes/field --head "PCA(64)+knn(k=3)" --shots 1,8,all --seeds 5 -o benchmarks/field
+      embedx bench probe --task data/fsdd --model openai/whisper-tiny.en --finetune full,lora -o benchmarks/fsdd
       embedx bench probe --config benchmark.toml --jobs 8 --format markdown
       embedx bench probe --published --task esc50
       embedx bench probe --published -o benchmarks/esc50
@@ -82,6 +83,13 @@ bench.add_command(speed)
         metavar="HEAD",
         help="logistic, mlp, knn, prototype or weighted-layers, with settings and steps: "
         '"PCA(128)+knn(k=3)". Repeatable. [default: logistic]',
+    ),
+    click.option(
+        "--finetune",
+        multiple=True,
+        metavar="HOW",
+        help="Also train the models themselves on the same folds: full, lora or frozen, with options of `embedx "
+        'finetune`: "lora(epochs=5)". Repeatable. [default: only models such as scratch:cnn]',
     ),
 )
 @section(
@@ -142,7 +150,8 @@ def probe(
 ) -> int:
     """Compare models, layers, poolings and heads.
 
-    Heads are trained on every layer and pooling of the models, and evaluated on the test parts of data sets.
+    Heads are trained on every layer and pooling of the models, and evaluated on the test parts of data sets. With
+    --finetune, the models themselves are trained on the same rows, and the table shows the cost of each way.
 
     Audio is embedded once per model. The folds are those of the data set, or never divide a recording or a group.
     Parameters are chosen inside the training rows. Results are added to FOLDER/results.csv; run the same command again

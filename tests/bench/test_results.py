@@ -27,7 +27,8 @@ from tests.helpers.bench_results import result
 
 PROMISED = (
     "task model layer pooling head shots seed fold rows_train rows_test classes split leaky duplicates C accuracy "
-    "balanced_accuracy macro_f1 macro_auc map log_loss ece d_prime majority chance seconds made embedx recipe data"
+    "balanced_accuracy macro_f1 macro_auc map log_loss ece d_prime majority chance seconds embed_seconds parameters "
+    "made embedx recipe data"
 ).split()
 
 

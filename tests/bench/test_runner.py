@@ -33,7 +33,7 @@ from tests.helpers.predictions import value
 HEADS = "logistic(C=0.1),knn(k=3),prototype"
 
 
-SAME = [name for name in Result.__dataclass_fields__ if name not in ("seconds", "made")]
+SAME = [name for name in Result.__dataclass_fields__ if name not in ("seconds", "embed_seconds", "made")]
 
 
 def values(rows: list[Result]) -> dict[Any, tuple[Any, ...]]:

@@ -52,7 +52,7 @@ def make_layers_panel(board: Board, metric: str, colours: Mapping[str, str]) -> 
     """Plot the scores of a board over layers by a metric; None if no curve has two points."""
     by_curve: dict[tuple[str, str, str, bool], list[Entry]] = defaultdict(list)
     for entry in board.entries:  # the best first, so curves are in the order of their best layer
-        if entry.rank is not None and metric in entry.scores:
+        if entry.rank is not None and metric in entry.scores and not entry.setup.finetuned:
             model, layer, pooling, head = entry.setup
             by_curve[model, pooling, head, layer == EVERY_LAYER].append(entry)
     if all(len(entries) < 2 for entries in by_curve.values()):
@@ -86,7 +86,8 @@ def make_layers_panel(board: Board, metric: str, colours: Mapping[str, str]) -> 
 def make_shots_panel(boards: Sequence[Board], colours: Mapping[str, str]) -> Panel | None:
     """Plot the scores of one task over training rows per class; None if no curve has two points.
 
-    Each model has one curve: its setup with results for the most numbers of rows, and the best of these setups.
+    Each model has one curve for its heads and one for its fine-tuned setups: the setup with results for the most
+    numbers of rows, and the best of these.
     """
     shots = sorted(board.shots for board in boards if board.shots != "all")
     all_rows_x = 2 * shots[-1] if shots else 0
@@ -96,7 +97,7 @@ def make_shots_panel(boards: Sequence[Board], colours: Mapping[str, str]) -> Pan
             x = all_rows_x if board.shots == "all" else board.shots
             if entry.rank is not None:
                 scores[entry.setup][x] = entry.scores[board.metric]
-    setups: dict[str, Setup] = {}
+    setups: dict[tuple[str, bool], Setup] = {}
     metric = boards[0].metric
 
     def priority(setup: Setup) -> tuple[int, float]:
@@ -104,12 +105,12 @@ def make_shots_panel(boards: Sequence[Board], colours: Mapping[str, str]) -> Pan
         return len(by_x), goodness(by_x[max(by_x)].mean, metric)
 
     for setup in sorted(scores, key=priority, reverse=True):
-        setups.setdefault(setup.model, setup)
+        setups.setdefault((setup.model, setup.finetuned), setup)
     if not shots or all(len(scores[setup]) < 2 for setup in setups.values()):
         return None
     first = boards[0]
     figure = draw_shots(
-        [make_curve(describe(setup), model, scores[setup]) for model, setup in setups.items()],
+        [make_curve(describe(setup), model, scores[setup], is_tuned) for (model, is_tuned), setup in setups.items()],
         NAMES[metric],
         colours=colours,
         baselines=first.baselines(metric),

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from embedx.bench.head_spec import read_head
@@ -81,6 +81,8 @@ def list_published(tasks: Sequence[str] = (), models: Sequence[str] = ()) -> lis
 def pair_with_boards(boards: Sequence[Board]) -> list[Pair]:
     """Return the published results of the tasks and models of boards beside ours."""
     pairs = []
+    frozen = [replace(board, entries=tuple(e for e in board.entries if not e.setup.finetuned)) for board in boards]
+    boards = [board for board in frozen if board.entries]  # what is published are probes of frozen vectors
     for task in dict.fromkeys(board.task for board in boards):
         same_task = [board for board in boards if board.task == task]
         for model in dict.fromkeys(entry.setup.model for board in same_task for entry in board.entries):

@@ -53,7 +53,7 @@ class Line:
 
 def list_lines(board: Board, top: int) -> tuple[list[str], list[Line]]:
     """Return the header and the lines of a board in its order; baselines are placed between those with a rank."""
-    metrics, counts = select_metrics(board), varying_counts(board)
+    metrics, counts = select_metrics(board), [*cost_names(board), *varying_counts(board)]
     header = ["rank", "", "model", "vectors", "head", *(NAMES[name] for name in metrics), *counts]
     lines = [Line(entry_cells(board, entry, metrics), entry) for entry in board.entries[:top]]
     scores = [goodness(entry.scores[board.metric].mean, board.metric) for entry in board.entries[:top]]
@@ -77,8 +77,26 @@ def entry_cells(board: Board, entry: Entry, metrics: Sequence[str]) -> list[str]
         entry.mark + (FEW_FOLDS if board.unit == "fold" and len(entry.units) < MIN_FOLDS else ""),
         *map(display_path, (entry.setup.model, entry.setup.view, entry.setup.head)),
         *(format_entry(entry, name) for name in metrics),
+        *(cost_of(entry)[name] for name in cost_names(board)),
         *(counts_of(board, entry)[name] for name in varying_counts(board)),
     ]
+
+
+def cost_names(board: Board) -> list[str]:
+    """Return the names of the costs; they get a column if a setup of the board is fine-tuned."""
+    return ["seconds", "trained parameters"] if any(entry.setup.finetuned for entry in board.entries) else []
+
+
+def cost_of(entry: Entry) -> dict[str, str]:
+    """Return the costs of an entry as text: the time of a fit with embedding its rows, and the trained parameters.
+
+    >>> [f"{seconds:.3g}" for seconds in (0.01234, 12.34)], f"{94371716:,}"
+    (['0.0123', '12.3'], '94,371,716')
+    """
+    return {
+        "seconds": "" if entry.seconds is None else f"{float(f'{entry.seconds:.3g}'):g}",
+        "trained parameters": "" if entry.parameters is None else f"{entry.parameters:,}",
+    }
 
 
 def counts_of(board: Board, entry: Entry) -> dict[str, str]:
@@ -127,6 +145,11 @@ def list_remarks(board: Board, top: int) -> list[str]:
         sentences.append(f"{board.duplicates} of {board.rows} test rows look like a training row.")
     if board.shots == "all" or verdict.learned is False:
         sentences.append(verdict.text)
+    if cost_names(board):
+        sentences.append(
+            "Seconds are the mean of a fit on one fold: embedding its rows (for fine-tuned models reading them), "
+            "training, and predicting the test rows."
+        )
     if any(entry.rank is None for entry in board.entries):
         sentences.append(f"Setups without a rank have not been run on every {board.unit}.")
     if len(board.entries) > top:
@@ -234,8 +257,9 @@ def list_records(boards: Sequence[Board]) -> list[dict[str, Any]]:
             }
             ranked = {"rank": entry.rank, "mark": entry.mark, "p": entry.p, "above_chance": entry.above_chance}
             counts = {"unit": board.unit, "units": len(entry.units), "seeds": entry.seeds}
+            cost = {"seconds": entry.seconds, "parameters": entry.parameters}
             base = {"majority": board.majority, "chance": board.chance}
-            records.append(facts | ranked | entry.setup._asdict() | counts | scores | base)
+            records.append(facts | ranked | entry.setup._asdict() | counts | scores | base | cost)
     return records
 
 

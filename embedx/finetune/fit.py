@@ -1,0 +1,94 @@
+"""Fit: an encoder and prepared rows -> a trained network, for benchmarks and searches; it keeps no files."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from embedx.filesystem.atomic import make_folder
+from embedx.finetune.data import TrainingData
+from embedx.finetune.network import Network, Objective
+from embedx.finetune.options import FinetuneOptions
+from embedx.finetune.parameters import count_parameters, set_trained
+from embedx.finetune.run import check_metric, disk_errors
+from embedx.finetune.scoring import Prediction, predict_rows
+from embedx.finetune.trainer import StepTrainer, pick_precision
+from embedx.finetune.training import Report, make_trainer, run_trainer
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A trained network.
+
+    Attributes:
+        validation: the figure on the validation part; None if there is none.
+        parameters: the number of trained parameters, at the end of the training.
+        tested: the predictions for the test part; None if it was not asked for.
+        resumed: whether the training went on from a checkpoint.
+    """
+
+    validation: float | None
+    parameters: int
+    tested: Prediction | None
+    resumed: bool
+
+
+def fit_network(
+    network: Network,
+    data: TrainingData,
+    options: FinetuneOptions,
+    checkpoints: Path,
+    *,
+    test: bool,
+    report: Report = lambda values: None,
+    interrupted: Callable[[], int] = lambda: 0,
+) -> Fit:
+    """Train a network on the training part, and choose the checkpoint on the validation part.
+
+    Args:
+        network: the network, not trained yet; see `embedx.finetune.run.make_network`.
+        data: the rows and their parts.
+        options: what is trained, and how.
+        checkpoints: the folder of the checkpoints, from which an interrupted training goes on; removed at the end.
+        test: whether to predict the test part.
+        report: called with what happens, as plain values.
+        interrupted: returns the number of a signal that came, 0 if none.
+
+    Raises:
+        UsageError: an invalid option.
+        DiskError: the disk is full.
+        Interrupted: a signal has come; call again to go on.
+    """
+    check_metric(data.labelled, options)
+    make_folder(checkpoints)
+    resumed: list[int] = []
+
+    def note(values: dict[str, Any]) -> None:
+        resumed.extend([values["resumed"]] if "resumed" in values else [])
+        report(values)
+
+    trainer, score = make_trainer(network, data, options, checkpoints)
+    with disk_errors(checkpoints):
+        run_trainer(trainer, checkpoints, data, True, note, interrupted)
+    has_validation = bool(len(data.part.validation))
+    validation = score(data.part.validation, False)[1][options.metric or "main"] if has_validation else None
+    tested = predict_part(network, trainer, data) if test else None
+    set_trained(network, options, options.epochs - 1)
+    shutil.rmtree(checkpoints)
+    return Fit(validation, count_parameters(network)[1], tested, bool(resumed))
+
+
+def predict_part(network: Network, trainer: StepTrainer, data: TrainingData) -> Prediction:
+    """Return the predictions for the test part."""
+    device = trainer.args.device
+    precision = pick_precision(trainer.options.precision, device.type == "cuda")
+    context: Any = trainer.compute_loss_context_manager
+    if precision != "float32":
+        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float16
+        context = partial(torch.autocast, device.type, dtype)
+    objective = Objective(data.labelled.outputs)  # its loss is not used
+    return predict_rows(network, trainer.steps.batcher, data.part.test, objective, device, context)
