@@ -6,6 +6,7 @@ tiny.en in shared/ beside the repository. `--small` takes a smaller model and le
 """
 
 import argparse
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ from embedx.finetune.encoders import CheckpointEncoder, load_encoder
 from embedx.finetune.options import FinetuneOptions
 from embedx.finetune.run import finetune
 
-SHARED = ROOT.parent / "shared"
+SHARED = Path(os.environ.get("EMBEDX_SHARED", ROOT.parent / "shared"))
 RECORDINGS, WHISPER = SHARED / "data" / "fsdd" / "recordings", SHARED / "weights" / "whisper-tiny.en"
 RATE = 16_000
 CLASSES = 4

@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from embedx.audio.augmentation import Augmentation, augmentation_generator, mix_waves
 from embedx.finetune.labels import Output
 from embedx.finetune.waves import Samples, Waves
 
 MAX_PADDING = 1.15  # longest clip of a batch over its shortest: small batches are cheap, and padding is not
 Positions = NDArray[np.int64]
-Augment = Callable[[Samples, int, np.random.Generator], Samples]
+Mix = tuple[Positions, NDArray[np.float32]]  # the partner of each window, and the share that it keeps
 Batch = dict[str, Any]
 
 
@@ -80,32 +81,45 @@ class Batcher:
     budget: int
     cost: Callable[[int], int]
 
-    def make(
-        self, windows: Sequence[int] | Positions, change: Callable[[Samples], Samples] | None = None
-    ) -> list[Batch]:
+    def make(self, windows: Positions, clips: Sequence[Samples] | None = None, mix: Mix | None = None) -> list[Batch]:
         """Return batches of windows: `waves` [B, S], `lengths` [B], the `windows` [B], and the targets of each output.
 
         Args:
-            windows: the windows, in any order.
-            change: what is done to the samples of each window, in the order of the windows.
+            windows: the windows [N], in any order.
+            clips: the samples of each window; by default those that were decoded.
+            mix: the partner of each window among them [N] and the share [N] that it keeps, where waves were mixed.
         """
-        clips = [self.waves[int(window)] for window in windows]
-        if change is not None:
-            clips = [change(clip) for clip in clips]
+        clips = [self.waves[int(window)] for window in windows] if clips is None else clips
         clips = [np.pad(clip, (0, max(0, self.min_samples - len(clip)))) for clip in clips]
-        cut = cut_batches([len(clip) for clip in clips], self.budget, self.cost)
-        return [self._stack([clips[i] for i in batch], np.array([windows[i] for i in batch])) for batch in cut]
+        truth, known = self._targets(windows, mix)
+        batches = []
+        for batch in cut_batches([len(clip) for clip in clips], self.budget, self.cost):
+            lengths = torch.tensor([len(clips[i]) for i in batch])
+            waves = torch.zeros(len(batch), int(lengths.max()))
+            for wave, i in zip(waves, batch, strict=True):
+                wave[: len(clips[i])] = torch.from_numpy(np.ascontiguousarray(clips[i], np.float32))
+            batches.append(
+                {
+                    "waves": waves,
+                    "lengths": lengths,
+                    "windows": torch.from_numpy(windows[batch]),
+                    "targets": {name: torch.from_numpy(values[batch]) for name, values in truth.items()},
+                    "known": {name: torch.from_numpy(values[batch]) for name, values in known.items()},
+                }
+            )
+        return batches
 
-    def _stack(self, clips: Sequence[Samples], windows: Positions) -> Batch:
-        lengths = torch.tensor([len(clip) for clip in clips])
-        stacked = torch.zeros(len(clips), int(lengths.max()))
-        for wave, clip in zip(stacked, clips, strict=True):
-            wave[: len(clip)] = torch.from_numpy(np.ascontiguousarray(clip, np.float32))
+    def _targets(self, windows: Positions, mix: Mix | None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the targets [N, C] of each output, and whether they are known [N]."""
         rows = self.waves.row[windows]
-        targets = {output.name: torch.from_numpy(output.truth[rows]) for output in self.outputs}
-        known = {output.name: torch.from_numpy(output.known[rows]) for output in self.outputs}
-        return {"waves": stacked, "lengths": lengths, "windows": torch.from_numpy(windows), "targets": targets,
-                "known": known}  # fmt: skip
+        truth = {output.name: output.truth[rows] for output in self.outputs}
+        known = {output.name: output.known[rows] for output in self.outputs}
+        if mix is not None:
+            partners, shares = mix
+            part = shares[:, None]
+            truth = {name: part * values + (1 - part) * values[partners] for name, values in truth.items()}
+            known = {name: values & (values[partners] | (shares == 1)) for name, values in known.items()}
+        return truth, known
 
 
 @dataclass(frozen=True)
@@ -119,7 +133,7 @@ class Steps(torch.utils.data.Dataset[list[Batch]]):
         total: the number of steps.
         seed: the seed of order and augmentation.
         weights: see `order_windows`.
-        augment: what is done to the samples of a window, with their rate and a random generator; None for nothing.
+        augmentation: how training windows are altered; None for not at all.
         first: the step at which the training goes on.
     """
 
@@ -129,7 +143,7 @@ class Steps(torch.utils.data.Dataset[list[Batch]]):
     total: int
     seed: int
     weights: NDArray[np.float64] | None = None
-    augment: Augment | None = None
+    augmentation: Augmentation | None = None
     first: int = 0
 
     @property
@@ -146,11 +160,27 @@ class Steps(torch.utils.data.Dataset[list[Batch]]):
         epoch, number = divmod(step, self.per_epoch)
         order = order_windows(self.windows, self.seed, epoch, self.weights)
         windows = order[number * self.batch_size : (number + 1) * self.batch_size]
-        if self.augment is None:
+        if self.augmentation is None:
             return self.batcher.make(windows)
-        random = np.random.default_rng([self.seed, step, 1])  # 1: not the numbers of the order
-        augment = self.augment
-        return self.batcher.make(windows, lambda clip: augment(clip, self.batcher.rate, random))
+        rate = self.batcher.rate
+        clips = [
+            self.augmentation.clip(self.batcher.waves[int(window)], rate, augmentation_generator(self.seed, step, i))
+            for i, window in enumerate(windows)
+        ]
+        mix = self.augmentation.draw_mixup(len(clips), augmentation_generator(self.seed, step))
+        return self.batcher.make(windows, mix_clips(clips, *mix), mix)
+
+
+def mix_clips(clips: Sequence[Samples], partners: Positions, shares: NDArray[np.float32]) -> list[Samples]:
+    """Return clips that are mixed with their partners, each with its own length."""
+    if (shares == 1).all():
+        return list(clips)
+    lengths = np.array([len(clip) for clip in clips])
+    waves = np.zeros((len(clips), lengths.max()), np.float32)
+    for wave, clip in zip(waves, clips, strict=True):
+        wave[: len(clip)] = clip
+    mixed = mix_waves(waves, lengths, partners, shares)
+    return [wave[:length] for wave, length in zip(mixed, lengths, strict=True)]
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -14,6 +14,7 @@ from embedx.datasets.sources import read_corpus
 from embedx.errors import AudioError, UsageError
 from embedx.evaluation.splits import NotEnoughGroups, Positions, Split, SplitOptions, stratified
 from embedx.filesystem.paths import display_path
+from embedx.finetune.copies import describe_copies, find_copies
 from embedx.finetune.labels import LabelledRows, label_rows, make_rows
 from embedx.finetune.options import FinetuneOptions
 from embedx.finetune.waves import Waves, read_waves
@@ -111,7 +112,8 @@ def read_data(
             "All recordings are silent (every sample is below one step of 16 bits): nothing can be learned."
         )
     part = choose_part(labelled, options)
-    notes = [*note_silent(labelled, waves), *note_classes(labelled, part)]
+    copies = describe_copies(find_copies(labelled, waves, recipe, part))
+    notes = [*copies, *note_silent(labelled, waves), *note_classes(labelled, part)]
     return TrainingData(labelled, waves, part, tuple(notes), failures)
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
+from embedx.audio.augmentation import Augmentation
 from embedx.errors import UsageError
 from embedx.extractors.pooled_heads import ACTIVATIONS, POOLINGS
 from embedx.filesystem.paths import display_path
@@ -125,6 +126,8 @@ class FinetuneOptions:
             raise UsageError(f"layer must be last, weighted or the number of a layer, not {self.layer!r}.")
         if (self.lora or self.unfreeze_every) and self.freeze == "encoder":
             raise UsageError("With freeze=encoder no block is trained, so lora and unfreeze_every have no effect.")
+        if self.augment:
+            Augmentation.from_option(self.augment)  # refuse an unknown name before the work
         if self.lora and self.unfreeze_every:
             raise UsageError(
                 "Give either lora or unfreeze_every: LoRA trains its matrices in all blocks from the start."

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from embedx.audio.augmentation import Augmentation
 from embedx.errors import Interrupted, UsageError
 from embedx.extractors.devices import pick_device
 from embedx.filesystem.atomic import replace_file
@@ -51,8 +52,10 @@ def make_trainer(
     weights_of_rows = draw_weights(data) if options.balanced else None
     found = last_checkpoint(checkpoints)
     steps = Steps(
-        batcher, windows, options.batch_size, 0, options.seed, weights_of_rows, None, found[1] if found else 0
-    )
+        batcher, windows, options.batch_size, 0, options.seed, weights_of_rows,
+        augmentation=Augmentation.from_option(options.augment) if options.augment else None,
+        first=found[1] if found else 0,
+    )  # fmt: skip
     total = options.epochs * steps.per_epoch
     steps = replace(steps, total=total)
     arguments = make_arguments(options, checkpoints, total, steps.per_epoch, precision, bool(len(part.validation)))

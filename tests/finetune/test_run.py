@@ -24,6 +24,7 @@ def test_tiny_set_is_learned_by_heart(checkpoint: Checkpoint, tones: pd.DataFram
     frame = pd.concat([few, copies])
     result = train_tones(frame, checkpoint("wav2vec2-large"), tmp_path / "m", epochs=40, dropout=0.0, metric="loss")
     assert result.metrics["label"].figures["accuracy"].value == 1.0  # type: ignore[union-attr]
+    assert "6 test rows sound like a row of the training" in result.notes[0]
     assert [entry["loss"] for entry in result.history if "loss" in entry][-1] < 0.1
 
 
@@ -235,3 +236,18 @@ def test_scratch_model_is_trained_saved_and_loaded(tones: pd.DataFrame, tmp_path
     assert load_classifier(str(result.folder)).outputs == {"label": ("high", "low", "middle")}
     with pytest.raises(UsageError, match="lora needs a checkpoint"):
         train_tones(tones, "scratch:cnn", tmp_path / "n", lora=4)
+
+
+@pytest.mark.long
+def test_augmentation_changes_training_rows_only_and_resumes_alike(
+    checkpoint: Checkpoint, tones: pd.DataFrame, tmp_path: Path
+) -> None:
+    model, augment = checkpoint("wav2vec2-large"), "noise,shift,gain,mixup,specaugment"
+    plain = train_tones(tones, model, tmp_path / "plain", epochs=2)
+    first = train_tones(tones, model, tmp_path / "first", epochs=2, augment=augment)
+    again = train_tones(tones, model, tmp_path / "again", epochs=2, augment=augment)
+    weights = [load_file(result.folder / "head.safetensors")["linear.0.weight"] for result in (plain, first, again)]
+    assert torch.equal(weights[1], weights[2])
+    assert not torch.equal(weights[0], weights[1])
+    with pytest.raises(UsageError, match="echoes"):
+        train_tones(tones, model, tmp_path / "m", augment="echoes")
