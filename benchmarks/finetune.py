@@ -148,6 +148,12 @@ def make_manifest(takes: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def show(line: str) -> str:
+    """Print a line at once, and return it."""
+    print(line, flush=True)
+    return line
+
+
 def compare_fsdd(takes: int, epochs: int) -> str:
     """Return a table of probe and fine-tuning on unseen speakers, with intervals and processor time."""
     frame = make_manifest(takes)
@@ -170,7 +176,7 @@ def compare_fsdd(takes: int, epochs: int) -> str:
         ]
         figure = report.metrics.figures["accuracy"]
         assert figure is not None
-        lines.append(f"| probe | all | {figure.value:.3f} | {figure.low:.3f} to {figure.high:.3f} | {used:.0f} |")
+        lines.append(show(f"| probe | all | {figure.value:.3f} | {figure.low:.3f} to {figure.high:.3f} | {used:.0f} |"))
         hits, total = 0.0, 0.0
         for speaker in speakers:
             start = time.process_time()
@@ -185,8 +191,10 @@ def compare_fsdd(takes: int, epochs: int) -> str:
             total += used
             hits += figure.value * result.facts["test_rows"]
             lines.append(
-                f"| fine-tuned, {epochs} epochs | {speaker} | {figure.value:.3f} | {figure.low:.3f} to "
-                f"{figure.high:.3f} | {used:.0f} |"
+                show(
+                    f"| fine-tuned, {epochs} epochs | {speaker} | {figure.value:.3f} | {figure.low:.3f} to "
+                    f"{figure.high:.3f} | {used:.0f} |"
+                )
             )
         lines.append(f"| fine-tuned | all | {hits / len(frame):.3f} | | {total:.0f} |")
     return "\n".join(lines)
@@ -202,7 +210,7 @@ def main() -> None:
     if arguments.only != "fsdd":
         parts.append(measure_step(arguments.small))
     if arguments.only != "step" and RECORDINGS.is_dir() and WHISPER.is_dir():
-        parts.append(compare_fsdd(*((3, 4) if arguments.small else (10, 10))))
+        parts.append(compare_fsdd(*((2, 4) if arguments.small else (10, 10))))
     text = "\n\n".join(parts)
     print(text)
     if not arguments.small and not arguments.only:

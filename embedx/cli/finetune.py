@@ -87,6 +87,8 @@ from embedx.errors import EXIT_SOME_FAILED, UsageError
     click.option("--warm-up", type=float, default=0.1, show_default=True, help="Share of the steps with rising rates."),
     click.option("--metric", help="Metric of the best checkpoint, such as macro_f1 or loss. [default: "
                  "balanced_accuracy, multi-label: macro_auc]"),
+    click.option("--search", metavar="trials=N", help="First choose rates, freezing, dropout, pooling and layer in N "
+                 "trainings, on the validation rows; options given here stay."),
     click.option("--patience", type=int, default=0, metavar="EPOCHS", help="Stop after so many epochs without a better "
                  "metric. [default: never]"),
 )  # fmt: skip
@@ -111,6 +113,7 @@ def finetune(
     args: str | None,
     resume: bool,
     overwrite: bool,
+    search: str | None,
     progress: str,
     per_class: bool,
     as_json: bool,
@@ -124,6 +127,7 @@ def finetune(
     """
     from embedx.finetune.options import FinetuneOptions, read_arguments
     from embedx.finetune.run import finetune
+    from embedx.finetune.search import read_trials
 
     values = {**options, **({} if args is None else read_arguments(args) | given(options))}
     stored = values.pop("source", [])
@@ -138,6 +142,8 @@ def finetune(
             FinetuneOptions(**values),
             resume=resume,
             overwrite=overwrite,
+            trials=read_trials(search) if search else 0,
+            given=[name for name in given(options) if name in options],
             report=display,
             interrupted=signals.received,
         )
@@ -179,6 +185,9 @@ class FinetuneDisplay(Display):
         self.close_bar()
         if "resumed" in values:
             say(f"Goes on after step {values['resumed']}.", err=True)
+        elif "trial" in values:
+            figure = "none" if values["figure"] is None else f"{values['figure']:.4f}"
+            say(f"trial {values['trial']} of {values['trials']}: {values['state']}, metric {figure}", err=True)
         elif "validation_loss" in values:
             figures = f"validation loss {values['validation_loss']:.4f}, metric {values['validation_metric']:.4f}"
             say(f"epoch {values['epoch']:g}, step {values['step']} of {values['steps']}: {figures}", err=True)

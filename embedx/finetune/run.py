@@ -3,7 +3,9 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from embedx.finetune.network import Network
 from embedx.finetune.options import FinetuneOptions
 from embedx.finetune.parameters import add_lora, check_freeze, count_parameters, merge_lora, set_trained
 from embedx.finetune.result import Finetuned, save_result
+from embedx.finetune.searching import search_options
 from embedx.finetune.training import Report, make_trainer, run_trainer
 
 CHECKPOINTS = "checkpoints"
@@ -33,6 +36,8 @@ def finetune(
     *,
     resume: bool = True,
     overwrite: bool = False,
+    trials: int = 0,
+    given: Collection[str] = (),
     report: Report = lambda values: None,
     interrupted: Callable[[], int] = lambda: 0,
 ) -> Finetuned:
@@ -44,6 +49,8 @@ def finetune(
         options: what is trained, and how.
         resume: go on with a training of the same source and options that was interrupted.
         overwrite: replace a finished model in the folder.
+        trials: search options in so many trainings first, chosen on the validation part; 0 takes the given options.
+        given: the names of options that a search must not change.
         report: called with what happens, as plain values.
         interrupted: returns the number of a signal that came, 0 if none; then the training stops with a checkpoint.
 
@@ -68,6 +75,30 @@ def finetune(
     checkpoints = folder / CHECKPOINTS
     make_folder(checkpoints)
     data = read_data(items, options, recipe, checkpoints, lambda done, total: report({"decoded": done, "rows": total}))
+    found = None
+    if trials:
+        with disk_errors(folder):
+            make = partial(make_network, labelled)
+            options, found = search_options(make, data, options, checkpoints, trials, given, report, interrupted)
+        network = make_network(labelled, options)
+    result = train(network, data, options, folder, resume, report, interrupted)
+    facts = {**result.facts, "seconds": time.monotonic() - started}
+    if found is not None:
+        facts["trials"] = [asdict(trial) for trial in found.trials]
+    return save_result(replace(result, facts=facts), network, options, source)
+
+
+def train(
+    network: Network,
+    data: TrainingData,
+    options: FinetuneOptions,
+    folder: Path,
+    resume: bool,
+    report: Report,
+    interrupted: Callable[[], int],
+) -> Finetuned:
+    """Train a network, and score the best checkpoint on the test part; nothing is saved but checkpoints."""
+    checkpoints = folder / CHECKPOINTS
     trainer, score = make_trainer(network, data, options, checkpoints)
     with disk_errors(folder):
         history = run_trainer(trainer, checkpoints, data, resume, report, interrupted)
@@ -78,13 +109,11 @@ def finetune(
         **describe_training(network, data),
         "steps": int(trainer.state.global_step),
         "best_step": int(trainer.state.best_global_step or trainer.state.global_step),
-        "seconds": time.monotonic() - started,
     }
     if options.lora:
         merge_lora(network.encoder)
     validation = None if chosen is None else chosen[options.metric or "main"]
-    result = Finetuned(folder, metrics, validation, False, facts, data.notes, data.failures, tuple(history))
-    return save_result(result, network, options, source)
+    return Finetuned(folder, metrics, validation, False, facts, data.notes, data.failures, tuple(history))
 
 
 def describe_training(network: Network, data: TrainingData) -> dict[str, Any]:

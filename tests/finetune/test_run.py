@@ -251,3 +251,14 @@ def test_augmentation_changes_training_rows_only_and_resumes_alike(
     assert not torch.equal(weights[0], weights[1])
     with pytest.raises(UsageError, match="echoes"):
         train_tones(tones, model, tmp_path / "m", augment="echoes")
+
+
+@pytest.mark.long
+def test_search_takes_the_best_trial_and_resumes(checkpoint: Checkpoint, tones: pd.DataFrame, tmp_path: Path) -> None:
+    model = checkpoint("wav2vec2-large")
+    result = train_tones(tones, model, tmp_path / "m", epochs=2, trials=2, given=("pooling", "layer"))
+    trials = result.facts["trials"]
+    assert len(trials) == 2
+    assert all("pooling" not in trial["options"] for trial in trials)
+    best = max(trial["figure"] for trial in trials if trial["figure"] is not None)
+    assert result.validation == pytest.approx(best)

@@ -47,5 +47,6 @@ def write_tones(folder: Path, speakers: int = 5, takes: int = 2) -> pd.DataFrame
 
 def train_tones(frame: pd.DataFrame, model: Path | str, out: Path, **options: Any) -> Finetuned:
     """Fine-tune a model on tones with few epochs."""
-    given = {name: options.pop(name) for name in ("resume", "overwrite", "report", "interrupted") if name in options}
-    return finetune(frame, out, FinetuneOptions(str(model), **{**QUICK, **options}), **given)
+    names = ("resume", "overwrite", "report", "interrupted", "trials", "given")
+    of_run = {name: options.pop(name) for name in names if name in options}
+    return finetune(frame, out, FinetuneOptions(str(model), **{**QUICK, **options}), **of_run)
