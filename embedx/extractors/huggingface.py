@@ -60,13 +60,14 @@ class Transformer:
         """Yield the hidden states of the requested layers; see `Extractor.frames`."""
         waves = waves[:, : int(lengths.max())]
         valid = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]  # [B, S]
+        mask = valid.long() if int(lengths.min()) < waves.shape[1] else None  # attention without a mask is faster
         waves = self.input.prepare(waves, lengths)
         counts = count_frames(lengths, self.strides)
         self.batch.valid = (torch.arange(int(counts.max()), device=waves.device) < counts[:, None])[:, None]
         self.batch.lengths = count_frames(lengths, self.strides[:1])
         hidden = not self.is_normalised or any(layer != self.layers[-1] for layer in layers)
         warnings.filterwarnings("ignore", MISMATCHED)  # not restored: that would affect other threads in their forward
-        output = self.model(waves, attention_mask=valid.long(), output_hidden_states=hidden)
+        output = self.model(waves, attention_mask=mask, output_hidden_states=hidden)
         for layer in layers:
             last = self.is_normalised and layer == self.layers[-1]
             yield layer, output.last_hidden_state if last else output.hidden_states[layer], counts

@@ -24,10 +24,13 @@ class MaskedGroupNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each clip; no tensor is changed in place, so gradients can be computed."""
-        frames = x.shape[2]
+        frames, lengths = x.shape[2], self.batch.lengths.tolist()
+        if min(lengths) == frames:
+            normalised: Tensor = self.norm(x)
+            return normalised
         clips = [
             F.pad(self.norm(clip[None, :, :length]), (0, frames - length))
-            for clip, length in zip(x, self.batch.lengths.tolist(), strict=True)
+            for clip, length in zip(x, lengths, strict=True)
         ]
         return torch.cat(clips)
 
