@@ -135,7 +135,7 @@ def finetune(
         raise UsageError("Give the checkpoint to train with --model: a hub id or a folder.")
     if not (source or stored):
         raise UsageError("Give a source: a folder, audio files or a manifest.")
-    with Signals() as signals, FinetuneDisplay(progress) as display:
+    with Signals("step") as signals, FinetuneDisplay(progress) as display:
         result = finetune(
             list(source or stored),
             out,

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from embedx.errors import DiskError
 from embedx.extractors.masking import MaskedGroupNorm
 from embedx.extractors.pooled_heads import HeadSettings, PooledHead
+from embedx.extractors.weights import brief
 from embedx.finetune.network import Network
 from embedx.finetune.options import FinetuneOptions
 
@@ -58,8 +60,8 @@ def write_model(folder: Path, network: Network, options: FinetuneOptions) -> boo
             "head": head.settings.to_dict(),
         }
         (folder / "finetune.json").write_text(json.dumps(description, indent=1), encoding="utf-8")
-    except OSError as error:
-        raise DiskError(f"The model cannot be written to {folder}: {error.strerror or error}.") from error
+    except (OSError, SafetensorError) as error:
+        raise DiskError(f"The model cannot be written to {folder}: {brief(error)}") from error
     return is_native
 
 

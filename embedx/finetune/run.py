@@ -14,6 +14,7 @@ import torch
 from embedx.errors import DiskError, EmbedxError, UsageError
 from embedx.extractors.pooled_heads import HeadSettings
 from embedx.extractors.scratch import SCRATCH, scratch_encoder
+from embedx.extractors.weights import brief
 from embedx.filesystem.atomic import make_folder
 from embedx.filesystem.paths import display_path
 from embedx.finetune.data import TrainingData, label_items, make_recipe, read_data, read_items
@@ -27,6 +28,7 @@ from embedx.finetune.searching import search_options
 from embedx.finetune.training import Report, make_trainer, run_trainer
 
 CHECKPOINTS = "checkpoints"
+DISK_ERRORS = ("No space left", "File too large", "I/O error", "inline_container", "PytorchStreamWriter")
 
 
 def finetune(
@@ -132,22 +134,19 @@ def describe_training(network: Network, data: TrainingData) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn an error of the disk in a block into a sentence; torch raises RuntimeError for some.
+    """Turn an error of the disk in a block into a sentence.
 
     Raises:
         DiskError: the disk is full, or a file cannot be written.
     """
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, EmbedxError) or (isinstance(error, RuntimeError) and not is_disk_error(error)):
+    except EmbedxError:
+        raise
+    except Exception as error:  # torch raises RuntimeError, and safetensors an error of its own
+        if not isinstance(error, OSError) and not any(text in str(error) for text in DISK_ERRORS):
             raise
-        raise DiskError(f"The training cannot be written to {display_path(str(folder))}: {error}.") from error
-
-
-def is_disk_error(error: RuntimeError) -> bool:
-    """Tell whether torch or safetensors failed to write."""
-    return any(text in str(error) for text in ("No space left", "PytorchStreamWriter", "write"))
+        raise DiskError(f"The training cannot be written to {display_path(str(folder))}: {brief(error)}") from error
 
 
 def make_network(labelled: LabelledRows, options: FinetuneOptions) -> Network:

@@ -1,6 +1,8 @@
 """embedx finetune on the command line."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,13 +61,17 @@ def test_recording_that_cannot_be_read_is_named_and_gives_exit_code_3(
     assert values["train_rows"] + values["validation_rows"] + values["test_rows"] == 29
 
 
-def test_full_disk_is_a_sentence(
-    checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """/dev/full takes no byte; the samples are written to it as to a full disk."""
+@pytest.mark.parametrize("kilobytes", [50, 120, 200], ids=["samples", "model", "optimizer"])
+def test_full_disk_is_a_sentence(checkpoint: Checkpoint, tmp_path: Path, kilobytes: int) -> None:
+    """A limit of the size of files stands for a full disk; it is met in the samples, the weights, or the optimizer."""
     table = tmp_path / "tones.csv"
     write_tones(tmp_path / "tones").to_csv(table, index=False)
-    monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: Path("/dev/full").open("r+b", buffering=0))
     words = ["finetune", str(table), "--model", str(checkpoint("wav2vec2-large")), "-o", str(tmp_path / "m"), *QUICK]
-    assert run(words) == 6
-    assert "No space left" in capsys.readouterr().err
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({kilobytes << 10},) * 2)"
+    code = f"{limit}; import sys; from embedx.cli.app import run; sys.exit(run(sys.argv[1:]))"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *words, "--max-seconds", "0.06"], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 6, ended.stderr
+    assert "cannot be written" in ended.stderr
+    assert not (tmp_path / "m" / "finetune.json").exists()
