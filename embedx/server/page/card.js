@@ -4,7 +4,7 @@ import { canvas, el, fill, iconButton, nameOf, showAt, showPlays, worded } from 
 import { describe, isSilent, paint } from "./picture.js";
 import { pictureOf, rangeOf } from "./rows.js";
 import { state } from "./state.js";
-import { clock, score, t } from "./words.js";
+import { clock, messageOf, score, t } from "./words.js";
 
 const NAME_LENGTH = 27; // characters beside the buttons of a card of 280 px, with both ends of the name
 const SIZES = { 1: { width: 320, height: 96 }, 2: { width: 640, height: 128 } };
@@ -61,7 +61,7 @@ export class Card {
       this.view.ariaLabel = describe(this.picture, this.hit.end_s - this.hit.start_s, this.range);
       this.paint();
     } catch (error) {
-      if (error.name !== "AbortError") this.explain(isGone(error) ? t("err.gone") : t("picture.failed"));
+      if (error.name !== "AbortError") this.explain(isGone(error) ? messageOf(error) : t("picture.failed"));
     } finally {
       this.request = null;
       this.view.classList.remove("loading");

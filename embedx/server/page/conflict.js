@@ -2,7 +2,9 @@
 
 import { button, el, fill, nameOf, warn } from "./dom.js";
 import { state } from "./state.js";
-import { t } from "./words.js";
+import { addWords, t } from "./words.js";
+
+await addWords("conflict");
 
 const region = el("aside.conflicts", { "aria-label": t("conflicts") });
 const told = new Set();

@@ -105,7 +105,7 @@ async function loadPicture() {
     picture = { ...loaded, range: rangeOf(loaded.rate) };
     paintPicture();
   } catch (error) {
-    if (error.name !== "AbortError" && mine === row) note(isGone(error) ? t("err.gone") : t("picture.failed"));
+    if (error.name !== "AbortError" && mine === row) note(isGone(error) ? messageOf(error) : t("picture.failed"));
   } finally {
     if (mine === row) parts.picture.classList.remove("loading");
   }

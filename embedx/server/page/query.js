@@ -7,9 +7,10 @@ import { stop } from "./sound.js";
 import { on, state } from "./state.js";
 import { t } from "./words.js";
 
+const WITH_TEXT = ["huggingface", "plugin"]; // families of models of which some know text
 const ACCEPT = "audio/*,.wav,.flac,.ogg,.mp3,.m4a,.aif,.aiff,.opus,.wma,.au";
 
-let part, recordButton, lane, problem, meter, chooser, textField, viewList, because, callbacks, lanePart = null;
+let part, chooseButton, dropWords, recordButton, lane, problem, meter, chooser, textField, viewList, because, callbacks, lanePart = null;
 
 /** Make the part and return its element. `wanted` has ask (a new question), without, isAsked, leave. */
 export function makeQuery(wanted) {
@@ -19,11 +20,11 @@ export function makeQuery(wanted) {
   viewList = choice(t("view"), [], "", (view) => callbacks.ask({ ...state.question, view }));
   meter = el("meter", { max: 1, hidden: true, "aria-label": t("record.level") });
   recordButton = button([icon("mic"), el("span", t("record"))], record, "record");
-  const chooseButton = button([icon("file"), el("span", t("choose"))], () => chooser.click(), "primary choose");
+  chooseButton = button([icon("file"), el("span", t("choose"))], () => chooser.click(), "primary choose");
   lane = el("div.lane", { hidden: true });
   because = el("p.row.because", { hidden: true });
   problem = errorBox();
-  const drop = el("div.drop", { click: () => chooser.click() }, icon("wave"), el("p", t("drop.here")), el("small", t("drop.formats")));
+  const drop = el("div.drop", { click: () => chooseButton.click() }, icon("wave"), (dropWords = el("p", t("drop.here"))), el("small", t("drop.formats")));
   part = el("section.ask", { role: "search", "aria-label": t("ask") }, chooser,
     el("div.row.askbar", chooseButton, recordButton, meter, textField, viewList), drop, lane, because, problem);
   listenToDrops();
@@ -45,17 +46,21 @@ async function laneOf() {
   return lanePart;
 }
 
-const whyNoMicrophone = () => (navigator.mediaDevices?.getUserMedia && globalThis.AudioWorkletNode ? "" : t("mic.insecure"));
+const whyNoModel = () => (state.model?.recipe.extractor === "imported" ? t("model.imported") : "");
+
+const whyNoMicrophone = () => whyNoModel() || (navigator.mediaDevices?.getUserMedia && globalThis.AudioWorkletNode ? "" : t("mic.insecure"));
 
 function showAbilities() {
   const { collection, model, question } = state, views = collection?.views ?? [];
   const chosen = question.view || collection?.default_view;
   fillChoice(viewList, views.map(({ name }) => [name, name]), chosen);
   viewList.hidden = views.length < 2;
-  const hasText = model !== null && model.text !== false;
+  const hasText = model !== null && WITH_TEXT.includes(model.recipe.extractor) && model.text !== false;
+  chooseButton.disabled = Boolean(whyNoModel());
+  dropWords.textContent = whyNoModel() || t("drop.here");
   textField.disabled = !hasText;
-  textField.placeholder = hasText ? t("describe") : t("text.none");
-  textField.title = hasText ? "" : t("text.none");
+  textField.title = whyNoModel() || (hasText ? "" : t("text.none"));
+  textField.placeholder = textField.title || t("describe");
   recordButton.title = whyNoMicrophone();
   recordButton.ariaDisabled = String(Boolean(recordButton.title));
 }
@@ -79,8 +84,8 @@ function listenToDrops() {
 }
 
 async function take(file, options) {
-  if (!file) return;
-  showProblem("");
+  showProblem(file ? whyNoModel() : "");
+  if (!file || whyNoModel()) return;
   chooser.value = "";
   callbacks.leave();
   part.ariaBusy = "true";

@@ -25,15 +25,14 @@ on("settings", () => shown?.picture && paint(shown.canvas, shown.picture, state.
 /** Return the elements for the recording of a row, of which the server gives the facts; they begin at the row. */
 export function showRecording(row, { duration_s: end, v }) {
   const address = path(`/recordings/${encodeURIComponent(row.recording)}`);
-  const slider = el("div.picture", { role: "slider", tabindex: 0, "aria-label": t("recording.place"), "aria-valuemin": 0, "aria-valuemax": Math.ceil(end), click: seek, keydown: step });
+  const slider = el("div.picture.loading", { role: "slider", tabindex: 0, "aria-label": t("recording.place"), "aria-valuemin": 0, "aria-valuemax": Math.ceil(end), click: seek, keydown: step });
   const mine = { key: `recording${row.recording}`, address, v, end, at: row.start_s, picture: null, slider, canvas: canvas(), head: el("div.playhead"), button: iconButton("play", t("recording.play"), toggle) };
   slider.append(mine.canvas, mine.head);
   shown = mine;
   showPlays(mine.button, isPlaying(), t("recording.play"));
   if (!isPlaying()) showPlace(row.start_s);
-  fetchOverview(mine).then((picture) => {
-    if (picture) paint(mine.canvas, (mine.picture = picture), state.settings);
-  }, () => slider.classList.add("empty"));
+  fetchOverview(mine).then((picture) => picture && paint(mine.canvas, (mine.picture = picture), state.settings), () => null)
+    .then(() => slider.classList.remove("loading"));
   return [mine.button, slider];
 }
 

@@ -1,6 +1,6 @@
 /* What the page gets for a row: its picture and its sound, each kept, and asked for once only. */
 
-import { Cache, fetchPart, getJson, path, withFields } from "./api.js";
+import { ApiError, Cache, fetchPart, getJson, path, withFields } from "./api.js";
 import { readPng } from "./picture.js";
 import { decode } from "./sound.js";
 import { frequencies } from "./scale.js";
@@ -39,8 +39,14 @@ export async function rowsOf(ids, fields = {}, options = {}) {
   return (await getJson(withFields(path("/rows"), { filter: `id IN (${ids.join(", ")})`, limit: ids.length, ...fields }), options)).rows;
 }
 
+/** Refuse a row without a stretch of sound, as imported vectors are, before the server does. */
+function requireSound(row) {
+  if (row.end_s <= row.start_s) throw new ApiError(410, { code: "no_sound" });
+}
+
 /** Return the picture of a row: {width, height, levels, rate}. */
-export function pictureOf(row, size, signal) {
+export async function pictureOf(row, size, signal) {
+  requireSound(row);
   return pictureAt(pictureAddress(row, size), signal, size.width > MAX_CARD_WIDTH ? "large" : "picture");
 }
 
@@ -55,7 +61,8 @@ export function pictureAt(address, signal, kind = "picture") {
 }
 
 /** Return the sound of a row with `context` seconds on each side: {buffer, start_s} of its recording. */
-export function soundOf(row, context = 0, signal) {
+export async function soundOf(row, context = 0, signal) {
+  requireSound(row);
   const fields = { context: context || null, format: formatOf(), v: row.v };
   const address = withFields(path(`/rows/${row.id}/audio`), fields);
   return soundAt(address, signal, Math.max(0, row.start_s - context));

@@ -68,7 +68,7 @@ export function openHelp() {
     const part = search.value.toLowerCase();
     fill(body, Object.keys(KEYS).filter(isBound).filter((name) => t(`key.${name}`).toLowerCase().includes(part)).map((name) => {
       const words = t(`key.${name}`);
-      const cell = KEYS[name][0].every((key) => /^[a-z]$/.test(key)) ? ownKey(name, words) : keysOf(name).map((key) => el("kbd", shown(key)));
+      const cell = KEYS[name][0].every((key) => /^[a-z]$/.test(key)) ? ownKey(name, words) : [...new Set(keysOf(name).map(shown))].map((key) => el("kbd", key));
       return el("tr", el("th", { scope: "row" }, words), el("td", cell));
     }));
   }

@@ -36,6 +36,8 @@ export function pitchVoice(audio, out, buffer, { from, to, at, speed, loop }, en
     stop() {
       element.onended = null;
       element.pause();
+      element.removeAttribute("src");
+      element.load(); // gives the file up, before it is gone
       URL.revokeObjectURL(file);
     },
   };

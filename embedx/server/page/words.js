@@ -62,7 +62,7 @@ export function size(bytes) {
 
 const CODES = {
   bad_audio: "err.format", audio_too_large: "err.long", model_unavailable: "err.nomodel", no_text: "text.none", locked: "err.locked",
-  collection_unavailable: "err.unavailable", no_row: "err.norow", offline: "err.offline.short", no_audio: "err.gone", audio_gone: "err.gone",
+  collection_unavailable: "err.unavailable", no_row: "err.norow", offline: "err.offline.short", no_sound: "err.nosound", no_audio: "err.gone", audio_gone: "err.gone",
   labels_not_allowed: "err.readonly", internal: "err.internal", bad_origin: "err.origin", no_token: "token.title",
 };
 

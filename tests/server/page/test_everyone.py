@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import embedx
@@ -97,3 +99,52 @@ def test_nothing_moves_by_itself_with_reduced_motion(own: Client, open_page: Ope
     page.keyboard.press("Space")
     until(page, "() => import('./page/state.js').then(({state}) => state.playing !== null)")
     assert page.evaluate(heads) <= 2
+
+
+def test_imported_vectors_say_what_they_lack_and_all_else_works(tmp_path: Path, open_page: Open) -> None:
+    vectors = np.random.default_rng(5).normal(size=(60, 8)).astype(np.float32)
+    facts = pd.DataFrame({"path": [f"a/{n}.wav" for n in range(60)], "label": ["owl", "fox", "\u0628\u0648\u0645"] * 20})
+    embedx.import_vectors(vectors, out=tmp_path / "made", metadata=facts, label="label", name="other").close()
+    with serving(tmp_path / "made", allow_labels=True) as imported:
+        page = open_page(imported.port, viewport={"width": 380, "height": 760})
+        page.wait_for_selector(".card .note:visible")
+        assert "imported" in page.locator(".card .note").first.inner_text()
+        assert page.get_by_role("button", name="Choose a sound").is_disabled()
+        assert page.locator("input.text").is_disabled()
+        assert "other software" in page.locator(".drop").inner_text()
+        page.locator("button.record").click(force=True)  # it explains itself
+        assert "other software" in page.locator(".ask > .error").inner_text()
+        page.locator(".card").first.get_by_role("button", name="More like this").click()
+        page.wait_for_selector(".card .score:not(:empty)")
+        page.evaluate("location.hash = '#made/map'")
+        page.wait_for_selector(".legend li")
+        # a name that runs from right to left keeps its own direction, and pushes nothing out of its place
+        arabic = page.locator(".legend bdi", has_text="\u0628\u0648\u0645")
+        assert arabic.evaluate("one => getComputedStyle(one).unicodeBidi") == "isolate"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.close()
+
+
+def test_slow_network_shows_words_first_and_a_view_that_is_left_asks_for_nothing_more(
+    own: Client, open_page: Open
+) -> None:
+    page = open_page(own.port, "#field/find?id=3")
+    page.wait_for_selector(".card .score:not(:empty)")
+    network = page.context.new_cdp_session(page)
+    network.send("Network.enable")
+    slow = {"offline": False, "latency": 150, "downloadThroughput": 200_000, "uploadThroughput": 200_000}
+    network.send("Network.emulateNetworkConditions", slow)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.evaluate("location.hash = '#field/find?id=9'")
+    until(page, "() => document.querySelector('.because .chip')?.textContent && location.hash.includes('id=9')")
+    page.wait_for_selector(".cards[aria-busy=false] .card .score:not(:empty)")
+    names = page.locator(".card .name").all_text_contents()
+    assert all(names)  # words are there; pictures come one after the other
+    page.evaluate("location.hash = '#field/about'")
+    page.wait_for_selector(".recipe pre")
+    page.wait_for_timeout(600)  # what was on its way
+    before = len([url for url in asked if "/rows/" in url and "spectrogram" in url])
+    page.wait_for_timeout(1500)
+    after = [url for url in asked if "/rows/" in url and "spectrogram" in url]
+    assert len(after) == before
