@@ -103,7 +103,8 @@ def test_nothing_moves_by_itself_with_reduced_motion(own: Client, open_page: Ope
 
 def test_imported_vectors_say_what_they_lack_and_all_else_works(tmp_path: Path, open_page: Open) -> None:
     vectors = np.random.default_rng(5).normal(size=(60, 8)).astype(np.float32)
-    facts = pd.DataFrame({"path": [f"a/{n}.wav" for n in range(60)], "label": ["owl", "fox", "\u0628\u0648\u0645"] * 20})
+    names = ["owl", "fox", "\u0628\u0648\u0645"]
+    facts = pd.DataFrame({"path": [f"a/{n}.wav" for n in range(60)], "label": names * 20})
     embedx.import_vectors(vectors, out=tmp_path / "made", metadata=facts, label="label", name="other").close()
     with serving(tmp_path / "made", allow_labels=True) as imported:
         page = open_page(imported.port, viewport={"width": 380, "height": 760})
