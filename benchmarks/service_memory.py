@@ -1,11 +1,13 @@
-"""The memory of `embedx serve` over many requests of all kinds; used by service.py.
+"""The memory of `embedx serve` over many requests of all kinds, and its processor time; used by service.py.
 
 Alone, `python service_memory.py FOLDER CLIPS [REQUESTS]` prints the memory of a service of the collection FOLDER every
 2000 requests; CLIPS has bodies of requests for embeddings, one a line.
 """
 
+import contextlib
 import http.client
 import json
+import os
 import random
 import re
 import sys
@@ -139,6 +141,16 @@ def memory_of(pid: int) -> float:
     """Return the memory of a process in MB."""
     found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) / 1024 if found else float("nan")
+
+
+def processor_s(pid: int) -> float:
+    """Return the seconds of processor time that a process and its children have used."""
+    children = [int(text) for file in Path(f"/proc/{pid}/task").glob("*/children") for text in file.read_text().split()]
+    ticks = 0
+    for number in (pid, *children):
+        with contextlib.suppress(OSError):  # it has ended; its parent has its time
+            ticks += sum(map(int, Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
