@@ -5,6 +5,7 @@ stored with its metadata, indexed and searched. Heads are trained on the stored 
 a package imports only from packages below it::
 
     cli/          the command line
+    sharing/      a model or collection with a card, for the model hub
     server/       the service: collections over HTTP
     bench/        compare models, layers, poolings and heads; measure the speed of this machine
     client        a collection behind the service, with the methods of a local one

@@ -25,7 +25,7 @@ LEVELS = {  # a package imports only from lower levels; packages of one level do
     **dict.fromkeys(("ingest", "search", "evaluation", "formats", "hear", "encoder"), 5),
     **dict.fromkeys(("training", "finetune"), 6),
     **dict.fromkeys(("collection", "client"), 7),
-    **dict.fromkeys(("server", "bench", "engines", ""), 8),  # "" is embedx/__init__.py
+    **dict.fromkeys(("server", "bench", "engines", "sharing", ""), 8),  # "" is embedx/__init__.py
     "cli": 9,
     "__main__": 10,
 }

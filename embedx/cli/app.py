@@ -45,6 +45,7 @@ COMMANDS = {  # name -> module, and the description in `embedx --help`
     "backup": ("maintenance", "Copy a collection, also while it is written."),
     "verify": ("maintenance", "Check a collection for damage, and repair it."),
     "merge": ("maintenance", "Merge collections that have the same recipe."),
+    "share": ("share", "Write a model or collection with a card, for the model hub."),
     "export": ("formats", "Write vectors and metadata for other tools."),
     "import": ("formats", "Create a collection from vectors made elsewhere."),
     "app": ("app_command", "Show a collection as a Gradio interface: sound in, labels and hits out."),

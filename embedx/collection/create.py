@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
 from embedx.collection.collection import Collection
+from embedx.filesystem.hub import download_collection, repository_of
 from embedx.formats.importing import ImportOptions, import_into_store
 from embedx.ingest.changes import name_sources
 from embedx.ingest.extract import extract_into_store
@@ -19,7 +20,8 @@ def open(folder: str | os.PathLike[str], *, model: str | None = None, allow_pick
     """Open a collection.
 
     Args:
-        folder: the folder of the collection.
+        folder: the folder of the collection; or hf:user/repo, a repository of the Hugging Face hub that
+            `embedx share` wrote. It is downloaded once; labels and indexes are written to a copy on this machine.
         model: the model for audio and text queries, if it is not where the recipe says: another folder, or code from
             outside embedx. Its weights must be the same.
         allow_pickle: read weights from a pickle file (.bin, .pth), which can run code.
@@ -27,7 +29,10 @@ def open(folder: str | os.PathLike[str], *, model: str | None = None, allow_pick
     Raises:
         UsageError: there is no collection in the folder.
         StoreError: the collection is damaged, or a newer embedx made it.
+        DiskError: the repository cannot be downloaded.
     """
+    repository = repository_of(folder)
+    folder = folder if repository is None else download_collection(repository)
     return Collection(folder, model=model, allow_pickle=allow_pickle)
 
 

@@ -18,6 +18,7 @@ VARIABLES = {  # environment variables that may name a weights file
     "vggish": "EMBEDX_VGGISH_WEIGHTS",
 }
 FINETUNED_FILE = "finetune.json"  # in the folder of a model of `embedx finetune`
+HUB_PREFIX = "hf:"  # may stand before a hub id
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(@\w[\w./-]*)?", re.ASCII)  # no path in the hub's cache
 BUNDLES = ("WAV2VEC2_", "HUBERT_", "WAVLM_", "VOXPOPULI_", "XLSR_")  # prefixes of torchaudio's speech models
 
@@ -41,6 +42,7 @@ def resolve(model: str) -> tuple[str, str]:
     >>> resolve("facebook/hubert-base-ls960@main")
     ('huggingface', 'facebook/hubert-base-ls960@main')
     """
+    model = model.removeprefix(HUB_PREFIX) if HUB_ID.fullmatch(model.removeprefix(HUB_PREFIX)) else model
     family, _, source = model.partition(":")
     if family not in FAMILIES:
         family, source = guess_family(model), model
