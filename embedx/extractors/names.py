@@ -39,7 +39,7 @@ def resolve(model: str) -> tuple[str, str]:
 
     >>> resolve("yamnet")
     ('yamnet', '')
-    >>> resolve("facebook/hubert-base-ls960@main")
+    >>> resolve("hf:facebook/hubert-base-ls960@main")  # the prefix may be left out
     ('huggingface', 'facebook/hubert-base-ls960@main')
     """
     model = model.removeprefix(HUB_PREFIX) if HUB_ID.fullmatch(model.removeprefix(HUB_PREFIX)) else model

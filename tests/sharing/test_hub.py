@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -51,19 +50,3 @@ with embedx.open("hf:me/field") as collection:
         files["old.txt"] = b"of an earlier upload"
         run_at(hub.url, tmp_path, "-m", "embedx", "share", str(collection.folder), "--to", "hf:me/field")
         assert "old.txt" not in files
-
-
-def test_model_of_the_hub_extracts(
-    checkpoint: Callable[[str], Path], write_wav: Callable[..., Path], tmp_path: Path
-) -> None:
-    folder = checkpoint("wav2vec2")
-    wav = write_wav("a.wav")
-    with model_hub() as hub:
-        hub.repositories["models/me/tiny"] = {path.name: path.read_bytes() for path in folder.iterdir()}
-        run_at(hub.url, tmp_path, "-m", "embedx", "extract", str(wav), "--model", "hf:me/tiny", "-o", "from_hub")
-        run_at(hub.url, tmp_path, "-m", "embedx", "extract", str(wav), "--model", str(folder), "-o", "from_folder")
-    import embedx
-
-    with embedx.open(tmp_path / "from_hub") as one, embedx.open(tmp_path / "from_folder") as other:
-        assert np.array_equal(one.vectors(), other.vectors())
-        assert one.recipe.source == "me/tiny"
