@@ -138,6 +138,7 @@ def test_invalid_name_is_refused(name: str, rate: int, text: str) -> None:
         scratch_encoder(name, rate)
 
 
+@pytest.mark.long
 def test_missing_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(ModelError, match="not in torch's cache"):

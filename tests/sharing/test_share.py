@@ -18,6 +18,11 @@ from tests.helpers.collections import Make, clusters
 
 
 @pytest.fixture
+def plain(make: Make) -> embedx.Collection:
+    return make(*clusters(6, 2, spread=2.0))
+
+
+@pytest.fixture
 def trained(make: Make) -> embedx.Collection:
     x, labels = clusters(60, 3, spread=2.0)
     collection = make(x, [f"{label}|<b>" for label in labels], paths=[f"/home/someone/{i // 2}.wav" for i in range(60)])
@@ -75,6 +80,7 @@ def test_collection_is_shared_with_heads_and_measured_figures(trained: embedx.Co
     )
 
 
+@pytest.mark.long
 def test_only_known_files_of_a_model_are_shared(trained: embedx.Collection, tmp_path: Path) -> None:
     folder = write_model_folder(tmp_path / "models" / "birds", {"label": trained.head("kinds").metrics["held_out"]})
     share(folder, local_dir=tmp_path / "out")
@@ -91,22 +97,22 @@ def test_only_known_files_of_a_model_are_shared(trained: embedx.Collection, tmp_
 
 
 def test_command_writes_the_folder_and_says_what_it_holds(
-    trained: embedx.Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    plain: embedx.Collection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["share", str(trained.folder), "--local-dir", str(tmp_path / "out"), "--json"]) == 0
+    assert run(["share", str(plain.folder), "--local-dir", str(tmp_path / "out"), "--json"]) == 0
     assert "README.md" in json.loads(capsys.readouterr().out)["files"]
-    assert run(["share", str(trained.folder), "--local-dir", str(tmp_path / "out")]) == 2
+    assert run(["share", str(plain.folder), "--local-dir", str(tmp_path / "out")]) == 2
     assert "exists" in capsys.readouterr().err
 
 
-def test_invalid_input_is_refused_and_leaves_nothing(trained: embedx.Collection, tmp_path: Path) -> None:
+def test_invalid_input_is_refused_and_leaves_nothing(plain: embedx.Collection, tmp_path: Path) -> None:
     out = tmp_path / "out"
     cases: list[tuple[Callable[[], object], type[Exception], str]] = [
-        (lambda: share(trained.folder), UsageError, "Give a repository"),
-        (lambda: share(trained.folder, to="user/repo"), UsageError, "hf:USER/NAME"),
-        (lambda: share(trained.folder, to="hf:repo"), UsageError, "not a repository"),
-        (lambda: share(trained.folder, to="hf:user/../x"), UsageError, "not a repository"),
-        (lambda: share(trained.folder, to="hf:user/repo@main"), UsageError, "names a revision"),
+        (lambda: share(plain.folder), UsageError, "Give a repository"),
+        (lambda: share(plain.folder, to="user/repo"), UsageError, "hf:USER/NAME"),
+        (lambda: share(plain.folder, to="hf:repo"), UsageError, "not a repository"),
+        (lambda: share(plain.folder, to="hf:user/../x"), UsageError, "not a repository"),
+        (lambda: share(plain.folder, to="hf:user/repo@main"), UsageError, "names a revision"),
         (lambda: share(tmp_path, local_dir=out), UsageError, "neither a model"),
         (lambda: share(tmp_path / "none", local_dir=out), UsageError, "neither a model"),
     ]
@@ -125,8 +131,9 @@ def test_invalid_input_is_refused_and_leaves_nothing(trained: embedx.Collection,
         assert not out.exists()
 
 
+@pytest.mark.long
 def test_unreachable_hub_is_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, trained: embedx.Collection, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, plain: embedx.Collection, tmp_path: Path
 ) -> None:
     from huggingface_hub import constants
 
@@ -135,7 +142,7 @@ def test_unreachable_hub_is_one_sentence(
     with pytest.raises(DiskError, match="hf:user/field cannot be downloaded: "):
         embedx.open("hf:user/field")
     with pytest.raises(DiskError, match="hf:user/field cannot be written: "):
-        share(trained.folder, to="hf:user/field")
+        share(plain.folder, to="hf:user/field")
 
 
 @pytest.mark.parametrize("name", ["hf:", "hf:a", "hf:a/b/c", "hf:../b", "hf:a/b@", "hf:a/b@../c", "hf:a /b"])

@@ -118,6 +118,7 @@ def test_choices_are_made_without_copies() -> None:
         assert copies[train].sum() == 2 * (~copies[train]).sum()
 
 
+@pytest.mark.long
 def test_head_is_trained_with_copies_and_scored_without(sounds: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["train", str(sounds), "--split", "split", "--augment", "3", "--augment-with", "noise,shift", "--json"]
     assert run(arguments) == 0
