@@ -1,6 +1,7 @@
 """Cards: the README.md of a shared model or collection, written from what was measured."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -63,6 +64,8 @@ def model_card(name: str, described: Mapping[str, Any], metrics: Mapping[str, An
 def collection_card(name: str, collection: Collection) -> str:
     """Return the card of a collection and its heads."""
     recipe, failures = asdict(collection.recipe), collection.failures()
+    if os.path.isabs(collection.recipe.source):
+        recipe["source"] = os.path.basename(collection.recipe.source)
     rows = collection.store.rows(None)
     labels = Counter(row.label for row in rows if row.label is not None)
     recordings = len({row.path for row in rows})
