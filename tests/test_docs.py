@@ -163,6 +163,7 @@ def test_command_options_equal_api_keywords(name: str) -> None:
     keywords = keywords_of(functions[name]) - {"sample_rate"}  # of samples in memory
     if name == "predict":
         keywords |= keywords_of(embedx.predict)  # files without a collection
+        keywords.remove("classifier")  # it is --model
     if name in ("probe", "train"):
         keywords -= set(HeadSettings.__annotations__)  # they are values of --setting
     options = {one.name for one in load_command(name).params}

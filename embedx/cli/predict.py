@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 STORE = "store.db"  # as FILE_NAME of embedx.store: what makes a folder a collection
 OF_FILES = ("window", "hop", "tail", "channels", "trim_silence", "max_seconds", "device", "backend", "batch_seconds")
-OF_COLLECTIONS = ("head", "where", "timeout", "precision", "recall")
+OF_COLLECTIONS = ("head", "where", "timeout", "precision", "recall", "label")
 
 
 @click.command(
@@ -50,11 +50,14 @@ OF_COLLECTIONS = ("head", "where", "timeout", "precision", "recall")
       embedx predict indexes/field new/ --head birds --per recording -k 3 --format csv --output new.csv
       embedx predict indexes/field long.wav --head birds --precision 0.9 --format audacity --output long.txt
       embedx predict indexes/field --where "label IS NULL" --format jsonl
+      embedx predict indexes/clap --zero-shot "dog barking, rain, wind" --per recording
+      embedx predict indexes/keywords --model superb/wav2vec2-base-superb-ks
     \b
     Examples with files alone:
       embedx predict new/ --model MIT/ast-finetuned-speech-commands-v2 -k 3 --format csv
       embedx predict long.wav --model yamnet --window 1 --format raven --output long.selections.txt
       embedx predict calls/ --model models/NAME --per recording
+      embedx predict new/ --zero-shot "dog=dog barking|a dog growls, rain" --model laion/clap-htsat-unfused
     """,
 )
 @click.argument("source", nargs=-1, required=True, metavar="[COLLECTION] [FILES]...")
@@ -77,6 +80,26 @@ OF_COLLECTIONS = ("head", "where", "timeout", "precision", "recall")
     click.option("-k", "k", type=int, default=1, show_default=True, help="Number of most probable classes to show."),
 )
 @section(
+    "Zero-shot",
+    click.option(
+        "--zero-shot",
+        metavar="CLASSES",
+        help='Names to choose from, without training: "dog barking, rain"; "dog=bark|growl, rain" gives a class '
+        "several prompts. By a CLAP model, or by yamnet for names that it knows.",
+    ),
+    click.option(
+        "--prompt",
+        multiple=True,
+        metavar="TEXT",
+        help="Sentence for CLAP with {} in the place of a name; repeatable. [default: This is a sound of {}.]",
+    ),
+    click.option(
+        "--label",
+        metavar="COLUMN",
+        help="With a collection: calibrate on the rows that this column labels with one of the names. [default: label]",
+    ),
+)
+@section(
     "With a collection",
     click.option("--head", metavar="NAME", help="Head to use. [default: the only head of the collection]"),
     click.option("--where", metavar="SQL", help="Predict only stored rows that match this SQL condition."),
@@ -95,8 +118,9 @@ OF_COLLECTIONS = ("head", "where", "timeout", "precision", "recall")
     "Model",
     click.option(
         "--model",
-        help="With files alone: the classifier, a checkpoint for audio classification (hub id or folder), a folder of "
-        "`embedx finetune`, or yamnet. With a collection and FILES: the new folder of its model, if it was moved.",
+        help="The classifier: a checkpoint for audio classification (hub id or folder), a folder of `embedx finetune` "
+        "or yamnet; with --zero-shot a CLAP model or yamnet. With a collection and --head, --zero-shot or FILES: the "
+        "new folder of the collection's model, if it was moved.",
     ),
     ALLOW_PICKLE,
 )
@@ -122,12 +146,15 @@ OF_COLLECTIONS = ("head", "where", "timeout", "precision", "recall")
     ABSOLUTE_PATHS,
 )  # fmt: skip
 def predict(source: tuple[str, ...], form: str, output: str | None, absolute_paths: bool, **options: Any) -> int:
-    """Predict classes: with a COLLECTION by one of its heads, with FILES alone by a classifier of audio.
+    """Predict classes: with a COLLECTION by one of its heads, with FILES alone by a classifier of audio; or by names.
 
     \b
-    embedx predict COLLECTION              the stored rows, by a head
-    embedx predict COLLECTION FILES        new audio, embedded with the recipe of the collection, by a head
-    embedx predict FILES --model MODEL     new audio, by a classifier of audio; no collection is needed
+    embedx predict COLLECTION                   stored rows, by a head
+    embedx predict COLLECTION --model MODEL     stored rows, by a classifier of audio with the same encoder
+    embedx predict COLLECTION --zero-shot "..." stored rows, by names of classes (CLAP or YAMNet)
+    embedx predict COLLECTION FILES             new audio, by a head; also with --zero-shot
+    embedx predict FILES --model MODEL          new audio, by a classifier of audio, without a collection
+    embedx predict FILES --model MODEL --zero-shot "..."
 
     The first argument is the collection if it is a folder that `embedx extract` wrote. FILES are audio files, folders
     or a manifest.
@@ -139,6 +166,7 @@ def predict(source: tuple[str, ...], form: str, output: str | None, absolute_pat
     A file that cannot be used is reported and does not stop the run. The exit code is then 3.
     """
     require_file(output, form)
+    options["prompt"] = list(options["prompt"]) or None
     if any(map(is_collection, source[1:])):
         raise UsageError("Give one collection, as the first argument, and then the files.")
     if is_collection(source[0]):
@@ -147,7 +175,7 @@ def predict(source: tuple[str, ...], form: str, output: str | None, absolute_pat
     elif options["model"] is None:
         raise UsageError(
             f"{display_path(source[0])} is not a collection (a folder with {STORE}). To classify files without a "
-            "collection, name a classifier: --model MODEL."
+            "collection, name a classifier (--model MODEL), or a CLAP model or yamnet with --zero-shot."
         )
     else:
         refuse(OF_COLLECTIONS, "files alone: it belongs to the heads and rows of a collection")
@@ -156,6 +184,8 @@ def predict(source: tuple[str, ...], form: str, output: str | None, absolute_pat
         predictions = predict(list(source), **{name: options[name] for name in options.keys() - OF_COLLECTIONS})
         root = root_of(map(os.path.abspath, source))
     write(predictions, None if absolute_paths else root, form, output)
+    if predictions.note:
+        say(predictions.note, err=True)
     for failure in predictions.failures:
         say(display_path(failure.detail), err=True)
     return EXIT_SOME_FAILED if predictions.failures else 0
@@ -180,6 +210,8 @@ def predict_by_collection(places: tuple[str, ...], options: dict[str, Any]) -> "
 
     folder, *source = places
     model, allow_pickle = options.pop("model"), options.pop("allow_pickle")
+    if model is not None and not source and options["head"] is None and options["zero_shot"] is None:
+        options["classifier"], model = model, None
     with Collection(folder, model=model, allow_pickle=allow_pickle) as opened:
         predictions = opened.predict(source or None, **options)
         return predictions, root_of(map(os.path.abspath, source)) if source else opened.root

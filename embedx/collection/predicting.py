@@ -1,32 +1,46 @@
-"""predict: recordings -> classes by a classifier or by zero-shot names, without a collection."""
+"""Prediction without a head: by a classifier of audio or by names of classes, with a collection and without one."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
+import numpy as np
+
+from embedx.collection.base import CollectionBase
 from embedx.datasets.sources import read_corpus
 from embedx.embedding.options import EmbeddingOptions, WindowKwargs
-from embedx.errors import ModelError
+from embedx.errors import ModelError, UsageError
 from embedx.extractors.names import resolve
 
 if TYPE_CHECKING:
+    from embedx.datasets.items import Item
     from embedx.extractors.classifier import Classifier
-    from embedx.training.predict import Predictions
+    from embedx.training.predict import Predictions, PredictOptions
+    from embedx.training.zero_shot import ZeroShot
+
+NEEDS_ZERO_SHOT = "{0} belongs to zero-shot classes; give these too (--zero-shot, zero_shot=)."
 
 
 def predict(
     source: Any,
     *,
     model: str,
+    zero_shot: Any = None,
+    prompt: str | Sequence[str] | None = None,
     per: str = "window",
     aggregate: str = "mean",
     k: int = 1,
     **options: Unpack[WindowKwargs],
 ) -> "Predictions":
-    """Predict the classes of recordings by a classifier of audio.
+    """Predict the classes of recordings by a classifier of audio, or by names of classes without training (zero-shot).
 
     Args:
         source: a folder, a file, a manifest, a pandas data frame, or a list of these.
         model: a checkpoint of transformers that was trained for audio classification (hub id or folder), a folder that
-            `embedx finetune` wrote, or "yamnet" for the 521 classes of AudioSet.
+            `embedx finetune` wrote, or "yamnet" for the 521 classes of AudioSet. With `zero_shot`: CLAP, or "yamnet".
+        zero_shot: the names of the classes to choose from: a text such as "dog barking, rain" or "dog=bark|growl,
+            rain", a list, or a mapping from names to a prompt or several. YAMNet takes only names that it knows.
+        prompt: sentence for CLAP with {} in the place of a name, or several, whose embeddings are averaged; default
+            "This is a sound of {}."
         per: "window" (default), or "recording": all windows of a recording (and channel) together.
         aggregate: how the windows of a recording are combined: the "mean" of their probabilities (default), or the
             "max" of each class.
@@ -47,10 +61,20 @@ def predict(
     from embedx.extractors.classifier import ScoringExtractor
     from embedx.training.classifiers import classifier_scorer
     from embedx.training.predict import PredictOptions, predict_files
+    from embedx.training.zero_shot import make_zero_shot, read_classes, read_templates
 
+    if zero_shot is not None:  # an error before the model is loaded
+        read_classes(zero_shot)
+        read_templates(prompt)
     choice = PredictOptions(per=per, aggregate=aggregate, k=k)
     settings = EmbeddingOptions(model=model, **options)
     items = read_corpus(source)
+    if zero_shot is not None:
+        embedder = settings.load()
+        classes = make_zero_shot(embedder, embedder.recipe.views, zero_shot, prompt)
+        return predict_files(embedder, classes.scorer(), items, choice)
+    if prompt is not None:
+        raise UsageError(NEEDS_ZERO_SHOT.format("prompt"))
     classifier = load_classifier(settings)
     embedder = settings.make_embedder(ScoringExtractor(classifier))
     return predict_files(embedder, classifier_scorer(classifier), items, choice)
@@ -83,3 +107,52 @@ def load_classifier(options: EmbeddingOptions) -> "Classifier":
     from embedx.extractors import hub_classifiers
 
     return hub_classifiers.load(source, backend=options.backend, **loading)
+
+
+def predict_without_head(
+    collection: CollectionBase,
+    items: "Sequence[Item] | None",
+    ids: Sequence[int] | None,
+    options: "PredictOptions",
+    classifier: str | None,
+    zero_shot: Any,
+    prompt: str | Sequence[str] | None,
+    label: str | None,
+) -> "Predictions":
+    """Predict the classes of stored rows, or of recordings, by a classifier or by names; see `Collection.predict`."""
+    from embedx.training.classifiers import vector_scorer
+    from embedx.training.predict import predict_files, predict_rows
+
+    if options.precision is not None or options.recall is not None:
+        raise UsageError("precision and recall are thresholds of a head; a classifier and zero-shot classes have none.")
+    if classifier is not None and zero_shot is not None:
+        raise UsageError("Give a classifier or zero-shot classes, not both.")
+    if classifier is not None:
+        if items is not None:
+            raise UsageError("A classifier takes files without a collection: embedx.predict(files, model=...).")
+        loaded = load_classifier(EmbeddingOptions(model=classifier, allow_pickle=collection.allow_pickle))
+        return predict_rows(collection.store, vector_scorer(loaded, classifier, collection.store, ids), ids, options)
+    classes = zero_shot_of(collection, zero_shot, prompt, label)
+    if items is None:
+        predictions = predict_rows(collection.store, classes.scorer(), ids, options)
+    else:
+        predictions = predict_files(collection._load_embedder(), classes.scorer(), items, options)
+    predictions.note = "" if classes.trial is None else str(classes.trial)
+    return predictions
+
+
+def zero_shot_of(
+    collection: CollectionBase, zero_shot: Any, prompt: str | Sequence[str] | None, label: str | None
+) -> "ZeroShot":
+    """Return classes by name for the vectors of a collection, calibrated on its labelled rows if there are any."""
+    from embedx.evaluation.cross_validation import read_vectors
+    from embedx.training.zero_shot import calibrate, label_cells, labelled, make_zero_shot, read_classes
+
+    read_classes(zero_shot)  # an error before the model is loaded
+    classes = make_zero_shot(collection._load_embedder(), list(collection.views), zero_shot, prompt)
+    rows = collection.store.rows()
+    kept, y, groups = labelled(rows, label_cells(rows, label), classes.classes)
+    if not kept:
+        return classes
+    ids = np.array([rows[i].id for i in kept], np.int64)
+    return calibrate(classes, classes.logits(read_vectors(collection.store, classes.view, ids)), y, groups)

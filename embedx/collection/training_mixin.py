@@ -213,16 +213,28 @@ class TrainingMixin(CollectionBase):
         source: Any = None,
         *,
         head: "str | Head | None" = None,
+        classifier: str | None = None,
+        zero_shot: Any = None,
+        prompt: str | Sequence[str] | None = None,
+        label: str | None = None,
         where: str | None = None,
         timeout: float = TIMEOUT_S,
         **options: Unpack[PredictKwargs],
     ) -> "Predictions":
-        """Predict the classes of rows or recordings; probabilities are calibrated if the head is calibrated.
+        """Predict the classes of rows or recordings by a head, a classifier of audio, or names of classes (zero-shot).
+
+        Probabilities are calibrated if the head is calibrated.
 
         Args:
             source: audio, as `extract` takes it (files, folders, a manifest); it is embedded by the recipe of this
                 collection. None for the stored rows.
             head: a head or its name; None for the only head.
+            classifier: instead of a head, a checkpoint for audio classification whose encoder made the stored vectors;
+                its scores are computed from them, without the audio.
+            zero_shot: instead of a head, names of classes for the vectors of CLAP or YAMNet; see `embedx.predict`. If
+                rows are labelled with these names, the probabilities are calibrated on them where that helps.
+            prompt: the sentence for CLAP; see `embedx.predict`.
+            label: the column with the labels to calibrate on; by default "label" where it has values.
             where: an SQL condition on the stored rows; all if None.
             timeout: seconds that the condition can take; default 30.
             per: "window" (default), or "recording": all windows of a recording (and channel) together.
@@ -241,15 +253,25 @@ class TrainingMixin(CollectionBase):
             RecipeMismatch: the head was trained on vectors of another recipe.
             ModelError: audio is given, and the model of the collection is missing.
         """
+        from embedx.collection.predicting import NEEDS_ZERO_SHOT, predict_without_head
+        from embedx.heads.head import Head
         from embedx.training.predict import PredictOptions, predict
 
         if source is not None and where is not None:
             raise UsageError("where selects stored rows; it cannot be combined with audio as the source.")
-        chosen = self.head(head) if head is None or isinstance(head, str) else head
+        by_head = classifier is None and zero_shot is None
+        if head is not None and not by_head:
+            raise UsageError("Give a head, or a classifier or zero-shot classes instead of it, not both.")
+        if zero_shot is None and (prompt is not None or label is not None):
+            raise UsageError(NEEDS_ZERO_SHOT.format("label" if prompt is None else "prompt"))
+        choice = PredictOptions(**options)
+        chosen = self.head(head) if by_head and not isinstance(head, Head) else head
         items = None if source is None else read_corpus(source)
         with self.snapshot() if items is None else nullcontext():
             ids = self._select_ids(where, timeout)
-            return predict(self.store, chosen, self._load_embedder, items, ids, PredictOptions(**options))
+            if isinstance(chosen, Head):
+                return predict(self.store, chosen, self._load_embedder, items, ids, choice)
+            return predict_without_head(self, items, ids, choice, classifier, zero_shot, prompt, label)
 
     @from_one_state
     def suggest(

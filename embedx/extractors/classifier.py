@@ -1,9 +1,11 @@
 """The protocol of a classifier of audio, and a classifier as an extractor, so that it is run in the same way."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 LABEL = "label"  # the name of the only output of a model with one
@@ -45,6 +47,7 @@ class Classifier(Protocol):
         ...
 
 
+@runtime_checkable
 class VectorClassifier(Classifier, Protocol):
     """A classifier that can also work on pooled vectors, because its input is the mean of hidden states.
 
@@ -52,12 +55,15 @@ class VectorClassifier(Classifier, Protocol):
         encoder_weights: the hash of the extractor whose vectors it takes; see `embedx.extractors.base.hash_weights`.
             None if the model needs a state that is not stored.
         layers: the layers whose means it takes.
+        max_window_s: the length of a window in seconds from which on vectors give other scores than audio; None if
+            windows of any length give the same.
     """
 
     encoder_weights: str | None
     layers: tuple[int, ...]
+    max_window_s: float | None
 
-    def vector_scores(self, means: Sequence[Tensor]) -> dict[str, Tensor]:
+    def vector_scores(self, means: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Return the probabilities [N, C] of each output from the means [N, D] of each of `layers`."""
         ...
 

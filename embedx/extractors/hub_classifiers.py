@@ -8,7 +8,9 @@ one clip at a time.
 from collections.abc import Sequence
 from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from embedx.errors import ModelError, UsageError
@@ -32,6 +34,7 @@ class HubClassifier:
 
     encoder: Extractor
     encoder_weights: str | None = None
+    max_window_s: float | None = None
     backend = "reference"
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -115,10 +118,11 @@ class PooledClassifier(HubClassifier):
         logits: Tensor = self.model.classifier(self.model.projector(mixed))
         return logits
 
-    def vector_scores(self, means: Sequence[Tensor]) -> dict[str, Tensor]:
+    @torch.inference_mode()
+    def vector_scores(self, means: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Return the probabilities [N, C] of pooled vectors; see `VectorClassifier`."""
-        with torch.inference_mode():
-            return self.to_scores(self.head(means))
+        scores = self.to_scores(self.head([torch.from_numpy(np.ascontiguousarray(mean)) for mean in means]))
+        return {name: values.numpy() for name, values in scores.items()}
 
 
 class WhisperClassifier(PooledClassifier):

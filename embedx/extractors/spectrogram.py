@@ -200,6 +200,7 @@ class Clap(Spectrogram):
             expected = "fusion" if config.enable_fusion else "rand_trunc"
             self._check_fit("truncation", f"{expected} (enable_fusion)", expected)
         self.frame_rate = self.sample_rate / self.max_samples
+        self.text_scale = float(self.model.logit_scale_a.exp())  # a cosine times this is the logit of a text
 
     def encode(self, prepared: Sequence[Prepared], layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield one frame for each clip of `prepare`; see `Extractor.frames`."""

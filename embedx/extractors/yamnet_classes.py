@@ -6,16 +6,20 @@ The names come with the weights (`yamnet_class_map.csv` of the release). AudioSe
 
 import csv
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from embedx.errors import ModelError, UsageError
 from embedx.extractors.classifier import LABEL
+from embedx.extractors.melspec import FRAME_RATE, PATCH_SAMPLES, SAMPLE_RATE
 from embedx.extractors.weight_files import find_weights
-from embedx.extractors.yamnet import CLASSES, YAMNet
+from embedx.extractors.yamnet import CLASSES, HOP, YAMNet
 
 NAMES_FILE = "yamnet_class_map.csv"
 # Class -> the first and the last of its members, which stand one after the other in the order of the release.
@@ -150,17 +154,25 @@ def simplify(name: str) -> str:
     return " ".join(name.replace("_", " ").split()).lower()
 
 
+def last_layer(extractor: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the weights [521, 1024] and the bias [521] of the classifier of a `YAMNet`."""
+    layer = extractor.network.fc
+    return layer.weight.detach().cpu().double().numpy(), layer.bias.detach().cpu().double().numpy()
+
+
 class YamnetClassifier:
     """The scores of YAMNet's 521 classes: the mean over the patches of a clip, as in the release."""
 
     multi_label = True
     max_samples: int | None = None
+    layers = (0,)
+    max_window_s = PATCH_SAMPLES / SAMPLE_RATE + HOP / FRAME_RATE  # two patches: the mean of their scores is not stored
 
     def __init__(self, extractor: YAMNet, names: tuple[str, ...]) -> None:
         self.extractor = extractor
         self.outputs = {LABEL: names}
         self.sample_rate, self.min_samples = extractor.sample_rate, extractor.min_samples
-        self.weights = extractor.weights
+        self.weights = self.encoder_weights = extractor.weights
 
     def scores(self, waves: Tensor, lengths: Tensor) -> dict[str, Tensor]:
         """Return the scores [B, 521]; see `Classifier.scores`."""
@@ -168,6 +180,11 @@ class YamnetClassifier:
         scores = self.extractor.scores(frames).float()
         valid = torch.arange(scores.shape[1], device=scores.device) < counts[:, None]
         return {LABEL: scores.masked_fill(~valid[..., None], 0.0).sum(dim=1) / counts[:, None]}
+
+    @torch.inference_mode()
+    def vector_scores(self, means: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """Return the scores [N, 521] of vectors of one patch each; see `VectorClassifier`."""
+        return {LABEL: self.extractor.scores(torch.from_numpy(np.ascontiguousarray(means[0]))).numpy()}
 
     def to(self, device: str) -> Self:
         """Move the model to a device and return self."""

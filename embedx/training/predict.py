@@ -104,6 +104,7 @@ class Predictions(Sequence[Prediction]):
         outputs: name -> predictions of each output of a model with several, such as word and speaker; these are those
             of the first one. Else empty.
         sample_rate: the rate in Hz at which the model hears the audio; None if it is not known.
+        note: a sentence about the calibration of zero-shot classes; else empty.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Predictions(Sequence[Prediction]):
         self.failures = list(failures)
         self.outputs = dict(outputs or {})
         self.sample_rate = sample_rate
+        self.note = ""
 
     def __len__(self) -> int:
         return len(self._predictions)

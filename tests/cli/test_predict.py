@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 import embedx
+from embedx.errors import ModelError
 from tests.helpers.commands import Capture, outcome
 from tests.helpers.hub_classifiers import CLASSES, clips_of, make_classifier
 
@@ -78,6 +79,35 @@ def test_multi_label_classifier_predicts_every_class_above_a_half(tmp_path: Path
         assert set(one.labels) == {name for name, value in zip(CLASSES, proba, strict=True) if value > 0.5}
 
 
+def test_stored_vectors_give_the_scores_of_the_audio(model: str, sounds: Path, tmp_path: Path, capsys: Capture) -> None:
+    options: Any = {"model": model, "window": 0.5}
+    audio = embedx.predict(sounds, **options)
+    folder = str(tmp_path / "all")
+    embedx.extract(sounds, out=folder, layers="all", **options).close()
+    with embedx.open(folder) as collection:
+        stored = collection.predict(classifier=model, k=5)
+        rows = {(one.path, one.start_s): one for one in stored}
+        assert len(rows) == len(audio)
+        for one in audio:
+            assert rows[one.path, one.start_s].labels == one.labels
+        np.testing.assert_allclose(np.sort(stored.proba, axis=0), np.sort(audio.proba, axis=0), atol=1e-5)
+    text = outcome(capsys, "predict", folder, "--model", model, "--where", "start_s = 0", "--format", "jsonl")[1]
+    assert [json.loads(line)["id"] for line in text.splitlines()] == [one.id for one in stored if one.start_s == 0]
+    embedx.extract(sounds, out=tmp_path / "last", **options).close()
+    code, _, errors = outcome(capsys, "predict", str(tmp_path / "last"), "--model", model)
+    assert (code, "lacks L0.mean, L1.mean, L2.mean" in errors) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["wav2vec2-large-sum", pytest.param("ast", marks=pytest.mark.long)])
+def test_classifier_whose_state_is_not_stored_is_refused(name: str, sounds: Path, tmp_path: Path) -> None:
+    folder = str(make_classifier(tmp_path / "model", name))
+    with (
+        embedx.extract(sounds / "a.wav", out=tmp_path / "c", model=folder, layers="all") as collection,
+        pytest.raises(ModelError, match="does not store"),
+    ):
+        collection.predict(classifier=folder)
+
+
 @pytest.mark.parametrize(
     "words, code, message",
     [
@@ -87,6 +117,13 @@ def test_multi_label_classifier_predicts_every_class_above_a_half(tmp_path: Path
         (["SOUNDS", "--model", "MODEL", "--timeout", "3"], 2, "--timeout does not go with files alone"),
         (["SOUNDS", "MADE", "--model", "MODEL"], 2, "as the first argument"),
         (["SOUNDS", "--model", "logmel"], 7, "is no classifier"),
+        (["SOUNDS", "--zero-shot", "a,b"], 2, "a CLAP model or yamnet"),
+        (["SOUNDS", "--model", "MODEL", "--zero-shot", "a,b"], 7, "cannot name classes"),
+        (["SOUNDS", "--model", "MODEL", "--prompt", "a {}"], 2, "belongs to zero-shot"),
+        (["MADE", "--zero-shot", "a,b", "--head", "h"], 2, "Give a head, or"),
+        (["MADE", "--zero-shot", "a,b"], 7, "cannot name classes"),
+        (["MADE", "--model", "MODEL"], 7, "has another encoder"),
+        (["MADE", "--model", "MODEL", "--precision", "0.9"], 2, "thresholds of a head"),
         (["SOUNDS", "--model", "SOUNDS"], 7, "no config.json"),
         (["SOUNDS", "--model", "MODEL", "-k", "0"], 2, "k must be 1 or more"),
         (["SOUNDS", "--model", "MODEL", "--hop", "1"], 2, "requires --window"),
