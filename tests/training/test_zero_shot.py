@@ -27,7 +27,7 @@ def clap(checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFac
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim:
-                parameter += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+                parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
         model.logit_scale_a.fill_(5.0)
     model.save_pretrained(folder)
     transformers.ClapFeatureExtractor(truncation="rand_trunc").save_pretrained(folder)
