@@ -1,6 +1,7 @@
 """Prediction without a head: by a classifier of audio or by names of classes, with a collection and without one."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -18,6 +19,29 @@ if TYPE_CHECKING:
     from embedx.training.zero_shot import ZeroShot
 
 NEEDS_ZERO_SHOT = "{0} belongs to zero-shot classes; give these too (--zero-shot, zero_shot=)."
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What gives the classes in the place of a head; see `Collection.predict`."""
+
+    classifier: str | None = None
+    zero_shot: Any = None
+    prompt: str | Sequence[str] | None = None
+    label: str | None = None
+
+    def check(self, head: object) -> "Naming | None":
+        """Return self, or None if a head gives the classes.
+
+        Raises:
+            UsageError: there are several of head, classifier and zero-shot classes; or an option lacks these classes.
+        """
+        given = [value for value in (head, self.classifier, self.zero_shot) if value is not None]
+        if len(given) > 1:
+            raise UsageError("Give a head, a classifier or zero-shot classes, one of them.")
+        if self.zero_shot is None and (self.prompt is not None or self.label is not None):
+            raise UsageError(NEEDS_ZERO_SHOT.format("label" if self.prompt is None else "prompt"))
+        return self if given and head is None else None
 
 
 def predict(
@@ -114,10 +138,7 @@ def predict_without_head(
     items: "Sequence[Item] | None",
     ids: Sequence[int] | None,
     options: "PredictOptions",
-    classifier: str | None,
-    zero_shot: Any,
-    prompt: str | Sequence[str] | None,
-    label: str | None,
+    naming: Naming,
 ) -> "Predictions":
     """Predict the classes of stored rows, or of recordings, by a classifier or by names; see `Collection.predict`."""
     from embedx.training.classifiers import vector_scorer
@@ -125,14 +146,13 @@ def predict_without_head(
 
     if options.precision is not None or options.recall is not None:
         raise UsageError("precision and recall are thresholds of a head; a classifier and zero-shot classes have none.")
-    if classifier is not None and zero_shot is not None:
-        raise UsageError("Give a classifier or zero-shot classes, not both.")
-    if classifier is not None:
+    if naming.classifier is not None:
         if items is not None:
             raise UsageError("A classifier takes files without a collection: embedx.predict(files, model=...).")
-        loaded = load_classifier(EmbeddingOptions(model=classifier, allow_pickle=collection.allow_pickle))
-        return predict_rows(collection.store, vector_scorer(loaded, classifier, collection.store, ids), ids, options)
-    classes = zero_shot_of(collection, zero_shot, prompt, label)
+        classifier = load_classifier(EmbeddingOptions(model=naming.classifier, allow_pickle=collection.allow_pickle))
+        scorer = vector_scorer(classifier, naming.classifier, collection.store, ids)
+        return predict_rows(collection.store, scorer, ids, options)
+    classes = zero_shot_of(collection, naming)
     if items is None:
         predictions = predict_rows(collection.store, classes.scorer(), ids, options)
     else:
@@ -141,17 +161,15 @@ def predict_without_head(
     return predictions
 
 
-def zero_shot_of(
-    collection: CollectionBase, zero_shot: Any, prompt: str | Sequence[str] | None, label: str | None
-) -> "ZeroShot":
+def zero_shot_of(collection: CollectionBase, naming: Naming) -> "ZeroShot":
     """Return classes by name for the vectors of a collection, calibrated on its labelled rows if there are any."""
     from embedx.evaluation.cross_validation import read_vectors
     from embedx.training.zero_shot import calibrate, label_cells, labelled, make_zero_shot, read_classes
 
-    read_classes(zero_shot)  # an error before the model is loaded
-    classes = make_zero_shot(collection._load_embedder(), list(collection.views), zero_shot, prompt)
+    read_classes(naming.zero_shot)  # an error before the model is loaded
+    classes = make_zero_shot(collection._load_embedder(), list(collection.views), naming.zero_shot, naming.prompt)
     rows = collection.store.rows()
-    kept, y, groups = labelled(rows, label_cells(rows, label), classes.classes)
+    kept, y, groups = labelled(rows, label_cells(rows, naming.label), classes.classes)
     if not kept:
         return classes
     ids = np.array([rows[i].id for i in kept], np.int64)

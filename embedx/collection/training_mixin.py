@@ -253,25 +253,21 @@ class TrainingMixin(CollectionBase):
             RecipeMismatch: the head was trained on vectors of another recipe.
             ModelError: audio is given, and the model of the collection is missing.
         """
-        from embedx.collection.predicting import NEEDS_ZERO_SHOT, predict_without_head
+        from embedx.collection.predicting import Naming, predict_without_head
         from embedx.heads.head import Head
         from embedx.training.predict import PredictOptions, predict
 
         if source is not None and where is not None:
             raise UsageError("where selects stored rows; it cannot be combined with audio as the source.")
-        by_head = classifier is None and zero_shot is None
-        if head is not None and not by_head:
-            raise UsageError("Give a head, or a classifier or zero-shot classes instead of it, not both.")
-        if zero_shot is None and (prompt is not None or label is not None):
-            raise UsageError(NEEDS_ZERO_SHOT.format("label" if prompt is None else "prompt"))
+        naming = Naming(classifier, zero_shot, prompt, label)
         choice = PredictOptions(**options)
-        chosen = self.head(head) if by_head and not isinstance(head, Head) else head
+        chosen = naming.check(head) or (head if isinstance(head, Head) else self.head(head))
         items = None if source is None else read_corpus(source)
         with self.snapshot() if items is None else nullcontext():
             ids = self._select_ids(where, timeout)
-            if isinstance(chosen, Head):
-                return predict(self.store, chosen, self._load_embedder, items, ids, choice)
-            return predict_without_head(self, items, ids, choice, classifier, zero_shot, prompt, label)
+            if isinstance(chosen, Naming):
+                return predict_without_head(self, items, ids, choice, chosen)
+            return predict(self.store, chosen, self._load_embedder, items, ids, choice)
 
     @from_one_state
     def suggest(

@@ -120,7 +120,7 @@ def test_classifier_whose_state_is_not_stored_is_refused(name: str, sounds: Path
         (["SOUNDS", "--zero-shot", "a,b"], 2, "a CLAP model or yamnet"),
         (["SOUNDS", "--model", "MODEL", "--zero-shot", "a,b"], 7, "cannot name classes"),
         (["SOUNDS", "--model", "MODEL", "--prompt", "a {}"], 2, "belongs to zero-shot"),
-        (["MADE", "--zero-shot", "a,b", "--head", "h"], 2, "Give a head, or"),
+        (["MADE", "--zero-shot", "a,b", "--head", "h"], 2, "Give a head, a classifier or"),
         (["MADE", "--zero-shot", "a,b"], 7, "cannot name classes"),
         (["MADE", "--model", "MODEL"], 7, "has another encoder"),
         (["MADE", "--model", "MODEL", "--precision", "0.9"], 2, "thresholds of a head"),
