@@ -164,6 +164,8 @@ def test_command_options_equal_api_keywords(name: str) -> None:
     if name == "predict":
         keywords |= keywords_of(embedx.predict)  # files without a collection
         keywords.remove("classifier")  # it is --model
+    if name == "probe":
+        keywords |= keywords_of(embedx.Collection.probe_zero_shot)
     if name in ("probe", "train"):
         keywords -= set(HeadSettings.__annotations__)  # they are values of --setting
     options = {one.name for one in load_command(name).params}

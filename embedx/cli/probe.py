@@ -48,6 +48,7 @@ SWEEP_DEFAULTS = {  # what --sweep does not take must have its default
       embedx probe indexes/field --label species --separator ";" --kind mlp
       embedx probe indexes/clips --folds fold --view L6.mean --setting C=0.1 --format json
       embedx probe indexes/hubert --sweep --view "L*.mean"
+      embedx probe indexes/clap --zero-shot "dog=dog barking|growl, rain"
     """,
 )
 @COLLECTION
@@ -58,6 +59,18 @@ SWEEP_DEFAULTS = {  # what --sweep does not take must have its default
     "Layers",
     click.option("--sweep", is_flag=True, help="Compare all views, or those that match --view, with logistic probes."),
 )
+@section(
+    "Zero-shot",
+    click.option(
+        "--zero-shot",
+        is_flag=False,
+        flag_value="",
+        metavar="[CLASSES]",
+        help="Evaluate classes by their names (CLAP, YAMNet) on all labelled rows, without training; see `embedx "
+        "predict`. Without CLASSES the labels are the names; give it as the last option then.",
+    ),
+    click.option("--prompt", multiple=True, metavar="TEXT", help="Sentence for CLAP with {} in the place of a name."),
+)
 @section("Chance", PERMUTATIONS)
 @section("Output", format_option("table", "json"), PER_CLASS)
 def probe(
@@ -66,6 +79,8 @@ def probe(
     label: tuple[str, ...],
     settings: tuple[str, ...],
     sweep: bool,
+    zero_shot: str | None,
+    prompt: tuple[str, ...],
     permutations: int,
     per_class: bool,
     **options: Any,
@@ -79,6 +94,14 @@ def probe(
     """
     from embedx.collection.collection import Collection
 
+    if prompt and zero_shot is None:
+        raise UsageError("--prompt belongs to --zero-shot.")
+    if zero_shot is not None:
+        words = zero_shot_options(label, settings, sweep, {**options, "permutations": permutations})
+        with Collection(collection) as opened:
+            agreement = opened.probe_zero_shot(zero_shot or None, prompt=list(prompt) or None, **words)
+        show(agreement.to_dict(), agreement.text(per_class), form)
+        return
     with Collection(collection) as opened:
         if sweep:
             scores = opened.sweep(**sweep_options(label, settings, {**options, "permutations": permutations}))
@@ -88,6 +111,11 @@ def probe(
                 one_or_several(label), permutations=permutations, **options, **read_settings(settings)
             )
             values, text = report.to_dict(), report.text(per_class)
+    show(values, text, form)
+
+
+def show(values: dict[str, Any], text: str, form: str) -> None:
+    """Print a report as JSON or as text."""
     if form == "json":
         print_json(values)
     else:
@@ -109,3 +137,21 @@ def sweep_options(label: tuple[str, ...], settings: tuple[str, ...], options: di
     chosen = {name: options[name] for name in SWEEP_OPTIONS}
     view = {"view": options["view"]} if options["view"] else {}
     return {"label": one_or_several(label)} | chosen | view
+
+
+def zero_shot_options(
+    label: tuple[str, ...], settings: tuple[str, ...], sweep: bool, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the options of a probe of zero-shot classes.
+
+    Raises:
+        UsageError: an option is given that it does not take.
+    """
+    defaults = SWEEP_DEFAULTS | dict.fromkeys(("folds", "split", "group", "view"))
+    others = [name for name, default in defaults.items() if options[name] != default]
+    others += [name for name, given in (("setting", settings), ("sweep", sweep), ("leaky", options["leaky"])) if given]
+    if others:
+        raise UsageError(f"--zero-shot trains nothing and does not take --{others[0].replace('_', '-')}.")
+    if len(label) > 1:
+        raise UsageError("--zero-shot takes one --label column, with one class per row.")
+    return {"label": one_or_several(label), "where": options["where"], "timeout": options["timeout"]}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from embedx.training.active_learning import Suggestions
     from embedx.training.fit_head import Trained
     from embedx.training.predict import Predictions
+    from embedx.training.zero_shot_probe import ZeroShotReport
 
 
 class TrainingMixin(CollectionBase):
@@ -64,6 +65,38 @@ class TrainingMixin(CollectionBase):
         views = choose_views(self.views, view, self.recipe.default_view, several=head.kind == "weighted-layers")
         ids = self._select_ids(where, timeout)
         return probe(self.store, views, labels, split, head, ids=ids, permutations=permutations)
+
+    @from_one_state
+    def probe_zero_shot(
+        self,
+        zero_shot: Any = None,
+        *,
+        prompt: str | Sequence[str] | None = None,
+        label: str = "label",
+        where: str | None = None,
+        timeout: float = TIMEOUT_S,
+    ) -> "ZeroShotReport":
+        """Measure how well zero-shot classes agree with the labels. Nothing is trained or saved.
+
+        Args:
+            zero_shot: the classes, whose names are labels; see `embedx.predict`. None: the labels themselves, with
+                spaces for underscores.
+            prompt: the sentence for CLAP; see `embedx.predict`.
+            label: the column with one label per row; default "label". Rows of other labels are left out and counted.
+            where: an SQL condition on the rows that are used; all if None.
+            timeout: seconds that the condition can take; default 30.
+
+        Returns:
+            The figures with intervals and baselines, as those of `probe`.
+
+        Raises:
+            UsageError: an invalid argument; no row has a label that is one of the classes.
+            ModelError: the model of the collection is missing, or cannot name classes.
+        """
+        from embedx.training.zero_shot_probe import probe_zero_shot
+
+        ids = self._select_ids(where, timeout)
+        return probe_zero_shot(self.store, self._load_embedder(), zero_shot, prompt, label, ids)
 
     @from_one_state
     def sweep(

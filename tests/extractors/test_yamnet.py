@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from embedx import extractors
-from embedx.errors import ModelError
-from embedx.extractors import yamnet
+from embedx.errors import ModelError, UsageError
+from embedx.extractors import yamnet, yamnet_classes
 from embedx.extractors.melspec import LogMel, count_patches, patches
 from tests.helpers.conformance import run
 from tests.helpers.random_models import random_yamnet
@@ -77,3 +77,35 @@ def test_patch_count_equals_patches_cut() -> None:
     for n in (15_600, 15_759, 23_279, 23_280, 80_016, 160_000):
         cut = patches(LogMel(0.01)(torch.zeros(1, n)), hop=48)
         assert count_patches(torch.tensor([n]), 48).item() == cut.shape[1]
+
+
+def test_classifier_gives_the_mean_scores_of_the_patches_and_the_names(tmp_path: Path) -> None:
+    path = random_yamnet(tmp_path)
+    (tmp_path / yamnet_classes.NAMES_FILE).write_text(
+        "index,mid,display_name\n" + "".join(f'{i},/m/{i},"name {i}, other {i}"\n' for i in range(yamnet.CLASSES))
+    )
+    names = yamnet_classes.read_names(str(path))
+    model = yamnet.load(str(path))
+    classifier = yamnet_classes.YamnetClassifier(model, names)
+    waves, lengths = torch.rand(2, 40_000) - 0.5, torch.tensor([40_000, 16_000])
+    with torch.inference_mode():
+        scores = classifier.scores(waves, lengths)["label"]
+        for i, length in enumerate(lengths.tolist()):
+            ((_, frames, _),) = model.frames(waves[i : i + 1, :length], lengths[i : i + 1], (0,))
+            assert (scores[i] - model.scores(frames)[0].mean(dim=0)).abs().max() < 1e-5
+    assert (names[3], yamnet_classes.find_classes(names, "Other_3")) == ("name 3, other 3", [3])
+    with pytest.raises(UsageError, match="Similar names: name 7"):
+        yamnet_classes.find_classes(names, "nam 7")
+
+
+def test_missing_names_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"yamnet_class_map\.csv of the release"):
+        yamnet_classes.read_names(str(random_yamnet(tmp_path)))
+
+
+def test_members_of_wide_classes_are_names_of_the_release(shared: Path) -> None:
+    names = yamnet_classes.read_names(str(shared / "weights/yamnet"))
+    for wide, (first, last) in yamnet_classes.MEMBERS.items():
+        assert names.index(wide) < names.index(first) <= names.index(last)
+    found = yamnet_classes.find_classes(names, "dog")
+    assert [names[i] for i in found] == ["Dog", "Bark", "Yip", "Howl", "Bow-wow", "Growling", "Whimper (dog)"]

@@ -1,5 +1,6 @@
 """Zero-shot: names of classes by CLAP's text encoder and by YAMNet's own classes; calibration on labelled rows."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import embedx
 from embedx.errors import ModelError, UsageError
 from embedx.training.zero_shot import ZeroShot, calibrate, read_classes
 from tests.helpers.checkpoints import add_tokenizer
+from tests.helpers.commands import outcome
 from tests.helpers.hub_classifiers import clips_of
 
 WORDS = "dog, rain, dog rain"
@@ -121,3 +123,28 @@ def test_calibration_finds_the_temperature_of_labelled_rows() -> None:
 def test_calibration_is_not_kept_without_evidence(rows: int, scale: float) -> None:
     classes, logits, y = make_scores(rows, scale)
     assert calibrate(classes, logits, y, np.arange(rows)).temperature == 1.0
+
+
+def test_probe_compares_classes_with_labels(
+    clap: str, sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "clips.csv"
+    lines = [f"{sounds / name}.wav,{label}" for name, label in zip("abc", ("dog", "rain", "owl"), strict=True)]
+    table.write_text("\n".join(["path,label", *lines]) + "\n")
+    with embedx.extract(table, out=tmp_path / "c", model=clap) as collection:
+        report = collection.probe_zero_shot("dog, rain")
+        found = {one.path: one.labels[0] for one in collection.predict(zero_shot="dog, rain")}
+    right = [found[str(sounds / f"{name}.wav")] == label for name, label in (("a", "dog"), ("b", "rain"))]
+    figure = report.metrics.figures["accuracy"]
+    assert figure is not None
+    assert (figure.value, report.metrics.rows, report.left_out) == (float(np.mean(right)), 2, {"owl": 1})
+    folder = str(tmp_path / "c")
+    code, text, _ = outcome(capsys, "probe", folder, "--format", "json", "--zero-shot")
+    assert (code, json.loads(text)["classes"], json.loads(text)["rows"]) == (0, 3, 3)
+    for words, problem in (
+        (["--zero-shot", "a, b"], "No row has a label"),
+        (["--zero-shot", "a, b", "--kind", "knn"], "does not take --kind"),
+        (["--prompt", "a {}"], "--prompt belongs to --zero-shot"),
+    ):
+        code, _, errors = outcome(capsys, "probe", folder, *words)
+        assert (code, problem in errors) == (2, True), errors
