@@ -11,6 +11,7 @@ from embedx.datasets.sources import read_corpus
 from embedx.embedding.options import EmbeddingOptions, WindowKwargs
 from embedx.errors import ModelError, UsageError
 from embedx.extractors.names import resolve
+from embedx.keywords import with_known_keywords
 
 if TYPE_CHECKING:
     from embedx.datasets.items import Item
@@ -44,6 +45,7 @@ class Naming:
         return self if given and head is None else None
 
 
+@with_known_keywords
 def predict(
     source: Any,
     *,

@@ -91,17 +91,18 @@ def read_classes(value: Any) -> dict[str, tuple[str, ...]]:
     >>> read_classes('dog=dog barking|growl, "rain, heavy"')
     {'dog': ('dog barking', 'growl'), 'rain, heavy': ('rain, heavy',)}
     """
-    if isinstance(value, str):
-        entries = [text for line in csv.reader([value.replace("\n", " ")], skipinitialspace=True) for text in line]
-        pairs = [split_entry(entry) for entry in entries]
-    elif isinstance(value, Mapping):
-        pairs = [
-            (str(name), [prompts] if isinstance(prompts, str) else list(prompts)) for name, prompts in value.items()
-        ]
-    elif isinstance(value, Sequence):
-        pairs = [(str(name), [str(name)]) for name in value]
-    else:
-        raise UsageError(f"zero_shot is a text, a list of names or a mapping, not {type(value).__name__}.")
+    try:
+        if isinstance(value, str):
+            lines = csv.reader([value.replace("\n", " ")], skipinitialspace=True)
+            pairs = [split_entry(entry) for line in lines for entry in line]
+        elif isinstance(value, Mapping):
+            pairs = [(str(name), [texts] if isinstance(texts, str) else list(texts)) for name, texts in value.items()]
+        else:
+            pairs = [(str(name), [str(name)]) for name in value]
+    except (TypeError, csv.Error) as error:
+        raise UsageError(
+            f'zero_shot is a text such as "dog, rain", a list of names, or a mapping from names to prompts: {error}.'
+        ) from error
     classes = {name.strip(): tuple(str(prompt).strip() for prompt in prompts) for name, prompts in pairs}
     if not all(name and prompts and all(prompts) for name, prompts in classes.items()):
         raise UsageError(f'A zero-shot class has no name or an empty prompt: {value!r}. Give names as "dog, rain".')

@@ -64,6 +64,7 @@ def test_clap_gives_the_scores_of_the_pipeline_for_files_and_stored_vectors(
         np.testing.assert_allclose(again.proba, found.proba, atol=1e-6)
 
 
+@pytest.mark.long
 def test_prompts_and_templates_change_the_scores(clap: str, sounds: Path) -> None:
     plain = embedx.predict(sounds, model=clap, zero_shot=WORDS).proba
     others: list[dict[str, Any]] = [
@@ -81,7 +82,10 @@ def test_prompts_and_templates_change_the_scores(clap: str, sounds: Path) -> Non
         ({"zero_shot": "dog"}, UsageError, "at least two classes"),
         ({"zero_shot": "dog, dog"}, UsageError, "the same name"),
         ({"zero_shot": "dog,,rain"}, UsageError, "empty prompt"),
-        ({"zero_shot": 3}, UsageError, "not int"),
+        ({"zero_shot": 3}, UsageError, "is a text such as"),
+        ({"zero_shot": {"dog": None, "rain": "rain"}}, UsageError, "is a text such as"),
+        ({"zero_shot": "a" * 200_000 + ", b"}, UsageError, "is a text such as"),
+        ({"zero_shot": "a, b", "windw": 1}, UsageError, "Did you mean window"),
         ({"zero_shot": "a, b", "prompt": "a sound"}, UsageError, "needs {}"),
         ({"prompt": "a {}"}, UsageError, "belongs to zero-shot"),
         ({"zero_shot": "a, b", "model": "logmel"}, ModelError, "cannot name classes"),
