@@ -22,6 +22,7 @@ a package imports only from packages below it::
     datasets/     folders, manifests and known data sets -> items; tasks; a synthetic corpus
     embedding/    windows -> batches -> vectors
     index/        nearest neighbors with FAISS
+    annotations/  stretches with labels in the files of Raven, Audacity, Label Studio, BirdNET and Praat
     audio/        recording -> clip -> windows
     store/        rows, vectors, failures and recipe in one SQLite file
     heads/        vectors -> classes; predicting needs NumPy only

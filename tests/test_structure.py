@@ -20,7 +20,7 @@ LEVELS = {  # a package imports only from lower levels; packages of one level do
     **dict.fromkeys(("errors", "_version", "timing"), 0),
     **dict.fromkeys(("filesystem", "processes", "text", "keywords", "neighbours"), 1),
     **dict.fromkeys(("extractors", "metrics", "recipe"), 2),
-    **dict.fromkeys(("audio", "store", "heads"), 3),
+    **dict.fromkeys(("audio", "store", "heads", "annotations"), 3),
     **dict.fromkeys(("copies", "datasets", "embedding", "index"), 4),
     **dict.fromkeys(("ingest", "search", "evaluation", "formats", "hear", "encoder"), 5),
     **dict.fromkeys(("training", "finetune"), 6),

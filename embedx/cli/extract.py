@@ -51,6 +51,7 @@ CHANGES = ("new", "edited", "retried", "moved", "vanished", "hidden", "pruned")
       embedx extract recordings/ -o indexes/field
       embedx extract ESC-50/ -o indexes/esc --model yamnet --pooling mean,max
       embedx extract clips.csv -o indexes/clips --model facebook/hubert-base-ls960 --layers all --label species
+      embedx extract recordings/ -o indexes/calls --segments selections/
       find . -name '*.wav' | embedx extract - -o indexes/found --window 5 --hop 2.5
     """,
 )
@@ -63,7 +64,17 @@ CHANGES = ("new", "edited", "retried", "moved", "vanished", "hidden", "pruned")
 )
 @section("Model", MODEL, LAYERS, POOLING, ALLOW_PICKLE)
 @section("Windows and channels", WINDOW, HOP, TAIL, CHANNEL_MODE, TRIM_SILENCE, MAX_SECONDS)
-@section("Labels", LABEL_COLUMN, GROUP_COLUMN, LAYOUT)
+@section(
+    "Labels",
+    LABEL_COLUMN,
+    GROUP_COLUMN,
+    LAYOUT,
+    click.option(
+        "--segments",
+        metavar="PLACE",
+        help="Embed annotated stretches only: a file or folder of Raven, Audacity, Label Studio, BirdNET, Praat, CSV.",
+    ),
+)
 @section("Speed", DEVICE, PRECISION, BACKEND, BATCH_SECONDS, WORKERS)
 @section(
     "Which recordings",

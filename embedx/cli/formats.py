@@ -5,13 +5,13 @@ from typing import Any
 import click
 
 from embedx.cli.embedding_options import STORE_DTYPE
-from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, JSON, TIMEOUT, WAIT, check_folder
+from embedx.cli.options import ABSOLUTE_PATHS, ANNOTATIONS, COLLECTION, JSON, MERGE, TIMEOUT, WAIT, check_folder
 from embedx.cli.output import print_json, say, size, views_text
 from embedx.filesystem.paths import display_path
 from embedx.formats.registry import FORMATS
 from embedx.text import plural
 
-FORMAT = click.Choice(FORMATS)
+FORMAT = click.Choice(tuple(FORMATS))
 
 
 @click.command(
@@ -19,6 +19,7 @@ FORMAT = click.Choice(FORMATS)
     Examples:
       embedx export indexes/field -o field.parquet --view all
       embedx export indexes/field -o field.csv --where "site = 'A'"
+      embedx export indexes/field -o field.txt --format raven --merge
       embedx export indexes/field --format npy -o field/
       embedx export indexes/field -o field.faiss --view L12.mean --overwrite
     """
@@ -27,7 +28,10 @@ FORMAT = click.Choice(FORMATS)
 @click.option(
     "-o", "--out", required=True, callback=check_folder, metavar="OUT", help="A file; for npy and hf a folder."
 )
-@click.option("--format", type=FORMAT, help="Output format. [default: from the extension of OUT]")
+@click.option(
+    "--format", type=click.Choice((*FORMATS, *ANNOTATIONS)), help="Output format. [default: from the extension of OUT]"
+)
+@MERGE
 @click.option("--view", help="Vectors to write, or all (not for csv and faiss). [default: last layer, first pooling]")
 @click.option("--where", metavar="SQL", help="Write only rows that match this SQL condition.")
 @TIMEOUT
@@ -40,6 +44,9 @@ def export(collection: str, out: str, as_json: bool, **options: Any) -> None:
     An export that is stopped leaves no incomplete OUT. Parquet, npy and hf contain the recipe, so `embedx import`
     restores the collection from them. A faiss index holds vectors of length 1; OUT.csv describes its rows. Paths in
     CSV are relative to the folder of the sources; the other formats hold full paths.
+
+    raven, audacity, labelstudio, birdnet and textgrid are annotations, without vectors. An audacity or textgrid file is
+    about one recording: give a folder, OUT/, for several.
     """
     from embedx.collection.collection import Collection
 

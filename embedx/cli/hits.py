@@ -1,17 +1,18 @@
-"""Hits in the formats of other programs: table, JSON, CSV, Parquet, Audacity label track, Raven selection table."""
+"""Hits in the formats of other programs: table, JSON, CSV, Parquet, and annotations."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from embedx.cli.options import ANNOTATIONS
 from embedx.cli.output import as_csv, as_table, format_rows, short, with_relative_paths
 from embedx.filesystem.paths import valid_text
-from embedx.formats.annotations import Label, one_label_track, selection_table
 
 if TYPE_CHECKING:
+    from embedx.annotations.base import Annotation
     from embedx.search.hits import Hits
 
-FORMATS = ("table", "json", "jsonl", "csv", "parquet", "audacity", "raven")
+FORMATS = ("table", "json", "jsonl", "csv", "parquet", *ANNOTATIONS)
 
 
 class HitTable:
@@ -43,13 +44,11 @@ class HitTable:
                 yield values | {"meta": dict(hit.meta)}
 
     def write(self, form: str) -> str | bytes:
-        """Return the hits in one of `FORMATS`."""
+        """Return the hits in one of `FORMATS` that is not for annotations."""
         writers: dict[str, Callable[[], str | bytes]] = {
             "table": self._table,
             "csv": lambda: as_csv(self._with_columns(), [*self.fixed, *self.columns]),
             "parquet": self._parquet,
-            "audacity": lambda: one_label_track(self.label_tracks()),
-            "raven": self._raven,
         }
         return writers[form]() if form in writers else format_rows(list(self), [], form)
 
@@ -79,15 +78,22 @@ class HitTable:
         kinds = {name: "string" if name in ("query", "path", "label") else "double" for name in self.fixed}
         return parquet_bytes(columns, kinds | {"id": "int64"})
 
-    def _raven(self) -> str:
-        return selection_table(self, self.max_hz, [name for name in ("query",) if name in self.fixed])
+    def annotations(self, form: str) -> "list[Annotation]":
+        """Return the hits as annotations; in a label track the score and the file are a part of the label."""
+        from embedx.formats.annotations import annotation
 
-    def label_tracks(self) -> dict[str, list[Label]]:
-        """Return path -> labels for Audacity: the score, the label and the name of the file of each hit."""
-        tracks: dict[str, list[Label]] = {}
-        for row in self:
-            tracks.setdefault(row["path"], []).append(Label(row["start_s"], row["end_s"], audacity_label(row)))
-        return tracks
+        made = []
+        for query, hits in self.answers.items():
+            for hit in hits:
+                own = {"id": hit.id} | ({} if query is None else {"query": query})
+                is_track = form == "audacity"
+                label = (
+                    audacity_label({"score": hit.score, "label": hit.label, "path": hit.path})
+                    if is_track
+                    else hit.label
+                )
+                made.append(annotation(hit, label, None if is_track else hit.score, {**hit.meta, **own}))
+        return made
 
 
 def audacity_label(row: Mapping[str, Any]) -> str:

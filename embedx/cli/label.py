@@ -25,6 +25,7 @@ MAX_ENTRIES = 20  # entries of a table that are printed with the number of their
       embedx label indexes/field --set species=owl --where "id IN (3, 17)"
       embedx label indexes/field labels.csv
       embedx label indexes/field events.csv --overlap 0.2
+      embedx label indexes/field selections/
       embedx label indexes/field --set reviewed=
       embedx label indexes/field --log
       embedx label indexes/field --undo 3
@@ -66,6 +67,10 @@ def label(
     paths start at the folder of TABLE, at the working folder, or at the folder of the sources. The other columns are
     the values to set: label, group, split, or columns of your own. Empty cells change nothing. Where entries differ
     about a row, the one with the nearest times wins, then the last.
+
+    TABLE can also be a file of annotations, or a folder of them: a selection table of Raven, a label track of Audacity,
+    JSON of Label Studio, CSV of BirdNET, a TextGrid of Praat, or CSV with start and end. Every window that overlaps an
+    annotation gets its label and other columns.
 
     What is set here stays: it wins over the source when `embedx extract` runs again, and it follows a file that is
     edited or moved. If entries of TABLE match no row, they are reported and the exit code is 3.

@@ -72,13 +72,20 @@ def check_file(context: click.Context, param: click.Parameter, path: str | None)
     return path
 
 
+ANNOTATIONS = ("raven", "audacity", "labelstudio", "birdnet", "textgrid")  # formats of embedx.annotations
+OF_ONE_RECORDING = ("audacity", "textgrid")  # of these, a file holds one recording, so a folder holds several
+MERGE = click.option(
+    "--merge", is_flag=True, help="In a format for annotations: windows of one class that touch or overlap are one."
+)
+
+
 def require_file(output: str | None, form: str = "") -> None:
-    """Check before the work that the output is not a folder; only label tracks of Audacity may go to one.
+    """Check before the work that the output is not a folder; only files that hold one recording may go to one.
 
     Raises:
         UsageError: it is a folder.
     """
-    if output is not None and form != "audacity" and (os.path.isdir(output) or output.endswith(os.sep)):
+    if output is not None and form not in OF_ONE_RECORDING and (os.path.isdir(output) or output.endswith(os.sep)):
         raise UsageError(f"{display_path(output)} is a folder. --output takes a file.")
 
 
@@ -108,7 +115,7 @@ OUTPUT_OR_FOLDER = click.option(
     "--output",
     callback=check_folder,
     metavar="FILE",
-    help="Write to FILE instead of standard output; for audacity also a folder, with one file per recording.",
+    help="Write to FILE instead of standard output; for audacity and textgrid also a folder: a file per recording.",
 )
 OUTPUT = click.option("--output", callback=check_file, metavar="FILE", help="Write to FILE instead of standard output.")
 PERMUTATIONS = click.option(

@@ -5,7 +5,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from embedx.filesystem.paths import display_path, escape_controls, relative_path
 from embedx.text import dump_json
 
 if TYPE_CHECKING:
-    from embedx.formats.annotations import Tracks
+    from embedx.annotations.base import Annotation
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -47,14 +47,27 @@ def deliver(result: str | bytes, output: str | None) -> None:
         replace_file(Path(output), data)
 
 
-def deliver_label_tracks(tracks: "Tracks", output: str | None) -> None:
-    """Print the label track of one recording or write it to a file; write those of several to a folder."""
-    from embedx.formats.annotations import needs_folder, one_label_track, write_label_tracks
+def deliver_annotations(
+    name: str, annotations: "Sequence[Annotation]", output: str | None, max_hz: float, paths: Iterable[str] = ()
+) -> None:
+    """Print annotations in a format, or write them to a file; those of several recordings can go to a folder.
 
-    if output is not None and needs_folder(output):
-        write_label_tracks(tracks, output)
+    Args:
+        name: the format.
+        annotations: the annotations.
+        output: a file, or for a format of one recording a folder; None for standard output.
+        max_hz: the upper end of a selection of Raven without frequencies.
+        paths: recordings that get a file in a folder even without annotations.
+    """
+    from embedx.annotations.files import WRITTEN, as_text, needs_folder, write_folder
+    from embedx.formats.annotations import prepare
+
+    form = WRITTEN[name]
+    annotations = prepare(form, annotations, max_hz)
+    if output is not None and form.is_single and needs_folder(output):
+        write_folder(form, annotations, output, paths)
     else:
-        deliver(one_label_track(tracks), output)
+        deliver(as_text(form, annotations), output)
 
 
 def print_json(value: Any) -> None:

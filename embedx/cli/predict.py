@@ -1,12 +1,14 @@
 """embedx predict: classes of rows, recordings or files, by a head or a classifier of audio."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from embedx.annotations.joining import merge_touching
 from embedx.cli.embedding_options import (
     BACKEND,
     BATCH_SECONDS,
@@ -21,6 +23,8 @@ from embedx.cli.embedding_options import (
 from embedx.cli.options import (
     ABSOLUTE_PATHS,
     ALLOW_PICKLE,
+    ANNOTATIONS,
+    MERGE,
     OUTPUT_OR_FOLDER,
     TIMEOUT,
     SectionedCommand,
@@ -28,14 +32,14 @@ from embedx.cli.options import (
     require_file,
     section,
 )
-from embedx.cli.output import deliver, deliver_label_tracks, format_rows, rows_of, say, with_relative_paths
+from embedx.cli.output import deliver, deliver_annotations, format_rows, rows_of, say, with_relative_paths
 from embedx.datasets.sources import root_of
 from embedx.errors import EXIT_SOME_FAILED, UsageError
 from embedx.filesystem.paths import display_path
-from embedx.formats.annotations import Label, selection_table
 
 if TYPE_CHECKING:
-    from embedx.training.predict import Prediction, Predictions
+    from embedx.annotations.base import Annotation
+    from embedx.training.predict import Predictions
 
 STORE = "store.db"  # as FILE_NAME of embedx.store: what makes a folder a collection
 OF_FILES = ("window", "hop", "tail", "channels", "trim_silence", "max_seconds", "device", "backend", "batch_seconds")
@@ -49,6 +53,7 @@ OF_COLLECTIONS = ("head", "where", "timeout", "precision", "recall", "label")
       embedx predict indexes/esc --head label-logistic
       embedx predict indexes/field new/ --head birds --per recording -k 3 --format csv --output new.csv
       embedx predict indexes/field long.wav --head birds --precision 0.9 --format audacity --output long.txt
+      embedx predict indexes/field --head birds --format raven --merge --output birds.txt
       embedx predict indexes/field --where "label IS NULL" --format jsonl
       embedx predict indexes/clap --zero-shot "dog barking, rain, wind" --per recording
       embedx predict indexes/keywords --model superb/wav2vec2-base-superb-ks
@@ -138,14 +143,14 @@ OF_COLLECTIONS = ("head", "where", "timeout", "precision", "recall", "label")
 )
 @section(
     "Output",
-    format_option(
-        "table", "csv", "json", "jsonl", "audacity", "raven",
-        help="Output format; audacity writes a label track, raven a selection table.",
-    ),
+    format_option("table", "csv", "json", "jsonl", *ANNOTATIONS),
+    MERGE,
     OUTPUT_OR_FOLDER,
     ABSOLUTE_PATHS,
 )  # fmt: skip
-def predict(source: tuple[str, ...], form: str, output: str | None, absolute_paths: bool, **options: Any) -> int:
+def predict(
+    source: tuple[str, ...], form: str, merge: bool, output: str | None, absolute_paths: bool, **options: Any
+) -> int:
     """Predict classes: with a COLLECTION by one of its heads, with FILES alone by a classifier of audio; or by names.
 
     \b
@@ -166,6 +171,8 @@ def predict(source: tuple[str, ...], form: str, output: str | None, absolute_pat
     A file that cannot be used is reported and does not stop the run. The exit code is then 3.
     """
     require_file(output, form)
+    if merge and form not in ANNOTATIONS:
+        raise UsageError(f"--merge is for annotations: choose --format {', '.join(ANNOTATIONS)}.")
     options["prompt"] = list(options["prompt"]) or None
     if any(map(is_collection, source[1:])):
         raise UsageError("Give one collection, as the first argument, and then the files.")
@@ -183,7 +190,7 @@ def predict(source: tuple[str, ...], form: str, output: str | None, absolute_pat
 
         predictions = predict(list(source), **{name: options[name] for name in options.keys() - OF_COLLECTIONS})
         root = root_of(map(os.path.abspath, source))
-    write(predictions, None if absolute_paths else root, form, output)
+    write(predictions, None if absolute_paths else root, form, merge, output)
     if predictions.note:
         say(predictions.note, err=True)
     for failure in predictions.failures:
@@ -217,51 +224,44 @@ def predict_by_collection(places: tuple[str, ...], options: dict[str, Any]) -> "
         return predictions, root_of(map(os.path.abspath, source)) if source else opened.root
 
 
-def write(predictions: "Predictions", root: str | None, form: str, output: str | None) -> None:
+def write(predictions: "Predictions", root: str | None, form: str, merge: bool, output: str | None) -> None:
     """Print predictions, or write them to a file or folder; paths in tables and CSV are relative to `root`."""
-    if form == "audacity":
-        deliver_label_tracks(label_tracks(predictions), output)
-    elif form == "raven":
-        deliver(selection_table(selections(predictions), (predictions.sample_rate or 0) / 2), output)
+    if form in ANNOTATIONS:
+        annotations = annotations_of(predictions)
+        annotations = merge_touching(annotations) if merge else annotations
+        annotations = with_probabilities(annotations) if form == "audacity" else annotations
+        paths = dict.fromkeys(one.path for one in predictions)
+        deliver_annotations(form, annotations, output, (predictions.sample_rate or 0) / 2, paths)
     else:
         columns = predictions.columns()
         rows = with_relative_paths(rows_of(columns), root, form)
         deliver(format_rows(rows, list(columns), form), output)
 
 
-def annotated(predictions: "Predictions") -> "Iterator[tuple[Prediction, str, float]]":
-    """Yield each window with a class: its classes with their probabilities as text, and the highest of these.
+def annotations_of(predictions: "Predictions") -> "list[Annotation]":
+    """Return an annotation for each class of each window, with its probability.
 
     With several outputs the name of the output is in front of each class.
     """
-    outputs = predictions.outputs or {"": predictions}
+    from embedx.formats.annotations import annotation
+
+    outputs, made = predictions.outputs or {"": predictions}, []
     for number, prediction in enumerate(predictions):
-        texts, scores = [], []
+        facts = {"id": prediction.id, "channel": prediction.channel}
+        values = {name: value for name, value in facts.items() if value is not None}
         for name, output in outputs.items():
             one, probabilities = output[number], dict(zip(output.classes, output.proba[number].tolist(), strict=True))
-            texts += [f"{name}{': ' if name else ''}{label} {probabilities[label]:.3f}" for label in one.labels]
-            scores += [probabilities[label] for label in one.labels]
-        if texts:
-            yield prediction, "; ".join(texts), max(scores)
+            made += [
+                annotation(prediction, f"{name}{': ' if name else ''}{label}", probabilities[label], values)
+                for label in one.labels
+            ]
+    return made
 
 
-def label_tracks(predictions: "Predictions") -> dict[str, list[Label]]:
-    """Return path -> labels for Audacity: a label for each window with a class, with the probability after its name."""
-    tracks: dict[str, list[Label]] = {prediction.path: [] for prediction in predictions}
-    for prediction, text, _ in annotated(predictions):
-        tracks[prediction.path].append(Label(prediction.start_s, prediction.end_s, text))
-    return tracks
-
-
-def selections(predictions: "Predictions") -> Iterator[dict[str, Any]]:
-    """Yield a row for `selection_table` for each window with a class."""
-    for prediction, text, score in annotated(predictions):
-        yield {
-            "id": "" if prediction.id is None else prediction.id,
-            "score": score,
-            "path": prediction.path,
-            "start_s": prediction.start_s,
-            "end_s": prediction.end_s,
-            "label": text,
-            "meta": {"channel": prediction.channel},
-        }
+def with_probabilities(annotations: "Iterable[Annotation]") -> "list[Annotation]":
+    """Return annotations for a label track: one for each stretch, with the probability behind each class."""
+    groups: dict[tuple[str, float, float], list[Annotation]] = {}
+    for one in annotations:
+        groups.setdefault((one.path, one.start_s, one.end_s), []).append(one)
+    texts = ("; ".join(f"{one.label} {one.score:.3f}" for one in members) for members in groups.values())
+    return [replace(members[0], label=text) for members, text in zip(groups.values(), texts, strict=True)]

@@ -9,6 +9,7 @@ import click
 from embedx.cli.hits import FORMATS, HitTable
 from embedx.cli.options import (
     ABSOLUTE_PATHS,
+    ANNOTATIONS,
     COLLECTION,
     METRIC,
     OUTPUT_OR_FOLDER,
@@ -20,7 +21,7 @@ from embedx.cli.options import (
     require_file,
     section,
 )
-from embedx.cli.output import deliver, deliver_label_tracks, say
+from embedx.cli.output import deliver, deliver_annotations, say
 from embedx.errors import EXIT_SOME_FAILED, AudioError, UsageError
 from embedx.filesystem.paths import display_path, safe_stem
 from embedx.text import plural
@@ -160,8 +161,8 @@ def search(
         table = HitTable(answers, check_columns(columns, answers), root, opened.recipe.sample_rate / 2)
         if save_clips is not None:
             failures += save(answers, save_clips)
-    if form == "audacity":
-        deliver_label_tracks(table.label_tracks(), output)
+    if form in ANNOTATIONS:
+        deliver_annotations(form, table.annotations(form), output, table.max_hz)
     else:
         deliver(table.write(form), output)
     for failure in failures:

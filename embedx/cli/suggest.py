@@ -4,8 +4,16 @@ from typing import Any
 
 import click
 
-from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, OUTPUT, TIMEOUT, format_option
-from embedx.cli.output import deliver, format_rows, rows_of, with_relative_paths
+from embedx.cli.options import (
+    ABSOLUTE_PATHS,
+    ANNOTATIONS,
+    COLLECTION,
+    OUTPUT_OR_FOLDER,
+    TIMEOUT,
+    format_option,
+    require_file,
+)
+from embedx.cli.output import deliver, deliver_annotations, format_rows, rows_of, with_relative_paths
 
 
 @click.command(
@@ -45,8 +53,8 @@ from embedx.cli.output import deliver, format_rows, rows_of, with_relative_paths
 )
 @click.option("--view", help="For diverse: vectors to compare. [default: those of the head, or the last layer]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Random seed, for random and diverse.")
-@format_option("table", "csv", "json")
-@OUTPUT
+@format_option("table", "csv", "json", *ANNOTATIONS)
+@OUTPUT_OR_FOLDER
 @ABSOLUTE_PATHS
 def suggest(collection: str, form: str, output: str | None, absolute_paths: bool, **options: Any) -> None:
     """Choose the rows of a COLLECTION without a label that are most useful to label.
@@ -56,8 +64,18 @@ def suggest(collection: str, form: str, output: str | None, absolute_paths: bool
     """
     from embedx.collection.collection import Collection
 
+    require_file(output, form)
     with Collection(collection) as opened:
-        columns = opened.suggest(**options).columns()
+        suggestions = opened.suggest(**options)
+        columns = suggestions.columns()
         root = None if absolute_paths else opened.root
+        max_hz = opened.recipe.sample_rate / 2
+    if form in ANNOTATIONS:
+        from embedx.formats.annotations import annotation
+
+        remarks = [{"id": one.id, "_suggested": one.suggested, "_probability": one.probability} for one in suggestions]
+        empty = [annotation(one, None, values=about) for one, about in zip(suggestions, remarks, strict=True)]
+        deliver_annotations(form, empty, output, max_hz)
+        return
     rows = with_relative_paths(rows_of(columns), root, form)
     deliver(format_rows(rows, list(columns), form), output)

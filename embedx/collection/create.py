@@ -63,8 +63,8 @@ def extract(
         channels: "mean" of all channels, the "first", or "each" with rows of its own (column `channel`).
         trim_silence: remove audio at both ends that is 40 dB or more below the loudest moment.
         max_seconds: use only the first seconds of each recording.
-        label: a column of the source, or a regular expression with one (group) for the path.
-        group: as `label`, for groups: all rows of a group stay on one side of a split.
+        label, group: a column, or a regular expression with one (group) for the path; a split never divides a group.
+        segments: a file or folder of annotations: the rows are the annotated stretches, with labels and other columns.
         layout: "auto", a data set ("esc50", "urbansound8k", "speech-commands", "gtzan", "fsdd"), "folders" or "files".
         device: "auto", "cpu", "cuda", or several GPUs such as "cuda:0,cuda:1".
         precision: "auto" (float32), "float32", "bfloat16" or "float16".

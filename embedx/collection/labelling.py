@@ -7,6 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from embedx.annotations.base import Annotation
+from embedx.annotations.files import is_annotations, read_annotations
+from embedx.annotations.joining import join_same_times
+from embedx.annotations.recordings import Recordings
 from embedx.collection.label_table import (
     Entry,
     RowFinder,
@@ -19,7 +23,8 @@ from embedx.collection.label_table import (
 )
 from embedx.datasets.tables import typed
 from embedx.errors import NothingToDo, UsageError
-from embedx.store.edits import MIN_OVERLAP, Edit, LabelUpdate, find_undone, place_of, value_of
+from embedx.filesystem.paths import display_path
+from embedx.store.edits import FIELDS, MIN_OVERLAP, Edit, LabelUpdate, find_undone, place_of, value_of
 from embedx.store.filters import TIMEOUT_S
 from embedx.store.records import Row, group_by_path
 from embedx.store.store import Store
@@ -51,10 +56,12 @@ def label(
 
     Args:
         folder: the folder of the collection.
-        table: a CSV, TSV, Parquet or JSON lines file, or a pandas data frame. The column `id` or `path` selects the
-            rows; with `start_s` and `end_s` those windows of the recording that overlap this time, with `start_s` alone
-            the windows that begin there. All other columns are set, except those whose name begins with "_". An empty
-            cell changes nothing. Where entries differ about a row, the one with the nearest times wins, then the last.
+        table: a file or folder of annotations (Raven, Audacity, Label Studio, BirdNET, TextGrid, CSV with start and
+            end), which set the windows that overlap them; or a CSV, TSV, Parquet or JSON lines file, or a data frame:
+            the column `id` or `path` selects the rows; with `start_s` and `end_s` those windows of the recording that
+            overlap this time, with `start_s` alone the windows that begin there. All other columns are set, except
+            those whose name begins with "_". An empty cell changes nothing. Where entries differ about a row, the one
+            with the nearest times wins, then the last.
         set: column -> value for all selected rows; None or "" deletes the value.
         where: an SQL condition: only these rows are changed; default: all rows.
         timeout: seconds that the condition can take; default 30.
@@ -73,7 +80,9 @@ def label(
         raise UsageError("Give either a table (with a column id or path) or values to set (--set COLUMN=VALUE).")
     if not 0 <= overlap <= 1:
         raise UsageError(f"overlap must be from 0 to 1, not {overlap}.")
-    entries = [] if table is None else read_table(table)
+    is_path = isinstance(table, (str, os.PathLike))
+    annotated = read_annotations(table) if is_path and is_annotations(table) else None
+    entries = [] if table is None or annotated is not None else read_table(table)
     if set is not None:
         check_columns(set)
     with Store(folder, write=True, wait=wait) as store:
@@ -83,11 +92,41 @@ def label(
             by_path = group_by_path(store.rows(ids))
             selected = [Selected(rows, canonical(set), where is None) for rows in by_path.values()]
         else:
+            if annotated is not None:
+                entries, unknown = entries_of(store, annotated)
+                update.entries += [(f"path {name}", 0) for name in unknown]
             base = base_of(table)
             finder = RowFinder(store, read_rows(store, entries, ids, base), base, overlap)
             selected = select_by_table(finder, entries, update, whole=where is None)
         store_edits(store, selected, update)
     return update
+
+
+def entries_of(store: Store, files: Sequence[tuple[str, Sequence[Annotation]]]) -> tuple[list[Entry], list[str]]:
+    """Return the entries of annotations, and the recordings that they name and the store does not have.
+
+    Raises:
+        UsageError: a name belongs to several recordings.
+        NothingToDo: no annotation is about a recording of the store.
+    """
+    annotations, unknown = Recordings(store.recordings()).resolve(files)
+    if not annotations:
+        first = f" The first is about {display_path(unknown[0])}." if unknown else " There are none."
+        raise NothingToDo(f"No annotation is about a recording of {store.folder}.{first}")
+    joined = join_same_times(annotations)
+    known = dict.fromkeys(name for one in joined for name in one.columns() if name not in FIELDS)
+    entries = [
+        Entry(
+            f"path {display_path(one.path)}, start_s {one.start_s:g}, end_s {one.end_s:g}",
+            canonical({**known, **one.columns()}),
+            path=one.path,
+            start_s=one.start_s,
+            end_s=one.end_s,
+            where=one.place,
+        )
+        for one in joined
+    ]
+    return entries, unknown
 
 
 def label_rows(

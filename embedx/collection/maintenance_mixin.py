@@ -9,6 +9,7 @@ from embedx.collection.base import CollectionBase, from_one_state
 from embedx.collection.labelling import LabelChange, label, read_log, undo_label
 from embedx.collection.maintenance import compact, remove
 from embedx.collection.verify import VerifyReport, verify_collection
+from embedx.errors import UsageError
 from embedx.store.edits import MIN_OVERLAP, LabelUpdate
 from embedx.store.filters import TIMEOUT_S
 
@@ -154,12 +155,14 @@ class MaintenanceMixin(CollectionBase):
         timeout: float = TIMEOUT_S,
         overwrite: bool = False,
         absolute_paths: bool = False,
+        merge: bool = False,
     ) -> int:
         """Write rows with their vectors and metadata to a file for other tools.
 
         Args:
             out: the file, or for "npy" and "hf" the folder; it appears complete or not at all.
-            format: "parquet", "npy", "csv", "jsonl", "faiss" or "hf"; default: by the suffix of `out`.
+            format: "parquet", "npy", "csv", "jsonl", "faiss" or "hf"; default: by the suffix of `out`. Or annotations,
+                without vectors: "raven", "audacity", "labelstudio", "birdnet" or "textgrid".
             view: the view, or "all" in the formats that hold several (not csv and faiss); default: last layer, first
                 pooling.
             where: an SQL condition on the rows; default: all rows.
@@ -167,17 +170,25 @@ class MaintenanceMixin(CollectionBase):
             overwrite: replace `out` if it exists.
             absolute_paths: write full paths to CSV too; default: relative to `root`. The formats for programs always
                 hold full paths; the rows of a faiss index are a CSV.
+            merge: for annotations: rows of one recording and label that touch or overlap are one.
 
         Returns:
-            The number of exported rows.
+            The number of exported rows or annotations.
 
         Raises:
             UsageError: an invalid argument, or `out` exists.
             NothingToDo: no row meets the condition.
             DiskError: the disk is full or cannot be written.
         """
+        from embedx.annotations.files import WRITTEN
+        from embedx.formats.annotations import export_annotations
         from embedx.formats.exporting import export
 
+        if format in WRITTEN:
+            ids = self._select_ids(where, timeout)
+            return export_annotations(self.store, out, WRITTEN[format], ids, merge=merge, overwrite=overwrite)
+        if merge:
+            raise UsageError(f"merge is for annotations. Choose one of the formats {', '.join(WRITTEN)}.")
         name = self._resolve_view(None if view == "all" else view)
         views = self.views if view == "all" else {name: self.views[name]}
         root = None if absolute_paths else self.root

@@ -1,80 +1,100 @@
-"""Annotations: label tracks of Audacity and selection tables of Raven, from hits and from predictions."""
+"""Annotations of rows, hits and predictions, and their export to the files of other tools."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from embedx.errors import UsageError
+from embedx.annotations.base import Annotation, AnnotationFormat
+from embedx.annotations.files import as_text, needs_folder, write_folder
+from embedx.annotations.joining import merge_touching
+from embedx.annotations.raven import RAVEN
+from embedx.errors import NothingToDo, UsageError
 from embedx.filesystem.atomic import replace_file
-from embedx.filesystem.paths import display_path, safe_stem
+from embedx.filesystem.paths import display_path
+from embedx.store.records import Row
+from embedx.store.store import Store
 
-RAVEN_COLUMNS = (  # with Begin Path and File Offset, Raven opens the recordings by itself
-    "Selection,View,Channel,Begin Time (s),End Time (s),Low Freq (Hz),High Freq (Hz),Begin Path,File Offset (s),Score,"
-    "label,id"
-).split(",")
-
-
-class Label(NamedTuple):
-    """A label of a part of a recording."""
-
-    start_s: float
-    end_s: float
-    text: str
+BOUNDS = ("low_hz", "high_hz")
 
 
-Tracks = Mapping[str, Sequence[Label]]  # path of a recording -> its labels
-
-
-def label_track(labels: Iterable[Label]) -> str:
-    r"""Return an Audacity label track.
-
-    >>> label_track([Label(0.5, 2.0, "dog")])
-    '0.500000\t2.000000\tdog\n'
-    """
-    return "".join(f"{start_s:.6f}\t{end_s:.6f}\t{display_path(text)}\n" for start_s, end_s, text in labels)
-
-
-def needs_folder(output: str | None) -> bool:
-    """Tell whether label tracks go to a folder: it exists, or its name ends with a slash."""
-    return output is not None and (os.path.isdir(output) or output.endswith(os.sep))
-
-
-def one_label_track(tracks: Tracks) -> str:
-    """Return the label track of one recording, empty if there is none.
-
-    Raises:
-        UsageError: there are several recordings.
-    """
-    if len(tracks) > 1:
-        raise UsageError(
-            f"An Audacity label track belongs to one recording, and there are {len(tracks)}. Use --output FOLDER/."
-        )
-    return "".join(map(label_track, tracks.values()))
-
-
-def write_label_tracks(tracks: Tracks, folder: str) -> None:
-    """Write a label track for each recording into a folder, which is created if it does not exist."""
-    os.makedirs(folder, exist_ok=True)
-    for number, (path, labels) in enumerate(tracks.items(), start=1):
-        replace_file(Path(folder, f"{number:04d}_{safe_stem(path)}.txt"), label_track(labels).encode())
-
-
-def selection_table(rows: Iterable[Mapping[str, Any]], max_hz: float, extra: Sequence[str] = ()) -> str:
-    """Return a selection table for Raven.
+def annotation(
+    place: Any, label: str | None, score: float | None = None, values: Mapping[str, Any] | None = None
+) -> Annotation:
+    """Return a stretch as an annotation.
 
     Args:
-        rows: hits with id, score, path, start_s, end_s, label, meta and the extra columns.
-        max_hz: the upper end of the frequencies of each selection.
-        extra: further columns with text.
+        place: a row, hit, prediction or suggestion: it has path, start_s and end_s.
+        label: the label.
+        score: the score; by default the column `confidence`.
+        values: other columns; low_hz, high_hz and confidence are the frequencies and the score.
     """
-    lines = ["\t".join([*RAVEN_COLUMNS, *extra])]
-    for number, row in enumerate(rows, start=1):
-        channel = row["meta"].get("channel")
-        cells = (number, "Spectrogram 1", channel + 1 if isinstance(channel, int) else 1,
-                 f"{row['start_s']:.6f}", f"{row['end_s']:.6f}", "0.0", f"{max_hz:.1f}",
-                 display_path(row["path"]),
-                 f"{row['start_s']:.6f}", f"{row['score']:.6f}", display_path(row["label"] or ""), row["id"],
-                 *(display_path(row[name]) for name in extra))  # fmt: skip
-        lines.append("\t".join(map(str, cells)))
-    return "\n".join(lines) + "\n"
+    others = dict(values or {})
+    low_hz, high_hz, confidence = (as_number(others.pop(name, None)) for name in (*BOUNDS, "confidence"))
+    score = confidence if score is None else score
+    return Annotation(place.path, place.start_s, place.end_s, label, low_hz, high_hz, score, others)
+
+
+def as_number(value: Any) -> float | None:
+    """Return a number; None for anything else."""
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def annotation_of_row(row: Row) -> Annotation:
+    """Return a stored row as an annotation with all its columns."""
+    own = {"group": row.group, "split": row.split}
+    return annotation(row, row.label, values={**own, **row.meta, "id": row.id})
+
+
+def prepare(form: AnnotationFormat, annotations: Sequence[Annotation], max_hz: float) -> list[Annotation]:
+    """Return annotations with what a format needs: in Raven frequencies, by default all up to a limit."""
+    if form is not RAVEN:
+        return list(annotations)
+    return [
+        replace(one, low_hz=one.low_hz or 0.0, high_hz=max_hz if one.high_hz is None else one.high_hz)
+        for one in annotations
+    ]
+
+
+def export_annotations(
+    store: Store,
+    out: str | os.PathLike[str],
+    form: AnnotationFormat,
+    ids: Iterable[int] | None,
+    *,
+    merge: bool,
+    overwrite: bool,
+) -> int:
+    """Write the rows of a store as annotations, completely or not at all; see `embedx.Collection.export`.
+
+    Args:
+        store: the store.
+        out: the file, or for a format of one recording also a folder.
+        form: the format.
+        ids: the rows; all if None.
+        merge: write touching and overlapping rows of one label as one.
+        overwrite: replace a file that exists.
+
+    Returns:
+        The number of annotations.
+
+    Raises:
+        UsageError: there are several recordings and `out` is a file that holds one; or `out` exists.
+        NothingToDo: there are no rows.
+    """
+    name = os.fspath(out)
+    store.require_rows()
+    annotations = [annotation_of_row(row) for row in store.rows(None if ids is None else list(ids))]
+    if not annotations:
+        raise NothingToDo(f"{store.folder} has no rows that match to export.")
+    annotations = prepare(form, merge_touching(annotations) if merge else annotations, store.recipe.sample_rate / 2)
+    if form.is_single and needs_folder(name):
+        write_folder(form, annotations, name)
+    elif os.path.isdir(name):
+        raise UsageError(f"{display_path(name)} is a folder. The format {form.name} is a file.")
+    elif os.path.lexists(name) and not overwrite:
+        raise UsageError(f"{display_path(name)} exists. Choose another name, or use --overwrite (overwrite=True).")
+    else:
+        replace_file(Path(name), as_text(form, annotations).encode("utf-8", "backslashreplace"))
+    return len(annotations)

@@ -16,7 +16,8 @@ from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.decoder_process import Decoder
 from embedx.audio.windows import count_windows
 from embedx.datasets.items import Item, describe_labels
-from embedx.datasets.sources import read_corpus
+from embedx.datasets.segments import cut_items
+from embedx.datasets.sources import read_corpus, root_of, set_columns
 from embedx.datasets.walk import UNREADABLE_FOLDER, Survey
 from embedx.errors import RecipeMismatch, UsageError
 from embedx.ingest.carry_over import EarlierRows, values_of
@@ -54,7 +55,7 @@ def extract_into_store(
     """
     shard, workers = parse_shard(options.shard), parse_workers(options.workers)
     survey = Survey(options.confine)
-    items = read_corpus(source, options.layout, options.label, options.group, survey)
+    items = read_items(source, options, survey)
     by_path: dict[str, list[Item]] = {}
     for item in items:
         by_path.setdefault(item.path, []).append(item)
@@ -87,6 +88,15 @@ def extract_into_store(
         elif reads_differently(store, about):
             store.start_run({**store.last_run(), **about})
     return os.fspath(out)
+
+
+def read_items(source: Any, options: ExtractOptions, survey: Survey) -> list[Item]:
+    """Return the recordings of a source, or with `segments` their annotated stretches."""
+    if options.segments is None:
+        return read_corpus(source, options.layout, options.label, options.group, survey)
+    recordings = read_corpus(source, options.layout, None, None, survey)
+    items = cut_items(recordings, options.segments, survey)
+    return set_columns(items, options.label, options.group, root_of(name_sources(source)) or os.getcwd())
 
 
 def noted(report: Callable[[Progress], None], note: RunNote, progress: Progress) -> Callable[[Progress], None]:

@@ -1,5 +1,6 @@
 """ExtractOptions: the options of an extraction as one value, and as the keywords of `embedx.extract`."""
 
+import os
 from dataclasses import dataclass
 
 from embedx.embedding.options import EmbeddingKwargs, EmbeddingOptions, check_choice
@@ -17,6 +18,7 @@ class ExtractOptions(EmbeddingOptions):
     label: str | None = None
     group: str | None = None
     layout: str = "auto"
+    segments: str | os.PathLike[str] | None = None
     workers: int | str = "auto"
     store_dtype: str = "float32"
     shard: str | None = None
@@ -38,6 +40,7 @@ class ExtractKwargs(EmbeddingKwargs, total=False):
     label: str | None
     group: str | None
     layout: str
+    segments: str | os.PathLike[str] | None
     workers: int | str
     store_dtype: str
     shard: str | None

@@ -68,7 +68,7 @@ def test_predictions_are_written_as_csv_raven_and_audacity(
     row = dict(zip(head, first, strict=True))
     assert len(raven) == len(table) + 1
     assert (row["High Freq (Hz)"], row["Begin Path"]) == ("8000.0", str(sounds / "a.wav"))
-    assert row["label"] == f"{table[0]['label']} {float(table[0]['probability1']):.3f}"
+    assert (row["label"], row["Score"]) == (table[0]["label"], f"{float(table[0]['probability1']):.6f}")
     assert outcome(capsys, *words, "--format", "audacity", "--output", f"{tmp_path / 'tracks'}/")[0] == 3
     assert len(list((tmp_path / "tracks").iterdir())) == 3
 
