@@ -112,7 +112,8 @@ def write(annotations: Sequence[Annotation]) -> str:
         cells = (
             count, "Spectrogram 1", channel + 1 if isinstance(channel, int) else one.values.get("Channel") or 1,
             one.start_s, one.end_s, hertz(one.low_hz or 0.0), hertz(one.high_hz), one.path,
-            one.start_s, one.score, one.label, one.values.get("id"), re.split(r"[\\/]", one.path)[-1], *(one.values.get(name) for name in others),
+            one.start_s, one.score, one.label, one.values.get("id"), re.split(r"[\\/]", one.path)[-1],
+            *(one.values.get(name) for name in others),
         )  # fmt: skip
         lines.append("\t".join(map(cell, cells)))
     return "\n".join(lines) + "\n"
