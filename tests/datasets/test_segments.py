@@ -27,8 +27,8 @@ def field(tmp_path: Path) -> Path:
 
 
 def test_rows_are_the_annotated_stretches(field: Path) -> None:
-    def extract(**options: str) -> embedx.Collection:
-        return embedx.extract(field / "field", out=field / "c", segments=field / "calls", **options)
+    def extract() -> embedx.Collection:
+        return embedx.extract(field / "field", out=field / "c", segments=field / "calls")
 
     with extract() as collection:
         rows = collection.rows().sort_values(["path", "start_s"])
@@ -60,9 +60,8 @@ def test_stretch_has_the_vector_of_the_cut_recording(field: Path) -> None:
 
 
 def test_label_column_and_group_can_be_chosen(field: Path) -> None:
-    options = {"label": "site", "group": r"(\w)\.wav"}
-    table = field / "calls" / "t.txt"
-    with embedx.extract(field / "field", out=field / "c", segments=table, **options) as collection:  # type: ignore[arg-type]
+    table, group = field / "calls" / "t.txt", r"(\w)\.wav"
+    with embedx.extract(field / "field", out=field / "c", segments=table, label="site", group=group) as collection:
         rows = collection.rows()
         assert sorted(zip(rows["label"], rows["group"], strict=True)) == [("A", "a"), ("B", "b")]
 
