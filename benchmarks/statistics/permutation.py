@@ -16,7 +16,7 @@ from embedx.evaluation.chance import compare_labels
 from embedx.evaluation.cross_validation import LabelledVectors
 from embedx.evaluation.splits import NO_ROWS, Split, Splits
 from embedx.evaluation.targets import Targets
-from embedx.heads.fitting import limit_threads
+from embedx.heads.learning import limit_threads
 from embedx.heads.options import HeadOptions
 from embedx.metrics.chance import ChanceTest
 

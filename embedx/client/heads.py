@@ -23,7 +23,7 @@ FIT_OPTIONS = (  # keywords of `Collection.fit_head` that a service takes, besid
 )  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class RemoteTrained(Head):
     """A head that a service has just trained and saved.
 

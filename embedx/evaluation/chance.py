@@ -20,8 +20,8 @@ from embedx.errors import UsageError
 from embedx.evaluation.cross_validation import Experiment, LabelledVectors
 from embedx.evaluation.splits import Positions
 from embedx.heads.discriminant import Discriminant, whiten
-from embedx.heads.fitting import limit_threads
 from embedx.heads.labellings import REFITTED, Labellings, prepare_labellings
+from embedx.heads.learning import limit_threads
 from embedx.heads.options import HeadOptions
 from embedx.metrics.chance import LINEAR, ChanceTest, compare_with_chance
 from embedx.metrics.figures import Ints

@@ -11,7 +11,7 @@ from embedx.errors import UsageError
 from embedx.heads.preprocessing import Arrays
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class FittedHead:
     """The kind, classes, arrays and settings of a fitted classifier.
 
@@ -39,9 +39,9 @@ class FittedHead:
 
     def __post_init__(self) -> None:
         for name in ("classes", "views"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            setattr(self, name, tuple(getattr(self, name)))
         for name in ("recipe", "settings", "metrics"):
-            object.__setattr__(self, name, to_plain(getattr(self, name)))
+            setattr(self, name, to_plain(getattr(self, name)))
 
 
 def to_plain(value: Any) -> Any:

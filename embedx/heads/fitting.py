@@ -5,19 +5,13 @@ are made on held-out groups of these rows.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
-from embedx.errors import UsageError
-from embedx.heads.criteria import CRITERIA
 from embedx.heads.head import Head
-from embedx.heads.kinds import KINDS, Kind, check_kind, check_settings
-from embedx.heads.preprocessing import Array, read_chain
-from embedx.heads.training_data import ClassWeight, Examples, make_examples
-
-# Up to this many numbers in x, one thread is used. It is fast enough, and threads that wait for each other are up to
-# 100 times slower on a busy machine (2 busy cores, 240 x 1024, 10 classes: 0.03 s with one thread, 4 s with two).
-MAX_SINGLE_THREAD_NUMBERS = 2**24
+from embedx.heads.learning import learn
+from embedx.heads.options import HeadOptions
+from embedx.heads.preprocessing import Array
+from embedx.heads.training_data import ClassWeight
 
 
 def fit(
@@ -61,43 +55,23 @@ def fit(
     Raises:
         UsageError: an invalid argument, or fewer than two classes have rows.
     """
-    check_kind(kind)
-    chosen = check_settings(kind, settings)
-    if "criterion" in chosen:
-        chosen["criterion"] = chosen["criterion"] or CRITERIA[multilabel]
-    chain = (*read_chain(head_model), *read_chain(KINDS[kind].preparation))
-    examples = make_examples(
-        x, y, classes, multilabel=multilabel, groups=groups, validation=validation, sample_weight=sample_weight,
-        class_weight=class_weight, chain=chain, seed=seed, copies=copies,
-    )  # fmt: skip
-    arrays, learned = fit_kind(kind, KINDS[kind], examples, chosen)
-    described = describe_examples(examples) | {"class_weight": class_weight, "seed": seed, "rows": len(examples)}
-    return Head(kind, examples.classes, multilabel, arrays=arrays, settings={**chosen, **learned, **described})
+    return Head(**learn(
+        kind, x, y, classes, multilabel=multilabel, groups=groups, validation=validation, sample_weight=sample_weight,
+        class_weight=class_weight, head_model=head_model, seed=seed, copies=copies, **settings,
+    ))  # fmt: skip
 
 
-def fit_kind(
-    name: str, kind: Kind, examples: Examples, settings: dict[str, Any]
-) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Return the arrays of a head, and what was learned and chosen."""
-    if (examples.x.ndim == 3) != kind.layers:
-        allowed = "several layers [N, L, D]" if kind.layers else "one view [N, D]"
-        raise UsageError(f"{name} takes vectors of {allowed}; these have the shape {list(examples.x.shape)}.")
-    with limit_threads(examples.x.size):
-        return kind.fit(examples, settings)
+def classifier(
+    kind: str = "logistic", *, head_model: str = "", class_weight: ClassWeight = None, seed: int = 0, **settings: Any
+) -> Head:
+    """Return a head that is not fitted yet, for scikit-learn: `cross_val_score(classifier("logistic", C=1.0), x, y)`.
 
+    Args:
+        kind, head_model, class_weight, seed, settings: see `fit`.
 
-def limit_threads(numbers: int) -> AbstractContextManager[object]:
-    """Use one thread within this context if x has few numbers; see `MAX_SINGLE_THREAD_NUMBERS`."""
-    from threadpoolctl import threadpool_limits
-
-    limits: AbstractContextManager[object] = threadpool_limits(1 if numbers < MAX_SINGLE_THREAD_NUMBERS else None)
-    return limits
-
-
-def describe_examples(examples: Examples) -> dict[str, Any]:
-    """Return the shape of a row and the steps, as a head keeps them."""
-    return {
-        "input": examples.x.shape[1:],
-        "steps": len(examples.chain),
-        "head_model": "+".join(map(str, examples.chain)),
-    }
+    Raises:
+        UsageError: see `HeadOptions`.
+    """
+    options = HeadOptions(kind, head_model, class_weight, seed, settings)
+    given = {"head_model": head_model, "class_weight": class_weight, "seed": seed, "given": dict(options.settings)}
+    return Head(kind, (), False, settings=given)

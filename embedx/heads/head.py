@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from embedx.errors import RecipeMismatch, UsageError
 from embedx.heads.calibration import calibrate, fit_calibration
+from embedx.heads.estimator import Estimator
 from embedx.heads.files import read_head, write_head
 from embedx.heads.fitted import FittedHead, to_plain
 from embedx.heads.inference import Floats, make_logits, to_probabilities
@@ -29,8 +30,8 @@ JSON_FIELDS = ("kind", "classes", "multilabel", "views", "recipe", "settings", "
 log = logging.getLogger("embedx")
 
 
-@dataclass(frozen=True, eq=False)
-class Head(FittedHead):
+@dataclass(eq=False)
+class Head(FittedHead, Estimator):
     """A fitted classifier that predicts, and can be saved and exported; see `FittedHead` for its attributes."""
 
     # -- predicting ----------------------------------------------------------------------------------------------------
@@ -45,6 +46,8 @@ class Head(FittedHead):
             UsageError: the vectors have another dimension, or values that are not finite.
         """
         x = np.asarray(x)
+        if not self.arrays:
+            raise UsageError("This head is not fitted yet: call fit(x, y) first.")
         wanted = tuple(self.settings["input"])
         if x.ndim != len(wanted) + 1 or x.shape[1:] != wanted:
             shape = ", ".join(map(str, wanted))
@@ -101,8 +104,9 @@ class Head(FittedHead):
         if thresholds is not None and np.shape(thresholds) != (len(self.classes),):
             raise UsageError(f"thresholds must hold one number for each of {len(self.classes)} classes.")
         chosen = self.choose(proba, thresholds)
-        names = [tuple(name for name, yes in zip(self.classes, row, strict=True) if yes) for row in chosen]
-        return names if self.multilabel else ["".join(of_row) for of_row in names]
+        names = self.classes_.tolist()
+        picked = [tuple(name for name, yes in zip(names, row, strict=True) if yes) for row in chosen]
+        return picked if self.multilabel else [of_row[0] if of_row else "" for of_row in picked]
 
     def choose(self, proba: Floats, thresholds: Array | None = None) -> NDArray[np.bool_]:
         """Return which classes [N, C] are predicted for probabilities [N, C]; see `predict`."""

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 CALIBRATIONS = (*METHODS, "none")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Trained(Head):
     """A head that was just fitted and saved.
 
