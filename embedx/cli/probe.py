@@ -36,6 +36,7 @@ SWEEP_DEFAULTS = {  # what --sweep does not take must have its default
     "class_weight": None,
     "head_model": "",
     "permutations": 199,
+    "suspect_labels": False,
 }
 
 
@@ -45,6 +46,7 @@ SWEEP_DEFAULTS = {  # what --sweep does not take must have its default
     Examples:
       embedx probe indexes/esc
       embedx probe indexes/field --label species --group site
+      embedx probe indexes/field --label species --suspect-labels
       embedx probe indexes/field --label species --separator ";" --kind mlp
       embedx probe indexes/clips --folds fold --view L6.mean --setting C=0.1 --format json
       embedx probe indexes/hubert --sweep --view "L*.mean"
@@ -72,6 +74,10 @@ SWEEP_DEFAULTS = {  # what --sweep does not take must have its default
     click.option("--prompt", multiple=True, metavar="TEXT", help="Sentence for CLAP with {} in the place of a name."),
 )
 @section("Chance", PERMUTATIONS)
+@section(
+    "Labels",
+    click.option("--suspect-labels", is_flag=True, help="List rows whose label head and neighbours contradict."),
+)
 @section("Output", format_option("table", "json"), PER_CLASS)
 def probe(
     collection: str,
@@ -82,6 +88,7 @@ def probe(
     zero_shot: str | None,
     prompt: tuple[str, ...],
     permutations: int,
+    suspect_labels: bool,
     per_class: bool,
     **options: Any,
 ) -> None:
@@ -104,11 +111,19 @@ def probe(
         return
     with Collection(collection) as opened:
         if sweep:
-            scores = opened.sweep(**sweep_options(label, settings, {**options, "permutations": permutations}))
+            scores = opened.sweep(
+                **sweep_options(
+                    label, settings, {**options, "permutations": permutations, "suspect_labels": suspect_labels}
+                )
+            )
             values, text = scores.to_dict(), str(scores)
         else:
             report = opened.probe(
-                one_or_several(label), permutations=permutations, **options, **read_settings(settings)
+                one_or_several(label),
+                permutations=permutations,
+                suspect_labels=suspect_labels,
+                **options,
+                **read_settings(settings),
             )
             values, text = report.to_dict(), report.text(per_class)
     show(values, text, form)

@@ -36,6 +36,7 @@ class TrainingMixin(CollectionBase):
         where: str | None = None,
         timeout: float = TIMEOUT_S,
         permutations: int = PERMUTATIONS,
+        suspect_labels: bool = False,
         **options: Unpack[ExperimentKwargs],
     ) -> "Report":
         """Measure how well a head on the vectors separates the labels, on rows that it was not trained on.
@@ -48,6 +49,7 @@ class TrainingMixin(CollectionBase):
             where: an SQL condition on the rows that are used; all if None.
             timeout: seconds that the condition can take; default 30.
             permutations: how many permutations of the labels to compare with; default 199. 0: no test against chance.
+            suspect_labels: list in `suspects` the rows whose label the held-out head and neighbours contradict.
             options: labels, split and head; see `fit_head`.
 
         Returns:
@@ -64,7 +66,9 @@ class TrainingMixin(CollectionBase):
         labels, split, head = read_options(label, options)
         views = choose_views(self.views, view, self.recipe.default_view, several=head.kind == "weighted-layers")
         ids = self._select_ids(where, timeout)
-        return probe(self.store, views, labels, split, head, ids=ids, permutations=permutations)
+        return probe(
+            self.store, views, labels, split, head, ids=ids, permutations=permutations, suspect_labels=suspect_labels
+        )
 
     @from_one_state
     def probe_zero_shot(

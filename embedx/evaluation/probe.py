@@ -21,6 +21,7 @@ from embedx.evaluation.cross_validation import (
 )
 from embedx.evaluation.leakage import Overlap
 from embedx.evaluation.splits import SplitOptions
+from embedx.evaluation.suspects import Suspect, check_one_class, describe_suspects, find_suspects
 from embedx.evaluation.targets import LabelOptions
 from embedx.heads.head import Head
 from embedx.heads.options import HeadOptions
@@ -55,6 +56,7 @@ class Report:
         retrieval: how often the nearest vectors outside the test part share the label ("p@1", "map", ...).
         overlap: test rows that look like a training row.
         folds: the test parts.
+        suspects: rows whose label is probably wrong, the clearest first; None if they were not looked for.
     """
 
     view: str
@@ -68,6 +70,7 @@ class Report:
     retrieval: dict[str, Figure]
     overlap: Overlap
     folds: tuple[Fold, ...]
+    suspects: tuple[Suspect, ...] | None = None
 
     @property
     def rows(self) -> int:
@@ -128,6 +131,7 @@ class Report:
             "metrics": self.metrics.to_dict(),
             "retrieval": {name: figure.to_dict() for name, figure in self.retrieval.items()},
             "overlap": self.overlap.to_dict(),
+            **({} if self.suspects is None else {"suspects": [suspect.to_dict() for suspect in self.suspects]}),
         }
 
     def __str__(self) -> str:
@@ -153,6 +157,7 @@ class Report:
             *describe_left_out(self.unlabelled, 0, self.left_out),
             *([f"C, chosen inside the training rows of each part: {', '.join(Cs)}."] if Cs else []),
             *([f"Retrieval from other parts: {', '.join(retrieval)}."] if retrieval else []),
+            *([] if self.suspects is None else describe_suspects(self.suspects)),
         ]
         return "\n".join(lines)
 
@@ -175,6 +180,7 @@ def probe(
     *,
     ids: Sequence[int] | None = None,
     permutations: int = PERMUTATIONS,
+    suspect_labels: bool = False,
 ) -> Report:
     """Fit a head on each training part, and score it on the test part.
 
@@ -186,6 +192,7 @@ def probe(
         head: which head to fit. All its choices, such as C, are made inside the training part.
         ids: the rows to use; all if None.
         permutations: how many permutations of the labels to compare with; 0 for no test against chance.
+        suspect_labels: look for rows whose label is probably wrong; see `embedx.evaluation.suspects`.
 
     Returns:
         The scores with intervals, baselines and the test against chance.
@@ -195,8 +202,12 @@ def probe(
             recording or a group.
     """
     experiment = build_experiment(store, views, labels, split, ids=ids)
+    if suspect_labels:
+        check_one_class(experiment.targets)
     test = compare_experiment(experiment, permutations, split.seed, head)
-    return report_on(experiment, cross_fit(experiment, make_fit(experiment, head)), head.kind, test)
+    held_out = cross_fit(experiment, make_fit(experiment, head))
+    report = report_on(experiment, held_out, head.kind, test)
+    return replace(report, suspects=find_suspects(experiment, held_out)) if suspect_labels else report
 
 
 def report_on(experiment: Experiment, held_out: HeldOutPredictions, kind: str, test: ChanceTest | None) -> Report:
