@@ -250,14 +250,22 @@ head_section = section(
 )
 
 
-def read_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """Return name -> number (or text) of NAME=VALUE texts.
+def read_settings(pairs: tuple[str, ...], kind: str) -> dict[str, Any]:
+    """Return name -> number (or text) of NAME=VALUE texts, which are settings of a kind of head.
 
-    >>> read_settings(("C=0.1", "k=5", "weights=uniform"))
-    {'C': 0.1, 'k': 5, 'weights': 'uniform'}
+    >>> read_settings(("k=5", "weights=uniform"), "knn")
+    {'k': 5, 'weights': 'uniform'}
+
+    Raises:
+        UsageError: the kind has no such setting, or does not allow its value.
     """
+    from embedx.heads.kinds import check_kind, check_settings
+
     named = dict(parse_pair(pair, "--setting") for pair in pairs)
-    return {name: parse_number(value) for name, value in named.items()}
+    settings = {name: parse_number(value) for name, value in named.items()}
+    check_kind(kind)
+    check_settings(kind, settings)
+    return settings
 
 
 def one_or_several(label: tuple[str, ...]) -> str | tuple[str, ...]:

@@ -123,7 +123,7 @@ def probe(
                 permutations=permutations,
                 suspect_labels=suspect_labels,
                 **options,
-                **read_settings(settings),
+                **read_settings(settings, options["kind"]),
             )
             values, text = report.to_dict(), report.text(per_class)
     show(values, text, form)

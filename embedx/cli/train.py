@@ -100,7 +100,8 @@ def train(
     from embedx.collection.collection import Collection
 
     with Collection(collection) as opened:
-        trained = opened.fit_head(one_or_several(label) if label else None, **options, **read_settings(settings))
+        chosen = read_settings(settings, options["kind"])
+        trained = opened.fit_head(one_or_several(label) if label else None, **options, **chosen)
     if report is not None:
         draw_reliability(trained, report)
     if as_json:
