@@ -61,7 +61,7 @@ def test_unknown_keyword_of_a_function_names_the_one_that_was_meant(
 
 
 def test_keyword_like_no_other_lists_all(collection: embedx.Collection) -> None:
-    with pytest.raises(UnknownKeyword, match="Its keywords: where, timeout"):
+    with pytest.raises(UnknownKeyword, match="Its keywords: where, columns, ids"):
         collection.rows(zzz=1)  # type: ignore[call-arg]
 
 
