@@ -118,14 +118,12 @@ def fit_part(job: FinetuneJob, part: Split, interrupted: Callable[[], int], on_s
         data,
         options,
         Path(job.out, CHECKPOINTS, hash_names(job.key(part.name))),
-        test=True,
         report=lambda values: (
             on_step(f"{job}, step {values['step']} of {values['steps']}") if "step" in values else None
         ),
         interrupted=interrupted,
     )
     seconds = None if fit.resumed else round(time.perf_counter() - started + loaded, 4)
-    assert fit.tested is not None
     if not np.array_equal(fit.tested.rows, np.sort(part.test)):
         raise UsageError("Some test rows have no audio.")
     proba = np.empty((len(part.test), len(job.case.targets.classes)))

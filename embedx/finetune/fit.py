@@ -1,4 +1,4 @@
-"""Fit: an encoder and prepared rows -> a trained network, for benchmarks and searches; it keeps no files."""
+"""Fit: a network and prepared rows -> predictions of the test part, for benchmarks; no files are left."""
 
 import shutil
 from collections.abc import Callable
@@ -22,18 +22,16 @@ from embedx.finetune.training import Report, make_trainer, run_trainer
 
 @dataclass(frozen=True)
 class Fit:
-    """A trained network.
+    """What a training gave.
 
     Attributes:
-        validation: the figure on the validation part; None if there is none.
+        tested: the predictions for the test part.
         parameters: the number of trained parameters, at the end of the training.
-        tested: the predictions for the test part; None if it was not asked for.
         resumed: whether the training went on from a checkpoint.
     """
 
-    validation: float | None
+    tested: Prediction
     parameters: int
-    tested: Prediction | None
     resumed: bool
 
 
@@ -43,18 +41,16 @@ def fit_network(
     options: FinetuneOptions,
     checkpoints: Path,
     *,
-    test: bool,
     report: Report = lambda values: None,
     interrupted: Callable[[], int] = lambda: 0,
 ) -> Fit:
-    """Train a network on the training part, and choose the checkpoint on the validation part.
+    """Train a network, choose the checkpoint on the validation part, and predict the test part.
 
     Args:
         network: the network, not trained yet; see `embedx.finetune.run.make_network`.
         data: the rows and their parts.
         options: what is trained, and how.
         checkpoints: the folder of the checkpoints, from which an interrupted training goes on; removed at the end.
-        test: whether to predict the test part.
         report: called with what happens, as plain values.
         interrupted: returns the number of a signal that came, 0 if none.
 
@@ -71,15 +67,13 @@ def fit_network(
         resumed.extend([values["resumed"]] if "resumed" in values else [])
         report(values)
 
-    trainer, score = make_trainer(network, data, options, checkpoints)
+    trainer, _ = make_trainer(network, data, options, checkpoints)
     with disk_errors(checkpoints):
         run_trainer(trainer, checkpoints, data, True, note, interrupted)
-    has_validation = bool(len(data.part.validation))
-    validation = score(data.part.validation, False)[1][options.metric or "main"] if has_validation else None
-    tested = predict_part(network, trainer, data) if test else None
+    tested = predict_part(network, trainer, data)
     set_trained(network, options, options.epochs - 1)
     shutil.rmtree(checkpoints)
-    return Fit(validation, count_parameters(network)[1], tested, bool(resumed))
+    return Fit(tested, count_parameters(network)[1], bool(resumed))
 
 
 def predict_part(network: Network, trainer: StepTrainer, data: TrainingData) -> Prediction:
