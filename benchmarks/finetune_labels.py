@@ -79,7 +79,7 @@ def measure(takes: int, epochs: int) -> str:
         rows = write_manifest(folder / "rows.csv", takes)
         task = {"name": "digits", "data": str(folder / "rows.csv"), "label": "label", "folds": "speaker",
                 "group": "speaker"}  # fmt: skip
-        common = {"task": [task], "layers": "last", "shots": [2, "all"], "device": "cpu", "out": str(folder / "out")}
+        common = {"task": [task], "layers": "last", "shots": [2, 5, "all"], "device": "cpu", "out": str(folder / "out")}
         started = time.monotonic()
         run(make_plan(
             model=str(WHISPER), finetune=[f"full({settings}, learning_rate=1e-4)", f"lora({settings})"], **common
@@ -129,7 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="fewer rows and epochs; print only")
     small = parser.parse_args().small
-    text = measure(*((1, 1) if small else (6, 10)))
+    text = measure(*((1, 1) if small else (5, 10)))
     print(text)
     if not small:
         PAGE.write_text(replace_section(PAGE.read_text(encoding="utf-8"), text), encoding="utf-8")
