@@ -14,6 +14,7 @@ from embedx.finetune.search import SearchResult, Trial, make_space, search
 from embedx.finetune.training import Report, make_trainer, run_trainer
 
 FILE = "search.json"
+NOT_COMPARED = ("device", "precision", "batch_seconds", "checkpointing")  # a search may go on with other ones
 POOLINGS = ("native", "mean", "max")
 
 
@@ -71,7 +72,8 @@ def search_options(
     def on_trial(number: int, trial: Trial) -> None:
         report({"trial": number + 1, "trials": trials, "figure": trial.figure, "state": trial.state, **trial.options})
 
-    identity = {"data": data.fingerprint(), "model": options.model, "epochs": options.epochs}
+    kept = {name: value for name, value in asdict(start).items() if name not in (*space, *NOT_COMPARED)}
+    identity = {"data": data.fingerprint(), **kept}
     result = search(
         objective, asdict(start), space, trials=trials, seed=options.seed, maximise=metric != "loss",
         file=folder / FILE, identity=identity, on_trial=on_trial,
