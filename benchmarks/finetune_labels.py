@@ -11,6 +11,7 @@ import re
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from page import ROOT, commit
 
@@ -79,7 +80,13 @@ def measure(takes: int, epochs: int) -> str:
         rows = write_manifest(folder / "rows.csv", takes)
         task = {"name": "digits", "data": str(folder / "rows.csv"), "label": "label", "folds": "speaker",
                 "group": "speaker"}  # fmt: skip
-        common = {"task": [task], "layers": "last", "shots": [2, 5, "all"], "device": "cpu", "out": str(folder / "out")}
+        common: dict[str, Any] = {
+            "task": [task],
+            "layers": "last",
+            "shots": [2, 5, "all"],
+            "device": "cpu",
+            "out": str(folder / "out"),
+        }
         started = time.monotonic()
         run(make_plan(
             model=str(WHISPER), finetune=[f"full({settings}, learning_rate=1e-4)", f"lora({settings})"], **common
