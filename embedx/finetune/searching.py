@@ -73,9 +73,8 @@ def search_options(
         report({"trial": number + 1, "trials": trials, "figure": trial.figure, "state": trial.state, **trial.options})
 
     kept = {name: value for name, value in asdict(start).items() if name not in (*space, *NOT_COMPARED)}
-    identity = {"data": data.fingerprint(), **kept}
     result = search(
         objective, asdict(start), space, trials=trials, seed=options.seed, maximise=metric != "loss",
-        file=folder / FILE, identity=identity, on_trial=on_trial,
+        file=folder / FILE, identity={"data": data.fingerprint(), **kept}, on_trial=on_trial,
     )  # fmt: skip
     return start.replace(**result.best.options), result
