@@ -87,8 +87,6 @@ def probe(
     sweep: bool,
     zero_shot: str | None,
     prompt: tuple[str, ...],
-    permutations: int,
-    suspect_labels: bool,
     per_class: bool,
     **options: Any,
 ) -> None:
@@ -103,28 +101,16 @@ def probe(
 
     if prompt and zero_shot is None:
         raise UsageError("--prompt belongs to --zero-shot.")
-    if zero_shot is not None:
-        words = zero_shot_options(label, settings, sweep, {**options, "permutations": permutations})
-        with Collection(collection) as opened:
-            agreement = opened.probe_zero_shot(zero_shot or None, prompt=list(prompt) or None, **words)
-        show(agreement.to_dict(), agreement.text(per_class), form)
-        return
     with Collection(collection) as opened:
-        if sweep:
-            scores = opened.sweep(
-                **sweep_options(
-                    label, settings, {**options, "permutations": permutations, "suspect_labels": suspect_labels}
-                )
-            )
+        if zero_shot is not None:
+            words = zero_shot_options(label, settings, sweep, options)
+            agreement = opened.probe_zero_shot(zero_shot or None, prompt=list(prompt) or None, **words)
+            values, text = agreement.to_dict(), agreement.text(per_class)
+        elif sweep:
+            scores = opened.sweep(**sweep_options(label, settings, options))
             values, text = scores.to_dict(), str(scores)
         else:
-            report = opened.probe(
-                one_or_several(label),
-                permutations=permutations,
-                suspect_labels=suspect_labels,
-                **options,
-                **read_settings(settings, options["kind"]),
-            )
+            report = opened.probe(one_or_several(label), **options, **read_settings(settings, options["kind"]))
             values, text = report.to_dict(), report.text(per_class)
     show(values, text, form)
 

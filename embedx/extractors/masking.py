@@ -2,13 +2,24 @@
 
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-BATCH = threading.local()  # masks and lengths of the current batch; several forward passes run at once in threads
+
+class ThreadBatch(threading.local):
+    """Masks and lengths of the current batch, for each thread its own: several forward passes run at once in threads.
+
+    Copies of a model share it.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+BATCH = ThreadBatch()
 
 
 class MaskedGroupNorm(nn.Module):
