@@ -88,6 +88,11 @@ def read_channels(
         yield from ((clip, channel, window) for window in windows)
 
 
+def read_wave(wave: Wave, recipe: Recipe) -> Iterator[tuple[Clip, int | None, Window]]:
+    """Yield what `read_channels` yields, of sound in memory: no file is decoded, so it needs no process of its own."""
+    return read_channels(wave, recipe)
+
+
 def windows_of(
     clip: Clip, blocks: Iterator[Samples], recipe: Recipe, start_s: float, end_s: float | None
 ) -> Iterator[Window]:

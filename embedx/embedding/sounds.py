@@ -11,7 +11,7 @@ import numpy as np
 from embedx.audio.clip import Clip
 from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.waves import Wave
-from embedx.audio.windows import Window, read_channels
+from embedx.audio.windows import Window, read_wave
 from embedx.embedding.forward import Vectors
 from embedx.errors import AudioError
 from embedx.filesystem.paths import display_path
@@ -129,7 +129,7 @@ def read_sound(sound: Sound, recipe: Recipe) -> Generator[tuple[Clip, int | None
     if isinstance(sound, AudioError):
         raise sound
     if isinstance(sound, Wave):
-        yield from read_channels(sound, recipe)
+        yield from read_wave(sound, recipe)
         return
     path, start_s, end_s = sound
     yield from DECODERS.read(path, recipe, start_s, end_s)
