@@ -85,7 +85,8 @@ class Killed(Exception):
     """Stands for a kill in the middle of training."""
 
 
-@pytest.mark.parametrize("when", ["between", pytest.param("torn", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("when", ["between", "torn"])
 def test_killed_training_goes_on_and_ends_with_the_same_weights(
     checkpoint: Checkpoint, tones: pd.DataFrame, tmp_path: Path, when: str
 ) -> None:
