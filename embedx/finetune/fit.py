@@ -69,7 +69,7 @@ def fit_network(
 
     trainer, _ = make_trainer(network, data, options, checkpoints)
     with disk_errors(checkpoints):
-        run_trainer(trainer, checkpoints, data, True, note, interrupted)
+        run_trainer(trainer, checkpoints, data, note, interrupted)
     tested = predict_part(network, trainer, data)
     set_trained(network, options, options.epochs - 1)
     shutil.rmtree(checkpoints)

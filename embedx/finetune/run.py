@@ -101,9 +101,9 @@ def train(
 ) -> Finetuned:
     """Train a network, and score the best checkpoint on the test part; nothing is saved but checkpoints."""
     checkpoints = folder / CHECKPOINTS
-    trainer, score = make_trainer(network, data, options, checkpoints)
+    trainer, score = make_trainer(network, data, options, checkpoints, resume)
     with disk_errors(folder):
-        history = run_trainer(trainer, checkpoints, data, resume, report, interrupted)
+        history = run_trainer(trainer, checkpoints, data, report, interrupted)
     metrics, _ = score(data.part.test, True)
     chosen = score(data.part.validation, False)[1] if len(data.part.validation) else None
     set_trained(network, options, options.epochs - 1)

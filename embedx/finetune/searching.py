@@ -53,7 +53,7 @@ def search_options(
         changed = start.replace(**changes)
         place = folder / f"trial-{number}"
         place.mkdir(exist_ok=True)
-        trainer, _ = make_trainer(make_network(changed), data, changed, place)
+        trainer, _ = make_trainer(make_network(changed), data, changed, place, resume=False)
         validate, figures = trainer.validate, []
 
         def judged() -> dict[str, float]:
@@ -64,7 +64,7 @@ def search_options(
 
         trainer.validate = judged
         try:
-            run_trainer(trainer, place, data, False, lambda values: None, interrupted)
+            run_trainer(trainer, place, data, lambda values: None, interrupted)
         finally:
             shutil.rmtree(place, ignore_errors=True)
         return min(figures) if metric == "loss" else max(figures)

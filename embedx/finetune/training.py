@@ -33,9 +33,12 @@ Report = Callable[[dict[str, Any]], None]
 
 
 def make_trainer(
-    network: Network, data: TrainingData, options: FinetuneOptions, checkpoints: Path
+    network: Network, data: TrainingData, options: FinetuneOptions, checkpoints: Path, resume: bool = True
 ) -> tuple[StepTrainer, Callable[[Positions, bool], tuple[dict[str, Metrics], dict[str, float]]]]:
-    """Return the trainer, and a function that scores rows: (metrics, the figures that the trainer compares)."""
+    """Return the trainer, and a function that scores rows: (metrics, the figures that the trainer compares).
+
+    The trainer goes on from the last checkpoint; without `resume` all checkpoints are removed.
+    """
     import transformers
 
     outputs, part, encoder = data.labelled.outputs, data.part, network.encoder
@@ -50,6 +53,9 @@ def make_trainer(
     )
     windows = data.waves.of_rows(part.train)
     weights_of_rows = draw_weights(data) if options.balanced else None
+    if not resume:
+        for folder in checkpoints.glob("checkpoint-*"):
+            shutil.rmtree(folder)
     found = last_checkpoint(checkpoints)
     steps = Steps(
         batcher, windows, options.batch_size, 0, options.seed, weights_of_rows,
@@ -92,7 +98,6 @@ def run_trainer(
     trainer: StepTrainer,
     checkpoints: Path,
     data: TrainingData,
-    resume: bool,
     report: Report,
     interrupted: Callable[[], int],
 ) -> list[dict[str, Any]]:
@@ -105,11 +110,6 @@ def run_trainer(
     state = json.loads(json.dumps({"data": data.fingerprint(), "options": asdict(trainer.options)}))
     file = checkpoints / STATE
     found = last_checkpoint(checkpoints)
-    if found and not resume:
-        for folder in checkpoints.glob("checkpoint-*"):
-            shutil.rmtree(folder)
-        object.__setattr__(trainer.steps, "first", 0)
-        found = None
     if found:
         check_state(file, state)
         report({"resumed": found[1]})
