@@ -3,11 +3,8 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from embedx.filesystem.atomic import make_folder
 from embedx.finetune.data import TrainingData
@@ -16,8 +13,8 @@ from embedx.finetune.options import FinetuneOptions
 from embedx.finetune.parameters import count_parameters, set_trained
 from embedx.finetune.run import check_metric, disk_errors
 from embedx.finetune.scoring import Prediction, predict_rows
-from embedx.finetune.trainer import StepTrainer, pick_precision
-from embedx.finetune.training import Report, make_trainer, run_trainer
+from embedx.finetune.trainer import StepTrainer
+from embedx.finetune.training import Report, make_trainer, run_trainer, scoring_context
 
 
 @dataclass(frozen=True)
@@ -78,11 +75,6 @@ def fit_network(
 
 def predict_part(network: Network, trainer: StepTrainer, data: TrainingData) -> Prediction:
     """Return the predictions for the test part."""
-    device = trainer.args.device
-    precision = pick_precision(trainer.options.precision, device.type == "cuda")
-    context: Any = trainer.compute_loss_context_manager
-    if precision != "float32":
-        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float16
-        context = partial(torch.autocast, device.type, dtype)
     objective = Objective(data.labelled.outputs)  # its loss is not used
-    return predict_rows(network, trainer.steps.batcher, data.part.test, objective, device, context)
+    context = scoring_context(trainer)
+    return predict_rows(network, trainer.steps.batcher, data.part.test, objective, trainer.args.device, context)

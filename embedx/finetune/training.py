@@ -67,11 +67,7 @@ def make_trainer(
     arguments = make_arguments(options, checkpoints, total, steps.per_epoch, precision, bool(len(part.validation)))
 
     def score(rows: Positions, intervals: bool) -> tuple[dict[str, Metrics], dict[str, float]]:
-        context: Any = trainer.compute_loss_context_manager
-        if precision != "float32":
-            dtype = torch.bfloat16 if precision == "bfloat16" else torch.float16
-            context = partial(torch.autocast, trainer.args.device.type, dtype)
-        prediction = predict_rows(network, batcher, rows, objective, trainer.args.device, context)
+        prediction = predict_rows(network, batcher, rows, objective, trainer.args.device, scoring_context(trainer))
         metrics = score_rows(prediction, outputs, data.labelled.splits.groups, intervals=intervals)
         name = None if options.metric in (None, "loss") else options.metric
         return metrics, {"loss": prediction.loss, name or "main": mean_figure(metrics, name)}
@@ -80,6 +76,15 @@ def make_trainer(
     if options.patience and len(part.validation):
         trainer.add_callback(transformers.EarlyStoppingCallback(options.patience))
     return trainer, score
+
+
+def scoring_context(trainer: StepTrainer) -> Any:
+    """Return what makes the context of a forward pass in the number format of a training."""
+    device = trainer.args.device.type
+    precision = pick_precision(trainer.options.precision, device == "cuda")
+    if precision == "float32":
+        return trainer.compute_loss_context_manager
+    return partial(torch.autocast, device, torch.bfloat16 if precision == "bfloat16" else torch.float16)
 
 
 def draw_weights(data: TrainingData) -> Any:
