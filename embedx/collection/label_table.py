@@ -69,8 +69,13 @@ def read_table(table: Any) -> list[Entry]:
         read = table
     elif hasattr(table, "to_dict"):
         read = tables.frame_table(table.reset_index() if table.index.name in ("id", *PATH_COLUMNS) else table)
-    else:
+    elif isinstance(table, str | os.PathLike):
         read = tables.read_table(table)
+    else:
+        raise UsageError(
+            f"A label table is a file or a data frame with a column id or path, not {table!r:.80}. For values of your "
+            'own use set= and where=, as in label(set={"label": "owl"}, where="id = 1").'
+        )
     columns = [name for name in read.columns if not name.startswith("_")]
     path = next((name for name in PATH_COLUMNS if name in columns), None)
     if "id" in columns:

@@ -113,15 +113,17 @@ class QueryBuilder:
             queries.append(result)
         return queries
 
-    def from_row(self, row_id: int) -> Query:
+    def from_row(self, row_id: Any) -> Query:
         """Use the stored vector of a row.
 
         Raises:
-            UsageError: there is no such row.
+            UsageError: there is no such row, or it is not a number.
         """
-        ids, vectors = self.store.vectors(self.view, [row_id])
+        if isinstance(row_id, bool) or not isinstance(row_id, int | np.integer):
+            raise UsageError(f"id= is the number of a row, such as id=17, not {row_id!r:.80}.")
+        ids, vectors = self.store.vectors(self.view, [int(row_id)])
         if not len(ids):
-            raise self._no_row(row_id)
+            raise self._no_row(int(row_id))
         return Query(vectors, NO_IDS if self.exclude_self is False else ids)
 
     def from_each(self, queries: Sequence[int | Floats]) -> list["Query | UsageError"]:

@@ -109,6 +109,7 @@ def test_label_table_by_id_path_or_window_is_applied(copy: embedx.Collection, tm
     [
         ({}, "Give either a table"),
         ({"table": "nowhere.csv"}, "no file"),
+        ({"table": {1: "owl"}}, "a file or a data frame"),
         ({"set": {"duration_s": 3}}, "cannot be set"),
         ({"set": {}}, "no column to set"),
         ({"table": pd.DataFrame({"name": ["a"], "label": ["b"]})}, "no column id or path"),

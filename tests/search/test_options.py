@@ -34,6 +34,8 @@ def test_incompatible_search_options_are_refused(windowed: embedx.Collection, on
         ({"unlike": [3]}, "unlike requires like"),
         ({"like": [2.5]}, "not 2.5"),
         ({"like": [99_999]}, "no row 99999"),
+        ({"id": "x"}, "the number of a row"),
+        ({"id": True}, "the number of a row"),
         ({"id": 1, "metric": "cosinus"}, "cosine, ip, l2"),
         ({"id": 1, "radius": float("nan")}, "finite"),
         ({"id": 1, "radius": -1, "metric": "l2"}, "at least 0"),
