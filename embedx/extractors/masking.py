@@ -2,7 +2,7 @@
 
 import threading
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 class ThreadBatch(threading.local):
     """Masks and lengths of the current batch, for each thread its own: several forward passes run at once in threads.
 
-    Copies of a model share it.
+    Copies of a model share it, and a model in another process has the one of that process.
     """
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self
+    def __reduce__(self) -> str:
+        return "BATCH"
 
 
 BATCH = ThreadBatch()
