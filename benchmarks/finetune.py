@@ -26,6 +26,7 @@ from embedx.finetune.batches import cut_batches
 from embedx.finetune.encoders import CheckpointEncoder, load_encoder
 from embedx.finetune.options import FinetuneOptions
 from embedx.finetune.run import finetune
+from embedx.metrics.intervals import score_interval
 
 SHARED = Path(os.environ.get("EMBEDX_SHARED", ROOT.parent / "shared"))
 RECORDINGS, WHISPER = SHARED / "data" / "fsdd" / "recordings", SHARED / "weights" / "whisper-tiny.en"
@@ -196,7 +197,8 @@ def compare_fsdd(takes: int, epochs: int) -> str:
                     f"{figure.high:.3f} | {used:.0f} |"
                 )
             )
-        lines.append(f"| fine-tuned | all | {hits / len(frame):.3f} | | {total:.0f} |")
+        low, high = score_interval(np.array([hits / len(frame)]), np.array([len(frame)]))
+        lines.append(f"| fine-tuned | all | {hits / len(frame):.3f} | {low[0]:.3f} to {high[0]:.3f} | {total:.0f} |")
     return "\n".join(lines)
 
 
@@ -210,7 +212,7 @@ def main() -> None:
     if arguments.only != "fsdd":
         parts.append(measure_step(arguments.small))
     if arguments.only != "step" and RECORDINGS.is_dir() and WHISPER.is_dir():
-        parts.append(compare_fsdd(*((2, 4) if arguments.small else (20, 8))))
+        parts.append(compare_fsdd(*((2, 4) if arguments.small else (15, 8))))
     text = "\n\n".join(parts)
     print(text)
     if not arguments.small and not arguments.only:
