@@ -20,7 +20,8 @@ class Classifier(Protocol):
     Attributes:
         sample_rate: sample rate of the waves in Hz.
         outputs: name of each output -> its C classes; one output is named "label".
-        multi_label: whether several classes can be true at once: probabilities by sigmoid, which need not sum to 1.
+        multi_label: the outputs of which several classes can be true at once: probabilities by sigmoid, which need not
+            sum to 1.
         min_samples: the shortest clip that the model accepts; shorter clips are padded with zeros.
         max_samples: the longest clip that the model accepts, None for any length; longer recordings are cut.
 
@@ -29,7 +30,7 @@ class Classifier(Protocol):
 
     sample_rate: int
     outputs: dict[str, tuple[str, ...]]
-    multi_label: bool
+    multi_label: frozenset[str]
     min_samples: int
     max_samples: int | None
 

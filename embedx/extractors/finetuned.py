@@ -66,7 +66,7 @@ class FinetunedClassifier:
     def __init__(self, encoder: Extractor, head: PooledHead) -> None:
         self.encoder, self.head = encoder, head
         self.outputs = dict(head.settings.outputs)
-        self.multi_label = bool(head.settings.multi_label)
+        self.multi_label = frozenset(head.settings.multi_label)
         self.sample_rate = encoder.sample_rate
         self.min_samples, self.max_samples = encoder.min_samples, encoder.max_samples
         self.weights = hash_weights(head.state_dict(), {"encoder": encoder.weights})

@@ -47,7 +47,7 @@ class HubClassifier:
                 f"{checkpoint.place} predicts numbers (problem_type regression) and has no classes. Embed with "
                 "`embedx extract` instead."
             )
-        self.multi_label = config.problem_type == "multi_label_classification"
+        self.multi_label = frozenset({LABEL} if config.problem_type == "multi_label_classification" else ())
         self.weights = hash_weights(self.model.state_dict(), checkpoint.settings)
 
     def follow(self, encoder: Extractor) -> None:

@@ -163,7 +163,7 @@ def last_layer(extractor: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]
 class YamnetClassifier:
     """The scores of YAMNet's 521 classes: the mean over the patches of a clip, as in the release."""
 
-    multi_label = True
+    multi_label = frozenset({LABEL})
     max_samples: int | None = None
     layers = (0,)
     max_window_s = PATCH_SAMPLES / SAMPLE_RATE + HOP / FRAME_RATE  # two patches: the mean of their scores is not stored

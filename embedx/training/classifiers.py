@@ -22,7 +22,7 @@ def classifier_scorer(classifier: "Classifier") -> Scorer:
 
 def outputs_of(classifier: "Classifier") -> dict[str, Output]:
     """Return the classes of each output of a classifier."""
-    return {name: Output(classes, classifier.multi_label) for name, classes in classifier.outputs.items()}
+    return {name: Output(classes, name in classifier.multi_label) for name, classes in classifier.outputs.items()}
 
 
 def first_matrix(matrices: Matrices) -> Scores:

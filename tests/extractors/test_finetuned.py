@@ -65,3 +65,15 @@ def test_predictions_of_files_equal_those_of_the_training(
     figure = result.metrics["label"].figures["accuracy"]
     assert figure is not None
     assert np.mean(right) == pytest.approx(figure.value)
+
+
+def test_outputs_of_both_kinds_keep_theirs_in_predictions(tones: pd.DataFrame, tmp_path: Path) -> None:
+    result = train_tones(tones, "scratch:lstm", tmp_path / "m", epochs=2, labels=("label", "low", "tonal"))
+    table = embedx.predict(list(tones.path), model=str(result.folder), k=3).to_pandas()
+    sums = {
+        name: table[[f"{name}_probability{i}" for i in range(1, 1 + classes)]].sum(axis=1)
+        for name, classes in (("label", 3), ("labels", 2))
+    }
+    np.testing.assert_allclose(sums["label"], 1, atol=1e-5)  # one class is true
+    assert np.abs(sums["labels"] - 1).max() > 0.01  # each class for itself
+    assert (table["label_label"] == table["label_top1"]).all()
