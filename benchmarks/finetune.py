@@ -208,7 +208,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="a smaller model and less data; print only")
     parser.add_argument("--only", choices=["step", "fsdd"], help="measure only one part; print only")
     arguments = parser.parse_args()
-    parts = [f"{name_device('cpu')}, commit {commit()}, {torch.get_num_threads()} threads."]
+    parts = [f"{name_device('cpu')}, commit {commit()}, threads: {torch.get_num_threads()}."]
     if arguments.only != "fsdd":
         parts.append(measure_step(arguments.small))
     if arguments.only != "step" and RECORDINGS.is_dir() and WHISPER.is_dir():
