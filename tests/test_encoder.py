@@ -37,7 +37,7 @@ def files(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("model", "options"),
     [
-        ("hubert", {}),
+        pytest.param("hubert", {}, marks=pytest.mark.long),
         ("logmel", {"window": 0.5, "hop": 0.3, "tail": "pad", "channels": "each"}),
         ("hubert", {"window": 0.7, "channels": "first", "max_seconds": 1.2}),
         ("logmel", {"trim_silence": True}),

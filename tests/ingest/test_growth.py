@@ -138,6 +138,7 @@ def loaded_by(*arguments: str) -> tuple[set[str], dict[str, Any]]:
     return set(names.split()[1:]), json.loads(text) if "--json" in arguments else {}
 
 
+@pytest.mark.long
 def test_run_with_nothing_to_do_loads_no_model(
     manifest: Path, checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -69,6 +69,7 @@ def lasso(page: Any, corners: list[tuple[float, float]]) -> None:
     page.keyboard.up("Shift")
 
 
+@pytest.mark.long
 def test_lasso_selects_what_is_in_it_and_its_label_is_undone_at_once(own: Client, open_page: Open) -> None:
     page = open_map(own, open_page)
     places, before = places_of(own, page), labels_of(own)
