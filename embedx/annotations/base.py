@@ -157,7 +157,7 @@ def times(start: Any, end: Any, place: str) -> tuple[float, float]:
     """
     start_s, end_s = number(start, place, "start"), number(end, place, "end")
     if start_s is None or end_s is None:
-        raise UsageError(f"{place}: there is no {'start' if start_s is None else 'end'}.")
+        raise UsageError(f"{place}: the {'start' if start_s is None else 'end'} is missing.")
     if not 0 <= start_s <= end_s:
         problem = "begins before 0 s" if start_s < 0 else f"ends ({end_s:g} s) before it begins ({start_s:g} s)"
         raise UsageError(f"{place} {problem}.")

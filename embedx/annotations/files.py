@@ -29,14 +29,14 @@ def read_annotations(place: str | os.PathLike[str]) -> list[tuple[str, list[Anno
         place: a file, or a folder, which is searched with all folders in it; files of other kinds are passed over.
 
     Raises:
-        UsageError: there is no such file, or a file cannot be read; the message names the line.
+        UsageError: a file does not exist or cannot be read. The message names the file, and the line if there is one.
         NothingToDo: the folder has no file of annotations.
     """
     path, shown = os.fspath(place), display_path(os.fspath(place))
     if os.path.isfile(path):
         return [(os.path.abspath(path), read_file(path))]
     if not os.path.isdir(path):
-        raise UsageError(f"There is no file or folder {shown}, or it is not a regular file.")
+        raise UsageError(f"{shown} does not exist, or is neither a regular file nor a folder.")
     names = sorted(
         os.path.join(folder, name)
         for folder, _, files in os.walk(path)
@@ -60,7 +60,7 @@ def read_file(path: str) -> list[Annotation]:
     form = form_of(text)
     if form is None:
         raise UsageError(
-            f"{name} is not a file of annotations. Read are selection tables of Raven, label tracks of Audacity, "
+            f"{name} is not a file of annotations. embedx reads selection tables of Raven, label tracks of Audacity, "
             "JSON of Label Studio, CSV of BirdNET, TextGrids of Praat, and CSV with columns start_s and end_s."
         )
     return form.read(text, name)

@@ -21,8 +21,11 @@ from embedx.store.records import Recording, Row
 MAX_S = 5.0  # of each row, as much as is compared
 
 
-def find_copies(labelled: LabelledRows, waves: Waves, recipe: Recipe, part: Split) -> list[tuple[Row, Row]]:
-    """Return the test rows that sound like a training or validation row, each with that row."""
+def find_copies(labelled: LabelledRows, waves: Waves, recipe: Recipe, part: Split) -> list[tuple[Row, Row]] | None:
+    """Return the test rows that sound like a training or validation row, each with that row.
+
+    None: a file cannot be read again, so the sounds were not compared.
+    """
     learned = part.learned
     audible = np.setdiff1d(np.arange(len(labelled.rows)), np.array(waves.silent, np.int64))
     test, learned = np.intersect1d(part.test, audible), np.intersect1d(learned, audible)
@@ -36,8 +39,8 @@ def find_copies(labelled: LabelledRows, waves: Waves, recipe: Recipe, part: Spli
     try:
         finder = CopyFinder(recordings, recipe, rows, scaled, labelled.splits.groups, strata)
         copies = finder.find([(test, learned)])
-    except (EmbedxError, OSError):  # a file has changed or gone meanwhile
-        return []
+    except (EmbedxError, OSError):  # a file has changed or gone meanwhile; `describe_copies` says so
+        return None
     return [(rows[copy.row], rows[copy.other]) for copy in copies if copy.sound is not None]
 
 
@@ -74,8 +77,10 @@ def describe_file(row: Row) -> Recording:
     return Recording(row.path, size, None, "[]", duration_s=row.end_s)
 
 
-def describe_copies(copies: Sequence[tuple[Row, Row]]) -> list[str]:
-    """Return a warning if there are copies."""
+def describe_copies(copies: Sequence[tuple[Row, Row]] | None) -> list[str]:
+    """Return a warning if there are copies, and a note if it is not known."""
+    if copies is None:
+        return ["Test rows were not compared with training rows by their sound: a recording cannot be read again."]
     if not copies:
         return []
     first, other = copies[0]

@@ -35,7 +35,7 @@ def test_folder_is_searched_and_other_files_are_passed_over(tmp_path: Path) -> N
     with pytest.raises(UsageError, match=r"CONFIG\.TXT is not a file of annotations"):
         read_annotations(tmp_path / "CONFIG.TXT")
     assert read_annotations(tmp_path / "empty.txt")[0][1] == []
-    with pytest.raises(UsageError, match="There is no file"):
+    with pytest.raises(UsageError, match="does not exist"):
         read_annotations(tmp_path / "nosuch")
     (tmp_path / "none").mkdir()
     with pytest.raises(NothingToDo, match="There are no annotations"):

@@ -51,7 +51,7 @@ def test_table_has_what_raven_needs_to_open_the_recordings() -> None:
     [
         ("1.500000000", "1,5", "Line 3 of t.txt, start: '1,5' is not a number"),
         ("2.250000000", "1.0", "Line 3 of t.txt ends (1 s) before it begins (1.5 s)"),
-        ("1.500000000", "", "Line 3 of t.txt: there is no start"),
+        ("1.500000000", "", "Line 3 of t.txt: the start is missing"),
         ("1.500000000", "-3", "Line 3 of t.txt begins before 0 s"),
         ("350.0", "nan", "Low Freq (Hz): 'nan' is not a number"),
         ("\towl", "\towl\textra", "has 9 cells, and the first line 8"),

@@ -72,7 +72,7 @@ def test_annotations_of_nothing_are_refused(field: Path) -> None:
     for name, words in (("points.csv", "have no length"), ("others.csv", "The first is about z.wav")):
         with pytest.raises(NothingToDo, match=words):
             embedx.extract(field / "field", out=field / "c", segments=field / name)
-    with pytest.raises(UsageError, match="There is no file"):
+    with pytest.raises(UsageError, match="does not exist"):
         embedx.extract(field / "field", out=field / "c", segments=field / "nosuch")
 
 
