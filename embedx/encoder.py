@@ -17,7 +17,7 @@ from embedx.audio.waves import is_array, make_wave, split_batch
 from embedx.datasets.items import stretch_to_open
 from embedx.datasets.sources import read_corpus
 from embedx.embedding.embedder import Embedder
-from embedx.embedding.options import EmbeddingOptions
+from embedx.embedding.options import CutKwargs, EmbeddingOptions
 from embedx.embedding.sounds import EmbeddedFile, Sound, path_of, read_sound
 from embedx.embedding.workers import MAX_WORKERS
 from embedx.errors import AudioError, UsageError
@@ -82,17 +82,11 @@ class Encoded:
     places: list[Place]
 
 
-class EncodeKwargs(TypedDict, total=False):
+class EncodeKwargs(CutKwargs, total=False):
     """How sounds become vectors; `Encoder.encode` explains the keywords."""
 
     layers: str | int | Sequence[int]
     pooling: str | Sequence[str]
-    window: float | None
-    hop: float | None
-    tail: str
-    channels: str
-    trim_silence: bool
-    max_seconds: float | None
 
 
 class LoadKwargs(TypedDict, total=False):

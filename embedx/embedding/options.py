@@ -144,8 +144,8 @@ class EmbeddingOptions:
         )
 
 
-class WindowKwargs(TypedDict, total=False):
-    """The fields of `EmbeddingOptions` that say how audio is cut and where the model runs, as keywords."""
+class CutKwargs(TypedDict, total=False):
+    """The fields of `EmbeddingOptions` that say how audio is cut, as keywords."""
 
     window: float | None
     hop: float | None
@@ -153,6 +153,11 @@ class WindowKwargs(TypedDict, total=False):
     channels: str
     trim_silence: bool
     max_seconds: float | None
+
+
+class WindowKwargs(CutKwargs, total=False):
+    """Those, and the fields that say where the model runs."""
+
     device: str
     precision: str
     backend: str
