@@ -41,7 +41,8 @@ HOMES = {  # foreign library -> the packages that may import it
     "peft": {"finetune"},
     "optuna": {"finetune"},
     "torch": {"extractors", "embedding", "hear", "heads", "bench", "finetune"},  # bench measures the peak of a device
-    "onnx": {"heads"},
+    "onnx": {"heads", "extractors"},
+    "onnxruntime": {"extractors"},
     "threadpoolctl": {"heads", "bench"},
     "sqlite3": {"store"},
     "faiss": {"index"},

@@ -8,7 +8,10 @@ from embedx.recipe import CHANNELS, TAILS
 from embedx.store.schema import DTYPES
 
 MODEL = click.option(
-    "--model", default="logmel", show_default=True, help="A name of `embedx models`, a hub id, or a folder."
+    "--model",
+    default="logmel",
+    show_default=True,
+    help="A name of `embedx models`, a hub id, a folder, or onnx:FILE?rate=HZ&output=NAME.",
 )
 LAYERS = click.option("--layers", default="last", show_default=True, help="last, all, or numbers such as 0,6,-1.")
 POOLING = click.option("--pooling", default="mean", show_default=True, help="mean, sum, max, or several: mean,max.")

@@ -278,6 +278,8 @@ def read_models(values: Sequence[str], folders: Sequence[str]) -> dict[str, str]
 
     >>> read_models(["models/beats", "esc=models/ast"], ["indexes/field", "indexes/esc/"])
     {'': 'models/beats', 'esc': 'models/ast'}
+    >>> read_models(["onnx:a.onnx?rate=32000"], ["indexes/field"])
+    {'': 'onnx:a.onnx?rate=32000'}
 
     Raises:
         UsageError: two models for the same collections, or an empty one.
@@ -286,7 +288,7 @@ def read_models(values: Sequence[str], folders: Sequence[str]) -> dict[str, str]
     models: dict[str, str] = {}
     for value in values:
         name, _, model = value.partition("=")
-        if "=" in value and name not in names and "/" not in name and not os.path.exists(value):
+        if "=" in value and name not in names and not set("/?") & set(name) and not os.path.exists(value):
             listed = ", ".join(sorted(names))
             raise UsageError(f"--model {value}: there is no collection {name} here. The collections: {listed}.")
         if "=" not in value or name not in names:  # also a path with an equals sign

@@ -62,6 +62,7 @@ OF_COLLECTIONS = ("head", "where", "timeout", "precision", "recall", "label")
       embedx predict new/ --model MIT/ast-finetuned-speech-commands-v2 -k 3 --format csv
       embedx predict long.wav --model yamnet --window 1 --format raven --output long.selections.txt
       embedx predict calls/ --model models/NAME --per recording
+      embedx predict field/ --model "onnx:birds.onnx?rate=48000&scores=logits&activation=sigmoid&labels=birds.txt"
       embedx predict new/ --zero-shot "dog=dog barking|a dog growls, rain" --model laion/clap-htsat-unfused
     """,
 )
@@ -123,8 +124,9 @@ OF_COLLECTIONS = ("head", "where", "timeout", "precision", "recall", "label")
     "Model",
     click.option(
         "--model",
-        help="The classifier: a checkpoint for audio classification (hub id or folder), a folder of `embedx finetune` "
-        "or yamnet; with --zero-shot a CLAP model or yamnet. With a collection and --head, --zero-shot or FILES: the "
+        help="The classifier: a checkpoint for audio classification (hub id or folder), a folder of `embedx finetune`, "
+        "onnx:FILE?rate=HZ&scores=NAME&labels=FILE, or yamnet; with --zero-shot a CLAP model or yamnet. With a "
+        "collection and --head, --zero-shot or FILES: the "
         "new folder of the collection's model, if it was moved.",
     ),
     ALLOW_PICKLE,

@@ -62,7 +62,8 @@ def predict(
     Args:
         source: a folder, a file, a manifest, a pandas data frame, or a list of these.
         model: a checkpoint of transformers that was trained for audio classification (hub id or folder), a folder that
-            `embedx finetune` wrote, or "yamnet" for the 521 classes of AudioSet. With `zero_shot`: CLAP, or "yamnet".
+            `embedx finetune` wrote, an ONNX file as "onnx:FILE?rate=32000&scores=NAME&labels=FILE", or "yamnet" for the
+            521 classes of AudioSet. With `zero_shot`: CLAP, or "yamnet".
         zero_shot: the names of the classes to choose from: a text such as "dog barking, rain" or "dog=bark|growl,
             rain", a list, or a mapping from names to a prompt or several. YAMNet takes only names that it knows.
         prompt: sentence for CLAP with {} in the place of a name, or several, whose embeddings are averaged; default
@@ -124,11 +125,15 @@ def load_classifier(options: EmbeddingOptions) -> "Classifier":
         from embedx.extractors import finetuned
 
         return finetuned.load_classifier(source)
+    if family == "onnx":
+        from embedx.extractors import onnx
+
+        return onnx.load_classifier(source)
     if family != "huggingface":
         raise ModelError(
             f"{options.model} is no classifier. Give a checkpoint of transformers that was trained for audio "
-            "classification (hub id or folder), a folder of `embedx finetune`, or yamnet. Other models embed: "
-            "`embedx extract`, then `embedx train`."
+            "classification (hub id or folder), a folder of `embedx finetune`, onnx:FILE?scores=NAME&labels=FILE, or "
+            "yamnet. Other models embed: `embedx extract`, then `embedx train`."
         )
     from embedx.extractors import hub_classifiers
 

@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-from embedx.extractors.names import VARIABLES, resolve, split_option
+from embedx.errors import ModelError
+from embedx.extractors.names import VARIABLES, resolve, split_onnx, split_option
 from embedx.extractors.weight_files import find_weights
 
 WITHOUT_WEIGHTS = ("logmel", "mfcc")
@@ -33,6 +34,13 @@ def fingerprint_model(model: str) -> Fingerprint | None:
     if family in VARIABLES:  # a source with an option ("PATH?pca") is not a path, because it may need other files too
         file = find_weights(family, source)
         return None if file is None else fingerprint_files([file])
+    if family == "onnx":
+        from embedx.extractors.onnx_file import list_files
+
+        try:
+            return fingerprint_files(list(list_files(Path(split_onnx(source)[0]))))
+        except ModelError:  # said when the model is loaded
+            return None
     if family == "finetuned":
         written = Path(split_option(source)[0])
         return fingerprint_files(sorted(written.iterdir())) if written.is_dir() else None

@@ -10,7 +10,13 @@ from embedx.errors import ModelError, StoreError
 from embedx.filesystem.paths import display_path
 
 NAMES = ("logmel", "mfcc", "yamnet", "vggish", "melspec-resnet18")  # families with only one model
-BUILT_IN = (*NAMES, "huggingface", "torchaudio", "finetuned")  # modules of this package that have a function `load`
+BUILT_IN = (
+    *NAMES,
+    "huggingface",
+    "torchaudio",
+    "finetuned",
+    "onnx",
+)  # modules of this package that have a function `load`
 FAMILIES = (*BUILT_IN, "plugin")  # "plugin": code outside embedx
 STORED = (*FAMILIES, "imported")  # what a stored recipe may name; "imported": vectors made with other software
 VARIABLES = {  # environment variables that may name a weights file
@@ -28,8 +34,9 @@ def resolve(model: str) -> tuple[str, str]:
 
     Args:
         model: `logmel`, `yamnet`, `yamnet:PATH`, `vggish:PATH?pca`; a hub id such as `facebook/hubert-base-ls960`, also
-            with `@revision`; a bundle of torchaudio such as `HUBERT_BASE`, also with `@FILE`; a local folder; code
-            outside embedx as `module:factory`, `hear:module` or the name of an entry point; or `family:source`.
+            with `@revision`; a bundle of torchaudio such as `HUBERT_BASE`, also with `@FILE`; a local folder;
+            `onnx:FILE?rate=32000`; code outside embedx as `module:factory`, `hear:module` or the name of an entry
+            point; or `family:source`.
 
     Returns:
         The family and the source; local paths are absolute.
@@ -49,6 +56,8 @@ def resolve(model: str) -> tuple[str, str]:
     if family == "torchaudio":
         name, separator, file = source.partition("@")
         return family, f"{name}@{os.path.abspath(Path(file).expanduser())}" if file else name + separator
+    if family == "onnx":
+        return family, resolve_onnx(source)
     location, option = split_option(source)
     path = Path(location).expanduser()
     if family == "huggingface" and not path.exists() and (not HUB_ID.fullmatch(source) or ".." in source):
@@ -101,11 +110,37 @@ def split_option(source: str) -> tuple[str, str]:
     return (source, "") if not mark or Path(source).expanduser().exists() else (location, mark + option)
 
 
+def split_onnx(source: str) -> tuple[str, str]:
+    """Split a source after the name of an existing file, or else before its first question mark.
+
+    >>> split_onnx("perch.onnx?rate=32000&labels=which?.txt")
+    ('perch.onnx', 'rate=32000&labels=which?.txt')
+    """
+    marks = [match.start() for match in re.finditer(r"\?", source)]
+    files = (place for place in (*marks, len(source)) if Path(source[:place]).expanduser().is_file())
+    place = next(files, marks[0] if marks else len(source))
+    return source[:place], source[place + 1 :]
+
+
+def resolve_onnx(source: str) -> str:
+    """Return a source of the family onnx with absolute paths of its file and its labels."""
+    location, options = split_onnx(source)
+    options = re.sub(r"(?<![^&])labels=([^&]+)", lambda match: f"labels={absolute(match[1])}", options)
+    return "?".join(filter(None, (absolute(location), options)))
+
+
+def absolute(path: str) -> str:
+    """Return an absolute path; ~ is the home folder."""
+    return os.path.abspath(Path(path).expanduser())
+
+
 def guess_family(model: str) -> str:
     """Return the family of a folder, a weights file, a hub id, a bundle of torchaudio, or code outside embedx."""
     if entry_point(model) or re.fullmatch(r"hear:.+|[A-Za-z_][\w.]*:[A-Za-z_]\w*", model):
         return "plugin"
     path = Path(model).expanduser()
+    if split_onnx(model)[0].endswith(".onnx"):
+        return "onnx"
     if (Path(split_option(model)[0]).expanduser() / FINETUNED_FILE).is_file():
         return "finetuned"
     if (path.is_file() and path.suffix == ".safetensors") or (path / "yamnet.safetensors").is_file():

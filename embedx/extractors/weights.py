@@ -51,11 +51,11 @@ def refuse_pointers(files: Iterable[Path], cause: Exception | None = None) -> No
     """Raise ModelError if one of the files is a pointer of Git LFS, which `git clone` leaves in place of a large file.
 
     Args:
-        files: the files; other suffixes than those of weights and JSON are passed over.
+        files: the files; other suffixes than those of weights, ONNX and JSON are passed over.
         cause: the error of a reader that is explained by the pointer.
     """
     for file in files:
-        if file.suffix in (*SUFFIXES, ".json") and file.is_file():
+        if file.suffix in (*SUFFIXES, ".json", ".onnx", ".data") and file.is_file():
             with file.open("rb") as handle:
                 start = handle.read(len(LFS_START))
             if start == LFS_START:
