@@ -54,8 +54,7 @@ def extract(
         out: the folder of the collection; it is created if it does not exist.
         on_progress: called after every recording.
         interrupted: called after every window; if it returns a signal number, the run commits and ends.
-        model: "logmel" (default), "yamnet", a hub id, a folder, "onnx:FILE?rate=HZ", or another name of
-            `embedx models`.
+        model: "logmel" (default), "yamnet", a hub id, a folder, or another name of `embedx models`.
         layers: "last", "all", or layer numbers (0 is the input of the transformer, -1 the last layer).
         pooling: "mean", "sum", "max", or several of them. Every layer with every pooling is a view.
         window: window length in seconds; None: one window per recording of up to 60 s (or the model's maximum).
