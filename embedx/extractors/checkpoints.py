@@ -1,10 +1,12 @@
 """Checkpoints of transformers: find, load and check one."""
 
+import importlib
 import json
 import logging
 import socket
 import urllib.parse
 import urllib.request
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -52,8 +54,34 @@ class Checkpoint:
         return replace(self, model=model)
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of a model, of a class that transformers' AutoModel does not know.
+
+    Attributes:
+        module: the module of transformers' models that has the class.
+        name: the class.
+        prefix: what the names of its weights begin with in the file of the whole model.
+        hint: what is wrong with a checkpoint that does not have all of these weights.
+    """
+
+    module: str
+    name: str
+    prefix: str
+    hint: str
+
+    def find_class(self) -> Any:
+        """Return the class."""
+        return getattr(importlib.import_module(f"transformers.models.{self.module}"), self.name)
+
+
 def load_checkpoint(
-    source: str, kinds: tuple[str, ...], allow_pickle: bool, download: bool = True, auto_class: str = "AutoModel"
+    source: str,
+    kinds: Collection[str],
+    allow_pickle: bool,
+    download: bool = True,
+    auto_class: str = "AutoModel",
+    parts: Mapping[str, Part] | None = None,
 ) -> Checkpoint:
     """Load a checkpoint.
 
@@ -64,6 +92,7 @@ def load_checkpoint(
         download: whether the model hub may be asked; otherwise a hub id is only looked up in the hub's cache.
         auto_class: the class of transformers that is loaded: "AutoModel", the encoder; or
             "AutoModelForAudioClassification", with its classifier, whose weights must be there too.
+        parts: model type -> the part that is loaded instead.
 
     Raises:
         ModelError: the checkpoint is not found, the network cannot be reached, the model type is not accepted, the
@@ -88,13 +117,13 @@ def load_checkpoint(
         raise ModelError(explain_missing(place))
     kind = settings.get("model_type")
     if kind not in kinds:
-        raise ModelError(
-            f"{place} is a model of type {kind!r}, which embedx does not support. Supported types: {', '.join(kinds)}."
-        )
+        raise ModelError(explain_kind(place, kind, kinds))
+    part = (parts or {}).get(kind)
     front_end = read_front_end(place, lambda name: read_json(place, name, options))
     check_file_names(place, options)
     try:
-        model, report = getattr(transformers, auto_class).from_pretrained(
+        model_class = part.find_class() if part else getattr(transformers, auto_class)
+        model, report = model_class.from_pretrained(
             place,
             config=transformers.CONFIG_MAPPING[kind].from_dict(remove_keys(settings, FORBIDDEN)),
             trust_remote_code=False,
@@ -102,12 +131,13 @@ def load_checkpoint(
             use_safetensors=None if allow_pickle else True,
             weights_only=True,
             dtype=torch.float32,
+            key_mapping={part.prefix: ""} if part else None,
             **options,
         )
     except Exception as error:  # transformers passes on all errors of its file readers, from OSError to SafetensorError
         refuse_pointers(sorted(Path(place).glob("*")), error)
         raise ModelError(f"The weights in {place} cannot be loaded: {brief(error)}{explain_pickle(place)}") from error
-    check_keys(place, model, report)
+    check_keys(place, model, report, part.hint if part else "")
     settings = {key: value for key, value in settings.items() if key not in IRRELEVANT}
     return Checkpoint(place, model.eval().requires_grad_(False), front_end, settings, options)
 
@@ -168,8 +198,8 @@ def read_json(place: str, name: str, options: dict[str, Any]) -> dict[str, Any] 
     return values
 
 
-def check_keys(place: str, model: nn.Module, report: dict[str, Any]) -> None:
-    """Raise ModelError if the weights do not fill every parameter of the encoder.
+def check_keys(place: str, model: nn.Module, report: dict[str, Any], hint: str = "") -> None:
+    """Raise ModelError, with a hint, if the weights do not fill every parameter of the encoder.
 
     A head after the encoder (`lm_head`, `classifier`) is ignored, because it is not part of a frozen encoder. It is
     recognised by the first two parts of the name: WavLM's speaker head has its own `feature_extractor`.
@@ -188,7 +218,7 @@ def check_keys(place: str, model: nn.Module, report: dict[str, Any]) -> None:
         )
     texts = [f"{kind}: {', '.join(keys[:5])} ({len(keys)} in total)" for kind, keys in problems.items() if keys]
     if texts:
-        raise ModelError(f"The weights in {place} do not fit their configuration. {'; '.join(texts)}.")
+        raise ModelError(f"The weights in {place} do not fit their configuration. {'; '.join(texts)}.{hint}")
 
 
 def explain_missing(place: str) -> str:
@@ -217,3 +247,8 @@ def explain_pickle(place: str) -> str:
         " The folder contains a pickle (.bin), which can run code. If you trust its source, use --allow-pickle; "
         "otherwise save the weights as safetensors."
     )
+
+
+def explain_kind(place: str, kind: object, kinds: Collection[str]) -> str:
+    """Say why a model type is refused, and which are not."""
+    return f"{place} is a model of type {kind!r}, which embedx does not support. Supported types: {', '.join(kinds)}."

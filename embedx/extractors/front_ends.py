@@ -1,7 +1,7 @@
 """Front ends of checkpoints of transformers: where their settings are, and whether they fit the model."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,14 +48,16 @@ class WaveformSettings:
     sample_rate: int
 
     @classmethod
-    def parse(cls, place: str, front_end: dict[str, Any] | None) -> "WaveformSettings":
+    def parse(
+        cls, place: str, front_end: dict[str, Any] | None, defaults: Mapping[str, Any] = DEFAULTS
+    ) -> "WaveformSettings":
         """Read and check the settings; warn of every setting that is missing and is assumed to have its default.
 
         Raises:
             ModelError: a setting has an invalid value.
         """
         settings = {key: value for key, value in (front_end or {}).items() if value is not None}
-        missing = [name for name in DEFAULTS if name not in settings]
+        missing = [name for name in defaults if name not in settings]
         if missing:
             log.warning(
                 "%s has %s, so the %s assumed: %s. If the model was trained in another way, the vectors are wrong. "
@@ -63,10 +65,10 @@ class WaveformSettings:
                 place,
                 MISSING if front_end is None else f"a front end without {' and '.join(missing)}",
                 "default is" if len(missing) == 1 else "defaults are",
-                " and ".join(f"{name} = {DEFAULTS[name]}".lower() for name in missing),
+                " and ".join(f"{name} = {defaults[name]}".lower() for name in missing),
                 OLD_FILE,
             )
-        normalise, rate = ({**DEFAULTS, **settings}[name] for name in DEFAULTS)
+        normalise, rate = ({**defaults, **settings}[name] for name in DEFAULTS)
         if not isinstance(normalise, bool):
             raise ModelError(f"do_normalize in the front end of {place} must be true or false, not {normalise!r:.99}.")
         check_fit(place, "feature_size", settings.get("feature_size", 1), "1, because it takes the waveform", 1)

@@ -1,8 +1,9 @@
 """huggingface: speech transformers on the waveform, by hub id or local folder, with the forward pass of transformers.
 
 Wav2Vec2 (with XLS-R and MMS), Wav2Vec2-Conformer, HuBERT, DistilHuBERT, WavLM, data2vec-audio, UniSpeech and
-UniSpeech-SAT. The library's modules run with an attention mask. Two parts are changed, because padding would affect
-their results: the GroupNorm after the first convolution of base models, and convolutions that run without a mask.
+UniSpeech-SAT; the other model types are in `families`. The library's modules run with an attention mask. Two parts are
+changed, because padding would affect their results: the GroupNorm after the first convolution of base models, and
+convolutions that run without a mask.
 """
 
 import math
@@ -14,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from embedx.errors import ModelError
-from embedx.extractors import spectrogram
 from embedx.extractors.base import Extractor, hash_weights
 from embedx.extractors.checkpoints import Checkpoint, load_checkpoint
+from embedx.extractors.families import FAMILIES, PARTS
 from embedx.extractors.front_ends import WaveformSettings
 from embedx.extractors.masking import BATCH, WaveInput, count_frames, mask_group_norms, receptive_field
 from embedx.extractors.weights import brief
@@ -96,9 +97,9 @@ def load(source: str, *, allow_pickle: bool = False, download: bool = True) -> E
     Raises:
         ModelError: see `load_checkpoint`.
     """
-    checkpoint = load_checkpoint(source, (*WAVEFORM_TYPES, *spectrogram.FAMILIES), allow_pickle, download)
+    checkpoint = load_checkpoint(source, (*WAVEFORM_TYPES, *FAMILIES), allow_pickle, download, parts=PARTS)
     kind = checkpoint.settings["model_type"]
     try:
-        return spectrogram.FAMILIES.get(kind, Transformer)(checkpoint)
+        return FAMILIES.get(kind, Transformer)(checkpoint)
     except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:  # a setting of a wrong type
         raise ModelError(f"The settings in {checkpoint.place} cannot be used: {brief(error)}") from error

@@ -6,11 +6,13 @@ import torch
 from embedx import extractors
 from embedx.extractors.base import Extractor
 from tests.helpers.conformance import Checkpoint, ConformanceTests, clips_for, run
+from tests.helpers.encoder_checkpoints import ENCODERS
 from tests.helpers.paths import SHARED
 from tests.helpers.random_models import NAMES, TRANSFORMERS, random_resnet18, random_yamnet
 
 # VGGish has 288 MB of weights; in the fast suite, test_vggish.py compares it with numpy.
 PARAMETERS = [pytest.param(name, marks=pytest.mark.long) if name == "vggish" else name for name in NAMES]
+PARAMETERS += ENCODERS
 
 
 @pytest.fixture(scope="module", params=PARAMETERS)
@@ -18,7 +20,7 @@ def extractor(
     request: pytest.FixtureRequest, checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory
 ) -> Extractor:
     name: str = request.param
-    if name in TRANSFORMERS:
+    if name in TRANSFORMERS or name in ENCODERS:
         return extractors.load(str(checkpoint(name)), backend="reference")
     if name == "yamnet":  # real weights where they are, random ones elsewhere
         path = SHARED / "weights/yamnet/yamnet.safetensors"
