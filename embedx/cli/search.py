@@ -71,7 +71,9 @@ QUERIES = ("query", "id", "vector", "like", "unlike", "text")  # options that --
         help="Example that the hits should not resemble; requires --like. Repeatable.",
     ),
     click.option(
-        "--text", metavar="SENTENCE", help="Search with a description; requires a collection made with a CLAP model."
+        "--text",
+        metavar="SENTENCE",
+        help="Search with a description; requires a collection made with a model of audio and text.",
     ),
     click.option("--queries", metavar="SOURCE", help="Many queries: a folder, or a manifest of files and time ranges."),
 )

@@ -261,8 +261,9 @@ class Embedder(SoundEmbedder):
         embed = getattr(self.extractor, "embed_text", None)
         if embed is None:
             raise ModelError(
-                f"{self.recipe.extractor} cannot embed text. Use a collection made with a CLAP model, which embeds "
-                "audio and text in one space: `embedx extract --model laion/clap-htsat-unfused`."
+                f"{self.recipe.extractor} cannot embed text. Use a collection made with a model that embeds audio and "
+                "text in one space (CLAP, PE-Audio, EmbeddingGemma 2): `embedx extract --model "
+                "laion/clap-htsat-unfused`."
             )
         comparable = [view_name(self.extractor.layers[-1], pooling) for pooling in POOLINGS]
         if view not in comparable:

@@ -17,6 +17,7 @@ from torch import nn
 from embedx.errors import ModelError
 from embedx.extractors.fingerprint import find_snapshot
 from embedx.extractors.front_ends import read_front_end
+from embedx.extractors.unsupported import REFUSED
 from embedx.extractors.weights import brief, refuse_pointers
 
 log = logging.getLogger(__name__)
@@ -63,12 +64,14 @@ class Part:
         name: the class.
         prefix: what the names of its weights begin with in the file of the whole model.
         hint: what is wrong with a checkpoint that does not have all of these weights.
+        config: the part of the configuration that describes the part; empty: all of it.
     """
 
     module: str
     name: str
     prefix: str
-    hint: str
+    hint: str = ""
+    config: str = ""
 
     def find_class(self) -> Any:
         """Return the class."""
@@ -103,19 +106,11 @@ def load_checkpoint(
 
     set_verbosity_error()
     disable_progress_bar()
-    if not download and not Path(source).is_dir():  # even with `local_files_only` the library connects to its hub
-        snapshot = find_snapshot(source)
-        if snapshot is None:
-            raise ModelError(explain_download(source))
-        source = str(snapshot)
-    place, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
-    options: dict[str, Any] = {"revision": revision} if revision else {}
-    if not Path(source).is_dir() and not is_hub_reachable():
-        options["local_files_only"] = True  # it may be in the cache, and the library would retry for half a minute
+    place, options = find_place(source, download)
     settings = read_json(place, "config.json", options)
     if settings is None:
         raise ModelError(explain_missing(place))
-    kind = settings.get("model_type")
+    kind: Any = settings.get("model_type")
     if kind not in kinds:
         raise ModelError(explain_kind(place, kind, kinds))
     part = (parts or {}).get(kind)
@@ -123,9 +118,10 @@ def load_checkpoint(
     check_file_names(place, options)
     try:
         model_class = part.find_class() if part else getattr(transformers, auto_class)
+        config = transformers.CONFIG_MAPPING[kind].from_dict(remove_keys(settings, FORBIDDEN))
         model, report = model_class.from_pretrained(
             place,
-            config=transformers.CONFIG_MAPPING[kind].from_dict(remove_keys(settings, FORBIDDEN)),
+            config=getattr(config, part.config) if part and part.config else config,
             trust_remote_code=False,
             output_loading_info=True,
             use_safetensors=None if allow_pickle else True,
@@ -140,6 +136,20 @@ def load_checkpoint(
     check_keys(place, model, report, part.hint if part else "")
     settings = {key: value for key, value in settings.items() if key not in IRRELEVANT}
     return Checkpoint(place, model.eval().requires_grad_(False), front_end, settings, options)
+
+
+def find_place(source: str, download: bool) -> tuple[str, dict[str, Any]]:
+    """Return the folder or hub id of a checkpoint, and how its files are found; see `Checkpoint`."""
+    if not download and not Path(source).is_dir():  # even with `local_files_only` the library connects to its hub
+        snapshot = find_snapshot(source)
+        if snapshot is None:
+            raise ModelError(explain_download(source))
+        source = str(snapshot)
+    place, _, revision = (source, "", "") if Path(source).is_dir() else source.partition("@")
+    options: dict[str, Any] = {"revision": revision} if revision else {}
+    if not Path(source).is_dir() and not is_hub_reachable():
+        options["local_files_only"] = True  # it may be in the cache, and the library would retry for half a minute
+    return place, options
 
 
 def check_file_names(place: str, options: dict[str, Any]) -> None:
@@ -251,4 +261,7 @@ def explain_pickle(place: str) -> str:
 
 def explain_kind(place: str, kind: object, kinds: Collection[str]) -> str:
     """Say why a model type is refused, and which are not."""
-    return f"{place} is a model of type {kind!r}, which embedx does not support. Supported types: {', '.join(kinds)}."
+    refused = f"{place} is a model of type {kind!r}, which embedx does not support"
+    if str(kind) in REFUSED:
+        return f"{refused}: {REFUSED[str(kind)]}."
+    return f"{refused}. Supported types: {', '.join(kinds)}."

@@ -25,9 +25,9 @@ class EqualLengths(Spectrogram):
 
     def encode(self, prepared: Sequence[Prepared], layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the hidden states of the requested layers for clips of `prepare`; see `Extractor.frames`."""
-        groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+        groups: dict[tuple[tuple[Any, ...], ...], list[int]] = {}
         for i, (_, arrays) in enumerate(prepared):
-            groups.setdefault(tuple(np.shape(array) for array in arrays.values()), []).append(i)
+            groups.setdefault(tuple(shape_and_mask(name, array) for name, array in arrays.items()), []).append(i)
         clips: dict[int, list[Tensor]] = {layer: [torch.empty(0)] * len(prepared) for layer in layers}
         for rows in groups.values():
             names = prepared[rows[0]][1]
@@ -69,3 +69,8 @@ class EqualWaves(EqualLengths):
         found = WaveformSettings.parse(checkpoint.place, checkpoint.front_end, self.defaults)
         settings: dict[str, Any] = {"do_normalize": found.normalise, "sampling_rate": found.sample_rate}
         super().__init__(replace(checkpoint, front_end=settings))
+
+
+def shape_and_mask(name: str, array: Any) -> tuple[Any, ...]:
+    """Return what an array of the front end has in common with those of other clips of the same length."""
+    return np.shape(array), np.asarray(array).tobytes() if "mask" in name else b""

@@ -1,4 +1,4 @@
-"""Parakeet: the Fast Conformer encoder of NVIDIA's speech recognisers, 12.5 frames per second."""
+"""Parakeet and Canary: the Fast Conformer encoder of NVIDIA's speech recognisers, 12.5 frames per second."""
 
 import torch
 
@@ -8,7 +8,7 @@ from embedx.extractors.spectrogram import Prepared
 
 
 class Parakeet(EqualLengths):
-    """Hidden states [B, T, D] of the encoder; checkpoints with a CTC, RNN-T or TDT decoder are loaded as their encoder.
+    """Hidden states [B, T, D] of the encoder; a checkpoint with a decoder is loaded as its encoder.
 
     Layer 0 is the input of the first block. The mel frames of a clip are normalised over the clip.
     """

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embedx.errors import ModelError, UsageError
+from embedx.errors import ModelError
 from embedx.extractors.base import Extractor, hash_weights
 from embedx.extractors.checkpoints import Checkpoint
 from embedx.extractors.devices import send
 from embedx.extractors.front_ends import MISSING, check_fit, check_rate, check_spectrogram_settings
-from embedx.extractors.weights import brief
+from embedx.extractors.texts import load_tokenizer, tokenize
 
 Prepared = tuple[int, dict[str, Any]]  # samples of a clip, and the feature extractor's arrays with a batch of one
 FRAME, HOP = 400, 160  # samples of a 25 ms frame and a 10 ms hop at 16 kHz, in all front ends except CLAP's
@@ -216,20 +216,8 @@ class Clap(Spectrogram):
             ModelError: the checkpoint has no tokenizer.
             UsageError: a text is longer than the model's maximum input.
         """
-        from transformers import AutoTokenizer
-
-        place, options = self.checkpoint.place, self.checkpoint.options
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
-        except Exception as error:  # the library raises many kinds of errors for damaged files
-            raise ModelError(f"The tokenizer in {place}, which text needs, cannot be read: {brief(error)}") from error
-        if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # the library invents one if there is none
-            raise ModelError(f"{place} has no tokenizer (tokenizer.json, or vocab.json and merges.txt) for text.")
-        tokens = tokenizer(texts, padding=True, return_tensors="pt")
-        count = tokens["input_ids"].shape[1]
         limit = self.model.config.text_config.max_position_embeddings - 2  # RoBERTa's positions start at 2
-        if count > limit:
-            raise UsageError(f"The text has {count} tokens, but this model accepts {limit}. Use a shorter text.")
+        tokens = tokenize(load_tokenizer(self.checkpoint), texts, limit)
         features: Tensor = self.model.get_text_features(**tokens.to(self.model.device)).pooler_output
         return features
 

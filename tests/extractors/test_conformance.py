@@ -12,7 +12,10 @@ from tests.helpers.random_models import NAMES, TRANSFORMERS, random_resnet18, ra
 
 # VGGish has 288 MB of weights; in the fast suite, test_vggish.py compares it with numpy.
 PARAMETERS = [pytest.param(name, marks=pytest.mark.long) if name == "vggish" else name for name in NAMES]
-PARAMETERS += ENCODERS
+# They share one way to run a batch, which the fast suite tests with two of them.
+PARAMETERS += [
+    name if name in ("moonshine", "dac") else pytest.param(name, marks=pytest.mark.long) for name in ENCODERS
+]
 
 
 @pytest.fixture(scope="module", params=PARAMETERS)
