@@ -150,8 +150,11 @@ export function addStyles(name) {
   });
 }
 
+/** Put children into an element, in the place of those it has; one that stays keeps the focus. */
 export function fill(node, ...children) {
+  const focused = document.activeElement;
   node.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  if (focused?.isConnected) focused.focus({ preventScroll: true });
   return node;
 }
 

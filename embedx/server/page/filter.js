@@ -91,12 +91,20 @@ export async function countRows(where, node = null) {
   }
 }
 
+export const fieldOf = (isSql = false) => (isSql
+  ? el("textarea", { id: "filterfield", rows: 2, spellcheck: "false", maxlength: 10_000, value: state.question.where })
+  : el("input", { type: "text", id: "filterfield", autocomplete: "off", spellcheck: "false", maxlength: 200 }));
+
+/** Open the panel with its field at once: what is typed before the offers are there stays, also when it is opened again. */
 async function openPanel(name) {
+  const typed = panel.querySelector("#filterfield");
+  if (typed?.value && typed.matches("textarea") === (name === "openSql")) return typed.focus();
+  const field = fieldOf(name === "openSql");
+  panel.hidden = false;
+  fill(panel, field);
+  field.focus();
   const offers = await import("./offers.js");
-  offers[name](panel, (where) => {
-    closeFilter();
-    callbacks.change(where);
-  });
+  if (field.isConnected) offers[name](panel, callbacks.change, field);
 }
 
 export function closeFilter() {

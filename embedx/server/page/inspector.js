@@ -48,6 +48,7 @@ function show(next) {
   row = next;
   if (!row) return clear();
   parts = {
+    own: nameField(t("label.other"), (name) => (label(name), (parts.own.value = ""))),
     labels: el("div.row.keys", { role: "group", "aria-label": t("labels") }),
     timeline: el("div.timeline"),
     facts: el("dl"),
@@ -114,7 +115,7 @@ function showLabels(news = "") {
     el("p.current", `${t("label.is")} `, row.label ? nameOf(row.label, 60) : mutedWord(t("label.none")), news && el("small", ` ${visible(news)}`)),
     ...namesOf().map((name, index) =>
       button([el("kbd", String(index + 1)), nameOf(name, 16)], () => label(name), { class: "small", "aria-pressed": name === row.label, "aria-disabled": reason ? "true" : null })),
-    reason ? muted(reason) : nameField(t("label.other"), label));
+    reason ? muted(reason) : parts.own);
 }
 
 function label(value) {

@@ -4,7 +4,7 @@ import { button, checkbox, choice, el, errorBox, fill, focusOn, icon, muted, mut
 import { resultOf, sentenceOf, train } from "./heads.js";
 import { command } from "./keys.js";
 import { bindPlayer, fetchPicture, fetchSound, showLarge, start, togglePlay } from "./large.js";
-import { addName, headOf, isYesNo, taskOf } from "./names.js";
+import { addName, headOf, isYesNo, nameField, taskOf } from "./names.js";
 import { rowOf } from "./rows.js";
 import { stop } from "./sound.js";
 import { on, set, setSettings, state } from "./state.js";
@@ -47,6 +47,7 @@ export function make(navigate) {
 /** Show an address: by is the way in which rows are suggested. */
 export async function open({ extra }) {
   if (state.collection.name !== shownName) reset();
+  if (parts.bar.hidden) return; // the task is being written
   const isOther = WAYS.includes(extra.by) && (extra.by !== by || (by === "selection" && state.selection !== selection));
   selection = state.selection;
   head = state.collection.heads?.some(({ name }) => name === extra.head) ? extra.head : "";
@@ -73,16 +74,18 @@ function reset() {
   [place, fresh, passed, by, skipped] = [0, 0, 0, "", []];
   isLast = false;
   fill(parts.result);
+  fill(parts.other);
+  parts.bar.hidden = false;
   set({ queue });
 }
 
 function showTask() {
   parts.work.hidden = parts.bar.hidden = true;
+  request?.abort();
+  queue = []; // no key reaches a row that is not seen
   stop();
   const begin = () => {
     reset();
-    fill(parts.other);
-    parts.bar.hidden = false;
     open({ extra: {} });
   };
   fill(parts.other, makeTask(begin, task.names.length ? begin : null));
@@ -146,6 +149,7 @@ function goTo(to, { isPlayed = false } = {}) {
   fill(parts.large, ...showLarge(row, { around: AROUND_S, own: true }));
   fill(parts.news);
   showThinks();
+  parts.own = nameField(t("label.other"), (name) => (addName(name), (task = taskOf()), give(name)));
   showKeys();
   showPlace();
   if (hadFocus || document.activeElement === document.body) focusOn(parts.clip);
@@ -173,9 +177,9 @@ function showKeys() {
   const row = queue[place], value = valueOf(row, task.column), focused = parts.keys.contains(document.activeElement) ? [...parts.keys.children].indexOf(document.activeElement) : -1;
   const asked = isYesNo(task) ? t("task.question", { column: visible(task.column) }) : "";
   fill(parts.keys, button(icon("play"), togglePlay, { class: "phone-only", "aria-label": t("play") }), el("span.asked", asked, value !== null && [" ", el("span.chip", nameOf(value, 30))]),
-    ...keyButtons(task, value, { give: (digit) => give(task.names[digit - 1]), unsure, other: (name) => (addName(name), (task = taskOf()), give(name)) }),
+    ...keyButtons(task, value, { give: (digit) => give(task.names[digit - 1]), unsure, own: parts.own }),
     button([el("kbd", "s"), t("pass")], skip), button([el("kbd", "u"), t("undo")], undo));
-  if (focused >= 0) focusOn(parts.keys.children[Math.min(focused, parts.keys.children.length - 1)]);
+  if (focused >= 0 && !parts.keys.contains(document.activeElement)) focusOn(parts.keys.children[Math.min(focused, parts.keys.children.length - 1)]);
 }
 
 function showEnd(problem = "") {
@@ -229,7 +233,7 @@ function showEdited() {
 
 /** Go back to the row whose label was taken back, also if it is no longer in the queue. */
 async function showUndone() {
-  if (state.screen !== "label" || !state.undone) return;
+  if (state.screen !== "label" || !state.undone || parts.bar.hidden) return;
   const { edits: [edit] } = state.undone;
   let to = queue.findIndex((row) => row.id === edit.id);
   if (to < 0) {
@@ -258,7 +262,7 @@ async function retrain() {
     fill(parts.result, resultOf(job, (id) => go({ screen: "find", row: id })));
     say(sentenceOf(job));
     showBar();
-    if (WITH_HEAD.includes(by)) await refill(false, AT_HAND);
+    if (WITH_HEAD.includes(by) && !parts.bar.hidden) await refill(false, AT_HAND);
   } catch (error) {
     if (error.name === "AbortError" || name !== shownName) return;
     fill(parts.result, errorBox(messageOf(error)));

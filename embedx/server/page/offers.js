@@ -2,7 +2,7 @@
 
 import { getJson, path, withFields } from "./api.js";
 import { button, debounce, el, fill, iconButton, mutedWord, nameOf, visible } from "./dom.js";
-import { closeFilter, conditionsOf, countRows, joined, showProblem } from "./filter.js";
+import { closeFilter, conditionsOf, countRows, fieldOf, joined, showProblem } from "./filter.js";
 import { state } from "./state.js";
 import { number, t } from "./words.js";
 
@@ -15,22 +15,38 @@ let panel, changed, list, field, offers = [], active = -1, column = null;
 const quoted = (name) => (/^[a-z_]\w*$/i.test(name) && name !== "group" ? name : `"${name.replaceAll('"', '""')}"`);
 const text = (value) => (typeof value === "number" ? String(value) : `'${String(value).replaceAll("'", "''")}'`);
 
-function open(label, input, below) {
+function open(label, input, ...below) {
   field = input;
-  panel.hidden = false;
-  fill(panel, el("label", { for: "filterfield" }, label), input, below, iconButton("close", t("close"), closeFilter, "corner"));
+  if (input.parentNode !== panel) fill(panel, input);
+  input.before(el("label", { for: "filterfield" }, label));
+  input.after(...below, iconButton("close", t("close"), closeFilter, "corner"));
   input.focus();
 }
 
-function combobox(label, choose, offer) {
+/** Open a field with a list below it; `offer` gets what is typed and returns what is offered. */
+function combobox(label, choose, offer, input = fieldOf()) {
+  offers = [];
   list = el("ul.offers", { role: "listbox", id: "filteroffers", "aria-label": label });
-  const input = el("input", {
-    type: "text", id: "filterfield", role: "combobox", autocomplete: "off", spellcheck: "false", maxlength: 200,
-    "aria-expanded": "true", "aria-controls": "filteroffers", "aria-autocomplete": "list",
-    input: debounce(() => offer(input.value), REST_MS), keydown: (event) => pick(event, choose),
+  const facts = { role: "combobox", "aria-expanded": "true", "aria-controls": "filteroffers", "aria-autocomplete": "list" };
+  for (const [name, value] of Object.entries(facts)) input.setAttribute(name, value);
+  let offered = null; // the text that the list belongs to
+  const update = async () => {
+    const typed = input.value;
+    if (typed === offered) return;
+    const found = await offer(typed);
+    if (!input.isConnected || typed !== input.value) return;
+    offered = typed;
+    showOffers(found, choose);
+  };
+  input.addEventListener("input", debounce(update, REST_MS));
+  input.addEventListener("keydown", async (event) => {
+    if (event.key !== "Enter") return step(event);
+    event.preventDefault();
+    await update();
+    if (offered === input.value && input.isConnected && offers[active]) choose(offers[active]);
   });
   open(label, input, list);
-  offer("");
+  update();
 }
 
 function showOffers(found, choose) {
@@ -44,24 +60,19 @@ function showOffers(found, choose) {
   field.setAttribute("aria-activedescendant", active >= 0 ? `offer${active}` : "");
 }
 
-function pick(event, choose) {
-  if (event.key === "Enter") {
-    event.preventDefault();
-    if (offers[active]) choose(offers[active]);
-    return;
-  }
-  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-  if (!step || !offers.length) return;
+function step(event) {
+  const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (!by || !offers.length) return;
   event.preventDefault();
   list.children[active]?.setAttribute("aria-selected", "false");
-  active = (active + step + offers.length) % offers.length;
+  active = (active + by + offers.length) % offers.length;
   list.children[active].ariaSelected = "true";
   list.children[active].scrollIntoView({ block: "nearest" });
   field.setAttribute("aria-activedescendant", `offer${active}`);
 }
 
-/** Offer the columns in a panel; `change` gets the new condition. */
-export function openColumns(node, change) {
+/** Offer the columns in a panel that has a field; `change` gets the new condition. */
+export function openColumns(node, change, input) {
   [panel, changed] = [node, change];
   const known = state.collection?.columns ?? [];
   const all = [...new Map([...known.map((one) => [one.name, one.kind]), ...OWN_COLUMNS.map((name) => [name, name.endsWith("_s") ? "number" : "text"])])];
@@ -69,18 +80,16 @@ export function openColumns(node, change) {
     const part = typed.toLowerCase();
     const found = all.filter(([name]) => name.toLowerCase().includes(part)).map(([name, kind]) => ({ name, kind, note: t(`kind.${kind}`) }));
     found.sort((a, b) => b.name.toLowerCase().startsWith(part) - a.name.toLowerCase().startsWith(part));
-    showOffers([...found, { name: t("filter.sql.write"), sql: true }].slice(0, MAX_OFFERS), openValues);
-  });
+    return [...found, { name: t("filter.sql.write"), sql: true }].slice(0, MAX_OFFERS);
+  }, input);
 }
 
-async function openValues(chosen) {
+function openValues(chosen) {
   if (chosen.sql) return openSql(panel, changed);
   column = chosen;
   if (chosen.kind === "number") return openRange();
   const choose = (one) => add(one.value === null ? `${quoted(column.name)} IS NULL` : `${quoted(column.name)} = ${text(one.value)}`);
-  combobox(t("filter.value", { column: visible(chosen.name) }), choose, async (typed) => {
-    showOffers(await valuesOf(chosen.name, typed), choose);
-  });
+  combobox(t("filter.value", { column: visible(chosen.name) }), choose, (typed) => valuesOf(chosen.name, typed));
 }
 
 async function valuesOf(name, prefix) {
@@ -89,11 +98,9 @@ async function valuesOf(name, prefix) {
   return values.map((one) => ({ value: one.value, name: one.value === null ? t("none") : String(one.value), note: number(one.rows, 0) }));
 }
 
-async function openRange() {
-  const facts = await getJson(withFields(path("/values"), { column: column.name, limit: 1 })).catch(() => ({}));
-  const hint = (value) => (Number.isFinite(value) ? number(value, 2) : "");
-  const low = el("input", { type: "number", step: "any", id: "filterfield", placeholder: hint(facts.min), "aria-label": t("filter.low") });
-  const high = el("input", { type: "number", step: "any", placeholder: hint(facts.max), "aria-label": t("filter.high") });
+function openRange() {
+  const low = el("input", { type: "number", step: "any", id: "filterfield", "aria-label": t("filter.low") });
+  const high = el("input", { type: "number", step: "any", "aria-label": t("filter.high") });
   const name = quoted(column.name);
   const apply = () => {
     const conditions = [low.value && `${name} >= ${low.value}`, high.value && `${name} <= ${high.value}`].filter(Boolean);
@@ -103,14 +110,16 @@ async function openRange() {
   low.addEventListener("keydown", onEnter);
   high.addEventListener("keydown", onEnter);
   open(t("filter.value", { column: visible(column.name) }), low, el("span.row", t("filter.until"), high, button(t("apply"), apply)));
+  const hint = (value) => (Number.isFinite(value) ? number(value, 2) : "");
+  getJson(withFields(path("/values"), { column: column.name, limit: 1 }))
+    .then(({ min, max }) => ([low.placeholder, high.placeholder] = [hint(min), hint(max)])).catch(() => null);
 }
 
 const add = (condition) => changed(joined([...conditionsOf(state.question.where), condition]));
 
-export function openSql(node, change) {
+export function openSql(node, change, area = fieldOf(true)) {
   [panel, changed] = [node, change];
   const found = el("p.muted", { "aria-live": "polite" });
-  const area = el("textarea", { id: "filterfield", rows: 2, spellcheck: "false", maxlength: 10_000, value: state.question.where });
   const check = debounce(async () => {
     const problem = await countRows(area.value.trim(), found).then(() => null, (error) => error);
     if (area.isConnected) showProblem(problem, area.value);

@@ -10,7 +10,7 @@ import { t } from "./words.js";
 const WITH_TEXT = ["huggingface", "plugin"]; // families of models of which some know text
 const ACCEPT = "audio/*,.wav,.flac,.ogg,.mp3,.m4a,.aif,.aiff,.opus,.wma,.au";
 
-let part, chooseButton, dropWords, recordButton, lane, problem, meter, chooser, textField, viewList, because, callbacks, lanePart = null;
+let part, chooseButton, dropWords, recordButton, lane, problem, meter, chooser, textField, viewList, because, callbacks, lanePart = null, asked = "";
 
 /** Make the part and return its element. `wanted` has ask (a new question), without, isAsked, leave. */
 export function makeQuery(wanted) {
@@ -106,7 +106,7 @@ export const showProblem = (text) => showText(problem, text);
 
 export async function showQuestion(question, nameOfRow) {
   part.classList.toggle("asked", callbacks.isAsked(question));
-  textField.value = question.text;
+  if (question.text !== asked) textField.value = asked = question.text; // what is typed and not asked yet stays
   viewList.value = question.view || state.collection?.default_view || "";
   showBecause(question, nameOfRow);
   if (question.clip) (await laneOf()).showClip(question.clip, question);

@@ -1,7 +1,7 @@
 /* The task: up to nine names, or a question to answer with yes or no. */
 
 import { button, el, fill, visible, warn } from "./dom.js";
-import { MAX_LENGTH, MAX_NAMES, YES_NO, isYesNo, nameField, setTask, taskOf, valuesOf } from "./names.js";
+import { MAX_LENGTH, MAX_NAMES, YES_NO, isYesNo, setTask, taskOf, valuesOf } from "./names.js";
 import { state } from "./state.js";
 import { t } from "./words.js";
 
@@ -50,10 +50,10 @@ function offered() {
     .filter(({ name, values }) => values.length >= MIN_VALUES && !["split", "review"].includes(name));
 }
 
-export function keyButtons(task, value, { give, unsure, other }) {
+export function keyButtons(task, value, { give, unsure, own }) {
   const name = (one) => (isYesNo(task) ? t(one) : one);
   const keys = task.names.map((one, i) => button([el("kbd", String(i + 1)), el("bdi.keyname", name(one))], () => give(i + 1), { "aria-pressed": one === value }));
-  return [...keys, button([el("kbd", "0"), t("unsure")], unsure), !isYesNo(task) && nameField(t("label.other"), other)];
+  return [...keys, button([el("kbd", "0"), t("unsure")], unsure), !isYesNo(task) && own];
 }
 
 export const message = (node, text, ...buttons) => fill(node, el("div.message", el("p", text), el("div.row", buttons)));

@@ -192,12 +192,11 @@ def test_filter_is_chosen_while_typing_and_a_wrong_one_is_explained(client: Clie
     page = open_page(client.port, "#made/find?id=3", quiet=False)
     page.wait_for_selector(CARDS)
     page.keyboard.press("f")
-    page.wait_for_selector("[role=combobox]")
-    page.keyboard.type("lab")
-    until(page, "() => document.querySelectorAll('[role=option]').length <= 2")
+    page.keyboard.type("lab")  # without waiting for anything: what is typed is never lost
     page.keyboard.press("Enter")
-    until(page, "() => document.querySelector('[role=option] bdi')?.textContent !== 'label'")
+    page.wait_for_selector("[role=option] .muted:text-matches('^[0-9]+$')")
     value = page.locator("[role=option] bdi").first.inner_text()
+    page.keyboard.type(value[:3])
     page.keyboard.press("Enter")
     find(page, "where=")
     assert page.locator(".chips .chip").inner_text() == f"label is {value}"
@@ -205,9 +204,50 @@ def test_filter_is_chosen_while_typing_and_a_wrong_one_is_explained(client: Clie
     page.get_by_role("button", name="as SQL").click()
     page.keyboard.press("End")
     page.keyboard.type(" AND nosuch = 1")
+    page.get_by_role("button", name="as SQL").click()  # once more: the field and its text stay
+    assert page.locator(".panel textarea").input_value() == f"label = '{value}' AND nosuch = 1"
     page.keyboard.press("Enter")
     page.wait_for_selector(".filter > .error:visible")
     assert "nosuch" in page.locator(".filter > .error").inner_text()
+
+
+@pytest.mark.long
+def test_text_typed_before_the_offers_are_there_is_kept(client: Client, open_page: Open) -> None:
+    page = open_page(client.port, "#made/find?id=3")
+    page.wait_for_selector(CARDS)
+    held: list[Any] = []
+    page.route("**/offers.js", lambda route: held.append(route))
+    page.keyboard.press("f")
+    page.keyboard.type("dura")
+    page.get_by_role("button", name="Filter", exact=True).click()
+    page.keyboard.type("tion")
+    until(page, "() => document.getElementById('filterfield').value === 'duration'")
+    page.wait_for_timeout(0)  # lets the route be called
+    held[0].continue_()
+    until(page, "() => document.querySelector('[role=option] bdi')?.textContent === 'duration_s'")
+    assert page.locator("[role=option]").count() == 2
+    page.unroute("**/offers.js")
+    page.route("**/values?*", lambda route: held.append(route))  # the range of the numbers comes late as well
+    page.keyboard.press("Enter")
+    page.keyboard.type("0.5")
+    page.keyboard.press("Enter")
+    find(page, "where=duration_s%20%3E%3D%200.5")
+
+
+@pytest.mark.long
+def test_label_of_another_person_leaves_a_name_that_is_typed(own: Client, open_page: Open) -> None:
+    page = open_page(own.port, "#field/find?id=3&row=3")
+    field = page.locator(".inspector input.own")
+    field.fill("half a na")
+    edits = [{"id": 3, "column": "label", "value": "theirs"}]
+    assert own.post("/v1/collections/field/labels", {"edits": edits}).status == 200
+    until(page, "() => document.querySelector('.inspector .current').textContent.includes('theirs')")
+    page.keyboard.type("me")
+    assert field.input_value() == "half a name"
+    page.keyboard.press("Enter")
+    until(page, "() => document.querySelector('.inspector .current').textContent.includes('half a name')")
+    assert field.input_value() == ""
+    until(page, "() => document.querySelector('.state').textContent.includes('saved')")
 
 
 def test_labels_are_given_and_undone_by_keys(own: Client, open_page: Open) -> None:

@@ -221,6 +221,16 @@ def test_names_are_asked_for_where_there_are_none_and_yes_or_no_is_a_task(
         assert rows[first]["label"] == "<b>owl</b>"
         assert (rows[second]["label"], rows[second]["meta"]["review"]) == (None, "unsure")
         page.get_by_role("button", name="Names").click()
+        assert page.evaluate("document.activeElement.tagName") == "H2"
+        before = labels_of(bare)
+        page.keyboard.press("1")  # no row is seen, so none gets a label
+        page.locator(".names input").nth(2).fill("half a na")
+        page.get_by_role("link", name="About").click()
+        page.wait_for_selector(".recipe pre")
+        page.get_by_role("link", name="Label").click()
+        page.wait_for_selector(".task")
+        assert page.locator(".names input").nth(2).input_value() == "half a na"
+        assert labels_of(bare) == before
         page.locator("input[value=yesno]").check()
         page.locator(".names input:visible").fill("id")
         page.keyboard.press("Enter")
