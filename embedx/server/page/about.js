@@ -157,7 +157,7 @@ function showHead(head) {
     el("p", value ? `${t(`figure.${figure}`)} ${score(value.value)}${value.low === null ? "" : ` (${score(value.low)} – ${score(value.high)})`}` : t("about.unscored")),
     muted(`${trained}${head.split ? `, ${visible(head.split)}` : ""}${head.chance === null || head.chance === undefined ? "" : `, ${t("about.chance", { x: score(head.chance) })}`}`),
     ...(notes ?? []).map((note) => muted(visible(note))),
-    confusion ? el("details", el("summary", t("about.confusion")), matrix(confusion, classes, t("about.confusion"), t("about.true"))) : null);
+    confusion ? el("details", el("summary", t("confusion")), matrix(confusion, classes)) : null);
 }
 
 function showRecipe({ recipe, fingerprint, versions }) {

@@ -2,9 +2,7 @@
 
 import { button, el, fill, nameOf, warn } from "./dom.js";
 import { state } from "./state.js";
-import { addWords, t } from "./words.js";
-
-await addWords("conflict");
+import { t } from "./words.js";
 
 const region = el("aside.conflicts", { "aria-label": t("conflicts") });
 const told = new Set();

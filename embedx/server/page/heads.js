@@ -30,7 +30,7 @@ export function resultOf(job, open) {
   return el("details.trained",
     el("summary", sentenceOf(job)),
     ...job.notes.map((note) => muted(note)),
-    job.confusion && matrix(job.confusion, job.labels, t("confusion"), t("confusion.true")),
+    job.confusion && matrix(job.confusion, job.labels),
     job.flipped.length > 0 && el("h3", t("flipped")),
     job.flipped.length > 0 && el("ul.flipped", job.flipped.slice(0, MAX_SHOWN).map(({ id, from, to }) => el("li",
       button([t("row", { id }), ": ", nameOf(from, 24), " → ", nameOf(to, 24)], () => open(id), "plain small")))),

@@ -1,14 +1,13 @@
 /* A confusion matrix as a table: a line for each true class, a column for each predicted one. */
 
 import { addStyles, el, nameOf } from "./dom.js";
-import { number } from "./words.js";
+import { number, t } from "./words.js";
 
 await addStyles("matrix");
 
-/** Return the table; `name` says what it is, and `corner` what its lines are. */
-export function matrix(counts, classes, name, corner) {
-  return el("div.scroll", { tabindex: 0, role: "group", "aria-label": name }, el("table.matrix",
-    el("thead", el("tr", el("th", { scope: "col" }, corner), classes.map((one) => el("th", { scope: "col" }, nameOf(one, 14))))),
+export function matrix(counts, classes) {
+  return el("div.scroll", { tabindex: 0, role: "group", "aria-label": t("confusion") }, el("table.matrix",
+    el("thead", el("tr", el("th", { scope: "col" }, t("confusion.true")), classes.map((one) => el("th", { scope: "col" }, nameOf(one, 14))))),
     el("tbody", counts.map((row, i) => {
       const all = Math.max(1, row.reduce((sum, n) => sum + n, 0));
       return el("tr", el("th", { scope: "row" }, nameOf(classes[i], 20)), row.map((n, j) => {

@@ -4,8 +4,18 @@ import { WORDS } from "./words.find.js";
 
 const LANGUAGES = ["en", "de"]; // in the order of the texts
 
-const table = { ...WORDS };
+const table = {}; // key: texts
 let language = "en", plurals = new Intl.PluralRules("en");
+
+/** Take lines "key | English | German" into the table. */
+function addLines(lines) {
+  for (const line of lines.trim().split("\n")) {
+    const [key, ...texts] = line.split(" | ");
+    table[key] = texts;
+  }
+}
+
+addLines(WORDS);
 
 /** Choose a language: "en", "de", or "" for that of the browser. */
 export function setLanguage(name) {
@@ -15,7 +25,7 @@ export function setLanguage(name) {
 }
 
 export async function addWords(part) {
-  Object.assign(table, (await import(`./words.${part}.js`)).WORDS);
+  addLines((await import(`./words.${part}.js`)).WORDS);
 }
 
 /** Return the text of a key. `{name}` stands for a value, `{n, plural: 1 hit, # hits}` for one of two forms. */

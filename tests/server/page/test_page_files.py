@@ -24,10 +24,9 @@ def text_of(path: Path) -> str:
 
 def words_of(language: str) -> dict[str, str]:
     """Return the texts of a language: those of the first screen, and those that come with another one."""
-    texts = "".join(map(text_of, sorted(FOLDER.glob("words.*.js"))))
-    text = r'"((?:[^"\\]|\\.)*)"'
-    found = re.findall(rf'^  "([\w.]+)": \[{text}, {text}\],$', texts, re.MULTILINE)
-    assert len(found) == len(re.findall(r"^  ", texts, re.MULTILINE))
+    tables = [text_of(path).split("`") for path in sorted(FOLDER.glob("words.*.js"))]
+    found = [line.split(" | ") for _, table, _ in tables for line in table.strip().split("\n")]
+    assert all(len(parts) == 3 and all(parts) for parts in found)
     keys = Counter(key for key, _, _ in found)
     assert [key for key, count in keys.items() if count > 1] == []
     return {key: {"en": english, "de": german}[language] for key, english, german in found}
