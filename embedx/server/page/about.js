@@ -1,8 +1,7 @@
 /* The screen About: what the collection is made of, what failed and why, how good its heads are, and what runs now. */
 
-import { getJson, path, post, withFields } from "./api.js";
+import { doneJob, getJson, path, post, withFields } from "./api.js";
 import { button, debounce, el, errorBox, fill, iconButton, muted, mutedWord, nameOf, say, visible, warn, worded } from "./dom.js";
-import { doneJob } from "./jobs.js";
 import { noQuestion, on, state } from "./state.js";
 import { matrix } from "./matrix.js";
 import { messageOf, number, score, size, t } from "./words.js";

@@ -6,6 +6,7 @@ const AT_ONCE = 4; // browsers give six connections to one server; the rest is f
 const TRIES = 4;
 const BACK_AFTER_S = [1, 2, 5, 10]; // until the server is asked again whether it is there
 const MAX_WAIT_S = 20;
+const LOOK_MS = 500; // between two questions whether a job is done
 
 /** An answer that is an error, or no answer at all (status 0). */
 export class ApiError extends Error {
@@ -89,6 +90,16 @@ export async function post(address, value, options = {}) {
   const headers = isForm ? {} : { "Content-Type": "application/json" };
   const answer = await send(address, { method: "POST", headers, body: isForm ? value : JSON.stringify(value), ...options });
   return answer.status === 204 ? {} : answer.json();
+}
+
+/** Wait for a job that the server does in the background, and return what it has found. */
+export async function doneJob(id, signal) {
+  for (;;) {
+    const job = await getJson(`v1/jobs/${id}`, { signal });
+    if (job.state === "failed") throw new ApiError(0, job.error);
+    if (job.state === "done") return job;
+    await pause(LOOK_MS, signal);
+  }
 }
 
 const queue = [];

@@ -1,6 +1,6 @@
 /* Dropped and recorded sounds: read, drawn and decoded here, kept by the server for a while so that none is sent twice. */
 
-import { ApiError, post } from "./api.js";
+import { post } from "./api.js";
 import { decode, monoOf } from "./sound.js";
 import { state } from "./state.js";
 import { pictureAt, rangeOf, soundAt } from "./rows.js";
@@ -12,112 +12,101 @@ const PICTURE = { width: 1600, height: 96 };
 const WAVE_BINS = 1600;
 const DEFAULT_STRETCH_S = 10; // of a long file, where the model has no window
 
-let worker = null;
-let drawn = 0;
 const drawing = new Map();
+let worker = null, drawn = 0;
 
 export class FileError extends Error {}
 
 /** Read a file as a sound: {name, title, file, duration_s, rate, picture, peaks, buffer, loudest_s}; a FileError says what to do. */
 export async function readFile(file) {
-  if (file.size > MAX_BYTES) throw new FileError(t("err.size", { name: file.name, size: sizeOf(file.size), limit: sizeOf(MAX_BYTES) }));
-  const bytes = new Uint8Array(await file.arrayBuffer().catch(() => {
-    throw new FileError(t("err.folder", { name: file.name }));
-  }));
-  if (!bytes.length) throw new FileError(t("err.empty", { name: file.name }));
-  const buffer = bytes.length <= MAX_DECODED_BYTES ? await decode(bytes).catch(() => null) : null;
-  const clip = { name: null, title: file.name, file: new Blob([bytes]), buffer };
-  if (buffer) Object.assign(clip, { duration_s: buffer.duration, rate: buffer.sampleRate }, await draw(buffer));
-  return clip;
+	const fail = (key, values) => {
+		throw new FileError(t(key, { name: file.name, ...values }));
+	};
+	if (file.size > MAX_BYTES) fail("err.size", { size: sizeOf(file.size), limit: sizeOf(MAX_BYTES) });
+	const bytes = new Uint8Array(await file.arrayBuffer().catch(() => fail("err.folder")));
+	if (!bytes.length) fail("err.empty");
+	const buffer = bytes.length <= MAX_DECODED_BYTES ? await decode(bytes).catch(() => null) : null;
+	return withSound({ name: null, title: file.name, file: new Blob([bytes]) }, buffer);
 }
+
+/** Add a sound and its picture to a clip; null is a sound that the browser cannot decode. */
+async function withSound(clip, buffer) {
+	Object.assign(clip, { buffer });
+	return buffer ? Object.assign(clip, { duration_s: buffer.duration, rate: buffer.sampleRate }, await draw(buffer)) : clip;
+}
+
+const addressOf = (name, rest) => `v1/clips/${encodeURIComponent(name)}/${rest}`;
 
 /** Send a sound to the server, once; its name there stands for it in questions. */
 export async function keepOnServer(clip) {
-  if (clip.name) return clip;
-  const form = new FormData();
-  form.append("file", clip.file, "sound");
-  try {
-    const facts = await post("v1/clips", form);
-    Object.assign(clip, { name: facts.clip, file: null, flags: facts.flags });
-    state.clips.set(clip.name, clip);
-    if (!clip.buffer) await fetchFromServer(clip, facts);
-  } catch (error) {
-    if (error instanceof ApiError && (error.status === 422 || error.status === 415)) {
-      throw new FileError(t("err.format", { name: clip.title }));
-    }
-    throw error;
-  }
-  return clip;
+	if (clip.name) return;
+	const form = new FormData();
+	form.append("file", clip.file, "sound");
+	const facts = await post("v1/clips", form).catch((error) => {
+		throw [415, 422].includes(error.status) ? new FileError(t("err.format", { name: clip.title })) : error;
+	});
+	Object.assign(clip, { name: facts.clip, file: null });
+	state.clips.set(clip.name, clip);
+	if (clip.buffer) return;
+	Object.assign(clip, { duration_s: facts.duration_s, rate: facts.sample_rate, loudest_s: 0 });
+	await withSound(clip, await soundAt(addressOf(clip.name, "audio")).then(({ buffer }) => buffer, () => null));
+	clip.picture ??= await pictureAt(addressOf(clip.name, "spectrogram.png?width=1000&height=96")).catch(() => null);
 }
 
 export async function fetchClip(name) {
-  const clip = { name, title: t("query.shared"), buffer: null };
-  const { buffer } = await soundAt(`v1/clips/${encodeURIComponent(name)}/audio`);
-  Object.assign(clip, { buffer, duration_s: buffer.duration, rate: buffer.sampleRate }, await draw(buffer));
-  state.clips.set(name, clip);
-  return clip;
-}
-
-/** Get picture and sound of what the browser cannot decode. */
-async function fetchFromServer(clip, facts) {
-  Object.assign(clip, { duration_s: facts.duration_s, rate: facts.sample_rate, loudest_s: 0 });
-  const address = `v1/clips/${encodeURIComponent(clip.name)}`;
-  const buffer = await soundAt(`${address}/audio`).then((sound) => sound.buffer, () => null);
-  if (buffer) return Object.assign(clip, { buffer }, await draw(buffer));
-  return Object.assign(clip, { picture: await pictureAt(`${address}/spectrogram.png?width=1000&height=96`).catch(() => null) });
+	const { buffer } = await soundAt(addressOf(name, "audio"));
+	const clip = await withSound({ name, title: t("query.shared") }, buffer);
+	state.clips.set(name, clip);
+	return clip;
 }
 
 export async function redraw(clip) {
-  if (clip.buffer) Object.assign(clip, await draw(clip.buffer));
+	if (clip.buffer) Object.assign(clip, await draw(clip.buffer));
 }
 
 /** Return {picture, peaks, loudest_s} of a sound, made in the worker. */
 function draw(buffer) {
-  worker ??= startWorker();
-  const samples = monoOf(buffer), rate = buffer.sampleRate, id = ++drawn;
-  const { fmin, fmax, scale, window_ms } = state.settings;
-  const facts = { id, rate, bins: WAVE_BINS, stretch_s: stretchOf(), fmin, fmax, scale, window_ms, ...PICTURE };
-  return new Promise((resolve) => {
-    drawing.set(id, ({ levels, peaks, loudest }) =>
-      resolve({ picture: { ...PICTURE, levels, rate, range: rangeOf(rate) }, peaks, loudest_s: loudest }));
-    worker.postMessage({ ...facts, samples }, [samples.buffer]);
-  });
+	worker ??= startWorker();
+	const samples = monoOf(buffer), rate = buffer.sampleRate, id = ++drawn;
+	const { fmin, fmax, scale, window_ms } = state.settings;
+	return new Promise((resolve) => {
+		drawing.set(id, ({ levels, peaks, loudest }) =>
+			resolve({ picture: { ...PICTURE, levels, rate, range: rangeOf(rate) }, peaks, loudest_s: loudest }));
+		worker.postMessage({ id, samples, rate, bins: WAVE_BINS, stretch_s: stretchOf(), fmin, fmax, scale, window_ms, ...PICTURE }, [samples.buffer]);
+	});
 }
 
 /** Start the worker; the one policy of trusted types admits scripts of this page's own folder only. */
 function startWorker() {
-  const address = new URL("./spectrum.worker.js", import.meta.url).href;
-  const policy = globalThis.trustedTypes?.createPolicy("embedx", { createScriptURL: ownScript });
-  const started = new Worker(policy ? policy.createScriptURL(address) : address, { type: "module" });
-  started.addEventListener("message", ({ data }) => {
-    drawing.get(data.id)(data);
-    drawing.delete(data.id);
-  });
-  return started;
+	const address = new URL("./spectrum.js", import.meta.url).href;
+	const policy = globalThis.trustedTypes?.createPolicy("embedx", { createScriptURL: ownScript });
+	const started = new Worker(policy ? policy.createScriptURL(address) : address, { type: "module" });
+	started.addEventListener("message", ({ data }) => {
+		drawing.get(data.id)(data);
+		drawing.delete(data.id);
+	});
+	return started;
 }
 
 function ownScript(address) {
-  if (new URL(address).origin !== location.origin) throw new TypeError("Scripts of other hosts are not allowed.");
-  return address;
+	if (new URL(address).origin !== location.origin) throw new TypeError("Scripts of other hosts are not allowed.");
+	return address;
 }
 
-function stretchOf() {
-  return state.model?.recipe.window_s || DEFAULT_STRETCH_S;
-}
+const recipe = () => state.model?.recipe ?? {};
+const stretchOf = () => recipe().window_s || DEFAULT_STRETCH_S;
 
 /** Return the stretch that a new sound begins with: all of a short one, the loudest part of a long one. */
 export function firstStretch(clip) {
-  const length = state.model?.recipe.window_s || state.model?.recipe.whole_s || DEFAULT_STRETCH_S;
-  if (clip.duration_s <= Math.max(length, stretchOf()) * 1.5) return { start_s: null, end_s: null };
-  const start = Math.min(clip.loudest_s, clip.duration_s - stretchOf());
-  return { start_s: round(start), end_s: round(start + stretchOf()) };
+	const length = stretchOf(), longest = Math.max(recipe().window_s || recipe().whole_s || 0, length) * 1.5;
+	if (clip.duration_s <= longest) return { start_s: null, end_s: null };
+	const start = Math.min(clip.loudest_s, clip.duration_s - length), round = (value) => Math.round(value * 100) / 100;
+	return { start_s: round(start), end_s: round(start + length) };
 }
-
-const round = (value) => Math.round(value * 100) / 100;
 
 /** Return what keeps a sound from being searched, "" if nothing does. */
 export function problemOf(clip) {
-  const shortest = state.model?.recipe.min_s ?? 0;
-  if (clip.duration_s < shortest) return t("err.short", { s: number(clip.duration_s), min: number(shortest) });
-  return clip.peaks?.every((value) => value === 0) ? t("err.silent") : "";
+	const shortest = recipe().min_s ?? 0;
+	if (clip.duration_s < shortest) return t("err.short", { s: number(clip.duration_s), min: number(shortest) });
+	return clip.peaks?.every((value) => value === 0) ? t("err.silent") : "";
 }

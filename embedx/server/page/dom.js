@@ -103,6 +103,20 @@ export function showPlays(node, isPlaying, words = t("play")) {
   node.ariaLabel = isPlaying ? t("stop") : words;
 }
 
+export const clamp = (value, low = 0, high = 1) => Math.max(low, Math.min(high, value));
+
+/** Return where a pointer is in the width of an element, from 0 to 1. */
+export function shareAt(node, { clientX }) {
+  const { left, width } = node.getBoundingClientRect();
+  return clamp((clientX - left) / width);
+}
+
+/** Take a key, so that neither the browser nor the page does something else with it. */
+export function consume(event) {
+  event.preventDefault();
+  event.stopPropagation();
+}
+
 /** Call a function with each move of a pointer that is pressed, and another one when it is released. */
 export function followPointer(node, event, moved, released = () => null) {
   if (event.button !== 0) return;

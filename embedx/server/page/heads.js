@@ -1,8 +1,7 @@
 /* Heads: train one again on what is labelled, and show what has changed. */
 
-import { path, post } from "./api.js";
+import { doneJob, path, post } from "./api.js";
 import { button, el, muted, nameOf } from "./dom.js";
-import { doneJob } from "./jobs.js";
 import { matrix } from "./matrix.js";
 import { score, t } from "./words.js";
 

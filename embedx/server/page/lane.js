@@ -1,7 +1,7 @@
 /* The lane of a dropped or recorded sound: its picture and waveform, a stretch that can be moved, and its search. */
 
 import { FileError, fetchClip, firstStretch, keepOnServer, problemOf, readFile, redraw } from "./clips.js";
-import { addStyles, button, canvas, el, fill, iconButton, mutedWord, nameOf } from "./dom.js";
+import { button, canvas, el, fill, iconButton, mutedWord, nameOf } from "./dom.js";
 import { paint, paintWave } from "./picture.js";
 import { levelsKey } from "./rows.js";
 import { withBase } from "./search.js";
@@ -10,105 +10,100 @@ import { on, state } from "./state.js";
 import { Stretch } from "./stretch.js";
 import { clock, messageOf, t } from "./words.js";
 
-await addStyles("lane");
-
 const KEY = "query"; // of the player
 
-let lane, callbacks, stretch = null, clip = null, painted = "";
+let lane, callbacks, wave, picture, stretch = null, clip = null, painted = "";
 
 /** Take the element of the lane. `wanted` has ask (a new question) and problem (a text to show). */
 export function bindLane(node, wanted) {
-  lane = node;
-  callbacks = wanted;
-  watch((playing, at) => playing.key === KEY && stretch?.showHead(at));
-  on("playing", () => state.playing?.key !== KEY && stretch?.showHead(null));
-  on("settings", repaint);
+	lane = node;
+	callbacks = wanted;
+	watch((playing, at) => playing.key === KEY && stretch?.showHead(at));
+	on("playing", () => state.playing?.key !== KEY && stretch?.showHead(null));
+	on("settings", repaint);
 }
+
+const explain = (error, name) => error.name !== "AbortError" && callbacks.problem(error instanceof FileError ? error.message : messageOf(error, name));
 
 /** Show a file at once, and ask what is like it; with `wait` only after the button "search". */
 export async function takeFile(file, { wait = false } = {}) {
-  try {
-    const taken = await readFile(file);
-    const first = firstStretch(taken);
-    if (taken.buffer) showSound(taken, first);
-    if (wait) return offerSearch(taken);
-    await searchWith(taken);
-  } catch (error) {
-    if (error.name !== "AbortError") callbacks.problem(error instanceof FileError ? error.message : messageOf(error, file.name));
-  }
+	try {
+		const taken = await readFile(file);
+		if (taken.buffer) showSound(taken, firstStretch(taken));
+		if (wait) offerSearch(taken);
+		else await searchWith(taken);
+	} catch (error) {
+		explain(error, file.name);
+	}
 }
 
 async function searchWith(taken) {
-  const wrong = taken.buffer ? problemOf(taken) : "";
-  if (wrong) return callbacks.problem(wrong);
-  await keepOnServer(taken);
-  const chosen = clip === taken && stretch ? chosenStretch() : firstStretch(taken);
-  callbacks.ask(withBase(state.question, { clip: taken.name, ...chosen }), { focus: true });
+	const wrong = taken.buffer ? problemOf(taken) : "";
+	if (wrong) return callbacks.problem(wrong);
+	await keepOnServer(taken);
+	const chosen = clip === taken && stretch ? chosenStretch() : firstStretch(taken);
+	callbacks.ask(withBase(state.question, { clip: taken.name, ...chosen }), { focus: true });
 }
 
 function offerSearch(taken) {
-  const search = button(t("record.search"), async () => {
-    search.remove();
-    await searchWith(taken).catch((error) => callbacks.problem(error instanceof FileError ? error.message : messageOf(error, taken.title)));
-  }, "primary");
-  lane.querySelector(".laneline").append(search);
-  search.focus();
+	const search = button(t("record.search"), () => (search.remove(), searchWith(taken).catch((error) => explain(error, taken.title))), "primary");
+	lane.querySelector(".laneline").append(search);
+	search.focus();
 }
 
 export async function showClip(name, chosen) {
-  try {
-    showSound(state.clips.get(name) ?? (await fetchClip(name)), chosen);
-  } catch (error) {
-    if (state.question.clip === name) callbacks.problem(error.status === 404 || error.status === 410 ? t("query.expired") : messageOf(error));
-  }
+	try {
+		showSound(state.clips.get(name) ?? (await fetchClip(name)), chosen);
+	} catch (error) {
+		if (state.question.clip === name) callbacks.problem(error.status === 404 || error.status === 410 ? t("query.expired") : messageOf(error));
+	}
 }
 
 export function hideSound() {
-  lane.hidden = true;
-  fill(lane);
-  stretch = clip = null;
+	lane.hidden = true;
+	fill(lane);
+	stretch = clip = null;
 }
 
 function showSound(shown, { start_s, end_s }) {
-  const range = [start_s ?? 0, end_s ?? shown.duration_s];
-  if (clip === shown && stretch) return stretch.set(...range);
-  clip = shown;
-  lane.hidden = false;
-  stretch = new Stretch(clip.duration_s, range, () => callbacks.ask({ ...state.question, ...chosenStretch() }, { replace: true }));
-  fill(lane,
-    el("div.row.laneline",
-      iconButton("play", t("query.play"), toggle), nameOf(clip.title, 60),
-      mutedWord(clock(clip.duration_s, 1)), stretch.fields,
-      iconButton("close", t("query.remove"), () => (stop(), callbacks.ask(withBase(state.question, {}))))),
-    el("div.pictures",
-      canvas({ class: "wave", height: 32 }), canvas(), stretch.node));
-  paintSound();
-  callbacks.shown();
+	const range = [start_s ?? 0, end_s ?? shown.duration_s];
+	if (clip === shown && stretch) return stretch.set(...range);
+	clip = shown;
+	lane.hidden = false;
+	stretch = new Stretch(clip.duration_s, range, () => callbacks.ask({ ...state.question, ...chosenStretch() }, { replace: true }));
+	wave = canvas({ class: "wave", height: 32 });
+	picture = canvas();
+	fill(lane,
+		el("div.row.laneline",
+			iconButton("play", t("query.play"), toggle), nameOf(clip.title, 60),
+			mutedWord(clock(clip.duration_s, 1)), stretch.fields,
+			iconButton("close", t("query.remove"), () => (stop(), callbacks.ask(withBase(state.question, {}))))),
+		el("div.pictures", wave, picture, stretch.node));
+	paintSound();
+	callbacks.shown();
 }
 
 /** Return the stretch as a question has it: nothing for the whole sound. */
 function chosenStretch() {
-  const isWhole = stretch.start <= 0 && stretch.end >= clip.duration_s;
-  const round = (value) => Math.round(value * 1000) / 1000;
-  return { start_s: isWhole ? null : round(stretch.start), end_s: isWhole ? null : round(stretch.end) };
+	const isWhole = stretch.start <= 0 && stretch.end >= clip.duration_s, round = (value) => (isWhole ? null : Math.round(value * 1000) / 1000);
+	return { start_s: round(stretch.start), end_s: round(stretch.end) };
 }
 
 function paintSound() {
-  const [wave, picture] = lane.querySelectorAll("canvas");
-  if (clip.picture) paint(picture, clip.picture, state.settings);
-  if (clip.peaks) paintWave(wave, clip.peaks);
+	if (clip.picture) paint(picture, clip.picture, state.settings);
+	if (clip.peaks) paintWave(wave, clip.peaks);
 }
 
 async function repaint() {
-  const now = levelsKey(), isSame = painted === now || !painted;
-  painted = now;
-  if (!clip) return;
-  if (!isSame) await redraw(clip);
-  paintSound();
+	const now = levelsKey(), isSame = painted === now || !painted;
+	painted = now;
+	if (!clip) return;
+	if (!isSame) await redraw(clip);
+	paintSound();
 }
 
 function toggle() {
-  if (state.playing?.key === KEY) return void stop();
-  if (!clip.buffer) return callbacks.problem(t("query.silent"));
-  play(KEY, clip.buffer, { from: stretch.start, to: stretch.end });
+	if (state.playing?.key === KEY) return void stop();
+	if (!clip.buffer) return callbacks.problem(t("query.silent"));
+	play(KEY, clip.buffer, { from: stretch.start, to: stretch.end });
 }

@@ -4,84 +4,79 @@ import { button, el, fill, mutedWord, nameOf, say } from "./dom.js";
 import { paletteOf } from "./picture.js";
 import { number, t } from "./words.js";
 
-const LIGHT = ["#303CD8", "#B49000", "#900000", "#247848", "#C018B4", "#6090FC", "#3C306C", "#540018"];
-const DARK = ["#00A8FC", "#FC300C", "#B4FCA8", "#FCB4F0", "#F0FC00", "#6C60FC", "#B448B4", "#D86054"];
-const OTHER = ["#57606A", "#C9D1D9"], NONE = ["#B0B7BE", "#4A525B"]; // by theme: light, dark
+const LIGHT = ["#303CD8", "#B49000", "#900000", "#247848", "#C018B4", "#6090FC", "#3C306C", "#540018", "#57606A", "#B0B7BE"];
+const DARK = ["#00A8FC", "#FC300C", "#B4FCA8", "#FCB4F0", "#F0FC00", "#6C60FC", "#B448B4", "#D86054", "#C9D1D9", "#4A525B"];
 const STEPS = 8; // commonest values, and steps of a number
+const OTHER = STEPS, NONE = STEPS + 1; // the last two groups and colours
 
-/** Group rows by a column of the server: {groups: [{name, value}], codes}, the last two groups are other and none. */
+/** Group rows by a column of the server: {groups: names, codes, isNumber}. */
 export function grouped(column, values) {
-  const codes = new Uint8Array(column.length);
-  if (values.length || column instanceof Int16Array) {
-    for (let i = 0; i < column.length; i++) codes[i] = column[i] < 0 ? STEPS + 1 : Math.min(STEPS, column[i]);
-    return { codes, isNumber: false, groups: values.slice(0, STEPS).map((value) => ({ name: String(value) })) };
-  }
-  let low = Infinity, high = -Infinity;
-  for (const value of column) {
-    if (value < low) low = value;
-    if (value > high) high = value;
-  }
-  const step = (high - low) / STEPS || 1, digits = step < 0.1 ? 3 : step < 1 ? 2 : step < 10 ? 1 : 0;
-  for (let i = 0; i < column.length; i++) codes[i] = column[i] >= low ? Math.min(STEPS - 1, Math.floor((column[i] - low) / step)) : STEPS + 1;
-  const name = (k) => `${number(low + k * step, digits)} – ${number(low + (k + 1) * step, digits)}`;
-  return { codes, isNumber: true, groups: low > high ? [] : Array.from({ length: high > low ? STEPS : 1 }, (_, k) => ({ name: name(k) })) };
+	if (values.length || column instanceof Int16Array) {
+		const codes = Uint8Array.from(column, (value) => (value < 0 ? NONE : Math.min(OTHER, value)));
+		return { codes, isNumber: false, groups: values.slice(0, STEPS).map(String) };
+	}
+	let low = Infinity, high = -Infinity;
+	for (const value of column) {
+		if (value < low) low = value;
+		if (value > high) high = value;
+	}
+	const step = (high - low) / STEPS || 1, digits = step < 0.1 ? 3 : step < 1 ? 2 : step < 10 ? 1 : 0;
+	const codes = Uint8Array.from(column, (value) => (value >= low ? Math.min(STEPS - 1, Math.floor((value - low) / step)) : NONE));
+	const name = (_, k) => `${number(low + k * step, digits)} – ${number(low + (k + 1) * step, digits)}`;
+	return { codes, isNumber: true, groups: Array.from({ length: low > high ? 0 : high > low ? STEPS : 1 }, name) };
 }
 
-const packed = (hex) => (255 << 24) | (parseInt(hex.slice(5), 16) << 16) | (parseInt(hex.slice(3, 5), 16) << 8) | parseInt(hex.slice(1, 3), 16);
-const hexOf = (colour) => `#${[0, 8, 16].map((bits) => ((colour >> bits) & 255).toString(16).padStart(2, "0")).join("")}`;
+const channels = (colour) => [0, 8, 16].map((bits) => (colour >> bits) & 255);
+const packed = ([r, g, b]) => (255 << 24) | (b << 16) | (g << 8) | r;
+const parse = (hex) => packed([1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
 
 export class Legend {
-  /** @param {object} actions changed: after hiding; select: with the code of a group */
-  constructor(node, actions) {
-    Object.assign(this, { node, actions, hidden: new Set(), isDark: false, groups: [] });
-  }
+	/** @param {object} actions changed: after hiding; select: with the code of a group */
+	constructor(node, actions) {
+		Object.assign(this, { node, actions, hidden: new Set(), groups: [], all: [] });
+	}
 
-  /** Show groups with the number of their points in view. */
-  show({ groups, isNumber }, counts, isDark) {
-    if (groups !== this.groups) this.hidden.clear();
-    const ramp = paletteOf("night"), theme = isDark ? 1 : 0;
-    const step = (k) => ramp[Math.round((isDark ? 70 : 25) + (k * 165) / Math.max(1, groups.length - 1))];
-    this.groups = groups;
-    this.all = groups.map(({ name }, code) => ({ code, name, colour: isNumber ? step(code) : packed((isDark ? DARK : LIGHT)[code]) }));
-    this.all.push({ code: STEPS, name: t("map.other"), colour: packed(OTHER[theme]) }, { code: STEPS + 1, name: t("none"), colour: packed(NONE[theme]) });
-    this.counts = counts;
-    const focused = this.node.contains(document.activeElement) ? document.activeElement.dataset.code : null;
-    fill(this.node, this.all.filter(({ code }) => code < STEPS || counts.all[code]).map((one) => this.line(one)));
-    if (focused) this.node.querySelector(`[data-code="${focused}"]`)?.focus();
-  }
+	/** Show groups with the number of their points in view; of `other` and `none` only if there are any. */
+	show({ groups, isNumber }, counts, isDark) {
+		if (groups !== this.groups) this.hidden.clear();
+		const ramp = paletteOf("night"), theme = (isDark ? DARK : LIGHT).map(parse);
+		const step = (k) => ramp[Math.round((isDark ? 70 : 25) + (k * 165) / Math.max(1, groups.length - 1))];
+		this.groups = groups;
+		this.all = groups.map((name, code) => ({ code, name, colour: isNumber ? step(code) : theme[code] }));
+		this.all.push({ code: OTHER, name: t("map.other"), colour: theme[OTHER] }, { code: NONE, name: t("none"), colour: theme[NONE] });
+		const focused = this.node.contains(document.activeElement) ? document.activeElement.dataset.code : null;
+		fill(this.node, this.all.filter(({ code }) => code < STEPS || counts.all[code]).map((one) => this.line(one, counts.view[one.code])));
+		if (focused) this.node.querySelector(`[data-code="${focused}"]`)?.focus();
+	}
 
-  line({ code, name, colour }) {
-    const swatch = el("span.swatch");
-    swatch.style.backgroundColor = hexOf(colour);
-    const toggle = button([swatch, nameOf(name, 24), mutedWord(number(this.counts.view[code], 0))], (event) => event.detail < 2 && this.toggle(code, name),
-      { class: "plain", "aria-pressed": String(!this.hidden.has(code)), title: t("map.legend.tip"), "data-code": code });
-    toggle.addEventListener("dblclick", () => this.isolate(code));
-    return el("li", toggle, button(t("map.select"), () => this.actions.select(code), { class: "small plain", "aria-label": `${t("map.select")}: ${name}` }));
-  }
+	line({ code, name, colour }, count) {
+		const swatch = el("span.swatch");
+		swatch.style.backgroundColor = `rgb(${channels(colour)})`;
+		const toggle = button([swatch, nameOf(name, 24), mutedWord(number(count, 0))], (event) => event.detail < 2 && this.toggle(code, name),
+			{ class: "plain", "aria-pressed": String(!this.hidden.has(code)), title: t("map.legend.tip"), "data-code": code, dblclick: () => this.isolate(code) });
+		return el("li", toggle, button(t("map.select"), () => this.actions.select(code), { class: "small plain", "aria-label": `${t("map.select")}: ${name}` }));
+	}
 
-  toggle(code, name) {
-    const isShown = this.hidden.delete(code) || !this.hidden.add(code);
-    say(t(isShown ? "map.shown" : "map.hidden", { name }));
-    this.actions.changed();
-  }
+	toggle(code, name) {
+		const isShown = this.hidden.delete(code) || !this.hidden.add(code);
+		say(t(isShown ? "map.shown" : "map.hidden", { name }));
+		this.actions.changed();
+	}
 
-  /** Show one value only; a second time all. */
-  isolate(code) {
-    const isAlone = this.all.every((one) => one.code === code || this.hidden.has(one.code));
-    this.hidden = new Set(isAlone ? [] : this.all.map((one) => one.code).filter((one) => one !== code));
-    this.actions.changed();
-  }
+	/** Show one value only; a second time all. */
+	isolate(code) {
+		const others = this.all.map((one) => one.code).filter((one) => one !== code);
+		this.hidden = new Set(others.every((one) => this.hidden.has(one)) ? [] : others);
+		this.actions.changed();
+	}
 
-  /** Return the colours of all shades: those of the groups, then those of points that a selection leaves out. 0 hides. */
-  colours(ground) {
-    const colours = new Uint32Array(32);
-    for (const { code, colour } of this.all) {
-      if (this.hidden.has(code)) continue;
-      colours[code] = colour;
-      colours[code + 16] = fade(colour, ground);
-    }
-    return colours;
-  }
+	/** Return the colours of all shades: those of the groups, then those of points that a selection leaves out. 0 hides. */
+	colours(ground) {
+		const colours = new Uint32Array(32), below = channels(ground);
+		for (const { code, colour } of this.all.filter((one) => !this.hidden.has(one.code))) {
+			colours[code] = colour;
+			colours[code + 16] = packed(channels(colour).map((value, i) => value * 0.25 + below[i] * 0.75));
+		}
+		return colours;
+	}
 }
-
-const fade = (colour, ground) => [0, 8, 16].reduce((sum, bits) => sum | ((((colour >> bits) & 255) * 0.25 + ((ground >> bits) & 255) * 0.75) << bits), 255 << 24);

@@ -3,6 +3,7 @@
 import { Card } from "./card.js";
 import { button, checkbox, el, fill, mutedWord, say, warn } from "./dom.js";
 import { nameField, valuesOf } from "./names.js";
+import { inside, nearest } from "./points.js";
 import { rowOf, rowsOf, soundOf } from "./rows.js";
 import { play, stop } from "./sound.js";
 import { noQuestion, on, set, setSettings, state } from "./state.js";
@@ -15,269 +16,251 @@ const DRAG = 4; // pixels, from which a press is a drag
 const STEP = 16; // pixels of the cross of the keyboard
 const MAX_LABELLED = 10_000; // edits of one change
 const MAX_WHERE = 1000; // rows of a condition in the address
-const MAX_KNOWN = 500; // rows that are kept
 
-export class Picker {
-  /** @param {object} map the elements overlay, corner and bar, and the functions of the map */
-  constructor(map) {
-    Object.assign(this, map, { selected: new Set(), corners: null, cross: null, pressed: new Map(), known: new Map(), found: -1, timers: [], ratio: 1 });
-    this.lassoButton = button(t("map.lasso"), () => (this.lassoButton.ariaPressed = !this.isLasso()), { class: "small", "aria-pressed": "false", title: t("map.lasso.tip") });
-    this.hoverBox = checkbox(state.settings.hover, (hover) => setSettings({ hover }));
-    for (const name of ["pointerdown", "pointermove", "pointerup", "pointercancel", "pointerleave", "wheel", "dblclick", "keydown"]) {
-      this.overlay.addEventListener(name, (event) => this[name](event), { passive: false });
-    }
-    on("selected", () => this.overlay.isConnected && this.draw());
-  }
+export const selected = new Set(); // ids
+const pressed = new Map(); // pointers: {from, last, isDrag}
+let map, overlay, lasso, corners = null, start = null, cross = null, found = -1, timers = [], last = {}, size = { width: 0, height: 0, ratio: 1 };
 
-  isLasso() {
-    return this.lassoButton.ariaPressed === "true";
-  }
+/** Take the map: its elements overlay, corner and bar, and its functions. Return the switches of lasso and sound. */
+export function makePicker(given) {
+	map = given;
+	overlay = map.overlay;
+	for (const [name, action] of Object.entries(POINTER)) overlay.addEventListener(name, action, { passive: false });
+	on("selected", () => overlay.isConnected && draw());
+	lasso = button(t("map.lasso"), () => (lasso.ariaPressed = !isLasso()), { class: "small", "aria-pressed": "false", title: t("map.lasso.tip") });
+	return { lasso, hoverBox: checkbox(state.settings.hover, (value) => setSettings({ hover: value })) };
+}
 
-  resize(width, height, ratio) {
-    Object.assign(this.overlay, { width: width * ratio, height: height * ratio });
-    Object.assign(this, { width, height, ratio });
-  }
+const isLasso = () => lasso.ariaPressed === "true";
 
-  leave() {
-    this.timers.forEach(clearTimeout);
-    fill(this.corner);
-    this.found = -1;
-  }
+export function resize(width, height, ratio) {
+	size = { width, height, ratio };
+	Object.assign(overlay, { width: width * ratio, height: height * ratio });
+}
 
-  draw() {
-    const context = this.overlay.getContext("2d"), points = this.points();
-    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
-    context.clearRect(0, 0, this.width, this.height);
-    if (!points || !this.view()?.scale) return;
-    const { color } = getComputedStyle(this.overlay);
-    Object.assign(context, { strokeStyle: color, lineWidth: 2 });
-    const ring = (i, radius) => {
-      const [x, y] = this.on(i);
-      context.beginPath();
-      context.arc(x, y, radius, 0, 7);
-      context.stroke();
-    };
-    if (this.found >= 0 && this.found < points.count) ring(this.found, 7);
-    const open = state.selected ? points.id.indexOf(state.selected.id) : -1;
-    if (open >= 0) ring(open, 10);
-    context.beginPath();
-    if (this.cross && document.activeElement === this.overlay) {
-      const [x, y] = this.cross;
-      for (const [dx, dy] of [[12, 0], [0, 12]]) {
-        context.moveTo(x - dx, y - dy);
-        context.lineTo(x + dx, y + dy);
-      }
-    }
-    (this.corners ?? []).forEach(([x, y], i) => context[i ? "lineTo" : "moveTo"](x, y));
-    if (this.corners) {
-      context.closePath();
-      context.setLineDash([6, 4]);
-    }
-    context.stroke();
-    context.setLineDash([]);
-  }
+export function leave() {
+	timers.forEach(clearTimeout);
+	fill(map.corner);
+	found = -1;
+}
 
-  placeOf({ clientX, clientY }) {
-    const box = this.overlay.getBoundingClientRect();
-    return [clientX - box.left, clientY - box.top];
-  }
+/** Draw rings around the point that is pointed at and the open one, the cross, and the lasso. */
+export function draw() {
+	const context = overlay.getContext("2d"), points = map.points();
+	context.setTransform(size.ratio, 0, 0, size.ratio, 0, 0);
+	context.clearRect(0, 0, size.width, size.height);
+	if (!points || !map.view()?.scale) return;
+	Object.assign(context, { strokeStyle: getComputedStyle(overlay).color, lineWidth: 2 });
+	const lines = (places, isClosed = false) => {
+		context.beginPath();
+		for (const place of places) context.lineTo(...place);
+		if (isClosed) context.closePath();
+		context.stroke();
+	};
+	for (const [i, radius] of [[found, 7], [state.selected ? points.id.indexOf(state.selected.id) : -1, 10]]) {
+		if (i < 0 || i >= points.count) continue;
+		context.beginPath();
+		context.arc(...map.on(i), radius, 0, 7);
+		context.stroke();
+	}
+	if (cross && document.activeElement === overlay) {
+		const [x, y] = cross;
+		lines([[x - 12, y], [x + 12, y]]);
+		lines([[x, y - 12], [x, y + 12]]);
+	}
+	if (!corners) return;
+	context.setLineDash([6, 4]);
+	lines(corners, true);
+	context.setLineDash([]);
+}
 
-  idOf(i) {
-    return this.points()?.id[i];
-  }
+function placeOf({ clientX, clientY }) {
+	const { left, top } = overlay.getBoundingClientRect();
+	return [clientX - left, clientY - top];
+}
 
-  pointAt([px, py], reach = HIT) {
-    if (!this.points() || !this.view()?.scale) return -1;
-    const radius = reach / this.view().scale;
-    return this.grid().nearest(...this.at(px, py), radius, radius, this.isShown);
-  }
+const idOf = (i) => map.points()?.id[i];
 
-  pointerdown(event) {
-    if (event.button) return;
-    this.overlay.setPointerCapture(event.pointerId);
-    this.pressed.set(event.pointerId, { from: this.placeOf(event), last: this.placeOf(event), isDrag: false });
-    this.corners = this.pressed.size === 1 && (event.shiftKey || this.isLasso()) ? [this.placeOf(event)] : null;
-  }
+const pointAt = (place, reach = HIT) =>
+	(map.points() && map.view()?.scale ? nearest(map.points(), map.at(...place), reach / map.view().scale, map.isShown) : -1);
 
-  pointermove(event) {
-    const place = this.placeOf(event), press = this.pressed.get(event.pointerId);
-    if (!press) return void this.hover(this.pointAt(place));
-    const [dx, dy] = [place[0] - press.last[0], place[1] - press.last[1]];
-    press.isDrag ||= Math.hypot(place[0] - press.from[0], place[1] - press.from[1]) > DRAG;
-    if (!press.isDrag) return;
-    if (this.pressed.size === 2) this.pinch(event.pointerId, place);
-    else if (this.corners) this.corners.push(place);
-    else this.pan(dx, dy);
-    press.last = place;
-    if (this.corners) this.draw();
-  }
+const POINTER = {
+	pointerdown(event) {
+		if (event.button) return;
+		const from = placeOf(event);
+		overlay.setPointerCapture(event.pointerId);
+		pressed.set(event.pointerId, { from, last: from, isDrag: false });
+		corners = pressed.size === 1 && (event.shiftKey || isLasso()) ? [from] : null;
+	},
 
-  pinch(id, place) {
-    const [other] = [...this.pressed].filter(([one]) => one !== id).map(([, press]) => press.last), mine = this.pressed.get(id).last;
-    const length = (a) => Math.hypot(a[0] - other[0], a[1] - other[1]);
-    this.zoom(length(place) / Math.max(1, length(mine)), (place[0] + other[0]) / 2, (place[1] + other[1]) / 2);
-  }
+	pointermove(event) {
+		const place = placeOf(event), press = pressed.get(event.pointerId);
+		if (!press) return hover(pointAt(place));
+		press.isDrag ||= Math.hypot(place[0] - press.from[0], place[1] - press.from[1]) > DRAG;
+		if (!press.isDrag) return;
+		if (pressed.size === 2) pinch(press, place);
+		else if (corners) corners.push(place);
+		else map.pan(place[0] - press.last[0], place[1] - press.last[1]);
+		press.last = place;
+		if (corners) draw();
+	},
 
-  pointerup(event) {
-    const press = this.pressed.get(event.pointerId);
-    this.pressed.delete(event.pointerId);
-    if (!press) return;
-    if (this.corners && press.isDrag) this.close(event.altKey);
-    else if (!press.isDrag) this.open(this.idOf(this.pointAt(press.from, event.pointerType === "touch" ? TOUCH_HIT : HIT)));
-    this.corners = null;
-    this.draw();
-  }
+	pointerup(event) {
+		const press = pressed.get(event.pointerId);
+		pressed.delete(event.pointerId);
+		if (!press) return;
+		if (!press.isDrag) open(idOf(pointAt(press.from, event.pointerType === "touch" ? TOUCH_HIT : HIT)));
+		else if (corners) closeLasso(event.altKey);
+		corners = null;
+		draw();
+	},
 
-  pointercancel(event) {
-    this.pressed.delete(event.pointerId);
-    this.corners = null;
-  }
+	pointercancel(event) {
+		pressed.delete(event.pointerId);
+		corners = null;
+	},
 
-  pointerleave() {
-    if (!this.pressed.size) this.hover(-1);
-  }
+	pointerleave() {
+		if (!pressed.size) hover(-1);
+	},
 
-  wheel(event) {
-    event.preventDefault();
-    this.zoom(2 ** (-event.deltaY / (event.deltaMode ? 10 : 300)), ...this.placeOf(event));
-  }
+	wheel(event) {
+		event.preventDefault();
+		map.zoom(2 ** (-event.deltaY / (event.deltaMode ? 10 : 300)), ...placeOf(event));
+	},
 
-  dblclick(event) {
-    this.zoom(2, ...this.placeOf(event));
-  }
+	dblclick(event) {
+		map.zoom(2, ...placeOf(event));
+	},
 
-  keydown(event) {
-    const arrow = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const digit = event.shiftKey ? null : /^(?:Digit|Numpad)([1-9])$/.exec(event.code)?.[1];
-    if (arrow) this.moveCross(arrow, event.shiftKey);
-    else if (event.key === "Enter" && this.corners) this.finishRectangle(event.altKey);
-    else if (event.key === "Enter") this.open();
-    else if (event.key === " ") this.sound();
-    else if (event.key === "+" || event.key === "-") this.zoom(event.key === "+" ? 1.5 : 1 / 1.5, ...(this.cross ?? []));
-    else if (digit && this.selected.size) this.labelDigit(Number(digit));
-    else if (event.key === "Escape" && (this.corners || this.selected.size)) this.corners ? (this.corners = null) : this.clear();
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
-    this.draw();
-  }
+	keydown(event) {
+		if (event.ctrlKey || event.metaKey || (event.altKey && event.key !== "Enter")) return;
+		const arrow = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+		const zoom = { "+": 1.5, "-": 1 / 1.5 }[event.key];
+		const digit = event.shiftKey ? null : /^(?:Digit|Numpad)([1-9])$/.exec(event.code)?.[1];
+		if (arrow) moveCross(arrow, event.shiftKey);
+		else if (event.key === "Enter" && corners) (closeLasso(event.altKey), (corners = null));
+		else if (event.key === "Enter") open();
+		else if (event.key === " ") sound();
+		else if (zoom) map.zoom(zoom, ...(cross ?? []));
+		else if (digit && selected.size) labelDigit(digit);
+		else if (event.key === "Escape" && corners) corners = null;
+		else if (event.key === "Escape" && selected.size) clear();
+		else return;
+		event.preventDefault();
+		event.stopPropagation();
+		draw();
+	},
+};
 
-  /** Move the cross by 16 pixels; with Shift it draws a rectangle, which Enter selects. */
-  moveCross([dx, dy], isShift) {
-    const [x, y] = this.cross ?? [this.width / 2, this.height / 2];
-    const to = [Math.max(0, Math.min(this.width, x + dx * STEP)), Math.max(0, Math.min(this.height, y + dy * STEP))];
-    if (isShift) {
-      this.start = this.corners ? this.start : [x, y];
-      const [a, b] = this.start;
-      this.corners = [[a, b], [to[0], b], to, [a, to[1]]];
-    } else this.corners = null;
-    this.cross = to;
-    this.hover(this.pointAt(to, STEP));
-  }
+function pinch(press, place) {
+	const other = [...pressed.values()].find((one) => one !== press).last;
+	const length = ([x, y]) => Math.hypot(x - other[0], y - other[1]);
+	map.zoom(length(place) / Math.max(1, length(press.last)), (place[0] + other[0]) / 2, (place[1] + other[1]) / 2);
+}
 
-  finishRectangle(isLess) {
-    this.close(isLess);
-    this.corners = null;
-  }
+/** Move the cross by 16 pixels; with Shift it draws a rectangle, which Enter selects. */
+function moveCross([dx, dy], isShift) {
+	const [x, y] = cross ?? [size.width / 2, size.height / 2];
+	cross = [Math.max(0, Math.min(size.width, x + dx * STEP)), Math.max(0, Math.min(size.height, y + dy * STEP))];
+	if (isShift && !corners) start = [x, y];
+	corners = isShift ? [start, [cross[0], start[1]], cross, [start[0], cross[1]]] : null;
+	hover(pointAt(cross, STEP));
+}
 
-  /** Take what lies in the lasso into the selection, or out of it. */
-  close(isLess) {
-    if (this.corners.length > 2) this.choose(this.grid().inside(this.corners.map(([x, y]) => this.at(x, y))).filter(this.isShown), isLess);
-  }
+/** Take what lies in the lasso into the selection, or out of it. */
+function closeLasso(isLess) {
+	if (corners.length > 2) choose(inside(map.points(), corners.map((place) => map.at(...place))).filter(map.isShown), isLess);
+}
 
-  choose(indexes, isLess = false) {
-    const { id } = this.points();
-    for (const i of indexes) this.selected[isLess ? "delete" : "add"](id[i]);
-    this.showBar();
-    this.chosen();
-    say(t("map.selected", { n: this.selected.size }));
-  }
+export function choose(indexes, isLess = false) {
+	for (const i of indexes) selected[isLess ? "delete" : "add"](idOf(i));
+	showBar();
+	map.chosen();
+	say(t("map.selected", { n: selected.size }));
+}
 
-  clear() {
-    this.selected.clear();
-    this.showBar();
-    this.chosen();
-  }
+export function clear() {
+	selected.clear();
+	showBar();
+	map.chosen();
+}
 
-  /** Show a point after 80 ms, and let it sound after 250 ms, if that is wanted. */
-  hover(found) {
-    if (found === this.found) return;
-    this.timers.forEach(clearTimeout);
-    this.found = found;
-    this.draw();
-    if (found < 0) return;
-    const id = this.idOf(found);
-    this.timers = [setTimeout(() => this.showRow(id), HOVER_MS), setTimeout(() => state.settings.hover && this.sound(), SOUND_MS)];
-  }
+/** Show a point after 80 ms, and let it sound after 250 ms, if that is wanted. */
+function hover(now) {
+	if (now === found) return;
+	timers.forEach(clearTimeout);
+	found = now;
+	draw();
+	if (now < 0) return;
+	timers = [setTimeout(showRow, HOVER_MS, idOf(now)), setTimeout(() => state.settings.hover && sound(), SOUND_MS)];
+}
 
-  async rowOf(id) {
-    if (this.known.size > MAX_KNOWN) this.known.clear();
-    if (!this.known.has(id)) this.known.set(id, rowOf(id).catch((error) => (this.known.delete(id), Promise.reject(error))));
-    return this.known.get(id);
-  }
+/** Return the row of a point, asked for once while it is pointed at. */
+function rowAt(id) {
+	if (last.id !== id) last = { id, row: rowOf(id) };
+	last.row.catch(() => (last = {}));
+	return last.row;
+}
 
-  async showRow(id) {
-    const row = await this.rowOf(id).catch(() => null);
-    if (!row || this.idOf(this.found) !== id) return;
-    const ask = () => this.go({ question: { ...noQuestion(), id } });
-    const card = new Card(row, { play: () => this.sound(id), open: () => this.open(id), more: ask, less: ask });
-    fill(this.corner, card.node);
-    card.load();
-    if (document.activeElement === this.overlay) say(`${row.label ?? ""} ${row.path}`);
-  }
+async function showRow(id) {
+	const row = await rowAt(id).catch(() => null);
+	if (!row || idOf(found) !== id) return;
+	const ask = () => map.go({ question: { ...noQuestion(), id } });
+	const card = new Card(row, { play: () => sound(id), open: () => open(id), more: ask, less: ask });
+	fill(map.corner, card.node);
+	card.load();
+	if (document.activeElement === overlay) say(`${row.label ?? ""} ${row.path}`);
+}
 
-  async sound(id = this.idOf(this.found)) {
-    const key = `map${id}`;
-    if (id === undefined) return;
-    if (state.playing?.key === key) return void stop();
-    try {
-      play(key, (await soundOf(await this.rowOf(id))).buffer);
-    } catch (error) {
-      if (error.name !== "AbortError") warn(messageOf(error));
-    }
-  }
+async function sound(id = idOf(found)) {
+	const key = `map${id}`;
+	if (id === undefined) return;
+	if (state.playing?.key === key) return void stop();
+	try {
+		play(key, (await soundOf(await rowAt(id))).buffer);
+	} catch (error) {
+		if (error.name !== "AbortError") warn(messageOf(error));
+	}
+}
 
-  /** Keep a point in the inspector. */
-  async open(id = this.idOf(this.found)) {
-    if (id === undefined) return;
-    const row = await this.rowOf(id).catch((error) => warn(messageOf(error)));
-    if (!row) return;
-    set({ selected: row });
-    this.overlay.closest(".map").querySelector(".inspector")?.classList.add("open");
-  }
+/** Keep a point in the inspector. */
+async function open(id = idOf(found)) {
+	if (id === undefined) return;
+	const row = await rowAt(id).catch((error) => warn(messageOf(error)));
+	if (!row) return;
+	set({ selected: row });
+	overlay.closest(".map").querySelector(".inspector")?.classList.add("open");
+}
 
-  showBar() {
-    const n = this.selected.size, reason = whyReadOnly() || (n > MAX_LABELLED ? t("map.label.many", { n: MAX_LABELLED }) : "");
-    this.bar.hidden = n === 0;
-    if (!n) return;
-    const names = el("datalist", { id: "maplabels" }, valuesOf("label").map((value) => el("option", { value })));
-    const field = nameField(t("map.label"), (value) => this.label(value), { list: "maplabels", disabled: Boolean(reason), title: reason });
-    const where = () => `id IN (${[...this.selected].sort((a, b) => a - b).join(", ")})`;
-    fill(this.bar, el("strong", t("rows", { n })), names, field,
-      button(t("map.find"), () => this.go({ question: { ...state.question, where: where() } }), { class: "small", disabled: n > MAX_WHERE, title: n > MAX_WHERE ? t("map.find.many", { n: MAX_WHERE }) : "" }),
-      button(t("screen.label"), () => (set({ selection: [...this.selected] }), this.go({ screen: "label", extra: { by: "selection" } })), "small"),
-      button(t("export"), async () => (await import("./export.js")).openExport([...this.selected]), "small"),
-      button(t("map.clear"), () => this.clear(), "small plain"), reason ? mutedWord(reason) : null);
-  }
+function showBar() {
+	const n = selected.size, reason = whyReadOnly() || (n > MAX_LABELLED ? t("map.label.many", { n: MAX_LABELLED }) : "");
+	map.bar.hidden = n === 0;
+	const names = el("datalist", { id: "maplabels" }, valuesOf("label").map((value) => el("option", { value })));
+	const field = nameField(t("map.label"), label, { list: "maplabels", disabled: Boolean(reason), title: reason });
+	const where = () => `id IN (${[...selected].sort((a, b) => a - b).join(", ")})`;
+	fill(map.bar, el("strong", t("rows", { n })), names, field,
+		button(t("map.find"), () => map.go({ question: { ...state.question, where: where() } }), { class: "small", disabled: n > MAX_WHERE, title: n > MAX_WHERE ? t("map.find.many", { n: MAX_WHERE }) : "" }),
+		button(t("screen.label"), () => (set({ selection: [...selected] }), map.go({ screen: "label", extra: { by: "selection" } })), "small"),
+		button(t("export"), async () => (await import("./export.js")).openExport([...selected]), "small"),
+		button(t("map.clear"), clear, "small plain"), reason && mutedWord(reason));
+}
 
-  labelDigit(digit) {
-    const value = valuesOf("label")[digit - 1];
-    if (value) this.label(value);
-  }
+function labelDigit(digit) {
+	const value = valuesOf("label")[digit - 1];
+	if (value) label(value);
+}
 
-  /** Give the selection a label, in one change that one undo takes back. */
-  async label(value) {
-    const ids = [...this.selected];
-    try {
-      const rows = [];
-      for (let from = 0; from < ids.length; from += MAX_WHERE) {
-        rows.push(...(await rowsOf(ids.slice(from, from + MAX_WHERE), { columns: "label" })));
-      }
-      giveLabel(rows, value);
-      this.known.clear();
-    } catch (error) {
-      warn(messageOf(error));
-    }
-  }
+/** Give the selection a label, in one change that one undo takes back. */
+async function label(value) {
+	const ids = [...selected], rows = [];
+	try {
+		for (let from = 0; from < ids.length; from += MAX_WHERE) {
+			rows.push(...(await rowsOf(ids.slice(from, from + MAX_WHERE), { columns: "label" })));
+		}
+		giveLabel(rows, value);
+		last = {};
+	} catch (error) {
+		warn(messageOf(error));
+	}
 }

@@ -2,8 +2,8 @@
 
 import { ApiError, Cache, fetchPart, getJson, path, withFields } from "./api.js";
 import { readPng } from "./picture.js";
-import { decode } from "./sound.js";
 import { frequencies } from "./scale.js";
+import { decode } from "./sound.js";
 import { state } from "./state.js";
 
 const MAX_CARD_WIDTH = 640; // pixels; larger pictures are those of the inspector, and come first
@@ -11,70 +11,57 @@ const pictures = new Cache(32e6); // bytes of levels
 const sounds = new Cache(64e6); // bytes of samples
 const pending = new Map();
 
-/** Return the settings that change the levels of a picture, as a text that can be compared. */
-export function levelsKey() {
-  return Object.values(looksOf()).join();
-}
-
-export function rangeOf(rate) {
-  return { ...frequencies(rate, state.settings), scale: state.settings.scale };
-}
+export const rangeOf = (rate) => ({ ...frequencies(rate, state.settings), scale: state.settings.scale });
 
 /** Return the settings that a picture of the server depends on. */
 export function looksOf() {
-  const { fmin, fmax, scale, window_ms } = state.settings;
-  return { scale, fmin: fmin || null, fmax: fmax || null, window_ms: window_ms || null };
+	const { fmin, fmax, scale, window_ms } = state.settings;
+	return { scale, fmin: fmin || null, fmax: fmax || null, window_ms: window_ms || null };
 }
 
-function pictureAddress(row, { width, height, context }) {
-  return withFields(path(`/rows/${row.id}/spectrogram.png`), { width, height, context: context || null, ...looksOf(), v: row.v });
-}
+/** Return these settings as a text that can be compared. */
+export const levelsKey = () => Object.values(looksOf()).join();
 
-export async function rowOf(id) {
-  return (await getJson(path(`/rows/${id}`))).row;
-}
+export const rowOf = async (id) => (await getJson(path(`/rows/${id}`))).row;
 
-/** Return the rows of some ids, in the order of the ids in the store. */
+/** Return the rows of those ids that there are, in the order of the ids. */
 export async function rowsOf(ids, fields = {}, options = {}) {
-  return (await getJson(withFields(path("/rows"), { filter: `id IN (${ids.join(", ")})`, limit: ids.length, ...fields }), options)).rows;
+	const { rows } = await getJson(withFields(path("/rows"), { filter: `id IN (${ids.join(", ")})`, limit: ids.length, ...fields }), options);
+	const byId = new Map(rows.map((row) => [row.id, row]));
+	return ids.map((id) => byId.get(id)).filter(Boolean);
 }
 
 /** Refuse a row without a stretch of sound, as imported vectors are, before the server does. */
 function requireSound(row) {
-  if (row.end_s <= row.start_s) throw new ApiError(410, { code: "no_sound" });
+	if (row.end_s <= row.start_s) throw new ApiError(410, { code: "no_sound" });
 }
 
 /** Return the picture of a row: {width, height, levels, rate}. */
-export async function pictureOf(row, size, signal) {
-  requireSound(row);
-  return pictureAt(pictureAddress(row, size), signal, size.width > MAX_CARD_WIDTH ? "large" : "picture");
+export async function pictureOf(row, { width, height, context }, signal) {
+	requireSound(row);
+	const fields = { width, height, context: context || null, ...looksOf(), v: row.v };
+	return pictureAt(withFields(path(`/rows/${row.id}/spectrogram.png`), fields), signal, width > MAX_CARD_WIDTH ? "large" : "picture");
 }
 
 export function pictureAt(address, signal, kind = "picture") {
-  return once(pictures, address, signal, async () => {
-    const { bytes, headers } = await fetchPart(kind, address, signal);
-    const picture = await readPng(bytes);
-    const rate = Number(headers.get("X-Rate")) || state.model?.sample_rate || 16_000;
-    Object.assign(picture, { rate, start_s: numberOf(headers, "X-Start-S"), end_s: numberOf(headers, "X-End-S") });
-    return [picture, picture.levels.length];
-  });
+	return once(pictures, kind, address, signal, async ({ bytes, headers }) => {
+		const picture = await readPng(bytes), rate = numberOf(headers, "X-Rate") || state.model?.sample_rate || 16_000;
+		return [{ ...picture, rate, start_s: numberOf(headers, "X-Start-S"), end_s: numberOf(headers, "X-End-S") }, picture.levels.length];
+	});
 }
 
 /** Return the sound of a row with `context` seconds on each side: {buffer, start_s} of its recording. */
 export async function soundOf(row, context = 0, signal) {
-  requireSound(row);
-  const fields = { context: context || null, format: formatOf(), v: row.v };
-  const address = withFields(path(`/rows/${row.id}/audio`), fields);
-  return soundAt(address, signal, Math.max(0, row.start_s - context));
+	requireSound(row);
+	const address = withFields(path(`/rows/${row.id}/audio`), { context: context || null, format: formatOf(), v: row.v });
+	return soundAt(address, signal, Math.max(0, row.start_s - context));
 }
 
 export function soundAt(address, signal, start_s = 0) {
-  return once(sounds, address, signal, async () => {
-    const { bytes, headers } = await fetchPart("sound", address, signal);
-    const buffer = await decode(bytes);
-    const sound = { buffer, start_s: numberOf(headers, "X-Start-S") ?? start_s };
-    return [sound, buffer.length * buffer.numberOfChannels * 4];
-  });
+	return once(sounds, "sound", address, signal, async ({ bytes, headers }) => {
+		const buffer = await decode(bytes);
+		return [{ buffer, start_s: numberOf(headers, "X-Start-S") ?? start_s }, buffer.length * buffer.numberOfChannels * 4];
+	});
 }
 
 /** Sounds come as WAV from this machine and as FLAC over a network. */
@@ -82,16 +69,16 @@ export const formatOf = () => (["localhost", "127.0.0.1", "[::1]"].includes(loca
 
 const numberOf = (headers, name) => (headers.has(name) ? Number(headers.get(name)) : null);
 
-async function once(cache, key, signal, load) {
-  const known = cache.get(key);
-  if (known) return known;
-  const running = pending.get(key);
-  if (running && !running.signal?.aborted) return running.promise;
-  const promise = load().then(([value, size]) => cache.put(key, value, size));
-  pending.set(key, { promise, signal });
-  try {
-    return await promise;
-  } finally {
-    if (pending.get(key)?.promise === promise) pending.delete(key);
-  }
+/** Return what a cache has of an address, or what `read` makes of the answer: a value and its size. */
+async function once(cache, kind, address, signal, read) {
+	const known = cache.get(address), running = pending.get(address);
+	if (known) return known;
+	if (running && !running.signal?.aborted) return running.promise;
+	const promise = fetchPart(kind, address, signal).then(read).then(([value, size]) => cache.put(address, value, size));
+	pending.set(address, { promise, signal });
+	try {
+		return await promise;
+	} finally {
+		if (pending.get(address)?.promise === promise) pending.delete(address);
+	}
 }

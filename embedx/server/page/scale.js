@@ -2,29 +2,31 @@
 
 export const FLOOR_DB = 120; // level 0 is -120 dB; a sine of full scale is 0 dB
 const MIN_HZ = 50; // of a mel scale; below it there is mostly wind and hum
-
-export const melOf = (hz) => 2595 * Math.log10(1 + hz / 700);
-export const hzOf = (mel) => 700 * (10 ** (mel / 2595) - 1);
+const SCALES = {
+	mel: [(hz) => 2595 * Math.log10(1 + hz / 700), (mel) => 700 * (10 ** (mel / 2595) - 1)],
+	linear: [(hz) => hz, (hz) => hz],
+};
 
 /** Return the frequencies that a picture shows, {fmin, fmax}, within what a rate can hold. */
-export function frequencies(rate, { fmin = 0, fmax = 0, scale = "mel" } = {}) {
-  const low = Math.min(fmin || (scale === "mel" ? MIN_HZ : 0), rate / 2 - 1);
-  return { fmin: low, fmax: Math.max(Math.min(fmax || rate / 2, rate / 2), low + 1) };
+export function frequencies(rate, { fmin = 0, fmax = 0, scale = "mel" }) {
+	const low = Math.min(fmin || (scale === "mel" ? MIN_HZ : 0), rate / 2 - 1);
+	return { fmin: low, fmax: Math.max(Math.min(fmax || rate / 2, rate / 2), low + 1) };
 }
 
+/** Return the place of a frequency between the lowest, 0, and the highest, 1. */
 export function placeOf(hz, { fmin, fmax, scale }) {
-  const place = scale === "mel" ? melOf : (value) => value;
-  return (place(hz) - place(fmin)) / (place(fmax) - place(fmin));
+	const [place] = SCALES[scale];
+	return (place(hz) - place(fmin)) / (place(fmax) - place(fmin));
 }
 
-export function frequencyOf(place, { fmin, fmax, scale }) {
-  if (scale !== "mel") return fmin + place * (fmax - fmin);
-  return hzOf(melOf(fmin) + place * (melOf(fmax) - melOf(fmin)));
+export function frequencyOf(at, { fmin, fmax, scale }) {
+	const [place, frequency] = SCALES[scale];
+	return frequency(place(fmin) + at * (place(fmax) - place(fmin)));
 }
 
 /** Return round frequencies for an axis: octaves on a mel scale, even steps on a linear scale. */
 export function ticksOf({ fmin, fmax, scale }) {
-  const step = 10 ** Math.floor(Math.log10(fmax / 2)), even = fmax / step > 10 ? 5 * step : fmax / step > 5 ? 2 * step : step;
-  const ticks = Array.from({ length: 10 }, (_, i) => (scale === "mel" ? 250 * 2 ** i : even * (i + 1)));
-  return ticks.filter((hz) => hz > fmin * 1.2 && hz < fmax * 0.97);
+	const step = 10 ** Math.floor(Math.log10(fmax / 2)), even = fmax / step > 10 ? 5 * step : fmax / step > 5 ? 2 * step : step;
+	const ticks = Array.from({ length: 10 }, (_, i) => (scale === "mel" ? 250 * 2 ** i : even * (i + 1)));
+	return ticks.filter((hz) => hz > fmin * 1.2 && hz < fmax * 0.97);
 }

@@ -9,70 +9,43 @@ const DIVERSITY = 0.5; // weight of similarity against difference, as `embedx se
 const FIRST_ROWS = 12; // shown before anything is asked
 const TRIED_IDS = 48; // for these rows: some ids may have been deleted
 
-export function isAsked(question) {
-  return question.id !== null || Boolean(question.clip || question.text || question.like.length);
-}
+export const isAsked = ({ id, clip, text, like }) => id !== null || Boolean(clip || text || like.length);
 
 /** Return a question with another base, and without what refined the one before. */
-export function withBase(question, base) {
-  const { where, view, group, diverse } = question;
-  return { ...noQuestion(), where, view, group, diverse, ...base };
+export function withBase({ where, view, group, diverse }, base) {
+	return { ...noQuestion(), where, view, group, diverse, ...base };
 }
 
-function requestOf(question, limit) {
-  const { id, clip, text, like, unlike, start_s, end_s } = question;
-  const body = { limit };
-  if (question.where) body.filter = question.where;
-  if (question.view) body.using = question.view;
-  if (question.group) body.group_by = question.group;
-  else if (question.diverse) body.diverse = DIVERSITY;
-  const base = clip ? `clip:${clip}` : id;
-  if (like.length || unlike.length) {
-    body.like = [...(base === null ? [] : [base]), ...like.filter((one) => one !== base)];
-    if (unlike.length) body.unlike = unlike;
-  } else if (clip) {
-    Object.assign(body, { audio: base }, start_s === null ? {} : { start_s }, end_s === null ? {} : { end_s });
-  } else if (id !== null) {
-    body.id = id;
-  } else {
-    body.text = text;
-  }
-  return body;
+function requestOf({ id, clip, text, like, unlike, start_s, end_s, where, view, group, diverse }, limit) {
+	const body = { limit, filter: where || undefined, using: view || undefined, group_by: group || undefined }; // JSON has no undefined
+	if (diverse && !group) body.diverse = DIVERSITY;
+	const base = clip ? `clip:${clip}` : id;
+	if (like.length || unlike.length) {
+		const examples = { like: [...new Set([base, ...like])].filter((one) => one !== null), unlike: unlike.length ? unlike : undefined };
+		return { ...body, ...examples };
+	}
+	if (clip) return { ...body, audio: base, start_s: start_s ?? undefined, end_s: end_s ?? undefined };
+	return id === null ? { ...body, text } : { ...body, id };
 }
 
 /** Return {kind, hits, took_ms, more}: hits of a question, rows of a filter, or rows at random. */
 export async function search(question, limit, signal) {
-  if (isAsked(question)) return searchHits(question, limit, signal);
-  if (question.where) return pageOfRows(question.where, limit, signal);
-  return { kind: "random", hits: await randomRows(signal), took_ms: 0, more: false };
+	if (!isAsked(question) && !question.where) return { kind: "random", hits: await randomRows(signal), took_ms: 0, more: false };
+	const isLast = limit >= PAGES.at(-1);
+	if (isAsked(question)) {
+		const { hits, took_ms } = await post(path("/search"), requestOf(question, limit), { signal });
+		return { kind: "hits", hits, took_ms, more: hits.length >= limit && !isLast };
+	}
+	const { rows, next } = await getJson(withFields(path("/rows"), { filter: question.where, limit }), { signal });
+	return { kind: "rows", hits: rows, took_ms: 0, more: next !== null && !isLast };
 }
 
-async function searchHits(question, limit, signal) {
-  const answer = await post(path("/search"), requestOf(question, limit), { signal });
-  const isMore = answer.hits.length >= limit && limit < PAGES.at(-1);
-  return { kind: "hits", hits: answer.hits, took_ms: answer.took_ms, more: isMore };
-}
-
-async function pageOfRows(where, limit, signal) {
-  const answer = await getJson(withFields(path("/rows"), { filter: where, limit }), { signal });
-  return { kind: "rows", hits: answer.rows, took_ms: 0, more: answer.next !== null && limit < PAGES.at(-1) };
-}
-
-/** Return rows at random, the same in this visit, so that the page works before anything is asked. */
+/** Return rows at random, so that the page works before anything is asked. */
 async function randomRows(signal) {
-  const total = state.collection.rows;
-  if (!total) return [];
-  const ids = Array.from({ length: TRIED_IDS }, () => Math.floor(Math.random() * (total + 1)));
-  const rows = await rowsOf([...new Set(ids)], {}, { signal });
-  if (!rows.length) return (await getJson(withFields(path("/rows"), { limit: FIRST_ROWS }), { signal })).rows;
-  return shuffled(rows).slice(0, FIRST_ROWS);
-}
-
-function shuffled(items) {
-  const order = [...items];
-  for (let i = order.length - 1; i > 0; i--) {
-    const j = Math.floor(Math.random() * (i + 1));
-    [order[i], order[j]] = [order[j], order[i]];
-  }
-  return order;
+	const total = state.collection.rows;
+	if (!total) return [];
+	const ids = Array.from({ length: TRIED_IDS }, () => Math.floor(Math.random() * (total + 1)));
+	const rows = await rowsOf([...new Set(ids)], {}, { signal });
+	if (!rows.length) return (await getJson(withFields(path("/rows"), { limit: FIRST_ROWS }), { signal })).rows;
+	return rows.slice(0, FIRST_ROWS);
 }

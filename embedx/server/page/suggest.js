@@ -11,7 +11,8 @@ export const WITH_HEAD = ["margin", "band"];
 const LIMIT = 24;
 const MAX_ROWS = 200; // of a selection, in one request
 
-const emptyIn = (column) => `("${column.replaceAll('"', '""')}" IS NULL OR "${column.replaceAll('"', '""')}" = '')`;
+const quoted = (column) => `"${column.replaceAll('"', '""')}"`;
+const emptyIn = (column) => `(${quoted(column)} IS NULL OR ${quoted(column)} = '')`;
 
 export const hasHead = (task) => Boolean(state.collection.heads?.some(({ name }) => name === headOf(task)));
 
@@ -19,32 +20,26 @@ const hasColumn = (name) => state.collection.columns.some((one) => one.name === 
 
 /** Return the rows to label next, the most useful first: `by` is one of WAYS, `head` a name or "" for that of the task. */
 export async function suggestRows(task, { by, head: chosen, low, high, name }, without) {
-  if (by === "hits" || by === "selection") return chosenRows(task, by, new Set(without));
-  const head = chosen || (hasHead(task) ? headOf(task) : null);
-  const band = by === "band" ? { score_band: [low, high], of_class: name || null } : {};
-  const conditions = [task.column, "review"].filter(hasColumn).map(emptyIn);
-  const filter = hasColumn("review") ? emptyIn("review") : null;
-  const others = without.length ? [`id NOT IN (${without})`] : [];
-  if (!(await count([...conditions, ...others].join(" AND ")))) return [];
-  const body = { by, head, label: task.column, limit: LIMIT, filter, not: without, seed: Math.floor(Math.random() * 1e6), ...band };
-  return (await post(path("/suggest"), body)).rows;
+	if (by === "hits" || by === "selection") return chosenRows(task, by, new Set(without));
+	const head = chosen || (hasHead(task) ? headOf(task) : null);
+	const band = by === "band" ? { score_band: [low, high], of_class: name || null } : {};
+	const conditions = [task.column, "review"].filter(hasColumn).map(emptyIn);
+	if (without.length) conditions.push(`id NOT IN (${without})`);
+	if (!(await count(conditions.join(" AND ")))) return [];
+	const filter = hasColumn("review") ? emptyIn("review") : null, seed = Math.floor(Math.random() * 1e6);
+	return (await post(path("/suggest"), { by, head, label: task.column, limit: LIMIT, filter, not: without, seed, ...band })).rows;
 }
 
 /** Return rows without a label among the hits of Find, or those that were selected on the map. */
 async function chosenRows(task, by, without) {
-  const ids = (by === "hits" ? state.hits.map((row) => row.id) : (state.selection ?? [])).filter((id) => !without.has(id));
-  const chosen = [];
-  for (let from = 0; from < ids.length && chosen.length < LIMIT; from += MAX_ROWS) {
-    const part = ids.slice(from, from + MAX_ROWS);
-    const byId = new Map((await rowsOf(part)).map((row) => [row.id, row]));
-    chosen.push(...part.map((id) => byId.get(id)).filter((row) => row && !isLabelled(row, task.column)));
-  }
-  return chosen;
+	const ids = (by === "hits" ? state.hits.map((row) => row.id) : (state.selection ?? [])).filter((id) => !without.has(id));
+	const chosen = [];
+	for (let from = 0; from < ids.length && chosen.length < LIMIT; from += MAX_ROWS) {
+		chosen.push(...(await rowsOf(ids.slice(from, from + MAX_ROWS))).filter((row) => !isLabelled(row, task.column)));
+	}
+	return chosen;
 }
 
-export async function countLabelled({ column }) {
-  if (!hasColumn(column)) return 0;
-  return count(`NOT ${emptyIn(column)}`);
-}
+export const countLabelled = async ({ column }) => (hasColumn(column) ? count(`NOT ${emptyIn(column)}`) : 0);
 
 const count = async (filter) => (await post(path("/count"), { filter: filter || null })).rows;

@@ -1,0 +1,37 @@
+/* Points of the map: their bounds, the nearest one to a place, those in a lasso. All are looked at: 200 000 take about 1 ms. */
+
+export function boundsOf({ x, y, count }) {
+	let left = Infinity, right = -Infinity, bottom = Infinity, top = -Infinity;
+	for (let i = 0; i < count; i++) {
+		if (x[i] < left) left = x[i];
+		if (x[i] > right) right = x[i];
+		if (y[i] < bottom) bottom = y[i];
+		if (y[i] > top) top = y[i];
+	}
+	return count ? { left, right, bottom, top } : { left: 0, right: 1, bottom: 0, top: 1 };
+}
+
+/** Return the point nearest to a place within a radius that `wanted` accepts, -1 if there is none. */
+export function nearest({ x, y, count }, [px, py], radius, wanted) {
+	let found = -1, best = radius ** 2;
+	for (let i = 0; i < count; i++) {
+		const distance = (x[i] - px) ** 2 + (y[i] - py) ** 2;
+		if (distance <= best && wanted(i)) [found, best] = [i, distance];
+	}
+	return found;
+}
+
+export function inside({ x, y, count }, corners) {
+	const found = [], xs = corners.map(([px]) => px), ys = corners.map(([, py]) => py);
+	const { left, right, bottom, top } = boundsOf({ x: xs, y: ys, count: corners.length });
+	for (let i = 0; i < count; i++) {
+		const px = x[i], py = y[i];
+		if (px < left || px > right || py < bottom || py > top) continue;
+		let isIn = false;
+		for (let a = 0, b = xs.length - 1; a < xs.length; b = a++) {
+			if (ys[a] > py !== ys[b] > py && px < ((xs[b] - xs[a]) * (py - ys[a])) / (ys[b] - ys[a]) + xs[a]) isIn = !isIn;
+		}
+		if (isIn) found.push(i);
+	}
+	return found;
+}
