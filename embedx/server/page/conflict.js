@@ -1,7 +1,7 @@
 /* Conflicts: somebody else has set a value meanwhile. Each stays, also over a reload, until the user chooses. */
 
 import { button, el, fill, nameOf, warn } from "./dom.js";
-import { state } from "./state.js";
+import { heldRows, state } from "./state.js";
 import { t } from "./words.js";
 
 const region = el("aside.conflicts", { "aria-label": t("conflicts") });
@@ -9,24 +9,23 @@ const told = new Set();
 
 /** Show the conflicts {collection, mine, theirs} of this collection; `settle` gets the one that is decided, and whether mine is taken. */
 export function showConflicts(conflicts, settle) {
-  const shown = conflicts.filter(({ collection }) => collection === state.collection?.name), keys = shown.map(({ key }) => key).join();
-  if (keys === region.dataset.keys) return;
-  region.dataset.keys = keys;
-  document.querySelector("main").before(region);
-  const choose = (one, isMine) => (settle(one, isMine), showConflicts(conflicts, settle));
-  fill(region, shown.map((one) => {
-    const words = el("span", sentenceOf(one));
-    if (!told.has(one)) warn(words.textContent);
-    told.add(one);
-    return el("p.banner.row", words,
-      button(t("conflict.keep"), () => choose(one, false), "small"), button(t("conflict.take"), () => choose(one, true), "small"));
-  }));
-  if (!shown.length) region.remove();
+	const shown = conflicts.filter(({ collection }) => collection === state.collection?.name), keys = shown.map(({ key }) => key).join();
+	if (keys === region.dataset.keys) return;
+	region.dataset.keys = keys;
+	document.querySelector("main").before(region);
+	const choice = (one, key, isMine) => button(t(key), () => (settle(one, isMine), showConflicts(conflicts, settle)), "small");
+	fill(region, shown.map((one) => {
+		const words = el("span", sentenceOf(one));
+		if (!told.has(one)) warn(words.textContent);
+		told.add(one);
+		return el("p.banner.row", words, choice(one, "conflict.keep", false), choice(one, "conflict.take", true));
+	}));
+	if (!shown.length) region.remove();
 }
 
 function sentenceOf({ mine, theirs }) {
-  const [{ id, value, by }] = theirs, label = (one) => one ?? t("label.none");
-  if (theirs.length > 1) return t("label.conflict", { n: theirs.length, value: label(value) });
-  const name = [...state.hits, ...state.queue, state.selected].find((row) => row?.id === id)?.path.split("/").at(-1) ?? t("row", { id });
-  return [nameOf(name, 40), ` ${t("conflict", { by: by ?? t("somebody"), theirs: label(value), mine: label(mine[0].value) })}`];
+	const [{ id, value, by }] = theirs, label = (one) => one ?? t("label.none");
+	if (theirs.length > 1) return t("label.conflict", { n: theirs.length, value: label(value) });
+	const name = heldRows().find((row) => row.id === id)?.path.split("/").at(-1) ?? t("row", { id });
+	return [nameOf(name, 40), ` ${t("conflict", { by: by ?? t("somebody"), theirs: label(value), mine: label(mine[0].value) })}`];
 }

@@ -94,7 +94,7 @@ export function showText(node, text) {
 /** Show a node at a share of its parent's width; null hides it. */
 export function showAt(node, share) {
   node.hidden = share === null;
-  if (share !== null) node.style.insetInlineStart = `${100 * share}%`;
+  if (share !== null) node.style.left = `${100 * share}%`;
 }
 
 /** Show on a button whether its sound plays. */

@@ -1,37 +1,48 @@
-/* Heads: train one again on what is labelled, and show what has changed. */
+/* Heads: train one again on what is labelled, show what has changed, and its confusion matrix. */
 
 import { doneJob, path, post } from "./api.js";
 import { button, el, muted, nameOf } from "./dom.js";
-import { matrix } from "./matrix.js";
-import { score, t } from "./words.js";
+import { number, score, t } from "./words.js";
 
 const MAX_SHOWN = 50; // flipped rows
 
 export async function train(column, name, signal) {
-  const { job } = await post(path("/heads"), { label: column, name, wait: false }, { signal });
-  return doneJob(job, signal);
+	const { job } = await post(path("/heads"), { label: column, name, wait: false }, { signal });
+	return doneJob(job, signal);
 }
 
 const signed = (value) => (value < 0 ? `−${score(-value)}` : `+${score(value)}`);
 
-export function sentenceOf({ balanced_accuracy: figure, before, difference, flipped_rows: flipped }) {
-  if (!figure) return t("trained.none");
-  const [low, value, high] = figure;
-  const parts = [before === null || before === undefined
-    ? t("trained.first", { value: score(value), low: score(low), high: score(high) })
-    : t("trained.again", { before: score(before), value: score(value), low: signed(difference[0]), high: signed(difference[2]) })];
-  if (before !== null && before !== undefined) parts.push(t("trained.interval", { low: score(low), high: score(high) }));
-  parts.push(t("trained.flipped", { n: flipped }));
-  return parts.join(", ");
+export function sentenceOf({ balanced_accuracy: figure, before = null, difference, flipped_rows: n }) {
+	if (!figure) return t("trained.none");
+	const [low, value, high] = figure.map(score), flipped = t("trained.flipped", { n });
+	if (before === null) return [t("trained.first", { value, low, high }), flipped].join(", ");
+	const again = t("trained.again", { before: score(before), value, low: signed(difference[0]), high: signed(difference[2]) });
+	return [again, t("trained.interval", { low, high }), flipped].join(", ");
 }
 
-export function resultOf(job, open) {
-  return el("details.trained",
-    el("summary", sentenceOf(job)),
-    ...job.notes.map((note) => muted(note)),
-    job.confusion && matrix(job.confusion, job.labels),
-    job.flipped.length > 0 && el("h3", t("flipped")),
-    job.flipped.length > 0 && el("ul.flipped", job.flipped.slice(0, MAX_SHOWN).map(({ id, from, to }) => el("li",
-      button([t("row", { id }), ": ", nameOf(from, 24), " → ", nameOf(to, 24)], () => open(id), "plain small")))),
-    job.flipped_rows > MAX_SHOWN && muted(t("flipped.more", { n: job.flipped_rows - MAX_SHOWN })));
+export function resultOf({ notes, confusion, labels, flipped, flipped_rows, ...job }, open) {
+	return el("details.trained",
+		el("summary", sentenceOf({ ...job, flipped_rows })),
+		...notes.map((note) => muted(note)),
+		confusion && matrix(confusion, labels),
+		flipped.length > 0 && el("h3", t("flipped")),
+		flipped.length > 0 && el("ul.flipped", flipped.slice(0, MAX_SHOWN).map(({ id, from, to }) => el("li",
+			button([t("row", { id }), ": ", nameOf(from, 24), " → ", nameOf(to, 24)], () => open(id), "plain small")))),
+		flipped_rows > MAX_SHOWN && muted(t("flipped.more", { n: flipped_rows - MAX_SHOWN })));
+}
+
+/** Return a table with a line for each true class, and a column for each predicted one. */
+export function matrix(counts, classes) {
+	const line = (row, i) => {
+		const all = Math.max(1, row.reduce((sum, n) => sum + n, 0));
+		return el("tr", el("th", { scope: "row" }, nameOf(classes[i], 20)), row.map((n, j) => {
+			const cell = el(i === j ? "td.right" : "td", n ? number(n, 0) : "");
+			cell.style.setProperty("--share", `${Math.round((100 * n) / all)}%`);
+			return cell;
+		}));
+	};
+	return el("div.scroll", { tabindex: 0, role: "group", "aria-label": t("confusion") }, el("table.matrix",
+		el("thead", el("tr", el("th", { scope: "col" }, t("confusion.true")), classes.map((one) => el("th", { scope: "col" }, nameOf(one, 14))))),
+		el("tbody", counts.map(line))));
 }

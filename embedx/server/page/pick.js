@@ -2,6 +2,7 @@
 
 import { Card } from "./card.js";
 import { button, checkbox, el, fill, mutedWord, say, warn } from "./dom.js";
+import { digitOf } from "./keys.js";
 import { nameField, valuesOf } from "./names.js";
 import { inside, nearest } from "./points.js";
 import { rowOf, rowsOf, soundOf } from "./rows.js";
@@ -137,7 +138,7 @@ const POINTER = {
 		if (event.ctrlKey || event.metaKey || (event.altKey && event.key !== "Enter")) return;
 		const arrow = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
 		const zoom = { "+": 1.5, "-": 1 / 1.5 }[event.key];
-		const digit = event.shiftKey ? null : /^(?:Digit|Numpad)([1-9])$/.exec(event.code)?.[1];
+		const digit = Number(digitOf(event));
 		if (arrow) moveCross(arrow, event.shiftKey);
 		else if (event.key === "Enter" && corners) (closeLasso(event.altKey), (corners = null));
 		else if (event.key === "Enter") open();
@@ -242,7 +243,7 @@ function showBar() {
 	fill(map.bar, el("strong", t("rows", { n })), names, field,
 		button(t("map.find"), () => map.go({ question: { ...state.question, where: where() } }), { class: "small", disabled: n > MAX_WHERE, title: n > MAX_WHERE ? t("map.find.many", { n: MAX_WHERE }) : "" }),
 		button(t("screen.label"), () => (set({ selection: [...selected] }), map.go({ screen: "label", extra: { by: "selection" } })), "small"),
-		button(t("export"), async () => (await import("./export.js")).openExport([...selected]), "small"),
+		button(t("export"), async () => (await import("./settings.js")).openExport([...selected]), "small"),
 		button(t("map.clear"), clear, "small plain"), reason && mutedWord(reason));
 }
 

@@ -1,6 +1,7 @@
 /* Sound: one context, one player. Buffers and not media elements, so that a loop is exact and a start is at once. */
 
-import { set, state, on } from "./state.js";
+import { clamp } from "./dom.js";
+import { on, set, state } from "./state.js";
 import { bufferVoice, pitchVoice } from "./voices.js";
 
 const FADE_S = 0.005; // so that a start and an end do not click
@@ -10,129 +11,117 @@ const DEFAULT_RATE = 48_000;
 const SPEEDS = [0.1, 0.25, 0.5, 0.75, 1, 1.5, 2];
 const STILL_MS = 250; // between two steps of the playhead with reduced motion
 
-let context = null;
-let out = null; // {filters, gain, limiter, volume}
-let voice = null; // of voices.js
-let timer = 0;
-const watchers = new Set();
+let context = null, out = null, voice = null, timer = 0;
+const watchers = [];
 
 function open() {
-  if (!context) {
-    context = new AudioContext({ latencyHint: "interactive" });
-    if (navigator.audioSession) navigator.audioSession.type = "playback";
-    const volume = new GainNode(context, { gain: state.settings.volume });
-    const limiter = new DynamicsCompressorNode(context, { threshold: -1, knee: 0, ratio: 20, attack: 0.001, release: 0.05 });
-    limiter.connect(volume).connect(context.destination);
-    out = { limiter, volume };
-  }
-  if (context.state === "suspended") context.resume();
-  return context;
+	if (!context) {
+		context = new AudioContext({ latencyHint: "interactive" });
+		if (navigator.audioSession) navigator.audioSession.type = "playback";
+		const volume = new GainNode(context, { gain: state.settings.volume });
+		const limiter = new DynamicsCompressorNode(context, { threshold: -1, knee: 0, ratio: 20, attack: 0.001, release: 0.05 });
+		limiter.connect(volume).connect(context.destination);
+		out = { limiter, volume };
+	}
+	if (context.state === "suspended") context.resume();
+	return context;
 }
 
 /** Return the sample rate of a file from its head, so that decoding does not turn 384 kHz into 48. */
 function rateOf(bytes) {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const word = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
-  if (word(0) === "RIFF") {
-    for (let at = 12; at + 16 <= bytes.length; at += 8 + view.getUint32(at + 4, true) + (view.getUint32(at + 4, true) & 1)) {
-      if (word(at) === "fmt ") return view.getUint32(at + 12, true);
-    }
-  }
-  if (word(0) === "fLaC" && bytes.length > 21) return view.getUint32(17) >>> 12 >>> 0;
-  if (word(0) === "OggS" && bytes.length > 48) return word(29) === "vorb" ? view.getUint32(40, true) : DEFAULT_RATE;
-  return DEFAULT_RATE;
+	const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+	const word = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
+	if (word(0) === "RIFF") {
+		for (let at = 12, size; at + 16 <= bytes.length; at += 8 + size + (size & 1)) {
+			size = view.getUint32(at + 4, true);
+			if (word(at) === "fmt ") return view.getUint32(at + 12, true);
+		}
+	}
+	if (word(0) === "fLaC" && bytes.length > 21) return view.getUint32(17) >>> 12;
+	if (word(0) === "OggS" && bytes.length > 48 && word(29) === "vorb") return view.getUint32(40, true);
+	return DEFAULT_RATE;
 }
 
 export async function decode(bytes) {
-  const rate = rateOf(bytes);
-  const own = rate >= 3000 && rate <= 768_000 ? rate : DEFAULT_RATE; // what browsers allow
-  return new OfflineAudioContext(1, 1, own).decodeAudioData(bytes.slice().buffer);
+	const rate = rateOf(bytes), own = rate >= 3000 && rate <= 768_000 ? rate : DEFAULT_RATE; // what browsers allow
+	return new OfflineAudioContext(1, 1, own).decodeAudioData(bytes.slice().buffer);
 }
 
+const channelsOf = (buffer) => Array.from({ length: buffer.numberOfChannels }, (_, channel) => buffer.getChannelData(channel));
+
 export function monoOf(buffer) {
-  const mono = new Float32Array(buffer.length);
-  for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
-    const samples = buffer.getChannelData(channel);
-    for (let i = 0; i < mono.length; i++) mono[i] += samples[i];
-  }
-  if (buffer.numberOfChannels > 1) for (let i = 0; i < mono.length; i++) mono[i] /= buffer.numberOfChannels;
-  return mono;
+	const mono = new Float32Array(buffer.length), channels = channelsOf(buffer);
+	for (const samples of channels) for (let i = 0; i < mono.length; i++) mono[i] += samples[i] / channels.length;
+	return mono;
 }
 
 /** Play a sound under a key, seconds `from` to `to` of it, beginning `at`, within a band [low, high] in Hz; what played before stops. */
 export function play(key, buffer, { from = 0, to = buffer.duration, at = from, band = null, ended = null } = {}) {
-  const { speed, loop, pitch } = state.settings, make = pitch && speed !== 1 ? pitchVoice : bufferVoice;
-  begin(key, { from, to, band, level: gainOf(buffer, from, to) },
-    (audio, out, done) => make(audio, out, buffer, { from, to, at, speed, loop }, () => (done(), ended?.())),
-    (now) => play(key, buffer, { from, to, at: now, band, ended }));
+	const { speed, loop, pitch } = state.settings, make = pitch && speed !== 1 ? pitchVoice : bufferVoice;
+	begin(key, { from, to, band, level: gainOf(buffer, from, to) },
+		(audio, out, done) => make(audio, out, buffer, { from, to, at, speed, loop }, () => (done(), ended?.())),
+		(now) => play(key, buffer, { from, to, at: now, band, ended }));
 }
 
 const tempo = () => `${state.settings.speed} ${state.settings.pitch}`;
 
 /** Begin to play with a voice that `make` returns; `again` plays the same anew from a place. */
 export function begin(key, { from, to, band, level }, make, again) {
-  stop();
-  const audio = open(), gain = new GainNode(audio, { gain: 0 }), chain = [...filtersOf(audio, band), gain, out.limiter];
-  gain.gain.setValueAtTime(0, audio.currentTime);
-  gain.gain.linearRampToValueAtTime(level, audio.currentTime + FADE_S);
-  chain.reduce((before, after) => (before.connect(after), after));
-  const mine = make(audio, chain[0], () => mine === voice && stop());
-  voice = Object.assign(mine, { again, gain, tempo: tempo() });
-  set({ playing: { key, from, to } });
-  tick();
+	stop();
+	const audio = open(), gain = new GainNode(audio, { gain: 0 }), chain = [...filtersOf(audio, band), gain, out.limiter];
+	gain.gain.setValueAtTime(0, audio.currentTime);
+	gain.gain.linearRampToValueAtTime(level, audio.currentTime + FADE_S);
+	chain.reduce((before, after) => (before.connect(after), after));
+	const mine = make(audio, chain[0], () => mine === voice && stop());
+	voice = Object.assign(mine, { again, gain, tempo: tempo() });
+	set({ playing: { key, from, to } });
+	tick();
 }
 
 /** Return two high-pass and two low-pass filters: 24 dB an octave outside of a band. */
 function filtersOf(audio, band) {
-  if (!band) return [];
-  const of = (type, frequency) => new BiquadFilterNode(audio, { type, frequency, Q: Math.SQRT1_2 });
-  const [low, high] = band.map((hz) => Math.min(hz, audio.sampleRate / 2));
-  return [of("highpass", low), of("highpass", low), of("lowpass", high), of("lowpass", high)];
+	const types = band ? ["highpass", "lowpass"] : [];
+	return types.flatMap((type, i) => [1, 2].map(() => new BiquadFilterNode(audio, { type, frequency: Math.min(band[i], audio.sampleRate / 2), Q: Math.SQRT1_2 })));
 }
 
 function gainOf(buffer, from, to) {
-  if (!state.settings.level) return 1;
-  let peak = 0;
-  for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
-    const samples = buffer.getChannelData(channel);
-    const last = Math.min(samples.length, Math.ceil(to * buffer.sampleRate));
-    for (let i = Math.floor(from * buffer.sampleRate); i < last; i++) peak = Math.max(peak, Math.abs(samples[i]));
-  }
-  return peak ? Math.min(MAX_GAIN, PEAK / peak) : 1;
+	if (!state.settings.level) return 1;
+	const part = [Math.floor(from * buffer.sampleRate), Math.ceil(to * buffer.sampleRate)];
+	const peak = Math.max(...channelsOf(buffer).map((samples) => samples.subarray(...part).reduce((most, value) => Math.max(most, Math.abs(value)), 0)));
+	return peak ? Math.min(MAX_GAIN, PEAK / peak) : 1;
 }
 
 export function stop() {
-  if (!voice) return false;
-  voice.stop();
-  voice.gain.disconnect();
-  voice = null;
-  cancelAnimationFrame(timer);
-  clearTimeout(timer);
-  set({ playing: null });
-  return true;
+	if (!voice) return false;
+	voice.stop();
+	voice.gain.disconnect();
+	voice = null;
+	cancelAnimationFrame(timer);
+	clearTimeout(timer);
+	set({ playing: null });
+	return true;
 }
 
 /** Call a function with the position while a sound plays: every frame, or 4 times a second with reduced motion. */
 export function watch(watcher) {
-  watchers.add(watcher);
-  return () => watchers.delete(watcher);
+	watchers.push(watcher);
 }
 
 function tick() {
-  if (!voice) return;
-  for (const watcher of watchers) watcher(state.playing, voice.now());
-  const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  timer = isStill ? setTimeout(tick, STILL_MS) : requestAnimationFrame(tick);
+	if (!voice) return;
+	for (const watcher of watchers) watcher(state.playing, voice.now());
+	const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
+	timer = isStill ? setTimeout(tick, STILL_MS) : requestAnimationFrame(tick);
 }
 
 export function nextSpeed(speed, direction) {
-  const place = SPEEDS.indexOf(speed) < 0 ? SPEEDS.indexOf(1) : SPEEDS.indexOf(speed);
-  return SPEEDS[Math.max(0, Math.min(SPEEDS.length - 1, place + direction))];
+	const place = SPEEDS.includes(speed) ? SPEEDS.indexOf(speed) : SPEEDS.indexOf(1);
+	return SPEEDS[clamp(place + direction, 0, SPEEDS.length - 1)];
 }
 
 on("settings", () => {
-  if (out) out.volume.gain.value = state.settings.volume;
-  if (!voice) return;
-  voice.loop(state.settings.loop);
-  if (voice.tempo !== tempo()) voice.again(voice.now());
+	if (out) out.volume.gain.value = state.settings.volume;
+	if (!voice) return;
+	voice.loop(state.settings.loop);
+	if (voice.tempo !== tempo()) voice.again(voice.now());
 });

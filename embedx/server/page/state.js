@@ -2,113 +2,100 @@
 
 const SETTINGS_KEY = "embedx.settings";
 const DEFAULTS = {
-  colours: "night", // night, paper, ink
-  scale: "mel", // mel, linear
-  window_ms: 0, // 6, 23, 46, 93; 0: 46, or 6 for ultrasound
-  fmin: 0, // Hz; 0: 50, or 0 on a linear scale
-  fmax: 0, // Hz; 0: half the sample rate
-  contrast: 0, // steps of 3 dB
-  fixed: false, // the same contrast for all pictures
-  volume: 1,
-  level: false, // bring a sound to -3 dB
-  loop: false,
-  speed: 1,
-  pitch: false, // keep the pitch at another speed
-  chain: false, // play the next by itself
-  hover: false, // play what is pointed at on the map
-  keys: true,
-  ownKeys: {}, // command: key
-  language: "", // "": that of the browser
-  theme: "", // "": that of the system
-  name: "",
-  blind: false, // label without what the head thinks
+	colours: "night", // night, paper, ink
+	scale: "mel", // mel, linear
+	window_ms: 0, // 6, 23, 46, 93; 0: 46, or 6 for ultrasound
+	fmin: 0, // Hz; 0: 50, or 0 on a linear scale
+	fmax: 0, // Hz; 0: half the sample rate
+	contrast: 0, // steps of 3 dB
+	fixed: false, // the same contrast for all pictures
+	volume: 1,
+	level: false, // bring a sound to -3 dB
+	loop: false,
+	speed: 1,
+	pitch: false, // keep the pitch at another speed
+	chain: false, // play the next by itself
+	hover: false, // play what is pointed at on the map
+	keys: true,
+	ownKeys: {}, // command: key
+	language: "", // "": that of the browser
+	theme: "", // "": that of the system
+	name: "",
+	blind: false, // label without what the head thinks
 };
 
 export const state = {
-  screen: "find",
-  collections: [], // as the server lists them
-  collection: null, // the facts of the one that is shown
-  model: null, // its recipe, and whether it is loaded
-  question: noQuestion(),
-  clips: new Map(), // name: a sound that was dropped or recorded
-  hits: [],
-  queue: [], // the rows of the screen Label
-  selected: null, // the row in the inspector
-  playing: null, // {key, started, ...} of sound.js
-  offline: false,
-  locked: false, // whether the server asks for a token
-  waiting: 0, // labels that the server does not have yet
-  sent: 0, // the revision after my last edit
-  settings: loadSettings(),
+	screen: "find",
+	collections: [], // as the server lists them
+	collection: null, // the facts of the one that is shown
+	model: null, // its recipe, and whether it is loaded
+	question: noQuestion(),
+	clips: new Map(), // name: a sound that was dropped or recorded
+	hits: [],
+	queue: [], // the rows of the screen Label
+	selected: null, // the row in the inspector
+	playing: null, // {key, from, to} of sound.js
+	offline: false,
+	locked: false, // whether the server asks for a token
+	waiting: 0, // labels that the server does not have yet
+	sent: 0, // the revision after my last edit
+	settings: loadSettings(),
 };
 
 export function noQuestion() {
-  return {
-    id: null, clip: null, text: "", like: [], unlike: [], start_s: null, end_s: null,
-    where: "", view: "", group: "", diverse: false,
-  };
+	return {
+		id: null, clip: null, text: "", like: [], unlike: [], start_s: null, end_s: null,
+		where: "", view: "", group: "", diverse: false,
+	};
 }
+
+/** Return the rows that the screens hold, which may be the same row more than once. */
+export const heldRows = () => [...state.hits, ...state.queue, state.selected].filter(Boolean);
 
 const listeners = new Map();
 
 /** Call a listener after each change of one of these fields. */
 export function on(names, listener) {
-  for (const name of names.split(" ")) listeners.set(name, [...(listeners.get(name) ?? []), listener]);
+	for (const name of names.split(" ")) listeners.set(name, [...(listeners.get(name) ?? []), listener]);
 }
 
 /** Change fields of the state and tell the listeners, each once. */
 export function set(changes) {
-  const told = new Set();
-  for (const [name, value] of Object.entries(changes)) {
-    if (Object.is(state[name], value)) continue;
-    state[name] = value;
-    for (const listener of listeners.get(name) ?? []) told.add(listener);
-  }
-  for (const listener of told) listener(state);
+	const told = new Set();
+	for (const [name, value] of Object.entries(changes)) {
+		if (Object.is(state[name], value)) continue;
+		state[name] = value;
+		for (const listener of listeners.get(name) ?? []) told.add(listener);
+	}
+	for (const listener of told) listener();
 }
 
 export function setSettings(changes) {
-  set({ settings: { ...state.settings, ...changes } });
-  store(SETTINGS_KEY, state.settings);
+	set({ settings: { ...state.settings, ...changes } });
+	store(SETTINGS_KEY, state.settings);
 }
 
 function loadSettings() {
-  const kept = recall(SETTINGS_KEY) ?? {};
-  const known = Object.entries(kept).filter(([name, value]) => typeof value === typeof DEFAULTS[name]);
-  return { ...DEFAULTS, ...Object.fromEntries(known) };
+	const known = Object.entries(recall(SETTINGS_KEY) ?? {}).filter(([name, value]) => typeof value === typeof DEFAULTS[name]);
+	return { ...DEFAULTS, ...Object.fromEntries(known) };
 }
 
-/** Return what this browser keeps under a name, null if there is nothing or storage is switched off. */
-export function recall(name, storage = () => localStorage) {
-  try {
-    return JSON.parse(storage().getItem(name));
-  } catch {
-    return null;
-  }
+/** Return what `action` does with a storage of this browser, null where storage is switched off. */
+function withStorage(action, storage = () => localStorage) {
+	try {
+		return action(storage());
+	} catch {
+		return null;
+	}
 }
 
-/** Keep a value in this browser; return whether that was possible. */
-export function store(name, value, storage = () => localStorage) {
-  try {
-    storage().setItem(name, JSON.stringify(value));
-    return true;
-  } catch {
-    return false;
-  }
+/** Return what this browser keeps under a name, null if there is nothing. */
+export function recall(name, storage) {
+	return withStorage((kept) => JSON.parse(kept.getItem(name)), storage);
 }
 
-export function recallAll(start) {
-  try {
-    return Object.keys(localStorage).filter((name) => name.startsWith(start)).map((name) => recall(name));
-  } catch {
-    return [];
-  }
-}
+export const store = (name, value, storage) => withStorage((kept) => kept.setItem(name, JSON.stringify(value)), storage);
 
-export function forget(name) {
-  try {
-    localStorage.removeItem(name);
-  } catch {
-    return; // nothing was kept
-  }
-}
+export const forget = (name) => withStorage((kept) => kept.removeItem(name));
+
+export const recallAll = (start) => withStorage((kept) => Object.keys(kept).filter((name) => name.startsWith(start)).map((name) => recall(name))) ?? [];

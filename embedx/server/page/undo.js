@@ -2,7 +2,7 @@
 
 import { ApiError, path, post } from "./api.js";
 import { say, warn } from "./dom.js";
-import { forget, on, recall, recallAll, set, state, store } from "./state.js";
+import { forget, heldRows, on, recall, recallAll, set, state, store } from "./state.js";
 import { messageOf, t } from "./words.js";
 
 const EDIT_KEY = "embedx.edit."; // and the key of an edit that the server does not have yet
@@ -18,54 +18,56 @@ const queue = recallAll(EDIT_KEY).filter((one) => Array.isArray(one?.edits)).sor
 const steps = recall(STEPS_KEY, () => sessionStorage) ?? [];
 const open = recallAll(CONFLICT_KEY).filter((one) => one?.mine?.length && one.theirs?.length);
 const undone = [];
-const kinds = new Map();
+const kinds = { label: { undo: undoLabel, redo: (step) => (step.key = send(step.edits)) } };
 let isSending = false, lastTime = 0;
 
 /** Say how a kind of step is undone and done again: functions of the step. */
-export function stepKind(name, undoStep, redoStep) {
-  kinds.set(name, { undo: undoStep, redo: redoStep });
+export function stepKind(name, undo, redo) {
+	kinds[name] = { undo, redo };
 }
 
 /** Remember a step. What was undone before it cannot be done again. */
 export function remember(step) {
-  undone.length = 0;
-  keep(step);
+	undone.length = 0;
+	keep({ ...step, collection: state.collection?.name });
 }
 
 function keep(step) {
-  steps.push({ ...step, collection: state.collection?.name });
-  steps.splice(0, Math.max(0, steps.length - MAX_STEPS));
-  storeSteps();
+	steps.push(step);
+	steps.splice(0, steps.length - MAX_STEPS);
+	storeSteps();
 }
 
 const storeSteps = () => store(STEPS_KEY, steps, () => sessionStorage);
 
+/** Take the last step of this collection, undefined if there is none. */
+function takeLast(from) {
+	const place = from.findLastIndex(({ collection, kind }) => collection === state.collection?.name && kind in kinds);
+	return place < 0 ? undefined : from.splice(place, 1)[0];
+}
+
 export async function undo() {
-  const place = steps.findLastIndex((step) => step.collection === state.collection?.name && kinds.has(step.kind));
-  if (place < 0) return say(t("undo.none"));
-  const [step] = steps.splice(place, 1);
-  storeSteps();
-  await kinds.get(step.kind).undo(step);
-  undone.push(step);
+	const step = takeLast(steps);
+	if (!step) return say(t("undo.none"));
+	storeSteps();
+	await kinds[step.kind].undo(step);
+	undone.push(step);
 }
 
 export async function redo() {
-  const place = undone.findLastIndex((one) => one.collection === state.collection?.name);
-  if (place < 0) return say(t("redo.none"));
-  const [step] = undone.splice(place, 1);
-  await kinds.get(step.kind).redo(step);
-  keep(step);
+	const step = takeLast(undone);
+	if (!step) return say(t("redo.none"));
+	await kinds[step.kind].redo(step);
+	keep(step);
 }
 
-export function whyReadOnly() {
-  return state.collection?.writable ? "" : t("err.readonly");
-}
+export const whyReadOnly = () => (state.collection?.writable ? "" : t("err.readonly"));
 
 export const valueOf = (row, column) => (column in row ? row[column] : row.meta?.[column]) ?? null;
 
 export function setValue(row, column, value) {
-  if (column in row) row[column] = value;
-  else row.meta = { ...row.meta, [column]: value };
+	if (column in row) row[column] = value;
+	else row.meta = { ...row.meta, [column]: value };
 }
 
 /** Tell whether a row has a value in a column, or is marked as not sure. */
@@ -73,157 +75,152 @@ export const isLabelled = (row, column) => valueOf(row, column) !== null || valu
 
 /** Give rows a label, at once on the page and soon in the store; null takes the label away. Return whether it was given. */
 export function giveLabel(rows, value, column = "label") {
-  const reason = whyReadOnly();
-  if (reason) return void warn(reason);
-  if (rows.length > ASK_FROM && !confirm(t("label.many", { n: rows.length }))) return false;
-  giveEdits(rows.map((row) => ({ id: row.id, column, value, was: valueOf(row, column) })));
-  say(value ?? t("label.removed"));
-  return true;
+	const reason = whyReadOnly();
+	if (reason) return void warn(reason);
+	if (rows.length > ASK_FROM && !confirm(t("label.many", { n: rows.length }))) return false;
+	giveEdits(rows.map((row) => ({ id: row.id, column, value, was: valueOf(row, column) })));
+	say(value ?? t("label.removed"));
+	return true;
 }
 
 /** Set values of rows, in one step that can be undone: edits are {id, column, value, was}. */
 function giveEdits(edits) {
-  const step = { kind: "label", edits };
-  step.key = send(edits);
-  remember(step);
+	remember({ kind: "label", edits, key: send(edits) });
 }
 
 function send(edits) {
-  const time = (lastTime = Math.max(Date.now(), lastTime + 1));
-  const one = { key: newKey(), time, collection: state.collection.name, edits };
-  queue.push(one);
-  store(EDIT_KEY + one.key, one);
-  showEdits(edits);
-  tell();
-  work();
-  return one.key;
+	const time = (lastTime = Math.max(Date.now(), lastTime + 1));
+	const one = { key: newKey(), time, collection: state.collection.name, edits };
+	queue.push(one);
+	store(EDIT_KEY + one.key, one);
+	showEdits(edits);
+	tell();
+	work();
+	return one.key;
 }
 
 export function showEdits(edits) {
-  for (const { id, column, value } of edits) {
-    for (const row of [...state.hits, ...state.queue, state.selected]) {
-      if (row?.id === id) setValue(row, column, value);
-    }
-  }
-  set({ edited: edits });
+	for (const { id, column, value } of edits) {
+		for (const row of heldRows()) if (row.id === id) setValue(row, column, value);
+	}
+	set({ edited: edits });
 }
 
 const reversed = (edits) => edits.map((edit) => ({ ...edit, value: edit.was, was: edit.value }));
 
-function newKey() {
-  return crypto.randomUUID?.() ?? Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
+/** Return a random key, also where a page without https has no randomUUID. */
+const newKey = () => crypto.randomUUID?.() ?? crypto.getRandomValues(new Uint32Array(4)).join("");
 
 const tell = () => set({ waiting: queue.reduce((sum, one) => sum + one.edits.length, 0) });
 
+const sameCell = (one) => ({ id, column }) => id === one.id && column === one.column;
+
 /** Tell whether the server does not have my value of a cell yet. */
-export const isWaiting = (id, column) => queue.some((one) => one.edits.some((edit) => edit.id === id && edit.column === column));
+export const isWaiting = (id, column) => queue.some(({ edits }) => edits.some(sameCell({ id, column })));
 
 /** Send the edits, in their order; what the server refuses is taken back and explained. */
 async function work() {
-  if (isSending) return;
-  isSending = true;
-  while (queue.length) {
-    const batch = nextBatch(), [one] = batch;
-    try {
-      const { revision, conflicts = [] } = await postEdits(batch);
-      set({ sent: revision });
-      batch.forEach(drop);
-      for (const each of conflicts.length ? batch : []) await explain(each, conflicts);
-    } catch (error) {
-      if (!(error instanceof ApiError) || error.status === 0 || error.status === 401 || error.status >= 500 || error.status === 429) {
-        if (error.status !== 0) setTimeout(work, AGAIN_MS);
-        break;
-      }
-      if (batch.length > 1) continue; // one is refused: now each goes by itself
-      drop(one);
-      showEdits(reversed(one.edits));
-      warn(messageOf(error));
-    }
-  }
-  isSending = false;
+	if (isSending) return;
+	isSending = true;
+	while (queue.length) {
+		const batch = nextBatch(), [one] = batch;
+		try {
+			const { revision, conflicts = [] } = await postEdits(batch);
+			set({ sent: revision });
+			batch.forEach(drop);
+			if (conflicts.length) for (const each of batch) explain(each, conflicts);
+		} catch (error) {
+			const { status } = error;
+			if (!(error instanceof ApiError) || [0, 401, 429].includes(status) || status >= 500) {
+				if (status !== 0) setTimeout(work, AGAIN_MS);
+				break;
+			}
+			if (batch.length > 1) continue; // one is refused: now each goes by itself
+			drop(one);
+			showEdits(reversed(one.edits));
+			warn(messageOf(error));
+		}
+	}
+	isSending = false;
 }
 
 const cellsOf = (edited) => edited.flatMap(({ edits }) => edits.map(({ id, column }) => `${id} ${column}`));
 
 /** Return the edits that go in one request: the oldest, and those after it that set other cells and were not tried yet. */
 function nextBatch(waiting = queue, cells = new Set()) {
-  const [first] = waiting, batch = [];
-  for (const one of waiting) {
-    const own = cellsOf([one]), isOther = first.tried || one.tried || one.collection !== first.collection || cells.size >= MAX_BATCH;
-    if (own.some((cell) => cells.has(cell)) || (one !== first && isOther)) break;
-    batch.push(one);
-    for (const cell of own) cells.add(cell);
-  }
-  return batch;
+	const [first] = waiting, batch = [];
+	for (const one of waiting) {
+		const own = cellsOf([one]), isOther = first.tried || one.tried || one.collection !== first.collection || cells.size >= MAX_BATCH;
+		if (own.some((cell) => cells.has(cell)) || (one !== first && isOther)) break;
+		batch.push(one);
+		for (const cell of own) cells.add(cell);
+	}
+	return batch;
 }
 
 function drop(one) {
-  queue.splice(queue.indexOf(one), 1);
-  forget(EDIT_KEY + one.key);
-  tell();
+	queue.splice(queue.indexOf(one), 1);
+	forget(EDIT_KEY + one.key);
+	tell();
 }
 
 /** Send edits in one request. The browser remembers that they were tried, so that an undo after a reload takes them back. */
 function postEdits(batch) {
-  const first = batch[0], last = batch.at(-1), by = state.settings.name ? { by: state.settings.name } : {};
-  for (const one of batch) {
-    one.tried = true;
-    store(EDIT_KEY + one.key, one);
-  }
-  const edits = batch.flatMap((one) => one.edits).map(({ id, column, value, was }) => ({ id, column, value, was }));
-  const body = { key: first === last ? first.key : `${first.key}.${last.key}`, edits, ...by };
-  return post(path("/labels", first.collection), body, { keepalive: JSON.stringify(body).length < MAX_KEPT_ALIVE });
+	const first = batch[0], last = batch.at(-1), by = state.settings.name || undefined;
+	for (const one of batch) {
+		one.tried = true;
+		store(EDIT_KEY + one.key, one);
+	}
+	const edits = batch.flatMap((one) => one.edits).map(({ id, column, value, was }) => ({ id, column, value, was }));
+	const body = { key: first === last ? first.key : `${first.key}.${last.key}`, edits, by };
+	return post(path("/labels", first.collection), body, { keepalive: JSON.stringify(body).length < MAX_KEPT_ALIVE });
 }
 
 /** Send what was not sent yet, as the tab is closed; what the server does not get is sent at the next visit. */
 function sendLast() {
-  const batch = nextBatch(queue.filter((one) => !one.tried), new Set(cellsOf(queue.filter((one) => one.tried))));
-  if (batch.length) postEdits(batch).catch(() => null);
+	const batch = nextBatch(queue.filter((one) => !one.tried), new Set(cellsOf(queue.filter((one) => one.tried))));
+	if (batch.length) postEdits(batch).catch(() => null);
 }
 
 /** Show the values of others that were not overwritten, and let the user choose. */
-async function explain({ key, collection, edits }, conflicts) {
-  const isMet = (edit) => conflicts.some(({ id, column }) => edit.id === id && edit.column === column);
-  const mine = edits.filter(isMet), theirs = conflicts.filter(({ id, column }) => mine.some((edit) => edit.id === id && edit.column === column));
-  if (!mine.length) return;
-  const place = steps.findIndex((step) => step.key === key);
-  if (place >= 0) steps[place].edits = steps[place].edits.filter((edit) => !isMet(edit));
-  if (steps[place]?.edits.length === 0) steps.splice(place, 1);
-  storeSteps();
-  if (collection === state.collection?.name) showEdits(theirs);
-  const conflict = { key, collection, mine, theirs };
-  store(CONFLICT_KEY + key, conflict);
-  open.push(conflict);
-  showConflicts();
+function explain({ key, collection, edits }, conflicts) {
+	const isMet = (edit) => conflicts.some(sameCell(edit)), mine = edits.filter(isMet);
+	const theirs = conflicts.filter((one) => mine.some(sameCell(one)));
+	if (!mine.length) return;
+	const step = steps.find((one) => one.key === key);
+	if (step) step.edits = step.edits.filter((edit) => !isMet(edit));
+	if (step?.edits.length === 0) steps.splice(steps.indexOf(step), 1);
+	storeSteps();
+	if (collection === state.collection?.name) showEdits(theirs);
+	const conflict = { key, collection, mine, theirs };
+	store(CONFLICT_KEY + key, conflict);
+	open.push(conflict);
+	showConflicts();
 }
 
 async function showConflicts() {
-  if (open.length) (await import("./conflict.js")).showConflicts(open, settle);
+	if (open.length) (await import("./conflict.js")).showConflicts(open, settle);
 }
 
 /** Take a conflict off: the values of others stay, or mine are set over them. */
 function settle(conflict, isMine) {
-  open.splice(open.indexOf(conflict), 1);
-  forget(CONFLICT_KEY + conflict.key);
-  if (isMine) giveEdits(conflict.mine.map((edit) => ({ ...edit, was: conflict.theirs.find(({ id }) => id === edit.id).value })));
+	open.splice(open.indexOf(conflict), 1);
+	forget(CONFLICT_KEY + conflict.key);
+	if (isMine) giveEdits(conflict.mine.map((edit) => ({ ...edit, was: conflict.theirs.find(({ id }) => id === edit.id).value })));
 }
 
 function undoLabel(step) {
-  const one = queue.find(({ key }) => key === step.key);
-  if (one && !one.tried) {
-    drop(one);
-    showEdits(reversed(step.edits));
-  } else {
-    step.key = send(reversed(step.edits));
-  }
-  say(t("undo.label", { label: step.edits[0].value ?? "" }));
-  set({ undone: step });
+	const one = queue.find(({ key }) => key === step.key);
+	if (one && !one.tried) {
+		drop(one);
+		showEdits(reversed(step.edits));
+	} else {
+		step.key = send(reversed(step.edits));
+	}
+	say(t("undo.label", { label: step.edits[0].value ?? "" }));
+	set({ undone: step });
 }
 
-stepKind("label", undoLabel, (step) => {
-  step.key = send(step.edits);
-});
 on("offline collection locked", () => !state.offline && !state.locked && work());
 on("collection", showConflicts);
 addEventListener("pagehide", sendLast);

@@ -9,78 +9,73 @@ let language = "en", plurals = new Intl.PluralRules("en");
 
 /** Take lines "key | English | German" into the table. */
 function addLines(lines) {
-  for (const line of lines.trim().split("\n")) {
-    const [key, ...texts] = line.split(" | ");
-    table[key] = texts;
-  }
+	for (const line of lines.trim().split("\n")) {
+		const [key, ...texts] = line.split(" | ");
+		table[key] = texts;
+	}
 }
 
 addLines(WORDS);
 
-/** Choose a language: "en", "de", or "" for that of the browser. */
-export function setLanguage(name) {
-  language = [name, ...navigator.languages].map((one) => one.slice(0, 2)).find((one) => LANGUAGES.includes(one)) ?? "en";
-  plurals = new Intl.PluralRules(language);
-  document.documentElement.lang = language;
+export async function addWords(part) {
+	addLines((await import(`./words.${part}.js`)).WORDS);
 }
 
-export async function addWords(part) {
-  addLines((await import(`./words.${part}.js`)).WORDS);
+/** Choose a language: "en", "de", or "" for that of the browser. */
+export function setLanguage(name) {
+	language = [name, ...navigator.languages].map((one) => one.slice(0, 2)).find((one) => LANGUAGES.includes(one)) ?? "en";
+	plurals = new Intl.PluralRules(language);
+	document.documentElement.lang = language;
 }
 
 /** Return the text of a key. `{name}` stands for a value, `{n, plural: 1 hit, # hits}` for one of two forms. */
 export function t(key, values = {}) {
-  const text = table[key]?.[LANGUAGES.indexOf(language)] ?? key;
-  return text.replace(/\{(\w+)(?:, plural: ([^,{}]*), ([^{}]*))?\}/g, (_, name, one, other) => {
-    const value = values[name];
-    if (one === undefined) return typeof value === "number" ? number(value) : String(value ?? "");
-    return (plurals.select(value) === "one" ? one : other).replace("#", number(value, 0));
-  });
+	const text = table[key]?.[LANGUAGES.indexOf(language)] ?? key;
+	return text.replace(/\{(\w+)(?:, plural: ([^,{}]*), ([^{}]*))?\}/g, (_, name, one, other) => {
+		const value = values[name];
+		if (one === undefined) return typeof value === "number" ? number(value) : String(value ?? "");
+		return (plurals.select(value) === "one" ? one : other).replace("#", number(value, 0));
+	});
 }
 
 t.has = (key) => key in table;
 
 const formats = new Map();
 
-export function number(value, digits = 2) {
-  const key = language + digits;
-  if (!formats.has(key)) formats.set(key, new Intl.NumberFormat(language, { maximumFractionDigits: digits }));
-  return formats.get(key).format(value);
+export function number(value, digits = 2, least = 0) {
+	const key = `${language} ${digits} ${least}`;
+	if (!formats.has(key)) formats.set(key, new Intl.NumberFormat(language, { minimumFractionDigits: least, maximumFractionDigits: digits }));
+	return formats.get(key).format(value);
 }
 
-export function score(value) {
-  return new Intl.NumberFormat(language, { minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(value);
-}
+export const score = (value) => number(value, 2, 2);
 
-export function seconds(value) {
-  return `${number(value, value < 10 ? 1 : 0)} s`;
-}
+export const seconds = (value) => `${number(value, value < 10 ? 1 : 0)} s`;
 
 /** Return a moment in a recording: 0:05, 12:40, 1:02:03; with digits 0:05.25. */
 export function clock(value, digits = 0) {
-  const factor = 10 ** digits, whole = Math.round(value * factor) / factor;
-  const hours = Math.floor(whole / 3600), minutes = Math.floor((whole % 3600) / 60);
-  const rest = (whole % 60).toFixed(digits).padStart(digits ? 3 + digits : 2, "0");
-  const point = language === "de" ? rest.replace(".", ",") : rest;
-  return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${point}` : `${minutes}:${point}`;
+	const factor = 10 ** digits, whole = Math.round(value * factor) / factor;
+	const hours = Math.floor(whole / 3600), minutes = Math.floor((whole % 3600) / 60);
+	const rest = (whole % 60).toFixed(digits).padStart(digits ? 3 + digits : 2, "0");
+	const point = language === "de" ? rest.replace(".", ",") : rest;
+	return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${point}` : `${minutes}:${point}`;
 }
 
 export function size(bytes) {
-  const [unit, value] = bytes >= 1 << 20 ? ["MB", bytes / (1 << 20)] : ["kB", bytes / 1024];
-  return `${number(value, value < 10 ? 1 : 0)} ${unit}`;
+	const [unit, value] = bytes >= 1 << 20 ? ["MB", bytes / (1 << 20)] : ["kB", bytes / 1024];
+	return `${number(value, value < 10 ? 1 : 0)} ${unit}`;
 }
 
 const CODES = {
-  bad_audio: "err.format", audio_too_large: "err.long", model_unavailable: "err.nomodel", no_text: "text.none", locked: "err.locked",
-  collection_unavailable: "err.unavailable", no_row: "err.norow", offline: "err.offline.short", no_sound: "err.nosound", no_audio: "err.gone", audio_gone: "err.gone",
-  labels_not_allowed: "err.readonly", internal: "err.internal", bad_origin: "err.origin", no_token: "token.title",
+	bad_audio: "err.format", audio_too_large: "err.long", model_unavailable: "err.nomodel", no_text: "text.none", locked: "err.locked",
+	collection_unavailable: "err.unavailable", no_row: "err.norow", offline: "err.offline.short", no_sound: "err.nosound", no_audio: "err.gone", audio_gone: "err.gone",
+	labels_not_allowed: "err.readonly", internal: "err.internal", bad_origin: "err.origin", no_token: "token.title",
 };
+const STATUSES = { 410: "err.gone", 413: "err.long", 429: "err.busy", 503: "err.busy" };
 
 /** Return what an error means for its user, with the next step. */
 export function messageOf(error, name = "") {
-  if (error.code in CODES) return t(CODES[error.code], { name: name || t("this.file") });
-  if (error.status === 410) return t("err.gone");
-  if (error.status === 429 || error.status === 503) return t("err.busy", { s: error.wait_s || 1 });
-  if (error.status === 413) return t("err.long");
-  return error.message + (error.hint ? ` ${error.hint}` : "");
+	const key = CODES[error.code] ?? STATUSES[error.status];
+	if (key) return t(key, { name: name || t("this.file"), s: error.wait_s || 1 });
+	return error.message + (error.hint ? ` ${error.hint}` : "");
 }
