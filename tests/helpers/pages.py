@@ -1,5 +1,6 @@
 """Waiting for a page in a browser."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,3 +16,12 @@ def until(page: Any, condition: str, value: Any = None) -> None:
             return
         page.wait_for_timeout(STEP_MS)
     pytest.fail(f"never true: {condition} of {value!r}")
+
+
+def until_here(page: Any, condition: Callable[[], object]) -> None:
+    """Wait until a condition of the test itself is true, while the browser goes on."""
+    for _ in range(PATIENCE_MS // STEP_MS):
+        if condition():
+            return
+        page.wait_for_timeout(STEP_MS)
+    pytest.fail("never true in the test")

@@ -28,8 +28,7 @@ function setAttribute(node, key, value) {
   } else if (FLAGS.has(key)) {
     node.toggleAttribute(key, Boolean(value));
   } else if (ATTRIBUTES.has(key) || key.startsWith("aria-") || key.startsWith("data-")) {
-    if (key === "href" && !/^(#|\.?\/?[\w-]|blob:)/.test(value)) throw new Error(`href ${value}`);
-    if (key === "href" && /^(?!blob:)[a-z][\w+.-]*:/i.test(value)) throw new Error(`href ${value}`);
+    if (key === "href" && !/^(#|blob:|(?![a-z][\w+.-]*:)\.?\/?[\w-])/i.test(value)) throw new Error(`href ${value}`);
     if (value !== null && value !== undefined && value !== false) node.setAttribute(key, String(value));
   } else {
     throw new Error(`The attribute ${key} is not on the list.`);
@@ -164,7 +163,7 @@ export function addStyles(name) {
   });
 }
 
-/** Put children into an element, in the place of those it has; one that stays keeps the focus. */
+/** Replace the children of an element; one that stays keeps the focus. */
 export function fill(node, ...children) {
   const focused = document.activeElement;
   node.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));

@@ -13,7 +13,7 @@ export function makeFilter(wanted) {
   chips = el("div.row.chips", { role: "group", "aria-label": t("filter") });
   count = el("span.muted.count");
   problem = errorBox();
-  panel = el("div.panel", { hidden: true, keydown: (event) => event.key === "Escape" && closePanel(event) });
+  panel = el("div.panel", { hidden: true, keydown: (event) => event.key === "Escape" && (event.preventDefault(), closeFilter()) });
   command("filter", () => openPanel("openColumns"));
   return el("div.filter", chips, panel, problem);
 }
@@ -91,15 +91,13 @@ export async function countRows(where, node = null) {
   }
 }
 
-export const fieldOf = (isSql = false) => (isSql
-  ? el("textarea", { id: "filterfield", rows: 2, spellcheck: "false", maxlength: 10_000, value: state.question.where })
-  : el("input", { type: "text", id: "filterfield", autocomplete: "off", spellcheck: "false", maxlength: 200 }));
+export const fieldOf = (kind, value = "") => el(kind, { id: "filterfield", spellcheck: "false", value });
 
-/** Open the panel with its field at once: what is typed before the offers are there stays, also when it is opened again. */
+/** Open the panel with its field at once: what is typed stays while offers come, and later. */
 async function openPanel(name) {
-  const typed = panel.querySelector("#filterfield");
-  if (typed?.value && typed.matches("textarea") === (name === "openSql")) return typed.focus();
-  const field = fieldOf(name === "openSql");
+  const kind = name === "openSql" ? "textarea" : "input", typed = panel.querySelector(kind);
+  if (typed?.value) return typed.focus();
+  const field = fieldOf(kind, kind === "input" ? "" : state.question.where);
   panel.hidden = false;
   fill(panel, field);
   field.focus();
@@ -111,10 +109,4 @@ export function closeFilter() {
   panel.hidden = true;
   fill(panel);
   chips.querySelector(":scope > button")?.focus();
-}
-
-function closePanel(event) {
-  event.stopPropagation();
-  event.preventDefault();
-  closeFilter();
 }

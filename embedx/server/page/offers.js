@@ -24,10 +24,10 @@ function open(label, input, ...below) {
 }
 
 /** Open a field with a list below it; `offer` gets what is typed and returns what is offered. */
-function combobox(label, choose, offer, input = fieldOf()) {
+function combobox(label, choose, offer, input = fieldOf("input")) {
   offers = [];
   list = el("ul.offers", { role: "listbox", id: "filteroffers", "aria-label": label });
-  const facts = { role: "combobox", "aria-expanded": "true", "aria-controls": "filteroffers", "aria-autocomplete": "list" };
+  const facts = { role: "combobox", autocomplete: "off", maxlength: 200, "aria-expanded": "true", "aria-controls": "filteroffers", "aria-autocomplete": "list" };
   for (const [name, value] of Object.entries(facts)) input.setAttribute(name, value);
   let offered = null; // the text that the list belongs to
   const update = async () => {
@@ -117,13 +117,14 @@ function openRange() {
 
 const add = (condition) => changed(joined([...conditionsOf(state.question.where), condition]));
 
-export function openSql(node, change, area = fieldOf(true)) {
+export function openSql(node, change, area = fieldOf("textarea", state.question.where)) {
   [panel, changed] = [node, change];
   const found = el("p.muted", { "aria-live": "polite" });
   const check = debounce(async () => {
     const problem = await countRows(area.value.trim(), found).then(() => null, (error) => error);
     if (area.isConnected) showProblem(problem, area.value);
   }, REST_MS);
+  area.setAttribute("maxlength", 10_000);
   area.addEventListener("input", check);
   area.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey) return;

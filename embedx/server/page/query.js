@@ -106,7 +106,7 @@ export const showProblem = (text) => showText(problem, text);
 
 export async function showQuestion(question, nameOfRow) {
   part.classList.toggle("asked", callbacks.isAsked(question));
-  if (question.text !== asked) textField.value = asked = question.text; // what is typed and not asked yet stays
+  if (question.text !== asked) textField.value = asked = question.text; // what is typed stays
   viewList.value = question.view || state.collection?.default_view || "";
   showBecause(question, nameOfRow);
   if (question.clip) (await laneOf()).showClip(question.clip, question);

