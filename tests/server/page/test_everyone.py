@@ -101,6 +101,36 @@ def test_nothing_moves_by_itself_with_reduced_motion(own: Client, open_page: Ope
     assert page.evaluate(heads) <= 2
 
 
+WIDE = "document.documentElement.scrollWidth - innerWidth"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_zoom_of_400_percent_and_forced_colours_scroll_nothing_sideways(
+    own: Client, open_page: Open, scheme: str
+) -> None:
+    zoomed = {"viewport": {"width": 320, "height": 256}, "device_scale_factor": 4}  # 1280 x 1024 at 400 %
+    page = open_page(own.port, color_scheme=scheme, forced_colors="active", **zoomed)
+    page.wait_for_selector(".card:not(.waiting)")
+    too_wide = {"first visit": page.evaluate(WIDE)}
+    for screen, ready in READY.items():
+        page.evaluate("screen => { location.hash = `#field/${screen}`; }", screen)
+        page.wait_for_selector(ready, state="attached")
+        too_wide[screen] = page.evaluate(WIDE)
+        outline = "getComputedStyle(document.activeElement).outlineStyle"
+        page.keyboard.press("Tab")
+        assert page.evaluate(f"document.activeElement !== document.body && {outline}") != "none"
+    assert {screen: pixels for screen, pixels in too_wide.items() if pixels > 0} == {}
+    page.evaluate("location.hash = '#field/map'")
+    page.wait_for_selector(".legend [aria-pressed]")
+    lasso = page.locator(".tools [aria-pressed]")
+    colour = "one => getComputedStyle(one).backgroundColor"
+    before = lasso.evaluate(colour)
+    lasso.click()
+    assert lasso.evaluate(colour) != before  # what is on is seen without the colours of the page
+    swatches = page.locator(".swatch").evaluate_all(f"all => all.map({colour})")
+    assert len(set(swatches)) == len(swatches) > 1
+
+
 def test_imported_vectors_say_what_they_lack_and_all_else_works(tmp_path: Path, open_page: Open) -> None:
     vectors = np.random.default_rng(5).normal(size=(60, 8)).astype(np.float32)
     names = ["owl", "fox", "\u0628\u0648\u0645"]

@@ -12,7 +12,7 @@ import pytest
 import embedx
 from embedx.audio import spectrum
 from embedx.server.tokens import Tokens, hash_token
-from tests.helpers.pages import until, until_here
+from tests.helpers.pages import until
 from tests.helpers.service import Client, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # pipes of the browser's driver
@@ -188,70 +188,6 @@ def test_refining_by_keys_changes_the_hits_and_is_undone_in_order(client: Client
     )
 
 
-@pytest.mark.long
-def test_filter_is_chosen_while_typing_and_a_wrong_one_is_explained(client: Client, open_page: Open) -> None:
-    page = open_page(client.port, "#made/find?id=3", quiet=False)
-    page.wait_for_selector(CARDS)
-    page.keyboard.press("f")
-    page.keyboard.type("lab")
-    page.wait_for_selector("[role=combobox]")
-    page.keyboard.press("Enter")
-    page.wait_for_selector("[role=option] .muted:text-matches('^[0-9]+$')")
-    value = page.locator("[role=option] bdi").first.inner_text()
-    page.keyboard.type(value[:3])
-    page.keyboard.press("Enter")
-    find(page, "where=")
-    assert page.locator(".chips .chip").inner_text() == f"label is {value}"
-    assert set(page.locator(f"{CARDS} .label").all_inner_texts()) == {value}
-    page.get_by_role("button", name="as SQL").click()
-    page.keyboard.press("End")
-    page.keyboard.type(" AND nosuch = 1")
-    page.get_by_role("button", name="as SQL").click()  # once more: the field and its text stay
-    assert page.locator(".panel textarea").input_value() == f"label = '{value}' AND nosuch = 1"
-    page.keyboard.press("Enter")
-    page.wait_for_selector(".filter > .error:visible")
-    assert "nosuch" in page.locator(".filter > .error").inner_text()
-
-
-@pytest.mark.long
-def test_text_typed_before_the_offers_are_there_is_kept(client: Client, open_page: Open) -> None:
-    page = open_page(client.port, "#made/find?id=3")
-    page.wait_for_selector(CARDS)
-    held: list[Any] = []
-    page.route("**/offers.js", lambda route: held.append(route))
-    page.keyboard.press("f")
-    page.keyboard.type("dura")
-    page.get_by_role("button", name="Filter", exact=True).click()
-    page.keyboard.type("tion")
-    until(page, "() => document.getElementById('filterfield').value === 'duration'")
-    until_here(page, lambda: held)
-    held[0].continue_()
-    until(page, "() => document.querySelector('[role=option] bdi')?.textContent === 'duration_s'")
-    assert page.locator("[role=option]").count() == 2
-    page.unroute("**/offers.js")
-    page.route("**/values?*", lambda route: held.append(route))  # the range of the numbers comes late as well
-    page.keyboard.press("Enter")
-    page.keyboard.type("0.5")
-    page.keyboard.press("Enter")
-    find(page, "where=duration_s%20%3E%3D%200.5")
-
-
-@pytest.mark.long
-def test_label_of_another_person_leaves_a_name_that_is_typed(own: Client, open_page: Open) -> None:
-    page = open_page(own.port, "#field/find?id=3&row=3")
-    field = page.locator(".inspector input.own")
-    field.fill("half a na")
-    edits = [{"id": 3, "column": "label", "value": "theirs"}]
-    assert own.post("/v1/collections/field/labels", {"edits": edits}).status == 200
-    until(page, "() => document.querySelector('.inspector .current').textContent.includes('theirs')")
-    page.keyboard.type("me")
-    assert field.input_value() == "half a name"
-    page.keyboard.press("Enter")
-    until(page, "() => document.querySelector('.inspector .current').textContent.includes('half a name')")
-    assert field.input_value() == ""
-    until(page, "() => document.querySelector('.state').textContent.includes('saved')")
-
-
 def test_labels_are_given_and_undone_by_keys(own: Client, open_page: Open) -> None:
     page = open_page(own.port, "#field/find?id=3")
     page.wait_for_selector(".inspector .hint")
@@ -366,6 +302,21 @@ def test_export_holds_the_rows_that_are_shown(client: Client, open_page: Open) -
     assert len(lines) == 1 + len(numbers)
     column = lines[0].split(",").index("id")
     assert [line.split(",")[column].strip('"') for line in lines[1:]] == numbers
+
+
+@pytest.mark.long
+def test_cards_out_of_view_give_their_canvas_back_and_the_focus_stays(client: Client, open_page: Open) -> None:
+    page = open_page(client.port, "#made/find?id=3", viewport={"width": 380, "height": 400})
+    live = "() => [...document.querySelectorAll('.card canvas')].map((one) => one.width > 1)"
+    page.wait_for_selector(CARDS)
+    find(page)
+    until(page, f"() => ({live})()[0]")
+    page.locator(CARDS).first.focus()
+    page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    until(page, f"() => ({live})().at(-1) && !({live})()[0]")
+    assert focused(page) == page.locator(CARDS).first.get_attribute("id")
+    page.evaluate("scrollTo(0, 0)")
+    until(page, f"() => ({live})()[0] && !({live})().at(-1)")
 
 
 @pytest.mark.long
