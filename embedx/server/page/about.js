@@ -58,7 +58,6 @@ export async function open() {
 
 const quoted = (text) => `'${String(text).replaceAll("'", "''")}'`;
 
-/** Return a number of rows as a button that shows them in Find. */
 function rowsButton(rows, where, name) {
 	const find = () => go({ screen: "find", question: { ...noQuestion(), where } });
 	return button(number(rows, 0), find, { class: "small plain count", title: t("about.open", { what: visible(name) }), "aria-label": `${visible(name)}: ${t("rows", { n: rows })}` });

@@ -39,7 +39,7 @@ function decode(text) {
 	}
 }
 
-/** Return the part of an address behind #, with #. Only what differs from an empty question is in it. */
+/** Only what differs from an empty question is in the address. */
 export function formatAddress({ name, screen, question, row = null, extra = {} }) {
 	const asked = Object.keys(FIELDS).map((key) => [key, question[key]]).filter(([, value]) => ![null, "", false].includes(value) && value.length !== 0);
 	const fields = [...asked, ...Object.entries(extra).filter(([, value]) => value), ...(row === null ? [] : [["row", row]])];

@@ -20,7 +20,6 @@ export function path(rest = "", name = state.collection?.name ?? "") {
 	return `v1/collections/${encodeURIComponent(name)}${rest}`;
 }
 
-/** Return a path with the fields that are not null. */
 export function withFields(address, fields) {
 	const given = Object.entries(fields).filter(([, value]) => (value ?? "") !== "");
 	return given.length ? `${address}?${new URLSearchParams(given)}` : address;
@@ -83,7 +82,6 @@ export async function post(address, value, options = {}) {
 	return answer.status === 204 ? {} : answer.json();
 }
 
-/** Wait for a job that the server does in the background, and return what it has found. */
 export async function doneJob(id, signal) {
 	for (;;) {
 		const job = await getJson(`v1/jobs/${id}`, { signal });

@@ -17,7 +17,7 @@ let worker = null, drawn = 0;
 
 export class FileError extends Error {}
 
-/** Read a file as a sound: {name, title, file, duration_s, rate, picture, peaks, buffer, loudest_s}; a FileError says what to do. */
+/** Return {name, title, file, duration_s, rate, picture, peaks, buffer, loudest_s}; a FileError says what to do. */
 export async function readFile(file) {
 	const fail = (key, values) => {
 		throw new FileError(t(key, { name: file.name, ...values }));
@@ -29,7 +29,6 @@ export async function readFile(file) {
 	return withSound({ name: null, title: file.name, file: new Blob([bytes]) }, buffer);
 }
 
-/** Add a sound and its picture to a clip; null is a sound that the browser cannot decode. */
 async function withSound(clip, buffer) {
 	Object.assign(clip, { buffer });
 	return buffer ? Object.assign(clip, { duration_s: buffer.duration, rate: buffer.sampleRate }, await draw(buffer)) : clip;
@@ -64,7 +63,6 @@ export async function redraw(clip) {
 	if (clip.buffer) Object.assign(clip, await draw(clip.buffer));
 }
 
-/** Return {picture, peaks, loudest_s} of a sound, made in the worker. */
 function draw(buffer) {
 	worker ??= startWorker();
 	const samples = monoOf(buffer), rate = buffer.sampleRate, id = ++drawn;

@@ -3,201 +3,191 @@
 import { t } from "./words.js";
 
 const ATTRIBUTES = new Set([
-  "accept", "autocomplete", "class", "download", "enterkeyhint", "for", "height", "href", "id", "list", "max", "maxlength",
-  "min", "name", "placeholder", "role", "rows", "scope", "spellcheck", "step", "tabindex", "title", "type", "width",
+	"accept", "autocomplete", "class", "download", "enterkeyhint", "for", "height", "href", "id", "list", "max", "maxlength",
+	"min", "name", "placeholder", "role", "rows", "scope", "spellcheck", "step", "tabindex", "title", "type", "width",
 ]);
 const FLAGS = new Set(["disabled", "hidden", "open", "required"]);
 const PROPERTIES = new Set(["checked", "selected", "value"]);
 const SVG = "http://www.w3.org/2000/svg";
 const NAME_LENGTH = 44; // characters of a name on a card: what 320 px hold at 12 px, with both ends
 
-/** Return an element: el("p.note", {hidden: true, click: f}, child, ...). A function is a listener. Attributes may be left out; empty children are. */
+/** Return an element: el("p.note", {hidden: true, click: f}, child, ...). Attributes may be left out; empty children are. */
 export function el(kind, ...children) {
-  const [name, ...classes] = kind.split("."), node = document.createElement(name);
-  const attributes = children[0]?.constructor === Object ? children.shift() : {};
-  if (classes.length) node.className = classes.join(" ");
-  for (const [key, value] of Object.entries(attributes)) setAttribute(node, key, value);
-  return fill(node, ...children);
+	const [name, ...classes] = kind.split("."), node = document.createElement(name);
+	const attributes = children[0]?.constructor === Object ? children.shift() : {};
+	if (classes.length) node.className = classes.join(" ");
+	for (const [key, value] of Object.entries(attributes)) setAttribute(node, key, value);
+	return fill(node, ...children);
 }
 
 function setAttribute(node, key, value) {
-  if (typeof value === "function") {
-    node.addEventListener(key, value);
-  } else if (PROPERTIES.has(key)) {
-    node[key] = value;
-  } else if (FLAGS.has(key)) {
-    node.toggleAttribute(key, Boolean(value));
-  } else if (ATTRIBUTES.has(key) || key.startsWith("aria-") || key.startsWith("data-")) {
-    if (key === "href" && !/^(#|blob:|(?![a-z][\w+.-]*:)\.?\/?[\w-])/i.test(value)) throw new Error(`href ${value}`);
-    if (value !== null && value !== undefined && value !== false) node.setAttribute(key, String(value));
-  } else {
-    throw new Error(`The attribute ${key} is not on the list.`);
-  }
+	if (typeof value === "function") {
+		node.addEventListener(key, value);
+	} else if (PROPERTIES.has(key)) {
+		node[key] = value;
+	} else if (FLAGS.has(key)) {
+		node.toggleAttribute(key, Boolean(value));
+	} else if (ATTRIBUTES.has(key) || key.startsWith("aria-") || key.startsWith("data-")) {
+		if (key === "href" && !/^(#|blob:|(?![a-z][\w+.-]*:)\.?\/?[\w-])/i.test(value)) throw new Error(`href ${value}`);
+		if (value !== null && value !== undefined && value !== false) node.setAttribute(key, String(value));
+	} else {
+		throw new Error(`The attribute ${key} is not on the list.`);
+	}
 }
 
 export function icon(name) {
-  const picture = document.createElementNS(SVG, "svg");
-  picture.setAttribute("class", "icon");
-  picture.setAttribute("aria-hidden", "true");
-  picture.setAttribute("viewBox", "0 0 16 16");
-  const use = document.createElementNS(SVG, "use");
-  use.setAttribute("href", `page/icons.svg#${name}`);
-  picture.append(use);
-  return picture;
+	const picture = document.createElementNS(SVG, "svg");
+	picture.setAttribute("class", "icon");
+	picture.setAttribute("aria-hidden", "true");
+	picture.setAttribute("viewBox", "0 0 16 16");
+	const use = document.createElementNS(SVG, "use");
+	use.setAttribute("href", `page/icons.svg#${name}`);
+	picture.append(use);
+	return picture;
 }
 
-/** Return a button; in the place of attributes its classes may stand. */
+/** In the place of attributes classes may stand. */
 export function button(words, click, attributes = {}) {
-  const given = typeof attributes === "string" ? { class: attributes } : attributes;
-  return el("button", { type: "button", ...given, click }, words);
+	const given = typeof attributes === "string" ? { class: attributes } : attributes;
+	return el("button", { type: "button", ...given, click }, words);
 }
 
-/** Return a button that shows an icon; its words are its name and its tip. */
 export function iconButton(name, words, click, extra = "", attributes = {}) {
-  return button(icon(name), click, { class: `round ${extra}`, "aria-label": words, title: words, ...attributes });
+	return button(icon(name), click, { class: `round ${extra}`, "aria-label": words, title: words, ...attributes });
 }
 
-/** Return a list to choose from, of pairs [value, words]; `change` gets the value. */
+/** Options are pairs [value, words]; `change` gets the value. */
 export function choice(words, options, chosen, change, attributes = {}) {
-  const list = el("select", { "aria-label": words, ...attributes, change: () => change(list.value) });
-  return fillChoice(list, options, chosen);
+	const list = el("select", { "aria-label": words, ...attributes, change: () => change(list.value) });
+	return fillChoice(list, options, chosen);
 }
 
 export function fillChoice(list, options, chosen) {
-  return fill(list, options.map(([value, words]) => el("option", { value, selected: value === chosen }, words)));
+	return fill(list, options.map(([value, words]) => el("option", { value, selected: value === chosen }, words)));
 }
 
-/** Return a box to check; `change` gets whether it is checked. */
 export function checkbox(checked, change, attributes = {}) {
-  return el("input", { type: "checkbox", checked, ...attributes, change: (event) => change(event.target.checked) });
+	return el("input", { type: "checkbox", checked, ...attributes, change: (event) => change(event.target.checked) });
 }
 
-/** Return a canvas that is as large as its first picture. */
 export function canvas(attributes = {}) {
-  return el("canvas", { "aria-hidden": "true", width: 1, height: 1, ...attributes });
+	return el("canvas", { "aria-hidden": "true", width: 1, height: 1, ...attributes });
 }
 
 export const muted = (...children) => el("p.muted", ...children);
 export const mutedWord = (...children) => el("span.muted", ...children);
 
-/** Return a place for an error; `showText` shows it there. */
 export const errorBox = (text = "") => el("p.error", { hidden: !text }, text);
 
 /** Show a text and say it as an error; an empty text hides its element. */
 export function showText(node, text) {
-  node.textContent = text;
-  node.hidden = !text;
-  if (text) warn(text);
+	node.textContent = text;
+	node.hidden = !text;
+	if (text) warn(text);
 }
 
 /** Show a node at a share of its parent's width; null hides it. */
 export function showAt(node, share) {
-  node.hidden = share === null;
-  if (share !== null) node.style.left = `${100 * share}%`;
+	node.hidden = share === null;
+	if (share !== null) node.style.left = `${100 * share}%`;
 }
 
-/** Show on a button whether its sound plays. */
 export function showPlays(node, isPlaying, words = t("play")) {
-  fill(node, icon(isPlaying ? "stop" : "play"));
-  node.ariaLabel = isPlaying ? t("stop") : words;
+	fill(node, icon(isPlaying ? "stop" : "play"));
+	node.ariaLabel = isPlaying ? t("stop") : words;
 }
 
 export const clamp = (value, low = 0, high = 1) => Math.max(low, Math.min(high, value));
 
 /** Return where a pointer is in the width of an element, from 0 to 1. */
 export function shareAt(node, { clientX }) {
-  const { left, width } = node.getBoundingClientRect();
-  return clamp((clientX - left) / width);
+	const { left, width } = node.getBoundingClientRect();
+	return clamp((clientX - left) / width);
 }
 
 /** Take a key, so that neither the browser nor the page does something else with it. */
 export function consume(event) {
-  event.preventDefault();
-  event.stopPropagation();
+	event.preventDefault();
+	event.stopPropagation();
 }
 
 /** Call a function with each move of a pointer that is pressed, and another one when it is released. */
 export function followPointer(node, event, moved, released = () => null) {
-  if (event.button !== 0) return;
-  node.setPointerCapture(event.pointerId);
-  node.addEventListener("pointermove", moved);
-  const end = () => node.removeEventListener("pointermove", moved);
-  node.addEventListener("pointercancel", end, { once: true });
-  node.addEventListener("pointerup", (last) => (end(), released(last)), { once: true });
+	if (event.button !== 0) return;
+	node.setPointerCapture(event.pointerId);
+	node.addEventListener("pointermove", moved);
+	const end = () => node.removeEventListener("pointermove", moved);
+	node.addEventListener("pointercancel", end, { once: true });
+	node.addEventListener("pointerup", (last) => (end(), released(last)), { once: true });
 }
 
 /** Return a text with control and direction characters made visible, as U+202E. */
 export function visible(text) {
-  return String(text).replace(
-    /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]/gu,
-    (sign) => `U+${sign.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`,
-  );
+	return String(text).replace(
+		/[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]/gu,
+		(sign) => `U+${sign.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`,
+	);
 }
 
 /** Return a word of the server in the language of the page, or as it is. */
 export function worded(kind, word) {
-  const key = `${kind}.${word.replace(/[ -]/g, ".")}`;
-  return t.has(key) ? t(key) : visible(word);
+	const key = `${kind}.${word.replace(/[ -]/g, ".")}`;
+	return t.has(key) ? t(key) : visible(word);
 }
 
 /** Return a text that is shortened in the middle: beginnings and endings of names differ. */
 function shorten(text, length = NAME_LENGTH) {
-  const signs = Array.from(text);
-  if (signs.length <= length) return text;
-  const head = Math.ceil((length - 1) / 2);
-  return `${signs.slice(0, head).join("")}…${signs.slice(signs.length - (length - 1 - head)).join("")}`;
+	const signs = Array.from(text);
+	if (signs.length <= length) return text;
+	const head = Math.ceil((length - 1) / 2);
+	return `${signs.slice(0, head).join("")}…${signs.slice(signs.length - (length - 1 - head)).join("")}`;
 }
 
 /** Return a name as an element that keeps its own direction; a shortened one has the whole name as its tip. */
 export function nameOf(text, length = NAME_LENGTH) {
-  const whole = visible(text);
-  const short = shorten(whole, length);
-  return el("bdi", short === whole ? {} : { title: whole }, short);
+	const whole = visible(text);
+	const short = shorten(whole, length);
+	return el("bdi", short === whole ? {} : { title: whole }, short);
 }
 
 export function addStyles(name) {
-  return new Promise((resolve, reject) => {
-    const link = el("link", { href: `page/${name}.css`, load: resolve, error: () => reject(new Error(`${name}.css`)) });
-    link.rel = "stylesheet";
-    document.head.append(link);
-  });
+	return new Promise((resolve, reject) => {
+		const link = el("link", { href: `page/${name}.css`, load: resolve, error: () => reject(new Error(`${name}.css`)) });
+		link.rel = "stylesheet";
+		document.head.append(link);
+	});
 }
 
 /** Replace the children of an element; one that stays keeps the focus. */
 export function fill(node, ...children) {
-  const focused = document.activeElement;
-  node.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
-  if (focused?.isConnected) focused.focus({ preventScroll: true });
-  return node;
+	const focused = document.activeElement;
+	node.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+	if (focused?.isConnected) focused.focus({ preventScroll: true });
+	return node;
 }
 
 /** Say something to those who do not see the page: counts, labels, saved. Never once per frame. */
-export function say(text) {
-  speak("status", text);
-}
-
-export function warn(text) {
-  speak("alert", text);
-}
+export const say = (text) => speak("status", text);
+export const warn = (text) => speak("alert", text);
 
 function speak(id, text) {
-  const region = document.getElementById(id);
-  region.textContent = "";
-  requestAnimationFrame(() => (region.textContent = text));
+	const region = document.getElementById(id);
+	region.textContent = "";
+	requestAnimationFrame(() => (region.textContent = text));
 }
 
 /** Return a function that runs another once, after `wait` ms without a further call. */
 export function debounce(action, wait) {
-  let timer = 0;
-  return (...values) => {
-    clearTimeout(timer);
-    timer = setTimeout(() => action(...values), wait);
-  };
+	let timer = 0;
+	return (...values) => {
+		clearTimeout(timer);
+		timer = setTimeout(() => action(...values), wait);
+	};
 }
 
 /** Put the focus on an element that may not have a tab stop of its own. */
 export function focusOn(node) {
-  if (!node) return;
-  if (!node.matches("a, button, input, select, textarea, [tabindex]")) node.tabIndex = -1;
-  node.focus({ preventScroll: false });
+	if (!node) return;
+	if (!node.matches("a, button, input, select, textarea, [tabindex]")) node.tabIndex = -1;
+	node.focus({ preventScroll: false });
 }

@@ -13,7 +13,7 @@ import { messageOf, t } from "./words.js";
 
 let screen, panel, inspectorPart = null, stepsPart = null, request = null, page = 0, isMore = false, isAsking = false, isCut = false, count, group, diverse, measure, ask;
 
-/** Make the screen and return its element. `go` takes a question to the address, which shows it. */
+/** `go` takes a question to the address, which shows it. */
 export function makeFind(go) {
 	ask = go;
 	count = el("p.count", { id: "count" });
@@ -54,7 +54,6 @@ function steps() {
 	return stepsPart;
 }
 
-/** Change the question in a step that can be undone. */
 function change(fields) {
 	const before = state.question, after = { ...before, ...fields };
 	steps().then(({ remember }) => remember({ kind: "refine", before, after }));

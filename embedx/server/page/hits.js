@@ -22,7 +22,7 @@ const ACTIONS = {
 
 let list, cards = [], current = 0, seen, end, callbacks, slow, painted = "", playing = null;
 
-/** Make the part and return its element. `wanted` has open, refine, more, cancel, whyNone. */
+/** `wanted` has open, refine, more, cancel, whyNone. */
 export function makeHits(wanted) {
 	callbacks = wanted;
 	list = el("div.cards", { role: "feed", "aria-label": t("hits"), "aria-busy": "false", keydown: move });

@@ -14,7 +14,7 @@ const KEY = "query"; // of the player
 
 let lane, callbacks, wave, picture, stretch = null, clip = null, painted = "";
 
-/** Take the element of the lane. `wanted` has ask (a new question) and problem (a text to show). */
+/** `wanted` has ask (a new question) and problem (a text to show). */
 export function bindLane(node, wanted) {
 	lane = node;
 	callbacks = wanted;

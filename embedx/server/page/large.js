@@ -37,7 +37,7 @@ export function bindPlayer() {
 
 const addContrast = (steps) => setSettings({ contrast: state.settings.contrast + steps });
 
-/** Return the elements that show a row with seconds around it, and ask for its picture; with `own` only its stretch plays. */
+/** Return the elements of a row with seconds around it; with `own` only its stretch plays. */
 export function showLarge(next, { around = 0, own = false } = {}) {
 	[row, context, isOwn, band, picture, isBandOn, told] = [next, around, own, null, null, false, -1];
 	const nodes = build();

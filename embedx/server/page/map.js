@@ -26,7 +26,7 @@ let shown = { name: "", method: "pca", colour: "label" }; // what is loaded
 let header = null, base = null, points = null, view = null, isFitted = true;
 let colour = NO_COLOUR, shades = null, colours = null, ground = 0;
 
-/** Make the screen and return its element. `inspector` gives the panel of the selected row. */
+/** `inspector` gives the panel of the selected row. */
 export function make(go, inspector) {
 	panelOf = inspector;
 	const method = choice(t("map.method"), [], "", (value) => change({ method: value }));
@@ -93,7 +93,6 @@ function change(fields) {
 
 const examples = () => [state.question.id, ...state.question.like].filter(Number.isInteger);
 
-/** Keep what is seen in the address. */
 function keep() {
 	if (state.screen !== "map") return;
 	const { name, method, colour } = shown, box = isFitted ? "" : boxInView().map((value) => value.toPrecision(5)).join(",");
@@ -224,7 +223,6 @@ function resize() {
 	draw();
 }
 
-/** Show all of these points. */
 function fit(all) {
 	const { left, right, bottom, top } = boundsOf(all);
 	const scale = MARGIN * Math.min(raster.width / (right - left || 1), raster.height / (top - bottom || 1));

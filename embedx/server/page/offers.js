@@ -16,120 +16,118 @@ const quoted = (name) => (/^[a-z_]\w*$/i.test(name) && name !== "group" ? name :
 const text = (value) => (typeof value === "number" ? String(value) : `'${String(value).replaceAll("'", "''")}'`);
 
 function open(label, input, ...below) {
-  field = input;
-  if (input.parentNode !== panel) fill(panel, input);
-  input.before(el("label", { for: "filterfield" }, label));
-  input.after(...below, iconButton("close", t("close"), closeFilter, "corner"));
-  input.focus();
+	field = input;
+	if (input.parentNode !== panel) fill(panel, input);
+	input.before(el("label", { for: "filterfield" }, label));
+	input.after(...below, iconButton("close", t("close"), closeFilter, "corner"));
+	input.focus();
 }
 
 /** Open a field with a list below it; `offer` gets what is typed and returns what is offered. */
 function combobox(label, choose, offer, input = fieldOf("input")) {
-  offers = [];
-  list = el("ul.offers", { role: "listbox", id: "filteroffers", "aria-label": label });
-  const facts = { role: "combobox", autocomplete: "off", maxlength: 200, "aria-expanded": "true", "aria-controls": "filteroffers", "aria-autocomplete": "list" };
-  for (const [name, value] of Object.entries(facts)) input.setAttribute(name, value);
-  let offered = null; // the text that the list belongs to
-  const update = async () => {
-    const typed = input.value;
-    if (typed === offered) return;
-    const found = await offer(typed);
-    if (!input.isConnected || typed !== input.value) return;
-    offered = typed;
-    showOffers(found, choose);
-  };
-  input.addEventListener("input", debounce(update, REST_MS));
-  input.addEventListener("keydown", async (event) => {
-    if (event.key !== "Enter") return step(event);
-    event.preventDefault();
-    await update();
-    if (offered === input.value && input.isConnected && offers[active]) choose(offers[active]);
-  });
-  open(label, input, list);
-  update();
+	offers = [];
+	list = el("ul.offers", { role: "listbox", id: "filteroffers", "aria-label": label });
+	const facts = { role: "combobox", autocomplete: "off", maxlength: 200, "aria-expanded": "true", "aria-controls": "filteroffers", "aria-autocomplete": "list" };
+	for (const [name, value] of Object.entries(facts)) input.setAttribute(name, value);
+	let offered = null; // the text that the list belongs to
+	const update = async () => {
+		const typed = input.value;
+		if (typed === offered) return;
+		const found = await offer(typed);
+		if (!input.isConnected || typed !== input.value) return;
+		offered = typed;
+		showOffers(found, choose);
+	};
+	input.addEventListener("input", debounce(update, REST_MS));
+	input.addEventListener("keydown", async (event) => {
+		if (event.key !== "Enter") return step(event);
+		event.preventDefault();
+		await update();
+		if (offered === input.value && input.isConnected && offers[active]) choose(offers[active]);
+	});
+	open(label, input, list);
+	update();
 }
 
 function showOffers(found, choose) {
-  offers = found;
-  active = found.length ? 0 : -1;
-  fill(list, found.map((one, index) => el("li", {
-    role: "option", id: `offer${index}`, "aria-selected": index === active,
-    pointerdown: (event) => event.preventDefault(), click: () => choose(one),
-  }, nameOf(one.name, 40), mutedWord(one.note ?? ""))));
-  if (!found.length) fill(list, el("li.muted", { role: "option", "aria-disabled": "true" }, t("filter.nothing")));
-  field.setAttribute("aria-activedescendant", active >= 0 ? `offer${active}` : "");
+	offers = found;
+	active = found.length ? 0 : -1;
+	fill(list, found.map((one, index) => el("li", {
+		role: "option", id: `offer${index}`, "aria-selected": index === active,
+		pointerdown: (event) => event.preventDefault(), click: () => choose(one),
+	}, nameOf(one.name, 40), mutedWord(one.note ?? ""))));
+	if (!found.length) fill(list, el("li.muted", { role: "option", "aria-disabled": "true" }, t("filter.nothing")));
+	field.setAttribute("aria-activedescendant", active >= 0 ? `offer${active}` : "");
 }
 
 function step(event) {
-  const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-  if (!by || !offers.length) return;
-  event.preventDefault();
-  list.children[active]?.setAttribute("aria-selected", "false");
-  active = (active + by + offers.length) % offers.length;
-  list.children[active].ariaSelected = "true";
-  list.children[active].scrollIntoView({ block: "nearest" });
-  field.setAttribute("aria-activedescendant", `offer${active}`);
+	const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+	if (!by || !offers.length) return;
+	event.preventDefault();
+	list.children[active]?.setAttribute("aria-selected", "false");
+	active = (active + by + offers.length) % offers.length;
+	list.children[active].ariaSelected = "true";
+	list.children[active].scrollIntoView({ block: "nearest" });
+	field.setAttribute("aria-activedescendant", `offer${active}`);
 }
 
 /** Offer the columns in a panel that has a field; `change` gets the new condition. */
 export function openColumns(node, change, input) {
-  [panel, changed] = [node, change];
-  const known = state.collection?.columns ?? [];
-  const all = [...new Map([...known.map((one) => [one.name, one.kind]), ...OWN_COLUMNS.map((name) => [name, name.endsWith("_s") ? "number" : "text"])])];
-  combobox(t("filter.column"), openValues, (typed) => {
-    const part = typed.toLowerCase();
-    const found = all.filter(([name]) => name.toLowerCase().includes(part)).map(([name, kind]) => ({ name, kind, note: t(`kind.${kind}`) }));
-    found.sort((a, b) => b.name.toLowerCase().startsWith(part) - a.name.toLowerCase().startsWith(part));
-    return [...found, { name: t("filter.sql.write"), sql: true }].slice(0, MAX_OFFERS);
-  }, input);
+	[panel, changed] = [node, change];
+	const known = state.collection?.columns ?? [];
+	const all = [...new Map([...known.map((one) => [one.name, one.kind]), ...OWN_COLUMNS.map((name) => [name, name.endsWith("_s") ? "number" : "text"])])];
+	combobox(t("filter.column"), openValues, (typed) => {
+		const part = typed.toLowerCase();
+		const found = all.filter(([name]) => name.toLowerCase().includes(part)).map(([name, kind]) => ({ name, kind, note: t(`kind.${kind}`) }));
+		found.sort((a, b) => b.name.toLowerCase().startsWith(part) - a.name.toLowerCase().startsWith(part));
+		return [...found, { name: t("filter.sql.write"), sql: true }].slice(0, MAX_OFFERS);
+	}, input);
 }
 
 function openValues(chosen) {
-  if (chosen.sql) return openSql(panel, changed);
-  column = chosen;
-  if (chosen.kind === "number") return openRange();
-  const choose = (one) => add(one.value === null ? `${quoted(column.name)} IS NULL` : `${quoted(column.name)} = ${text(one.value)}`);
-  combobox(t("filter.value", { column: visible(chosen.name) }), choose, (typed) => valuesOf(chosen.name, typed));
+	if (chosen.sql) return openSql(panel, changed);
+	column = chosen;
+	if (chosen.kind === "number") return openRange();
+	const choose = (one) => add(one.value === null ? `${quoted(column.name)} IS NULL` : `${quoted(column.name)} = ${text(one.value)}`);
+	combobox(t("filter.value", { column: visible(chosen.name) }), choose, (typed) => valuesOf(chosen.name, typed));
 }
 
 async function valuesOf(name, prefix) {
-  const fields = { column: name, prefix, filter: state.question.where || null, limit: MAX_OFFERS };
-  const { values } = await getJson(withFields(path("/values"), fields)).catch(() => ({ values: [] }));
-  return values.map((one) => ({ value: one.value, name: one.value === null ? t("none") : String(one.value), note: number(one.rows, 0) }));
+	const fields = { column: name, prefix, filter: state.question.where || null, limit: MAX_OFFERS };
+	const { values } = await getJson(withFields(path("/values"), fields)).catch(() => ({ values: [] }));
+	return values.map((one) => ({ value: one.value, name: one.value === null ? t("none") : String(one.value), note: number(one.rows, 0) }));
 }
 
 function openRange() {
-  const low = el("input", { type: "number", step: "any", id: "filterfield", "aria-label": t("filter.low") });
-  const high = el("input", { type: "number", step: "any", "aria-label": t("filter.high") });
-  const name = quoted(column.name);
-  const apply = () => {
-    const conditions = [low.value && `${name} >= ${low.value}`, high.value && `${name} <= ${high.value}`].filter(Boolean);
-    if (conditions.length) add(conditions.length === 2 ? `(${joined(conditions)})` : conditions[0]);
-  };
-  const onEnter = (event) => event.key === "Enter" && apply();
-  low.addEventListener("keydown", onEnter);
-  high.addEventListener("keydown", onEnter);
-  open(t("filter.value", { column: visible(column.name) }), low, el("span.row", t("filter.until"), high, button(t("apply"), apply)));
-  const hint = (value) => (Number.isFinite(value) ? number(value, 2) : "");
-  getJson(withFields(path("/values"), { column: column.name, limit: 1 }))
-    .then(({ min, max }) => ([low.placeholder, high.placeholder] = [hint(min), hint(max)])).catch(() => null);
+	const bound = (name) => el("input", { type: "number", step: "any", "aria-label": t(`filter.${name}`), keydown: (event) => event.key === "Enter" && apply() });
+	const low = bound("low"), high = bound("high");
+	low.id = "filterfield";
+	const name = quoted(column.name);
+	const apply = () => {
+		const conditions = [low.value && `${name} >= ${low.value}`, high.value && `${name} <= ${high.value}`].filter(Boolean);
+		if (conditions.length) add(conditions.length === 2 ? `(${joined(conditions)})` : conditions[0]);
+	};
+	open(t("filter.value", { column: visible(column.name) }), low, el("span.row", t("filter.until"), high, button(t("apply"), apply)));
+	const hint = (value) => (Number.isFinite(value) ? number(value, 2) : "");
+	getJson(withFields(path("/values"), { column: column.name, limit: 1 }))
+		.then(({ min, max }) => ([low.placeholder, high.placeholder] = [hint(min), hint(max)])).catch(() => null);
 }
 
 const add = (condition) => changed(joined([...conditionsOf(state.question.where), condition]));
 
 export function openSql(node, change, area = fieldOf("textarea", state.question.where)) {
-  [panel, changed] = [node, change];
-  const found = el("p.muted", { "aria-live": "polite" });
-  const check = debounce(async () => {
-    const problem = await countRows(area.value.trim(), found).then(() => null, (error) => error);
-    if (area.isConnected) showProblem(problem, area.value);
-  }, REST_MS);
-  area.setAttribute("maxlength", 10_000);
-  area.addEventListener("input", check);
-  area.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey) return;
-    event.preventDefault();
-    changed(area.value.trim());
-  });
-  open(t("filter.sql.label"), area, el("span.row", button(t("apply"), () => changed(area.value.trim())), found));
+	[panel, changed] = [node, change];
+	const found = el("p.muted", { "aria-live": "polite" });
+	const check = debounce(async () => {
+		const problem = await countRows(area.value.trim(), found).then(() => null, (error) => error);
+		if (area.isConnected) showProblem(problem, area.value);
+	}, REST_MS);
+	area.setAttribute("maxlength", 10_000);
+	area.addEventListener("input", check);
+	area.addEventListener("keydown", (event) => {
+		if (event.key !== "Enter" || event.shiftKey) return;
+		event.preventDefault();
+		changed(area.value.trim());
+	});
+	open(t("filter.sql.label"), area, el("span.row", button(t("apply"), () => changed(area.value.trim())), found));
 }

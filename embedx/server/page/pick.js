@@ -45,7 +45,6 @@ export function leave() {
 	found = -1;
 }
 
-/** Draw rings around the point that is pointed at and the open one, the cross, and the lasso. */
 export function draw() {
 	const context = overlay.getContext("2d"), points = map.points();
 	context.setTransform(size.ratio, 0, 0, size.ratio, 0, 0);
@@ -197,7 +196,6 @@ function hover(now) {
 	timers = [setTimeout(showRow, HOVER_MS, idOf(now)), setTimeout(() => state.settings.hover && sound(), SOUND_MS)];
 }
 
-/** Return the row of a point, asked for once while it is pointed at. */
 function rowAt(id) {
 	if (last.id !== id) last = { id, row: rowOf(id) };
 	last.row.catch(() => (last = {}));
@@ -225,7 +223,6 @@ async function sound(id = idOf(found)) {
 	}
 }
 
-/** Keep a point in the inspector. */
 async function open(id = idOf(found)) {
 	if (id === undefined) return;
 	const row = await rowAt(id).catch((error) => warn(messageOf(error)));

@@ -43,7 +43,6 @@ function contrastOf(levels) {
 
 const palettes = new Map();
 
-/** Return 256 colours as they lie in the memory of a canvas. */
 export function paletteOf(name) {
 	if (!palettes.has(name)) {
 		const stops = (COLOURS[name] ?? COLOURS.night).map((hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16)));

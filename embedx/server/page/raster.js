@@ -65,12 +65,11 @@ function surface(canvas, width, height) {
 	return { width, height, pixels: new Uint32Array(image.data.buffer), show: () => context.putImageData(image, 0, 0) };
 }
 
-/** Return how a place of the map becomes a pixel: x * scaleX + left, y * scaleY + top. */
+/** A place becomes the pixel x * scaleX + left, y * scaleY + top. */
 export function placing({ scale, cx, cy }, width, height, ratio = 1) {
 	return { scaleX: scale * ratio, scaleY: -scale * ratio, left: width / 2 - cx * scale * ratio, top: height / 2 + cy * scale * ratio };
 }
 
-/** Return the pixels of a disc, counted from its centre. */
 function discOf(radius, width) {
 	const edge = Math.ceil(radius), places = [];
 	for (let dy = -edge; dy <= edge; dy++) {

@@ -19,7 +19,6 @@ export function looksOf() {
 	return { scale, fmin: fmin || null, fmax: fmax || null, window_ms: window_ms || null };
 }
 
-/** Return these settings as a text that can be compared. */
 export const levelsKey = () => Object.values(looksOf()).join();
 
 export const rowOf = async (id) => (await getJson(path(`/rows/${id}`))).row;
@@ -36,7 +35,6 @@ function requireSound(row) {
 	if (row.end_s <= row.start_s) throw new ApiError(410, { code: "no_sound" });
 }
 
-/** Return the picture of a row: {width, height, levels, rate}. */
 export async function pictureOf(row, { width, height, context }, signal) {
 	requireSound(row);
 	const fields = { width, height, context: context || null, ...looksOf(), v: row.v };

@@ -11,7 +11,6 @@ const TRIED_IDS = 48; // for these rows: some ids may have been deleted
 
 export const isAsked = ({ id, clip, text, like }) => id !== null || Boolean(clip || text || like.length);
 
-/** Return a question with another base, and without what refined the one before. */
 export function withBase({ where, view, group, diverse }, base) {
 	return { ...noQuestion(), where, view, group, diverse, ...base };
 }

@@ -11,7 +11,7 @@ addEventListener("message", ({ data: { id, samples, rate, bins, stretch_s, ...op
 	postMessage({ id, levels, peaks, loudest: loudestStretch(samples, rate, stretch_s) }, [levels.buffer, peaks.buffer]);
 });
 
-/** Return the samples of a window: the power of two that is nearest to its time; by default 46 ms, or 6 for ultrasound. */
+/** Return the power of two that is nearest to the time; by default 46 ms, or 6 for ultrasound. */
 function windowSize(rate, ms) {
 	const time = ms || (rate >= ULTRASOUND_RATE ? 6 : 46);
 	return 2 ** Math.min(16, Math.max(4, Math.round(Math.log2((rate * time) / 1000))));
@@ -32,13 +32,12 @@ function bandsOf(size, rate, bands, { scale = "mel", ...range }) {
 	});
 }
 
-/** Return the two bins around a centre, weighted by their distance to it. */
 function aroundCentre(place, size) {
 	const first = Math.min(size / 2 - 1, Math.floor(place));
-	return { first, weights: [first + 1 - place, place - first] };
+	return { first, weights: Float64Array.of(first + 1 - place, place - first) };
 }
 
-/** Return a function of the place where a frame begins: the power of each bin of it, where a full-scale sine has the power 1. */
+/** Return the powers of the bins as a function of a frame's first sample; a full-scale sine has the power 1. */
 function powerSpectrum(samples, size) {
 	const table = (length, value) => Float64Array.from({ length }, (_, i) => value((2 * Math.PI * i) / size));
 	const window = table(size, (angle) => 0.5 - 0.5 * Math.cos(angle)), cos = table(size / 2, Math.cos), sin = table(size / 2, (angle) => -Math.sin(angle));
@@ -103,7 +102,6 @@ function levelOf(power) {
 	return 2 * Math.round(127 * Math.min(1, Math.max(0, (db + FLOOR_DB) / FLOOR_DB)));
 }
 
-/** Return pairs of int8 (min, max) of `bins` equal parts of the samples. */
 function peaksOf(samples, bins) {
 	const pairs = new Int8Array(2 * bins), level = (value) => Math.round(127 * Math.max(-1, Math.min(1, value)));
 	for (let bin = 0; bin < bins; bin++) {

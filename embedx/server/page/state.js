@@ -54,7 +54,6 @@ export const heldRows = () => [...state.hits, ...state.queue, state.selected].fi
 
 const listeners = new Map();
 
-/** Call a listener after each change of one of these fields. */
 export function on(names, listener) {
 	for (const name of names.split(" ")) listeners.set(name, [...(listeners.get(name) ?? []), listener]);
 }
@@ -89,7 +88,6 @@ function withStorage(action, storage = () => localStorage) {
 	}
 }
 
-/** Return what this browser keeps under a name, null if there is nothing. */
 export function recall(name, storage) {
 	return withStorage((kept) => JSON.parse(kept.getItem(name)), storage);
 }

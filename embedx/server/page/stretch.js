@@ -6,7 +6,6 @@ import { number, t } from "./words.js";
 const REST_MS = 250; // after the last change, before a search
 const MIN_S = 0.05;
 
-/** The stretch [start, end] in seconds of a sound of `duration` seconds. */
 export class Stretch {
 	constructor(duration, [start, end], changed) {
 		Object.assign(this, { duration, start, end });

@@ -10,50 +10,50 @@ const RESERVED = ["id", "path", "start_s", "end_s", "duration_s", "label", "grou
 
 /** Return a form that asks what to label; `done` is called when the task is set, `cancel` to go back. */
 export function makeTask(done, cancel) {
-  const task = taskOf(), kind = (value) => el("input", { type: "radio", name: "kind", value, checked: isYesNo(task) === (value === "yesno"), change: show });
-  const which = kind("which"), yesno = kind("yesno");
-  const fields = Array.from({ length: MAX_NAMES }, (_, i) => el("input", { type: "text", maxlength: MAX_LENGTH, value: isYesNo(task) ? "" : task.names[i] ?? "", "aria-label": t("task.name", { n: i + 1 }) }));
-  const question = el("input", { type: "text", maxlength: MAX_LENGTH, value: isYesNo(task) ? task.column : "", "aria-label": t("task.column") });
-  const names = el("div.names", fields.map((field, i) => el("label", el("kbd", String(i + 1)), field)));
-  const offers = el("div.row", offered().map(({ name, values }) =>
-    button(t("task.take", { column: name, n: values.length }), () => fields.forEach((field, i) => (field.value = values[i] ?? "")), "small")));
-  const asked = el("div.names", el("label", el("span", t("task.is")), question));
-  const problem = el("p.error", { hidden: true });
-  const form = el("form.task", { submit },
-    el("h2", { tabindex: -1 }, t("task")),
-    el("label", which, " ", t("task.which")), el("label", yesno, " ", t("task.yesno")),
-    names, offers, asked, problem,
-    el("div.row", el("button.primary", { type: "submit" }, t("task.start")), cancel && button(t("cancel"), cancel)));
-  show();
-  return form;
+	const task = taskOf(), kind = (value) => el("input", { type: "radio", name: "kind", value, checked: isYesNo(task) === (value === "yesno"), change: show });
+	const which = kind("which"), yesno = kind("yesno");
+	const fields = Array.from({ length: MAX_NAMES }, (_, i) => el("input", { type: "text", maxlength: MAX_LENGTH, value: isYesNo(task) ? "" : task.names[i] ?? "", "aria-label": t("task.name", { n: i + 1 }) }));
+	const question = el("input", { type: "text", maxlength: MAX_LENGTH, value: isYesNo(task) ? task.column : "", "aria-label": t("task.column") });
+	const names = el("div.names", fields.map((field, i) => el("label", el("kbd", String(i + 1)), field)));
+	const offers = el("div.row", offered().map(({ name, values }) =>
+		button(t("task.take", { column: name, n: values.length }), () => fields.forEach((field, i) => (field.value = values[i] ?? "")), "small")));
+	const asked = el("div.names", el("label", el("span", t("task.is")), question));
+	const problem = el("p.error", { hidden: true });
+	const form = el("form.task", { submit },
+		el("h2", { tabindex: -1 }, t("task")),
+		el("label", which, " ", t("task.which")), el("label", yesno, " ", t("task.yesno")),
+		names, offers, asked, problem,
+		el("div.row", el("button.primary", { type: "submit" }, t("task.start")), cancel && button(t("cancel"), cancel)));
+	show();
+	return form;
 
-  function show() {
-    names.hidden = offers.hidden = yesno.checked;
-    asked.hidden = !yesno.checked;
-  }
+	function show() {
+		names.hidden = offers.hidden = yesno.checked;
+		asked.hidden = !yesno.checked;
+	}
 
-  function submit(event) {
-    event.preventDefault();
-    const given = [...new Set(fields.map((field) => field.value.trim()).filter(Boolean))], column = question.value.trim();
-    const isTaken = RESERVED.includes(column) || valuesOf(column).some((value) => !YES_NO.includes(value)) || state.collection.columns.some((one) => one.name === column && one.kind !== "text");
-    const wrong = yesno.checked && isTaken ? t("task.taken", { column: visible(column) }) : (yesno.checked ? column : given.length) ? "" : t("task.empty");
-    problem.hidden = !wrong;
-    problem.textContent = wrong;
-    if (wrong) return void warn(wrong);
-    setTask(yesno.checked ? { column, names: YES_NO } : { column: "label", names: given });
-    done();
-  }
+	function submit(event) {
+		event.preventDefault();
+		const given = [...new Set(fields.map((field) => field.value.trim()).filter(Boolean))], column = question.value.trim();
+		const isTaken = RESERVED.includes(column) || valuesOf(column).some((value) => !YES_NO.includes(value)) || state.collection.columns.some((one) => one.name === column && one.kind !== "text");
+		const wrong = yesno.checked && isTaken ? t("task.taken", { column: visible(column) }) : (yesno.checked ? column : given.length) ? "" : t("task.empty");
+		problem.hidden = !wrong;
+		problem.textContent = wrong;
+		if (wrong) return void warn(wrong);
+		setTask(yesno.checked ? { column, names: YES_NO } : { column: "label", names: given });
+		done();
+	}
 }
 
 function offered() {
-  return state.collection.columns.map(({ name }) => ({ name, values: valuesOf(name).slice(0, MAX_NAMES) }))
-    .filter(({ name, values }) => values.length >= MIN_VALUES && !["split", "review"].includes(name));
+	return state.collection.columns.map(({ name }) => ({ name, values: valuesOf(name).slice(0, MAX_NAMES) }))
+		.filter(({ name, values }) => values.length >= MIN_VALUES && !["split", "review"].includes(name));
 }
 
 export function keyButtons(task, value, { give, unsure, own }) {
-  const name = (one) => (isYesNo(task) ? t(one) : one);
-  const keys = task.names.map((one, i) => button([el("kbd", String(i + 1)), el("bdi.keyname", name(one))], () => give(i + 1), { "aria-pressed": one === value }));
-  return [...keys, button([el("kbd", "0"), t("unsure")], unsure), !isYesNo(task) && own];
+	const name = (one) => (isYesNo(task) ? t(one) : one);
+	const keys = task.names.map((one, i) => button([el("kbd", String(i + 1)), el("bdi.keyname", name(one))], () => give(i + 1), { "aria-pressed": one === value }));
+	return [...keys, button([el("kbd", "0"), t("unsure")], unsure), !isYesNo(task) && own];
 }
 
 export const message = (node, text, ...buttons) => fill(node, el("div.message", el("p", text), el("div.row", buttons)));

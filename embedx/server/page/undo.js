@@ -70,7 +70,6 @@ export function setValue(row, column, value) {
 	else row.meta = { ...row.meta, [column]: value };
 }
 
-/** Tell whether a row has a value in a column, or is marked as not sure. */
 export const isLabelled = (row, column) => valueOf(row, column) !== null || valueOf(row, "review") !== null;
 
 /** Give rows a label, at once on the page and soon in the store; null takes the label away. Return whether it was given. */

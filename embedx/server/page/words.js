@@ -21,7 +21,6 @@ export async function addWords(part) {
 	addLines((await import(`./words.${part}.js`)).WORDS);
 }
 
-/** Choose a language: "en", "de", or "" for that of the browser. */
 export function setLanguage(name) {
 	language = [name, ...navigator.languages].map((one) => one.slice(0, 2)).find((one) => LANGUAGES.includes(one)) ?? "en";
 	plurals = new Intl.PluralRules(language);
