@@ -17,7 +17,7 @@ from embedx.embedding.pooling import POOLINGS
 from embedx.embedding.sounds import SoundEmbedder
 from embedx.embedding.workers import WORKERS_PER_GPU, Worker, make_workers, run_in_order, short_switch_interval
 from embedx.errors import ModelError, RecipeMismatch, UsageError
-from embedx.extractors.base import Extractor, padded_samples
+from embedx.extractors.base import Extractor, batch_cost, padded_samples
 from embedx.extractors.devices import pick_devices, pick_precision
 from embedx.processes.memory import release_memory
 from embedx.recipe import Recipe, view_name
@@ -225,7 +225,8 @@ class Embedder(SoundEmbedder):
                 count = sum(self._cost(window) >= self.min_length_ratio * longest for _, window in candidates)
                 batch, pool = pool[:count], pool[count:]
                 self.audio_samples += sum(max(len(window.samples), shortest) for _, window in batch)
-                self.batch_samples += longest * len(batch)
+                longest_samples = max(len(window.samples) for _, window in batch)
+                self.batch_samples += padded_samples(self.extractor, longest_samples) * len(batch)
                 yield batch
                 free += growth * self._total_cost(batch)
                 windows = list(self._take(stream, free))
@@ -280,8 +281,8 @@ class Embedder(SoundEmbedder):
             yield pair
 
     def _cost(self, window: Window) -> int:
-        """Return the number of samples that are computed for a window."""
-        return padded_samples(self.extractor, len(window.samples))
+        """Return the samples that a window counts in the budget."""
+        return batch_cost(self.extractor, len(window.samples))
 
     def _total_cost(self, windows: Iterable[tuple[Key, Window]]) -> int:
         return sum(self._cost(window) for _, window in windows)

@@ -27,7 +27,7 @@ from embedx import timing
 from embedx.embedding.forward import Forward, Samples, Vectors, backend_of, inference_precision
 from embedx.embedding.pooling import POOLINGS
 from embedx.errors import ModelError
-from embedx.extractors.base import Extractor, padded_samples
+from embedx.extractors.base import Extractor, batch_cost
 from embedx.recipe import view_name
 from embedx.timing import timed, timed_each
 
@@ -113,7 +113,7 @@ class Worker:
 
     def _run(self, forward: Forward, clips: Sequence[Samples], inputs: Sequence[Any]) -> Vectors:
         """Compute clips from what the model takes of each of them: its samples, or what `prepare` made of them."""
-        size = padded_samples(self.extractor, max(map(len, clips))) * len(clips)
+        size = batch_cost(self.extractor, max(map(len, clips))) * len(clips)
         if len(clips) == 1 or size <= forward.budget:
             with contextlib.suppress(torch.OutOfMemoryError), self.room.shared():
                 vectors = self._compute(forward, inputs)

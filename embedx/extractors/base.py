@@ -25,6 +25,7 @@ class Extractor(Protocol):
         weights: hash of every number that changes the output; see `hash_weights`.
 
     An extractor that pads clips inside also has a method `padded_samples(length: int) -> int`; see `padded_samples`.
+    One that needs much memory has `memory`: what a second of sound takes, relative to HuBERT-base (17 MB in float32).
     One that computes its input on the CPU can have `prepare(clips)`, which returns a list with what the model takes of
     each clip [S], and `encode(prepared, layers)`, which yields what `frames` does; see `embedx.extractors.spectrogram`.
     """
@@ -57,11 +58,19 @@ class Extractor(Protocol):
 def padded_samples(extractor: Extractor, length: int) -> int:
     """Return the number of samples that an extractor computes for a clip of `length` samples.
 
-    This is what a batch is budgeted by: Whisper computes 30 s for every clip. An extractor without a method
+    A batch is budgeted by it, see `batch_cost`: Whisper computes 30 s for every clip. An extractor without a method
     `padded_samples` computes the samples of the clip, and at least `min_samples`.
     """
     pad = getattr(extractor, "padded_samples", None)
     return max(length, extractor.min_samples) if pad is None else max(length, int(pad(length)))
+
+
+def batch_cost(extractor: Extractor, length: int) -> int:
+    """Return the samples that a clip of `length` samples counts in the budget of a batch.
+
+    These are the samples that are computed, and more for a model that needs more memory than HuBERT-base.
+    """
+    return round(padded_samples(extractor, length) * float(getattr(extractor, "memory", 1.0)))
 
 
 def hash_weights(tensors: Mapping[str, Tensor], settings: Mapping[str, Any]) -> str:

@@ -14,6 +14,11 @@ from embedx.errors import ModelError
 from embedx.extractors.checkpoints import Checkpoint
 from embedx.extractors.equal_lengths import EqualLengths
 
+# Peak memory of a forward pass of 10 s in float32, in bytes for each sample, with models of published size; HuBERT-base
+# needs 1130 (benchmarks/memory.py, AMD EPYC Zen 4, loaded). EnCodec needs 600: less than HuBERT-base in a second too.
+HUBERT_BYTES_PER_S = 1130 * 16_000
+MIMI_BYTES, DAC_BYTES = 1172, 1305
+
 
 class Codec(EqualLengths):
     """Latents [B, T, D] of a codec's encoder, as layer 0."""
@@ -52,6 +57,7 @@ class Mimi(Codec):
         encoder = getattr(checkpoint.model, "encoder", checkpoint.model)
         config = encoder.config
         super().__init__(checkpoint.with_model(encoder), config.sampling_rate / config.frame_rate)
+        self.memory = memory_of(MIMI_BYTES, self.sample_rate)
         self.dim = int(encoder.downsample.conv.out_channels if encoder.downsample else config.hidden_size)
 
     def latents(self, waves: Tensor) -> Tensor:
@@ -85,9 +91,19 @@ class Dac(Codec):
         config = checkpoint.model.config
         super().__init__(checkpoint, config.hop_length)
         self.dim = int(config.hidden_size)
+        self.memory = memory_of(DAC_BYTES, self.sample_rate)
         self._check_fit("hop_length", f"{config.hop_length} (downsampling_ratios)", config.hop_length)
 
     def latents(self, waves: Tensor) -> Tensor:
         """Return the latents; see `Codec.latents`."""
         latents: Tensor = self.model.encoder(waves)
         return latents
+
+
+def memory_of(bytes_per_sample: int, rate: int) -> float:
+    """Return the memory of a second of sound relative to HuBERT-base, at least 1.
+
+    >>> round(memory_of(DAC_BYTES, 44_100), 2)
+    3.18
+    """
+    return max(1.0, bytes_per_sample * rate / HUBERT_BYTES_PER_S)

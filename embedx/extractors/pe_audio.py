@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from embedx.extractors.checkpoints import Checkpoint
+from embedx.extractors.codecs import DAC_BYTES, memory_of
 from embedx.extractors.equal_lengths import EqualLengths
 from embedx.extractors.texts import load_tokenizer, tokenize
 
@@ -23,6 +24,7 @@ class PeAudio(EqualLengths):
         self.dim = int(config.text_config.hidden_size)
         self._check_fit("feature_size", "1, because it takes mono sound", 1)
         self._check_fit("hop_length", f"{hop} (downsampling_ratios of dac_config)", hop)
+        self.memory = memory_of(DAC_BYTES, self.sample_rate)  # it begins with the encoder of a DAC
         self.min_samples = hop
         self.max_samples = hop * config.audio_config.max_position_embeddings
         self.frame_rate = self.sample_rate / self.max_samples

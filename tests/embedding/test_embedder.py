@@ -101,9 +101,11 @@ def test_batches_keep_budget_and_pad_little() -> None:
     assert extractor.padded / extractor.valid < 1.10
 
 
-@pytest.mark.parametrize("name", ["whisper", "ast", "clap", "wav2vec2-bert"])
-def test_budget_counts_the_padding_that_the_model_computes(
-    name: str, checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "name, memory", [("whisper", 1), ("ast", 1), ("clap", 1), ("wav2vec2-bert", 1), ("mimi", 1.56)]
+)
+def test_budget_counts_the_padding_that_the_model_computes_and_its_memory(
+    name: str, memory: float, checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whisper computes 30 s for a clip of 0.4 s, so two clips fill a budget of 65 s."""
     model = str(checkpoint(name))
@@ -118,7 +120,7 @@ def test_budget_counts_the_padding_that_the_model_computes(
         return prepare(clips)
 
     monkeypatch.setattr(extractor, "prepare", count)
-    embedder = Embedder(extractor, recipe_of(extractor, model), batch_seconds=2.2 * field / rate)
+    embedder = Embedder(extractor, recipe_of(extractor, model), batch_seconds=2.2 * memory * field / rate)
     clips = [(i, Window(0, 0.4, np.full(round(0.4 * rate), 0.1, np.float32))) for i in range(5)]
     assert len(list(embedder.embed(iter(clips)))) == 5
     assert sizes == [2, 2, 1]
