@@ -1,5 +1,6 @@
 r"""Audacity: label tracks. A line that begins with a backslash has the frequencies of the label before it."""
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,9 +25,9 @@ def read(text: str, name: str) -> list[Annotation]:
         UsageError: a line is not a label, or a number is invalid.
     """
     annotations: list[Annotation] = []
-    for count, line in enumerate(text.splitlines(), start=1):
+    for count, line in enumerate(io.StringIO(text, newline=None), start=1):  # labels may hold other breaks
         place = f"Line {count} of {name}"
-        cells = line.split("\t")
+        cells = line.rstrip("\n").split("\t")
         if not line.strip():
             continue
         if len(cells) < 2 or (cells[0] == "\\" and not annotations):

@@ -11,6 +11,8 @@ from typing import Any, Literal
 from embedx.errors import UsageError
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")  # as programs write it in some countries
+THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")  # 1,500 can also be 1500, so it is refused
 BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 LABEL_COLUMNS = (  # that hold the label, the first one that is there; what people call it in tables of Raven
     "label,annotation,species,common name,common_name,class,call type,call_type,sound type,type,tag,tags,species code,"
@@ -135,13 +137,15 @@ def find_column(columns: Iterable[str], names: Sequence[str]) -> str | None:
 
 
 def number(value: Any, place: str, column: str) -> float | None:
-    """Return a number; None for an empty cell.
+    """Return a number; None for an empty cell. A decimal comma is read where it can be nothing else.
 
     Raises:
         UsageError: it is not a finite number.
     """
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
+    if isinstance(value, str) and DECIMAL_COMMA.fullmatch(value.strip()) and not THOUSANDS.fullmatch(value.strip()):
+        value = value.replace(",", ".")
     is_text = isinstance(value, str) and NUMBER.fullmatch(value.strip())
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (is_text or is_number) or not math.isfinite(float(value)):

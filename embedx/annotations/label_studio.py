@@ -1,6 +1,7 @@
 """Label Studio: the JSON of its exports (JSON and JSON-MIN), and tasks to import."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -9,6 +10,7 @@ from embedx.annotations.base import Annotation, AnnotationFormat, number, times
 from embedx.errors import UsageError
 
 FROM_NAME, TO_NAME = "label", "audio"  # of the template for audio: <Labels name="label" toName="audio">
+FILE_NAME = re.compile(r"\?d=|[^/]\.(?:3g[p2]|[A-Za-z]\w{1,4})(?:$|\?)")  # and not the time of a change, 10:00:00.123Z
 BOUNDS = ("low_hz", "high_hz")
 Region = Mapping[str, Any]
 
@@ -67,7 +69,7 @@ def path_of(data: Region, where: str) -> str:
         UsageError: there is none.
     """
     texts = [data[TO_NAME]] if isinstance(data.get(TO_NAME), str) else [v for v in data.values() if isinstance(v, str)]
-    found = next((text for text in texts if "." in text.rpartition("/")[2] or "?d=" in text), None)
+    found = next((text for text in texts if FILE_NAME.search(text)), None)
     if found is None:
         raise UsageError(f"The {where} names no recording.")
     address = urlsplit(found)

@@ -12,7 +12,7 @@ recording of any length needs the memory of one window.
     {"do": "excerpt", ...}              -->
                                         <--    {"rate": ..., "channels": ...} + frames [S, channels], several times
                                         <--    {"done": true}
-    {"do": "hash"} or {"do": "length"}  -->
+    {"do": "hash"}, "length" or "notes" -->
                                         <--    {"done": true, "value": ...}
     An error ends each of them:         <--    {"error": ..., "reason": ...}
 """
@@ -34,6 +34,7 @@ from embedx.audio.clip import Clip, Frames
 from embedx.audio.decode import hash_content, length_of, require_regular
 from embedx.audio.embedded import as_file
 from embedx.audio.excerpts import read_excerpt
+from embedx.audio.recorder_notes import may_have_notes, read_notes
 from embedx.audio.windows import Window, read_channels
 from embedx.errors import AudioError, DecoderDied, EmbedxError
 from embedx.filesystem.paths import display_path
@@ -138,6 +139,16 @@ class Decoder:
         except AudioError:
             return None
         return length
+
+    def read_notes(self, path: str) -> dict[str, Any]:
+        """Return the columns that a recorder wrote into a file; see `embedx.audio.recorder_notes.read_notes`."""
+        if not may_have_notes(path):
+            return {}
+        try:
+            notes: dict[str, Any] = self._ask_value({"do": "notes", "path": path}, no_action)
+        except AudioError:  # the audio has been read, so it is not lost for its notes
+            return {}
+        return notes
 
     def stop(self) -> None:
         """End the child, even in the middle of its work."""
@@ -304,6 +315,11 @@ def send_hash(job: Message) -> Iterator[Answer]:
     yield {"done": True, "value": hash_content(job["path"])}, ()
 
 
+def send_notes(job: Message) -> Iterator[Answer]:
+    """Yield the columns that a recorder wrote into a file."""
+    yield {"done": True, "value": read_notes(job["path"])}, ()
+
+
 def send_length(job: Message) -> Iterator[Answer]:
     """Yield the duration that a header declares."""
     yield {"done": True, "value": length_of(job["path"])}, ()
@@ -314,6 +330,7 @@ JOBS: dict[str, Callable[[Message], Iterator[Answer]]] = {
     "excerpt": send_excerpt,
     "hash": send_hash,
     "length": send_length,
+    "notes": send_notes,
 }
 
 

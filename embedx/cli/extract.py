@@ -31,6 +31,7 @@ from embedx.cli.embedding_options import (
 from embedx.cli.options import ALLOW_PICKLE, JSON, PROGRESS, WAIT, SectionedCommand, section
 from embedx.cli.output import print_json, say, size, views_text
 from embedx.cli.progress import ExtractionDisplay, Signals
+from embedx.datasets.name_columns import TIME_SOURCES
 from embedx.datasets.walk import describe_passed_over
 from embedx.errors import EXIT_SOME_FAILED
 from embedx.filesystem.paths import display_path
@@ -52,6 +53,7 @@ CHANGES = ("new", "edited", "retried", "moved", "vanished", "hidden", "pruned")
       embedx extract ESC-50/ -o indexes/esc --model yamnet --pooling mean,max
       embedx extract clips.csv -o indexes/clips --model facebook/hubert-base-ls960 --layers all --label species
       embedx extract recordings/ -o indexes/calls --segments selections/
+      embedx extract recordings/ -o indexes/field --meta "site=(site\\w)/" --time-from name
       find . -name '*.wav' | embedx extract - -o indexes/found --window 5 --hop 2.5
     """,
 )
@@ -72,7 +74,20 @@ CHANGES = ("new", "edited", "retried", "moved", "vanished", "hidden", "pruned")
     click.option(
         "--segments",
         metavar="PLACE",
-        help="Embed annotated stretches only: a file or folder of Raven, Audacity, Label Studio, BirdNET, Praat, CSV.",
+        help="Embed annotated stretches only: a file or folder of Raven, Audacity, Label Studio, BirdNET, Praat, CSV. "
+        "Later runs use it again.",
+    ),
+    click.option(
+        "--meta",
+        multiple=True,
+        metavar="NAME=REGEX",
+        help="A column from a regular expression with one (group) searched in the path. Repeatable.",
+    ),
+    click.option(
+        "--time-from",
+        type=click.Choice(TIME_SOURCES),
+        help="Where the column recorded_at comes from: name (20190522_003000.wav), or header (GUANO, AudioMoth). "
+        "[default: header]",
     ),
 )
 @section("Speed", DEVICE, PRECISION, BACKEND, BATCH_SECONDS, WORKERS)
@@ -148,6 +163,7 @@ def summarise(collection: "Collection", progress: "Progress", seconds: float) ->
         "failures": dict(progress.failures),
         "problems": progress.problems,
         "passed_over": dict(progress.passed_over),
+        "segments": progress.segments or None,
         "rows": len(collection),
         "views": collection.views,
         "bytes": collection.store.size(),
@@ -164,6 +180,7 @@ def print_summary(summary: Mapping[str, Any], state: "Progress") -> None:
     )
     if state.labels:
         say(f"labels: {state.labels}{'; --layout files for none' if 'folder names' in state.labels else ''}")
+    print_segments(state)
     print_changes(summary)
     if summary["cut"]:
         say(f"too long for one vector, so split into windows (--window): {plural(summary['cut'], 'recording')}")
@@ -183,6 +200,12 @@ def print_summary(summary: Mapping[str, Any], state: "Progress") -> None:
         f"{display_path(summary['collection'])}: {plural(summary['rows'], 'row')}, {size(summary['bytes'])}, "
         f"views {views_text(summary['views'])}"
     )
+
+
+def print_segments(progress: "Progress") -> None:
+    """Print which annotations the rows are, if they are; they may be those of an earlier run."""
+    if progress.segments:
+        say(f"rows: the annotated stretches of {display_path(progress.segments)}; this holds for later runs too")
 
 
 def print_changes(summary: Mapping[str, Any]) -> None:
@@ -209,6 +232,7 @@ def print_plan(progress: "Progress", as_json: bool) -> None:
         "failures": dict(progress.failures),
         "problems": progress.problems,
         "passed_over": dict(progress.passed_over),
+        "segments": progress.segments or None,
         "expected_rows": progress.expected_rows,
         "expected_bytes": progress.expected_bytes,
     }
@@ -220,4 +244,5 @@ def print_plan(progress: "Progress", as_json: bool) -> None:
         f"to embed: {todo} of {plural(progress.total, 'recording')}, about {plural(progress.expected_rows, 'row')} and "
         f"{size(progress.expected_bytes)} of vectors"
     )
+    print_segments(progress)
     print_changes(plan)

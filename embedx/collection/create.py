@@ -65,6 +65,10 @@ def extract(
         max_seconds: use only the first seconds of each recording.
         label, group: a column, or a regular expression with one (group) for the path; a split never divides a group.
         segments: a file or folder of annotations: the rows are the annotated stretches, with labels and other columns.
+            Later runs of the same sources, or of a part of them, use it again.
+        meta: NAME=REGEX, or several: columns from a regular expression with one (group) searched in the path.
+        time_from: "name": the column `recorded_at` comes from the name of the file; "header" or None (default): from
+            what the recorder wrote into it (GUANO, AudioMoth). It is the start of the file.
         layout: "auto", a data set ("esc50", "urbansound8k", "speech-commands", "gtzan", "fsdd"), "folders" or "files".
         device: "auto", "cpu", "cuda", or several GPUs such as "cuda:0,cuda:1".
         precision: "auto" (float32), "float32", "bfloat16" or "float16".

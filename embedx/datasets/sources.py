@@ -12,6 +12,7 @@ from embedx.datasets.conflicts import merge_items
 from embedx.datasets.items import Item, text
 from embedx.datasets.layouts import KNOWN, recognise
 from embedx.datasets.manifests import MANIFEST_SUFFIXES, parse_label, read_rows, renamed
+from embedx.datasets.name_columns import NameRules, add_name_columns
 from embedx.datasets.tables import UserTable, frame_table, parse, read_table
 from embedx.datasets.walk import Survey, describe_passed_over, unreadable, walk
 from embedx.errors import NothingToDo, StoreError, UsageError
@@ -21,6 +22,7 @@ from embedx.store.store import Store
 
 LAYOUTS = ("auto", *KNOWN, "folders", "files")
 STDIN = "-"
+NO_RULES = NameRules()
 EMPTY_TABLE = "tables without a row below the header"
 # Files that are read as tables, or refused with what to do; as recordings they would only be failures.
 OTHER_TABLES = tuple(".json .txt .psv .xlsx .xls .ods .gz .zst .xz .bz2 .zip .arrow .feather".split())
@@ -32,6 +34,7 @@ def read_corpus(
     label: str | None = None,
     group: str | None = None,
     survey: Survey | None = None,
+    rules: NameRules = NO_RULES,
 ) -> list[Item]:
     r"""List the items of a source, each recording or part of a recording once.
 
@@ -45,6 +48,7 @@ def read_corpus(
             `(\d)_`. None keeps the label that the source gives.
         group: the same for the group.
         survey: receives what the search of folders passed over; its `confine` refuses files outside of their source.
+        rules: the columns that come from the names of files and folders.
 
     Returns:
         The items, in the order of the source. A folder that cannot be listed is an item with a problem.
@@ -58,7 +62,8 @@ def read_corpus(
         raise UsageError(f"Unknown layout {layout!r}. Layouts: {', '.join(LAYOUTS)}.")
     sources = source if isinstance(source, (list, tuple)) else [source]
     survey = survey or Survey()
-    items = merge_items(item for part in sources for item in read_source(part, layout, label, group, survey))
+    read = [(root_of_source(part), list(read_source(part, layout, label, group, survey))) for part in sources]
+    items = merge_items(add_name_columns(read, rules))
     if not items:
         names = ", ".join(
             display_path(os.fspath(part)) if isinstance(part, (str, os.PathLike)) else "the frame" for part in sources
@@ -68,6 +73,14 @@ def read_corpus(
             others += f" Audio files end in {' '.join(sorted(SUFFIXES))}."
         raise NothingToDo(f"There is no audio in {names}.{others}")
     return items
+
+
+def root_of_source(source: Any) -> str:
+    """Return the folder at which the paths of a source begin."""
+    if not isinstance(source, (str, os.PathLike)) or os.fspath(source) == STDIN:
+        return os.getcwd()
+    path = os.path.abspath(source)
+    return path if os.path.isdir(path) else os.path.dirname(path)
 
 
 def read_source(source: Any, layout: str, label: str | None, group: str | None, survey: Survey) -> Iterable[Item]:

@@ -20,12 +20,13 @@ from embedx.datasets.segments import cut_items
 from embedx.datasets.sources import read_corpus, root_of, set_columns
 from embedx.datasets.walk import UNREADABLE_FOLDER, Survey
 from embedx.errors import RecipeMismatch, UsageError
+from embedx.filesystem.paths import display_path
 from embedx.ingest.carry_over import EarlierRows, values_of
 from embedx.ingest.changes import Difference, compare, name_sources, parse_shard
 from embedx.ingest.options import ExtractOptions
 from embedx.ingest.pipeline import ExtractionPipeline, Progress
 from embedx.ingest.prefetch import parse_workers
-from embedx.ingest.stored_options import SOURCE_OPTIONS, canonical_options
+from embedx.ingest.stored_options import SOURCE_OPTIONS, canonical_options, source_settings
 from embedx.recipe import Recipe
 from embedx.store.edits import with_source
 from embedx.store.reading import sources_of
@@ -68,7 +69,7 @@ def extract_into_store(
     with open_store(out, *cached, options) as store:
         cached[0].require_same(store.recipe, os.fspath(out))
         difference, progress = plan_run(store, by_path, sources, options, shard, survey)
-        progress.labels = describe_labels(items)
+        progress.labels, progress.segments = describe_labels(items), str(options.segments or "")
         if options.dry_run:
             report(progress)
             return os.fspath(store.folder)
@@ -93,8 +94,13 @@ def extract_into_store(
 def read_items(source: Any, options: ExtractOptions, survey: Survey) -> list[Item]:
     """Return the recordings of a source, or with `segments` their annotated stretches."""
     if options.segments is None:
-        return read_corpus(source, options.layout, options.label, options.group, survey)
-    recordings = read_corpus(source, options.layout, None, None, survey)
+        return read_corpus(source, options.layout, options.label, options.group, survey, options.names)
+    if not os.path.exists(options.segments):
+        raise UsageError(
+            f"The annotations {display_path(os.fspath(options.segments))} do not exist. Those of an earlier run are "
+            "used again; if they have moved, give --segments (segments=) with their new place."
+        )
+    recordings = read_corpus(source, options.layout, None, None, survey, options.names)
     items = cut_items(recordings, options.segments, survey)
     return set_columns(items, options.label, options.group, root_of(name_sources(source)) or os.getcwd())
 
@@ -121,13 +127,13 @@ def describe_run(store: Store, sources: Sequence[str], options: ExtractOptions) 
     canonical = canonical_options(options, store.recipe)
     requests = [canonical.fingerprint(), replace(canonical, layers=store.recipe.layers).fingerprint()]
     about = {"sources": sources, "request": [request for request in dict.fromkeys(requests) if request]}
-    return {**about, **{name: getattr(options, name) for name in SOURCE_OPTIONS}}
+    return {**about, **source_settings(options)}
 
 
 def reads_differently(store: Store, about: Mapping[str, Any]) -> bool:
     """Tell whether a run reads its sources in another way than the last run of the same sources."""
     earlier = [run for run in store.runs() if set(sources_of(run)) == set(about["sources"])]
-    return bool(earlier) and any(earlier[-1].get(name) != about[name] for name in SOURCE_OPTIONS)
+    return bool(earlier) and any((earlier[-1].get(name) or None) != about[name] for name in SOURCE_OPTIONS)
 
 
 def load_embedder(out: str | os.PathLike[str], options: ExtractOptions) -> "Embedder":

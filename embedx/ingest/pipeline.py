@@ -62,6 +62,7 @@ class Progress:
         flags: flag -> recordings of this run that have it: "truncated", "trailing-data", "clipped", "downmixed", "cut".
         padding: samples that the model computed in this run for each sample of audio.
         labels: how many labels the corpus has and where they come from; empty without labels.
+        segments: the file or folder of annotations whose stretches are the rows; empty for whole recordings.
     """
 
     total: int
@@ -84,6 +85,7 @@ class Progress:
     flags: Counter[str] = field(default_factory=Counter)
     padding: float = 1.0
     labels: str = ""
+    segments: str = ""
     passed_over: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
 
@@ -111,12 +113,14 @@ class RecordingJob:
     Attributes:
         waiting: windows that have been read and not embedded yet.
         is_read: whether all windows have been read.
+        notes: columns that the recorder wrote into the file.
     """
 
     recording: Recording
     items: Sequence[Item]
     waiting: int = 0
     is_read: bool = False
+    notes: Mapping[str, Any] = field(default_factory=dict)
     rows: list[tuple[Row, Vectors]] = field(default_factory=list)
 
     def fail(self, reason: str, detail: str) -> None:
@@ -258,7 +262,7 @@ class ExtractionPipeline:
                 self.next_id = first_id
                 job = RecordingJob(job.recording, job.items)  # the old job never completes, so its rows are dropped
             else:
-                job.recording = replace(job.recording, **asdict(event.facts))
+                job.recording, job.notes = replace(job.recording, **asdict(event.facts)), event.notes
                 if event.failure is not None:
                     job.fail(event.failure.reason, event.failure.detail)
         job.is_read = True
@@ -284,6 +288,8 @@ class ExtractionPipeline:
                 job.rows = [
                     (replace(row, flags=tuple(sorted({*row.flags, *doubts}))), vectors) for row, vectors in job.rows
                 ]
+            if job.notes:  # the source has the last word
+                job.rows = [(replace(row, meta={**job.notes, **row.meta}), vectors) for row, vectors in job.rows]
             self.finished.append(job)
 
     def _start_commit(self) -> None:

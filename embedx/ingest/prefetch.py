@@ -9,8 +9,8 @@ order.
 import contextlib
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from embedx.audio.clip import Clip
@@ -60,10 +60,11 @@ class RecordingFacts:
 
 @dataclass(frozen=True)
 class RecordingDone:
-    """The end of a recording: the facts, and why it failed if it did."""
+    """The end of a recording: the facts, why it failed if it did, and the columns that its recorder wrote into it."""
 
     facts: RecordingFacts
     failure: AudioError | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 Event = WindowRead | Restarted | RecordingDone
@@ -79,6 +80,7 @@ def read_recording(decoder: Decoder, items: Sequence[Item], recipe: Recipe, on_w
     for is_last_attempt in (False, True):
         facts = RecordingFacts()
         failure: AudioError | None = None
+        notes: Mapping[str, Any] = {}
         try:
             for position, item in enumerate(items):
                 path = path_to_open(item)
@@ -87,6 +89,7 @@ def read_recording(decoder: Decoder, items: Sequence[Item], recipe: Recipe, on_w
                     last = clip
                 facts = facts.with_clip(last)
             facts = replace(facts, content_hash=decoder.hash_content(path_to_open(items[0]), on_wait))
+            notes = decoder.read_notes(path_to_open(items[0]))
         except DecoderDied as error:  # try again: a machine that is short of memory kills processes too
             if not is_last_attempt:
                 yield Restarted()
@@ -94,7 +97,7 @@ def read_recording(decoder: Decoder, items: Sequence[Item], recipe: Recipe, on_w
             failure = error
         except AudioError as error:
             failure = error
-        yield RecordingDone(facts, failure)
+        yield RecordingDone(facts, failure, notes)
         return
 
 

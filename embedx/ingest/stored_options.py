@@ -7,6 +7,7 @@ from typing import Any
 
 from embedx.errors import RecipeMismatch
 from embedx.extractors.names import resolve
+from embedx.filesystem.paths import is_inside
 from embedx.ingest.options import ExtractOptions
 from embedx.recipe import Recipe
 from embedx.store.reading import sources_of
@@ -21,7 +22,7 @@ RECIPE_FIELDS = {  # option -> field of the recipe with the same meaning
     "trim_silence": "trim_silence",
     "max_seconds": "max_seconds",
 }
-SOURCE_OPTIONS = ("label", "group", "layout")  # how a source is read; a run records them
+SOURCE_OPTIONS = ("label", "group", "layout", "segments", "meta", "time_from")  # how a source is read
 
 
 def complete_options(
@@ -34,7 +35,8 @@ def complete_options(
     Args:
         folder: the folder of the collection; it may be missing.
         sources: the absolute paths of the sources. What an earlier run of the same sources was told about label, group
-            and layout holds for this one.
+            and layout, annotations and columns from names holds for this one; annotations also hold for a part of the
+            sources.
         given: the options that the user gave.
 
     Raises:
@@ -47,7 +49,7 @@ def complete_options(
         if not store.count():
             return ExtractOptions(**given)
         recipe, dtype = store.recipe, store.dtype
-        earlier = [run for run in store.runs() if run.get("sources") and set(sources_of(run)) == set(sources)]
+        runs = [run for run in store.runs() if sources_of(run)]
     stored = {option: getattr(recipe, name) for option, name in RECIPE_FIELDS.items()}
     stored |= {"pooling": recipe.poolings, "store_dtype": dtype}
     require_stored(folder, stored, {**given, **split_poolings(given)})
@@ -55,9 +57,26 @@ def complete_options(
         require_family(folder, recipe, str(given["model"]))
     else:
         stored |= {"model": recipe.model, "trust_model": False}
-    last = earlier[-1] if earlier else {}
-    read = {name: last[name] for name in SOURCE_OPTIONS if last.get(name) is not None}
-    return ExtractOptions(**{"layers": recipe.layers, **read, **given, **stored})
+    return ExtractOptions(**{"layers": recipe.layers, **remembered(runs, sources), **given, **stored})
+
+
+def remembered(runs: Sequence[Mapping[str, Any]], sources: Sequence[str]) -> dict[str, Any]:
+    """Return what earlier runs were told about sources: how to read them."""
+    same = [run for run in runs if set(sources_of(run)) == set(sources)]
+    around = [run for run in runs if all(any(is_inside(one, other) for other in sources_of(run)) for one in sources)]
+    last = same[-1] if same else {"segments": around[-1].get("segments")} if around else {}
+    return {name: last[name] for name in SOURCE_OPTIONS if is_setting(last.get(name))}
+
+
+def is_setting(value: Any) -> bool:
+    """Tell whether a stored value is a text or a list of texts, not empty; a stranger may have stored other things."""
+    return bool(value) and all(isinstance(part, str) for part in (value if isinstance(value, list) else [value]))
+
+
+def source_settings(options: ExtractOptions) -> dict[str, Any]:
+    """Return how a run reads its sources, as values that JSON can hold; None where nothing is set."""
+    values = {name: getattr(options, name) for name in SOURCE_OPTIONS}
+    return {name: (list(value) if isinstance(value, tuple) else value) or None for name, value in values.items()}
 
 
 def split_poolings(given: Mapping[str, Any]) -> dict[str, Any]:

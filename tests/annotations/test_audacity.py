@@ -35,7 +35,7 @@ def test_labels_are_written_as_they_were_read() -> None:
     assert AUDACITY.write([Annotation("", 0.0, 1.0, "two\nlines\t")]) == "0.000000\t1.000000\ttwo lines \n"
 
 
-@pytest.mark.parametrize("text", ["0,5\t1,5\towl\n", "0.5\t1.5\towl\nno label\n", "2\t1\towl\n", "\\\t1\t2\n"])
+@pytest.mark.parametrize("text", ["1,500\t2,500\towl\n", "0.5\t1.5\towl\nno label\n", "2\t1\towl\n", "\\\t1\t2\n"])
 def test_damaged_track_is_refused_by_line(text: str) -> None:
     with pytest.raises(UsageError, match=r"Line [12] of a\.txt"):
         AUDACITY.read(text, "a.txt")

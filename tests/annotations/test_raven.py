@@ -49,7 +49,7 @@ def test_table_has_what_raven_needs_to_open_the_recordings() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("1.500000000", "1,5", "Line 3 of t.txt, start: '1,5' is not a number"),
+        ("1.500000000", "1,500", "Line 3 of t.txt, start: '1,500' is not a number"),
         ("2.250000000", "1.0", "Line 3 of t.txt ends (1 s) before it begins (1.5 s)"),
         ("1.500000000", "", "Line 3 of t.txt: the start is missing"),
         ("1.500000000", "-3", "Line 3 of t.txt begins before 0 s"),

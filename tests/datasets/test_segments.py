@@ -8,6 +8,7 @@ import soundfile
 
 import embedx
 from embedx.errors import NothingToDo, UsageError
+from embedx.ingest.pipeline import Progress
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_annotations_of_nothing_are_refused(field: Path) -> None:
     for name, words in (("points.csv", "have no length"), ("others.csv", "The first is about z.wav")):
         with pytest.raises(NothingToDo, match=words):
             embedx.extract(field / "field", out=field / "c", segments=field / name)
-    with pytest.raises(UsageError, match="does not exist"):
+    with pytest.raises(UsageError, match="do not exist"):
         embedx.extract(field / "field", out=field / "c", segments=field / "nosuch")
 
 
@@ -92,3 +93,19 @@ def test_windows_that_overlap_get_label_and_columns(field: Path) -> None:
         (field / "calls" / "t.txt").unlink()
         with pytest.raises(NothingToDo, match="No annotation is about a recording"):
             collection.label(field / "calls")
+
+
+def test_later_run_without_segments_uses_those_of_the_first(field: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(field)
+    embedx.extract("field", out="c", segments="calls").close()
+    monkeypatch.chdir(field / "field")  # the path of the annotations counts from where they were given
+    (field / "calls" / "c.txt").write_text("1\t2\twren\n")
+    states: list[Progress] = []
+    with embedx.extract(field / "field", out=field / "c", on_progress=states.append) as again:
+        assert len(again) == 4
+        assert states[-1].segments == str(field / "calls")
+    with embedx.extract(field / "field" / "a.wav", out=field / "c") as part:
+        assert len(part) == 4  # a.wav is not embedded as a whole
+    (field / "calls").rename(field / "away")
+    with pytest.raises(UsageError, match=r"calls do not exist.* earlier run"):
+        embedx.extract(field / "field", out=field / "c")
