@@ -51,7 +51,7 @@ HOMES = {  # foreign library -> the packages that may import it
     "sklearn": {"heads", "evaluation", "metrics"},
     "scipy": {"metrics", "bench"},
     "matplotlib": {"bench", "finetune"},
-    "umap": {"bench", "server"},
+    "umap": {"bench", "formats"},
     "fastapi": {"server"},
     "starlette": {"server"},
     "uvicorn": {"server"},

@@ -45,13 +45,11 @@ def extract(
     interrupted: Callable[[], int] = lambda: 0,
     **options: Unpack[ExtractKwargs],
 ) -> Collection:
-    """Embed the recordings of a source and store the vectors in a collection.
-
-    Run it again to add new, changed and moved files; options that are not given are then those of the collection.
+    """Embed the recordings of a source into a collection, or add new, changed and moved ones to it.
 
     Args:
         source: a folder, a file, a manifest, a pandas data frame, or a list of these.
-        out: the folder of the collection; it is created if it does not exist.
+        out: the folder of the collection, new or old; an old one gives the options that are not given here.
         on_progress: called after every recording.
         interrupted: called after every window; if it returns a signal number, the run commits and ends.
         model: "logmel" (default), "yamnet", a hub id, a folder, or another name of `embedx models`.
@@ -65,10 +63,8 @@ def extract(
         max_seconds: use only the first seconds of each recording.
         label, group: a column, or a regular expression with one (group) for the path; a split never divides a group.
         segments: a file or folder of annotations: the rows are the annotated stretches, with labels and other columns.
-            Later runs of the same sources, or of a part of them, use it again.
         meta: NAME=REGEX, or several: columns from a regular expression with one (group) searched in the path.
-        time_from: "name": the column `recorded_at` comes from the name of the file; "header" or None (default): from
-            what the recorder wrote into it (GUANO, AudioMoth). It is the start of the file.
+        time_from: "name": `recorded_at` comes from the file's name; else from what the recorder wrote into the file.
         layout: "auto", a data set ("esc50", "urbansound8k", "speech-commands", "gtzan", "fsdd"), "folders" or "files".
         device: "auto", "cpu", "cuda", or several GPUs such as "cuda:0,cuda:1".
         precision: "auto" (float32), "float32", "bfloat16" or "float16".

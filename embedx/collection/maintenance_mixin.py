@@ -156,21 +156,28 @@ class MaintenanceMixin(CollectionBase):
         overwrite: bool = False,
         absolute_paths: bool = False,
         merge: bool = False,
+        with_audio: str | None = None,
+        url: str | None = None,
+        xy: str | None = None,
+        failures: list[str] | None = None,
     ) -> int:
         """Write rows with their vectors and metadata to a file for other tools.
 
         Args:
-            out: the file, or for "npy" and "hf" the folder; it appears complete or not at all.
-            format: "parquet", "npy", "csv", "jsonl", "faiss" or "hf"; default: by the suffix of `out`. Or annotations,
-                without vectors: "raven", "audacity", "labelstudio", "birdnet" or "textgrid".
-            view: the view, or "all" in the formats that hold several (not csv and faiss); default: last layer, first
-                pooling.
+            out: the file, or for "npy", "hf" and "tensorboard" the folder; it appears complete or not at all.
+            format: "parquet", "npy", "csv", "jsonl", "faiss", "hf" or "tensorboard"; default: by the suffix of `out`.
+                Or annotations, without vectors: "raven", "audacity", "labelstudio", "birdnet" or "textgrid".
+            view: the view, or "all" in parquet, npy, jsonl and hf; default: last layer, first pooling.
             where: an SQL condition on the rows; default: all rows.
             timeout: seconds that the condition can take; default 30.
             overwrite: replace `out` if it exists.
-            absolute_paths: write full paths to CSV too; default: relative to `root`. The formats for programs always
-                hold full paths; the rows of a faiss index are a CSV.
+            absolute_paths: write full paths to CSV and the rows of a faiss index too; default: relative to `root`.
             merge: for annotations: rows of one recording and label that touch or overlap are one.
+            with_audio: for parquet: a column `audio` of {bytes, path}, as Hugging Face `datasets` has it: "clip" (the
+                sound of each row as FLAC), "path" (the file of its recording) or "url" (its sound in a service).
+            url: for "url": the address of the collection in `embedx serve`, such as "http://localhost:8000/field".
+            xy: for parquet: columns x and y, the map of all rows by "pca" or "umap".
+            failures: receives a sentence for each clip that cannot be read; its audio is empty then.
 
         Returns:
             The number of exported rows or annotations.
@@ -182,9 +189,12 @@ class MaintenanceMixin(CollectionBase):
         """
         from embedx.annotations.files import WRITTEN
         from embedx.formats.annotations import export_annotations
-        from embedx.formats.exporting import export
+        from embedx.formats.exporting import ExportOptions, export
+        from embedx.formats.picture_columns import Pictures
 
+        pictures = Pictures(with_audio, url, xy, [] if failures is None else failures)
         if format in WRITTEN:
+            pictures.require_parquet(format)
             ids = self._select_ids(where, timeout)
             return export_annotations(self.store, out, WRITTEN[format], ids, merge=merge, overwrite=overwrite)
         if merge:
@@ -192,13 +202,4 @@ class MaintenanceMixin(CollectionBase):
         name = self._resolve_view(None if view == "all" else view)
         views = self.views if view == "all" else {name: self.views[name]}
         root = None if absolute_paths else self.root
-        return export(
-            self.store,
-            out,
-            format=format,
-            views=views,
-            where=where,
-            timeout=timeout,
-            overwrite=overwrite,
-            root=root,
-        )
+        return export(self.store, out, ExportOptions(format, views, where, timeout, overwrite, root, pictures))

@@ -21,7 +21,8 @@ from embedx.filesystem.atomic import whole_file, whole_folder
 from embedx.formats.columns import name_columns, to_record
 from embedx.formats.edit_notes import EDITS_KEY, NO_EDITS, note_edits, read_notes
 from embedx.formats.format import Format
-from embedx.formats.selection import Selection
+from embedx.formats.picture_columns import AUDIO, FEATURES_KEY, PictureColumns, features_of
+from embedx.formats.selection import Matrices, Selection
 from embedx.formats.table import (
     BATCH_ROWS,
     IMPORTED_VIEW,
@@ -31,11 +32,13 @@ from embedx.formats.table import (
     choose_vector_columns,
     parse_recipe,
 )
+from embedx.store.records import Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 RECIPE_KEY, JSON_COLUMNS = "embedx", "embedx.json_columns"  # schema keys: the recipe; the columns that hold JSON
+ADDED_KEY = "embedx.added"  # schema key: columns for other tools, which an import leaves out
 NOTE_FILE = "embedx.json"  # the same keys in a folder of `datasets`, which does not keep schema keys
 
 
@@ -48,6 +51,7 @@ def write_parquet(out: Path, selection: Selection) -> None:
 
     layout = ArrowLayout(selection)
     views = set(selection.views)
+    views |= set(layout.pictures.names.values())
     others = [name for name in layout.schema.names if name not in views]  # a dictionary of vectors would save nothing
     with whole_file(out) as handle, pq.ParquetWriter(handle, layout.schema, use_dictionary=others) as writer:
         for batch in layout.batches():
@@ -92,25 +96,38 @@ class ArrowLayout:
         fields += [(name, pa.string()) for name in ("label", "group", "split", "flags")]
         fields += [(self.columns[name], types[kind]) for name, kind in kinds.items()]
         fields += [(view, pa.list_(pa.float32(), dim)) for view, dim in selection.views.items()]
-        self.schema = pa.schema(fields).with_metadata({key: json.dumps(value) for key, value in self.note.items()})
+        self.pictures = PictureColumns(selection.pictures, [name for name, _ in fields])
+        schema = pa.schema([*fields, *self.pictures.fields()])
+        keys = {key: json.dumps(value) for key, value in self.note.items()}
+        if added := self.pictures.names:
+            keys |= {ADDED_KEY: json.dumps(list(added.values())), FEATURES_KEY: features_of(schema, added.get(AUDIO))}
+        self.schema = schema.with_metadata(keys)
 
     def batches(self) -> "Iterator[pa.RecordBatch]":
         """Yield the rows in batches."""
+        for rows, matrices in self.selection.read():
+            for part, added in self.pictures.parts(rows):
+                yield self.batch(rows[part], {view: matrix[part] for view, matrix in matrices.items()}, added)
+
+    def batch(self, rows: Sequence[Row], matrices: Matrices, added: Mapping[str, "pa.Array"]) -> "pa.RecordBatch":
+        """Return rows with their vectors and the columns for other tools as a batch."""
         import pyarrow as pa
 
-        for rows, matrices in self.selection.read():
-            records = [to_record(row, self.columns) for row in rows]
-            arrays: list[Any] = []
-            for field in self.schema:
-                if field.name in matrices:
-                    flat = pa.array(matrices[field.name].ravel())
-                    arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=field.type))
-                    continue
-                values = [record[field.name] for record in records]
-                if field.name in self.json:
-                    values = [None if value is None else json.dumps(value) for value in values]
-                arrays.append(pa.array(values, field.type))
-            yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        records = [to_record(row, self.columns) for row in rows]
+        arrays: list[Any] = []
+        for field in self.schema:
+            if field.name in added:
+                arrays.append(added[field.name])
+                continue
+            if field.name in matrices:
+                flat = pa.array(matrices[field.name].ravel())
+                arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=field.type))
+                continue
+            values = [record[field.name] for record in records]
+            if field.name in self.json:
+                values = [None if value is None else json.dumps(value) for value in values]
+            arrays.append(pa.array(values, field.type))
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
 
 def parquet_bytes(columns: Mapping[str, Sequence[Any]], types: Mapping[str, str]) -> bytes:
@@ -158,14 +175,16 @@ def read_parquet(source: TableSource) -> Table:
 
     def batches() -> "Iterator[pa.RecordBatch]":
         with pq.ParquetFile(source.path, pre_buffer=False) as file:
-            yield from file.iter_batches(BATCH_ROWS)
+            yield from file.iter_batches(BATCH_ROWS, columns=schema.names)
 
     with wrap_arrow_errors(source.path), pq.ParquetFile(source.path) as file:
         schema = file.schema_arrow
     keys = schema.metadata or {}
-    note = {
-        key: parse_json(keys[key.encode()]) for key in (RECIPE_KEY, JSON_COLUMNS, EDITS_KEY) if key.encode() in keys
-    }
+    known = (RECIPE_KEY, JSON_COLUMNS, EDITS_KEY, ADDED_KEY)
+    note = {key: parse_json(keys[key.encode()]) for key in known if key.encode() in keys}
+    for name in note.get(ADDED_KEY) or ():
+        if name in schema.names:
+            schema = schema.remove(schema.get_field_index(name))
     return arrow_table(ArrowSource(source.path, schema, batches, note), source.vectors)
 
 

@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 
 from embedx.errors import LockedError
 from embedx.formats.columns import common_kind, kind_of, replace_nonfinite
+from embedx.formats.picture_columns import Pictures
 from embedx.recipe import Recipe, view_name
 from embedx.store.records import Row
 from embedx.store.store import Store
 
 MAX_BATCH_BYTES = 32 * 2**20  # vectors in memory at a time
 MAX_BATCH_ROWS = 8192  # larger batches make no format faster
+NO_PICTURES = Pictures()
 
 Matrices = Mapping[str, NDArray[np.float32]]  # view -> vectors [N, D]
 
@@ -26,6 +28,7 @@ class Selection:
     ids: NDArray[np.int64]  # [N], ascending
     views: Mapping[str, int]  # view -> dimension
     root: str | None = None  # CSV holds paths relative to this folder
+    pictures: Pictures = NO_PICTURES  # columns for tools that show rows; Parquet only
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -1,39 +1,14 @@
-"""Coordinates: two numbers for every row, so that near rows are near on a map."""
+"""Maps of the service: which methods there are, and UMAP in a process that can be stopped."""
 
-from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.formats.coordinates import Map
 from embedx.processes.channels import Channel
 from embedx.processes.spawn import start_child
 from embedx.server.errors import ApiError
-from embedx.store.store import Store
-
-MIN_ROWS = 5  # of UMAP: fewer have no neighbours to speak of
-MAX_NUMBERS = 150_000_000  # of UMAP: 600 MB here and as much in its process; 195 000 rows of 768 numbers
-MAX_MEASURED = 25_000  # rows that give the axes; 100 000 with 768 numbers take four times as long as reading them
-
-
-@dataclass(frozen=True)
-class Map:
-    """The ids [N] of rows and their coordinates [N, 2], and the share of the variance along each."""
-
-    ids: NDArray[np.int64]
-    places: NDArray[np.float32]
-    explained: tuple[float, float] = (0.0, 0.0)
-
-    def to_bytes(self) -> bytes:
-        """Return the columns id (int64), x and y (float32), one after the other, little-endian."""
-        return b"".join(
-            column.tobytes() for column in (self.ids.astype("<i8"), *np.ascontiguousarray(self.places.T, "<f4"))
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the columns as lists."""
-        return {"id": self.ids.tolist(), "x": self.places[:, 0].tolist(), "y": self.places[:, 1].tolist()}
 
 
 def methods() -> list[str]:
@@ -57,7 +32,7 @@ class Projection:
     """
 
     def __init__(self) -> None:
-        self._child = start_child("makes a map", "embedx.server.umap_process", Channel)
+        self._child = start_child("makes a map", "embedx.formats.umap_process", Channel)
 
     def make(self, ids: NDArray[np.int64], vectors: NDArray[np.float32]) -> Map:
         """Return the map of vectors [N, D].
@@ -77,48 +52,3 @@ class Projection:
     def stop(self) -> None:
         """End the process, even in the middle of its work."""
         self._child.stop()
-
-
-def read_all(store: Store, view: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the ids and vectors of all rows, for UMAP.
-
-    Raises:
-        ApiError: there are too few or too many.
-    """
-    rows, dim = store.count(), store.views[view]
-    if not MIN_ROWS <= rows <= MAX_NUMBERS // dim:
-        limits = f"{MIN_ROWS} to {MAX_NUMBERS // dim} rows of {dim} numbers"
-        raise ApiError(400, "bad_request", f"UMAP takes {limits}, and there are {rows}.", "Use pca.")
-    blocks = list(store.blocks(view))
-    return np.concatenate([ids for ids, _ in blocks]), np.concatenate([vectors for _, vectors in blocks])
-
-
-def make_map(store: Store, view: str) -> Map:
-    """Return the two principal components of the vectors of a view. Memory does not depend on the number of rows.
-
-    Of many rows a part of 25 000 to 50 000 gives the axes: their directions change little with more.
-    """
-    dim, step = store.views[view], max(1, store.count() // MAX_MEASURED)
-    count, shift, total, products = 0, None, np.zeros(dim), np.zeros((dim, dim))
-    for _, vectors in store.blocks(view):
-        shift = vectors.mean(axis=0) if shift is None else shift  # so that float32 is enough for the products
-        block = vectors[::step] - shift
-        count, total = count + len(block), total + block.sum(axis=0, dtype=np.float64)
-        products += block.T @ block
-    mean = total / max(1, count)
-    variances, axes = np.linalg.eigh(products / max(1, count) - np.outer(mean, mean))
-    axes = axes[:, ::-1][:, :2]
-    shares = np.pad(np.maximum(variances[::-1][:2], 0), (0, max(0, 2 - dim))) / max(
-        np.maximum(variances, 0).sum(), 1e-30
-    )
-    axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), range(axes.shape[1])] < 0, -1.0, 1.0)
-    axes = np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))  # vectors of one dimension have one component
-    middle = mean if shift is None else mean + shift
-    pairs = [
-        (ids, (vectors - middle.astype(np.float32)) @ axes.astype(np.float32)) for ids, vectors in store.blocks(view)
-    ]
-    return Map(
-        np.concatenate([np.zeros(0, np.int64), *(ids for ids, _ in pairs)]),
-        np.concatenate([np.zeros((0, 2), np.float32), *(places for _, places in pairs)]),
-        (round(float(shares[0]), 4), round(float(shares[1]), 4)),
-    )

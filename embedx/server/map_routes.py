@@ -8,10 +8,10 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from embedx.formats.coordinates import Map
 from embedx.server.answers import Paths, etag, json_response, state_of, stated_response
 from embedx.server.blocks import MEDIA_TYPE, shuffled, small_ids, to_blocks
 from embedx.server.bodies import read_json
-from embedx.server.coordinates import Map
 from embedx.server.errors import ApiError
 from embedx.server.json_filter import read_filter
 from embedx.server.query_routes import body_of

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from embedx.collection.collection import Collection
 from embedx.errors import DiskError, EmbedxError, StoreError, UsageError
 from embedx.filesystem.paths import display_path
+from embedx.formats.coordinates import Map, make_map, read_all
 from embedx.heads.storage import load_heads
 from embedx.recipe import check_view
 from embedx.server.answers import state_of
-from embedx.server.coordinates import Map, Projection, check_method, make_map, methods, read_all
+from embedx.server.coordinates import Projection, check_method, methods
 from embedx.server.errors import ApiError, Cancelled, api_error, unavailable
 from embedx.server.label_memory import LabelMemory
 from embedx.server.work import current_work
