@@ -52,6 +52,8 @@ HOMES = {  # foreign library -> the packages that may import it
     "scipy": {"metrics", "bench"},
     "matplotlib": {"bench", "finetune"},
     "umap": {"bench", "formats"},
+    "mlflow": {"bench"},
+    "wandb": {"bench"},
     "fastapi": {"server"},
     "starlette": {"server"},
     "uvicorn": {"server"},

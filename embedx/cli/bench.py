@@ -136,6 +136,12 @@ bench.add_command(speed)
     TOP,
     PUBLISHED,
     click.option("--no-report", is_flag=True, help="Do not write report.html."),
+    click.option(
+        "--log",
+        "tracker",
+        type=click.Choice(("mlflow", "wandb")),
+        help="Also send the leaderboards and the report to MLflow or Weights & Biases, as their environment says.",
+    ),
     PROGRESS,
 )
 def probe(
@@ -145,6 +151,7 @@ def probe(
     top: int,
     published: bool,
     no_report: bool,
+    tracker: str | None,
     progress: str,
     **options: Any,
 ) -> int:
@@ -164,13 +171,17 @@ def probe(
     With --published and FOLDER, but no --task, those of FOLDER are printed.
     """
     from embedx.bench.config import make_plan, read_plan
+    from embedx.bench.leaderboard import boards
     from embedx.bench.results import read_table
     from embedx.bench.runner import run
+    from embedx.bench.tracking import check_tracker, log_boards
 
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
     given: dict[str, Any] = {name: value for name, value in values.items() if value not in (None, [])}
     if published and not config and not ("task" in given and "out" in given):
         return show_published(given, metric, form)
+    if tracker:
+        check_tracker(tracker)
     plan = read_plan(config, **given) if config else make_plan(**given)
     plan = replace(plan, jobs=plan.jobs or len(os.sched_getaffinity(0)))
     command = shlex.join(["embedx", *sys.argv[1:]])
@@ -178,6 +189,8 @@ def probe(
         run(plan, display, interrupted=signals.received, command=command)
     if read_table(plan.out):
         show_results(plan.out, metric, form, top, page=not no_report, published=published)
+        if tracker:
+            say(f"sent to {log_boards(plan.out, boards(read_table(plan.out), metric), tracker)}", err=True)
     failures = display.last.failures if display.last else []
     for failure in failures[:MAX_NAMED_FAILURES]:
         say(f"failed: {display_path(failure)}", err=True)
