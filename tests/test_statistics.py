@@ -8,7 +8,7 @@ from claims import PARTS
 SCALE = 0.01  # of the trials of `make statistics`
 
 
-SLOW = ("intervals", "permutation")  # take seconds also at this scale
+SLOW = ("intervals", "permutation", "suspects")  # take seconds also at this scale
 
 
 @pytest.mark.parametrize("part", [pytest.param(part, marks=pytest.mark.long if part in SLOW else ()) for part in PARTS])

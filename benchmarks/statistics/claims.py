@@ -12,6 +12,7 @@ PARTS: tuple[str, ...] = (
     "leaderboard",
     "ranking",
     "near_duplicates",
+    "suspects",
     "intervals",
 )
 MARGIN = 3  # standard errors: about one simulation in 700 is further from the truth
