@@ -207,10 +207,10 @@ def test_collection_and_head_open_without_embedx_as_documented(made: Path, tmp_p
 SHOWN_BY_NOTEBOOKS = {  # what each must show, and how often at least
     "01_extract_and_search": {"image/png": 3, "<audio": 8, "linear probe": 1},
     "04_augmentation": {"image/png": 1, "<audio": 8, "altered copies": 1},
-    "02_linear_probe": {"image/png": 3, "95 % interval": 1, "Accuracy over layers": 1},
+    "02_linear_probe": {"image/png": 4, "<audio": 3, "95 % interval": 1, "Accuracy over layers": 1},
     "05_birds": {"image/png": 4, "<audio": 7, "recall of the calls": 1},
     "06_layers": {"image/png": 2, "<audio": 9, "have the same voice": 2},
-    "03_finetune_or_probe": {"image/png": 3, "fine-tuned": 2, "trained parameters": 1, "Trained on": 1},
+    "03_finetune_or_probe": {"image/png": 4, "<audio": 3, "fine-tuned": 2, "trained parameters": 1, "Trained on": 1},
 }
 
 

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from embedx.audio.tags import bytes_at, int_at
 
 MAX_CHUNKS = 1000  # of a file that are looked at; recorders write up to ten
+MAX_TEXT = 1000  # characters of a text that are kept
 MAX_NOTE_BYTES = 1 << 20  # of a chunk with text; GUANO has some hundred bytes
 WAV_SUFFIXES = (".wav", ".wave", ".bwf", ".rf64")
 COMMENT_SUFFIXES = (".flac", ".ogg", ".oga")  # into which people convert the files of an AudioMoth
@@ -130,11 +131,11 @@ def read_guano(text: str) -> dict[str, Any]:
     pairs = (line.partition(":") for line in text.splitlines() if ":" in line)
     fields = {key.strip().lower(): value.strip() for key, _, value in pairs}
     device = " ".join(fields[key] for key in ("make", "model", "serial") if fields.get(key))
-    notes: dict[str, Any] = {"recorded_at": iso_time(fields.get("timestamp", "")), "device": device or None}
+    notes: dict[str, Any] = {"recorded_at": iso_time(fields.get("timestamp", "")), "device": device[:MAX_TEXT] or None}
     notes["latitude"], notes["longitude"] = position_of(fields.get("loc position", ""))
     for key, name in NUMBERS.items():
         notes[name] = number_of(fields.get(key)) if notes.get(name) is None else notes[name]
-    notes |= {name: fields.get(key) or None for key, name in TEXTS.items()}
+    notes |= {name: fields.get(key, "")[:MAX_TEXT] or None for key, name in TEXTS.items()}
     return without_gaps(notes)
 
 
