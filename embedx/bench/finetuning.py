@@ -140,14 +140,14 @@ def prepare(job: FinetuneJob, part: Split, rate: int, max_samples: int | None) -
     """Return the decoded rows with the part, and the seconds per row that decoding took.
 
     With all training rows, a fifth of their groups are held out to choose the checkpoint, unless there is a validation
-    part. Of few rows none are: all are trained on, and the last checkpoint is used.
+    part or the options say no. Of few rows none are: all are trained on, and the last checkpoint is used.
     """
     from embedx.finetune.data import TrainingData, hold_out, make_recipe
 
     labelled = label_rows(job.case)
     recipe = make_recipe(job.options, rate, max_samples)
     waves, seconds = decode_rows(job.case.folder, job.case.ids.tobytes(), recipe, job.out)
-    if job.shots == "all" and not len(part.validation):
+    if job.shots == "all" and not len(part.validation) and job.options.hold_out:
         part = hold_out(labelled, part, job.seed)
     return TrainingData(labelled, waves, part, (), ()), seconds
 

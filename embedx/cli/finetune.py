@@ -64,6 +64,10 @@ from embedx.errors import EXIT_SOME_FAILED, UsageError
 )  # fmt: skip
 @section(
     "What is trained",
+    click.option("--start", type=click.Choice(["random", "probe"]), default="random", show_default=True, help="Weights "
+                 "of the last linear layers: probe takes a logistic regression on the frozen encoder."),
+    click.option("--average", type=float, default=1.0, show_default=True, metavar="SHARE", help="Share of the trained "
+                 "weights in the final ones; the rest are the weights of the start."),
     click.option("--freeze", default="none", show_default=True, help="none, features, encoder, or a number of blocks."),
     click.option("--unfreeze-every", type=int, default=0, metavar="EPOCHS", help="Begin with the head alone, and train "
                  "one more block after every so many epochs."),
@@ -79,7 +83,8 @@ from embedx.errors import EXIT_SOME_FAILED, UsageError
     click.option("--batch-seconds", type=float, metavar="S", help="Audio in memory at a time; longer steps accumulate "
                  "gradients. [default: 15 on a CPU, 120 on a GPU]"),
     click.option("--learning-rate", type=float, help="Of the encoder. [default: 5e-5, with --lora 5e-4]"),
-    click.option("--head-rate", type=float, default=1e-3, show_default=True, help="Learning rate of the head."),
+    click.option("--head-rate", type=float, help="Learning rate of the head. [default: 1e-3, with --start probe that "
+                 "of the encoder]"),
     click.option("--layer-decay", type=float, default=1.0, show_default=True, help="Rate of a block by the next one."),
     click.option("--weight-decay", type=float, default=0.01, show_default=True, help="Of AdamW."),
     click.option("--schedule", type=click.Choice(["one-cycle", "cosine", "linear", "constant"]), default="one-cycle",
@@ -89,6 +94,8 @@ from embedx.errors import EXIT_SOME_FAILED, UsageError
                  "balanced_accuracy, multi-label: macro_auc]"),
     click.option("--search", metavar="trials=N", help="First choose rates, freezing, dropout, pooling and layer in N "
                  "trainings, on the validation rows; options given here stay."),
+    click.option("--hold-out/--no-hold-out", default=True, show_default=True, help="Hold out validation rows if the "
+                 "split has none. Without: all training rows and the last checkpoint."),
     click.option("--patience", type=int, default=0, metavar="EPOCHS", help="Stop after so many epochs without a better "
                  "metric. [default: never]"),
 )  # fmt: skip

@@ -127,7 +127,7 @@ def choose_part(labelled: LabelledRows, options: FinetuneOptions) -> Split:
     if options.fold is not None and options.fold not in parts:
         raise UsageError(f"There is no test part {options.fold!r}. Test parts: {', '.join(parts)}.")
     part = labelled.splits.parts[0] if options.fold is None else parts[options.fold]
-    if not len(part.validation):
+    if not len(part.validation) and options.hold_out:
         part = hold_out(labelled, part, options.seed)
     for name in ("train", "test"):
         if not len(getattr(part, name)):
@@ -179,8 +179,8 @@ def note_classes(labelled: LabelledRows, part: Split) -> list[str]:
             )
     if not len(part.validation):
         notes.append(
-            "There is no validation part: too few groups to hold one out. The last checkpoint is used, and training "
-            "does not stop early."
+            "There is no validation part: none is held out, or there are too few groups. The last checkpoint is used, "
+            "and training does not stop early."
         )
     return notes
 

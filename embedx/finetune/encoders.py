@@ -15,6 +15,7 @@ from embedx.extractors.checkpoints import Checkpoint, load_checkpoint
 from embedx.extractors.huggingface import WAVEFORM_TYPES, Transformer
 from embedx.extractors.names import resolve
 from embedx.extractors.native_frames import NATIVE
+from embedx.finetune.convolutions import pack_convolutions
 
 SPECTROGRAM_TYPES = ("wav2vec2-bert", "audio-spectrogram-transformer", "whisper")
 TRAINABLE_TYPES = (*WAVEFORM_TYPES, *SPECTROGRAM_TYPES)
@@ -94,7 +95,10 @@ class CheckpointEncoder(nn.Module):
             if self.kind in SPECTROGRAM_TYPES:
                 families = {**spectrogram.FAMILIES, **(NATIVE if native else {})}
                 return families[self.kind](self.checkpoint)
-            return Transformer(self.checkpoint, SimpleNamespace())
+            batch = SimpleNamespace()
+            extractor = Transformer(self.checkpoint, batch)
+            pack_convolutions(extractor.model, batch)
+            return extractor
         except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
             raise ModelError(f"The settings in {self.checkpoint.place} cannot be used: {error}") from error
 

@@ -16,7 +16,9 @@ SCHEDULES = ("one-cycle", "cosine", "linear", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 METRICS = ("loss", "accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "map", "exact_match", "micro_f1")
 FREEZES = ("none", "features", "encoder")  # or a number of blocks
+STARTS = ("random", "probe")
 FULL_RATE, LORA_RATE = 5e-5, 5e-4  # usual for full fine-tuning of these models, and ten times that for LoRA
+HEAD_RATE = 1e-3  # of a head with random weights, which has more to learn than the encoder
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,17 @@ class FinetuneOptions:
         layer: the layer that the head takes: "last", "weighted" (a learned sum of all layers) or a number.
         pooling, shared, hidden, activation, dropout, layer_norm: the head; see `HeadSettings`. `layer_norm` None is on
             for AST with native pooling, whose class in transformers has it, and off for others.
+        start: "random" weights of the last linear layers, or those of a "probe": a logistic regression on the frozen
+            encoder and the training rows.
+        average: the share of the trained weights in the final ones; the rest are the weights of the start. Validation
+            figures are those of the averaged weights.
         freeze: "none", "features" (what precedes the transformer's blocks), "encoder", or a number N: the features and
             the first N blocks.
         unfreeze_every: gradual unfreezing: only the head is trained at first, and one more block, from the last to the
             first, after every so many epochs; 0 trains all from the start.
         lora: the rank of LoRA's matrices; 0 trains the weights themselves.
         learning_rate, head_rate: the highest learning rates of the encoder and of the head. None for the encoder is
-            5e-5, or 5e-4 with LoRA.
+            5e-5, or 5e-4 with LoRA; for the head 1e-3, or the rate of the encoder with start=probe.
         layer_decay: the rate of each block is that of the next one times this number.
         weight_decay: AdamW's weight decay.
         schedule, warm_up: how the rates change, and the share of the steps in which they rise.
@@ -52,6 +58,8 @@ class FinetuneOptions:
         checkpointing: gradient checkpointing: less memory, a third more time.
         class_weight: "balanced" gives rare classes more weight in the loss.
         balanced: draw training rows so that all classes are equally frequent.
+        hold_out: hold a validation part out of the training rows if the split has none. Without it all training rows
+            are trained on, and the last checkpoint is used.
         metric: what the best checkpoint is chosen by, on the validation part; None for balanced accuracy, or macro_auc
             if an output is multi-label.
         patience: stop after so many epochs without a better validation metric; 0 never stops.
@@ -85,11 +93,13 @@ class FinetuneOptions:
     activation: str = "none"
     dropout: float = 0.1
     layer_norm: bool | None = None
+    start: str = "random"
+    average: float = 1.0
     freeze: str = "none"
     unfreeze_every: int = 0
     lora: int = 0
     learning_rate: float | None = None
-    head_rate: float = 1e-3
+    head_rate: float | None = None
     layer_decay: float = 1.0
     weight_decay: float = 0.01
     schedule: str = "one-cycle"
@@ -101,6 +111,7 @@ class FinetuneOptions:
     checkpointing: bool = False
     class_weight: str | None = None
     balanced: bool = False
+    hold_out: bool = True
     metric: str | None = None
     patience: int = 0
     augment: str | None = None
@@ -140,6 +151,13 @@ class FinetuneOptions:
             return self.learning_rate
         return LORA_RATE if self.lora else FULL_RATE
 
+    @property
+    def linear_rate(self) -> float:
+        """The highest learning rate of the head."""
+        if self.head_rate is not None:
+            return self.head_rate
+        return self.encoder_rate if self.start == "probe" else HEAD_RATE
+
     def to_json(self) -> str:
         """Return the options as JSON; see `read_arguments`."""
         return json.dumps(asdict(self), indent=1)
@@ -153,6 +171,7 @@ CHOICES: dict[str, tuple[str | None, ...]] = {
     "tail": TAILS,
     "pooling": POOLINGS,
     "activation": tuple(ACTIVATIONS),
+    "start": STARTS,
     "schedule": SCHEDULES,
     "precision": PRECISIONS,
     "class_weight": (None, "balanced"),
@@ -166,6 +185,7 @@ RANGES: dict[str, tuple[float, float, type]] = {  # the lowest and the highest v
     "shared": (0, 65_536, int),
     "hidden": (0, 65_536, int),
     "dropout": (0, 0.99, float),
+    "average": (0, 1, float),
     "unfreeze_every": (0, 10_000, int),
     "lora": (0, 1024, int),
     "learning_rate": (0, 10, float),

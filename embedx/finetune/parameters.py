@@ -70,7 +70,7 @@ def group_parameters(network: Network, options: FinetuneOptions) -> list[Group]:
     known = {id(parameter): rate for parameters, rate in zip(depths, rates, strict=True) for parameter in parameters}
     groups: dict[tuple[float, bool], Group] = {}
     for name, parameter in network.named_parameters():
-        rate = options.head_rate if name.startswith("head.") else known.get(id(parameter), options.encoder_rate)
+        rate = options.linear_rate if name.startswith("head.") else known.get(id(parameter), options.encoder_rate)
         decays = parameter.ndim > 1
         group = {"params": [], "lr": rate, "weight_decay": options.weight_decay if decays else 0.0}
         groups.setdefault((rate, decays), group)["params"].append(parameter)

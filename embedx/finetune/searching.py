@@ -45,7 +45,7 @@ def search_options(
     if not len(data.part.validation):
         raise UsageError("--search needs a validation part, and there are too few groups to hold one out.")
     layers = make_network(options).encoder.layers
-    start = options.replace(learning_rate=options.encoder_rate)
+    start = options.replace(learning_rate=options.encoder_rate, head_rate=options.linear_rate)
     space = make_space(asdict(start), layers, POOLINGS, given)
     metric = options.metric or "main"
 

@@ -18,6 +18,8 @@ from embedx.finetune.batches import Batch, Steps, to_device
 from embedx.finetune.network import Network, Objective
 from embedx.finetune.options import FinetuneOptions
 from embedx.finetune.parameters import group_parameters, rate_schedule, set_trained
+from embedx.finetune.products import fast_products
+from embedx.finetune.start import averaged
 
 STATE, WEIGHTS, OPTIMIZER = "trainer_state.json", "model.safetensors", "optimizer.pt"  # of a checkpoint of Trainer
 CLIP_NORM = 1.0  # of the gradients, as in the recipes of wav2vec 2.0 and Whisper
@@ -48,6 +50,7 @@ class StepTrainer(transformers.Trainer):
     ) -> None:
         super().__init__(model=network, args=arguments, train_dataset=steps, eval_dataset=steps)  # not read: `evaluate`
         self.network, self.options, self.validate = network, options, validate
+        self.start: dict[str, torch.Tensor] = {}  # the weights before training, where they are averaged
         self.steps: Steps = steps
         self.loss_of: Objective = objective
         self.remove_callback(transformers.PrinterCallback)
@@ -79,18 +82,20 @@ class StepTrainer(transformers.Trainer):
             self.network.encoder.eval()
         rows = sum(len(batch["lengths"]) for batch in inputs)
         total = torch.zeros((), device=self.args.device)
-        for batch in inputs:
-            batch = to_device(batch, self.args.device)
-            with self.compute_loss_context_manager():
-                logits = model(batch["waves"], batch["lengths"])
-            loss = self.loss_of(logits, batch["targets"], batch["known"]) / rows
-            self.accelerator.backward(loss)
-            total += loss.detach()
+        with fast_products():
+            for batch in inputs:
+                batch = to_device(batch, self.args.device)
+                with self.compute_loss_context_manager():
+                    logits = model(batch["waves"], batch["lengths"])
+                loss = self.loss_of(logits, batch["targets"], batch["known"]) / rows
+                self.accelerator.backward(loss)
+                total += loss.detach()
         return total
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Return and log the figures of the validation part."""
-        metrics = {f"eval_{name}": value for name, value in self.validate().items()}
+        with averaged(self.network, self.start, self.options.average):
+            metrics = {f"eval_{name}": value for name, value in self.validate().items()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

@@ -20,6 +20,7 @@ from embedx.finetune.data import TrainingData
 from embedx.finetune.network import Network, Objective, balance_classes
 from embedx.finetune.options import FinetuneOptions
 from embedx.finetune.scoring import mean_figure, predict_rows, score_rows
+from embedx.finetune.start import average_weights, copy_weights, start_from_probe
 from embedx.finetune.trainer import StepTrainer, Watcher, last_checkpoint, make_arguments, pick_precision
 from embedx.metrics.report import Metrics
 
@@ -73,6 +74,10 @@ def make_trainer(
         return metrics, {"loss": prediction.loss, name or "main": mean_figure(metrics, name)}
 
     trainer = StepTrainer(network, arguments, steps, objective, options, lambda: score(part.validation, False)[1])
+    if options.start == "probe":
+        balance = options.class_weight
+        start_from_probe(network, batcher, data.labelled, part.train, balance, options.seed, scoring_context(trainer))
+    trainer.start = copy_weights(network) if options.average < 1 else {}
     if options.patience and len(part.validation):
         trainer.add_callback(transformers.EarlyStoppingCallback(options.patience))
     return trainer, score
@@ -122,6 +127,8 @@ def run_trainer(
     trainer.add_callback(Watcher(report, interrupted))
     trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
     number = interrupted()
+    if not number and trainer.start:
+        average_weights(trainer.network, trainer.start, trainer.options.average)
     if number:
         raise Interrupted(
             f"Stopped after step {trainer.state.global_step} of {trainer.state.max_steps}. Run the same command again "
