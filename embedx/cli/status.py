@@ -99,11 +99,12 @@ def describe(collection: "Collection") -> dict[str, Any]:
 def models(form: str) -> None:
     """List the models for --model, and whether their weights are on this machine.
 
-    The column rate is the sample rate in Hz, and dim is the length of a vector.
+    The column rate is the sample rate in Hz, dim is the length of a vector, and good_for says what sounds the model is
+    good for (comparison: a simple model, to see what others add); docs/models.md has published figures.
     """
     from embedx.extractors.catalogue import CATALOGUE
 
-    columns = ["name", "rate", "dim", "layers", "licence", "source", "what"]
+    columns = ["name", "good_for", "rate", "dim", "layers", "licence", "source", "what"]
     rows = [
         {column: getattr(entry, column) for column in columns} | {"weights": entry.weights()} for entry in CATALOGUE
     ]

@@ -70,7 +70,7 @@ class Embedder(SoundEmbedder):
         """
         if batch_seconds is not None and not batch_seconds > 0:
             raise UsageError(f"batch_seconds must be positive, not {batch_seconds}.")
-        has_gpu = getattr(extractor, "has_gpu", True)  # an ONNX model may be here without a runtime for GPUs
+        has_gpu = getattr(extractor, "has_gpu", True)
         self.devices = pick_devices("cpu" if device == "auto" and not has_gpu else device)
         self.device = self.devices[0]
         if batch_seconds is None:

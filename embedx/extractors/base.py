@@ -24,6 +24,7 @@ class Extractor(Protocol):
         max_samples: the longest clip that the model accepts, None for any length; longer recordings are cut.
         weights: hash of every number that changes the output; see `hash_weights`.
 
+    One that cannot run on a GPU has `has_gpu`, false; `--device auto` then takes the CPU.
     An extractor that pads clips inside also has a method `padded_samples(length: int) -> int`; see `padded_samples`.
     One that needs much memory has `memory`: what a second of sound takes, relative to HuBERT-base (17 MB in float32).
     One that computes its input on the CPU can have `prepare(clips)`, which returns a list with what the model takes of

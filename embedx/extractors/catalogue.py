@@ -30,6 +30,11 @@ class Entry:
     what: str
     file: str = ""
 
+    @property
+    def good_for(self) -> str:
+        """What sounds the model is good for, such as "events, music"."""
+        return ", ".join(need for need, names in GOOD_FOR.items() if self.name in names)
+
     def weights(self) -> str:
         """Say whether the weights are on this machine."""
         if self.source == "built in":
@@ -88,3 +93,26 @@ CATALOGUE = (
     Entry("WAVLM_BASE_PLUS", 16_000, 768, "0-12", "MIT", BUNDLE, "speech and speakers", "wavlm_base_plus.pth"),
     Entry("WAV2VEC2_XLSR_300M", 16_000, 1024, "0-24", "MIT", BUNDLE, "speech, 128 languages", "wav2vec2_xlsr_300m.pth"),
 )  # fmt: skip
+
+GOOD_FOR = {  # by the published figures in docs/models.md, and where there are none by what the model was trained on
+    "speech": (
+        *("facebook/hubert-base-ls960", "microsoft/wavlm-base-plus", "microsoft/wavlm-large", "openai/whisper-base"),
+        *("facebook/wav2vec2-base", "facebook/wav2vec2-large-xlsr-53", "facebook/hubert-large-ll60k"),
+        *("ntu-spml/distilhubert", "facebook/data2vec-audio-base", "facebook/w2v-bert-2.0"),
+        *("asapp/sew-tiny-100k", "microsoft/speecht5_asr", "UsefulSensors/moonshine-tiny"),
+        *("facebook/s2t-small-librispeech-asr", "nvidia/parakeet-ctc-1.1b", "Qwen/Qwen2-Audio-7B", "kyutai/mimi"),
+        *("WAV2VEC2_BASE", "HUBERT_BASE", "WAVLM_BASE_PLUS", "WAV2VEC2_XLSR_300M"),
+    ),
+    "speakers": ("microsoft/wavlm-base-plus", "microsoft/wavlm-large", "WAVLM_BASE_PLUS"),
+    "events": (
+        "laion/clap-htsat-unfused",
+        "MIT/ast-finetuned-audioset-10-10-0.4593",
+        "yamnet",
+        "vggish",
+        "Qwen/Qwen2-Audio-7B",
+    ),
+    "music": ("MIT/ast-finetuned-audioset-10-10-0.4593", "yamnet", "vggish", "laion/clap-htsat-unfused"),
+    "text": ("laion/clap-htsat-unfused", "google/embeddinggemma-2"),
+    "compression": ("kyutai/mimi", "facebook/encodec_24khz", "descript/dac_16khz"),  # latents of codecs
+    "comparison": ("logmel", "mfcc", "melspec-resnet18"),  # simple models, to see what a larger one adds
+}

@@ -25,7 +25,8 @@ class Classifier(Protocol):
         min_samples: the shortest clip that the model accepts; shorter clips are padded with zeros.
         max_samples: the longest clip that the model accepts, None for any length; longer recordings are cut.
 
-    A classifier may also have `weights` (a hash), `backend` and `padded_samples`; see `embedx.extractors.base`.
+    A classifier may also have `weights` (a hash), `backend`, `has_gpu` and `padded_samples`; see
+    `embedx.extractors.base`.
     """
 
     sample_rate: int
@@ -82,6 +83,7 @@ class ScoringExtractor:
         self.dim = sum(map(len, classifier.outputs.values()))
         self.weights = str(getattr(classifier, "weights", ""))
         self.backend = str(getattr(classifier, "backend", "reference"))
+        self.has_gpu = bool(getattr(classifier, "has_gpu", True))
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the probabilities [B, 1, C]; see `Extractor.frames`."""

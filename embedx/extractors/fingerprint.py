@@ -44,7 +44,7 @@ def fingerprint_model(model: str) -> Fingerprint | None:
     if family == "finetuned":
         written = Path(split_option(source)[0])
         return fingerprint_files(sorted(written.iterdir())) if written.is_dir() else None
-    if family == "huggingface":
+    if family in ("huggingface", "ctranslate2"):
         folder = Path(source) if os.path.isdir(source) else find_snapshot(source)
         return None if folder is None else fingerprint_files(sorted(folder.iterdir()))
     return None

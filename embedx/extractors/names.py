@@ -10,13 +10,8 @@ from embedx.errors import ModelError, StoreError
 from embedx.filesystem.paths import display_path
 
 NAMES = ("logmel", "mfcc", "yamnet", "vggish", "melspec-resnet18")  # families with only one model
-BUILT_IN = (
-    *NAMES,
-    "huggingface",
-    "torchaudio",
-    "finetuned",
-    "onnx",
-)  # modules of this package that have a function `load`
+FORMATS = ("huggingface", "torchaudio", "finetuned", "onnx", "ctranslate2")
+BUILT_IN = (*NAMES, *FORMATS)  # modules of this package that have a function `load`
 FAMILIES = (*BUILT_IN, "plugin")  # "plugin": code outside embedx
 STORED = (*FAMILIES, "imported")  # what a stored recipe may name; "imported": vectors made with other software
 VARIABLES = {  # environment variables that may name a weights file
@@ -24,6 +19,8 @@ VARIABLES = {  # environment variables that may name a weights file
     "vggish": "EMBEDX_VGGISH_WEIGHTS",
 }
 FINETUNED_FILE = "finetune.json"  # in the folder of a model of `embedx finetune`
+CTRANSLATE2_FILE = "model.bin"  # in the folders of faster-whisper, without the weights of transformers
+TRANSFORMERS_FILES = ("model.safetensors", "pytorch_model.bin")
 HUB_PREFIX = "hf:"  # may stand before a hub id
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?(@\w[\w./-]*)?", re.ASCII)  # no path in the hub's cache
 BUNDLES = ("WAV2VEC2_", "HUBERT_", "WAVLM_", "VOXPOPULI_", "XLSR_")  # prefixes of torchaudio's speech models
@@ -143,6 +140,8 @@ def guess_family(model: str) -> str:
         return "onnx"
     if (Path(split_option(model)[0]).expanduser() / FINETUNED_FILE).is_file():
         return "finetuned"
+    if (path / CTRANSLATE2_FILE).is_file() and not any((path / name).is_file() for name in TRANSFORMERS_FILES):
+        return "ctranslate2"
     if (path.is_file() and path.suffix == ".safetensors") or (path / "yamnet.safetensors").is_file():
         return "yamnet"
     name = model.partition("@")[0]

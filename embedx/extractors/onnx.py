@@ -165,7 +165,7 @@ class OnnxEncoder:
         """Tell whether two clips give the same frames together as alone."""
         try:
             together = self._run_batch(self.outputs, noise)
-        except ModelError:  # the file says any size, but some operation inside takes one only
+        except (ModelError, torch.OutOfMemoryError):  # an operation inside takes one size only, or two do not fit
             return False
         for pair, both in zip(zip(*alone, strict=True), together, strict=True):
             expected = np.concatenate(pair)
@@ -224,7 +224,7 @@ class OnnxClassifier:
         self.outputs = {LABEL: read_labels(labels, encoder.dim)}
         self.sample_rate = encoder.sample_rate
         self.min_samples, self.max_samples = encoder.min_samples, encoder.max_samples
-        self.weights = encoder.weights
+        self.weights, self.has_gpu = encoder.weights, encoder.has_gpu
         length = encoder.max_samples or max(encoder.min_samples, round(TRIAL_S * encoder.sample_rate))
         noise = torch.rand(1, length, generator=torch.Generator().manual_seed(0)) * 0.6 - 0.3
         total = float(self.scores(noise, torch.tensor([length]))[LABEL].sum())
@@ -268,6 +268,14 @@ def guess_axes(file: OnnxFile, name: str) -> str:
     return "bdt" if is_last_time or (len(shape) == 3 and shape[2] == 1 and shape[1] != 1) else "btd"
 
 
+def make_encoder(file: OnnxFile, options: Options, outputs: Sequence[str]) -> OnnxEncoder:
+    """Return the encoder of some outputs; raise ModelError if it cannot be run."""
+    try:
+        return OnnxEncoder(file, read_input(file, options), outputs, options.axes)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(f"One clip does not fit into memory with {file.path}: {error}") from error
+
+
 def load(source: str, *, allow_pickle: bool = False, download: bool = True) -> OnnxEncoder:
     """Load an ONNX model as `FILE?rate=32000&window=5&...`; see `embedx.extractors.onnx_options.Options`.
 
@@ -277,7 +285,7 @@ def load(source: str, *, allow_pickle: bool = False, download: bool = True) -> O
     location, text = split_onnx(source)
     options = Options.parse(text)
     file = OnnxFile(location)
-    return OnnxEncoder(file, read_input(file, options), pick_outputs(file, options), options.axes)
+    return make_encoder(file, options, pick_outputs(file, options))
 
 
 def load_classifier(source: str) -> OnnxClassifier:
@@ -293,5 +301,5 @@ def load_classifier(source: str) -> OnnxClassifier:
         raise ModelError(f"To classify, add the output with the scores and a file with one class a line: "
                          f"scores=NAME&labels=FILE. The file is {file}.")  # fmt: skip
     check_output(file, options.scores)
-    encoder = OnnxEncoder(file, read_input(file, options), (options.scores,), options.axes)
+    encoder = make_encoder(file, options, (options.scores,))
     return OnnxClassifier(encoder, Path(os.path.expanduser(options.labels)), options.activation)

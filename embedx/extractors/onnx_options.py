@@ -111,7 +111,8 @@ def read_input(file: OnnxFile, options: Options) -> Input:
     rank = len(value.shape)
     layout = LAYOUTS.get(rank, "")
     if rank == 3:
-        layout = "b1s" if value.shape[1] == 1 else "bs1" if value.shape[2] == 1 else ""
+        is_channel = value.shape[1] == 1 or not any(isinstance(axis, int) for axis in value.shape[1:])
+        layout = "b1s" if is_channel else "bs1" if value.shape[2] == 1 else ""
     if not layout:
         raise ModelError(
             f"The input {value} of {file.path} is not a waveform ([S], [B, S], [B, 1, S] or [B, S, 1]); it may be a "

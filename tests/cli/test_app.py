@@ -49,6 +49,8 @@ def test_status_and_models_print_their_facts(
     models = {row["name"]: row for row in json.loads(outcome(capsys, "models", "--format", "json")[1])}
     assert models["logmel"]["weights"] == "none needed"
     assert models["yamnet"]["weights"] == "set EMBEDX_YAMNET_WEIGHTS"
+    assert models["yamnet"]["good_for"] == "events, music"
+    assert all(row["good_for"] for row in models.values())
     (tmp_path / "yamnet.safetensors").touch()
     monkeypatch.setenv("EMBEDX_YAMNET_WEIGHTS", str(tmp_path))
     models = {row["name"]: row for row in json.loads(outcome(capsys, "models", "--format", "json")[1])}

@@ -2,11 +2,13 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from embedx import extractors
 from embedx.errors import ModelError
+from embedx.extractors.names import resolve, resolve_untrusted
 
 
 @pytest.mark.parametrize(
@@ -33,3 +35,15 @@ def test_import_of_extractors_loads_no_torch() -> None:
     code = "import sys, embedx.extractors.catalogue; print('torch' in sys.modules, 'transformers' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert found.stdout.strip() == "False False"
+
+
+def test_onnx_file_and_labels_become_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a?b.onnx").touch()
+    folder = str(tmp_path)
+    assert resolve("onnx:x.onnx?rate=8000&labels=l.txt&output=a") == (
+        "onnx", f"{folder}/x.onnx?rate=8000&labels={folder}/l.txt&output=a",
+    )  # fmt: skip
+    assert resolve("a?b.onnx?rate=8000") == ("onnx", f"{folder}/a?b.onnx?rate=8000")
+    assert resolve("x.onnx") == ("onnx", f"{folder}/x.onnx")
+    assert resolve_untrusted("onnx:x.onnx")[0] == "onnx"

@@ -35,6 +35,7 @@ ENCODERS = {  # name -> shape of the input, other arguments, options
     "any length": (("batch", None), {"external": True}, "rate=16000&output=frames"),
     "any length, no batch": ((None,), {}, "rate=16000&output=embedding"),
     "any length, window": ((None, "samples", 1), {"opset": 13}, "rate=16000&window=2.5&output=turned"),
+    "any channels": (("batch", "channels", "samples"), {}, "rate=16000&output=frames"),
     "mixes": (("batch", RATE), {"mixes": True}, "rate=16000&output=embedding"),
     "int16": (("batch", RATE), {"kind": "int16", "scale": 32768.0}, "rate=16000&output=embedding"),
     "float16": (("batch", RATE), {"kind": "float16"}, "rate=16000&output=embedding"),
@@ -185,6 +186,12 @@ def test_unusable_file_is_named(tmp_path: Path) -> None:
             extractors.load(name_of(tmp_path / f"{name}.onnx", "rate=16000&output=embedding"))
     with pytest.raises(ModelError, match="no ONNX file"):
         extractors.load(name_of(tmp_path / "none.onnx", "rate=16000"))
+
+
+def test_clip_that_does_not_fit_into_memory_is_an_error_with_a_sentence(tmp_path: Path) -> None:
+    file = save_encoder(tmp_path / "a.onnx", memory=10**14)
+    with pytest.raises(ModelError, match="does not fit into memory"):
+        extractors.load(name_of(file, "rate=16000&output=large"))
 
 
 def test_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,19 @@ from tests.helpers.conformance import EXACT, clips_for, run
 from tests.helpers.paths import ROOT
 
 
+def documented(name: str) -> str:
+    """Return the example of docs/extractors.md that defines a class."""
+    page = (ROOT / "docs/extractors.md").read_text(encoding="utf-8")
+    blocks: list[str] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (code,) = [code for code in blocks if f"class {name}" in code]
+    assert len(code.splitlines()) < 40
+    return code
+
+
 @pytest.fixture
 def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The worked example of docs/extractors.md as a module in the working folder."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extractors.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(code.splitlines()) < 40
+    code = documented("Levels")
     (tmp_path / "levels.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))

@@ -44,6 +44,7 @@ def save_encoder(
     scale: float = 1.0,
     mixes: bool = False,
     external: bool = False,
+    memory: int = 0,
     **metadata: str,
 ) -> Path:
     """Save an encoder with the outputs frames [B, T, D], turned [B, D, T], embedding [B, D], logits, scores, sum.
@@ -56,11 +57,16 @@ def save_encoder(
         scale: what the samples of the input are divided by.
         mixes: whether a clip changes the other clips of its batch.
         external: whether the weights are in a file of their own.
+        memory: how often the embedding is repeated for the output large; 0: there is no such output.
         metadata: texts in the file.
     """
     number = np.float16 if kind == "float16" else np.float32
     constants = {name: values.astype(number) for name, values in weights().items()}
-    constants |= {"scale": np.array([scale], number), "time": np.array([1], np.int64), "last": np.array([2], np.int64)}
+    constants |= {
+        "scale": np.array([scale], number),
+        "time": np.array([1], np.int64),
+        "huge": np.array([memory, 1, 1], np.int64),
+    }
     nodes = [helper.make_node("Cast", ["waveform"], ["cast"], to=TYPES["float16" if kind == "float16" else "float32"])]
     added = SQUEEZES[len(shape)]
     if added:
@@ -96,6 +102,12 @@ def save_encoder(
         "logits": [batch, len(CLASSES)], "scores": [batch, len(CLASSES)], "nan": [batch, DIM],
         "unsqueezed": [batch, 1, None],
     }  # fmt: skip
+    if memory:
+        nodes += [
+            helper.make_node("Expand", ["embedding", "huge"], ["expanded"]),
+            helper.make_node("ReduceMean", ["expanded"], ["large"], axes=[0], keepdims=0),
+        ]
+        floats["large"] = [batch, DIM]
     element = TYPES["float16" if kind == "float16" else "float32"]
     outputs = [helper.make_tensor_value_info(name, element, size) for name, size in floats.items()]
     outputs.append(helper.make_tensor_value_info("size", TensorProto.INT64, [3]))
