@@ -47,3 +47,10 @@ def test_onnx_file_and_labels_become_absolute_paths(tmp_path: Path, monkeypatch:
     assert resolve("a?b.onnx?rate=8000") == ("onnx", f"{folder}/a?b.onnx?rate=8000")
     assert resolve("x.onnx") == ("onnx", f"{folder}/x.onnx")
     assert resolve_untrusted("onnx:x.onnx")[0] == "onnx"
+
+
+def test_needs_name_models_of_the_catalogue() -> None:
+    from embedx.extractors.catalogue import CATALOGUE, GOOD_FOR
+
+    names = {entry.name for entry in CATALOGUE}
+    assert all(set(models) <= names for models in GOOD_FOR.values())
