@@ -78,6 +78,17 @@ class Part:
         return getattr(importlib.import_module(f"transformers.models.{self.module}"), self.name)
 
 
+ENCODERS = {  # class that was saved -> its encoder, where AutoModel would ask for more than the encoder
+    "WhisperForAudioClassification": Part("whisper.modeling_whisper", "WhisperEncoder", r"^(model\.)?encoder\."),
+    "WhisperEncoder": Part("whisper.modeling_whisper", "WhisperEncoder", r"^(model\.)?encoder\."),
+    "ClapAudioModelWithProjection": Part("clap.modeling_clap", "ClapAudioModelWithProjection", r"^clap\."),
+}
+INCOMPLETE = {  # class that was saved -> what it is
+    "WhisperForCausalLM": "Whisper's decoder without the encoder",
+    "ClapAudioModel": "CLAP's audio encoder without its projection",
+}
+
+
 def load_checkpoint(
     source: str,
     kinds: Collection[str],
@@ -93,7 +104,8 @@ def load_checkpoint(
         kinds: the model types that are accepted.
         allow_pickle: whether weights may be read from a pickle.
         download: whether the model hub may be asked; otherwise a hub id is only looked up in the hub's cache.
-        auto_class: the class of transformers that is loaded: "AutoModel", the encoder; or
+        auto_class: the class of transformers that is loaded: "AutoModel", the encoder (for a checkpoint that holds
+            more or only this, its encoder alone); or
             "AutoModelForAudioClassification", with its classifier, whose weights must be there too.
         parts: model type -> the part that is loaded instead.
 
@@ -113,7 +125,7 @@ def load_checkpoint(
     kind: Any = settings.get("model_type")
     if kind not in kinds:
         raise ModelError(explain_kind(place, kind, kinds))
-    part = (parts or {}).get(kind)
+    part = pick_part(place, settings, auto_class) or (parts or {}).get(kind)
     front_end = read_front_end(place, lambda name: read_json(place, name, options))
     check_file_names(place, options)
     try:
@@ -150,6 +162,19 @@ def find_place(source: str, download: bool) -> tuple[str, dict[str, Any]]:
     if not Path(source).is_dir() and not is_hub_reachable():
         options["local_files_only"] = True  # it may be in the cache, and the library would retry for half a minute
     return place, options
+
+
+def pick_part(place: str, settings: dict[str, Any], auto_class: str) -> Part | None:
+    """Return the encoder of a checkpoint whose class has more or less than `auto_class`, else None.
+
+    Raises:
+        ModelError: the checkpoint is a part of a model without its encoder.
+    """
+    saved = settings.get("architectures")
+    name = str(saved[0]) if isinstance(saved, list) and saved else ""
+    if name in INCOMPLETE:
+        raise ModelError(f"{place} holds only a part of a model: {INCOMPLETE[name]}. Give the whole model.")
+    return ENCODERS.get(name) if auto_class == "AutoModel" else None
 
 
 def check_file_names(place: str, options: dict[str, Any]) -> None:

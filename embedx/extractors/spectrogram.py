@@ -182,8 +182,8 @@ class WhisperEncoder(Spectrogram):
             yield layer, states, counts
 
 
-class Clap(Spectrogram):
-    """The audio embedding [B, 1, D] of CLAP, which can be compared with its text embeddings."""
+class ClapAudio(Spectrogram):
+    """The audio embedding [B, 1, D] of CLAP, from a checkpoint without the text encoder."""
 
     front_end_class = "ClapFeatureExtractor"
     layers: tuple[int, ...] = (0,)
@@ -192,7 +192,7 @@ class Clap(Spectrogram):
         super().__init__(checkpoint)
         self.dim = int(self.model.config.projection_dim)
         self.max_samples = int(self.front_end.nb_max_samples)
-        config = self.model.config.audio_config
+        config = getattr(self.model.config, "audio_config", self.model.config)
         self._check_fit("feature_size", f"{config.num_mel_bins} (num_mel_bins)", config.num_mel_bins)
         longest = config.spec_size * (config.spec_size // config.num_mel_bins)  # frames of the square image
         if self.max_samples // self.front_end.hop_length >= longest:
@@ -201,14 +201,22 @@ class Clap(Spectrogram):
             expected = "fusion" if config.enable_fusion else "rand_trunc"
             self._check_fit("truncation", f"{expected} (enable_fusion)", expected)
         self.frame_rate = self.sample_rate / self.max_samples
-        self.text_scale = float(self.model.logit_scale_a.exp())  # a cosine times this is the logit of a text
 
     def encode(self, prepared: Sequence[Prepared], layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield one frame for each clip of `prepare`; see `Extractor.frames`."""
         features = self.send(np.concatenate([features["input_features"] for _, features in prepared]))
         longer = self.send(np.concatenate([np.atleast_2d(features["is_longer"]) for _, features in prepared]))
-        output = self.model.get_audio_features(input_features=features, is_longer=longer)
-        yield 0, output.pooler_output[:, None], torch.ones(len(prepared), dtype=torch.int64, device=features.device)
+        vectors = self.model.audio_projection(self.model.audio_model(features, is_longer=longer).pooler_output)
+        counts = torch.ones(len(prepared), dtype=torch.int64, device=features.device)
+        yield 0, torch.nn.functional.normalize(vectors, dim=-1)[:, None], counts
+
+
+class Clap(ClapAudio):
+    """The audio embedding [B, 1, D] of CLAP, which can be compared with its text embeddings."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self.text_scale = float(self.model.logit_scale_a.exp())  # a cosine times this is the logit of a text
 
     def embed_text(self, texts: list[str]) -> Tensor:
         """Return the embeddings [N, D] of texts; a text that describes a sound has a high cosine with its embedding.
@@ -228,4 +236,5 @@ FAMILIES: dict[str, Callable[[Checkpoint], Extractor]] = {
     "audio-spectrogram-transformer": AudioSpectrogramTransformer,
     "whisper": WhisperEncoder,
     "clap": Clap,
+    "clap_audio_model": ClapAudio,
 }

@@ -4,6 +4,7 @@ A batch of clips of unequal lengths gives the gradients of the same clips one by
 attention sees the valid samples of its clip only, as in `embedx.extractors`.
 """
 
+import os
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -153,7 +154,7 @@ def load_encoder(
     """Load a checkpoint for training, on the CPU.
 
     Args:
-        model: a hub id (`name` or `name@revision`) or a local folder.
+        model: a hub id (`name` or `name@revision`) or a local folder, also one of `embedx finetune`.
         context_s: the longest clip in seconds that the model will get; None if it is not known. Whisper computes a
             fixed context of 30 s for every clip. A shorter context, in whole seconds, makes it faster for short clips.
         native: see `CheckpointEncoder`.
@@ -167,7 +168,8 @@ def load_encoder(
         UsageError: the model is not a checkpoint of transformers.
     """
     family, source = resolve(model)
-    if family != "huggingface":
+    is_trained_before = family == "finetuned" and os.path.isfile(os.path.join(source, "config.json"))
+    if family != "huggingface" and not is_trained_before:
         raise UsageError(
             f"{model} cannot be fine-tuned. Give a checkpoint of transformers (a hub id or a folder) of type "
             f"{', '.join(TRAINABLE_TYPES)}, or a model from scratch such as scratch:cnn."

@@ -97,7 +97,7 @@ def save_checkpoint(folder: Path, encoder: Any, head: PooledHead | None) -> None
     config.add_adapter = False
     state = unmask(encoder.checkpoint.model)
     if head is None:
-        model = transformers.AutoModel.from_config(config)
+        model = type(encoder.checkpoint.model)(config)
     else:
         ((name, classes),) = head.settings.outputs.items()
         config.id2label = dict(enumerate(classes))
