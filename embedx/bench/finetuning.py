@@ -104,8 +104,8 @@ def compute_finetuned(
 
 def fit_part(job: FinetuneJob, part: Split, interrupted: Callable[[], int], on_step: OnStep) -> Result:
     """Fine-tune the model on the training rows of a part, and score it on its test rows."""
+    from embedx.finetune.construction import make_network
     from embedx.finetune.fit import fit_network
-    from embedx.finetune.run import make_network
 
     started = time.perf_counter()
     options = job.options

@@ -6,7 +6,16 @@ from typing import Any
 import click
 
 from embedx.cli.embedding_options import HOP, LAYOUT, MAX_SECONDS, TAIL, TRIM_SILENCE, WINDOW
-from embedx.cli.options import ALLOW_PICKLE, JSON, LEAKY_HELP, PER_CLASS, PROGRESS, SectionedCommand, section
+from embedx.cli.options import (
+    ALLOW_PICKLE,
+    JSON,
+    LEAKY_HELP,
+    PER_CLASS,
+    PERMUTATIONS,
+    PROGRESS,
+    SectionedCommand,
+    section,
+)
 from embedx.cli.output import print_json, say
 from embedx.cli.progress import Display, Signals
 from embedx.errors import EXIT_SOME_FAILED, UsageError
@@ -45,7 +54,8 @@ from embedx.errors import EXIT_SOME_FAILED, UsageError
     click.option("--group", metavar="COLUMN", help="Group column, or a regular expression: groups are never split."),
     click.option("--folds", metavar="COLUMN", help="Column with the test fold of each row. [default: fold, if filled]"),
     click.option("--split", metavar="COLUMN", help="Column with train, validation, test. [default: split, if filled]"),
-    click.option("--fold", metavar="NAME", help="The fold to test on. [default: the first]"),
+    click.option("--fold", metavar="NAME", help="The fold to test on; all: each in turn, with figures "
+                 "over all, and a final model of all rows. [default: the first]"),
     click.option("--leaky", is_flag=True, help=LEAKY_HELP),
     click.option("--seed", type=int, default=0, show_default=True, help="Random seed of split, head and order."),
 )  # fmt: skip
@@ -110,6 +120,7 @@ from embedx.errors import EXIT_SOME_FAILED, UsageError
     "Output",
     click.option("--resume/--no-resume", default=True, show_default=True, help="Go on with an interrupted training."),
     click.option("--overwrite", is_flag=True, help="Replace a trained model in the folder."),
+    PERMUTATIONS,
     PROGRESS,
     PER_CLASS,
     JSON,
@@ -121,6 +132,7 @@ def finetune(
     resume: bool,
     overwrite: bool,
     search: str | None,
+    permutations: int,
     progress: str,
     per_class: bool,
     as_json: bool,
@@ -151,6 +163,7 @@ def finetune(
             overwrite=overwrite,
             trials=read_trials(search) if search else 0,
             given=[name for name in given(options) if name in options],
+            permutations=permutations,
             report=display,
             interrupted=signals.received,
         )
@@ -190,7 +203,10 @@ class FinetuneDisplay(Display):
                 self.draw(values["rows"], values["decoded"], "clip", "decode", "")
             return
         self.close_bar()
-        if "resumed" in values:
+        if "fold" in values:
+            name = f"fold {values['number']} of {values['folds']}: {values['fold']}"
+            say(name if values["number"] else "final model of all rows", err=True)
+        elif "resumed" in values:
             say(f"Goes on after step {values['resumed']}.", err=True)
         elif "trial" in values:
             figure = "none" if values["figure"] is None else f"{values['figure']:.4f}"

@@ -11,6 +11,7 @@ from embedx.datasets.sources import read_corpus
 from embedx.embedding.options import EmbeddingOptions, WindowKwargs
 from embedx.errors import ModelError, UsageError
 from embedx.extractors.names import resolve
+from embedx.extractors.shared_models import locate
 from embedx.keywords import with_known_keywords
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def load_classifier(options: EmbeddingOptions) -> "Classifier":
         ModelError: the model cannot be loaded, or is not a classifier.
         UsageError: the backend does not support it.
     """
-    family, source = resolve(options.model)
+    family, source = locate(*resolve(options.model), download=options.trust_model)
     loading: dict[str, Any] = {"allow_pickle": options.allow_pickle, "download": options.trust_model}
     if family == "yamnet":
         from embedx.extractors import yamnet, yamnet_classes

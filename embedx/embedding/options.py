@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 from embedx import extractors
 from embedx._version import __version__
 from embedx.errors import UsageError
-from embedx.extractors.fingerprint import fingerprint_model
+from embedx.extractors.fingerprint import fingerprint_model, pin_revision
 from embedx.extractors.loading import gc_paused
 from embedx.recipe import CHANNELS, MAX_RECORDING_S, MAX_WINDOW_S, MIN_WINDOW_S, TAILS, Recipe
 
@@ -111,7 +111,7 @@ class EmbeddingOptions:
         whole_s = WHOLE_S if max_s is None else min(WHOLE_S, max_s)
         if max_s is not None and self.window is not None and self.window > whole_s:
             raise UsageError(f"window={self.window:g} exceeds the model's maximum input of {whole_s:g} s.")
-        family, location = extractors.resolve(self.model)
+        family, location = pin_revision(self.model)
         return Recipe(
             extractor=family,
             source=location,

@@ -10,7 +10,7 @@ sizes of groups depend on the label, groups are cut first (`unit_sizes`). So in 
 likely as the true one if labels and vectors are independent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -63,8 +63,7 @@ def compare_labels(
     Raises:
         UsageError: a negative number of permutations.
     """
-    if permutations < 0:
-        raise UsageError(f"permutations must be 0 (no test) or more, not {permutations}.")
+    check_permutations(permutations)
     random = np.random.default_rng(seed)
     rows = choose_rows(data, permutations, random)
     if not permutations or not len(rows):
@@ -81,6 +80,75 @@ def compare_labels(
         test = compare_with_chance(lambda source: measure(y[source]), found, permutations, seed)
     tested = f"a {head.kind} head" if head is not None and head.kind in REFITTED else LINEAR
     return replace(test, equal_sizes=is_cut, tested=tested)
+
+
+def compare_predictions(
+    y: Ints,
+    score: Callable[[Ints, Ints], float],
+    groups: Ints,
+    recordings: Sequence[str],
+    parts: Ints,
+    permutations: int,
+    seed: int = 0,
+) -> ChanceTest | None:
+    """Compare predictions for the true labels with the same predictions for permuted labels.
+
+    This is for models that take too long to be trained for every permutation. Labels move within a test part, whose
+    model has not seen them, so the p-value of one part is exact. A model has seen the labels of the other parts, so
+    those p-values depend on each other, and a test of all parts together would find too much. They are joined by a rule
+    that holds for any dependence: K / r times the r-th smallest of K, here the middle one (Rueger 1978; Vovk and Wang
+    2020, "Combining p-values via averaging").
+
+    Args:
+        y: class numbers [N], or [N, C] of 0 and 1. The rows of a recording are in the order of time.
+        score: labels [M, ...], and the positions [M] of their rows -> the score of the predictions for these rows.
+        groups: [N] equal for rows that belong together.
+        recordings: the recording [N] of each row.
+        parts: the test part [N] of each row.
+        permutations: the number of permutations; 0 for no test.
+        seed: the seed of the permutations.
+
+    Returns:
+        The test, or None if there are no permutations or no rows.
+
+    Raises:
+        UsageError: a negative number of permutations.
+    """
+    check_permutations(permutations)
+    if not permutations or not len(y):
+        return None
+    names = np.asarray(recordings)
+
+    def compare(rows: Ints) -> ChanceTest:
+        random = np.random.default_rng(seed)
+        left, is_cut = cut_rows(y[rows], make_levels(groups[rows], names[rows], parts[rows]), random)
+        rows = rows[left]
+        levels = make_levels(groups[rows], names[rows], parts[rows])
+        found = Permutations.find(renumber(y[rows], axis=0), levels, equal_sizes=is_cut)
+        test = compare_with_chance(lambda source: score(y[rows[source]], rows), found, permutations, seed)
+        return replace(test, equal_sizes=is_cut, tested="the same predictions", fitted=False)
+
+    joint = compare(np.arange(len(y)))
+    each = [compare(np.flatnonzero(parts == part)) for part in np.unique(parts)]
+    return replace(
+        joint, p_value=join_p_values([one.p_value for one in each]), lowest=join_p_values([one.lowest for one in each])
+    )
+
+
+def join_p_values(values: Sequence[float]) -> float:
+    """Return the p-value of all tests together, which holds for any dependence; see `compare_predictions`.
+
+    >>> join_p_values([0.01]), join_p_values([0.5, 0.001, 0.009])
+    (0.01, 0.0135)
+    """
+    middle = (len(values) + 1) // 2
+    return min(1.0, len(values) / middle * sorted(values)[middle - 1])
+
+
+def check_permutations(number: int) -> None:
+    """Raise UsageError if a number of permutations is negative."""
+    if number < 0:
+        raise UsageError(f"permutations must be 0 (no test) or more, not {number}.")
 
 
 def prepare_scorer(
@@ -109,15 +177,20 @@ def cut_groups(
     data: LabelledVectors, rows: Positions, recordings: Sequence[str], random: np.random.Generator
 ) -> tuple[Positions, bool]:
     """Return the rows that are left where the sizes of groups depend on the label, else all; and whether they do."""
-    y = data.targets.y[rows]
-    found = Permutations.find(renumber(y, axis=0), name_levels(data, rows, recordings))
+    left, is_cut = cut_rows(data.targets.y[rows], name_levels(data, rows, recordings), random)
+    return rows[left], is_cut
+
+
+def cut_rows(y: Ints, levels: Sequence[Level], random: np.random.Generator) -> tuple[NDArray[np.bool_], bool]:
+    """Return which rows [N] are left where the sizes of units depend on the label, else all; and whether they do."""
+    found = Permutations.find(renumber(y, axis=0), levels)
+    left = np.ones(len(y), bool)
     if not sizes_depend(found.exchanges, y, random):
-        return rows, False
-    left = np.ones(len(rows), bool)
+        return left, False
     for exchange in found.exchanges:
         left[np.concatenate(exchange.units)] = False
         left[np.concatenate(cut_units(exchange, random))] = True
-    return rows[left], True
+    return left, True
 
 
 def given_parts(data: LabelledVectors) -> Ints:
@@ -147,11 +220,17 @@ def find_folds(data: LabelledVectors, rows: Positions, random: np.random.Generat
 
 def name_levels(data: LabelledVectors, rows: Positions, recordings: Sequence[str]) -> list[Level]:
     """Return the levels of units of the rows; a group of one recording each is called a recording."""
-    groups, recording = renumber(data.splits.groups[rows]), renumber(np.asarray(recordings)[rows])
+    parts = given_parts(data)[rows] if data.splits.by_column else None
+    return make_levels(data.splits.groups[rows], np.asarray(recordings)[rows], parts)
+
+
+def make_levels(groups: Ints, recordings: NDArray[np.str_], parts: Ints | None) -> list[Level]:
+    """Return the levels of units of rows [N] by their group, recording and test part."""
+    groups, recording = renumber(groups), renumber(recordings)
     levels: list[Level] = [("groups", groups), ("recordings", recording)]
     if len(np.unique(np.stack([groups, recording]), axis=1).T) == int(groups.max(initial=-1)) + 1:
         levels = levels[1:]
-    return [("test parts", given_parts(data)[rows]), *levels] if data.splits.by_column else levels
+    return levels if parts is None else [("test parts", parts), *levels]
 
 
 def renumber(values: NDArray[np.generic], axis: int | None = None) -> Ints:

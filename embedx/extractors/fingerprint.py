@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from embedx.errors import ModelError
-from embedx.extractors.names import VARIABLES, resolve, split_onnx, split_option
+from embedx.extractors.names import FINETUNED_FILE, VARIABLES, resolve, split_onnx, split_option
 from embedx.extractors.weight_files import find_weights
 
 WITHOUT_WEIGHTS = ("logmel", "mfcc")
@@ -45,7 +45,7 @@ def fingerprint_model(model: str) -> Fingerprint | None:
         written = Path(split_option(source)[0])
         return fingerprint_files(sorted(written.iterdir())) if written.is_dir() else None
     if family in ("huggingface", "ctranslate2"):
-        folder = Path(source) if os.path.isdir(source) else find_snapshot(source)
+        folder = Path(source) if os.path.isdir(source) else find_snapshot(split_option(source)[0])
         return None if folder is None else fingerprint_files(sorted(folder.iterdir()))
     return None
 
@@ -61,5 +61,21 @@ def find_snapshot(source: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     name, _, revision = source.partition("@")
-    path = try_to_load_from_cache(name, "config.json", revision=revision or None)
-    return Path(path).parent if isinstance(path, str) else None
+    for file in ("config.json", FINETUNED_FILE):  # a model from scratch has the second one only
+        path = try_to_load_from_cache(name, file, revision=revision or None)
+        if isinstance(path, str):
+            return Path(path).parent
+    return None
+
+
+def pin_revision(model: str) -> tuple[str, str]:
+    """Return family and source of a model (see `resolve`); a hub id has the commit that is in the hub's cache.
+
+    So a recipe names the files that its vectors were made with, also when the repository has changed meanwhile.
+    """
+    family, source = resolve(model)
+    place, option = split_option(source)
+    if family != "huggingface" or os.path.isdir(place):
+        return family, source
+    snapshot = find_snapshot(place)
+    return family, source if snapshot is None else f"{place.partition('@')[0]}@{snapshot.name}{option}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from embedx.errors import UsageError
 from embedx.extractors.names import resolve, resolve_untrusted
+from embedx.extractors.shared_models import locate
 
 if TYPE_CHECKING:
     from embedx.extractors.base import Extractor
@@ -48,7 +49,7 @@ def load(model: str, *, allow_pickle: bool = False, backend: str = "auto", trust
     """
     if backend not in BACKENDS:
         raise UsageError(f"Unknown backend {backend!r}. Backends: {', '.join(BACKENDS)}.")
-    family, source = resolve(model) if trusted else resolve_untrusted(model)
+    family, source = locate(*(resolve(model) if trusted else resolve_untrusted(model)), download=trusted)
     module_name = "plugins" if family == "plugin" else family.replace("-", "_")  # recipes store the family's name
     module = importlib.import_module(f"embedx.extractors.{module_name}")
     extractor: Extractor = module.load(source, allow_pickle=allow_pickle, download=trusted)

@@ -46,7 +46,8 @@ def resolve(model: str) -> tuple[str, str]:
     >>> resolve("hf:facebook/hubert-base-ls960@main")  # the prefix may be left out
     ('huggingface', 'facebook/hubert-base-ls960@main')
     """
-    model = model.removeprefix(HUB_PREFIX) if HUB_ID.fullmatch(model.removeprefix(HUB_PREFIX)) else model
+    without_prefix = model.removeprefix(HUB_PREFIX)
+    model = without_prefix if HUB_ID.fullmatch(split_option(without_prefix)[0]) else model
     family, _, source = model.partition(":")
     if family not in FAMILIES:
         family, source = guess_family(model), model
@@ -57,7 +58,7 @@ def resolve(model: str) -> tuple[str, str]:
         return family, resolve_onnx(source)
     location, option = split_option(source)
     path = Path(location).expanduser()
-    if family == "huggingface" and not path.exists() and (not HUB_ID.fullmatch(source) or ".." in source):
+    if family == "huggingface" and not path.exists() and (not HUB_ID.fullmatch(location) or ".." in location):
         raise ModelError(
             f"There is no model folder {display_path(source)}, and it is not a hub id such as "
             "facebook/hubert-base-ls960. Give a folder with config.json and the weights (--model, model=)."

@@ -21,15 +21,17 @@ from embedx.store.records import Recording, Row
 MAX_S = 5.0  # of each row, as much as is compared
 
 
-def find_copies(labelled: LabelledRows, waves: Waves, recipe: Recipe, part: Split) -> list[tuple[Row, Row]] | None:
-    """Return the test rows that sound like a training or validation row, each with that row.
+def find_copies(
+    labelled: LabelledRows, waves: Waves, recipe: Recipe, parts: Sequence[Split]
+) -> list[tuple[Row, Row]] | None:
+    """Return the test rows of some parts that sound like a training or validation row, each with that row.
 
     None: a file cannot be read again, so the sounds were not compared.
     """
-    learned = part.learned
     audible = np.setdiff1d(np.arange(len(labelled.rows)), np.array(waves.silent, np.int64))
-    test, learned = np.intersect1d(part.test, audible), np.intersect1d(learned, audible)
-    if not len(test) or not len(learned) or labelled.splits.leaky:
+    compared = [(np.intersect1d(part.test, audible), np.intersect1d(part.learned, audible)) for part in parts]
+    compared = [(test, learned) for test, learned in compared if len(test) and len(learned)]
+    if not compared or labelled.splits.leaky:
         return []
     vectors = describe_sounds(waves, len(labelled.rows), recipe.sample_rate)
     scaled = unit((vectors - vectors.mean(axis=0)) / (vectors.std(axis=0) + np.float32(1e-12)))
@@ -38,7 +40,7 @@ def find_copies(labelled: LabelledRows, waves: Waves, recipe: Recipe, part: Spli
     recordings = {row.path: describe_file(row) for row in rows}
     try:
         finder = CopyFinder(recordings, recipe, rows, scaled, labelled.splits.groups, strata)
-        copies = finder.find([(test, learned)])
+        copies = finder.find(compared)
     except (EmbedxError, OSError):  # a file has changed or gone meanwhile; `describe_copies` says so
         return None
     return [(rows[copy.row], rows[copy.other]) for copy in copies if copy.sound is not None]

@@ -22,6 +22,7 @@ from embedx.recipe import Recipe
 from embedx.text import plural
 
 MAX_WHOLE_S = 60.0  # as in `embedx extract`: a longer recording is cut into windows of 10 s
+ALL_FOLDS = "all"  # as the name of a test part: all of them, one after the other
 MAX_NAMED = 5  # classes in a note
 
 
@@ -112,8 +113,16 @@ def read_data(
             "All recordings are silent (every sample is below one step of 16 bits): nothing can be learned."
         )
     part = choose_part(labelled, options)
-    copies = describe_copies(find_copies(labelled, waves, recipe, part))
-    notes = [*copies, *note_silent(labelled, waves), *note_classes(labelled, part)]
+    parts = [part]
+    if options.fold == ALL_FOLDS:
+        parts = [complete_part(labelled, one, options) for one in labelled.splits.parts]
+    copies = describe_copies(find_copies(labelled, waves, recipe, parts))
+    of_parts = [
+        f"{'' if len(parts) == 1 else f'Test part {one.name}: '}{note}"
+        for one in parts
+        for note in note_classes(labelled, one)
+    ]
+    notes = [*copies, *note_silent(labelled, waves), *of_parts]
     return TrainingData(labelled, waves, part, tuple(notes), failures)
 
 
@@ -124,14 +133,26 @@ def choose_part(labelled: LabelledRows, options: FinetuneOptions) -> Split:
         UsageError: there is no part of this name, or one of the three is empty.
     """
     parts = {part.name: part for part in labelled.splits.parts}
+    if options.fold == ALL_FOLDS:
+        return complete_part(labelled, labelled.splits.parts[0], options)
     if options.fold is not None and options.fold not in parts:
-        raise UsageError(f"There is no test part {options.fold!r}. Test parts: {', '.join(parts)}.")
-    part = labelled.splits.parts[0] if options.fold is None else parts[options.fold]
+        raise UsageError(
+            f"There is no test part {options.fold!r}. Test parts: {', '.join(parts)}; or all, one after the other."
+        )
+    return complete_part(labelled, parts[options.fold or labelled.splits.parts[0].name], options)
+
+
+def complete_part(labelled: LabelledRows, part: Split, options: FinetuneOptions) -> Split:
+    """Return a part with validation rows, held out of its training rows if it has none and the options say so.
+
+    Raises:
+        UsageError: there is no row to train on, or to test.
+    """
     if not len(part.validation) and options.hold_out:
         part = hold_out(labelled, part, options.seed)
     for name in ("train", "test"):
         if not len(getattr(part, name)):
-            raise UsageError(f"The {name} part has no rows. Choose another split or fold.")
+            raise UsageError(f"The {name} part {part.name!r} has no rows. Choose another split or fold.")
     return part
 
 

@@ -16,6 +16,7 @@ from embedx.extractors.checkpoints import Checkpoint, load_checkpoint
 from embedx.extractors.huggingface import WAVEFORM_TYPES, Transformer
 from embedx.extractors.names import resolve
 from embedx.extractors.native_frames import NATIVE
+from embedx.extractors.shared_models import locate
 from embedx.finetune.convolutions import pack_convolutions
 
 SPECTROGRAM_TYPES = ("wav2vec2-bert", "audio-spectrogram-transformer", "whisper")
@@ -167,7 +168,7 @@ def load_encoder(
         ModelError: the checkpoint is not found, is of another type, or its weights do not fit.
         UsageError: the model is not a checkpoint of transformers.
     """
-    family, source = resolve(model)
+    family, source = locate(*resolve(model))
     is_trained_before = family == "finetuned" and os.path.isfile(os.path.join(source, "config.json"))
     if family != "huggingface" and not is_trained_before:
         raise UsageError(

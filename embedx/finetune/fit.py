@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from embedx.filesystem.atomic import make_folder
+from embedx.finetune.construction import check_metric
 from embedx.finetune.data import TrainingData
 from embedx.finetune.network import Network, Objective
 from embedx.finetune.options import FinetuneOptions
 from embedx.finetune.parameters import count_parameters, set_trained
-from embedx.finetune.run import check_metric, disk_errors
 from embedx.finetune.scoring import Prediction, predict_rows
 from embedx.finetune.trainer import StepTrainer
-from embedx.finetune.training import Report, make_trainer, run_trainer, scoring_context
+from embedx.finetune.training import Report, disk_errors, make_trainer, run_trainer, scoring_context
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ def fit_network(
     options: FinetuneOptions,
     checkpoints: Path,
     *,
+    resume: bool = True,
     report: Report = lambda values: None,
     interrupted: Callable[[], int] = lambda: 0,
 ) -> Fit:
@@ -48,6 +49,7 @@ def fit_network(
         data: the rows and their parts.
         options: what is trained, and how.
         checkpoints: the folder of the checkpoints, from which an interrupted training goes on; removed at the end.
+        resume: go on from a checkpoint, if there is one.
         report: called with what happens, as plain values.
         interrupted: returns the number of a signal that came, 0 if none.
 
@@ -64,7 +66,7 @@ def fit_network(
         resumed.extend([values["resumed"]] if "resumed" in values else [])
         report(values)
 
-    trainer, _ = make_trainer(network, data, options, checkpoints)
+    trainer = make_trainer(network, data, options, checkpoints, resume)
     with disk_errors(checkpoints):
         run_trainer(trainer, checkpoints, data, note, interrupted)
     tested = predict_part(network, trainer, data)

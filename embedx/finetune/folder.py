@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from embedx.errors import DiskError
+from embedx.extractors.fingerprint import pin_revision
 from embedx.extractors.masking import MaskedGroupNorm
 from embedx.extractors.pooled_heads import HeadSettings, PooledHead
 from embedx.extractors.weights import brief
@@ -53,7 +54,7 @@ def write_model(folder: Path, network: Network, options: FinetuneOptions) -> boo
         save_file(clean(head.state_dict()), folder / "head.safetensors")
         description = {
             "format": FORMAT,
-            "model": options.model,
+            "model": pin_revision(options.model)[1] if hasattr(encoder, "checkpoint") else options.model,
             "kind": getattr(encoder, "kind", options.model),
             "plain": is_native,
             "sample_rate": encoder.sample_rate,

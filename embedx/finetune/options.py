@@ -32,7 +32,8 @@ class FinetuneOptions:
         separator: the text between several labels in one cell: multi-label.
         layout, group: how the source is read; see `embedx.datasets.sources.read_corpus`.
         folds, split, leaky, seed: how rows are split; see `embedx.evaluation.splits.SplitOptions`.
-        fold: the name of the test part that is used, if there are several; None for the first one.
+        fold: the name of the test part that is used, if there are several; None for the first one; "all" for a training
+            for each, figures over all, and a final model of all rows.
         window, hop, tail, max_seconds, trim_silence: how recordings are cut; see `embedx.recipe.Recipe`.
         layer: the layer that the head takes: "last", "weighted" (a learned sum of all layers) or a number.
         pooling, shared, hidden, activation, dropout, layer_norm: the head; see `HeadSettings`. `layer_norm` None is on

@@ -65,11 +65,14 @@ class Finetuned:
             for name, metrics in self.metrics.items()
         ]
         plain = "AutoModelForAudioClassification of transformers loads it" if self.plain else "embedx loads it"
+        tested = f"tested on {facts['test_rows']}"
+        if "folds" in facts:
+            tested += f", of {len(facts['folds'])} test parts, each by a model that was trained on the others"
         lines = [
             *([f"Left out: {plural(len(self.failures), 'recording')} that cannot be read."] if self.failures else []),
             *(f"Note: {note}" for note in self.notes),
-            f"Trained on {facts['train_rows']} rows, checkpoint chosen on {facts['validation_rows']}, tested on "
-            f"{facts['test_rows']}; split by {facts['split']}. {facts['trained_parameters']:,} of "
+            f"Trained on {facts['train_rows']} rows, checkpoint chosen on {facts['validation_rows']}, "
+            f"{tested}; split by {facts['split']}. {facts['trained_parameters']:,} of "
             f"{facts['parameters']:,} parameters, {plural(facts['steps'], 'step')}, {facts['seconds']:.0f} s.",
             f"Saved as {display_path(str(self.folder))}; {plain}.",
         ]

@@ -1,19 +1,23 @@
 """Scoring: a network and rows -> probabilities of the rows, and their figures as in `embedx probe`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from embedx.evaluation.chance import compare_predictions
 from embedx.finetune.batches import Batcher, Positions, to_device
-from embedx.finetune.labels import Output
+from embedx.finetune.labels import LabelledRows, Output
 from embedx.finetune.network import Network, Objective
 from embedx.finetune.products import fast_products
+from embedx.metrics.chance import ChanceTest
+from embedx.metrics.classification import score_whole
 from embedx.metrics.report import Metrics
 from embedx.metrics.scoring import evaluate
+from embedx.store.records import Row
 
 Context = Callable[[], AbstractContextManager[object]]
 
@@ -76,33 +80,68 @@ def normalise(proba: NDArray[np.float64], multi_label: bool) -> NDArray[np.float
 
 
 def score_rows(
-    prediction: Prediction, outputs: Sequence[Output], groups: Positions, *, intervals: bool = True
+    prediction: Prediction,
+    labelled: LabelledRows,
+    *,
+    permutations: int | None = None,
+    parts: NDArray[np.str_] | None = None,
+    seed: int = 0,
 ) -> dict[str, Metrics]:
     """Return the figures of each output on the rows that have a label of it.
 
     Args:
-        prediction: the predictions.
-        outputs: the outputs with their truth.
-        groups: [N] equal for rows that belong together, for the intervals.
-        intervals: whether to compute intervals.
+        prediction: the predictions for M rows.
+        labelled: all rows with their truth.
+        permutations: of the labels, for the comparison with chance; None for no intervals and no comparison.
+        parts: the test part [M] of each row; None if one model predicted all.
+        seed: the seed of the permutations.
     """
     metrics = {}
-    for output in outputs:
-        labelled = output.known[prediction.rows]
-        rows = prediction.rows[labelled]
+    for output in labelled.outputs:
+        known = output.known[prediction.rows]
+        rows = prediction.rows[known]
         if not len(rows):
             continue
         truth = output.truth[rows].astype(np.int64)
-        options = {} if intervals else {"samples": 0}
-        metrics[output.name] = evaluate(
-            truth if output.multi_label else truth.argmax(axis=1),
-            prediction.proba[output.name][labelled],
-            output.classes,
-            multilabel=output.multi_label,
-            groups=groups[rows],
-            **options,
-        )
+        y, proba = truth if output.multi_label else truth.argmax(axis=1), prediction.proba[output.name][known]
+        part = None if parts is None else parts[known]
+        options = {"samples": 0} if permutations is None else {}
+        groups = labelled.splits.groups[rows]
+        found = evaluate(y, proba, output.classes, multilabel=output.multi_label, groups=groups, parts=part, **options)
+        if permutations:
+            found = replace(found, test=compare(y, proba, output, labelled, rows, part, permutations, seed))
+        metrics[output.name] = found
     return metrics
+
+
+def compare(
+    y: NDArray[np.int64],
+    proba: NDArray[np.float64],
+    output: Output,
+    labelled: LabelledRows,
+    rows: Positions,
+    parts: NDArray[np.str_] | None,
+    permutations: int,
+    seed: int,
+) -> ChanceTest | None:
+    """Return the comparison of predictions [M, C] with those for permuted labels."""
+    name = "macro_auc" if output.multi_label else "balanced_accuracy"
+    part = np.zeros(len(rows), np.int64) if parts is None else np.unique(parts, return_inverse=True)[1].reshape(-1)
+    order = np.array(sorted(range(len(rows)), key=lambda i: time_of(labelled.rows[rows[i]])), np.int64)
+    ordered, part_of = proba[order], part[order]
+
+    def score(labels: Positions, used: Positions) -> float:
+        found = score_whole(labels, ordered[used], np.unique(part_of[used], return_inverse=True)[1], output.multi_label)
+        return float(found.overall[name][0])
+
+    groups = labelled.splits.groups[rows[order]]
+    recordings = [labelled.rows[i].path for i in rows[order]]
+    return compare_predictions(y[order], score, groups, recordings, part_of, permutations, seed)
+
+
+def time_of(row: Row) -> tuple[str, float]:
+    """Return what the rows of recordings are sorted by."""
+    return row.path, row.start_s
 
 
 def main_figure(metrics: Metrics, name: str | None) -> float:

@@ -53,7 +53,7 @@ def search_options(
         changed = start.replace(**changes)
         place = folder / f"trial-{number}"
         place.mkdir(exist_ok=True)
-        trainer, _ = make_trainer(make_network(changed), data, changed, place, resume=False)
+        trainer = make_trainer(make_network(changed), data, changed, place, resume=False)
         validate, figures = trainer.validate, []
 
         def judged() -> dict[str, float]:

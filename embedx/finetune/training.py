@@ -1,8 +1,9 @@
 """Training: a network and data -> a trainer that goes on from its last checkpoint, and scores of any rows."""
 
+import contextlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -11,20 +12,21 @@ from typing import Any
 import torch
 
 from embedx.audio.augmentation import Augmentation
-from embedx.errors import Interrupted, UsageError
+from embedx.errors import DiskError, EmbedxError, Interrupted, UsageError
 from embedx.extractors.devices import pick_device
+from embedx.extractors.weights import brief
 from embedx.filesystem.atomic import replace_file
 from embedx.filesystem.paths import display_path
-from embedx.finetune.batches import Batcher, Positions, Steps
+from embedx.finetune.batches import Batcher, Steps
 from embedx.finetune.data import TrainingData
 from embedx.finetune.network import Network, Objective, balance_classes
 from embedx.finetune.options import FinetuneOptions
 from embedx.finetune.scoring import mean_figure, predict_rows, score_rows
 from embedx.finetune.start import average_weights, copy_weights, start_from_probe
 from embedx.finetune.trainer import StepTrainer, Watcher, last_checkpoint, make_arguments, pick_precision
-from embedx.metrics.report import Metrics
 
 STATE = "training.json"
+DISK_ERRORS = ("No space left", "File too large", "I/O error", "inline_container", "PytorchStreamWriter")
 BATCH_SECONDS = {
     "cpu": 15.0,
     "cuda": 120.0,
@@ -35,8 +37,8 @@ Report = Callable[[dict[str, Any]], None]
 
 def make_trainer(
     network: Network, data: TrainingData, options: FinetuneOptions, checkpoints: Path, resume: bool = True
-) -> tuple[StepTrainer, Callable[[Positions, bool], tuple[dict[str, Metrics], dict[str, float]]]]:
-    """Return the trainer, and a function that scores rows: (metrics, the figures that the trainer compares).
+) -> StepTrainer:
+    """Return the trainer; its `validate` gives the figures of the validation part that it compares.
 
     The trainer goes on from the last checkpoint; without `resume` all checkpoints are removed.
     """
@@ -67,20 +69,20 @@ def make_trainer(
     steps = replace(steps, total=total)
     arguments = make_arguments(options, checkpoints, total, steps.per_epoch, precision, bool(len(part.validation)))
 
-    def score(rows: Positions, intervals: bool) -> tuple[dict[str, Metrics], dict[str, float]]:
-        prediction = predict_rows(network, batcher, rows, objective, trainer.args.device, scoring_context(trainer))
-        metrics = score_rows(prediction, outputs, data.labelled.splits.groups, intervals=intervals)
+    def validate() -> dict[str, float]:
+        device, context = trainer.args.device, scoring_context(trainer)
+        prediction = predict_rows(network, batcher, part.validation, objective, device, context)
         name = None if options.metric in (None, "loss") else options.metric
-        return metrics, {"loss": prediction.loss, name or "main": mean_figure(metrics, name)}
+        return {"loss": prediction.loss, name or "main": mean_figure(score_rows(prediction, data.labelled), name)}
 
-    trainer = StepTrainer(network, arguments, steps, objective, options, lambda: score(part.validation, False)[1])
+    trainer = StepTrainer(network, arguments, steps, objective, options, validate)
     if options.start == "probe":
         balance = options.class_weight
         start_from_probe(network, batcher, data.labelled, part.train, balance, options.seed, scoring_context(trainer))
     trainer.start = copy_weights(network) if options.average < 1 else {}
     if options.patience and len(part.validation):
         trainer.add_callback(transformers.EarlyStoppingCallback(options.patience))
-    return trainer, score
+    return trainer
 
 
 def scoring_context(trainer: StepTrainer) -> Any:
@@ -117,7 +119,7 @@ def run_trainer(
         UsageError: the checkpoint is of another training.
         Interrupted: a signal has come.
     """
-    state = json.loads(json.dumps({"data": data.fingerprint(), "options": asdict(trainer.options)}))
+    state = describe_state(data, trainer.options)
     file = checkpoints / STATE
     found = last_checkpoint(checkpoints)
     if found:
@@ -138,6 +140,12 @@ def run_trainer(
     return [entry for entry in trainer.state.log_history if "loss" in entry or "eval_loss" in entry]
 
 
+def describe_state(data: TrainingData, options: FinetuneOptions) -> dict[str, Any]:
+    """Return what a training depends on, as JSON values."""
+    state: dict[str, Any] = json.loads(json.dumps({"data": data.fingerprint(), "options": asdict(options)}))
+    return state
+
+
 def check_state(file: Path, state: Mapping[str, Any]) -> None:
     """Refuse a checkpoint of another training.
 
@@ -156,3 +164,20 @@ def check_state(file: Path, state: Mapping[str, Any]) -> None:
             f"{display_path(str(file.parent.parent))} holds an interrupted training with {what}. Use --no-resume to "
             "begin again, or choose another folder."
         )
+
+
+@contextlib.contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn an error of the disk in a block into a sentence.
+
+    Raises:
+        DiskError: the disk is full, or a file cannot be written.
+    """
+    try:
+        yield
+    except EmbedxError:
+        raise
+    except Exception as error:  # torch raises RuntimeError, and safetensors an error of its own
+        if not isinstance(error, OSError) and not any(text in str(error) for text in DISK_ERRORS):
+            raise
+        raise DiskError(f"The training cannot be written to {display_path(str(folder))}: {brief(error)}") from error

@@ -32,7 +32,8 @@ class ChanceTest:
         limit: the score that a head must exceed; fewer than 2.5 % of the permuted labellings do. None if there are too
             few of these.
         equal_sizes: whether units were cut to equal numbers of rows, because their sizes depend on the label.
-        tested: the classifier that was fitted to every labelling.
+        tested: the classifier that was fitted to every labelling; if it was not, what stayed the same.
+        fitted: whether a classifier was fitted to every labelling; if not, the same predictions were compared with all.
     """
 
     p_value: float
@@ -45,6 +46,7 @@ class ChanceTest:
     limit: float | None
     equal_sizes: bool = False
     tested: str = LINEAR
+    fitted: bool = True
 
     @property
     def passed(self) -> bool:
@@ -69,11 +71,15 @@ class ChanceTest:
         if self.score is None or self.chance is None:
             return f"Test against chance: {figure} is undefined."
         other = ", not the head itself," if self.tested == LINEAR else ""
-        limit = "" if self.limit is None else f" The head must score above {self.limit:.3f}; under 2.5 % of these do."
+        who = "head" if self.fitted else "model"
+        limit = "" if self.limit is None else f" The {who} must score above {self.limit:.3f}; under 2.5 % of these do."
+        rows = plural(self.rows, "row" if self.fitted else "test row")
+        way = f"{self.tested}{other} was fitted to every labelling of {rows}. It has"
+        if not self.fitted:
+            way = f"the labels of {rows} were permuted, and the predictions stayed the same. These have"
         return (
-            f"Test against chance: {self.tested}{other} was fitted to every labelling of {plural(self.rows, 'row')}. "
-            f"It has {figure} {self.score:.3f} with the true labels, and {self.chance:.3f} on average with permuted "
-            f"ones.{limit}{' ' + CUT if self.equal_sizes else ''}"
+            f"Test against chance: {way} {figure} {self.score:.3f} with the true labels, and {self.chance:.3f} on "
+            f"average with permuted ones.{limit}{' ' + CUT if self.equal_sizes else ''}"
         )
 
     def __str__(self) -> str:

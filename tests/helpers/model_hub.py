@@ -14,16 +14,33 @@ Files = dict[str, bytes]
 
 
 class ModelHub(ThreadingHTTPServer):
-    """Repositories in memory: "datasets/user/repo" or "models/user/repo" -> file -> content, and what was asked."""
+    """Repositories in memory: "datasets/user/repo" or "models/user/repo" -> file -> content, and what was asked.
+
+    Every state that was asked for is kept as a commit.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.repositories: dict[str, Files] = {}
+        self.commits: dict[tuple[str, str], Files] = {}
         self.created: list[dict[str, Any]] = []
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
+
+    def files_at(self, repository: str, revision: str | None) -> tuple[str, Files]:
+        """Return the commit of a revision, and its files; every branch is the newest state."""
+        commit = self.commit_of(repository)
+        found = revision if (repository, revision) in self.commits else commit
+        return str(found), self.commits[repository, str(found)]
+
+    def commit_of(self, repository: str) -> str:
+        files = self.repositories[repository]
+        content = b"".join(name.encode() + content for name, content in sorted(files.items()))
+        commit = hashlib.sha1(content).hexdigest()
+        self.commits.setdefault((repository, commit), dict(files))
+        return commit
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -56,23 +73,23 @@ class Handler(BaseHTTPRequestHandler):
                     files_now[step["value"]["path"]] = base64.b64decode(step["value"]["content"])
                 elif step["key"] == "deletedFile":
                     del files_now[step["value"]["path"]]
-            commit = self.commit_of(match[1])
+            commit = self.server.commit_of(match[1])
             self.answer({"commitUrl": f"{self.server.url}/{match[1]}/commit/{commit}", "commitOid": commit})
         else:
             self.answer({"error": f"no route {path}"}, 404)
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        if match := re.fullmatch(r"/api/(\w+/[^/]+/[^/]+)(/revision/[^/]+)?", path):
-            files = self.server.repositories.get(match[1])
-            if files is None:
+        if match := re.fullmatch(r"/api/(\w+/[^/]+/[^/]+)(?:/revision/([^/]+))?", path):
+            if match[1] not in self.server.repositories:
                 self.answer({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
                 return
+            commit, files = self.server.files_at(match[1], match[2])
             names = [{"rfilename": name} for name in files]
             name = match[1].partition("/")[2]
-            self.answer({"id": name, "sha": self.commit_of(match[1]), "siblings": names, "private": True})
-        elif match := re.fullmatch(r"/api/(\w+/[^/]+/[^/]+)/tree/[^/]+", path):
-            files = self.server.repositories[match[1]]
+            self.answer({"id": name, "sha": commit, "siblings": names, "private": True})
+        elif match := re.fullmatch(r"/api/(\w+/[^/]+/[^/]+)/tree/([^/]+)", path):
+            _, files = self.server.files_at(match[1], match[2])
             oids = {name: hashlib.sha1(content).hexdigest() for name, content in files.items()}
             self.answer([{"type": "file", "path": n, "size": len(files[n]), "oid": oid} for n, oid in oids.items()])
         else:
@@ -81,18 +98,16 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 -- the name that http.server looks for
 
     def send_file(self, path: str) -> None:
-        match = re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/[^/]+/(.+)", path)
+        match = re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
         repository = f"{match[1] or 'models/'}{match[2]}" if match else ""
-        content = self.server.repositories.get(repository, {}).get(match[3] if match else "")
+        is_known = match is not None and repository in self.server.repositories
+        commit, files = self.server.files_at(repository, match[3]) if match and is_known else ("", {})
+        content = files.get(match[4] if match else "")
         if content is None:
             self.answer({"error": "not found"}, 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": "0" * 40})
             return
-        headers = {"X-Repo-Commit": self.commit_of(repository), "ETag": f'"{hashlib.sha1(content).hexdigest()}"'}
+        headers = {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha1(content).hexdigest()}"'}
         self.answer(content, 200, headers)
-
-    def commit_of(self, repository: str) -> str:
-        files = self.server.repositories[repository]
-        return hashlib.sha1(b"".join(name.encode() + content for name, content in sorted(files.items()))).hexdigest()
 
     def answer(self, content: object, status: int = 200, headers: dict[str, str] | None = None) -> None:
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
