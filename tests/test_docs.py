@@ -206,7 +206,7 @@ def test_collection_and_head_open_without_embedx_as_documented(made: Path, tmp_p
 
 SHOWN_BY_NOTEBOOKS = {  # what each must show, and how often at least
     "01_extract_and_search": {"image/png": 3, "<audio": 8, "linear probe": 1},
-    "04_augmentation": {"image/png": 1, "<audio": 8, "altered copies": 1},
+    "04_zero_shot_and_augmentation": {"image/png": 3, "<audio": 11, "nothing was trained": 1, "altered copies": 1},
     "02_linear_probe": {"image/png": 4, "<audio": 3, "95 % interval": 1, "Accuracy over layers": 1},
     "05_birds": {"image/png": 4, "<audio": 7, "recall of the calls": 1},
     "06_layers": {"image/png": 2, "<audio": 9, "have the same voice": 2},

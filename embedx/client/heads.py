@@ -15,7 +15,7 @@ from embedx.heads.safetensors import Unreadable, read_tensors
 from embedx.training.label_gain import Gain
 from embedx.training.predict import Prediction, Predictions, PredictOptions
 from embedx.training.predict import predictions_of as predictions_by
-from embedx.training.scoring import head_scorer
+from embedx.training.scoring import LABEL, Output, Scorer, head_scorer
 
 FIT_OPTIONS = (  # keywords of `Collection.fit_head` that a service takes, besides label, view, where and timeout
     "name", "kind", "calibration", "permutations", "class_weight", "separator", "weak_negatives", "folds", "split",
@@ -93,17 +93,24 @@ def read_proba(answer: Mapping[str, Any]) -> list[Any]:
 
 
 def predictions_of(
-    head: Head, places: Sequence[Prediction], rows: Sequence[Any], options: PredictOptions, failures: Sequence[Any]
+    head: Head | Output,
+    places: Sequence[Prediction],
+    rows: Sequence[Any],
+    options: PredictOptions,
+    failures: Sequence[Any],
 ) -> Predictions:
-    """Return predictions as `Collection.predict` makes them, from the probabilities of windows.
+    """Return predictions as `Collection.predict` makes them, from the probabilities of windows, by a head or by names.
 
     Raises:
-        UsageError: the head has no operating points.
+        UsageError: the head has no operating points; zero-shot classes have no thresholds.
     """
     thresholds = None
     if options.precision is not None or options.recall is not None:
+        if isinstance(head, Output):
+            raise UsageError("precision and recall are thresholds of a head; zero-shot classes have none.")
         thresholds = head.thresholds(
             precision=options.precision, recall=options.recall, per=options.per, aggregate=options.aggregate
         )
     blocks = [np.array(rows, np.float64)] if rows else []
-    return predictions_by(head_scorer(head), places, blocks, options, failures, thresholds)
+    scorer = head_scorer(head) if isinstance(head, Head) else Scorer({LABEL: head}, (), lambda matrices: matrices[0])
+    return predictions_by(scorer, places, blocks, options, failures, thresholds)

@@ -44,6 +44,8 @@ from embedx.search.queries import check_one_query, name_of, read_query, read_vec
 from embedx.store.edits import MIN_OVERLAP, LabelUpdate
 from embedx.store.filters import TIMEOUT_S
 from embedx.training.predict import Prediction, Predictions, PredictKwargs, PredictOptions
+from embedx.training.scoring import Output
+from embedx.training.zero_shot import read_classes
 
 WAIT_S = 0.5  # between two attempts to label a collection that another process is writing
 MAX_QUERIES, MAX_HITS = 256, 50_000  # of a request, that a service allows by default
@@ -167,6 +169,9 @@ class RemoteCollection(RemoteBase):
         source: Any = None,
         *,
         head: str | Head | None = None,
+        zero_shot: Any = None,
+        prompt: str | Sequence[str] | None = None,
+        label: str | None = None,
         where: str | None = None,
         timeout: float = TIMEOUT_S,
         **options: Unpack[PredictKwargs],
@@ -181,7 +186,14 @@ class RemoteCollection(RemoteBase):
             raise UsageError("where selects stored rows; it cannot be combined with audio as the source.")
         if isinstance(head, Head):
             raise UsageError("A service predicts with its own heads: give the name of one (head=).")
-        chosen = self.head(head)
+        classes: dict[str, Any] = {}
+        if zero_shot is None and (prompt is not None or label is not None):
+            raise UsageError("prompt and label belong to zero-shot classes; give these too (zero_shot=).")
+        if zero_shot is not None:
+            if head is not None:
+                raise UsageError("Give a head or zero-shot classes, one of them.")
+            classes = {"zero_shot": read_classes(zero_shot), "prompt": prompt, "label": label}
+        chosen = self.head(head) if zero_shot is None else Output(tuple(classes["zero_shot"]))
         requests: list[tuple[str | None, Any]]
         if source is None:
             ids = [row.id for row in self._rows(where, timeout)]
@@ -190,17 +202,21 @@ class RemoteCollection(RemoteBase):
             requests = [(item.path, item) for item in read_corpus(source)]
         places: list[Prediction] = []
         proba: list[Any] = []
+        note = ""
         failures: list[AudioError] = []
         for path, request in requests:
             try:
                 fields = audio_fields(request) if isinstance(request, Item) else request
-                answer = self._service.post("/predict", {**fields, "head": head, "with_proba": True})
+                answer = self._service.post("/predict", {**fields, "head": head, **classes, "with_proba": True})
             except AudioError as error:
                 failures.append(with_name(error, path))
             else:
                 places += self._service.read(partial(read_places, answer, path))
                 proba += self._service.read(partial(read_proba, answer))
-        return predictions_of(chosen, places, proba, settings, failures)
+                note = str(answer.get("note", ""))
+        predictions = predictions_of(chosen, places, proba, settings, failures)
+        predictions.note = note
+        return predictions
 
     def fit_head(
         self,

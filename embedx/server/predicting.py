@@ -5,9 +5,10 @@ from typing import Any
 from embedx.server.answers import Paths, state_of
 from embedx.server.bodies import Uploads, audio_files
 from embedx.server.errors import ApiError, api_error
-from embedx.server.schemas import PredictBody
+from embedx.server.schemas import MAX_CLASSES, PredictBody
 from embedx.server.served import Served
 from embedx.server.settings import Limits
+from embedx.training.zero_shot import read_classes
 
 
 def source_of(paths: list[str], body: PredictBody) -> Any:
@@ -17,6 +18,19 @@ def source_of(paths: list[str], body: PredictBody) -> Any:
     import pandas as pd
 
     return pd.DataFrame({"path": paths, "start_s": body.start_s or 0.0, "end_s": body.end_s})
+
+
+def check_zero_shot(body: PredictBody) -> None:
+    """Refuse more texts than a request may have: each one takes a forward pass of the text encoder.
+
+    Raises:
+        ApiError: there are too many.
+        UsageError: the classes are invalid.
+    """
+    prompts = sum(map(len, read_classes(body.zero_shot).values()))
+    texts = prompts * (len(body.prompt) if isinstance(body.prompt, list) else 1)
+    if texts > MAX_CLASSES:
+        raise ApiError(400, "limit_too_large", f"A request may have {MAX_CLASSES} zero-shot texts, not {texts}.")
 
 
 def answer_predict(served: Served, body: PredictBody, uploads: Uploads, limits: Limits) -> dict[str, Any]:
@@ -29,7 +43,11 @@ def answer_predict(served: Served, body: PredictBody, uploads: Uploads, limits: 
         raise ApiError(400, "bad_query", "Give either audio or ids.")
     if len(body.ids or []) > limits.hits:
         raise ApiError(400, "limit_too_large", f"A request may have {limits.hits} ids.")
-    options = body.model_dump(include={"head", "k", "per", "aggregate", "precision", "recall"})
+    if body.zero_shot is not None:
+        check_zero_shot(body)
+    options = body.model_dump(
+        include={"head", "zero_shot", "prompt", "label", "k", "per", "aggregate", "precision", "recall"}
+    )
     with audio_files(uploads) as files, served.use() as collection:
         state, paths = state_of(collection), Paths(collection)
         if body.audio is None:
@@ -64,6 +82,7 @@ def answer_predict(served: Served, body: PredictBody, uploads: Uploads, limits: 
             for one, proba in zip(predictions, predictions.proba, strict=True)
         ],
         "classes": list(predictions.classes),
+        **({"note": predictions.note} if predictions.note else {}),
         "failures": [api_error(failure, served.name).to_json()["error"] for failure in predictions.failures],
         **state,
     }

@@ -8,6 +8,7 @@ from embedx.store.edits import MIN_OVERLAP
 
 MAX_ID = (1 << 63) - 1  # the largest number that SQLite holds
 MAX_EDITS = 10_000  # values or lines of a table in a change
+MAX_CLASSES = 200  # zero-shot classes of a request, and sentences for them: each is a forward pass of the text encoder
 MAX_NAME = 200  # characters of the name of a view, a column or a head
 
 RowId = Annotated[int, Field(ge=0, le=MAX_ID, strict=True)]
@@ -16,6 +17,12 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 Key = Annotated[str, Field(min_length=1, max_length=100)] | None
 Value = Annotated[str, Field(max_length=10_000)] | bool | int | Number | None
 Timeout = Annotated[float, Field(gt=0, allow_inf_nan=False, description="seconds that the filter can take")]
+Prompt = Annotated[str, Field(max_length=1000)]
+ClassNames = (  # "dog, rain", or names, or names with their prompts
+    Annotated[str, Field(max_length=10_000)]
+    | Annotated[list[Name], Field(max_length=MAX_CLASSES)]
+    | Annotated[dict[Name, Prompt | Annotated[list[Prompt], Field(max_length=10)]], Field(max_length=MAX_CLASSES)]
+)
 Seconds = Annotated[float, Field(ge=0, le=1e7, allow_inf_nan=False)]
 
 
@@ -67,6 +74,9 @@ class PredictBody(Strict):
     audio: str | list[str] | None = None
     ids: list[RowId] | None = None
     head: Name | None = None
+    zero_shot: ClassNames | None = Field(None, description="instead of a head: names of classes, for CLAP and YAMNet")
+    prompt: Prompt | list[Prompt] | None = Field(None, description="sentences for CLAP with {} in the place of a name")
+    label: Name | None = Field(None, description="the column to calibrate zero-shot classes on")
     k: Annotated[int, Field(ge=1, le=1000)] = 1
     per: Literal["window", "recording"] = "window"
     aggregate: Literal["mean", "max"] = "mean"
