@@ -44,7 +44,7 @@ REASONS: dict[str, tuple[str, ...]] = {
         *("qwen2_5_omni_token2wav", "speecht5_hifigan", "univnet", "vibevoice", "vibevoice_diffusion", "vits"),
     ),
     PART: (
-        *("canary_decoder", "clap_audio_model", "clap_text_model", "clvp_decoder", "clvp_encoder", "dia_encoder"),
+        *("canary_decoder", "clap_text_model", "clvp_decoder", "clvp_encoder", "dia_encoder"),
         *("csm_depth_decoder_model", "dia_decoder", "embedding_gemma2_text", "mimi_decoder", "moshi_depth"),
         *("musicgen_decoder", "musicgen_melody_decoder", "nemotron3_5_transcribe_word_timestamp", "pe_audio_encoder"),
         *("pocket_tts_audio_tokenizer_decoder", "vibevoice_acoustic_tokenizer_decoder", "voxtral_realtime_text"),
