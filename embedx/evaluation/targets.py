@@ -188,7 +188,7 @@ def check_variety(targets: Targets, names: str) -> None:
 
 
 def column(rows: Sequence[Row], name: str) -> list[str | None]:
-    """Return the values of a column as text; "recording" is the path.
+    """Return the values of a column as text, None where it is empty or blank; "recording" is the path.
 
     Raises:
         UsageError: no row has this column.
@@ -197,11 +197,12 @@ def column(rows: Sequence[Row], name: str) -> list[str | None]:
         values = [getattr(row, "path" if name == "recording" else name) for row in rows]
     else:
         values = [row.meta.get(name) for row in rows]
-    if all(value is None for value in values):
+    texts = [None if value is None or not str(value).strip() else str(value) for value in values]
+    if all(text is None for text in texts):
         names = sorted({key for row in rows for key in row.meta})
         raise UsageError(
             f"No row has a value in the column {name!r}. "
             f"Columns: label, group, split{''.join(f', {key}' for key in names)}. "
             "Labels and groups come from the source of `embedx extract`; `embedx label` adds more."
         )
-    return [None if value is None else str(value) for value in values]
+    return texts
