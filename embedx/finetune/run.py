@@ -77,23 +77,8 @@ def finetune(
     started = time.monotonic()
     folder = Path(os.path.abspath(out))
     prepare_folder(folder, overwrite)
-    items = read_items(source, options)
-    labelled = label_items(items, options)  # errors in labels and split come before the model is loaded
-    choose_part(labelled, options)
-    check_metric(labelled, options)
-    if trials and options.fold == ALL_FOLDS:
-        raise UsageError(
-            "--search chooses on the validation rows of one test part, which are test rows of another one. Search with "
-            "one fold, and give what it found (--args) with --fold all."
-        )
-    network = make_network(labelled, options)
-    recipe = make_recipe(options, network.encoder.sample_rate, network.encoder.max_samples)
-    checkpoints = folder / CHECKPOINTS
-    make_folder(checkpoints)
-    data = read_data(items, options, recipe, checkpoints, lambda done, total: report({"decoded": done, "rows": total}))
-    if make_head_settings(network.encoder, data.labelled, options) != network.head.settings:
-        network = make_network(data.labelled, options)  # all rows of a class could not be read
-    found = None
+    network, data = prepare(source, options, folder / CHECKPOINTS, trials > 0, report)
+    checkpoints, found = folder / CHECKPOINTS, None
     if trials:
         with disk_errors(folder):
             make = partial(make_network, data.labelled)
@@ -107,6 +92,28 @@ def finetune(
     if found is not None:
         facts["trials"] = [asdict(trial) for trial in found.trials]
     return save_result(replace(result, facts=facts), network, options, source)
+
+
+def prepare(
+    source: Any, options: FinetuneOptions, checkpoints: Path, is_search: bool, report: Report
+) -> tuple[Network, TrainingData]:
+    """Read and split a source, and load the model with a new head; wrong options are refused first."""
+    items = read_items(source, options)
+    labelled = label_items(items, options)  # errors in labels and split come before the model is loaded
+    choose_part(labelled, options)
+    check_metric(labelled, options)
+    if is_search and options.fold == ALL_FOLDS:
+        raise UsageError(
+            "--search chooses on the validation rows of one test part, which are test rows of another one. Search with "
+            "one fold, and give what it found (--args) with --fold all."
+        )
+    network = make_network(labelled, options)
+    recipe = make_recipe(options, network.encoder.sample_rate, network.encoder.max_samples)
+    make_folder(checkpoints)
+    data = read_data(items, options, recipe, checkpoints, lambda done, total: report({"decoded": done, "rows": total}))
+    if make_head_settings(network.encoder, data.labelled, options) != network.head.settings:
+        network = make_network(data.labelled, options)  # all rows of a class could not be read
+    return network, data
 
 
 def train(
