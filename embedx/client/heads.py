@@ -112,5 +112,6 @@ def predictions_of(
             precision=options.precision, recall=options.recall, per=options.per, aggregate=options.aggregate
         )
     blocks = [np.array(rows, np.float64)] if rows else []
-    scorer = head_scorer(head) if isinstance(head, Head) else Scorer({LABEL: head}, (), lambda matrices: matrices[0])
+    by_name = Scorer({LABEL: head}, (), lambda matrices: np.asarray(matrices[0], np.float64))
+    scorer = head_scorer(head) if isinstance(head, Head) else by_name
     return predictions_by(scorer, places, blocks, options, failures, thresholds)

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from embedx.errors import UsageError
+from embedx.finetune.construction import make_network
 from embedx.finetune.data import TrainingData, make_recipe, read_data, read_items
 from embedx.finetune.network import Network
 from embedx.finetune.options import FinetuneOptions
-from embedx.finetune.run import make_network
 from embedx.finetune.start import average_weights, averaged, copy_weights, vectors_of
 from embedx.finetune.training import make_trainer
 from embedx.heads.fitting import fit
@@ -27,7 +27,7 @@ def prepare(tones: pd.DataFrame, model: Path, folder: Path, **options: Any) -> t
     items = read_items(tones, chosen)
     data = read_data(items, chosen, make_recipe(chosen, 16_000, None), folder, lambda done, total: None)
     network = make_network(data.labelled, chosen)
-    return network, data, make_trainer(network, data, chosen, folder)[0]
+    return network, data, make_trainer(network, data, chosen, folder)
 
 
 @pytest.mark.parametrize("settings", [{}, {"hidden": 8, "activation": "relu", "layer": "weighted"}])

@@ -64,6 +64,9 @@ def test_gradient_of_a_step_is_the_sum_of_its_clips(
     network = without_chance(make_network(labelled, options))
     set_trained(network, options, 0)
     encoder = network.encoder
+    if family == "ast":  # the sums over its 1214 tokens round too much in float32
+        network.double()
+        encoder.model.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
     if options.lora:  # new matrices give no gradient to one of each pair
         with torch.no_grad():
             for parameter in encoder.parameters():
