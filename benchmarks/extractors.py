@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,8 @@ SHAPES: dict[
 }
 
 
-def models(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield (family, value of --model), and write a checkpoint with random weights for each family."""
+def models(folder: Path, names: Collection[str] = tuple(SHAPES)) -> Iterator[tuple[str, str]]:
+    """Yield (family, value of --model), and write a checkpoint with random weights for each of the named families."""
     yield "logmel", "logmel"
     yield "mfcc", "mfcc"
     if SHARED.is_dir():
@@ -69,7 +69,8 @@ def models(folder: Path) -> Iterator[tuple[str, str]]:
 
         save_file(resnet18().state_dict(), folder / "resnet18.safetensors")
         yield "melspec-resnet18", f"melspec-resnet18:{folder / 'resnet18.safetensors'}"
-    for name, (kind, changes, front_end) in SHAPES.items():
+    for name in [name for name in SHAPES if name in names]:
+        kind, changes, front_end = SHAPES[name]
         place = folder / "checkpoint"
         config = getattr(transformers, f"{kind}Config")(**changes)
         getattr(transformers, f"{kind}Model")(config).save_pretrained(place)

@@ -44,7 +44,7 @@ NAMES = {  # family of benchmarks/extractors.py -> the model of the catalogue th
 
 def shapes(folder: Path) -> Iterator[tuple[str, str]]:
     """Yield (name, value of --model) for all models that are measured."""
-    yield from ((NAMES[family], model) for family, model in models(folder) if family in NAMES)
+    yield from ((NAMES[family], model) for family, model in models(folder, NAMES))
     place = folder / "whisper-base"
     transformers.WhisperModel(transformers.WhisperConfig(**BASE)).save_pretrained(place)
     transformers.WhisperFeatureExtractor().save_pretrained(place)
@@ -85,7 +85,7 @@ def main() -> None:
         f"for clips of {CLIP_S:g} s. The weights are random, in the published shape; those of YAMNet are the published "
         "ones.\n\n| model | times real time, one thread |\n|---|---|\n"
     )
-    text += "".join(f"| {name} | {value:.0f} |\n" for value, name in sorted(rows, reverse=True))
+    text += "".join(f"| {name} | {value:.{1 if value < 10 else 0}f} |\n" for value, name in sorted(rows, reverse=True))
     page = PAGE.read_text(encoding="utf-8")
     PAGE.write_text(re.sub(r"(?ms)(^## Speed\n\n).*?(?=^## |\Z)", lambda found: f"{found[1]}{text}\n", page), "utf-8")
 

@@ -64,7 +64,7 @@ class TestOnnxEncoders(ConformanceTests):
     pass
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_frames_equal_those_of_numpy(name: str, tmp_path: Path) -> None:
     extractor = load(name, tmp_path)
     is_mixed, window = name == "mixes", extractor.max_samples
