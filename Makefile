@@ -1,11 +1,12 @@
 # make demo         install, then embed, search and probe a synthetic corpus (or CORPUS=folder)
 # make test         install, then run the fast tests (minutes); test-long runs the long tests, test-all both
 # make test-gradio  the tests of `embedx app` in a browser, with Gradio in an environment of its own
+# make test-engines the tests of extraction by Ray, with Ray in an environment of its own
 # make check        format, lint, types and doctests
 # make bench        measure, and write BENCHMARKS.md; bench-gpu measures the part that needs a GPU
 # make reliability  run the reliability tests for hours, and write RELIABILITY.md (PARTS="kills damage=1", SCALE=0.1)
 # make statistics   simulate what embedx claims about its statistics, and write STATISTICS.md, in less than 20 minutes
-.PHONY: demo test test-long test-all test-gradio check bench bench-gpu reliability statistics format clean
+.PHONY: demo test test-long test-all test-gradio test-engines check bench bench-gpu reliability statistics format clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -33,6 +34,13 @@ test-gradio: $(READY)
 	grep -v '^pillow==' constraints.txt > build/gradio/constraints.txt
 	build/gradio/bin/python -m pip install --quiet --constraint build/gradio/constraints.txt '.[gradio]' playwright
 	build/gradio/bin/python -m pytest -m long tests/server/page/test_gradio_page.py
+
+test-engines: $(READY)
+	$(PYTHON) -m venv build/engines
+	$(RUN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > build/engines/dev.pth
+	cp build/engines/dev.pth build/engines/lib/python3*/site-packages/
+	build/engines/bin/python -m pip install --quiet --constraint constraints.txt '.[ray]'
+	build/engines/bin/python -m pytest -m long tests/engines
 
 check: $(READY)
 	$(RUN)/ruff format --check

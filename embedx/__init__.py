@@ -5,6 +5,7 @@ stored with its metadata, indexed and searched. Heads are trained on the stored 
 a package imports only from packages below it::
 
     cli/          the command line
+    engines/      extraction in shards, by this process or by Ray
     sharing/      a model or collection with a card, for the model hub
     server/       the service: collections over HTTP
     bench/        compare models, layers, poolings and heads; measure the speed of this machine

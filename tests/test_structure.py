@@ -64,6 +64,7 @@ HOMES = {  # foreign library -> the packages that may import it
     "anyio": {"server"},
     "pydantic": {"server"},
     "prometheus_client": {"server"},
+    "ray": {"engines"},
     "click": {"cli"},
     "tqdm": {"cli", "encoder"},
 }

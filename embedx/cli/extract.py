@@ -92,8 +92,21 @@ CHANGES = ("new", "edited", "retried", "moved", "vanished", "hidden", "pruned")
 )
 @section("Speed", DEVICE, PRECISION, BACKEND, BATCH_SECONDS, WORKERS)
 @section(
+    "Many machines",
+    click.option("--shards", type=int, metavar="N", help="Write a plan of N parts, embed all parts, and merge them."),
+    click.option(
+        "--engine",
+        default="local",
+        metavar="NAME",
+        help="What embeds the shards: local (default), ray, ray://HOST:PORT.",
+    ),
+    click.option("--plan", is_flag=True, help="Only write the plan of --shards; machines then do --shard I/N of it."),
+)
+@section(
     "Which recordings",
-    click.option("--shard", metavar="I/N", help="Embed only part I of N; join the parts with `embedx merge`."),
+    click.option(
+        "--shard", metavar="I/N", help="Embed only part I of N: of a plan, or join parts with `embedx merge`."
+    ),
     click.option("--checksum", is_flag=True, help="Find changed files by their content, not only by size and time."),
     click.option("--retry-failed", is_flag=True, help="Try again the recordings that failed in an earlier run."),
     click.option(
@@ -105,7 +118,15 @@ CHANGES = ("new", "edited", "retried", "moved", "vanished", "hidden", "pruned")
     click.option("--dry-run", is_flag=True, help="Show what would be done, and write nothing."),
 )
 @section("Output", PROGRESS, JSON)
-def extract(source: tuple[str, ...], progress: str, as_json: bool, **options: Any) -> int:
+def extract(
+    source: tuple[str, ...],
+    progress: str,
+    as_json: bool,
+    shards: int | None,
+    engine: str,
+    plan: bool,
+    **options: Any,
+) -> int:
     """Embed audio into a collection. Run it again to continue, or to add new and changed files.
 
     An option that is not given has its default in a new collection, and the value of the collection in an old one.
@@ -116,12 +137,16 @@ def extract(source: tuple[str, ...], progress: str, as_json: bool, **options: An
 
     A file or folder that cannot be read is reported and counted, and does not stop the run. The exit code is then 3.
     """
-    from embedx.collection.create import extract
-
+    if shards is None and (plan or engine != "local"):
+        raise click.UsageError("--plan and --engine need --shards N, the number of parts.")
     started = time.monotonic()
     dry_run, options = options["dry_run"], given_options(options)
     with Signals() as signals, ExtractionDisplay(progress) as display:
-        collection = extract(list(source), on_progress=display, interrupted=signals.received, **options)
+        run = {"on_progress": display, "interrupted": signals.received, **options}
+        collection = extract_all(list(source), run, None if dry_run else shards, engine, plan)
+    if collection is None:
+        say(f"The plan is written. To embed part I of it, give the same command with --shard I/{shards}, not --shards.")
+        return 0
     state = display.last
     assert state is not None
     if dry_run:
@@ -134,6 +159,19 @@ def extract(source: tuple[str, ...], progress: str, as_json: bool, **options: An
     else:
         print_summary(summary, state)
     return EXIT_SOME_FAILED if state.failures else 0
+
+
+def extract_all(
+    source: list[str], run: dict[str, Any], shards: int | None, engine: str, plan_only: bool
+) -> "Collection | None":
+    """Embed a source in one run or in shards; None if only a plan was written."""
+    if shards is None:
+        from embedx.collection.create import extract
+
+        return extract(source, **run)
+    from embedx.engines import extract_shards
+
+    return extract_shards(source, shards=shards, engine=engine, plan_only=plan_only, **run)
 
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Merge: copy the recordings of several collections of one recipe into one collection."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -52,15 +52,50 @@ def merge(sources: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
             store.close()
 
 
-def copy_into(target: Store, stores: Sequence[Store]) -> int:
-    """Copy the recordings that are missing in a store from other stores; return how many were copied."""
+def merge_shard(shard: str | os.PathLike[str], out: str | os.PathLike[str], paths: Sequence[str], wait: bool) -> int:
+    """Copy the recordings of a shard that `out` lacks; the new rows follow the order of `paths`, as in one run.
+
+    Args:
+        shard: the collection of the shard.
+        out: the collection to copy to; it is made if it does not exist.
+        paths: the recordings of the shard, in the order of the source.
+        wait: wait while another process writes `out`.
+
+    Returns:
+        The number of recordings that were copied.
+    """
+    places = {path: place for place, path in enumerate(paths)}
+    with Store(shard) as store:
+        first = store.recipe, next(iter(store.views.values())), store.dtype
+        with Store.create(out, *first, wait=wait) as target:
+            return copy_into(target, [store], places.__getitem__, store.last_run())
+
+
+def copy_into(
+    target: Store,
+    stores: Sequence[Store],
+    order: Callable[[str], Any] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> int:
+    """Copy the recordings that are missing in a store from other stores.
+
+    Args:
+        target: the store to copy to.
+        stores: the stores to copy from.
+        order: the sort key of a path; the new rows get their ids in this order. Default: `walk_order`.
+        about: what the target records about the run.
+
+    Returns:
+        The number of recordings that were copied.
+    """
+    order = order or walk_order
     chosen = choose_recordings(target, stores)
     copy_edits(target, stores, {path: recording for path, (recording, _) in chosen.items()})
     run = 0
     next_id = target.next_id()
-    remaining = iter(sorted(chosen.items(), key=lambda pair: walk_order(pair[0])))
+    remaining = iter(sorted(chosen.items(), key=lambda pair: order(pair[0])))
     while part := list(islice(remaining, COMMIT_RECORDINGS)):
-        run = run or target.start_run({"merged": [str(store.folder) for store in stores]})
+        run = run or target.start_run(about or {"merged": [str(store.folder) for store in stores]})
         batch = []
         for path, (recording, store) in part:
             rows = []
@@ -74,6 +109,8 @@ def copy_into(target: Store, stores: Sequence[Store]) -> int:
 
 def copy_edits(target: Store, stores: Sequence[Store], chosen: Mapping[str, Recording]) -> None:
     """Copy the edits of the user that a store lacks from other stores. The latest edit wins, wherever it was made."""
+    if not any(store.edits() for store in stores):
+        return
     final = {**chosen, **target.recordings()}
     known = {identity(edit) for edit in target.edits()}
     same: list[Edit] = []  # of the content that the target has
@@ -95,9 +132,10 @@ def copy_edits(target: Store, stores: Sequence[Store], chosen: Mapping[str, Reco
 def choose_recordings(target: Store, stores: Sequence[Store]) -> dict[str, tuple[Recording, Store]]:
     """Return path -> the best record of every recording to copy, with its store."""
     chosen: dict[str, tuple[Recording, Store]] = {}
-    known = target.recordings()
     for store in stores:
-        for path, recording in store.recordings().items():
+        recordings = store.recordings()
+        known = target.recordings(list(recordings))
+        for path, recording in recordings.items():
             best = chosen[path][0] if path in chosen else known.get(path)
             if best is None or quality(recording) > quality(best):
                 chosen[path] = recording, store

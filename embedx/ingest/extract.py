@@ -49,25 +49,47 @@ def extract_into_store(
     on_progress: Callable[[Progress], None] | None = None,
     interrupted: Callable[[], int] = lambda: 0,
 ) -> str:
-    """Embed the recordings that the store in the folder `out` does not hold yet; see `embedx.extract`.
+    """Embed the recordings of a source that the store in the folder `out` does not hold yet; see `embedx.extract`.
 
     Returns:
         The folder of the store. A dry run without a store returns an empty one in a temporary folder.
     """
-    shard, workers = parse_shard(options.shard), parse_workers(options.workers)
     survey = Survey(options.confine)
     items = read_items(source, options, survey)
+    return extract_items(items, name_sources(source), out, options, on_progress, interrupted, survey=survey)
+
+
+def extract_items(
+    items: Sequence[Item],
+    sources: Sequence[str],
+    out: str | os.PathLike[str],
+    options: ExtractOptions,
+    on_progress: Callable[[Progress], None] | None = None,
+    interrupted: Callable[[], int] = lambda: 0,
+    *,
+    survey: Survey | None = None,
+    embedder: "Embedder | None" = None,
+) -> str:
+    """Embed the items that a store does not hold yet; see `extract_into_store`.
+
+    Args:
+        items: what to embed.
+        sources: the absolute paths of the sources of these items.
+        survey: where the search of the sources could not look.
+        embedder: for these options; None: it is loaded if it is needed.
+    """
+    shard, workers = parse_shard(options.shard), parse_workers(options.workers)
     by_path: dict[str, list[Item]] = {}
     for item in items:
         by_path.setdefault(item.path, []).append(item)
-    fingerprint, embedder = options.fingerprint(), None
-    cached = load_cached_recipe(out, fingerprint, options.wait)
-    if cached is None:
+    known = (embedder.recipe, embedder.extractor.dim) if embedder is not None else None
+    known = known or load_cached_recipe(out, options.fingerprint(), options.wait)
+    if known is None:
         embedder = load_embedder(out, options)
-        cached = embedder.recipe, embedder.extractor.dim
-    report, sources = on_progress or (lambda progress: None), name_sources(source)
-    with open_store(out, *cached, options) as store:
-        cached[0].require_same(store.recipe, os.fspath(out))
+        known = embedder.recipe, embedder.extractor.dim
+    report = on_progress or (lambda progress: None)
+    with open_store(out, *known, options) as store:
+        known[0].require_same(store.recipe, os.fspath(out))
         difference, progress = plan_run(store, by_path, sources, options, shard, survey)
         progress.labels, progress.segments = describe_labels(items), str(options.segments or "")
         if options.dry_run:

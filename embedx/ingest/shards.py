@@ -1,0 +1,299 @@
+"""Shards: a source is cut into parts by a plan; each part is embedded into a collection of its own, on any machine.
+
+The folder `OUT.shards` holds the plan and, for each shard, its items, its collection and a report once it is done.
+"""
+
+import json
+import os
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedx.datasets.items import Item
+from embedx.datasets.walk import Survey
+from embedx.errors import NothingToDo, StoreError, UsageError
+from embedx.filesystem.atomic import replace_file
+from embedx.filesystem.paths import display_path
+from embedx.ingest.attempts import MAX_KILLS, Attempts
+from embedx.ingest.changes import name_sources, parse_shard
+from embedx.ingest.extract import extract_items, load_embedder, read_items
+from embedx.ingest.options import ExtractOptions
+from embedx.ingest.pipeline import Progress
+from embedx.recipe import Recipe
+from embedx.store.lock import Lock
+from embedx.store.schema import FILE_NAME
+from embedx.store.store import Store
+
+if TYPE_CHECKING:
+    from embedx.embedding.embedder import Embedder
+
+MAX_SHARDS = 100_000
+ONE_BY_ONE = 1024  # recordings that can be in work at the same time: those that are taken one by one after a kill
+FORMAT = 1
+PLAN_NAME, ITEMS_NAME, REPORT_NAME, ATTEMPTS_NAME, COLLECTION_NAME = "plan.json", "items", "done", "attempts", "part"
+# Options that say how the work is done, not what it is: they may differ between the machines.
+FREE = ("device", "precision", "backend", "batch_seconds", "workers", "allow_pickle", "wait", "shard", "dry_run")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which recordings each shard has, and what every shard has in common.
+
+    Attributes:
+        folder: where the plan and the shards are.
+        id: a random text; no other plan has it.
+        shards: how many there are.
+        sources: the absolute paths of the sources.
+        given: the options that the user gave, except those in FREE.
+        recipe: of all shards.
+        recordings: how many there are in all shards.
+    """
+
+    folder: Path
+    id: str
+    shards: int
+    sources: list[str]
+    given: dict[str, Any]
+    recipe: Recipe
+    recordings: int
+
+    def place(self, number: int) -> Path:
+        """Return the folder of a shard; shards are counted from 1."""
+        return self.folder / f"{number:05d}"
+
+    def collection(self, number: int) -> Path:
+        """Return the folder of the collection of a shard; a shard without recordings has none."""
+        return self.place(number) / COLLECTION_NAME
+
+    def items(self, number: int) -> list[Item]:
+        """Return the items of a shard, in the order of the source."""
+        with (self.place(number) / ITEMS_NAME).open(encoding="ascii") as lines:
+            return [Item(**json.loads(line)) for line in lines]
+
+    def report(self, number: int) -> dict[str, Any] | None:
+        """Return the final counts of a shard, None if it is not done."""
+        try:
+            return dict(json.loads((self.place(number) / REPORT_NAME).read_bytes()))
+        except FileNotFoundError:
+            return None
+
+    def require_same(self, sources: Sequence[str], given: Mapping[str, Any], shards: int) -> None:
+        """Refuse another source, other options and another number of shards than those of the plan.
+
+        Raises:
+            UsageError: the message says what differs.
+        """
+        here = {"source": list(sources), "shards": shards, **what_counts(given)}
+        there = {"source": self.sources, "shards": self.shards, **self.given}
+        names = [name for name in {**here, **there} if here.get(name) != there.get(name)]
+        if names:
+            texts = (f"{name}: {there.get(name, 'not given')!r}, not {here.get(name, 'not given')!r}" for name in names)
+            raise UsageError(
+                f"{display_path(str(self.folder))} holds a plan with {'; '.join(texts)}. Give the same command again "
+                "to continue it, or delete this folder to start again."
+            )
+
+
+def plan_folder(out: str | os.PathLike[str]) -> Path:
+    """Return the folder of the plan for a collection: it lies beside it."""
+    return Path(os.path.abspath(out) + ".shards")
+
+
+def what_counts(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that a plan is bound to, as JSON gives them back."""
+    return dict(json.loads(json.dumps({name: given[name] for name in sorted(given.keys() - FREE)}, default=os.fspath)))
+
+
+def read_plan(out: str | os.PathLike[str]) -> Plan | None:
+    """Return the plan for a collection; None if there is none.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    folder = plan_folder(out)
+    try:
+        values = json.loads((folder / PLAN_NAME).read_bytes())
+        if values.pop("format") != FORMAT:
+            raise ValueError("a newer version of embedx may have written it")
+        return Plan(folder, recipe=Recipe.from_json(values.pop("recipe")), **values)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{folder / PLAN_NAME} cannot be read ({error}). Delete {folder} to start again.") from error
+
+
+def make_plan(
+    source: Any, out: str | os.PathLike[str], options: ExtractOptions, given: Mapping[str, Any], shards: int
+) -> tuple[Plan, "Embedder"]:
+    """Write the plan for a collection: the recordings that it lacks, in the order of the source, in equal shards.
+
+    Args:
+        source, out, options: see `embedx.ingest.extract.extract_into_store`.
+        given: the options as the user gave them.
+        shards: the number of shards.
+
+    Returns:
+        The plan, and the embedder that was loaded for its recipe.
+    """
+    by_path: dict[str, list[Item]] = {}
+    known = stored_paths(out)
+    for item in read_items(source, options, Survey(options.confine)):
+        if item.path not in known:
+            by_path.setdefault(item.path, []).append(item)
+    embedder = load_embedder(out, options)
+    groups = list(by_path.values())
+    folder = plan_folder(out)
+    about = {"id": secrets.token_hex(8), "shards": shards, "sources": name_sources(source)}
+    about |= {"given": what_counts(given), "recordings": len(groups)}
+    plan = Plan(folder, recipe=embedder.recipe, **about)
+    for number in range(1, shards + 1):
+        part = groups[len(groups) * (number - 1) // shards : len(groups) * number // shards]
+        plan.place(number).mkdir(exist_ok=True)
+        lines = [json.dumps(asdict(item)) + "\n" for items in part for item in items]
+        replace_file(plan.place(number) / ITEMS_NAME, "".join(lines).encode("ascii"))
+    text = json.dumps({"format": FORMAT, "recipe": embedder.recipe.to_json(), **about}, indent=1)
+    replace_file(folder / PLAN_NAME, text.encode("ascii"))  # last: it makes the plan valid
+    return plan, embedder
+
+
+def stored_paths(out: str | os.PathLike[str]) -> set[str]:
+    """Return the paths of the recordings that a collection holds; none if there is no collection."""
+    if not os.path.isfile(os.path.join(out, FILE_NAME)):
+        return set()
+    with Store(out) as store:
+        return set(store.recordings())
+
+
+def embed_shard(
+    plan: Plan,
+    number: int,
+    options: ExtractOptions,
+    on_progress: Callable[[Progress], None] | None = None,
+    interrupted: Callable[[], int] = lambda: 0,
+    *,
+    embedder: "Embedder | None" = None,
+) -> dict[str, Any]:
+    """Embed what a shard lacks, and write its report. A shard that is done is left as it is.
+
+    Args:
+        plan, number: the plan and the number of the shard, from 1.
+        options: those of the plan; device, precision and the like may differ.
+        on_progress, interrupted: see `embedx.extract`.
+        embedder: for these options; None: it is loaded if it is needed.
+
+    Returns:
+        The report: the counts of the shard; see `describe_part`.
+
+    Raises:
+        LockedError: another process embeds this shard.
+        RecipeMismatch: the model is not that of the plan.
+        EmbedxError: see `embedx.extract`; what was committed stays.
+    """
+    options = replace(options, shard=None, prune=False, dry_run=False)
+    lock = Lock(plan.place(number), wait=options.wait)
+    try:
+        if (report := plan.report(number)) is not None:
+            return report
+        attempts = Attempts(plan.place(number) / ATTEMPTS_NAME, len(stored_paths(plan.collection(number))))
+        try:
+            embed_items(plan, number, options, attempts, on_progress, interrupted, embedder)
+        finally:  # not reached by a process that is killed
+            attempts.end()
+        report = describe_part(plan.collection(number))
+        replace_file(plan.place(number) / REPORT_NAME, json.dumps(report).encode("ascii"))
+        return report
+    finally:
+        lock.release()
+
+
+def embed_items(
+    plan: Plan,
+    number: int,
+    options: ExtractOptions,
+    attempts: Attempts,
+    on_progress: Callable[[Progress], None] | None,
+    interrupted: Callable[[], int],
+    embedder: "Embedder | None",
+) -> None:
+    """Embed the items of a shard; after a kill those that were in work are taken one by one."""
+    out, by_path = plan.collection(number), dict[str, list[Item]]()
+    for item in plan.items(number):
+        by_path.setdefault(item.path, []).append(item)
+    if not by_path:
+        return
+    embedder = embedder or load_embedder(out, options)
+    embedder.recipe.require_same(plan.recipe, str(plan.folder))
+
+    def embed(paths: Iterable[str]) -> None:
+        items = [refused(item, attempts) for path in paths for item in by_path[path]]
+        extract_items(items, plan.sources, out, options, on_progress, interrupted, embedder=embedder)
+
+    if attempts.is_stuck:
+        stored = stored_paths(out)
+        for path in islice((path for path in by_path if path not in stored), ONE_BY_ONE):
+            attempts.start(path)
+            embed([path])
+        attempts.start(None)
+    embed(by_path)
+
+
+def describe_part(folder: Path) -> dict[str, Any]:
+    """Return the counts of the collection of a shard; of none if the shard has no recordings."""
+    if not (folder / FILE_NAME).is_file():
+        return {"recordings": 0, "embedded": 0, "windows": 0, "seconds": 0.0, "flags": {}}
+    with Store(folder) as store:
+        recordings = store.recordings().values()
+        good = [recording for recording in recordings if not recording.reason]
+        flags = Counter(flag for recording in good for flag in recording.flags)
+        counts = {"recordings": len(recordings), "embedded": len(good), "windows": store.count()}
+        return {**counts, "seconds": store.hours() * 3600, "flags": flags}
+
+
+def refused(item: Item, attempts: Attempts) -> Item:
+    """Return an item as it is, or with a problem if it has killed its process too often."""
+    if not attempts.has_killed(item.path):
+        return item
+    problem = f"The process that embedded {display_path(item.path)} was killed {MAX_KILLS} times."
+    return replace(item, problem=problem, reason="killed")
+
+
+def find_planned(out: str | os.PathLike[str], source: Any, given: Mapping[str, Any]) -> tuple[Plan, int] | None:
+    """Return the plan and the number of the shard that the option `shard` names; None if there is no plan for `out`.
+
+    Raises:
+        UsageError: the option is invalid, or the plan is another one.
+    """
+    number, shards = parse_shard(given.get("shard"))
+    plan = read_plan(out) if given.get("shard") else None
+    if plan is None:
+        return None
+    plan.require_same(name_sources(source), given, shards)
+    return plan, number
+
+
+def check_shards(shards: int) -> None:
+    """Refuse an impossible number of shards."""
+    if isinstance(shards, bool) or not isinstance(shards, int) or not 1 <= shards <= MAX_SHARDS:
+        raise UsageError(f"shards must be a whole number from 1 to {MAX_SHARDS}, not {shards!r}.")
+
+
+def embed_planned(
+    plan: Plan,
+    number: int,
+    options: ExtractOptions,
+    on_progress: Callable[[Progress], None] | None,
+    interrupted: Callable[[], int],
+) -> str:
+    """Embed a shard, and return the folder of its collection.
+
+    Raises:
+        NothingToDo: the shard has no recordings: there are fewer recordings than shards.
+        EmbedxError: see `embed_shard`.
+    """
+    if not embed_shard(plan, number, options, on_progress, interrupted)["recordings"]:
+        raise NothingToDo(f"Shard {number} of {plan.shards} is empty: the plan has {plan.recordings} recordings.")
+    return str(plan.collection(number))

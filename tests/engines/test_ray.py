@@ -1,0 +1,137 @@
+"""Extraction by Ray: the collection equals that of one run, also when processes and the driver are killed."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers.paths import ROOT
+from tests.helpers.processes import linux, wait_until
+from tests.helpers.sharded import KILLER, assert_same_collection
+
+pytest.importorskip("ray", reason="needs Ray: make test-engines")
+WriteWav = Callable[..., Path]
+
+
+PROGRAM = """
+import os, sys
+from embedx.cli import main
+if "--engine" in sys.argv and not os.environ["RAY_ADDRESS"]:
+    import ray
+    ray.init(num_cpus=4, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+main()
+"""
+
+
+class Corpus:
+    """A folder of recordings, and commands that embed it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = ""  # of a cluster
+        self.folder = folder
+        (folder / "killer.py").write_text(KILLER)
+
+    def start(self, out: str, *arguments: str, slow: float = 0.0) -> "subprocess.Popen[str]":
+        """Start a program that embeds the folder; with `--engine` on the cluster, or on a Ray of its own."""
+        command = ["extract", "in", "-o", out, "--model", "killer:make", "--batch-seconds", "1", *arguments]
+        env = os.environ | {"PYTHONPATH": f"{self.folder}{os.pathsep}{ROOT}", "SLOW": str(slow)}
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *command],
+            cwd=self.folder,
+            env=env | {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": "disabled"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, out: str, *arguments: str, slow: float = 0.0) -> tuple[int, str]:
+        process = self.start(out, *arguments, slow=slow)
+        log, _ = process.communicate(timeout=300)
+        return process.returncode, log
+
+
+@pytest.fixture
+def corpus(write_wav: WriteWav, tmp_path: Path) -> Corpus:
+    """Ten recordings; the seventh one kills the process that embeds it."""
+    for i in range(10):
+        loud = np.full(16_000, 1.0, np.float32) if i == 6 else None
+        write_wav(f"in/{i}.wav", seconds=1 + i % 3, samples=loud)
+    return Corpus(tmp_path)
+
+
+def shard_workers() -> Iterator[int]:
+    """Yield the numbers of the processes of Ray that embed shards."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                name = (folder / "cmdline").read_bytes()
+            except OSError:  # it has ended
+                continue
+            if name.startswith(b"ray::ShardWorker"):
+                yield int(folder.name)
+
+
+@linux
+@pytest.mark.long
+def test_killed_processes_and_a_killed_driver_cost_only_the_shard_in_work(corpus: Corpus) -> None:
+    driver = corpus.start("many", "--shards", "5", "--engine", "ray", slow=0.5)
+    wait_until(lambda: any(corpus.folder.glob("many.shards/*/attempts")), 300)
+    for number in shard_workers():
+        os.kill(number, signal.SIGKILL)
+    wait_until(lambda: any(corpus.folder.glob("many.shards/*/done")), 300)
+    driver.kill()
+    driver.communicate()
+    done = {file: file.stat().st_mtime_ns for file in corpus.folder.glob("many.shards/*/done")}
+    wait_until(lambda: not any(shard_workers()), 300)  # those of a dead driver end by themselves
+    code, log = corpus.run("many", "--shards", "5", "--engine", "ray")
+    assert code == 3, log  # the loud recording is a failure by name
+    assert "1 killed" in log
+    assert done
+    code, log = corpus.run("one", "--shards", "1")
+    while code == -signal.SIGKILL:
+        code, log = corpus.run("one", "--shards", "1")
+    assert code == 3, log
+    assert_same_collection(corpus.folder / "one", corpus.folder / "many")
+
+
+@linux
+@pytest.mark.long
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="a node with disks of its own needs root")
+def test_node_without_a_common_disk_sends_its_shards(corpus: Corpus) -> None:
+    """The only node with cores sees the recordings, and an empty folder where the driver has its plan."""
+    (corpus.folder / "in" / "6.wav").unlink()
+    (corpus.folder / "indexes").mkdir()
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--node-ip-address=127.0.0.1", "--block"]
+    env = os.environ | {"PYTHONPATH": f"{corpus.folder}{os.pathsep}{ROOT}", "RAY_AUTH_MODE": "disabled"}
+    hide = f"mount -t tmpfs none '{corpus.folder}/indexes' && exec \"$@\""
+    nodes = [
+        [*ray, "--head", "--port=6390", "--num-cpus=0", "--include-dashboard=false"],
+        ["unshare", "-m", "sh", "-c", hide, "sh", *ray, "--address=127.0.0.1:6390", "--num-cpus=2"],
+    ]
+    processes = []
+    try:
+        for node in nodes:
+            processes.append(subprocess.Popen(node, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            wait_until(lambda: is_reachable(6390), 120)
+        corpus.address = "127.0.0.1:6390"
+        code, log = corpus.run("indexes/many", "--shards", "3", "--engine", "ray")
+        assert code == 0, log
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(60)
+    corpus.address = ""
+    code, log = corpus.run("one")
+    assert code == 0, log
+    assert_same_collection(corpus.folder / "one", corpus.folder / "indexes" / "many")
+
+
+def is_reachable(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
