@@ -96,6 +96,7 @@ def measure_ratio() -> float:
 
 
 def seconds_of(*arguments: str) -> float:
+    """Return the seconds of a command in a new process."""
     start = time.monotonic()
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-m", "embedx", *arguments], check=True, capture_output=True, env=env)
@@ -107,7 +108,8 @@ def describe(figures: dict[str, float]) -> str:
     count = figures["recordings"]
     merge_rate, plan_rate = count / figures["merge_s"], count / figures["plan_s"]
     return f"""\
-`python benchmarks/scale.py` at {commit()}, {name_device("cpu")}: {count:.0f} recordings of 2 s, logmel, {SHARDS} shards.
+`python benchmarks/scale.py` at {commit()}, {name_device("cpu")}: {count:.0f} recordings of 2 s, logmel,
+{SHARDS} shards.
 
 | part | seconds | recordings per second |
 |---|---|---|
