@@ -106,24 +106,26 @@ def seconds_of(*arguments: str) -> float:
 def describe(figures: dict[str, float]) -> str:
     """Return the part of BENCHMARKS.md."""
     count = figures["recordings"]
-    merge_rate, plan_rate = count / figures["merge_s"], count / figures["plan_s"]
+    merges, plans = count / figures["merge_s"], count / figures["plan_s"]
+    plan_min, merge_min = 1e6 / plans / 60, 1e6 / merges / 60
     return f"""\
 `python benchmarks/scale.py` at {commit()}, {name_device("cpu")}: {count:.0f} recordings of 2 s, logmel,
 {SHARDS} shards.
 
 | part | seconds | recordings per second |
 |---|---|---|
-| list the source, load the model, write the plan | {figures["plan_s"]:.1f} | {plan_rate:.0f} |
+| list the source, load the model, write the plan | {figures["plan_s"]:.1f} | {plans:.0f} |
 | embed all shards, one after another | {figures["embed_s"]:.1f} | {count / figures["embed_s"]:.0f} |
-| merge all shards | {figures["merge_s"]:.1f} | {merge_rate:.0f} |
+| merge all shards | {figures["merge_s"]:.1f} | {merges:.0f} |
 
 A run in {SHARDS} shards in one process takes {figures["ratio"]:.2f} times as long as one run (median of {TURNS} turns).
 
-Projection to {GPUS} GPUs: the plan and the merge are the parts that do not become faster with more machines. The merge takes
-{merge_rate:.0f} recordings per second, so it keeps up while each of {GPUS} GPUs embeds at most {merge_rate / GPUS:.0f} recordings per second; a million
-recordings need {1e6 / plan_rate / 60:.0f} minutes for the plan and {1e6 / merge_rate / 60:.0f} minutes for the merge, most of it while shards are embedded. A shard has
-{figures["bytes"] / count / 1000:.1f} kB per recording here, which is what travels through Ray without a common disk. The speed of a GPU and of a
-network was not measured.
+Projection to {GPUS} GPUs: the plan and the merge do not become faster with more machines. The merge takes
+{merges:.0f} recordings per second, so it keeps up while each of {GPUS} GPUs embeds at most
+{merges / GPUS:.0f} recordings per second. A million recordings need {plan_min:.0f} minutes for the plan and
+{merge_min:.0f} minutes for the merge, most of it while shards are embedded. A shard has
+{figures["bytes"] / count / 1000:.1f} kB per recording here, which is what travels through Ray without a common disk.
+The speed of a GPU and of a network was not measured.
 """
 
 
