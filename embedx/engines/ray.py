@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any
 from embedx.errors import EmbedxError, Interrupted, ModelError, UsageError
 from embedx.filesystem.atomic import replace_file, whole_folder
 from embedx.ingest.options import ExtractOptions
-from embedx.ingest.shards import COLLECTION_NAME, ITEMS_NAME, REPORT_NAME, Plan, embed_shard
+from embedx.ingest.shards import COLLECTION_NAME, ITEMS_NAME, REPORT_NAME, Finished, Plan, embed_shard
 
 if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder
-    from embedx.engines.sharded import Finished
 
 POLL_S = 1.0  # between two looks at signals and at new nodes
 NODE_WAIT_S = 300.0  # a cluster that grows on demand may begin without nodes
@@ -66,7 +65,7 @@ def cluster(ray: Any, engine: str) -> Iterator[None]:
             ray.shutdown()
 
 
-def embed_with_ray(plan: Plan, options: ExtractOptions, engine: str, interrupted: Callable[[], int]) -> "Finished":
+def embed_with_ray(plan: Plan, options: ExtractOptions, engine: str, interrupted: Callable[[], int]) -> Finished:
     """Embed the shards of a plan on a cluster; yield each with its report as it is done.
 
     Raises:
@@ -144,7 +143,7 @@ class Workers:
     running: dict[Any, tuple[tuple[str, int], int]] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
 
-    def run(self, interrupted: Callable[[], int]) -> "Finished":
+    def run(self, interrupted: Callable[[], int]) -> Finished:
         """Give each idle process a shard until all are done; yield them as they are done."""
         last_node = time.monotonic()
         while self.todo or self.running:

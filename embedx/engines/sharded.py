@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -15,7 +15,7 @@ from embedx.errors import LockedError, UsageError
 from embedx.ingest.changes import name_sources
 from embedx.ingest.options import ExtractKwargs, ExtractOptions
 from embedx.ingest.pipeline import Progress
-from embedx.ingest.shards import Plan, check_shards, embed_shard, make_plan, plan_folder, read_plan
+from embedx.ingest.shards import Finished, Plan, Report, check_shards, embed_shard, make_plan, plan_folder, read_plan
 from embedx.ingest.stored_options import complete_options
 from embedx.keywords import with_known_keywords
 from embedx.store.lock import Lock
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder
 
 LOCAL, RAY = "local", "ray"
-Report = Mapping[str, Any]
-Finished = Generator[tuple[int, Report]]  # the number of a shard and its report
 
 
 @with_known_keywords

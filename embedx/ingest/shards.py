@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -30,6 +30,9 @@ from embedx.store.store import Store
 
 if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder
+
+Report = Mapping[str, Any]  # the counts of a shard; see `describe_part`
+Finished = Generator[tuple[int, Report]]  # the number of a shard that is done, and its report
 
 MAX_SHARDS = 100_000
 ONE_BY_ONE = 1024  # recordings that can be in work at the same time: those that are taken one by one after a kill
