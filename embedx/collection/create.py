@@ -11,7 +11,7 @@ from embedx.ingest.changes import name_sources
 from embedx.ingest.extract import extract_into_store
 from embedx.ingest.options import ExtractKwargs
 from embedx.ingest.pipeline import Progress
-from embedx.ingest.shards import embed_planned, find_planned
+from embedx.ingest.shards import embed_planned
 from embedx.ingest.stored_options import complete_options
 from embedx.keywords import with_known_keywords
 
@@ -75,8 +75,7 @@ def extract(
         store_dtype: "float32" or "float16" (half the size).
         allow_pickle: read weights from a pickle file (.bin, .pth) if there is no safetensors file.
         trust_model: False for a `model` that a file names: only a family of embedx whose weights are on this machine.
-        shard: "i/n": embed only part i of n, for several machines or GPUs; `embedx.merge` joins the parts. If
-            `embedx.extract_shards` has written a plan for `out`, the part goes into the folder of the plan.
+        shard: "i/n": embed only part i of n, of the plan for `out` if there is one; `embedx.merge` joins the parts.
         checksum: compare the content of files whose size and modification time have not changed.
         retry_failed: try again the recordings that failed in an earlier run.
         prune: delete the recordings that are no longer in the source; none in folders that cannot be looked at.
@@ -93,12 +92,9 @@ def extract(
         ModelError: the model cannot be loaded, or the collection has another recipe.
         LockedError, StoreError, DiskError: the collection cannot be written; what was committed stays.
     """
-    planned = find_planned(out, source, options)
     settings = complete_options(out, name_sources(source), options)
-    if planned is None:
-        folder = extract_into_store(source, out, settings, on_progress, interrupted)
-    else:
-        folder = embed_planned(*planned, settings, on_progress, interrupted)
+    hooks = on_progress, interrupted
+    folder = embed_planned(source, out, options, settings, *hooks) or extract_into_store(source, out, settings, *hooks)
     collection = Collection(folder, model=settings.trusted_model, allow_pickle=settings.allow_pickle)
     if len(collection) and not settings.dry_run:
         collection.indexes.refresh(collection.recipe.default_view)

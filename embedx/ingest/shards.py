@@ -264,20 +264,6 @@ def refused(item: Item, attempts: Attempts) -> Item:
     return replace(item, problem=problem, reason="killed")
 
 
-def find_planned(out: str | os.PathLike[str], source: Any, given: Mapping[str, Any]) -> tuple[Plan, int] | None:
-    """Return the plan and the number of the shard that the option `shard` names; None if there is no plan for `out`.
-
-    Raises:
-        UsageError: the option is invalid, or the plan is another one.
-    """
-    number, shards = parse_shard(given.get("shard"))
-    plan = read_plan(out) if given.get("shard") else None
-    if plan is None:
-        return None
-    plan.require_same(name_sources(source), given, shards)
-    return plan, number
-
-
 def check_shards(shards: int) -> None:
     """Refuse an impossible number of shards."""
     if isinstance(shards, bool) or not isinstance(shards, int) or not 1 <= shards <= MAX_SHARDS:
@@ -285,18 +271,30 @@ def check_shards(shards: int) -> None:
 
 
 def embed_planned(
-    plan: Plan,
-    number: int,
+    source: Any,
+    out: str | os.PathLike[str],
+    given: Mapping[str, Any],
     options: ExtractOptions,
     on_progress: Callable[[Progress], None] | None,
     interrupted: Callable[[], int],
-) -> str:
-    """Embed a shard, and return the folder of its collection.
+) -> str | None:
+    """Embed the shard that the option `shard` names, and return the folder of its collection; None without a plan.
+
+    Args:
+        source, out: what the plan must be for.
+        given: the options that the user gave; the others are completed in `options`.
+        options, on_progress, interrupted: see `embed_shard`.
 
     Raises:
+        UsageError: the option is invalid, or the plan is another one.
         NothingToDo: the shard has no recordings: there are fewer recordings than shards.
         EmbedxError: see `embed_shard`.
     """
+    number, shards = parse_shard(options.shard)
+    plan = read_plan(out) if options.shard else None
+    if plan is None:
+        return None
+    plan.require_same(name_sources(source), given, shards)
     if not embed_shard(plan, number, options, on_progress, interrupted)["recordings"]:
         raise NothingToDo(f"Shard {number} of {plan.shards} is empty: the plan has {plan.recordings} recordings.")
     return str(plan.collection(number))
