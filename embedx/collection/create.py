@@ -76,8 +76,7 @@ def extract(
         allow_pickle: read weights from a pickle file (.bin, .pth) if there is no safetensors file.
         trust_model: False for a `model` that a file names: only a family of embedx whose weights are on this machine.
         shard: "i/n": embed only part i of n, of the plan for `out` if there is one; `embedx.merge` joins the parts.
-        checksum: compare the content of files whose size and modification time have not changed.
-        retry_failed: try again the recordings that failed in an earlier run.
+        checksum, retry_failed: look again at the content of unchanged files; at recordings that failed before.
         prune: delete the recordings that are no longer in the source; none in folders that cannot be looked at.
         confine: refuse files outside of the folder of their source, also behind links: for manifests from strangers.
         dry_run: write nothing; report what would be done. The returned collection may be temporary and empty.
