@@ -246,9 +246,8 @@ def slow_facts(collection: Collection) -> dict[str, Any]:
         | ({"values": sorted(seen, key=lambda value: (isinstance(value, str), value))} if is_short(seen) else {})
         for name, seen in values.items()
     ]
-    recordings = [recording for recording in store.recordings().values() if not recording.reason]
-    hours = sum(recording.duration_s or 0.0 for recording in recordings) / 3600
-    return {"recordings": len(recordings), "hours": round(hours, 4), "columns": columns}
+    recordings, hours = store.count_recordings()
+    return {"recordings": recordings, "hours": round(hours, 4), "columns": columns}
 
 
 def is_short(values: set[Any]) -> bool:

@@ -88,6 +88,11 @@ class Reader(Checked):
         recordings = self.recordings().values()
         return sum(recording.duration_s or 0.0 for recording in recordings if not recording.reason) / 3600
 
+    def count_recordings(self) -> tuple[int, float]:
+        """Return the number of recordings that could be read, and their hours; checksums are not compared."""
+        ((count, seconds),) = self._query("SELECT count(*), total(duration_s) FROM recordings WHERE status = 'ok'")
+        return count, seconds / 3600
+
     def recordings(self, paths: Sequence[str] | None = None) -> dict[str, Recording]:
         """Return path -> recording, also of those that failed: all, or those with these paths."""
         with self.snapshot():

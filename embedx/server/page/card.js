@@ -6,7 +6,7 @@ import { pictureOf, rangeOf } from "./rows.js";
 import { state } from "./state.js";
 import { clock, messageOf, score, t } from "./words.js";
 
-const NAME_LENGTH = 27; // characters beside the buttons of a card of 280 px, with both ends of the name
+const NAME_LENGTH = 24; // characters beside the buttons of a card of 250 px, with both ends of the name
 
 export class Card {
 	/** @param {object} actions open, play, more, less: functions of the card */
