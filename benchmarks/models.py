@@ -28,7 +28,10 @@ from embedx.recipe import Recipe
 
 PAGE = ROOT / "docs/models.md"
 CLIPS, CLIP_S, RUNS = 6, 10.0, 3
-BASE: dict[str, Any] = {"d_model": 512, "encoder_layers": 6, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048}
+BASE: dict[str, Any] = {  # of whisper-base; the decoder is not used
+    **{"d_model": 512, "encoder_layers": 6, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048},
+    **{"decoder_layers": 1, "decoder_attention_heads": 8},
+}
 NAMES = {  # family of benchmarks/extractors.py -> the model of the catalogue that has this shape
     "wav2vec2": "facebook/wav2vec2-base",
     "hubert": "facebook/hubert-base-ls960",

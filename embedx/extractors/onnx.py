@@ -268,10 +268,11 @@ def guess_axes(file: OnnxFile, name: str) -> str:
     return "bdt" if is_last_time or (len(shape) == 3 and shape[2] == 1 and shape[1] != 1) else "btd"
 
 
-def make_encoder(file: OnnxFile, options: Options, outputs: Sequence[str]) -> OnnxEncoder:
-    """Return the encoder of some outputs; raise ModelError if it cannot be run."""
+def make_encoder(file: OnnxFile, options: Options, outputs: Sequence[str] = ()) -> OnnxEncoder:
+    """Return the encoder of some outputs, or of those that the options name; raise ModelError if it cannot be run."""
+    source = read_input(file, options)
     try:
-        return OnnxEncoder(file, read_input(file, options), outputs, options.axes)
+        return OnnxEncoder(file, source, outputs or pick_outputs(file, options), options.axes)
     except torch.OutOfMemoryError as error:
         raise ModelError(f"One clip does not fit into memory with {file.path}: {error}") from error
 
@@ -285,7 +286,7 @@ def load(source: str, *, allow_pickle: bool = False, download: bool = True) -> O
     location, text = split_onnx(source)
     options = Options.parse(text)
     file = OnnxFile(location)
-    return make_encoder(file, options, pick_outputs(file, options))
+    return make_encoder(file, options)
 
 
 def load_classifier(source: str) -> OnnxClassifier:

@@ -25,6 +25,7 @@ TYPES: dict[str, Any] = {  # the number formats of waveforms and vectors, by the
     "tensor(float16)": np.float16,
     "tensor(int16)": np.int16,
 }
+GPU = "CUDAExecutionProvider"  # the part of ONNX Runtime that uses NVIDIA GPUs
 FATAL = 4  # of the levels of ONNX Runtime's log; errors are raised, and need no second message on stderr
 BLOCK = 1 << 20  # bytes of a file that are hashed together
 NO_MEMORY = ("allocate memory", "bad_alloc", "bad allocation")  # how the runtime says that memory is full
@@ -121,12 +122,13 @@ class OnnxFile:
         """
         if device == self.device:
             return
-        if device != "cpu" and not has_gpu():
+        session = self._open(device) if device == "cpu" or has_gpu() else None
+        if session is None or (device != "cpu" and GPU not in session.get_providers()):  # it takes the CPU by itself
             raise ModelError(
-                f"The installed onnxruntime cannot run {self.path} on {device}: it has no CUDA provider. Use --device "
-                "cpu, or install onnxruntime-gpu in the place of onnxruntime."
+                f"The installed onnxruntime cannot run {self.path} on {device}: it has no CUDA provider, or the "
+                "provider cannot be started. Use --device cpu, or install onnxruntime-gpu in the place of onnxruntime."
             )
-        self.session, self.device = self._open(device), device
+        self.session, self.device = session, device
 
     def _open(self, device: str) -> Any:
         """Return a session on a device."""
@@ -137,7 +139,7 @@ class OnnxFile:
         providers: list[Any] = ["CPUExecutionProvider"]
         if device != "cpu":  # TF32 rounds to 10 bits, so vectors would not equal those of the CPU
             gpu = {"device_id": int(device.partition(":")[2] or 0), "use_tf32": 0}
-            providers.insert(0, ("CUDAExecutionProvider", gpu))
+            providers.insert(0, (GPU, gpu))
         try:
             return onnxruntime.InferenceSession(str(self.path), options, providers=providers)
         except Exception as error:  # see `run`
@@ -146,7 +148,7 @@ class OnnxFile:
 
 def has_gpu() -> bool:
     """Tell whether the installed ONNX Runtime can use an NVIDIA GPU."""
-    return "CUDAExecutionProvider" in import_package("onnxruntime").get_available_providers()
+    return GPU in import_package("onnxruntime").get_available_providers()
 
 
 def import_package(name: str) -> Any:

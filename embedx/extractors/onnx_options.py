@@ -125,7 +125,9 @@ def read_input(file: OnnxFile, options: Options) -> Input:
     samples = length if isinstance(length, int) else None
     rate = options.rate or guess_rate(file, options.window, samples)
     if rate is None:
-        raise ModelError(f"Add the sample rate of the model in Hz: rate=32000. The file is {file}.")
+        is_open = options.scores is None and not options.outputs and len(possible_outputs(file, options)) != 1
+        also = ", and the output with the vectors: output=NAME" if is_open else ""
+        raise ModelError(f"Add the sample rate of the model in Hz: rate=32000{also}. The file is {file}.")
     asked = None if options.window is None else round(options.window * rate)
     if asked is not None and samples is not None and asked != samples:
         raise ModelError(
@@ -168,10 +170,15 @@ def pick_outputs(file: OnnxFile, options: Options) -> tuple[str, ...]:
         check_output(file, name)
     if options.outputs:
         return options.outputs
-    names = [value.name for value in file.outputs.values() if value.is_float and value.name != options.scores]
+    names = possible_outputs(file, options)
     if len(names) != 1:
         raise ModelError(f"Add the name of the output with the vectors: output=NAME. The file is {file}.")
-    return tuple(names)
+    return names
+
+
+def possible_outputs(file: OnnxFile, options: Options) -> tuple[str, ...]:
+    """Return the outputs that can be vectors if the user names none."""
+    return tuple(value.name for value in file.outputs.values() if value.is_float and value.name != options.scores)
 
 
 def check_output(file: OnnxFile, name: str) -> None:

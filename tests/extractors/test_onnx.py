@@ -142,6 +142,7 @@ def test_file_answers_what_is_unambiguous(tmp_path: Path) -> None:
     ("shape", "options", "message"),
     [
         (("batch", RATE), "output=embedding", r"sample rate.*inputs: waveform float32 \[batch, 16000\]\. Outputs: fra"),
+        (("batch", RATE), "", "rate=32000, and the output with the vectors: output=NAME. The file is .*scores float32"),
         (("batch", RATE), "rate=16000", r"output=NAME.*embedding float32 \[batch, 8\]; logits"),
         (("batch", RATE), "rate=16000&output=embeding", "no output 'embeding' in .*embedding float32"),
         (("batch", RATE), "rate=16000&input=wave&output=frames", "no input 'wave' in .*waveform float32"),
