@@ -107,5 +107,9 @@ def test_members_of_wide_classes_are_names_of_the_release(shared: Path) -> None:
     names = yamnet_classes.read_names(str(shared / "weights/yamnet"))
     for wide, (first, last) in yamnet_classes.MEMBERS.items():
         assert names.index(wide) < names.index(first) <= names.index(last)
+    for wide, member in (("siren", "Ambulance (siren)"), ("bell", "Wind chime"), ("bell", "Cowbell"),
+                         ("alarm", "Fire alarm"), ("animal", "Owl"), ("country", "Bluegrass")):  # fmt: skip
+        assert names.index(member) in yamnet_classes.find_classes(names, wide)
+    assert names.index("Knock") not in yamnet_classes.find_classes(names, "alarm")
     found = yamnet_classes.find_classes(names, "dog")
     assert [names[i] for i in found] == ["Dog", "Bark", "Yip", "Howl", "Bow-wow", "Growling", "Whimper (dog)"]
