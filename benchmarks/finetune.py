@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ RATE = 16_000
 CLASSES = 4
 TUTORIAL_BATCH = 8
 BATCH_SECONDS = 15.0  # as the default on a CPU
-ROUNDS = 3
+CLIPS = 16
 RECIPE: dict[str, Any] = {
     "start": "probe",
     "average": 0.5,
@@ -74,14 +75,12 @@ def make_clips(count: int) -> list[Tensor]:
     return [torch.from_numpy(random.normal(0, 0.1, round(s * RATE)).astype(np.float32)) for s in seconds]
 
 
-def padded_loop(model: Any, clips: Sequence[Tensor], labels: Tensor) -> None:
-    """Compute the gradients of a step as tutorials do."""
-    front_end = transformers.Wav2Vec2FeatureExtractor()
-    for start in range(0, len(clips), TUTORIAL_BATCH):
-        batch = [clip.numpy() for clip in clips[start : start + TUTORIAL_BATCH]]
-        inputs = front_end(batch, sampling_rate=RATE, padding=True, return_tensors="pt")
-        loss = model(inputs.input_values, labels=labels[start : start + TUTORIAL_BATCH]).loss
-        (loss * len(batch) / len(clips)).backward()
+def padded_batch(model: Any, clips: Sequence[Tensor], labels: Tensor, start: int) -> None:
+    """Compute the gradients of a batch of a step as tutorials do."""
+    batch = [clip.numpy() for clip in clips[start : start + TUTORIAL_BATCH]]
+    inputs = transformers.Wav2Vec2FeatureExtractor()(batch, sampling_rate=RATE, padding=True, return_tensors="pt")
+    loss = model(inputs.input_values, labels=labels[start : start + TUTORIAL_BATCH]).loss
+    (loss * len(batch) / len(clips)).backward()
 
 
 def clip_by_clip(model: Any, clips: Sequence[Tensor], labels: Tensor) -> None:
@@ -92,13 +91,13 @@ def clip_by_clip(model: Any, clips: Sequence[Tensor], labels: Tensor) -> None:
         (model(inputs.input_values, labels=label[None]).loss / len(clips)).backward()
 
 
-def masked_loop(
-    encoder: CheckpointEncoder, head: Any, clips: Sequence[Tensor], labels: Tensor, batches: list[list[int]]
+def masked_batch(
+    encoder: CheckpointEncoder, head: Any, clips: Sequence[Tensor], labels: Tensor, batch: list[int]
 ) -> None:
-    """Compute the gradients of a step in the given batches, with masks."""
-    for batch in batches:
-        lengths = torch.tensor([len(clips[i]) for i in batch])
-        waves = torch.nn.utils.rnn.pad_sequence([clips[i] for i in batch], batch_first=True)
+    """Compute the gradients of a batch of a step with masks, as embedx does."""
+    lengths = torch.tensor([len(clips[i]) for i in batch])
+    waves = torch.nn.utils.rnn.pad_sequence([clips[i] for i in batch], batch_first=True)
+    with fast_products():
         ((_, frames, counts),) = encoder.frames(waves, lengths, encoder.layers[-1:])
         valid = torch.arange(frames.shape[1]) < counts[:, None]
         pooled = frames.masked_fill(~valid[..., None], 0.0).sum(1) / counts[:, None]
@@ -107,54 +106,49 @@ def masked_loop(
         loss.backward()  # type: ignore[no-untyped-call]
 
 
-def seconds_of(loops: Sequence[Callable[[], None]], rounds: int) -> NDArray[np.float64]:
-    """Return the processor time of each loop in each round [rounds, loops]; the loops take turns."""
-    times = np.zeros((rounds, len(loops)))
-    for in_round in times:
-        for number, loop in enumerate(loops):
-            start = time.process_time()
-            loop()
-            in_round[number] = time.process_time() - start
+def take_turns(loops: Sequence[Sequence[Callable[[], None]]]) -> NDArray[np.float64]:
+    """Return the processor time of each loop of batches; the loop goes on that has done the smallest share of its own.
+
+    So both loops see the same load of the machine.
+    """
+    done, times = [0] * len(loops), np.zeros(len(loops))
+    while any(count < len(loop) for count, loop in zip(done, loops, strict=True)):
+        number = min(range(len(loops)), key=lambda i: done[i] / len(loops[i]))
+        start = time.process_time()
+        loops[number][done[number]]()
+        times[number] += time.process_time() - start
+        done[number] += 1
     return times
 
 
 def measure_step(small: bool) -> str:
     """Return a table of the processor time of a step of both loops, and the error of the gradients."""
-    count = 32
-    clips, labels = make_clips(count), torch.arange(count) % CLASSES
+    clips, labels = make_clips(CLIPS), torch.arange(CLIPS) % CLASSES
     with tempfile.TemporaryDirectory() as name:
         model = make_model(Path(name), small)
         encoder = load_encoder(name)
     encoder.train()
-    batches = cut_batches([len(clip) for clip in clips], round(BATCH_SECONDS * RATE), lambda length: length)
-
-    def ours() -> None:
-        with fast_products():
-            masked_loop(encoder, model, clips, labels, batches)
-
+    cut = cut_batches([len(clip) for clip in clips], round(BATCH_SECONDS * RATE), lambda length: length)
+    random = np.random.default_rng(1)
+    ours = [partial(masked_batch, encoder, model, clips, labels, cut[i]) for i in random.permutation(len(cut))]
+    theirs = [partial(padded_batch, model, clips, labels, start) for start in range(0, CLIPS, TUTORIAL_BATCH)]
     error = compare_gradients(encoder, model, lambda: clip_by_clip(model, clips, labels), ours)
-    loops = [lambda: padded_loop(model, clips, labels), lambda: clip_by_clip(model, clips, labels), ours]
-    times = seconds_of(loops, 1 if small else ROUNDS)
-    ratios = times[:, :1] / times
+    print(f"error of the gradients: {error:.0e}", flush=True)
+    seconds = take_turns([theirs, ours])
     audio_s = sum(map(len, clips)) / RATE
     names = (
-        f"tutorials: batches of {TUTORIAL_BATCH} in random order, padded, no mask",
-        "transformers, clip by clip",
-        f"embedx: {len(batches)} batches by length, masked",
+        f"tutorials: {len(theirs)} batches of {TUTORIAL_BATCH} in random order, padded, no mask",
+        f"embedx: {len(ours)} batches by length, masked",
     )
     lines = [
-        f"A step of {count} clips of 0.3 to 10 s, evenly on a logarithmic scale ({audio_s:.0f} s of audio; the padded "
+        f"A step of {CLIPS} clips of 0.3 to 10 s, evenly on a logarithmic scale ({audio_s:.0f} s of audio; the padded "
         f"batches have {padded_seconds(clips):.0f} s), forward and backward in float32; "
-        f"{'a small model' if small else 'the shape of wav2vec2-base'} with random weights. Processor seconds, the "
-        f"median of {len(times)} rounds in which the loops take turns; the ratios are those within a round.",
+        f"{'a small model' if small else 'the shape of wav2vec2-base'} with random weights. Processor seconds of one "
+        "step; the batches of the two loops take turns.",
         "",
-        "| loop | s | times as fast | lowest and highest ratio |",
-        "|---|---|---|---|",
-        *(
-            f"| {name} | {np.median(times[:, i]):.1f} | {np.median(ratios[:, i]):.2f} | "
-            f"{ratios[:, i].min():.2f} to {ratios[:, i].max():.2f} |"
-            for i, name in enumerate(names)
-        ),
+        "| loop | s | times as fast |",
+        "|---|---|---|",
+        *(f"| {name} | {used:.1f} | {seconds[0] / used:.2f} |" for name, used in zip(names, seconds, strict=True)),
         "",
         f"Largest difference of a gradient of embedx to that of transformers clip by clip: {error:.0e} (of gradients "
         "up to 1). The gradients of the tutorials' loop differ, because their means have the padding.",
@@ -170,13 +164,14 @@ def padded_seconds(clips: Sequence[Tensor]) -> float:
 
 
 def compare_gradients(
-    encoder: CheckpointEncoder, model: Any, theirs: Callable[[], None], ours: Callable[[], None]
+    encoder: CheckpointEncoder, model: Any, theirs: Callable[[], None], ours: Sequence[Callable[[], None]]
 ) -> float:
     """Return the largest difference of a gradient, where the largest of its tensor counts as at least 1."""
     theirs()
     expected = [parameter.grad for parameter in model.wav2vec2.parameters()]
     model.zero_grad()
-    ours()
+    for batch in ours:
+        batch()
     pairs = [(one.grad, true) for one, true in zip(encoder.model.parameters(), expected, strict=True)]
     return max(
         float((one - true).abs().max() / true.abs().max().clamp(min=1))
