@@ -39,6 +39,7 @@ TUTORIAL_BATCH = 8
 BATCH_SECONDS = 15.0  # as the default on a CPU
 CLIPS = 16
 RECIPE: dict[str, Any] = {
+    "pooling": "mean",
     "start": "probe",
     "average": 0.5,
     "learning_rate": 3e-5,
@@ -273,7 +274,7 @@ def main() -> None:
     if arguments.only != "fsdd":
         parts["Fine-tuning: a step"] = lambda: measure_step(arguments.small)
     if arguments.only != "step" and RECORDINGS.is_dir() and WHISPER.is_dir():
-        size = (range(8, 10), 1) if arguments.small else (range(8, 14), 10)
+        size = (range(8, 10), 1) if arguments.small else (range(8, 14), 6)
         parts["Fine-tuning: FSDD by speaker"] = lambda: compare_fsdd(*size)
     for heading, measure in parts.items():
         machine = f"{name_device('cpu')}, commit {commit()}, threads: {torch.get_num_threads()}"
