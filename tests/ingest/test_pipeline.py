@@ -135,8 +135,15 @@ def piece(samples: int) -> WindowRead:
     return WindowRead(0, None, Window(0.0, samples / 16_000, np.zeros(samples, np.float32)))
 
 
-def give_up() -> None:
-    raise TimeoutError("nobody lays anything down, and nobody is to blame")
+def give_up_after_a_minute() -> Callable[[], None]:
+    """Return a function to call while a consumer waits."""
+    deadline = time.monotonic() + 60
+
+    def give_up() -> None:
+        if time.monotonic() > deadline:
+            raise TimeoutError("No event came within a minute.")
+
+    return give_up
 
 
 def test_prefetch_buffer_is_bounded_and_keeps_order() -> None:
@@ -155,7 +162,7 @@ def test_prefetch_buffer_is_bounded_and_keeps_order() -> None:
     for thread in threads:
         thread.start()
     for number, expected in enumerate(lengths):
-        events = list(buffer.take(number, give_up))
+        events = list(buffer.take(number, give_up_after_a_minute()))
         assert [len(event.window.samples) for event in events if isinstance(event, WindowRead)] == expected
         assert events[-1] == RecordingDone(RecordingFacts(flags=(str(number),)))
         time.sleep(0.001)
@@ -176,7 +183,7 @@ def test_prefetch_buffer_is_bounded_for_failures_too() -> None:
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     for number in range(1000):
-        assert list(buffer.take(number, give_up)) == [RecordingDone(RecordingFacts())]
+        assert list(buffer.take(number, give_up_after_a_minute())) == [RecordingDone(RecordingFacts())]
     reader.join(10)
     assert buffer.peak <= 10 * prefetch.EVENT_SAMPLES
 
