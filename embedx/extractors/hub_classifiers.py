@@ -21,7 +21,7 @@ from embedx.extractors.fast.encoder import accelerate
 from embedx.extractors.front_ends import WaveformSettings
 from embedx.extractors.huggingface import EPSILON, WAVEFORM_TYPES, Transformer
 from embedx.extractors.masking import WaveInput, receptive_field
-from embedx.extractors.spectrogram import AudioSpectrogramTransformer, Wav2Vec2Bert, WhisperEncoder
+from embedx.extractors.spectrogram import FRAME, AudioSpectrogramTransformer, Wav2Vec2Bert, WhisperEncoder
 from embedx.extractors.weights import brief
 
 SQUEEZED_TYPES = ("sew", "sew-d")  # no extractor: run one clip at a time
@@ -140,6 +140,7 @@ class AstClassifier(HubClassifier):
         super().__init__(checkpoint)
         self.spectrogram = encoder
         self.follow(encoder)
+        self.min_samples = FRAME  # the class tokens need no whole patch; the library fills up the spectrogram
 
     def logits(self, waves: Tensor, lengths: Tensor) -> Tensor:
         """Return the logits [B, C] of waves [B, S]."""

@@ -9,11 +9,16 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from embedx.extractors.spectrogram import AudioSpectrogramTransformer, Prepared, WhisperEncoder
+from embedx.extractors.checkpoints import Checkpoint
+from embedx.extractors.spectrogram import FRAME, AudioSpectrogramTransformer, Prepared, WhisperEncoder
 
 
 class AstTokens(AudioSpectrogramTransformer):
     """The class token and the distillation token of AST as two frames."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        self.min_samples = FRAME  # the tokens need no whole patch
 
     def encode(self, prepared: Sequence[Prepared], layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the two tokens [B, 2, D]; see `Extractor.frames`."""

@@ -43,6 +43,14 @@ def test_scores_are_those_of_the_pipeline_in_any_batch(name: str, tmp_path: Path
         assert (batch_scores(classifier, [clips[i] for i in order]) - expected[order]).abs().max() < 1e-5
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["wav2vec2", "ast", "whisper"])
+def test_scores_of_the_shortest_clips_are_those_of_the_pipeline(name: str, tmp_path: Path) -> None:
+    classifier = load(str(make_classifier(tmp_path, name)))
+    clips = clips_of(800, classifier.min_samples)
+    assert (batch_scores(classifier, clips) - pipeline_scores(tmp_path, clips)).abs().max() < 1e-5
+
+
 def test_multi_label_scores_are_those_of_the_pipeline(tmp_path: Path) -> None:
     classifier = load(str(make_classifier(tmp_path, "wav2vec2", problem_type="multi_label_classification")))
     clips = clips_of(8_000, 5_000)

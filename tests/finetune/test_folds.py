@@ -67,6 +67,16 @@ def test_killed_run_goes_on_with_its_fold_and_ends_with_the_same_figures(
     assert weights[0] == weights[1]
 
 
+@pytest.mark.long
+def test_copies_in_any_fold_are_named(tones: pd.DataFrame, tmp_path: Path) -> None:
+    frame = tones[tones.speaker < "s3"].drop(columns="split").reset_index(drop=True)
+    copy = tmp_path / "copy.wav"  # a recording of the last speaker under the name of the second one
+    copy.write_bytes(Path(frame.path[frame.speaker == "s2"].iloc[0]).read_bytes())
+    frame.loc[frame.index[frame.speaker == "s1"][0], "path"] = str(copy)
+    result = train_tones(frame, MODEL, tmp_path / "m", folds="speaker", fold="all", epochs=1)
+    assert "2 test rows sound like a row of the training" in result.notes[0]
+
+
 def test_search_with_all_folds_and_an_unknown_fold_are_refused(tones: pd.DataFrame, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Search with one fold"):
         train_tones(tones, MODEL, tmp_path / "m", folds="speaker", fold="all", trials=2)
