@@ -30,7 +30,7 @@ a package imports only from packages below it::
     extractors/   waves [B, S] -> frames [B, T, D]; one file per family
     metrics/      truth and probabilities -> figures with intervals
     recipe        everything that changes a vector
-    filesystem/   atomic writes, state of files, display of paths
+    filesystem/   atomic writes, state of files, display of paths, remote files
     processes/    child processes and their channels
     text          natural order, NAME=VALUE pairs, numbers with nouns, JSON
     keywords      unknown keywords, with the name that was probably meant

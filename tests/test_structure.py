@@ -65,6 +65,8 @@ HOMES = {  # foreign library -> the packages that may import it
     "pydantic": {"server"},
     "prometheus_client": {"server"},
     "ray": {"engines"},
+    "fsspec": {"filesystem"},
+    "aiohttp": {"filesystem"},
     "click": {"cli"},
     "tqdm": {"cli", "encoder"},
 }

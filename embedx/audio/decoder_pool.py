@@ -14,6 +14,7 @@ from embedx.audio.clip import Clip, Frames
 from embedx.audio.decoder_process import Decoder
 from embedx.audio.windows import Window
 from embedx.errors import DecoderDied, EmbedxError
+from embedx.processes.channels import no_action
 from embedx.processes.cores import count_cores
 from embedx.recipe import Recipe
 
@@ -85,9 +86,11 @@ class DecoderPool:
         """Yield the windows of a recording; see `Decoder.read`."""
         yield from self._resume(lambda decoder: decoder.read(path, recipe, start_s, end_s))
 
-    def read_blocks(self, path: str, start_s: float, end_s: float) -> Generator[tuple[Frames, int]]:
+    def read_blocks(
+        self, path: str, start_s: float, end_s: float, on_wait: Callable[[], None] = no_action
+    ) -> Generator[tuple[Frames, int]]:
         """Yield the frames between two times in blocks [S, channels], and their rate; see `Decoder.read_blocks`."""
-        yield from self._resume(lambda decoder: decoder.read_blocks(path, start_s, end_s))
+        yield from self._resume(lambda decoder: decoder.read_blocks(path, start_s, end_s, on_wait))
 
     def _resume(self, start: Callable[[Decoder], Generator[Result]]) -> Generator[Result]:
         """Yield the results of a decoder; one that dies is replaced once, and what it has yielded is skipped."""

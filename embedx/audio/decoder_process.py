@@ -32,12 +32,13 @@ import numpy as np
 from embedx import timing
 from embedx.audio.clip import Clip, Frames
 from embedx.audio.decode import hash_content, length_of, require_regular
-from embedx.audio.embedded import as_file
 from embedx.audio.excerpts import read_excerpt
 from embedx.audio.recorder_notes import may_have_notes, read_notes
+from embedx.audio.places import as_file
 from embedx.audio.windows import Window, read_channels
 from embedx.errors import AudioError, DecoderDied, EmbedxError
 from embedx.filesystem.paths import display_path
+from embedx.filesystem.urls import absolute, is_url
 from embedx.processes import spawn
 from embedx.processes.channels import READY, Channel, Message, Values, error_message, no_action, raise_reported
 from embedx.processes.spawn import Child, describe_exit, start_child
@@ -133,7 +134,9 @@ class Decoder:
         return str(self._ask_value({"do": "hash", "path": path}, on_wait))
 
     def length_of(self, path: str) -> float | None:
-        """Return the duration in seconds from the header; None if it has none or cannot be read."""
+        """Return the duration in seconds from the header; None if it has none, is remote, or cannot be read."""
+        if is_url(path):  # all of it would be copied
+            return None
         try:
             length: float | None = self._ask_value({"do": "length", "path": path}, no_action)
         except AudioError:
@@ -160,8 +163,10 @@ class Decoder:
         return [answer for answer, _ in self._ask(job, 0, on_wait)][-1]["value"]
 
     def _ask(self, job: Message, max_values: int, on_wait: Callable[[], None]) -> Generator[Answer]:
-        """Send a job and yield the answers; a recording inside a table is a temporary file meanwhile."""
-        with as_file(job["path"]) as file:
+        """Send a job and yield the answers; a recording inside a table or at a URL is a temporary file meanwhile."""
+        if is_url(job["path"]):
+            job = job | {"path": absolute(job["path"])}  # without a signature, which no message shows
+        with as_file(job["path"], on_wait) as file:
             try:
                 yield from self._ask_about_file(job | {"path": file}, max_values, on_wait)
             except AudioError as error:

@@ -1,6 +1,6 @@
 """Recordings inside a Parquet file: a column of {bytes, path}, as Hugging Face `datasets` stores audio.
 
-Such a recording has the path FILE.parquet/NAME, where NAME is its path in the column. `as_file` writes it to a
+Such a recording has the path FILE.parquet/NAME, where NAME is its path in the column. `AudioTable` writes it to a
 temporary file for as long as it is needed. A table is read from its start to its end, one recording at a time, so that
 memory is bounded by the largest recording; recordings that were read ahead stay in temporary files.
 """
@@ -101,34 +101,6 @@ def table_of(path: str) -> str | None:
     end = path.lower().find(SUFFIX + os.sep)
     file = path[: end + len(SUFFIX)]
     return file if end >= 0 and os.path.isfile(file) else None
-
-
-def file_status(path: str) -> tuple[int | None, int | None]:
-    """Return the size in bytes and the time of change of a recording; None for what is not known.
-
-    Those of a recording inside a Parquet file are: no size, and the time of the Parquet file.
-    """
-    table = table_of(path)
-    try:
-        status = os.stat(table or path)
-    except (OSError, ValueError):
-        return None, None
-    return None if table else status.st_size, status.st_mtime_ns
-
-
-@contextlib.contextmanager
-def as_file(path: str) -> Iterator[str]:
-    """Lend the path of a file with a recording: the path itself, or a copy of a recording inside a Parquet file.
-
-    Raises:
-        AudioError: the Parquet file has no such recording, or cannot be read.
-    """
-    table = table_of(path)
-    if table is None:
-        yield path
-        return
-    with AudioTable.open(table).lend(path[len(table) + 1 :]) as file:
-        yield file
 
 
 class AudioTable:

@@ -36,6 +36,7 @@ from embedx.cli.output import deliver, deliver_annotations, format_rows, rows_of
 from embedx.datasets.sources import root_of
 from embedx.errors import EXIT_SOME_FAILED, UsageError
 from embedx.filesystem.paths import display_path
+from embedx.filesystem.urls import absolute
 
 if TYPE_CHECKING:
     from embedx.annotations.base import Annotation
@@ -191,7 +192,7 @@ def predict(
         from embedx.collection.predicting import predict
 
         predictions = predict(list(source), **{name: options[name] for name in options.keys() - OF_COLLECTIONS})
-        root = root_of(map(os.path.abspath, source))
+        root = root_of(map(absolute, source))
     write(predictions, None if absolute_paths else root, form, merge, output)
     if predictions.note:
         say(predictions.note, err=True)
@@ -223,7 +224,7 @@ def predict_by_collection(places: tuple[str, ...], options: dict[str, Any]) -> "
         options["classifier"], model = model, None
     with Collection(folder, model=model, allow_pickle=allow_pickle) as opened:
         predictions = opened.predict(source or None, **options)
-        return predictions, root_of(map(os.path.abspath, source)) if source else opened.root
+        return predictions, root_of(map(absolute, source)) if source else opened.root
 
 
 def write(predictions: "Predictions", root: str | None, form: str, merge: bool, output: str | None) -> None:

@@ -4,16 +4,18 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 from embedx.errors import AudioError
 from embedx.filesystem.paths import display_path, is_inside, valid_text
+from embedx.filesystem.urls import is_url
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
     """A recording, or a part of one, to embed."""
 
-    path: str  # absolute; os.fsencode gives the bytes of the file name
+    path: str  # absolute, or a URL; os.fsencode gives the bytes of the file name
     start_s: float = 0.0
     end_s: float | None = None  # None: to the end of the recording
     label: str | None = None
@@ -24,6 +26,7 @@ class Item:
     reason: str = ""  # the class of the problem
     within: str = ""  # the folder that the file must not leave, links resolved; empty if any file is allowed
     label_origin: str = field(default="", compare=False)  # "folder names", "column species"; empty without a label
+    status: tuple[int | None, int | None] | None = field(default=None, compare=False)  # size and version in a listing
     place: str = field(default="", compare=False)  # "Line 3 of clips.csv"; empty if no table names it
 
 
@@ -40,8 +43,9 @@ def path_to_open(item: Item) -> str:
         raise AudioError(item.reason, item.problem)
     if not item.within:
         return item.path
-    resolved = os.path.realpath(item.path)
-    if not is_inside(resolved, item.within):
+    resolved = item.path if is_url(item.path) else os.path.realpath(item.path)
+    climbs = is_url(item.path) and ".." in unquote(item.path).split("/")  # servers resolve it
+    if climbs or not is_inside(resolved, item.within):
         detail = f"{display_path(item.path)} is outside of {display_path(item.within)}, and --confine refuses it."
         raise AudioError("outside", detail)
     return resolved

@@ -13,6 +13,7 @@ from embedx.datasets.tables import Row, UserTable
 from embedx.datasets.text_tables import PATH_COLUMNS
 from embedx.errors import UsageError
 from embedx.filesystem.paths import display_path
+from embedx.filesystem.urls import join
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 START_COLUMNS, END_COLUMNS = ("start_s", "start"), ("end_s", "end")
@@ -55,7 +56,10 @@ def read_row(row: Row, place: str, path_column: str, names: Mapping[str, str], r
         root: see `read_rows`.
     """
     entry = parse_path(row.get(path_column), f"{place}, column {path_column}", root)
-    path = os.path.normpath(os.path.join(root, entry))
+    try:
+        path = join(root, entry)
+    except UsageError as error:
+        raise UsageError(f"{place}: {error}") from error
     start_s, end_s = read_times(row, place)
     label, group, split = (
         parse_label(row.get(name), f"{place}, column {name}") for name in ("label", "group", "split")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from embedx.audio.decode import SUFFIXES
+from embedx.datasets.buckets import list_bucket
 from embedx.datasets.conflicts import merge_items
 from embedx.datasets.items import Item, text
 from embedx.datasets.layouts import KNOWN, recognise
@@ -15,8 +16,10 @@ from embedx.datasets.manifests import MANIFEST_SUFFIXES, parse_label, read_rows,
 from embedx.datasets.name_columns import NameRules, add_name_columns
 from embedx.datasets.tables import UserTable, frame_table, parse, read_table
 from embedx.datasets.walk import Survey, describe_passed_over, unreadable, walk
-from embedx.errors import NothingToDo, StoreError, UsageError
-from embedx.filesystem.paths import common_root, display_path
+from embedx.errors import DiskError, NothingToDo, StoreError, UsageError
+from embedx.filesystem.paths import common_root, display_path, relative_path
+from embedx.filesystem.remote import read_bytes
+from embedx.filesystem.urls import WEB, absolute, folder_of, is_url, split_pattern
 from embedx.processes.patterns import first_groups
 from embedx.store.store import Store
 
@@ -40,7 +43,7 @@ def read_corpus(
 
     Args:
         source: a folder (searched recursively), an audio file, a manifest (CSV, TSV, Parquet or JSON lines; "-" is
-            standard input), a pandas frame, or a list of these.
+            standard input), a pandas frame, or a list of these. Folders, files and manifests can be URLs.
         layout: how to read a folder: a known data set ("esc50", "urbansound8k", "speech-commands", "gtzan", "fsdd"; see
             `embedx.datasets.layouts`), "folders" (one folder per class), "files" (no labels), or "auto", which
             recognises the layout.
@@ -99,9 +102,11 @@ def read_source(source: Any, layout: str, label: str | None, group: str | None, 
 
 def read_path(name: str, layout: str, label: str | None, group: str | None, survey: Survey) -> list[Item]:
     """List the items of a folder, a manifest or a recording."""
-    path = os.path.abspath(name)
+    path = absolute(name)
+    if is_url(path):
+        return read_url(path, layout, label, group, survey)
     try:
-        mode = os.stat(name).st_mode
+        mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise UsageError(f"There is no file or folder {display_path(name)}.") from error
     except OSError as error:
@@ -121,6 +126,32 @@ def read_path(name: str, layout: str, label: str | None, group: str | None, surv
     return set_columns([Item(path)], label, group, root)
 
 
+def read_url(url: str, layout: str, label: str | None, group: str | None, survey: Survey) -> list[Item]:
+    """List the items of a place in a bucket, or of a manifest or recording at a URL."""
+    name = url.partition("?")[0].lower()
+    is_pattern = split_pattern(url)[1] is not None
+    if not is_pattern and name.endswith((*MANIFEST_SUFFIXES, *OTHER_TABLES)):
+        try:
+            data = read_bytes(url)
+        except OSError as error:
+            raise DiskError(f"{error.strerror}.") from error
+        texts = [column for column in (label, group) if column]
+        return read_manifest(
+            parse(data, display_path(url), folder_of(url), texts), label, group, folder_of(url), survey
+        )
+    if not is_pattern and (name.endswith(tuple(SUFFIXES)) or url.partition("://")[0] in WEB):
+        return set_columns([Item(url)], label, group, folder_of(url))
+    if layout in KNOWN:
+        raise UsageError(
+            f"The layout {layout} is read from a local folder only. Give {display_path(url)} as a manifest."
+        )
+    place = split_pattern(url)[0]
+    items = label_by_folder(list(list_bucket(url, survey)), place, layout)
+    if not items:
+        survey.explain(place, "holds no audio")
+    return set_columns(confined(items, place, survey), label, group, place)
+
+
 def read_standard_input() -> bytes:
     """Return all bytes of standard input.
 
@@ -134,7 +165,8 @@ def read_standard_input() -> bytes:
 
 def confined(items: list[Item], root: str, survey: Survey) -> list[Item]:
     """Return items whose files must not leave a folder, if the survey says so."""
-    return [replace(item, within=os.path.realpath(root)) for item in items] if survey.confine else items
+    within = root if is_url(root) else os.path.realpath(root)
+    return [replace(item, within=within) for item in items] if survey.confine else items
 
 
 def read_manifest(table: UserTable, label: str | None, group: str | None, root: str, survey: Survey) -> list[Item]:
@@ -156,7 +188,11 @@ def read_folder(root: str, layout: str, survey: Survey) -> list[Item]:
                 "Try --layout auto."
             )
         return [replace(item, label_origin=f"the data set {layout}") if item.label else item for item in items]
-    items = list(walk(root, survey))
+    return label_by_folder(list(walk(root, survey)), root, layout)
+
+
+def label_by_folder(items: list[Item], root: str, layout: str) -> list[Item]:
+    """Label the items below a folder by its subfolders, if the layout says so, or if there is one for each class."""
     prefix = len(os.path.join(root, ""))
     classes = [
         item.path[prefix:].rpartition(os.sep)[0].partition(os.sep)[0] for item in items
@@ -218,10 +254,15 @@ def look_up_each(items: Sequence[Item], rule: str, root: str) -> list[str | None
     values = [look_up(item, rule) for item in items]
     if "(" in rule and rule not in ("label", "group", "split"):
         without = [number for number, item in enumerate(items) if renamed(rule) not in item.meta]
-        found = first_groups(rule, [os.path.relpath(items[number].path, root) for number in without])
+        found = first_groups(rule, [below(items[number].path, root) for number in without])
         for number, group in zip(without, found, strict=True):
             values[number] = text(group)
     return values
+
+
+def below(path: str, root: str) -> str:
+    """Return a path relative to a folder."""
+    return relative_path(path, root) if is_url(path) else os.path.relpath(path, root)
 
 
 def look_up(item: Item, rule: str) -> str | None:
@@ -246,4 +287,5 @@ def root_of(sources: Iterable[str]) -> str | None:
     ('/data', '/data/a', None)
     """
     suffixes = (*SUFFIXES, *MANIFEST_SUFFIXES)
-    return common_root(os.path.dirname(name) if name.lower().endswith(suffixes) else name for name in sources)
+    folders = (split_pattern(name)[0] for name in sources)
+    return common_root(folder_of(name) if name.lower().endswith(suffixes) else name for name in folders)

@@ -23,6 +23,7 @@ from embedx.datasets.text_tables import (
 )
 from embedx.errors import UsageError
 from embedx.filesystem.paths import display_path
+from embedx.filesystem.urls import is_url
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +105,7 @@ def parse(data: bytes, name: str, folder: str = "", texts: Sequence[str] = ()) -
         if first.lstrip().startswith("{"):
             rows: list[Row] = list(numbered(read_json_rows(text, name), numbers))
             columns = list(dict.fromkeys(column for row in rows for column in row))
-        elif os.path.isfile(os.path.join(folder, first)):  # the output of `find`
+        elif is_url(first) or os.path.isfile(os.path.join(folder, first)):  # the output of `find`
             columns = ["path"]
             lines = ((i, line.rstrip("\r\n")) for i, line in enumerate(text, start=1))
             rows = list(numbered(((i, {"path": line}) for i, line in lines if line), numbers))

@@ -5,6 +5,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from embedx.filesystem.urls import common_folder
+
 MAX_STEM_BYTES = 150  # of the recording's name in the name of a clip: 255 bytes, less 60 for rank, score and times
 CONTROLS = (
     "Cc",
@@ -98,9 +100,8 @@ def common_root(folders: Iterable[str]) -> str | None:
     >>> common_root(["/data/a", "/data/b"]), common_root(["/data", "/tmp"]), common_root([])
     ('/data', None, None)
     """
-    names = list(folders)
-    root = os.path.commonpath(names) if names else os.sep
-    return None if root == os.sep else root
+    root = common_folder(list(folders))
+    return None if root in ("", os.sep) else root
 
 
 def explain_os_error(error: OSError) -> str:

@@ -1,5 +1,6 @@
 """Changes: a corpus compared with a store -> what has to be embedded, and what is already there."""
 
+import contextlib
 import json
 import os
 import zlib
@@ -9,19 +10,20 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from embedx.audio.decode import require_regular
-from embedx.audio.embedded import file_status
+from embedx.audio.places import Status, file_status, file_statuses, is_gone, require_file
 from embedx.datasets.items import Item, path_to_open
 from embedx.datasets.walk import UNREADABLE_FOLDER, Survey
 from embedx.errors import AudioError, UsageError
-from embedx.filesystem.paths import is_gone
+from embedx.filesystem.urls import absolute, common_folder, folder_of, is_url
 from embedx.store.records import Recording
 from embedx.store.store import Store
 
 Hash = Callable[[str], str]  # path -> hash of the content; raises AudioError if the file cannot be read
 Job = tuple[Recording, Sequence[Item]]
 
-UNREACHABLE = ("missing", "unreadable")  # reasons that say nothing of the content: the rows of an earlier run stay
+NETWORK = "network"  # the reason of a recording that the network did not bring; the next run tries it again
+# Reasons that say nothing of the content: the rows of an earlier run stay.
+UNREACHABLE = ("missing", "unreadable", NETWORK)
 
 
 @dataclass
@@ -91,14 +93,17 @@ def compare(
     result, survey = Difference(), survey or Survey()
     stored = store.recordings()
     shard_paths = in_shard(by_path, shard)
+    statuses = look_up_statuses({path: items for path, items in by_path.items() if path in shard_paths})
     for path, items in by_path.items():
         if path in shard_paths:
-            compare_recording(result, stored.get(path), path, items, hash_content, checksum, retry_failed)
+            recording = describe(path, items, statuses)
+            compare_recording(result, stored.get(path), recording, items, hash_content, checksum, retry_failed)
     absent = {path: recording for path, recording in stored.items() if path not in by_path}
+    sizes = {recording.size for recording, _ in (*result.new, *result.edited)}  # of what may have been moved
     deleted = [
         recording
         for path, recording in absent.items()
-        if not recording.reason and survey.covers(path) is None and is_gone(path)
+        if recording.size in sizes and not recording.reason and survey.covers(path) is None and is_gone(path)
     ]
     changed = [known for one, _ in result.edited if (known := stored[one.path]).content_hash and not known.reason]
     find_moved(result, [*deleted, *changed], hash_content)
@@ -119,14 +124,13 @@ def compare(
 def compare_recording(
     result: Difference,
     known: Recording | None,
-    path: str,
+    recording: Recording,
     items: Sequence[Item],
     hash_content: Hash,
     checksum: bool,
     retry_failed: bool,
 ) -> None:
     """Add one recording of the corpus to the differences; `known` is what the store holds of it."""
-    recording = describe(path, items)
     has_rows = known is not None and not known.reason
     error = why_unreachable(items) if has_rows and (recording.size is None or items[0].within) else None
     if known is None:
@@ -135,21 +139,21 @@ def compare_recording(
         result.unreachable.append(error)
     elif not is_unchanged(known, recording, hash_content, checksum):
         result.edited.append((recording, items))
-    elif known.reason and retry_failed:
+    elif known.reason and (retry_failed or known.reason == NETWORK):
         result.retried.append((recording, items))
     elif known.reason:
         result.failed.append(known)
     else:
         result.present += 1
         if known.mtime_ns != recording.mtime_ns:
-            result.touched[path] = replace(known, mtime_ns=recording.mtime_ns)
+            result.touched[recording.path] = replace(known, mtime_ns=recording.mtime_ns)
 
 
 def why_unreachable(items: Sequence[Item]) -> AudioError | None:
     """Return why a recording cannot be looked at, or must not be; None if it can."""
     try:
         for item in items:
-            require_regular(path_to_open(item))
+            require_file(path_to_open(item))
     except AudioError as error:
         if error.reason in (*UNREACHABLE, "outside"):
             return error
@@ -222,10 +226,24 @@ def is_from(path: str, origins: Sequence[str], sources: Sequence[str]) -> bool:
     return bool(set(origins) & set(sources)) or any(path.startswith(source + os.sep) for source in sources)
 
 
-def describe(path: str, items: Sequence[Item]) -> Recording:
+def look_up_statuses(by_path: Mapping[str, Sequence[Item]]) -> dict[str, Status]:
+    """Return the status of the remote recordings, from their listing or their server; none of one that is refused."""
+    statuses, asked = {}, []
+    for path, items in by_path.items():
+        status = items[0].status
+        if status is not None:
+            statuses[path] = status
+        elif is_url(path):
+            with contextlib.suppress(AudioError):
+                asked.append(path_to_open(items[0]))
+    return statuses | file_statuses(asked)
+
+
+def describe(path: str, items: Sequence[Item], statuses: Mapping[str, Status]) -> Recording:
     """Return what is known of a recording before it is opened; size and time are None if the file cannot be found."""
+    status = statuses.get(path, (None, None)) if is_url(path) else file_status(path)
     stretches = write_stretches(tuple((item.start_s, item.end_s) for item in items))
-    return Recording(path, *file_status(path), stretches)  # if there is no file, reading it reports the reason
+    return Recording(path, *status, stretches)  # if there is no file, reading it reports the reason
 
 
 @lru_cache(4096)  # in most corpora all recordings have the same value: the whole file
@@ -241,7 +259,8 @@ def write_stretches(stretches: tuple[tuple[float, float | None], ...]) -> str:
 def name_sources(source: Any) -> list[str]:
     """Return the absolute paths of the folders, files and manifests of a source; a data frame has none."""
     sources = source if isinstance(source, (list, tuple)) else [source]
-    return [os.path.abspath(one) for one in sources if isinstance(one, (str, os.PathLike)) and os.fspath(one) != "-"]
+    names = [os.fspath(one) for one in sources if isinstance(one, (str, os.PathLike))]
+    return [absolute(name) for name in names if name != "-"]
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:
@@ -275,5 +294,5 @@ def in_shard(paths: Iterable[str], shard: tuple[int, int]) -> set[str]:
     part, parts = shard
     if parts == 1 or not every:
         return set(every)
-    root = len(os.path.commonpath([os.path.dirname(path) for path in every]))
+    root = len(common_folder([folder_of(path) for path in every]))
     return {path for path in every if zlib.crc32(os.fsencode(path[root:].lstrip(os.sep))) % parts == part - 1}

@@ -14,6 +14,7 @@ from embedx.audio.waves import Wave, is_array, make_wave
 from embedx.datasets.items import Item, stretch_to_open
 from embedx.errors import AudioError, UsageError
 from embedx.filesystem.paths import display_path
+from embedx.filesystem.urls import absolute, is_url
 from embedx.index.exact import prepare
 from embedx.index.matrix import Floats, Ids
 from embedx.search.options import SearchOptions
@@ -251,7 +252,8 @@ def read_query(sound: Any, sample_rate: float | None) -> Item | Wave:
         UsageError: it is neither, or the samples have no rate.
     """
     if isinstance(sound, (str, os.PathLike)):
-        return Item(*parse_query(os.fspath(sound)))
+        path, start_s, end_s = parse_query(os.fspath(sound))
+        return Item(absolute(path) if is_url(path) else path, start_s, end_s)
     if not is_array(sound):
         raise UsageError(
             f"A query is a file, a part of one (a.wav#2-5), or an array of samples, not {sound!r}. For a row give "
@@ -296,7 +298,7 @@ def name_of(item: Item) -> str:
 
 def rows_of_file(store: Store, path: str) -> list[Row]:
     """Return the rows of a recording, also if the collection stores the same content under another path."""
-    paths = {os.path.abspath(path), *store.paths_of(DECODERS.hash_content(path))}
+    paths = {absolute(path), *store.paths_of(DECODERS.hash_content(path))}
     return [row for stored in sorted(paths) for row in store.rows(paths=[stored])]
 
 

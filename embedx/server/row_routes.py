@@ -12,7 +12,9 @@ from starlette.responses import FileResponse, Response
 from embedx.audio.decode import require_regular
 from embedx.audio.decoder_pool import DECODERS
 from embedx.errors import AudioError
+from embedx.filesystem.urls import is_url
 from embedx.server.collection_routes import RowNumber
+from embedx.server.errors import ApiError
 from embedx.server.row_audio import MAX_CONTEXT_S, find_row, sound_of
 from embedx.server.served import Served
 from embedx.server.service import service_of
@@ -81,6 +83,10 @@ def look_up(served: Served, number: int) -> tuple[Row, str]:
 
 def original_file(row: Row) -> Response:
     """Return the file of a row; only if it is audio, whatever the collection says about it."""
+    if is_url(row.path):
+        raise ApiError(
+            400, "bad_format", "The recording is remote, and its file is not copied.", "Ask for format=flac."
+        )
     try:
         require_regular(row.path)
         DECODERS.read_excerpt(row.path, row.start_s, min(row.end_s, row.start_s + 0.1))

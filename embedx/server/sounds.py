@@ -24,7 +24,7 @@ MEDIA_TYPES: dict[Format, str] = {"wav": "audio/wav", "flac": "audio/flac"}
 MAX_SOUND_S = 600.0  # of a picture, or of an answer with audio
 MAX_VALUES = 1 << 26  # samples over all channels of an answer with audio: 256 MB of float32
 EDGE_S = 0.1  # sound on both sides of a tile, so that tiles join without a seam; half of the longest frame has 85 ms
-GONE = ("missing", "unreadable", "outside")  # reasons of audio that is not where the collection says
+GONE = ("missing", "unreadable", "outside", "network")  # reasons of audio that is not where the collection says
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Sound:
             raise ApiError(413, "audio_too_large", f"An answer may have {MAX_SOUND_S:g} s of audio.")
         values = 0
         try:
-            for block, rate in DECODERS.read_blocks(self.path, self.start_s, self.end_s):
+            for block, rate in DECODERS.read_blocks(self.path, self.start_s, self.end_s, current_work().check):
                 current_work().check()
                 values += block.size
                 if values > MAX_VALUES:

@@ -31,7 +31,7 @@ class Recording:
 
     path: str
     size: int | None  # bytes; None if there is no file: it cannot be found, or the vectors were imported
-    mtime_ns: int | None  # time of the last change, in nanoseconds
+    mtime_ns: int | None  # time of the last change in nanoseconds; for a remote file with an ETag a number made of it
     stretches: str  # the embedded parts, as JSON: a list of [start_s, end_s or null]
     content_hash: str = ""
     duration_s: float | None = None

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 import embedx
-from embedx.audio import embedded
+from embedx.audio import embedded, places
 from embedx.errors import AudioError, UsageError
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -100,7 +100,7 @@ def test_any_order_reads_the_right_bytes_with_few_files(
     (tmp_path / "spool").mkdir()
     table = write_table(tmp_path / "t.parquet", [f"{i}.wav" for i in range(20)], group=group)
     for i in [*range(20), *np.random.default_rng(0).integers(0, 20, 30)]:
-        with embedded.as_file(f"{table}/{i}.wav") as file:
+        with places.as_file(f"{table}/{i}.wav") as file:
             assert Path(file).read_bytes() == wav_bytes(int(i))
             assert file.endswith(".wav")
             assert len(leftovers(tmp_path / "spool")) <= 5
@@ -110,12 +110,12 @@ def test_any_order_reads_the_right_bytes_with_few_files(
 
 def test_missing_and_damaged_recordings_are_named(tmp_path: Path) -> None:
     table = write_table(tmp_path / "t.parquet", ["a.wav", "b.wav"], group=1)
-    with pytest.raises(AudioError, match=r"t\.parquet has no recording c\.wav"), embedded.as_file(f"{table}/c.wav"):
+    with pytest.raises(AudioError, match=r"t\.parquet has no recording c\.wav"), places.as_file(f"{table}/c.wav"):
         pass
     (tmp_path / "x.parquet").write_bytes(b"PAR1 damaged PAR1")
-    with pytest.raises(AudioError, match=r"x\.parquet cannot be read"), embedded.as_file(f"{tmp_path}/x.parquet/c.wav"):
+    with pytest.raises(AudioError, match=r"x\.parquet cannot be read"), places.as_file(f"{tmp_path}/x.parquet/c.wav"):
         pass
-    with embedded.as_file(str(tmp_path / "nothing.wav")) as file:
+    with places.as_file(str(tmp_path / "nothing.wav")) as file:
         assert file == str(tmp_path / "nothing.wav")
 
 
