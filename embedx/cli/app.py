@@ -43,6 +43,7 @@ COMMANDS = {  # name -> module, and the description in `embedx --help`
     "label": ("label", "Set labels and metadata of rows; list and undo changes."),
     "compact": ("maintenance", "Free the disk space of deleted rows."),
     "backup": ("maintenance", "Copy a collection, also while it is written."),
+    "push": ("push", "Copy a collection to a bucket, or what has changed of it."),
     "verify": ("maintenance", "Check a collection for damage, and repair it."),
     "merge": ("maintenance", "Merge collections that have the same recipe."),
     "share": ("share", "Write a model or collection with a card, for the model hub."),

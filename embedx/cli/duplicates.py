@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, OUTPUT, TABLE_FORMAT, TIMEOUT, VIEW
+from embedx.cli.options import ABSOLUTE_PATHS, OUTPUT, READ_COLLECTION, TABLE_FORMAT, TIMEOUT, VIEW
 from embedx.cli.output import Rows, as_csv, as_json, as_table, deliver, rows_of, say, with_relative_paths
 from embedx.text import plural
 
@@ -24,7 +24,7 @@ COLUMNS = ("group", "kind", "why", "lowest", "highest", "id", "file", "start", "
       embedx duplicates indexes/field --exact-only --format json
     """
 )
-@COLLECTION
+@READ_COLLECTION
 @click.option("--threshold", type=float, default=0.99, show_default=True, help="Minimum cosine of two near vectors.")
 @VIEW
 @click.option("--where", metavar="SQL", help="Compare only rows that match this SQL condition.")

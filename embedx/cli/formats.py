@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from embedx.cli.embedding_options import STORE_DTYPE
-from embedx.cli.options import ABSOLUTE_PATHS, ANNOTATIONS, COLLECTION, JSON, MERGE, TIMEOUT, WAIT, check_folder
+from embedx.cli.options import ABSOLUTE_PATHS, ANNOTATIONS, JSON, MERGE, READ_COLLECTION, TIMEOUT, WAIT, check_folder
 from embedx.cli.output import print_json, say, size, views_text
 from embedx.errors import EXIT_SOME_FAILED
 from embedx.filesystem.paths import display_path
@@ -26,10 +26,11 @@ FORMAT = click.Choice(tuple(FORMATS))
       embedx export indexes/field -o atlas.parquet --with-audio clip --xy pca
       embedx export indexes/field -o projector/ --format tensorboard
       embedx export indexes/field --format npy -o field/
+      embedx export indexes/field -o s3://bucket/field.parquet
       embedx export indexes/field -o field.faiss --view L12.mean --overwrite
     """
 )
-@COLLECTION
+@READ_COLLECTION
 @click.option(
     "-o",
     "--out",

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from embedx.cli.options import ALLOW_PICKLE, COLLECTION, JSON, MODEL_PLACE, TIMEOUT, WAIT
+from embedx.cli.options import ALLOW_PICKLE, COLLECTION, JSON, MODEL_PLACE, READ_COLLECTION, TIMEOUT, WAIT
 from embedx.cli.output import print_json, print_rows, say, size
 from embedx.errors import StoreError
 from embedx.filesystem.paths import display_path
@@ -72,15 +72,17 @@ def compact(collection: str, wait: bool, as_json: bool) -> None:
 
 @click.command(
     epilog="""\b
-    Example:
+    Examples:
       embedx backup indexes/field /backup/field
+      embedx backup indexes/field s3://bucket/field-2026-11-28
+      embedx backup s3://bucket/field indexes/field
     """
 )
-@COLLECTION
+@READ_COLLECTION
 @click.argument("out", metavar="FOLDER", type=click.Path())
 @JSON
 def backup(collection: str, out: str, as_json: bool) -> None:
-    """Copy a COLLECTION with its heads and indexes into a new FOLDER.
+    """Copy a COLLECTION with its heads and indexes into a new FOLDER, which can be a place in a bucket.
 
     Other processes can read and write the collection meanwhile. The copy holds one committed state, and is checked.
     """

@@ -10,6 +10,7 @@ import click
 
 from embedx.errors import UsageError
 from embedx.filesystem.paths import display_path
+from embedx.filesystem.urls import absolute, is_url
 from embedx.text import parse_number, parse_pair
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -51,8 +52,8 @@ def check_folder(context: click.Context, param: click.Parameter, path: str | Non
     Raises:
         BadParameter: there is no such folder.
     """
-    if path is None:
-        return None
+    if path is None or is_url(path):
+        return path and absolute(path)
     folder = os.path.dirname(path.rstrip(os.sep)) or os.curdir
     if not os.path.isdir(folder):
         raise click.BadParameter(f"There is no folder {display_path(folder)}. Create it first.", context, param)
@@ -96,7 +97,31 @@ def format_option(*choices: str, help: str = "Output format.") -> Decorator:
     )
 
 
-COLLECTION = click.argument("collection", metavar="COLLECTION")
+def refuse_url(context: click.Context, param: click.Parameter, place: str) -> str:
+    """Return the folder of a collection that a command writes.
+
+    Raises:
+        UsageError: it is a URL.
+    """
+    if is_url(place):
+        raise UsageError(
+            f"{context.info_name} needs the folder of a collection, not a URL. `embedx backup {display_path(place)} "
+            "FOLDER` copies it to this machine, and `embedx push` sends what has changed."
+        )
+    return place
+
+
+def read_url(context: click.Context, param: click.Parameter, place: str) -> str:
+    """Return the folder of a collection that a command reads, which may have to be copied from a bucket."""
+    if not is_url(place):
+        return place
+    from embedx.collection.pushing import local_folder
+
+    return os.fspath(local_folder(place))
+
+
+COLLECTION = click.argument("collection", metavar="COLLECTION", callback=refuse_url)
+READ_COLLECTION = click.argument("collection", metavar="COLLECTION", callback=read_url)
 VIEW = click.option(
     "--view", help="Vectors to use, such as L12.mean. [default: last layer, first pooling; see `embedx status`]"
 )

@@ -5,9 +5,9 @@ from typing import Any
 import click
 
 from embedx.cli.options import (
-    COLLECTION,
     PER_CLASS,
     PERMUTATIONS,
+    READ_COLLECTION,
     SectionedCommand,
     format_option,
     head_section,
@@ -53,7 +53,7 @@ SWEEP_DEFAULTS = {  # what --sweep does not take must have its default
       embedx probe indexes/clap --zero-shot "dog=dog barking|growl, rain"
     """,
 )
-@COLLECTION
+@READ_COLLECTION
 @label_section
 @split_section
 @head_section

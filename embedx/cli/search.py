@@ -10,9 +10,9 @@ from embedx.cli.hits import FORMATS, HitTable
 from embedx.cli.options import (
     ABSOLUTE_PATHS,
     ANNOTATIONS,
-    COLLECTION,
     METRIC,
     OUTPUT_OR_FOLDER,
+    READ_COLLECTION,
     TIMEOUT,
     VIEW,
     SectionedCommand,
@@ -50,7 +50,7 @@ QUERIES = ("query", "id", "vector", "like", "unlike", "text")  # options that --
       embedx search indexes/field --queries calls.csv -k 3 --format csv --output hits.csv
     """,
 )
-@COLLECTION
+@READ_COLLECTION
 @click.argument("query", required=False)
 @section(
     "Instead of QUERY",

@@ -8,7 +8,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from embedx.cli.index import print_indexes
-from embedx.cli.options import ABSOLUTE_PATHS, COLLECTION, TABLE_FORMAT
+from embedx.cli.options import ABSOLUTE_PATHS, READ_COLLECTION, TABLE_FORMAT
 from embedx.cli.output import print_json, print_rows, say, size, with_relative_paths
 from embedx.errors import UsageError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
       embedx status indexes/field --flagged
     """
 )
-@COLLECTION
+@READ_COLLECTION
 @click.option("--failed", is_flag=True, help="List the recordings that could not be embedded, with the reason.")
 @click.option("--flagged", is_flag=True, help="List the recordings with flags, such as truncated or trailing-data.")
 @TABLE_FORMAT

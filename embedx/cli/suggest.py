@@ -7,8 +7,8 @@ import click
 from embedx.cli.options import (
     ABSOLUTE_PATHS,
     ANNOTATIONS,
-    COLLECTION,
     OUTPUT_OR_FOLDER,
+    READ_COLLECTION,
     TIMEOUT,
     format_option,
     require_file,
@@ -26,7 +26,7 @@ from embedx.cli.output import deliver, deliver_annotations, format_rows, rows_of
       embedx train indexes/field --label species --name birds
     """
 )
-@COLLECTION
+@READ_COLLECTION
 @click.option("--head", metavar="NAME", help="Head to use. [default: the only head of the collection]")
 @click.option(
     "--by",

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
 from embedx.collection.collection import Collection
+from embedx.collection.pushing import local_folder
 from embedx.filesystem.hub import download_collection, repository_of
 from embedx.formats.importing import ImportOptions, import_into_store
 from embedx.ingest.changes import name_sources
@@ -22,7 +23,8 @@ def open(folder: str | os.PathLike[str], *, model: str | None = None, allow_pick
 
     Args:
         folder: the folder of the collection; or hf:user/repo, a repository of the Hugging Face hub that
-            `embedx share` wrote. It is downloaded once; labels and indexes are written to a copy on this machine.
+            `embedx share` wrote; or s3://bucket/name, where `embedx push` wrote it. It is downloaded once for each
+            change; labels and indexes are written to a copy on this machine.
         model: the model for audio and text queries, if it is not where the recipe says: another folder, or code from
             outside embedx. Its weights must be the same.
         allow_pickle: read weights from a pickle file (.bin, .pth), which can run code.
@@ -30,10 +32,10 @@ def open(folder: str | os.PathLike[str], *, model: str | None = None, allow_pick
     Raises:
         UsageError: there is no collection in the folder.
         StoreError: the collection is damaged, or a newer embedx made it.
-        DiskError: the repository cannot be downloaded.
+        DiskError: the repository or bucket cannot be read.
     """
     repository = repository_of(folder)
-    folder = folder if repository is None else download_collection(repository)
+    folder = local_folder(folder) if repository is None else download_collection(repository)
     return Collection(folder, model=model, allow_pickle=allow_pickle)
 
 

@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from embedx.collection.backup import backup
 from embedx.collection.base import CollectionBase, from_one_state
@@ -10,8 +11,13 @@ from embedx.collection.labelling import LabelChange, label, read_log, undo_label
 from embedx.collection.maintenance import compact, remove
 from embedx.collection.verify import VerifyReport, verify_collection
 from embedx.errors import UsageError
+from embedx.filesystem.urls import is_url
 from embedx.store.edits import MIN_OVERLAP, LabelUpdate
 from embedx.store.filters import TIMEOUT_S
+
+if TYPE_CHECKING:
+    from embedx.collection.pushing import Pushed
+    from embedx.formats.picture_columns import Pictures
 
 
 class MaintenanceMixin(CollectionBase):
@@ -99,7 +105,8 @@ class MaintenanceMixin(CollectionBase):
         """Copy the collection with its heads and indexes into a new folder; a writer may be active.
 
         Args:
-            out: the new folder; it appears complete or not at all.
+            out: the new folder, or a new place in a bucket such as s3://bucket/name; it appears complete or not at
+                all. `embedx.open` reads both.
 
         Returns:
             The size of the copy in bytes.
@@ -109,7 +116,31 @@ class MaintenanceMixin(CollectionBase):
             StoreError: the collection is damaged.
             DiskError: the disk is full or cannot be written.
         """
+        if is_url(out):
+            from embedx.collection.pushing import push
+
+            return push(self.folder, str(out), is_new=True).bytes
         return backup(self.folder, out)
+
+    def push(self, url: str) -> "Pushed":
+        """Copy the collection with its heads and indexes to a bucket; `embedx.open(url)` reads it.
+
+        Push it again to send only what has changed. A push that is stopped leaves the collection that was there before.
+
+        Args:
+            url: the place, such as s3://bucket/name or gs://bucket/name; it holds a pushed collection or nothing.
+
+        Returns:
+            The sizes of the collection and of what was sent, in bytes and in parts.
+
+        Raises:
+            UsageError: the place holds other files.
+            StoreError: the collection is damaged.
+            DiskError: the bucket cannot be written, or the disk is full.
+        """
+        from embedx.collection.pushing import push
+
+        return push(self.folder, url)
 
     def compact(self, *, wait: bool = False) -> tuple[int, int]:
         """Give the space of deleted rows back to the disk.
@@ -164,7 +195,8 @@ class MaintenanceMixin(CollectionBase):
         """Write rows with their vectors and metadata to a file for other tools.
 
         Args:
-            out: the file, or for "npy", "hf" and "tensorboard" the folder; it appears complete or not at all.
+            out: the file, or for "npy", "hf" and "tensorboard" the folder; it appears complete or not at all. It can be
+                a URL of a bucket, where each file of a folder appears complete or not at all.
             format: "parquet", "npy", "csv", "jsonl", "faiss", "hf" or "tensorboard"; default: by the suffix of `out`.
                 Or annotations, without vectors: "raven", "audacity", "labelstudio", "birdnet" or "textgrid".
             view: the view, or "all" in parquet, npy, jsonl and hf; default: last layer, first pooling.
@@ -187,12 +219,33 @@ class MaintenanceMixin(CollectionBase):
             NothingToDo: no row meets the condition.
             DiskError: the disk is full or cannot be written.
         """
-        from embedx.annotations.files import WRITTEN
-        from embedx.formats.annotations import export_annotations
-        from embedx.formats.exporting import ExportOptions, export
         from embedx.formats.picture_columns import Pictures
 
         pictures = Pictures(with_audio, url, xy, [] if failures is None else failures)
+        write = partial(self._write_export, format, view, where, timeout, absolute_paths, merge, pictures)
+        if is_url(out):
+            from embedx.formats.uploading import export_to_url
+
+            return export_to_url(str(out), partial(write, False), overwrite=overwrite)
+        return write(overwrite, out)
+
+    def _write_export(
+        self,
+        format: str | None,
+        view: str | None,
+        where: str | None,
+        timeout: float,
+        absolute_paths: bool,
+        merge: bool,
+        pictures: "Pictures",
+        overwrite: bool,
+        out: str | os.PathLike[str],
+    ) -> int:
+        """Write an export to a path of this machine; see `export`."""
+        from embedx.annotations.files import WRITTEN
+        from embedx.formats.annotations import export_annotations
+        from embedx.formats.exporting import ExportOptions, export
+
         if format in WRITTEN:
             pictures.require_parquet(format)
             ids = self._select_ids(where, timeout)

@@ -116,6 +116,19 @@ def join(root: str, entry: str) -> str:
     return f"{scheme}://{posixpath.normpath(posixpath.join(rest, entry))}"
 
 
+def require_folder(folder: object) -> None:
+    """Refuse a URL where a collection is written.
+
+    Raises:
+        UsageError: it is a URL.
+    """
+    if is_url(folder):
+        raise UsageError(
+            "A collection is written to a folder of this machine, not to a URL. Give a folder such as indexes/field, "
+            "and then send it with `embedx push`."
+        )
+
+
 def folder_of(path: str) -> str:
     """Return the folder or URL that holds a file.
 

@@ -21,6 +21,7 @@ from embedx.datasets.sources import read_corpus, root_of, set_columns
 from embedx.datasets.walk import UNREADABLE_FOLDER, Survey
 from embedx.errors import RecipeMismatch, UsageError
 from embedx.filesystem.paths import display_path
+from embedx.filesystem.urls import require_folder
 from embedx.ingest.carry_over import EarlierRows, values_of
 from embedx.ingest.changes import Difference, compare, name_sources, parse_shard
 from embedx.ingest.options import ExtractOptions
@@ -54,6 +55,7 @@ def extract_into_store(
     Returns:
         The folder of the store. A dry run without a store returns an empty one in a temporary folder.
     """
+    require_folder(out)
     survey = Survey(options.confine)
     items = read_items(source, options, survey)
     return extract_items(items, name_sources(source), out, options, on_progress, interrupted, survey=survey)

@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from embedx.errors import EmbedxError, StoreError, UsageError
+from embedx.filesystem.urls import require_folder
 from embedx.recipe import Recipe
 from embedx.store.checksums import Compared
 from embedx.store.connections import connect, wrap_errors
@@ -129,6 +130,7 @@ class Store(Repairer):
             UsageError: the folder exists and is not a collection, or the store has another dtype.
             LockedError: another process is writing.
         """
+        require_folder(folder)
         path = Path(folder)
         if not (path / FILE_NAME).exists():
             write_empty(path, recipe, dim, dtype)
