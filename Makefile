@@ -2,11 +2,12 @@
 # make test         install, then run the fast tests (minutes); test-long runs the long tests, test-all both
 # make test-gradio  the tests of `embedx app` in a browser, with Gradio in an environment of its own
 # make test-engines the tests of extraction by Ray, with Ray in an environment of its own
+# make test-remote  the tests with an S3 server, with s3fs and moto in an environment of their own
 # make check        format, lint, types and doctests
 # make bench        measure, and write BENCHMARKS.md; bench-gpu measures the part that needs a GPU
 # make reliability  run the reliability tests for hours, and write RELIABILITY.md (PARTS="kills damage=1", SCALE=0.1)
 # make statistics   simulate what embedx claims about its statistics, and write STATISTICS.md, in less than 20 minutes
-.PHONY: demo test test-long test-all test-gradio test-engines check bench bench-gpu reliability statistics format clean
+.PHONY: demo test test-long test-all test-gradio test-engines test-remote check bench bench-gpu reliability statistics format clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -41,6 +42,14 @@ test-engines: $(READY)
 	cp build/engines/dev.pth build/engines/lib/python3*/site-packages/
 	build/engines/bin/python -m pip install --quiet --constraint constraints.txt '.[ray]'
 	build/engines/bin/python -m pytest -m long tests/engines
+
+test-remote: $(READY)
+	$(PYTHON) -m venv build/remote
+	$(RUN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > build/remote/dev.pth
+	cp build/remote/dev.pth build/remote/lib/python3*/site-packages/
+	grep -v '^python-dateutil==' constraints.txt > build/remote/constraints.txt
+	build/remote/bin/python -m pip install --quiet --constraint build/remote/constraints.txt s3fs 'moto[server]'
+	build/remote/bin/python -m pytest -m long tests/ingest/test_buckets.py
 
 check: $(READY)
 	$(RUN)/ruff format --check

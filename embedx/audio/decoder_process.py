@@ -33,8 +33,8 @@ from embedx import timing
 from embedx.audio.clip import Clip, Frames
 from embedx.audio.decode import hash_content, length_of, require_regular
 from embedx.audio.excerpts import read_excerpt
-from embedx.audio.recorder_notes import may_have_notes, read_notes
 from embedx.audio.places import as_file
+from embedx.audio.recorder_notes import may_have_notes, read_notes
 from embedx.audio.windows import Window, read_channels
 from embedx.errors import AudioError, DecoderDied, EmbedxError
 from embedx.filesystem.paths import display_path

@@ -46,8 +46,9 @@ def duplicates(
     --within.
     """
     from embedx.collection.collection import Collection
+    from embedx.collection.pushing import local_folder
 
-    with Collection(collection) as opened:
+    with Collection(local_folder(collection)) as opened:
         found = opened.duplicates(**options)
         root = None if absolute_paths else opened.root
     lines = list(with_relative_paths(rows_of(found.columns()), root, form))

@@ -71,9 +71,10 @@ def export(collection: str, out: str, as_json: bool, **options: Any) -> int:
     about one recording: give a folder, OUT/, for several.
     """
     from embedx.collection.collection import Collection
+    from embedx.collection.pushing import local_folder
 
     failures: list[str] = []
-    with Collection(collection) as opened:
+    with Collection(local_folder(collection)) as opened:
         rows = opened.export(out, failures=failures, **options)
     code = EXIT_SOME_FAILED if failures else 0
     if as_json:

@@ -87,8 +87,9 @@ def backup(collection: str, out: str, as_json: bool) -> None:
     Other processes can read and write the collection meanwhile. The copy holds one committed state, and is checked.
     """
     from embedx.collection.collection import Collection
+    from embedx.collection.pushing import local_folder
 
-    with Collection(collection) as opened:
+    with Collection(local_folder(collection)) as opened:
         copied = opened.backup(out)
     if as_json:
         print_json({"exit_code": 0, "collection": collection, "out": out, "bytes": copied})

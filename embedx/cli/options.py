@@ -98,7 +98,7 @@ def format_option(*choices: str, help: str = "Output format.") -> Decorator:
 
 
 def refuse_url(context: click.Context, param: click.Parameter, place: str) -> str:
-    """Return the folder of a collection that a command writes.
+    """Return the folder of a collection that a command writes, or sends.
 
     Raises:
         UsageError: it is a URL.
@@ -111,17 +111,8 @@ def refuse_url(context: click.Context, param: click.Parameter, place: str) -> st
     return place
 
 
-def read_url(context: click.Context, param: click.Parameter, place: str) -> str:
-    """Return the folder of a collection that a command reads, which may have to be copied from a bucket."""
-    if not is_url(place):
-        return place
-    from embedx.collection.pushing import local_folder
-
-    return os.fspath(local_folder(place))
-
-
 COLLECTION = click.argument("collection", metavar="COLLECTION", callback=refuse_url)
-READ_COLLECTION = click.argument("collection", metavar="COLLECTION", callback=read_url)
+READ_COLLECTION = click.argument("collection", metavar="COLLECTION")  # also of a bucket; see `local_folder`
 VIEW = click.option(
     "--view", help="Vectors to use, such as L12.mean. [default: last layer, first pooling; see `embedx status`]"
 )

@@ -98,10 +98,11 @@ def probe(
     the score that these reach.
     """
     from embedx.collection.collection import Collection
+    from embedx.collection.pushing import local_folder
 
     if prompt and zero_shot is None:
         raise UsageError("--prompt belongs to --zero-shot.")
-    with Collection(collection) as opened:
+    with Collection(local_folder(collection)) as opened:
         if zero_shot is not None:
             words = zero_shot_options(label, settings, sweep, options)
             agreement = opened.probe_zero_shot(zero_shot or None, prompt=list(prompt) or None, **words)

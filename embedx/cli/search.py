@@ -181,8 +181,9 @@ def open_collection(name: str, model: str | None, allow_pickle: bool) -> "Collec
             raise UsageError("The model of a service is on its machine: leave out --model and --allow-pickle.")
         return RemoteCollection(name, token=os.environ.get("EMBEDX_TOKEN") or None)
     from embedx.collection.collection import Collection
+    from embedx.collection.pushing import local_folder
 
-    return Collection(name, model=model, allow_pickle=allow_pickle)
+    return Collection(local_folder(name), model=model, allow_pickle=allow_pickle)
 
 
 def search_many(collection: "Collection | RemoteCollection", queries: str, options: Mapping[str, Any]) -> "Answers":

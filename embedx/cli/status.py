@@ -32,11 +32,12 @@ if TYPE_CHECKING:
 def status(collection: str, failed: bool, flagged: bool, form: str, absolute_paths: bool) -> None:
     """Show what a COLLECTION holds, how it was made, and what failed."""
     from embedx.collection.collection import Collection
+    from embedx.collection.pushing import local_folder
 
     if failed and flagged:
         raise UsageError("--failed and --flagged are two lists; give one of them.")
 
-    with Collection(collection) as opened, opened.snapshot():
+    with Collection(local_folder(collection)) as opened, opened.snapshot():
         if failed or flagged:
             columns, recordings = list_failed(opened) if failed else list_flagged(opened)
             if form == "table" and not recordings:

@@ -63,9 +63,10 @@ def suggest(collection: str, form: str, output: str | None, absolute_paths: bool
     information. The next `embedx train` with the same --name reports how much the new labels helped.
     """
     from embedx.collection.collection import Collection
+    from embedx.collection.pushing import local_folder
 
     require_file(output, form)
-    with Collection(collection) as opened:
+    with Collection(local_folder(collection)) as opened:
         suggestions = opened.suggest(**options)
         columns = suggestions.columns()
         root = None if absolute_paths else opened.root

@@ -274,8 +274,8 @@ class Download:
                     file.write(self._read(part))
             for path in new.rglob("*"):
                 sync_folder(path)  # it also flushes a file
-        for file in self.arrived.iterdir():
-            file.unlink()
+        for used in self.arrived.iterdir():
+            used.unlink()
 
     def _receive(self, part: Part) -> None:
         """Read a part from the bucket, unless this machine has it."""
