@@ -1,14 +1,33 @@
 """PE-Audio (Perception Encoder): an embedding of each clip, in one space with texts."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from embedx.extractors.checkpoints import Checkpoint
 from embedx.extractors.codecs import DAC_BYTES, memory_of
 from embedx.extractors.equal_lengths import EqualLengths
 from embedx.extractors.texts import load_tokenizer, tokenize
+
+
+class CodecFeatures(nn.Module):
+    """The first part of PE-Audio's encoder: waves [B, 1, S] and their mask [B, S] -> states [B, T, D] and mask [B, T].
+
+    The library's own module switches cuDNN off and on for the whole process, and fails where another thread or the
+    exact float32 of embedx has set cuDNN. This one has its weights and computes the same.
+    """
+
+    def __init__(self, module: Any) -> None:
+        super().__init__()
+        self.dac_encoder, self.bottleneck, self.data_proj = module.dac_encoder, module.bottleneck, module.data_proj
+        self.hop = int(module.config.dac_config.hop_length)
+
+    def forward(self, waves: Tensor, padding_mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return the states and their mask."""
+        states = self.data_proj(self.bottleneck(self.dac_encoder(waves)).transpose(1, 2))
+        return states, None if padding_mask is None else padding_mask[:, :: self.hop]
 
 
 class PeAudio(EqualLengths):
@@ -19,7 +38,8 @@ class PeAudio(EqualLengths):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        config = self.model.config
+        encoder, config = self.model.audio_encoder, self.model.config
+        encoder.embedder = CodecFeatures(encoder.embedder)
         hop = int(config.audio_config.dac_config.hop_length)
         self.dim = int(config.text_config.hidden_size)
         self._check_fit("feature_size", "1, because it takes mono sound", 1)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import embedx
 from embedx import extractors
 from embedx.errors import UsageError
 from tests.helpers.conformance import EXACT, Checkpoint, run
@@ -123,3 +124,15 @@ def test_text_is_embedded_as_by_transformers_and_alone_as_with_others(name: str,
     assert texts.shape == (2, extractor.dim)
     with pytest.raises(UsageError, match="Use a shorter text"):
         extractor.embed_text(["dog " * 99])
+
+
+@pytest.mark.parametrize("name", WITH_TEXT)
+def test_collection_is_made_in_threads_and_searched_by_text(
+    name: str, checkpoint: Checkpoint, write_wav: Callable[..., Path], tmp_path: Path
+) -> None:
+    for i in range(6):
+        write_wav(f"sounds/{i}.wav", seconds=0.1 + 0.2 * (i // 2))
+    model = str(checkpoint(name))
+    with embedx.extract(tmp_path / "sounds", model=model, out=tmp_path / "c", batch_seconds=0.2) as made:
+        assert len(made) == 6
+        assert len(made.search(text="dog", k=3)) == 3
