@@ -169,7 +169,7 @@ def test_command_options_equal_api_keywords(name: str) -> None:
     if name in ("probe", "train"):
         keywords -= set(HeadSettings.__annotations__)  # they are values of --setting
     options = {one.name for one in load_command(name).params}
-    assert keywords - options <= {"on_progress", "interrupted", "trust_model"}
+    assert keywords - options <= {"on_progress", "interrupted", "trust_model", "failures"}
     of_output = {"form", "all_groups", "columns", "as_json", "output", "save_clips", "report", "per_class", "merge"}
     of_output |= {"progress", "absolute_paths"}
     assert options - keywords <= {"collection", "queries", "sweep", "settings"} | of_output | opening
