@@ -11,7 +11,7 @@ SCRIPTS = sorted(FOLDER.glob("*.js"))
 MAX_LINES = 300  # of a script
 MAX_BYTES = 282_000  # of all files, not packed: four screens in two languages
 MAX_SENT = 114_000  # of all files as they are sent, packed
-MAX_FIRST_BYTES = 120_000  # of what the screen Find needs
+MAX_FIRST_BYTES = 117_000  # of what the screen Find needs
 FORBIDDEN = re.compile(
     r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|javascript:|srcdoc|"
     r"""\son[a-z]+=["']|setAttribute\("on"""
