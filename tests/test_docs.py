@@ -2,10 +2,12 @@
 
 import inspect
 import json
+import math
 import pkgutil
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Unpack, get_args
@@ -173,6 +175,14 @@ def test_command_options_equal_api_keywords(name: str) -> None:
     of_output = {"form", "all_groups", "columns", "as_json", "output", "save_clips", "report", "per_class", "merge"}
     of_output |= {"progress", "absolute_paths"}
     assert options - keywords <= {"collection", "queries", "sweep", "settings"} | of_output | opening
+
+
+def test_published_figures_of_the_guide_are_those_of_the_benchmark() -> None:
+    figures = tomllib.loads((ROOT / "embedx/bench/published.toml").read_text(encoding="utf-8"))
+    page = (ROOT / "docs/models.md").read_text(encoding="utf-8")
+    for name, scores in figures["benchmark"][0]["models"].items():
+        cells = ["-" if math.isnan(score) else f"{100 * score:.1f}" for score in scores]
+        assert f"| {name} | {' | '.join(cells)} |" in page
 
 
 def test_documented_exit_codes_are_those_of_the_errors() -> None:
