@@ -6,8 +6,7 @@ import { closeFilter, conditionsOf, joined, makeFilter, sentenceOf, showFilter, 
 import * as hits from "./hits.js";
 import { command } from "./keys.js";
 import { makeQuery, showProblem, showQuestion } from "./query.js";
-import { rowOf } from "./rows.js";
-import { PAGES, isAsked, search, withBase } from "./search.js";
+import { isAsked, PAGES, rowOf, search, withBase } from "./rows.js";
 import { on, set, state } from "./state.js";
 import { messageOf, t } from "./words.js";
 

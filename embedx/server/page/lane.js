@@ -3,8 +3,7 @@
 import { FileError, fetchClip, firstStretch, keepOnServer, problemOf, readFile, redraw } from "./clips.js";
 import { button, canvas, el, fill, iconButton, mutedWord, nameOf } from "./dom.js";
 import { paint, paintWave } from "./picture.js";
-import { levelsKey } from "./rows.js";
-import { withBase } from "./search.js";
+import { levelsKey, withBase } from "./rows.js";
 import { play, stop, watch } from "./sound.js";
 import { on, state } from "./state.js";
 import { Stretch } from "./stretch.js";

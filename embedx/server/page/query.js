@@ -2,7 +2,7 @@
 
 import { button, choice, el, errorBox, fill, fillChoice, icon, iconButton, nameOf, showText } from "./dom.js";
 import { command } from "./keys.js";
-import { withBase } from "./search.js";
+import { withBase } from "./rows.js";
 import { stop } from "./sound.js";
 import { on, state } from "./state.js";
 import { t } from "./words.js";

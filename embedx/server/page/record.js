@@ -1,7 +1,7 @@
 /* Recording: the microphone without what browsers do for speech, a level meter, and a WAV file at the end. */
 
 import { el, fill, icon, say } from "./dom.js";
-import { wavOf } from "./voices.js";
+import { wavOf } from "./sound.js";
 import { clock, t } from "./words.js";
 
 const MAX_S = 60;

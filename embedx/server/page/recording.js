@@ -4,9 +4,8 @@ import { path, withFields } from "./api.js";
 import { canvas, clamp, consume, el, iconButton, shareAt, showAt, showPlays, warn } from "./dom.js";
 import { paint } from "./picture.js";
 import { formatOf, looksOf, pictureAt, soundAt } from "./rows.js";
-import { begin, stop, watch } from "./sound.js";
+import { begin, piecesVoice, stop, watch } from "./sound.js";
 import { on, state } from "./state.js";
-import { piecesVoice } from "./voices.js";
 import { clock, messageOf, t } from "./words.js";
 
 const TILE_S = 600; // of a picture: the server gives up to ten minutes at once
