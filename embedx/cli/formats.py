@@ -64,8 +64,8 @@ def export(collection: str, out: str, as_json: bool, **options: Any) -> int:
     restores the collection from them. A faiss index holds vectors of length 1; OUT.csv describes its rows. Paths in
     CSV are relative to the folder of the sources; the other formats hold full paths.
 
-    With --with-audio and --xy, Parquet files open as a picture with sound in Embedding Atlas, in the viewer of Hugging
-    Face and in Renumics Spotlight. A tensorboard folder is for its projector, and cannot be imported.
+    With --with-audio and --xy, Parquet files open as a picture with sound in Embedding Atlas, and their audio plays in
+    tools of Hugging Face. A tensorboard folder is for its projector, and cannot be imported.
 
     raven, audacity, labelstudio, birdnet and textgrid are annotations, without vectors. An audacity or textgrid file is
     about one recording: give a folder, OUT/, for several.
