@@ -18,6 +18,7 @@ from embedx.datasets.walk import Survey
 from embedx.errors import NothingToDo, StoreError, UsageError
 from embedx.filesystem.atomic import replace_file
 from embedx.filesystem.paths import display_path
+from embedx.filesystem.urls import require_folder
 from embedx.ingest.attempts import MAX_KILLS, Attempts
 from embedx.ingest.changes import name_sources, parse_shard
 from embedx.ingest.extract import extract_items, load_embedder, read_items
@@ -103,6 +104,7 @@ class Plan:
 
 def plan_folder(out: str | os.PathLike[str]) -> Path:
     """Return the folder of the plan for a collection: it lies beside it."""
+    require_folder(out)
     return Path(os.path.abspath(out) + ".shards")
 
 
