@@ -36,7 +36,7 @@ class Convolve(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         """Return the gradients of the frames and of the weights."""
         x, matrix = ctx.saved_tensors
         channels, kernel = ctx.shape[1:]
@@ -106,7 +106,7 @@ class PackedConvolutions:
         for layer, (_, stride) in zip(self.layers[1:], self.strides[1:], strict=True):
             x = Convolve.apply(x, layer.conv.weight, stride)  # type: ignore[no-untyped-call]
             x = finish(layer, x if layer.conv.bias is None else x + layer.conv.bias)
-        clips = x.split([count + self.spare for count in counts])
+        clips = torch.split(x, [count + self.spare for count in counts])
         features = [clip[:count] for clip, count in zip(clips, counts, strict=True)]
         return pad_sequence(features, batch_first=True).transpose(1, 2)
 

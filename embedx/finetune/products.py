@@ -11,6 +11,7 @@ import torch
 from embedx.extractors.fast.onednn import is_intel
 
 SHAPES = ((64, 64, 64), (20, 768, 512), (256, 512, 768))  # of the products that are checked: rows, sum, columns
+MKLDNN: Any = torch.backends.mkldnn
 TOLERANCE = 1e-6  # of the largest number of a product: about eight steps of float32; bfloat16 is wrong by 1e-3
 
 
@@ -24,7 +25,7 @@ def fast_products() -> Iterator[None]:
     if not is_exact():
         yield
         return
-    settings: Any = torch.backends.mkldnn.matmul
+    settings = MKLDNN.matmul
     before = settings.fp32_precision
     settings.fp32_precision = "bf16"
     try:
@@ -36,7 +37,7 @@ def fast_products() -> Iterator[None]:
 @cache
 def is_exact() -> bool:
     """Tell whether oneDNN computes products in float32 on this processor, and MKL is not the faster one."""
-    settings: Any = getattr(torch.backends.mkldnn, "matmul", None)
+    settings = getattr(MKLDNN, "matmul", None)
     if platform.machine() not in ("x86_64", "AMD64") or is_intel() or not hasattr(settings, "fp32_precision"):
         return False
     random, before = torch.Generator().manual_seed(0), settings.fp32_precision

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from embedx.finetune.batches import Batcher, Positions, to_device
 from embedx.finetune.labels import LabelledRows
@@ -50,7 +50,7 @@ def start_from_probe(
     windows = batcher.waves.of_rows(rows)
     row = batcher.waves.row[windows]
     for output, linear, x in zip(
-        labelled.outputs, network.head.linear, vectors_of(network, batcher, windows, context), strict=True
+        labelled.outputs, layers_of(network), vectors_of(network, batcher, windows, context), strict=True
     ):
         known = output.known[row]
         truth = output.truth[row[known]]
@@ -71,10 +71,15 @@ def start_from_probe(
             linear.bias.copy_(torch.from_numpy(bias))
 
 
+def layers_of(network: Network) -> list[nn.Linear]:
+    """Return the last linear layer of each output."""
+    return [layer for layer in network.head.linear if isinstance(layer, nn.Linear)]
+
+
 def vectors_of(network: Network, batcher: Batcher, windows: Positions, context: Context) -> list[NDArray[np.float32]]:
     """Return the vectors [W, D] of windows before the last linear layer of each output, in evaluation mode."""
     head, place = network.head, {int(window): i for i, window in enumerate(windows)}
-    found = [np.empty((len(windows), linear.in_features), np.float32) for linear in head.linear]
+    found = [np.empty((len(windows), linear.in_features), np.float32) for linear in layers_of(network)]
     was_training, device = network.training, next(network.parameters()).device
     network.eval()
     order = windows[np.argsort(-batcher.waves.length[windows], kind="stable")]

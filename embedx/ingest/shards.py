@@ -152,7 +152,7 @@ def make_plan(
     embedder = load_embedder(out, options)
     groups = list(by_path.values())
     folder = plan_folder(out)
-    about = {"id": secrets.token_hex(8), "shards": shards, "sources": name_sources(source)}
+    about: dict[str, Any] = {"id": secrets.token_hex(8), "shards": shards, "sources": name_sources(source)}
     about |= {"given": what_counts(given), "recordings": len(groups)}
     plan = Plan(folder, recipe=embedder.recipe, **about)
     for number in range(1, shards + 1):

@@ -141,7 +141,7 @@ def test_recording_that_kills_its_process_twice_is_a_failure(write_wav: WriteWav
     (tmp_path / "killer.py").write_text(KILLER)
     for i in range(6):
         write_wav(f"in/{i}.wav", samples=np.full(16_000, 1.0 if i == 3 else 0.1 * (i + 1), np.float32))
-    codes = []
+    codes: list[int] = []
     while not codes or codes[-1] == -signal.SIGKILL:
         process = extract_by_command(tmp_path, "many", "--shards", "2")
         out, log = process.communicate(timeout=120)
