@@ -97,6 +97,10 @@ def save_tiny(name: str, folder: Path) -> None:
     tiny = ENCODERS[name]
     torch.manual_seed(len(name))
     model = getattr(transformers, tiny.model)(getattr(transformers, tiny.config)(**tiny.options))
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            # fresh ones let the sound fade to numbers that float16 does not have
+            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
     model.save_pretrained(folder)
     getattr(transformers, tiny.front_end)(**tiny.front_end_options).save_pretrained(folder)
     if name in WITH_TEXT:
