@@ -37,7 +37,7 @@ def fast_products() -> Iterator[None]:
 @cache
 def is_exact() -> bool:
     """Tell whether oneDNN computes products in float32 on this processor, and MKL is not the faster one."""
-    settings = getattr(MKLDNN, "matmul", None)
+    settings: Any = getattr(MKLDNN, "matmul", None)
     if platform.machine() not in ("x86_64", "AMD64") or is_intel() or not hasattr(settings, "fp32_precision"):
         return False
     random, before = torch.Generator().manual_seed(0), settings.fp32_precision
