@@ -20,6 +20,7 @@ from nbclient import NotebookClient
 
 import embedx
 from embedx.cli.app import COMMANDS, load_command
+from embedx.engines import extract_shards
 from embedx.errors import EmbedxError
 from embedx.evaluation.options import ExperimentKwargs
 from embedx.heads.options import HeadSettings
@@ -166,6 +167,8 @@ def test_command_options_equal_api_keywords(name: str) -> None:
     if name == "predict":
         keywords |= keywords_of(embedx.predict)  # files without a collection
         keywords.remove("classifier")  # it is --model
+    if name == "extract":
+        keywords |= keywords_of(extract_shards)
     if name == "probe":
         keywords |= keywords_of(embedx.Collection.probe_zero_shot)
     if name in ("probe", "train"):

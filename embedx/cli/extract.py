@@ -100,7 +100,9 @@ CHANGES = ("new", "edited", "retried", "moved", "vanished", "hidden", "pruned")
         metavar="NAME",
         help="What embeds the shards: local (default), ray, ray://HOST:PORT.",
     ),
-    click.option("--plan", is_flag=True, help="Only write the plan of --shards; machines then do --shard I/N of it."),
+    click.option(
+        "--plan-only", is_flag=True, help="Only write the plan of --shards; machines then do --shard I/N of it."
+    ),
 )
 @section(
     "Which recordings",
@@ -124,7 +126,7 @@ def extract(
     as_json: bool,
     shards: int | None,
     engine: str,
-    plan: bool,
+    plan_only: bool,
     **options: Any,
 ) -> int:
     """Embed audio into a collection. Run it again to continue, or to add new and changed files.
@@ -137,13 +139,13 @@ def extract(
 
     A file or folder that cannot be read is reported and counted, and does not stop the run. The exit code is then 3.
     """
-    if shards is None and (plan or engine != "local"):
-        raise click.UsageError("--plan and --engine need --shards N, the number of parts.")
+    if shards is None and (plan_only or engine != "local"):
+        raise click.UsageError("--plan-only and --engine need --shards N, the number of parts.")
     started = time.monotonic()
     dry_run, options = options["dry_run"], given_options(options)
     with Signals() as signals, ExtractionDisplay(progress) as display:
         run = {"on_progress": display, "interrupted": signals.received, **options}
-        collection = extract_all(list(source), run, None if dry_run else shards, engine, plan)
+        collection = extract_all(list(source), run, None if dry_run else shards, engine, plan_only)
     if collection is None:
         say(f"The plan is written. To embed part I of it, give the same command with --shard I/{shards}, not --shards.")
         return 0

@@ -160,7 +160,7 @@ def test_workers_and_the_merging_process_are_killed_again_and_again(write_wav: W
     (tmp_path / "killer.py").write_text(KILLER)
     for i in range(12):
         write_wav(f"in/{i:02d}.wav", seconds=1 + i % 3)
-    finish(extract_by_command(tmp_path, "many", "--shards", "4", "--plan"))
+    finish(extract_by_command(tmp_path, "many", "--shards", "4", "--plan-only"))
     random = np.random.default_rng(5)
     for _ in range(3):
         tries = [("--shard", "2/4"), ("--shard", "4/4"), ("--shards", "4")]
