@@ -274,7 +274,7 @@ def main() -> None:
     if arguments.only != "fsdd":
         parts["Fine-tuning: a step"] = lambda: measure_step(arguments.small)
     if arguments.only != "step" and RECORDINGS.is_dir() and WHISPER.is_dir():
-        size = (range(8, 10), 1) if arguments.small else (range(8, 14), 6)
+        size = (range(8, 10), 1) if arguments.small else (range(8, 23), 6)
         parts["Fine-tuning: FSDD by speaker"] = lambda: compare_fsdd(*size)
     for heading, measure in parts.items():
         machine = f"{name_device('cpu')}, commit {commit()}, threads: {torch.get_num_threads()}"
