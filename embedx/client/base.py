@@ -24,8 +24,8 @@ REQUEST_S = 60.0  # to wait for an answer; a service ends a request after 30 s
 MAX_IDS = 400  # of a condition: with 19 digits each they have 8000 characters, and a service allows 10 000
 NOT_REMOTE = (  # what a collection has on its own machine only
     "allow_pickle", "backup", "build_index", "compact", "duplicates", "export", "failures", "folder", "index",
-    "indexes", "label_log", "model", "probe", "probe_zero_shot", "remove", "remove_head", "snapshot", "store",
-    "suggest", "sweep", "verify",
+    "indexes", "label_log", "model", "probe", "probe_zero_shot", "push", "remove", "remove_head", "snapshot",
+    "store", "suggest", "sweep", "verify",
 )  # fmt: skip
 
 

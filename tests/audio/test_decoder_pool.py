@@ -81,7 +81,8 @@ def test_user_process_never_decodes_a_file(own: Path, tmp_path: Path) -> None:
 
 
 def test_only_audio_imports_functions_that_decode() -> None:
-    values = {"SUFFIXES", "require_regular", "Window", "count_windows", "CHANNELS", "TAILS", "wav_bytes", "flac_bytes"}
+    values = {"SUFFIXES", "require_regular", "Window", "count_windows", "CHANNELS", "TAILS"}
+    values |= {"wav_bytes", "flac_bytes", "MAX_FLAC"}  # they encode
     values |= {"is_clipped", "SILENT_THRESHOLD", "read_wav", "read_wave"}  # of samples that were decoded
     for path in (ROOT / "embedx").rglob("*.py"):
         if path.parent.name == "audio":
