@@ -27,7 +27,6 @@ from embedx.bench.speed.roofline import name_device
 from embedx.finetune.batches import cut_batches
 from embedx.finetune.encoders import CheckpointEncoder, load_encoder
 from embedx.finetune.options import FinetuneOptions
-from embedx.finetune.products import fast_products
 from embedx.finetune.run import finetune
 from embedx.metrics.intervals import score_interval
 
@@ -98,13 +97,12 @@ def masked_batch(
     """Compute the gradients of a batch of a step with masks, as embedx does."""
     lengths = torch.tensor([len(clips[i]) for i in batch])
     waves = torch.nn.utils.rnn.pad_sequence([clips[i] for i in batch], batch_first=True)
-    with fast_products():
-        ((_, frames, counts),) = encoder.frames(waves, lengths, encoder.layers[-1:])
-        valid = torch.arange(frames.shape[1]) < counts[:, None]
-        pooled = frames.masked_fill(~valid[..., None], 0.0).sum(1) / counts[:, None]
-        logits = head.classifier(head.projector(pooled))
-        loss = torch.nn.functional.cross_entropy(logits, labels[batch], reduction="sum") / len(clips)
-        loss.backward()  # type: ignore[no-untyped-call]
+    ((_, frames, counts),) = encoder.frames(waves, lengths, encoder.layers[-1:])
+    valid = torch.arange(frames.shape[1]) < counts[:, None]
+    pooled = frames.masked_fill(~valid[..., None], 0.0).sum(1) / counts[:, None]
+    logits = head.classifier(head.projector(pooled))
+    loss = torch.nn.functional.cross_entropy(logits, labels[batch], reduction="sum") / len(clips)
+    loss.backward()  # type: ignore[no-untyped-call]
 
 
 def take_turns(loops: Sequence[Sequence[Callable[[], None]]]) -> NDArray[np.float64]:

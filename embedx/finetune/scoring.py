@@ -12,7 +12,6 @@ from embedx.evaluation.chance import compare_predictions
 from embedx.finetune.batches import Batcher, Positions, to_device
 from embedx.finetune.labels import LabelledRows, Output
 from embedx.finetune.network import Network, Objective
-from embedx.finetune.products import fast_products
 from embedx.metrics.chance import ChanceTest
 from embedx.metrics.classification import score_whole
 from embedx.metrics.report import Metrics
@@ -60,7 +59,7 @@ def predict_rows(
     order = windows[np.argsort(-batcher.waves.length[windows], kind="stable")]
     for start in range(0, len(order), 256):  # windows in memory at a time; sorted, so little is padded
         for batch in batcher.make(order[start : start + 256]):
-            with torch.inference_mode(), fast_products(), context():
+            with torch.inference_mode(), context():
                 on_device = to_device(batch, device)
                 logits = network(on_device["waves"], on_device["lengths"])
                 loss += float(objective(logits, on_device["targets"], on_device["known"]))

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from embedx.finetune.batches import Batcher, Positions, to_device
 from embedx.finetune.labels import LabelledRows
 from embedx.finetune.network import Network
-from embedx.finetune.products import fast_products
 from embedx.finetune.scoring import Context
 from embedx.heads.fitting import fit
 
@@ -86,7 +85,7 @@ def vectors_of(network: Network, batcher: Batcher, windows: Positions, context: 
     for start in range(0, len(order), BATCH):
         for batch in batcher.make(order[start : start + BATCH]):
             on_device = to_device(batch, device)
-            with torch.inference_mode(), fast_products(), context():
+            with torch.inference_mode(), context():
                 states = network.encoder.frames(on_device["waves"], on_device["lengths"], head.settings.layers)
                 shared = head.shared_vector([(frames, counts) for _, frames, counts in states])
                 given = [hidden(shared).float().cpu().numpy() for hidden in head.hidden]

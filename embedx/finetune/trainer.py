@@ -18,7 +18,6 @@ from embedx.finetune.batches import Batch, Steps, to_device
 from embedx.finetune.network import Network, Objective
 from embedx.finetune.options import FinetuneOptions
 from embedx.finetune.parameters import group_parameters, rate_schedule, set_trained
-from embedx.finetune.products import fast_products
 from embedx.finetune.start import averaged
 
 STATE, WEIGHTS, OPTIMIZER = "trainer_state.json", "model.safetensors", "optimizer.pt"  # of a checkpoint of Trainer
@@ -82,14 +81,13 @@ class StepTrainer(transformers.Trainer):
             self.network.encoder.eval()
         rows = sum(len(batch["lengths"]) for batch in inputs)
         total = torch.zeros((), device=self.args.device)
-        with fast_products():
-            for batch in inputs:
-                batch = to_device(batch, self.args.device)
-                with self.compute_loss_context_manager():
-                    logits = model(batch["waves"], batch["lengths"])
-                loss = self.loss_of(logits, batch["targets"], batch["known"]) / rows
-                self.accelerator.backward(loss)
-                total += loss.detach()
+        for batch in inputs:
+            batch = to_device(batch, self.args.device)
+            with self.compute_loss_context_manager():
+                logits = model(batch["waves"], batch["lengths"])
+            loss = self.loss_of(logits, batch["targets"], batch["known"]) / rows
+            self.accelerator.backward(loss)
+            total += loss.detach()
         return total
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from embedx.finetune.convolutions import Convolve
 from embedx.finetune.encoders import load_encoder
-from embedx.finetune.products import fast_products, is_exact
 
 LENGTHS = (4000, 400, 1733, 721)  # 400: the shortest clip that gives a frame
 
@@ -67,16 +66,3 @@ def set_lengths(encoder: Any, lengths: Any) -> None:
     """Set what the forward pass of an encoder sets before its convolutions run."""
     kernel, stride = encoder.extractor.strides[0]
     encoder.extractor.batch.lengths = (torch.tensor(lengths) - kernel) // stride + 1
-
-
-def test_products_by_onednn_are_those_of_float32() -> None:
-    before = torch.backends.mkldnn.matmul.fp32_precision  # type: ignore[attr-defined]
-    random = torch.Generator().manual_seed(1)
-    for rows, terms, columns in [(15, 768, 3072), (300, 3072, 768), (768, 250, 768)]:
-        a, b = torch.randn(rows, terms, generator=random), torch.randn(terms, columns, generator=random)
-        with fast_products():
-            assert not is_exact() or torch.backends.mkldnn.matmul.fp32_precision == "bf16"  # type: ignore[attr-defined]
-            product = a @ b
-        true = a.double() @ b.double()
-        assert (product - true).abs().max() < 1e-6 * true.abs().max()
-    assert torch.backends.mkldnn.matmul.fp32_precision == before  # type: ignore[attr-defined]
