@@ -4,18 +4,20 @@ The vectors are those of a collection that `embedx.extract` makes with the same 
 model code. They do not depend on which sounds are encoded together.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.audio.waves import is_array, make_wave, split_batch
+from embedx.audio.waves import is_array, is_entry, make_wave, split_batch
 from embedx.datasets.items import stretch_to_open
-from embedx.datasets.sources import read_corpus
+from embedx.datasets.sources import as_list, holds_names, is_frame, read_corpus
 from embedx.embedding.embedder import Embedder
 from embedx.embedding.options import CutKwargs, EmbeddingOptions
 from embedx.embedding.sounds import EmbeddedFile, Sound, path_of, read_sound
@@ -110,13 +112,17 @@ class Encoder(KnownKeywords):
     """
 
     def __init__(self, model: str = "logmel", **loading: Unpack[LoadKwargs]) -> None:
-        self.model = model
-        self._options = EmbeddingOptions(model=model, **loading)
+        self._options, self._loading = EmbeddingOptions(model=model, **loading), loading
+        self.model = self._options.model
         self._extractor = self._options.load_extractor()
         self._embedders: dict[tuple[Any, ...], Embedder] = {}
         self._embedder(self._options)  # an unknown device is refused now
         self.dim, self.layers = self._extractor.dim, self._extractor.layers
         self.sample_rate = self._extractor.sample_rate
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process loads the model again."""
+        return partial(Encoder, **self._loading), (self.model,)
 
     def __repr__(self) -> str:
         return f"<Encoder {self.model}: {self.dim} values, layers {', '.join(map(str, self.layers))}>"
@@ -312,18 +318,21 @@ def load(model: str = "logmel", **loading: Unpack[LoadKwargs]) -> Encoder:
 
 def list_sounds(sounds: Any, sample_rate: float | None) -> list[Sound]:
     """Return the sounds of an argument of `Encoder.encode`, in its order."""
-    if isinstance(sounds, (list, tuple)):
-        parts = list(sounds)
-    else:
-        parts = split_batch(sounds) if is_array(sounds) and not isinstance(sounds, Mapping) else [sounds]
+    is_batch = is_array(sounds) and not is_entry(sounds) and not holds_names(sounds)
+    parts = split_batch(sounds) if is_batch else as_list(sounds)
     read: list[Sound] = []
     for part in parts:
         if is_array(part):
             read.append(make_wave(part, sample_rate, f"array {len(read)}"))
         elif isinstance(part, (list, tuple)):
             raise UsageError("A list holds files and arrays; give samples as arrays: numpy.array(samples).")
-        else:
+        elif isinstance(part, (str, os.PathLike)) or is_frame(part):
             read += map(stretch_to_open, read_corpus(part))
+        else:
+            raise UsageError(
+                f'A sound is a file, samples as an array or tensor, or a mapping with "array" and "sampling_rate", not '
+                f"{type(part).__name__}. Several sounds are a list."
+            )
     return read
 
 

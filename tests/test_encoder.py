@@ -1,21 +1,28 @@
 """Encoder: the vectors of a collection, without one."""
 
+import io
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 import soundfile
 import torch
+import transformers
 
 import embedx
 from embedx import extractors
+from embedx.datasets.sources import read_corpus
 from embedx.embedding.embedder import Embedder
 from embedx.errors import AudioError, ModelError, UsageError
 from tests.helpers.checkpoints import add_tokenizer
 from tests.helpers.embedding import recipe_of
+from tests.helpers.encoder_checkpoints import save_tiny
 
 RATE = 16_000
 
@@ -178,3 +185,53 @@ def test_progress_is_shown_on_standard_error(files: list[str], capsys: pytest.Ca
     embedx.load().encode(files, progress=True)
     output = capsys.readouterr()
     assert "5/5" in output.err and output.out == ""
+
+
+def test_columns_of_names_and_entries_of_data_sets_are_sounds(files: list[str]) -> None:
+    encoder, wave = embedx.load(), noise(1.0)
+    expected = encoder.encode(files)
+    for column in (pandas.Series(files), np.array(files), np.array(files, dtype=object), pandas.Index(files)):
+        np.testing.assert_array_equal(encoder.encode(column), expected)
+        assert [item.path for item in read_corpus(column)] == files
+    decoded = SimpleNamespace(get_all_samples=lambda: SimpleNamespace(data=torch.tensor(wave[None]), sample_rate=RATE))
+    np.testing.assert_array_equal(encoder.encode([decoded]), encoder.encode(wave, sample_rate=RATE))
+
+
+@pytest.mark.parametrize(
+    "sound", [None, 3.0, b"RIFF", {"bytes": b"RIFF"}, pandas.Series([0.1]), iter([1]), io.BytesIO()]
+)
+def test_what_is_no_sound_is_refused_with_what_is_one(sound: Any) -> None:
+    with pytest.raises(UsageError, match="A sound is a file, samples as an array or tensor"):
+        embedx.load().encode(sound, sample_rate=RATE)
+
+
+@pytest.mark.parametrize("rate", ["16k", "16000", [16_000], True, float("nan"), 16_000.5])
+def test_rate_that_is_no_whole_number_is_refused(rate: Any) -> None:
+    with pytest.raises(UsageError, match="whole number of Hz"):
+        embedx.load().encode(noise(1.0), sample_rate=rate)
+
+
+def test_encoder_is_copied_and_loaded_from_a_path(checkpoint: Callable[[str], Path]) -> None:
+    encoder = embedx.load(checkpoint("hubert"), precision="float32")  # type: ignore[arg-type]
+    vectors = encoder.encode(noise(1.0), sample_rate=RATE)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(encoder)).encode(noise(1.0), sample_rate=RATE), vectors)
+    with pytest.raises(UsageError, match="model is the name"):
+        embedx.load(None)  # type: ignore[arg-type]
+
+
+def test_pe_audio_names_classes_as_the_library_does(tmp_path: Path, files: list[str]) -> None:
+    save_tiny("pe-audio", tmp_path)
+    model = transformers.PeAudioModel.from_pretrained(tmp_path).eval()
+    torch.nn.init.constant_(model.text_audio_logit_scale, 7.0)
+    model.save_pretrained(tmp_path)
+    predictions = embedx.predict(files[:3], model=str(tmp_path), zero_shot=["dog", "rain"], prompt="{}")
+    extractor, encoder = extractors.load(str(tmp_path)), embedx.load(str(tmp_path))
+    texts = extractor.embed_text(["dog", "rain"])  # type: ignore[attr-defined]
+    logits = 7.0 * torch.from_numpy(encoder.encode(files[:3])) @ texts.T
+    np.testing.assert_allclose(predictions.proba, logits.softmax(dim=1).detach(), atol=1e-5)
+
+
+def test_precision_that_a_model_lacks_is_refused(tmp_path: Path) -> None:
+    save_tiny("embedding-gemma2", tmp_path)
+    with pytest.raises(UsageError, match=r"does not run in float16. Precisions: auto, float32, bfloat16"):
+        embedx.load(str(tmp_path), precision="float16")

@@ -16,7 +16,7 @@ THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")  # 1,500 can also be 15
 BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 LABEL_COLUMNS = (  # that hold the label, the first one that is there; what people call it in tables of Raven
     "label,annotation,species,common name,common_name,class,call type,call_type,sound type,type,tag,tags,species code,"
-    "code"
+    "code,event_label,class_name,event,event_type"
 ).split(",")
 
 

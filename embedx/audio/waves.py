@@ -37,10 +37,18 @@ class Wave:
 
 
 def is_array(value: Any) -> bool:
-    """Tell whether a value is sound in memory: an array, a tensor, or a mapping with "array" and a sampling rate."""
-    return (
-        isinstance(value, np.ndarray) or hasattr(value, "detach") or (isinstance(value, Mapping) and "array" in value)
-    )
+    """Tell whether a value is sound in memory: samples, or an entry of a data set; see `make_wave`."""
+    return isinstance(value, np.ndarray) or is_tensor(value) or is_entry(value)
+
+
+def is_tensor(value: Any) -> bool:
+    """Tell whether a value is a tensor of torch, which need not be imported."""
+    return hasattr(value, "detach") and hasattr(value, "shape")  # an open file has `detach` too
+
+
+def is_entry(value: Any) -> bool:
+    """Tell whether a value is sound with its own rate, as Hugging Face data sets have."""
+    return hasattr(value, "get_all_samples") or (isinstance(value, Mapping) and "array" in value)
 
 
 def split_batch(value: Any) -> list[Any]:
@@ -65,28 +73,37 @@ def make_wave(value: Any, rate: float | None, path: str) -> Wave:
 
     Args:
         value: an array or a tensor [S], [channels, S] or [S, channels] (the longer axis is time), or a mapping
-            {"array": ..., "sampling_rate": ...}. Integers are divided by their full scale, as a WAV file's are.
+            {"array": ..., "sampling_rate": ...}, or a decoder of torchcodec. Integers are divided by their full scale,
+            as a WAV file's are.
         rate: the sampling rate in Hz; a mapping has its own.
         path: what errors call it.
 
     Raises:
         UsageError: there is no rate, or it is not one sound of real numbers.
     """
-    if isinstance(value, Mapping):
+    if hasattr(value, "get_all_samples"):
+        decoded = value.get_all_samples()
+        value, rate = decoded.data, decoded.sample_rate
+    elif isinstance(value, Mapping):
         rate = next((value[key] for key in RATE_KEYS if key in value), rate)
         value = value["array"]
-    if hasattr(value, "detach"):
+    if is_tensor(value):
         value = value.detach().cpu()
         value = (value.float() if value.is_floating_point() else value).numpy()
     if rate is None:
         raise UsageError(f"sample_rate is missing: {path} is samples, so give their rate, as in sample_rate=16000.")
-    if not float(rate).is_integer():
-        raise UsageError(f"sample_rate must be a whole number of Hz, not {rate}.")
+    if not is_whole(rate):
+        raise UsageError(f"sample_rate must be a whole number of Hz, such as 16000, not {rate!r}.")
     samples = np.asarray(value)
     if samples.ndim not in (1, 2):
         raise UsageError(f"{path} has the shape {list(samples.shape)}; one sound is [S], or [channels, S].")
     frames = samples[:, None] if samples.ndim == 1 else samples if len(samples) >= samples.shape[1] else samples.T
     return Wave(to_float(frames, path), int(rate), path)
+
+
+def is_whole(rate: Any) -> bool:
+    """Tell whether a rate is a whole number, of Python or NumPy."""
+    return isinstance(rate, (int, float, np.number)) and not isinstance(rate, bool) and float(rate).is_integer()
 
 
 def to_float(samples: Any, path: str) -> Frames:

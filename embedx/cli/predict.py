@@ -92,13 +92,15 @@ OF_COLLECTIONS = ("head", "where", "timeout", "precision", "recall", "label")
         "--zero-shot",
         metavar="CLASSES",
         help='Names to choose from, without training: "dog barking, rain"; "dog=bark|growl, rain" gives a class '
-        "several prompts. By a CLAP model, or by yamnet for names that it knows.",
+        "several prompts. By a model with texts (CLAP, PE-Audio, EmbeddingGemma 2), or by yamnet for names that it "
+        "knows.",
     ),
     click.option(
         "--prompt",
         multiple=True,
         metavar="TEXT",
-        help="Sentence for CLAP with {} in the place of a name; repeatable. [default: This is a sound of {}.]",
+        help="Sentence for a model with texts, with {} in the place of a name; repeatable. [default: This is a sound "
+        "of {}.]",
     ),
     click.option(
         "--label",
@@ -126,9 +128,9 @@ OF_COLLECTIONS = ("head", "where", "timeout", "precision", "recall", "label")
     click.option(
         "--model",
         help="The classifier: a checkpoint for audio classification (hub id or folder), a folder of `embedx finetune`, "
-        "onnx:FILE?rate=HZ&scores=NAME&labels=FILE, or yamnet; with --zero-shot a CLAP model or yamnet. With a "
-        "collection and --head, --zero-shot or FILES: the "
-        "new folder of the collection's model, if it was moved.",
+        "onnx:FILE?rate=HZ&scores=NAME&labels=FILE, or yamnet; with --zero-shot a model with texts "
+        "or yamnet. With a collection and --head, --zero-shot or FILES: the new folder of the collection's model, if "
+        "it was moved.",
     ),
     ALLOW_PICKLE,
 )
@@ -159,7 +161,7 @@ def predict(
     \b
     embedx predict COLLECTION                   stored rows, by a head
     embedx predict COLLECTION --model MODEL     stored rows, by a classifier of audio with the same encoder
-    embedx predict COLLECTION --zero-shot "..." stored rows, by names of classes (CLAP or YAMNet)
+    embedx predict COLLECTION --zero-shot "..." stored rows, by names of classes
     embedx predict COLLECTION FILES             new audio, by a head; also with --zero-shot
     embedx predict FILES --model MODEL          new audio, by a classifier of audio, without a collection
     embedx predict FILES --model MODEL --zero-shot "..."
@@ -185,7 +187,8 @@ def predict(
     elif options["model"] is None:
         raise UsageError(
             f"{display_path(source[0])} is not a collection (a folder with {STORE}). To classify files without a "
-            "collection, name a classifier (--model MODEL), or a CLAP model or yamnet with --zero-shot."
+            "collection, name a classifier (--model MODEL), or with --zero-shot yamnet or a model with texts such as "
+            "laion/clap-htsat-unfused."
         )
     else:
         refuse(OF_COLLECTIONS, "files alone: it belongs to the heads and rows of a collection")

@@ -68,10 +68,15 @@ SWEEP_DEFAULTS = {  # what --sweep does not take must have its default
         is_flag=False,
         flag_value="",
         metavar="[CLASSES]",
-        help="Evaluate classes by their names (CLAP, YAMNet) on all labelled rows, without training; see `embedx "
-        "predict`. Without CLASSES the labels are the names; give it as the last option then.",
+        help="Evaluate classes by their names (YAMNet, models with texts) on all labelled rows, without "
+        "training; see `embedx predict`. Without CLASSES the labels are the names; give it as the last option then.",
     ),
-    click.option("--prompt", multiple=True, metavar="TEXT", help="Sentence for CLAP with {} in the place of a name."),
+    click.option(
+        "--prompt",
+        multiple=True,
+        metavar="TEXT",
+        help="Sentence for a model with texts, with {} in the place of a name.",
+    ),
 )
 @section("Chance", PERMUTATIONS)
 @section(

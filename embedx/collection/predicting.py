@@ -64,11 +64,12 @@ def predict(
         source: a folder, a file, a manifest, a pandas data frame, or a list of these.
         model: a checkpoint of transformers that was trained for audio classification (hub id or folder), a folder that
             `embedx finetune` wrote, an ONNX file as "onnx:FILE?rate=32000&scores=NAME&labels=FILE", or "yamnet" for the
-            521 classes of AudioSet. With `zero_shot`: CLAP, or "yamnet".
+            521 classes of AudioSet. With `zero_shot`: a model with texts
+            (CLAP, PE-Audio, EmbeddingGemma 2), or "yamnet".
         zero_shot: the names of the classes to choose from: a text such as "dog barking, rain" or "dog=bark|growl,
             rain", a list, or a mapping from names to a prompt or several. YAMNet takes only names that it knows.
-        prompt: sentence for CLAP with {} in the place of a name, or several, whose embeddings are averaged; default
-            "This is a sound of {}."
+        prompt: sentence for a model with texts, with {} in the place of a name, or several, whose embeddings are
+            averaged; default "This is a sound of {}."
         per: "window" (default), or "recording": all windows of a recording (and channel) together.
         aggregate: how the windows of a recording are combined: the "mean" of their probabilities (default), or the
             "max" of each class.

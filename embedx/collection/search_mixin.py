@@ -48,7 +48,7 @@ class SearchMixin(CollectionBase):
             vector: instead, a vector [D], several vectors [Q, D], or a .npy file with either.
             like: instead, examples (files, parts of files, row ids); the query is 2 mean(like) - mean(unlike).
             unlike: with `like`, examples that the hits should not resemble; without them the query is mean(like).
-            text: instead, a description, in a collection made with CLAP.
+            text: instead, a description, in a collection made with a model with texts, such as CLAP.
             k: the number of hits; default 10, or all rows within `radius`. Fewer only if fewer rows match.
             where: an SQL condition on the rows, applied before the search: "label = 'dog' and fold <> 1".
             timeout: seconds that the condition can take; default 30.

@@ -85,7 +85,7 @@ class TrainingMixin(CollectionBase):
         Args:
             zero_shot: the classes, whose names are labels; see `embedx.predict`. None: the labels themselves, with
                 spaces for underscores.
-            prompt: the sentence for CLAP; see `embedx.predict`.
+            prompt: the sentence for a model with texts; see `embedx.predict`.
             label: the column with one label per row; default "label". Rows of other labels are left out and counted.
             where: an SQL condition on the rows that are used; all if None.
             timeout: seconds that the condition can take; default 30.
@@ -268,9 +268,9 @@ class TrainingMixin(CollectionBase):
             head: a head or its name; None for the only head.
             classifier: instead of a head, a checkpoint for audio classification whose encoder made the stored vectors;
                 its scores are computed from them, without the audio.
-            zero_shot: instead of a head, names of classes for the vectors of CLAP or YAMNet; see `embedx.predict`. If
-                rows are labelled with these names, the probabilities are calibrated on them where that helps.
-            prompt: the sentence for CLAP; see `embedx.predict`.
+            zero_shot: instead of a head, names of classes, for YAMNet or a model with texts; see `embedx.predict`.
+                If rows are labelled with them, the probabilities are calibrated on these rows where that helps.
+            prompt: the sentence for a model with texts; see `embedx.predict`.
             label: the column with the labels to calibrate on; by default "label" where it has values.
             where: an SQL condition on the stored rows; all if None.
             timeout: seconds that the condition can take; default 30.

@@ -63,7 +63,7 @@ def read_corpus(
     """
     if layout not in LAYOUTS:
         raise UsageError(f"Unknown layout {layout!r}. Layouts: {', '.join(LAYOUTS)}.")
-    sources = source if isinstance(source, (list, tuple)) else [source]
+    sources = as_list(source)
     survey = survey or Survey()
     read = [(root_of_source(part), list(read_source(part, layout, label, group, survey))) for part in sources]
     items = merge_items(add_name_columns(read, rules))
@@ -78,6 +78,22 @@ def read_corpus(
     return items
 
 
+def as_list(source: Any) -> list[Any]:
+    """Return the parts of a source: those of a list, another sequence, or a column of names; else the source itself."""
+    is_list = isinstance(source, Sequence) and not isinstance(source, (str, bytes, bytearray))
+    return list(source) if is_list or holds_names(source) else [source]
+
+
+def holds_names(source: Any) -> bool:
+    """Tell whether a source is a column of a pandas frame or an array, and holds names (or objects), not numbers."""
+    return hasattr(source, "tolist") and getattr(source, "ndim", 0) == 1 and getattr(source.dtype, "kind", "") in "OUT"
+
+
+def is_frame(source: Any) -> bool:
+    """Tell whether a source is a data frame."""
+    return hasattr(source, "to_dict") and hasattr(source, "columns")
+
+
 def root_of_source(source: Any) -> str:
     """Return the folder at which the paths of a source begin."""
     if not isinstance(source, (str, os.PathLike)) or os.fspath(source) == STDIN:
@@ -89,7 +105,7 @@ def root_of_source(source: Any) -> str:
 def read_source(source: Any, layout: str, label: str | None, group: str | None, survey: Survey) -> Iterable[Item]:
     """List the items of a folder, a file or a frame."""
     root, texts = os.getcwd(), [name for name in (label, group) if name]
-    if hasattr(source, "to_dict"):
+    if is_frame(source):
         table = frame_table(source)
     elif not isinstance(source, (str, os.PathLike)):
         raise UsageError(f"A source is a path, a pandas frame or a list of these, not {type(source).__name__}.")

@@ -18,7 +18,7 @@ from embedx.embedding.sounds import SoundEmbedder
 from embedx.embedding.workers import WORKERS_PER_GPU, Worker, make_workers, run_in_order, short_switch_interval
 from embedx.errors import ModelError, RecipeMismatch, UsageError
 from embedx.extractors.base import Extractor, batch_cost, padded_samples
-from embedx.extractors.devices import pick_devices, pick_precision
+from embedx.extractors.devices import DTYPES, pick_devices, pick_precision
 from embedx.processes.memory import release_memory
 from embedx.recipe import Recipe, view_name
 
@@ -75,7 +75,7 @@ class Embedder(SoundEmbedder):
         self.device = self.devices[0]
         if batch_seconds is None:
             batch_seconds = BATCH_SECONDS[self.device.split(":")[0]]
-        self.precision = pick_precision(precision)
+        self.precision = pick_precision(precision, getattr(extractor, "precisions", tuple(DTYPES)))
         self.extractor = extractor.to(self.device)
         self.backend = backend_of(extractor)
         self.recipe = recipe

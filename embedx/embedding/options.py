@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, TypedDict
@@ -45,6 +46,9 @@ class EmbeddingOptions:
     trust_model: bool = True
 
     def __post_init__(self) -> None:
+        if not isinstance(self.model, (str, os.PathLike)):
+            raise UsageError(f"model is the name of a model or a folder, such as 'logmel', not {self.model!r}.")
+        object.__setattr__(self, "model", os.fspath(self.model))
         for name, value, longest in (
             ("window", self.window, MAX_WINDOW_S),
             ("hop", self.hop, MAX_WINDOW_S),

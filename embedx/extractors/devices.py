@@ -1,6 +1,7 @@
 """Devices and number formats of torch by name, in one place."""
 
 import re
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -50,12 +51,18 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def pick_precision(precision: str) -> str:
+def pick_precision(precision: str, possible: Sequence[str] = tuple(DTYPES)) -> str:
     """Return the precision for a name; "auto" is float32: no other is known to keep the nearest neighbours.
 
+    Args:
+        precision: the name.
+        possible: those in which the model runs.
+
     Raises:
-        UsageError: the name is unknown.
+        UsageError: the name is unknown, or the model does not run in this precision.
     """
     if precision not in ("auto", *DTYPES):
         raise UsageError(f"Unknown precision {precision!r}. Precisions: auto, {', '.join(DTYPES)}.")
+    if precision not in ("auto", *possible):
+        raise UsageError(f"This model does not run in {precision}. Precisions: auto, {', '.join(possible)}.")
     return "float32" if precision == "auto" else precision

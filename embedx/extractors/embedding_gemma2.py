@@ -25,6 +25,7 @@ class EmbeddingGemma2(EqualLengths):
 
     front_end_class = "Gemma4AudioFeatureExtractor"
     layers: tuple[int, ...] = (0,)
+    precisions = ("float32", "bfloat16")  # the library limits states to 1e10, which float16 does not have
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)

@@ -35,6 +35,7 @@ class PeAudio(EqualLengths):
 
     front_end_class = "PeAudioFeatureExtractor"
     layers: tuple[int, ...] = (0,)
+    text_by_cosine = False  # the model compares sounds with texts by the inner product
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
@@ -45,6 +46,7 @@ class PeAudio(EqualLengths):
         self._check_fit("feature_size", "1, because it takes mono sound", 1)
         self._check_fit("hop_length", f"{hop} (downsampling_ratios of dac_config)", hop)
         self.memory = memory_of(DAC_BYTES, self.sample_rate)  # it begins with the encoder of a DAC
+        self.text_scale = float(self.model.text_audio_logit_scale) or 1.0  # 0 in a model that was not trained
         self.min_samples = hop
         self.max_samples = hop * config.audio_config.max_position_embeddings
         self.frame_rate = self.sample_rate / self.max_samples

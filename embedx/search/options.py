@@ -3,6 +3,7 @@
 import math
 import sys
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TypedDict
 
 from embedx.errors import UsageError
@@ -57,8 +58,8 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         check_metric(self.metric)
-        if self.k is not None and self.k < 1:
-            raise UsageError(f"k={self.k} is not allowed: k is the number of hits, at least 1.")
+        if self.k is not None and not (isinstance(self.k, Integral) and self.k >= 1):
+            raise UsageError(f"k={self.k!r} is not allowed: k is the number of hits, at least 1.")
         if self.radius is not None and not math.isfinite(self.radius):
             raise UsageError(f"radius={self.radius} is not a finite number.")
         if self.radius is not None and self.metric == "l2" and self.radius < 0:

@@ -74,8 +74,10 @@ class PredictBody(Strict):
     audio: str | list[str] | None = None
     ids: list[RowId] | None = None
     head: Name | None = None
-    zero_shot: ClassNames | None = Field(None, description="instead of a head: names of classes, for CLAP and YAMNet")
-    prompt: Prompt | list[Prompt] | None = Field(None, description="sentences for CLAP with {} in the place of a name")
+    zero_shot: ClassNames | None = Field(
+        None, description="instead of a head: names of classes, for YAMNet or a model with texts"
+    )
+    prompt: Prompt | list[Prompt] | None = Field(None, description="sentences for a model with texts; {} is a name")
     label: Name | None = Field(None, description="the column to calibrate zero-shot classes on")
     k: Annotated[int, Field(ge=1, le=1000)] = 1
     per: Literal["window", "recording"] = "window"

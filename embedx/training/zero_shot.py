@@ -1,7 +1,7 @@
-"""Zero-shot: names of classes -> a scorer without training, by CLAP's text encoder or by the classes that YAMNet knows.
+"""Zero-shot: names of classes -> a scorer without training, by texts or by the classes that YAMNet knows.
 
-Both work on stored vectors. CLAP: the classes are texts, and a vector is compared with their embeddings. YAMNet: the
-last layer is applied to the mean embedding of a window, and a class has the logit of the best of its names.
+Both work on stored vectors. A model with texts, such as CLAP: a vector is compared with the embeddings of the classes.
+YAMNet: the last layer is applied to the mean embedding of a window, and a class has the logit of the best of its names.
 """
 
 import csv
@@ -133,7 +133,7 @@ def make_zero_shot(
     """Return classes by name for the vectors of a model.
 
     Args:
-        embedder: the loaded model: CLAP or YAMNet.
+        embedder: the loaded model: YAMNet, or one with texts.
         views: the views that there are.
         classes: see `read_classes`.
         templates: sentences with {} in the place of a prompt; several are averaged. By default `TEMPLATE`.
@@ -145,12 +145,12 @@ def make_zero_shot(
     names = read_classes(classes)
     if embedder.recipe.extractor == "yamnet":
         if templates:
-            raise UsageError("A prompt template is for CLAP; YAMNet knows its classes by their names alone.")
+            raise UsageError("A prompt template is for a model with texts; YAMNet knows its classes by name alone.")
         return by_names(embedder, views, names)
     if not hasattr(embedder.extractor, "embed_text"):
         raise ModelError(
-            f"{embedder.model.name} cannot name classes without training. Zero-shot needs CLAP, such as --model "
-            "laion/clap-htsat-unfused, or yamnet."
+            f"{embedder.model.name} cannot name classes without training. Zero-shot needs a model with texts (CLAP, "
+            "PE-Audio, EmbeddingGemma 2), such as --model laion/clap-htsat-unfused, or yamnet."
         )
     return by_texts(embedder, views, names, read_templates(templates))
 
@@ -167,16 +167,19 @@ def read_templates(templates: str | Sequence[str] | None) -> tuple[str, ...]:
 def by_texts(embedder: "Embedder", views: Sequence[str], classes: Classes, templates: Sequence[str]) -> ZeroShot:
     """Return classes that are compared with the embeddings of their texts; those of a class are averaged."""
     view = next((view for view in views if view.startswith(f"L{embedder.extractor.layers[-1]}.")), views[0])
+    scale = float(getattr(embedder.extractor, "text_scale", 1.0))
+    is_cosine = bool(getattr(embedder.extractor, "text_by_cosine", True))
     weights = []
     for prompts in classes.values():
         texts = [template.replace(SLOT, prompt) for prompt in prompts for template in templates]
         vectors = np.concatenate([embedder.embed_text(text, view) for text in texts]).astype(np.float64)
-        mean = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).mean(axis=0)
-        weights.append(mean / max(float(np.linalg.norm(mean)), TINY))
+        if is_cosine:
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        mean = vectors.mean(axis=0)
+        weights.append(mean / max(float(np.linalg.norm(mean)), TINY) if is_cosine else mean)
     count = len(classes)
-    scale = float(getattr(embedder.extractor, "text_scale", 1.0))
     members = tuple((number,) for number in range(count))
-    return ZeroShot(tuple(classes), view, np.stack(weights), np.zeros(count), scale, members, is_cosine=True)
+    return ZeroShot(tuple(classes), view, np.stack(weights), np.zeros(count), scale, members, is_cosine)
 
 
 def by_names(embedder: "Embedder", views: Sequence[str], classes: Classes) -> ZeroShot:

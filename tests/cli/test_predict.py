@@ -117,7 +117,7 @@ def test_classifier_whose_state_is_not_stored_is_refused(name: str, sounds: Path
         (["SOUNDS", "--model", "MODEL", "--timeout", "3"], 2, "--timeout does not go with files alone"),
         (["SOUNDS", "MADE", "--model", "MODEL"], 2, "as the first argument"),
         (["SOUNDS", "--model", "logmel"], 7, "is no classifier"),
-        (["SOUNDS", "--zero-shot", "a,b"], 2, "a CLAP model or yamnet"),
+        (["SOUNDS", "--zero-shot", "a,b"], 2, "yamnet or a model with texts"),
         (["SOUNDS", "--model", "MODEL", "--zero-shot", "a,b"], 7, "cannot name classes"),
         (["SOUNDS", "--model", "MODEL", "--prompt", "a {}"], 2, "belongs to zero-shot"),
         (["MADE", "--zero-shot", "a,b", "--head", "h"], 2, "Give a head, a classifier or"),
