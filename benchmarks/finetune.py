@@ -144,8 +144,8 @@ def measure_step(small: bool) -> str:
         for size, loop, used in zip(TUTORIAL_BATCHES, theirs, seconds, strict=False)
     ]
     lines = [
-        f"A step of {CLIPS} clips of 0.3 to 10 s, evenly on a logarithmic scale ({audio_s:.0f} s of audio), forward and "
-        f"backward in float32; {'a small model' if small else 'the shape of wav2vec2-base'} with random weights. "
+        f"A step of {CLIPS} clips of 0.3 to 10 s, evenly on a logarithmic scale ({audio_s:.0f} s of audio), forward "
+        f"and backward in float32; {'a small model' if small else 'the shape of wav2vec2-base'} with random weights. "
         "Processor seconds of one "
         "step; the batches of the loops take turns.",
         "",
