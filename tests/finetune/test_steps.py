@@ -31,11 +31,25 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "weights of classes, two outputs": {"labels": ("label", "speaker"), "class_weight": "balanced"},
     "several labels": {"labels": ("tags",), "separator": ";"},
 }
-FAMILIES = ("wav2vec2", "wav2vec2-large", "hubert", "wavlm", "data2vec", "wav2vec2-bert", "whisper", "ast",
-            "conformer-relative", "conformer-rotary", "unispeech-sat", "hubert-batch-norm")  # fmt: skip
-CASES = [("wavlm", name) for name in OPTIONS] + [(family, "plain") for family in FAMILIES if family != "wavlm"]
-CASES += [("ast", "lora"), ("whisper", "lora"), ("wav2vec2-bert", "checkpointing"), ("whisper", "weighted layers")]
-CASES += [("hubert", "one block frozen"), ("wav2vec2-large", "weighted layers"), ("conformer-relative", "lora")]
+CASES = [  # every family and every option once; lora and frozen parts also with families of other kinds
+    ("wavlm", "plain"),
+    ("wav2vec2", "checkpointing"),
+    ("wav2vec2-large", "weighted layers"),
+    ("hubert", "maximum"),
+    ("data2vec", "sum of a middle layer"),
+    ("wav2vec2-bert", "checkpointing"),
+    ("whisper", "weighted layers"),
+    ("ast", "plain"),
+    ("conformer-relative", "weights of classes, two outputs"),
+    ("conformer-rotary", "several labels"),
+    ("unispeech-sat", "plain"),
+    ("hubert-batch-norm", "plain"),
+    ("wavlm", "lora"),
+    ("conformer-relative", "lora"),
+    ("hubert", "one block frozen"),
+    ("wavlm", "features frozen"),
+    ("data2vec", "head alone"),
+]
 
 
 def without_chance(network: Network) -> Network:
