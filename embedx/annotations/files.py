@@ -112,7 +112,9 @@ def as_text(form: AnnotationFormat, annotations: Sequence[Annotation]) -> str:
     count = len({one.path for one in annotations})
     if form.is_single and count > 1:
         kind = "An Audacity label track" if form is AUDACITY else "A TextGrid"
-        raise UsageError(f"{kind} belongs to one recording, and there are {count}. Use --output FOLDER/.")
+        raise UsageError(
+            f"{kind} belongs to one recording, and there are {count}. Use --output FOLDER/ (of `embedx export`: --out)."
+        )
     assert form.write is not None
     return form.write([replace(one, path=display_path(one.path)) for one in annotations])
 

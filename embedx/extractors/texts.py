@@ -19,7 +19,10 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **checkpoint.options)
     except Exception as error:  # the library raises many kinds of errors for damaged files
-        raise ModelError(f"The tokenizer in {place}, which text needs, cannot be read: {brief(error)}") from error
+        raise ModelError(
+            f"There is no tokenizer in {place}, which text needs, or it cannot be read. Its files are tokenizer.json "
+            f"or vocab.json and merges.txt; they lie beside the weights. transformers says: {brief(error)}"
+        ) from error
     if len(tokenizer) <= len(set(tokenizer.all_special_ids)):  # the library invents one if there is none
         raise ModelError(f"{place} has no tokenizer (tokenizer.json, or vocab.json and merges.txt) for text.")
     return tokenizer

@@ -60,6 +60,13 @@ def test_tables_of_rows_and_recordings_are_no_annotations(tmp_path: Path) -> Non
         assert is_annotations(file) == expected, header
 
 
+@pytest.mark.parametrize("column", ["event_label", "class_name", "Species"])
+def test_usual_name_of_the_column_with_labels_is_known(column: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"filename,onset,offset,{column}\na.wav,1,2,owl\n")
+    ((_, (annotation,)),) = read_annotations(tmp_path / "t.csv")
+    assert annotation.label == "owl"
+
+
 RAVEN_HEADER = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)"
 TOOLS = {  # what a tool writes -> (path, start, end, label, low, high, score) of each annotation
     "raven.txt": (
