@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import embedx
@@ -44,6 +45,35 @@ def test_zero_shot_of_the_service_is_that_of_the_collection(service: Client, fie
             found, expected = (one.predict(source, zero_shot=NAMES, **options) for one in (remote, collection))
             assert (found.classes, [one.labels for one in found]) == (("dog", "rain"), [one.labels for one in expected])
             np.testing.assert_allclose(found.proba, expected.proba, atol=1e-6)
+
+
+@pytest.mark.long
+def test_service_calibrates_on_labelled_rows_as_the_collection_does(field: Path, tmp_path: Path) -> None:
+    import soundfile
+    import transformers
+
+    model = transformers.ClapModel.from_pretrained(field.parent / "clap")
+    model.logit_scale_a.data.fill_(6.0)  # too sure of most clips
+    shutil.copytree(field.parent / "clap", tmp_path / "clap")
+    model.save_pretrained(tmp_path / "clap")
+    random, rows = np.random.default_rng(0), []
+    for number in range(40):
+        path = tmp_path / f"{number}.wav"
+        soundfile.write(path, random.normal(0, 0.1, 4000), 16_000)
+        rows.append((str(path), ("dog", "rain")[number % 2], "other"))
+    table = pd.DataFrame(rows, columns=["path", "label", "kind"])
+    embedx.extract(table, model=str(tmp_path / "clap"), out=tmp_path / "labelled").close()
+    with serving(tmp_path / "labelled") as client, embedx.open(tmp_path / "labelled") as collection:
+        remote = embedx.connect(f"http://127.0.0.1:{client.port}/labelled")
+        found, expected = (one.predict(zero_shot="dog, rain") for one in (remote, collection))
+        assert found.note == expected.note
+        assert "(temperature) kept" in found.note
+        np.testing.assert_allclose(found.proba, expected.proba, atol=1e-6)
+        raw = remote.predict(zero_shot="dog, rain", label="kind")  # this column has none of the classes
+    assert raw.note == ""
+    assert (found.proba.argmax(axis=1) == raw.proba.argmax(axis=1)).all()
+    assert raw.proba.max(axis=1).mean() > 0.8  # the labels are of either class, whatever the clip: one half is right
+    assert found.proba.max(axis=1).mean() < 0.6
 
 
 def test_texts_of_a_request_are_limited_and_mistakes_are_sentences(service: Client) -> None:
