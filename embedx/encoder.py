@@ -5,7 +5,7 @@ model code. They do not depend on which sounds are encoded together.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -248,7 +248,7 @@ class Encoder(KnownKeywords):
             ModelError: the model embeds audio only.
             UsageError: a text is empty or too long.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = list(texts) if isinstance(texts, Iterable) and not isinstance(texts, str) else [texts]
         if not all(isinstance(text, str) and text.strip() for text in texts):
             raise UsageError('Every text must be a description that is not empty, as in "a dog barks in the rain".')
         view, embedder = view_name(self.layers[-1], "mean"), self._embedder(self._options)

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from typing import Any
 
 from embedx.errors import RecipeMismatch, StoreError, UsageError
@@ -180,6 +181,11 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
     "max_seconds": is_none_or(is_number(MIN_WINDOW_S, MAX_RECORDING_S)),
     "trim_silence": lambda value: isinstance(value, bool),
 }
+
+
+def is_real(value: object, kind: type = Real) -> bool:
+    """Tell whether a value is a number (of a kind) of Python or NumPy, for arguments of any type."""
+    return isinstance(value, kind)
 
 
 def view_name(layer: int, pooling: str) -> str:

@@ -235,3 +235,28 @@ def test_precision_that_a_model_lacks_is_refused(tmp_path: Path) -> None:
     save_tiny("embedding-gemma2", tmp_path)
     with pytest.raises(UsageError, match=r"does not run in float16. Precisions: auto, float32, bfloat16"):
         embedx.load(str(tmp_path), precision="float16")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"window": "1"}, {"max_seconds": "a"}, {"layers": 1.5}, {"layers": [0.5]}, {"layers": None},
+        {"layers": np.zeros(2)}, {"pooling": None}, {"pooling": 3}, {"pooling": [3]},
+    ],
+)  # fmt: skip
+def test_option_of_a_wrong_type_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        embedx.load().encode(noise(1.0), sample_rate=RATE, **options)
+
+
+def test_types_of_numpy_and_torch_are_options() -> None:
+    encoder = embedx.load(device=torch.device("cpu"))  # type: ignore[arg-type]
+    options: dict[str, Any] = {"sample_rate": np.int64(RATE), "layers": np.array([0]), "window": np.float32(0.5)}
+    vectors = encoder.encode(noise(1.0), **options)
+    assert len(vectors) == 2
+    wrong_options: list[dict[str, Any]] = [{"device": 0}, {"batch_seconds": "1"}]
+    for wrong in wrong_options:
+        with pytest.raises(UsageError):
+            embedx.load(**wrong)
+    with pytest.raises(UsageError, match="Every text"):
+        encoder.encode_text(3)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from operator import index
 from typing import Self, TypeVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from embedx.errors import ModelError, RecipeMismatch, UsageError
 from embedx.extractors.base import Extractor, batch_cost, padded_samples
 from embedx.extractors.devices import DTYPES, pick_devices, pick_precision
 from embedx.processes.memory import release_memory
-from embedx.recipe import Recipe, view_name
+from embedx.recipe import Recipe, is_real, view_name
 
 Key = TypeVar("Key")
 
@@ -68,8 +69,8 @@ class Embedder(SoundEmbedder):
         Raises:
             UsageError: an argument is invalid.
         """
-        if batch_seconds is not None and not batch_seconds > 0:
-            raise UsageError(f"batch_seconds must be positive, not {batch_seconds}.")
+        if batch_seconds is not None and not (is_real(batch_seconds) and batch_seconds > 0):
+            raise UsageError(f"batch_seconds must be a positive number, not {batch_seconds!r}.")
         has_gpu = getattr(extractor, "has_gpu", True)
         self.devices = pick_devices("cpu" if device == "auto" and not has_gpu else device)
         self.device = self.devices[0]
@@ -297,11 +298,11 @@ def pick_layers(layers: str | int | Sequence[int], available: tuple[int, ...]) -
     Raises:
         UsageError: the model does not have the layer.
     """
-    if layers in ("last", "all"):
+    if isinstance(layers, str) and layers in ("last", "all"):
         return available if layers == "all" else available[-1:]
-    names = layers.split(",") if isinstance(layers, str) else [layers] if isinstance(layers, int) else list(layers)
+    names = layers.split(",") if isinstance(layers, str) else layers if isinstance(layers, Iterable) else [layers]
     try:
-        numbers = [int(name) for name in names]
+        numbers = [int(name) if isinstance(name, str) else index(name) for name in names]
         picked = {available[number] if number < 0 else number for number in numbers}
     except (ValueError, TypeError, IndexError):
         picked = set()
@@ -322,8 +323,9 @@ def pick_poolings(pooling: str | Sequence[str]) -> tuple[str, ...]:
     Raises:
         UsageError: a pooling is unknown.
     """
-    names = [name.strip() for name in pooling.split(",")] if isinstance(pooling, str) else list(pooling)
-    unknown = [name for name in names if name not in POOLINGS]
+    names = [name.strip() for name in pooling.split(",")] if isinstance(pooling, str) else pooling
+    names = list(names) if isinstance(names, Iterable) else [names]
+    unknown = [str(name) for name in names if name not in POOLINGS]
     if unknown or not names:
         raise UsageError(f"Unknown pooling {', '.join(unknown) or repr(pooling)}. Poolings: {', '.join(POOLINGS)}.")
     return tuple(dict.fromkeys(names))

@@ -12,7 +12,7 @@ from embedx._version import __version__
 from embedx.errors import UsageError
 from embedx.extractors.fingerprint import fingerprint_model, pin_revision
 from embedx.extractors.loading import gc_paused
-from embedx.recipe import CHANNELS, MAX_RECORDING_S, MAX_WINDOW_S, MIN_WINDOW_S, TAILS, Recipe
+from embedx.recipe import CHANNELS, MAX_RECORDING_S, MAX_WINDOW_S, MIN_WINDOW_S, TAILS, Recipe, is_real
 
 if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder
@@ -49,13 +49,14 @@ class EmbeddingOptions:
         if not isinstance(self.model, (str, os.PathLike)):
             raise UsageError(f"model is the name of a model or a folder, such as 'logmel', not {self.model!r}.")
         object.__setattr__(self, "model", os.fspath(self.model))
+        object.__setattr__(self, "device", str(self.device))  # of a torch.device too
         for name, value, longest in (
             ("window", self.window, MAX_WINDOW_S),
             ("hop", self.hop, MAX_WINDOW_S),
             ("max_seconds", self.max_seconds, MAX_RECORDING_S),
         ):
-            if value is not None and not MIN_WINDOW_S <= value <= longest:
-                raise UsageError(f"{name} must be from {MIN_WINDOW_S} to {longest} seconds, not {value}.")
+            if value is not None and not (is_real(value) and MIN_WINDOW_S <= value <= longest):
+                raise UsageError(f"{name} must be from {MIN_WINDOW_S} to {longest} seconds, not {value!r}.")
         if self.hop is not None and self.window is None:
             raise UsageError("--hop (hop=) requires --window (window=): give the length of a window in seconds.")
         check_choice("tail", self.tail, TAILS)

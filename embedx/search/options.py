@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from embedx.errors import UsageError
 from embedx.index.exact import check_metric
+from embedx.recipe import is_real
 from embedx.store.filters import TIMEOUT_S
 
 DEFAULT_K = 10  # hits of a search without k
@@ -58,7 +59,7 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         check_metric(self.metric)
-        if self.k is not None and not (isinstance(self.k, Integral) and self.k >= 1):
+        if self.k is not None and not (is_real(self.k, Integral) and self.k >= 1):
             raise UsageError(f"k={self.k!r} is not allowed: k is the number of hits, at least 1.")
         if self.radius is not None and not math.isfinite(self.radius):
             raise UsageError(f"radius={self.radius} is not a finite number.")

@@ -256,8 +256,8 @@ def read_query(sound: Any, sample_rate: float | None) -> Item | Wave:
         return Item(absolute(path) if is_url(path) else path, start_s, end_s)
     if not is_array(sound):
         raise UsageError(
-            f"A query is a file, a part of one (a.wav#2-5), or an array of samples, not {sound!r}. For a row give "
-            "id=, for a vector vector=."
+            f"A query is a file, a part of one (a.wav#2-5), or an array of samples, not "
+            f"{type(sound).__name__}. For a row give id=, for a vector vector=."
         )
     if sample_rate is None and not isinstance(sound, Mapping):
         raise UsageError(
