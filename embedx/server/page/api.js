@@ -60,7 +60,7 @@ export function pause(time, signal) {
 
 let isLooking = false;
 
-async function lookForServer() {
+export async function lookForServer() {
 	set({ offline: true });
 	if (isLooking) return;
 	isLooking = true;

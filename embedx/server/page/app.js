@@ -1,7 +1,7 @@
 /* The start: collections, address, screens, header, what is said when the server is away. */
 
 import { SCREENS, formatAddress, parseAddress } from "./address.js";
-import { getJson, path, post, send } from "./api.js";
+import { getJson, lookForServer, path, post, send } from "./api.js";
 import { addStyles, button, choice, el, fill, focusOn, icon, iconButton, nameOf, say, visible, warn } from "./dom.js";
 import { answer, closeSheet, makeFind } from "./find.js";
 import { showLabelOf } from "./hits.js";
@@ -26,7 +26,7 @@ async function start() {
 	on("offline waiting collection", showState);
 	on("edited", () => state.edited.forEach(({ id, column, value }) => column === "label" && showLabelOf(id, value)));
 	on("selected", keepSelected);
-	on("offline", () => !state.offline && state.collection === null && load());
+	on("offline", () => !state.offline && (state.collection === null ? load() : !shown.screen && location.reload()));
 	on("locked", () => state.locked && signIn());
 	await tradeToken();
 	addEventListener("popstate", follow); // also after a change of the part behind #
@@ -53,7 +53,7 @@ function frame() {
 	band = el("p.banner", { hidden: true });
 	header = el("header");
 	main = el("main", { id: "main", tabindex: -1 });
-	fill(document.body,
+	fill(document.body, document.getElementById("icons"),
 		el("a.skip", { href: "#main", click: (event) => (event.preventDefault(), focusOn(mainStop("#main "))) }, t("skip")),
 		header, band, main,
 		el("p.unseen", { id: "status", role: "status" }), el("p.unseen", { id: "alert", role: "alert" }));
@@ -96,8 +96,8 @@ async function tradeToken() {
 
 async function load() {
 	try {
-		const [{ collections }, described] = await Promise.all([getJson("v1/collections"), getJson("v1/models").catch(() => ({ data: [] }))]);
-		models = described.data;
+		const [{ collections }, described] = await Promise.all([getJson("v1/collections"), getJson("v1/models").catch(() => ({}))]);
+		models = described.data ?? [];
 		set({ collections });
 		await follow();
 	} catch (error) {
@@ -131,9 +131,9 @@ async function openCollection(name) {
 		set({ collection: facts, model: models.find((one) => one.id === name) ?? null, hits: [], selected: null });
 	} catch (error) {
 		set({ collection: null });
-		const isDamaged = error.status === 503;
+		const damage = error.status === 503 && t("err.damaged", { name });
 		showHeader();
-		panel(isDamaged ? t("err.damaged", { name }) : t("start.failed"), isDamaged ? "" : messageOf(error), button(t("again"), follow), ...choices(name));
+		panel(damage || t("start.failed"), damage ? "" : messageOf(error), button(t("again"), follow), ...choices(name));
 	}
 }
 
@@ -176,7 +176,10 @@ async function show({ name, screen, question, row, extra = {}, focus = false }) 
 		}
 		part.open({ question, row, extra, focus });
 	} catch (error) {
-		if (shown === mine) panel(t("start.failed"), messageOf(error), button(t("again"), () => location.reload()));
+		if (shown !== mine) return;
+		const isCut = error instanceof TypeError; // its files did not come
+		if (isCut) lookForServer();
+		panel(t("screen.failed"), isCut ? t("err.offline.short") : messageOf(error), button(t("again"), () => location.reload()));
 	}
 }
 

@@ -41,7 +41,7 @@ export function icon(name) {
 	picture.setAttribute("aria-hidden", "true");
 	picture.setAttribute("viewBox", "0 0 16 16");
 	const use = document.createElementNS(SVG, "use");
-	use.setAttribute("href", `page/icons.svg#${name}`);
+	use.setAttribute("href", `#${name}`);
 	picture.append(use);
 	return picture;
 }
@@ -152,7 +152,7 @@ export function nameOf(text, length = NAME_LENGTH) {
 
 export function addStyles(name) {
 	return new Promise((resolve, reject) => {
-		const link = el("link", { href: `page/${name}.css`, load: resolve, error: () => reject(new Error(`${name}.css`)) });
+		const link = el("link", { href: `page/${name}.css`, load: resolve, error: () => (link.remove(), reject(new TypeError(`${name}.css`))) });
 		link.rel = "stylesheet";
 		document.head.append(link);
 	});

@@ -25,7 +25,7 @@ export function makeFind(go) {
 	const openExport = async () => (await import("./settings.js")).openExport();
 	const options = el("div.row.options", count, measure, el("label", { title: t("diverse.tip") }, diverse, " ", t("diverse")), group, button(t("export"), openExport, "small"));
 	screen = el("div.find",
-		el("div.side", makeQuery({ ask, without, isAsked, leave: () => request?.abort() }), filter),
+		el("div.side", makeQuery({ ask, without, isAsked }), filter),
 		el("div.answer", options, list),
 		panel);
 	on("selected", inspector);

@@ -11,7 +11,7 @@ import { clock, messageOf, t } from "./words.js";
 
 const KEY = "query"; // of the player
 
-let lane, callbacks, wave, picture, stretch = null, clip = null, painted = "";
+let lane, callbacks, wave, picture, stretch = null, clip = null, painted = "", files = 0, newest = 0;
 
 /** `wanted` has ask (a new question) and problem (a text to show). */
 export function bindLane(node, wanted) {
@@ -26,8 +26,10 @@ const explain = (error, name) => error.name !== "AbortError" && callbacks.proble
 
 /** Show a file at once, and ask what is like it; with `wait` only after the button "search". */
 export async function takeFile(file, { wait = false } = {}) {
+	const order = ++files;
 	try {
-		const taken = await readFile(file);
+		const taken = Object.assign(await readFile(file), { order });
+		if (isLate(taken)) return;
 		if (taken.buffer) showSound(taken, firstStretch(taken));
 		if (wait) offerSearch(taken);
 		else await searchWith(taken);
@@ -36,10 +38,17 @@ export async function takeFile(file, { wait = false } = {}) {
 	}
 }
 
+/** Return whether a later sound is shown already. */
+function isLate({ order, duration_s }) {
+	if (duration_s && order > newest) newest = order;
+	return order < newest;
+}
+
 async function searchWith(taken) {
 	const wrong = taken.buffer ? problemOf(taken) : "";
 	if (wrong) return callbacks.problem(wrong);
 	await keepOnServer(taken);
+	if (isLate(taken)) return;
 	const chosen = clip === taken && stretch ? chosenStretch() : firstStretch(taken);
 	callbacks.ask(withBase(state.question, { clip: taken.name, ...chosen }), { focus: true });
 }

@@ -38,6 +38,7 @@ function contrastOf(levels) {
 	const sorted = levels.toSorted(), loud = sorted.subarray(sorted.findIndex((level) => dbOf(level) > QUIET_DB));
 	const at = (values, share) => dbOf(values[Math.max(0, Math.ceil(share * values.length) - 1)]);
 	const top = at(sorted, 0.998);
+	if (top <= QUIET_DB) return { top: 0, bottom: -MAX_RANGE_DB }; // silence is dark
 	return { top, bottom: Math.min(top - MIN_RANGE_DB, Math.max(top - MAX_RANGE_DB, at(loud, 0.5))) };
 }
 

@@ -12,7 +12,7 @@ const ACCEPT = "audio/*,.wav,.flac,.ogg,.mp3,.m4a,.aif,.aiff,.opus,.wma,.au";
 
 let part, chooseButton, dropWords, recordButton, lane, problem, meter, chooser, textField, viewList, because, callbacks, lanePart = null, asked = "";
 
-/** `wanted` has ask (a new question), without, isAsked, leave. */
+/** `wanted` has ask (a new question), without, isAsked. */
 export function makeQuery(wanted) {
 	callbacks = wanted;
 	chooser = el("input", { type: "file", accept: ACCEPT, hidden: true, "aria-label": t("choose"), change: () => take(chooser.files[0]) });
@@ -87,7 +87,6 @@ async function take(file, options) {
 	showProblem(file ? whyNoModel() : "");
 	if (!file || whyNoModel()) return;
 	chooser.value = "";
-	callbacks.leave();
 	part.ariaBusy = "true";
 	await (await laneOf()).takeFile(file, options);
 	part.removeAttribute("aria-busy");

@@ -12,6 +12,7 @@ collection.open | Open | Öffnen:
 collection.choose | Choose one of these: | Wählen Sie eine von diesen:
 collection.unknown | There is no collection {name} here. | Hier gibt es keine Sammlung {name}.
 start.failed | The collections cannot be shown. | Die Sammlungen lassen sich nicht anzeigen.
+screen.failed | This screen cannot be shown. | Diese Ansicht lässt sich nicht anzeigen.
 start.none | This server has no collection. | Dieser Server hat keine Sammlung.
 start.none.help | Make one with: embedx extract FOLDER --out indexes/NAME. Then serve it with: embedx serve indexes/NAME | Erstellen: embedx extract ORDNER --out indexes/NAME. Danach starten: embedx serve indexes/NAME
 address.unknown | Not known in this address, and left out: {what}. | In dieser Adresse nicht bekannt und weggelassen: {what}.

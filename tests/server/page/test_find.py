@@ -1,7 +1,6 @@
 """The screen Find in a real browser: ask, answer, filter, refine, label, all by the keyboard."""
 
 import shutil
-import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 import embedx
 from embedx.audio import spectrum
 from embedx.server.tokens import Tokens, hash_token
-from tests.helpers.pages import until
+from tests.helpers.pages import until, write_tone
 from tests.helpers.service import Client, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # pipes of the browser's driver
@@ -27,16 +26,6 @@ def own(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client
     shutil.copytree(made, folder)
     with serving(folder, allow_labels=True) as running:
         yield running
-
-
-def write_tone(path: Path, seconds: float = 2.0, hz: float = 880.0, rate: int = 16_000) -> Path:
-    samples = np.sin(2 * np.pi * hz * np.arange(int(seconds * rate)) / rate) * 12_000
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(samples.astype("<i2").tobytes())
-    return path
 
 
 def find(page: Any, address_part: str = "") -> None:
@@ -159,6 +148,8 @@ def test_files_that_are_no_sound_are_explained_and_the_page_goes_on(
     silent = write_tone(tmp_path / "silent.wav", hz=0.0)
     page.set_input_files("input[type=file]", silent)
     until(page, "() => document.querySelector('.ask .error').textContent.includes('silence')")
+    red = "document.querySelector('.lane canvas:not(.wave)').getContext('2d').getImageData(9, 9, 1, 1).data[0]"
+    assert page.evaluate(red) == 0  # dark
     page.set_input_files("input[type=file]", write_tone(tmp_path / "tone.wav"))
     page.wait_for_selector(f"{CARDS} .score:not(:empty)")
     assert not page.locator(".ask > .error").is_visible()
@@ -356,6 +347,9 @@ def test_server_that_stops_is_announced_and_the_page_goes_on_when_it_is_back(mad
     page.wait_for_selector(".banner:visible")
     assert page.locator(CARDS).count() > 1
     assert "does not answer" in page.locator(".banner").inner_text()
+    page.get_by_role("link", name="Map").click()
+    page.wait_for_selector(".message")
+    assert "does not answer" in page.locator(".message").inner_text()
 
 
 @pytest.mark.long

@@ -57,7 +57,7 @@ def test_scripts_are_short_and_the_page_is_small() -> None:
 
 def needed_first() -> set[str]:
     """Return the files that are loaded before the first screen: those that app.js imports, and those of the HTML."""
-    names, left = {"index.html", "page.css", "icons.svg"}, ["app.js"]
+    names, left = {"index.html", "page.css"}, ["app.js"]
     while left:
         name = left.pop()
         names.add(name)
@@ -97,6 +97,6 @@ def test_every_text_of_the_scripts_is_in_the_table() -> None:
 
 
 def test_every_icon_is_in_the_sprite() -> None:
-    sprite = set(re.findall(r'<(?:path|g) id="(\w+)"', text_of(FOLDER / "icons.svg")))
+    sprite = set(re.findall(r'<(?:path|g) id="(\w+)"', text_of(FOLDER / "index.html")))
     used = {name for path in SCRIPTS for name in re.findall(r'\b(?:icon|iconButton)\("(\w+)"', text_of(path))}
     assert used <= sprite

@@ -1,4 +1,4 @@
-"""What is typed on the screen Find: filters with their offers, and names, are never lost, whatever comes meanwhile."""
+"""What is typed or dropped on the screen Find is never lost, whatever comes meanwhile: filters, names, sounds."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.pages import until, until_here
+from tests.helpers.pages import until, until_here, write_tone
 from tests.helpers.service import Client, serving
 
 pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore::ResourceWarning")]  # pipes of the browser's driver
@@ -88,3 +88,22 @@ def test_label_of_another_person_leaves_a_name_that_is_typed(own: Client, open_p
     until(page, "() => document.querySelector('.inspector .current').textContent.includes('half a name')")
     assert field.input_value() == ""
     until(page, "() => document.querySelector('.state').textContent.includes('saved')")
+
+
+def test_sound_that_was_dropped_last_is_the_question_whatever_comes_first(
+    own: Client, open_page: Open, tmp_path: Path
+) -> None:
+    page = open_page(own.port)
+    page.wait_for_selector(CARDS)
+    held: list[Any] = []
+    page.route("**/v1/clips", lambda route: route.continue_() if held else held.append(route))
+    page.set_input_files("input[type=file]", write_tone(tmp_path / "slow.wav"))
+    until_here(page, lambda: held)
+    page.set_input_files("input[type=file]", write_tone(tmp_path / "last.wav", hz=440.0))
+    page.wait_for_selector(f"{CARDS} .score:not(:empty)")
+    asked = page.url.partition("&row=")[0]
+    with page.expect_response("**/v1/clips"):
+        held[0].continue_()
+    page.wait_for_timeout(300)
+    assert page.url.startswith(asked)
+    assert "last.wav" in page.locator(".lane").inner_text()
