@@ -101,3 +101,10 @@ def test_wrong_parameter_is_refused(wrong: dict[str, Any]) -> None:
         heads.classifier("knn").set_params(**wrong).fit(X, Y)
     with pytest.raises(UsageError):
         heads.classifier("knn").fit(X, Y[:5])
+
+
+@pytest.mark.parametrize("missing", [np.nan, None])
+def test_rows_without_a_class_are_refused(missing: float | None) -> None:
+    y = np.array(["a", "b", missing, "a"], dtype=object)
+    with pytest.raises(UsageError, match="y has no value"):
+        heads.classifier("knn").fit(np.eye(4), y)
