@@ -96,6 +96,9 @@ class Estimator:
         targets = np.asarray(y)
         if targets.ndim not in (1, 2) or len(targets) != len(x):
             raise UsageError(f"y must have {len(x)} rows, as x has; its shape is {list(targets.shape)}.")
+        missing = sum(value is None or value != value for value in targets.ravel().tolist())
+        if missing:
+            raise UsageError(f"y has no value (NaN or None) in {missing} places. Leave these rows out.")
         parameters = self.get_params()
         if targets.ndim == 2:
             names = [str(name) for name in getattr(y, "columns", range(targets.shape[1]))]
