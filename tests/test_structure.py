@@ -65,6 +65,8 @@ HOMES = {  # foreign library -> the packages that may import it
     "pydantic": {"server"},
     "prometheus_client": {"server"},
     "ray": {"engines"},
+    "qdrant_client": {"engines"},
+    "psycopg": {"engines"},
     "fsspec": {"filesystem"},
     "aiohttp": {"filesystem"},
     "click": {"cli"},

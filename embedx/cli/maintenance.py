@@ -1,17 +1,26 @@
 """embedx rm, compact, backup, verify and merge: maintenance of a collection."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from embedx.cli.options import ALLOW_PICKLE, COLLECTION, JSON, MODEL_PLACE, READ_COLLECTION, TIMEOUT, WAIT
 from embedx.cli.output import print_json, print_rows, say, size
-from embedx.errors import StoreError
+from embedx.errors import StoreError, UsageError
 from embedx.filesystem.paths import display_path
+from embedx.filesystem.urls import is_engine
 from embedx.text import plural
 
 if TYPE_CHECKING:
     from embedx.collection.verify import VerifyReport
+
+KINDS = {
+    "missing": "rows that the engine lacks",
+    "extra": "rows that only the engine has",
+    "vectors": "rows with other vectors",
+    "metadata": "rows with other metadata",
+}
 
 
 @click.command(
@@ -102,22 +111,36 @@ def backup(collection: str, out: str, as_json: bool) -> None:
     Examples:
       embedx verify indexes/field
       embedx verify indexes/field --repair
+      embedx verify indexes/field --against qdrant://127.0.0.1:6333/field
     """
 )
 @COLLECTION
 @click.option(
     "--repair", is_flag=True, help="Recompute damaged vectors from the recordings, and rebuild damaged indexes."
 )
+@click.option("--against", metavar="URL", help="Instead, compare every row with what was pushed to a search engine.")
 @MODEL_PLACE
 @ALLOW_PICKLE
 @WAIT
 @JSON
-def verify(collection: str, repair: bool, model: str | None, allow_pickle: bool, wait: bool, as_json: bool) -> int:
+def verify(
+    collection: str,
+    repair: bool,
+    against: str | None,
+    model: str | None,
+    allow_pickle: bool,
+    wait: bool,
+    as_json: bool,
+) -> int:
     """Compare every byte of a COLLECTION with its checksums.
 
     The exit code is 0 if nothing is damaged or everything was repaired, and 5 if damage remains. Files that an
-    interrupted run left behind are not damage.
+    interrupted run left behind are not damage. With --against it is 5 if a row differs.
     """
+    if against is not None:
+        if repair:
+            raise UsageError("--repair is for a collection. `embedx push --compare-all` mends what is in an engine.")
+        return verify_against(collection, against, as_json)
     from embedx.collection.verify import verify_collection
 
     report = verify_collection(collection, repair=repair, model=model, allow_pickle=allow_pickle, wait=wait)
@@ -137,6 +160,29 @@ def verify(collection: str, repair: bool, model: str | None, allow_pickle: bool,
             "unused": report.unused,
         }
     )
+    return code
+
+
+def verify_against(collection: str, url: str, as_json: bool) -> int:
+    """Compare a collection with a search engine; return 0, or 5 if something differs."""
+    if not is_engine(url):
+        raise UsageError("--against takes the URL of a search engine, such as qdrant://HOST:6333/NAME.")
+    from embedx.engines.comparison import compare
+
+    result = compare(collection, url)
+    code = 0 if result.is_same else StoreError.exit_code
+    if as_json:
+        print_json({"exit_code": code, "collection": collection, **asdict(result)})
+        return code
+    say(f"{result.url}: {plural(result.rows_there, 'row')}, {plural(result.rows, 'row')} in {display_path(collection)}")
+    for kind, count in result.counts.items():
+        if count:
+            ids = ", ".join(map(str, result.ids[kind])) + (", ..." if count > len(result.ids[kind]) else "")
+            say(f"{KINDS[kind]}: {count} (ids {ids})")
+    for view, recall in result.recall.items():
+        say(f"{view}: recall {recall:.3f} of the 10 nearest rows")
+    if code:
+        say("`embedx push` sends what differs; with --compare-all also what was changed in the engine.", err=True)
     return code
 
 

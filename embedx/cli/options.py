@@ -10,7 +10,7 @@ import click
 
 from embedx.errors import UsageError
 from embedx.filesystem.paths import display_path
-from embedx.filesystem.urls import absolute, is_url
+from embedx.filesystem.urls import absolute, is_url, masked
 from embedx.text import parse_number, parse_pair
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -105,8 +105,9 @@ def refuse_url(context: click.Context, param: click.Parameter, place: str) -> st
     """
     if is_url(place):
         raise UsageError(
-            f"{context.info_name} needs the folder of a collection, not a URL. `embedx backup {display_path(place)} "
-            "FOLDER` copies it to this machine, and `embedx push` sends what has changed."
+            f"{context.info_name} needs the folder of a collection, not a URL. `embedx backup "
+            f"{display_path(masked(place))} FOLDER` copies it to this machine, and `embedx push` sends "
+            "what has changed."
         )
     return place
 

@@ -217,6 +217,21 @@ class BenchmarkDisplay(Display):
             )
 
 
+class PushDisplay(Display):
+    """Shows how many rows a push has compared and sent."""
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close_bar()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show the progress; called after every page of rows."""
+        if self.mode == "bar":
+            self.draw(total, done, "row", None, "")
+        elif self.mode != "none" and self.due():
+            self.shown = time.monotonic()
+            say(f"{done} of {plural(total, 'row')} compared{about(self.remaining(done, total))}.", err=True)
+
+
 def about(seconds: float | None) -> str:
     """Return the time that is left as the end of a sentence.
 

@@ -24,13 +24,17 @@ from embedx.cli.options import (
 from embedx.cli.output import deliver, deliver_annotations, say
 from embedx.errors import EXIT_SOME_FAILED, AudioError, UsageError
 from embedx.filesystem.paths import display_path, safe_stem
+from embedx.filesystem.urls import is_engine
 from embedx.text import plural
 
 if TYPE_CHECKING:
     from embedx.client.remote import RemoteCollection
     from embedx.collection.collection import Collection
+    from embedx.engines.collection import EngineCollection
     from embedx.search.answers import Answers
     from embedx.search.hits import Hits
+
+    AnyCollection = Collection | RemoteCollection | EngineCollection
 
 QUERIES = ("query", "id", "vector", "like", "unlike", "text")  # options that --queries replaces
 
@@ -47,6 +51,7 @@ QUERIES = ("query", "id", "vector", "like", "unlike", "text")  # options that --
       embedx search indexes/field call.wav --radius 0.8 --merge --format raven --output found.txt
       embedx search indexes/field call.wav --group-by recording --save-clips clips/
       embedx search http://127.0.0.1:8000/field query.wav
+      embedx search qdrant://127.0.0.1:6333/field query.wav -k 5 --where "site = 'A'"
       embedx search indexes/field --queries calls.csv -k 3 --format csv --output hits.csv
     """,
 )
@@ -172,21 +177,25 @@ def search(
     return EXIT_SOME_FAILED if failures else 0
 
 
-def open_collection(name: str, model: str | None, allow_pickle: bool) -> "Collection | RemoteCollection":
-    """Open a collection: a folder, or the URL of one behind `embedx serve`; the token is in EMBEDX_TOKEN."""
+def open_collection(name: str, model: str | None, allow_pickle: bool) -> "AnyCollection":
+    """Open a collection: a folder, one behind `embedx serve` (its token is in EMBEDX_TOKEN), or in a search engine."""
     if name.startswith(("http://", "https://")):
         from embedx.client.remote import RemoteCollection
 
         if model is not None or allow_pickle:
             raise UsageError("The model of a service is on its machine: leave out --model and --allow-pickle.")
         return RemoteCollection(name, token=os.environ.get("EMBEDX_TOKEN") or None)
+    if is_engine(name):
+        from embedx.engines.collection import EngineCollection
+
+        return EngineCollection(name, model=model, allow_pickle=allow_pickle)
     from embedx.collection.collection import Collection
     from embedx.collection.pushing import local_folder
 
     return Collection(local_folder(name), model=model, allow_pickle=allow_pickle)
 
 
-def search_many(collection: "Collection | RemoteCollection", queries: str, options: Mapping[str, Any]) -> "Answers":
+def search_many(collection: "AnyCollection", queries: str, options: Mapping[str, Any]) -> "Answers":
     """Search with the queries of a manifest or folder.
 
     Raises:

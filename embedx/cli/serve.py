@@ -9,6 +9,7 @@ import click
 from embedx.cli.options import ALLOW_PICKLE, MODELS, SectionedCommand, agent_folders, read_models, section
 from embedx.cli.output import say
 from embedx.errors import UsageError
+from embedx.filesystem.urls import is_engine
 
 MISSING = (
     "`embedx serve` needs more packages ({name} is missing). Install them with: pip install 'embedx[{extra}]' (in a "
@@ -108,6 +109,11 @@ def serve(
 
     Ctrl-C and SIGTERM let running requests finish for 7 s. The exit code is then 130 or 143.
     """
+    if any(map(is_engine, collections)):
+        raise UsageError(
+            "`embedx serve` needs the folder of a collection: a search engine does not hold what most routes need. "
+            "`embedx search URL` searches there."
+        )
     require_packages(mcp)
     from embedx.server.guard import is_loopback
     from embedx.server.running import serve as run

@@ -28,7 +28,7 @@ from embedx.errors import DiskError, StoreError, UsageError
 from embedx.filesystem.atomic import make_folder, sync_folder, whole_folder
 from embedx.filesystem.paths import display_path
 from embedx.filesystem.remote import list_files, read_bytes, remove, write_bytes
-from embedx.filesystem.urls import BUCKETS, absolute, is_url, split_pattern
+from embedx.filesystem.urls import BUCKETS, absolute, is_engine, is_url, split_pattern
 from embedx.store.lock import LOCK_NAME
 
 MANIFEST, PARTS = "embedx.json", "parts"
@@ -313,7 +313,16 @@ class Download:
 
 
 def local_folder(place: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """Return the folder of a collection: the place itself, or a copy of what was pushed to a bucket; see `fetch`."""
+    """Return the folder of a collection: the place itself, or a copy of what was pushed to a bucket; see `fetch`.
+
+    Raises:
+        UsageError: it is the URL of a search engine; or as `fetch`.
+    """
+    if is_engine(place):
+        raise UsageError(
+            "A search engine holds only what searches need: `embedx search`, `embedx push` and `embedx verify "
+            "--against` take its URL. Give the folder of the collection."
+        )
     return fetch(os.fspath(place)) if is_bucket(place) else place
 
 

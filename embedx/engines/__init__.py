@@ -1,5 +1,6 @@
-"""Engines: extraction in shards, here or by Ray."""
+"""Engines: extraction in shards, here or by Ray; collections in search engines, Qdrant and pgvector."""
 
+from embedx.engines.collection import EngineCollection
 from embedx.engines.sharded import extract_shards
 
-__all__ = ["extract_shards"]
+__all__ = ["EngineCollection", "extract_shards"]

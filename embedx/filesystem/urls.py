@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from embedx.errors import UsageError
 
 BUCKETS = ("s3", "gs", "memory")  # schemes of places that can be listed and written
+ENGINES = ("qdrant", "postgresql")  # schemes of collections in search engines
 WEB = ("https", "http")  # schemes of single files
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 SAME_SCHEME = {"s3a": "s3", "gcs": "gs"}  # other names that are in use
@@ -37,6 +38,25 @@ def is_url(path: object) -> bool:
     (True, False, False)
     """
     return isinstance(path, str) and SCHEME.match(path) is not None
+
+
+def is_engine(place: object) -> bool:
+    """Tell whether a place is the URL of a search engine.
+
+    >>> is_engine("qdrant://127.0.0.1:6333/x"), is_engine("s3://bucket/x"), is_engine("indexes/x")
+    (True, False, False)
+    """
+    return is_url(place) and str(place).partition("://")[0].lower() in ENGINES
+
+
+def masked(url: str) -> str:
+    """Return a URL without the name and the password in it.
+
+    >>> masked("postgresql://me:secret@host/db?table=x")
+    'postgresql://***@host/db?table=x'
+    """
+    scheme, mark, rest = url.partition("://")
+    return f"{scheme}{mark}***@{rest.rpartition('@')[2]}" if "@" in rest else url
 
 
 def absolute(name: str) -> str:

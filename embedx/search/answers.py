@@ -6,7 +6,7 @@ The index finds the k nearest rows. Every other way to choose hits scores all ro
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -39,6 +39,15 @@ class Answers(dict[str, Hits]):
     generation: int | None = None
 
     failures: Mapping[str, AudioError] = MappingProxyType({})
+
+
+class RankingIndex(Protocol):
+    """What `rank_queries` needs of an index."""
+
+    def search(
+        self, queries: Floats, k: int, *, include_ids: Ids | None = None, exact: bool = False, spare: int = 0
+    ) -> tuple[Floats, Ids]:
+        """Return scores [Q, K] and ids [Q, K], best first; see `VectorIndex.search`."""
 
 
 def run_query(
@@ -87,7 +96,7 @@ def run_queries(
 
 
 def rank_queries(
-    index: VectorIndex, queries: Sequence[Query], options: SearchOptions, include_ids: Ids | None = None
+    index: RankingIndex, queries: Sequence[Query], options: SearchOptions, include_ids: Ids | None = None
 ) -> list[tuple[Ids, Floats]]:
     """Return ids and scores of the k nearest rows of each query, best first, from one call of the index.
 

@@ -2,10 +2,10 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from embedx.index.exact import prepare
 from embedx.index.matrix import Floats, Ids
 from embedx.search.options import SearchOptions
 from embedx.store.records import Row
-from embedx.store.store import Store
 
 if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder
@@ -37,6 +36,27 @@ class Query:
     places: Sequence[tuple[int | None, float]] = ()  # (channel, start_s) of every vector, if they are windows
 
 
+class QueryRows(Protocol):
+    """What queries need of the stored rows; a store has it."""
+
+    @property
+    def folder(self) -> str | Path:
+        """The place of the collection, for messages."""
+
+    @property
+    def views(self) -> dict[str, int]:
+        """Name and dimension of every view."""
+
+    def vectors(self, view: str, ids: Sequence[int] | None = None) -> tuple[Ids, Floats]:
+        """Return ids [N], ascending, and vectors [N, D] of a view; ids that do not exist are left out."""
+
+    def paths_of(self, content_hash: str) -> list[str]:
+        """Return the paths of the recordings with this content."""
+
+    def rows(self, ids: Sequence[int] | None = None, paths: Iterable[str] | None = None) -> list[Row]:
+        """Return the rows of some recordings."""
+
+
 class QueryBuilder:
     """Build queries for one view of a collection.
 
@@ -50,7 +70,7 @@ class QueryBuilder:
     """
 
     def __init__(
-        self, store: Store, load_embedder: Callable[[], "Embedder"], view: str, options: SearchOptions
+        self, store: QueryRows, load_embedder: Callable[[], "Embedder"], view: str, options: SearchOptions
     ) -> None:
         self.store = store
         self.load_embedder = load_embedder
@@ -296,7 +316,7 @@ def name_of(item: Item) -> str:
     return f"{item.path}#{start}-{'' if item.end_s is None else end}"
 
 
-def rows_of_file(store: Store, path: str) -> list[Row]:
+def rows_of_file(store: QueryRows, path: str) -> list[Row]:
     """Return the rows of a recording, also if the collection stores the same content under another path."""
     paths = {absolute(path), *store.paths_of(DECODERS.hash_content(path))}
     return [row for stored in sorted(paths) for row in store.rows(paths=[stored])]

@@ -3,7 +3,7 @@
 import contextlib
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Real
 from threading import TIMEOUT_MAX
@@ -19,6 +19,7 @@ Answer = TypeVar("Answer")
 TIMEOUT_S = 30.0  # default deadline of a condition: an ordinary one takes 0.5 s for a million rows
 INTERRUPT_S = 0.05  # between two attempts to interrupt SQLite: an interrupt before it has begun is lost
 MAX_VALUE_BYTES = 1_000_000  # of a value: LIKE with the longest pattern takes 1.2 s to compare one of this length
+MAX_READ = 500  # columns in one statement; SQLite takes 2000
 COLUMNS = {  # column of every row -> its SQL expression
     "id": "rows.id",
     "path": "(SELECT CAST(recordings.path AS TEXT) FROM recordings WHERE recordings.id = rows.recording)",
@@ -92,6 +93,20 @@ def read_column(db: sqlite3.Connection, name: str, metadata: Mapping[str, str]) 
         raise UsageError(f"There is no column {name[:200]}. Columns: {', '.join([*COLUMNS, *metadata])}.")
     expression = COLUMNS[name] if name in COLUMNS else metadata_value(name, metadata[name])
     return db.execute(f"SELECT rows.id, {expression} FROM rows ORDER BY rows.id").fetchall()
+
+
+def read_values(db: sqlite3.Connection, ids: Sequence[int], metadata: Mapping[str, str]) -> dict[int, dict[str, Any]]:
+    """Return row id -> column -> value of some rows; of equal names the column of every row counts."""
+    expressions = {name: metadata_value(name, kind) for name, kind in metadata.items()} | COLUMNS
+    values: dict[int, dict[str, Any]] = {int(number): {} for number in ids}
+    names = list(expressions)
+    for start in range(0, len(names), MAX_READ):
+        block = names[start : start + MAX_READ]
+        listed = ", ".join(expressions[name] for name in block)
+        numbers = ", ".join(str(int(number)) for number in ids)
+        for number, *row in db.execute(f"SELECT rows.id, {listed} FROM rows WHERE rows.id IN ({numbers})"):
+            values[number].update(zip(block, row, strict=True))
+    return {number: row for number, row in values.items() if row}
 
 
 def check_timeout(timeout: object) -> None:

@@ -273,6 +273,19 @@ class Reader(Checked):
             pairs = filters.read_column(self._db, name, self.columns)
         return np.array([number for number, _ in pairs], np.int64), [value for _, value in pairs]
 
+    def values(self, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """Return row id -> column -> value as conditions compare it: a text, a number or None.
+
+        Args:
+            ids: ids of the rows, up to some thousands. Ids that do not exist are left out.
+
+        Raises:
+            StoreError: a row is damaged.
+        """
+        with self.snapshot():
+            self.rows(ids)  # compares their checksums
+            return filters.read_values(self._db, ids, self.columns)
+
     def copy_to(self, folder: Path) -> None:
         """Write a copy of the store, in the state of its last commit, into another folder."""
         with self.snapshot(), contextlib.closing(sqlite3.connect(folder / FILE_NAME)) as copy:

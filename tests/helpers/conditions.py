@@ -1,0 +1,57 @@
+"""Random conditions, and the rows of a data frame that they select by the rules of SQL."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+Masks = tuple[str, pd.Series, pd.Series]  # text, where it is true, where it is false; both are false for NULL
+COMPARE: dict[str, Callable[[pd.Series, object], pd.Series]] = {
+    "=": lambda column, value: column == value,
+    "<>": lambda column, value: column != value,
+    "<": lambda column, value: column < value,
+    "<=": lambda column, value: column <= value,
+    ">": lambda column, value: column > value,
+    ">=": lambda column, value: column >= value,
+}
+
+
+def random_condition(frame: pd.DataFrame, random: np.random.Generator, depth: int = 3) -> Masks:
+    """Return a condition on the columns of a frame, of text and numbers, with its masks."""
+    kind = random.integers(4 if depth else 1)
+    if kind == 0:
+        return random_leaf(frame, random)
+    text, true, false = random_condition(frame, random, depth - 1)
+    if kind == 1:
+        return f"NOT ({text})", false, true
+    other, other_true, other_false = random_condition(frame, random, depth - 1)
+    if kind == 2:
+        return f"({text}) AND ({other})", true & other_true, false | other_false
+    return f"({text}) OR ({other})", true | other_true, false & other_false
+
+
+def random_leaf(frame: pd.DataFrame, random: np.random.Generator) -> Masks:
+    """Return one comparison with its masks."""
+    name = str(random.choice(list(frame.columns)))
+    column = frame[name]
+    known = column.notna()
+    is_text = not pd.api.types.is_numeric_dtype(column)
+    values = [column[known].iloc[i] for i in random.integers(known.sum(), size=2)]
+    written = ["'" + value.replace("'", "''") + "'" if is_text else repr(float(value)) for value in values]
+    quoted, kind = f'"{name}"', random.integers(5 if is_text else 4)
+    if kind == 0:
+        return f"{quoted} IS NULL", ~known, known
+    if kind == 1:
+        true = column.isin(values) & known
+        return f"{quoted} IN ({', '.join(written)})", true, known & ~true
+    if kind == 2:
+        true = (column >= values[0]).fillna(False) & (column <= values[1]).fillna(False) & known
+        return f"{quoted} BETWEEN {written[0]} AND {written[1]}", true, known & ~true
+    if kind == 4:
+        prefix = values[0][: int(random.integers(3))].replace("%", "").replace("_", "")
+        true = column.fillna("").str.lower().str.startswith(prefix.lower()) & known
+        written_prefix = prefix.upper().replace("'", "''")
+        return f"{quoted} LIKE '{written_prefix}%'", true, known & ~true
+    sign = str(random.choice(list(COMPARE)))
+    true = COMPARE[sign](column, values[0]).fillna(False).astype(bool) & known
+    return f"{quoted} {sign} {written[0]}", true, known & ~true
