@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[str]:
         yield url
 
 
-def columns() -> dict[str, list[object]]:
+def columns() -> dict[str, list[Any]]:
     random = np.random.default_rng(1)
     sites = [None, "A", "a", "north, it's 1", "Ä-bay", "B", "", "b%_"]
     folds = [None, 1, 2, 3.5, -4]
@@ -135,7 +136,7 @@ def test_random_conditions_select_the_rows_that_pandas_selects(local: embedx.Col
             "id": np.arange(1, ROWS + 1),
             "label": pd.array([None if i % 5 == 0 else f"c{i % 4}" for i in range(ROWS)], dtype="object"),
             "site": pd.array(values["site"], dtype="object"),
-            "Fold no.": pd.array(values["Fold no."], dtype="Float64"),
+            "Fold no.": pd.Series(values["Fold no."], dtype="Float64"),
         }
     ).drop([49, 50])
     random = np.random.default_rng(3)
