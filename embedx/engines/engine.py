@@ -164,7 +164,7 @@ def field_of(column: str) -> str:
     """Return the name of a column in an engine: its own, or a hash if an engine could misread it.
 
     >>> field_of("site"), field_of("Site name")
-    ('site', 'c_1b5c54c8e9a4')
+    ('site', 'c_c8d6d36d8a0c')
     """
     if PLAIN.fullmatch(column) and not column.startswith(("c_", "v_", "embedx_")):
         return column
