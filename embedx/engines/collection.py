@@ -9,7 +9,8 @@ import numpy as np
 
 from embedx.datasets.sources import read_corpus
 from embedx.engines.conditions import Node, parse
-from embedx.engines.engine import Description, Engine, connect
+from embedx.engines.connections import connect
+from embedx.engines.engine import Description, Engine
 from embedx.errors import AudioError, NothingToDo, UsageError
 from embedx.index.exact import prepare
 from embedx.index.matrix import Floats, Ids

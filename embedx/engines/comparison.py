@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from embedx.engines.collection import read_description
-from embedx.engines.engine import Description, Engine, connect, digests_of
+from embedx.engines.connections import connect
+from embedx.engines.engine import Description, Engine, digests_of
 from embedx.engines.pushing import pages
 from embedx.errors import UsageError
 from embedx.index.exact import prepare

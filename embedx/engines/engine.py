@@ -12,7 +12,7 @@ import numpy as np
 
 from embedx._version import __version__
 from embedx.engines.conditions import Node
-from embedx.engines.places import POSTGRES, Place, parse_place
+from embedx.engines.places import Place
 from embedx.errors import DiskError, EmbedxError, UsageError
 from embedx.index.matrix import Floats, Ids
 from embedx.recipe import Recipe
@@ -141,23 +141,6 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Close the connection."""
-
-
-def connect(text: str) -> Engine:
-    """Return the engine of a URL.
-
-    Raises:
-        UsageError: the URL cannot be used, or a package is missing.
-        DiskError: the engine cannot be reached.
-    """
-    place = parse_place(text)
-    if place.scheme == POSTGRES:
-        from embedx.engines.postgres import PostgresEngine
-
-        return PostgresEngine(place)
-    from embedx.engines.qdrant import QdrantEngine
-
-    return QdrantEngine(place)
 
 
 def field_of(column: str) -> str:

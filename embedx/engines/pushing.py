@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from embedx.datasets.sources import source_root
-from embedx.engines.engine import QUANTIZED, Description, Digests, Engine, Point, connect, digests_of, field_of
+from embedx.engines.connections import connect
+from embedx.engines.engine import QUANTIZED, Description, Digests, Engine, Point, digests_of, field_of
 from embedx.errors import UsageError
 from embedx.filesystem.paths import valid_text
 from embedx.index.exact import check_metric, prepare

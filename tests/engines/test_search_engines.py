@@ -14,7 +14,8 @@ import pytest
 import embedx
 from embedx.engines.collection import EngineCollection
 from embedx.engines.comparison import compare
-from embedx.engines.engine import Engine, connect
+from embedx.engines.connections import connect
+from embedx.engines.engine import Engine
 from embedx.engines.pushing import PushedRows, push_rows
 from embedx.errors import EmbedxError, UsageError
 from tests.helpers.collections import DIM, Make
