@@ -7,6 +7,7 @@ shared/ beside the repository. `--small` takes fewer rows and epochs, and prints
 
 import argparse
 import csv
+import os
 import re
 import tempfile
 import time
@@ -19,7 +20,7 @@ from embedx.bench import make_plan, run
 from embedx.bench.leaderboard import Board, Entry, boards
 from embedx.bench.speed.roofline import name_device
 
-SHARED = ROOT.parent / "shared"
+SHARED = Path(os.environ.get("EMBEDX_SHARED", ROOT.parent / "shared"))
 RECORDINGS, WHISPER = SHARED / "data" / "fsdd" / "recordings", SHARED / "weights" / "whisper-tiny.en"
 PAGE, HEADING = ROOT / "docs" / "finetune.md", "## Which way for how many labels"
 NAMES = {
