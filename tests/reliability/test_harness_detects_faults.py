@@ -80,8 +80,8 @@ BUGS = (
     Bug(
         "an index is never brought up to date", INDEXING, "if changed or len(index) != len(ids):", "if False:", ADDED
     ),
-    Bug("resume forgets", "embedx/ingest/changes.py", "compare_recording(result, stored.get(path), path",
-             "compare_recording(result, None, path", AGAIN),
+    Bug("resume forgets", "embedx/ingest/changes.py", "compare_recording(result, stored.get(path), recording",
+             "compare_recording(result, None, recording", AGAIN),
     Bug("ids come back", WRITING, "next_id=max(next_id, self._record.next_id)", "next_id=next_id", IDS),
     Bug("no copy of the commit record", WRITING, "            self._lock.keep(self._record.copy)\n\n", "\n", OLD_STATE),
     Bug("the copy is not compared", CHECKING, "if self._is_current(content):", "if True:", OLD_STATE),
