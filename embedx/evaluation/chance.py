@@ -138,7 +138,7 @@ def compare_predictions(
 def join_p_values(values: Sequence[float]) -> float:
     """Return the p-value of all tests together, which holds for any dependence; see `compare_predictions`.
 
-    >>> join_p_values([0.01]), join_p_values([0.5, 0.001, 0.009])
+    >>> join_p_values([0.01]), round(join_p_values([0.5, 0.001, 0.009]), 6)
     (0.01, 0.0135)
     """
     middle = (len(values) + 1) // 2
