@@ -72,7 +72,11 @@ PARTS = {
         {"EMBEDX_CUTS": 50},
         "a power cut after any system call loses no committed data",
     ),
-    "sabotage": Part(("reliability/test_harness_detects_faults.py",), {}, "the tests detect deliberately broken code"),
+    "sabotage": Part(
+        ("reliability/test_harness_detects_faults.py",),
+        {"EMBEDX_BUG_STEP": 1},
+        "the tests detect deliberately broken code",
+    ),
     "damage": Part(
         ("collection/test_verify.py",), {"EMBEDX_DAMAGES": 50_000}, "damage is detected and reported", processes=4
     ),
