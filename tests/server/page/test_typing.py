@@ -70,6 +70,7 @@ def test_text_typed_before_the_offers_are_there_is_kept(client: Client, open_pag
     page.unroute("**/offers.js")
     page.route("**/values?*", lambda route: held.append(route))  # the range of the numbers comes late as well
     page.keyboard.press("Enter")
+    until(page, "() => document.getElementById('filterfield').type === 'number'")
     page.keyboard.type("0.5")
     page.keyboard.press("Enter")
     find(page, "where=duration_s%20%3E%3D%200.5")
