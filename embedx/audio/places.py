@@ -77,7 +77,7 @@ def as_file(path: str, on_wait: Wait = no_action) -> Iterator[str]:
         on_wait: called while a remote recording is copied.
 
     Raises:
-        AudioError: there is no such recording, or it cannot be read.
+        AudioError: the recording does not exist, or cannot be read.
     """
     if is_url(path):
         with COPIES.lend(path, on_wait) as file:

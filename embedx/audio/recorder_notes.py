@@ -145,7 +145,7 @@ def iso_time(text: str) -> str | None:
     >>> iso_time("2019-05-22 00:30:00Z"), iso_time("2019-02-30T00:00:00")
     ('2019-05-22T00:30:00+00:00', None)
     """
-    if len(text) < len("2019-05-22T00:30"):  # a date alone is no time
+    if len(text) < len("2019-05-22T00:30"):  # only a date
         return None
     try:
         return datetime.fromisoformat(text).isoformat()

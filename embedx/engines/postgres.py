@@ -53,9 +53,8 @@ class PostgresEngine:
             import psycopg
             from psycopg import sql
         except ImportError as error:
-            raise UsageError(
-                "postgresql:// needs psycopg, which is not installed: pip install 'embedx[pgvector]'"
-            ) from (error)
+            message = "postgresql:// needs psycopg, which is not installed: pip install 'embedx[pgvector]'"
+            raise UsageError(message) from error
         self.place, self.sql = place, sql
         self.table = place.options["table"]
         self.kinds = (psycopg.Error, OSError)

@@ -49,9 +49,8 @@ class QdrantEngine:
             from qdrant_client import models
             from qdrant_client.http.exceptions import ApiException
         except ImportError as error:
-            raise UsageError(
-                "qdrant:// needs qdrant-client, which is not installed: pip install 'embedx[qdrant]'"
-            ) from (error)
+            message = "qdrant:// needs qdrant-client, which is not installed: pip install 'embedx[qdrant]'"
+            raise UsageError(message) from error
         self.place, self.models = place, models
         self.is_local = not place.host
         self.name = place.path.rpartition("/")[2]

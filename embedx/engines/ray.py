@@ -54,7 +54,7 @@ def cluster(ray: Any, engine: str) -> Iterator[None]:
     own = not ray.is_initialized()
     if own:
         try:
-            ray.init(address, **quiet, **({} if address else LOCAL_NODE))
+            ray.init(address or "local", **quiet, **({} if address else LOCAL_NODE))
         except (ConnectionError, ValueError, RuntimeError) as error:
             where = f"at {address}" if address else "on this machine"
             raise UsageError(f"Ray cannot be reached {where}: {str(error).splitlines()[0]}") from error

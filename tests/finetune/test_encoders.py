@@ -9,6 +9,7 @@ from torch import Tensor
 
 from embedx.errors import ModelError, UsageError
 from embedx.finetune.encoders import CheckpointEncoder, load_encoder
+from tests.helpers.finetuning import without_chance
 
 NAMES = ("wav2vec2", "wav2vec2-large", "hubert", "wavlm", "data2vec", "wav2vec2-bert", "whisper")
 OTHERS = ("ast", "hubert-batch-norm", "wavlm-large", "conformer-relative", "unispeech-sat")
@@ -43,23 +44,9 @@ def gradients(encoder: CheckpointEncoder, batches: list[list[Tensor]]) -> dict[s
     return {name: p.grad.clone() for name, p in encoder.named_parameters() if p.grad is not None}
 
 
-def without_dropout(encoder: CheckpointEncoder) -> CheckpointEncoder:
-    """Put the encoder in training mode with all dropout at 0, so that two passes can be compared."""
-    encoder.train()
-    for module in encoder.modules():
-        for name, value in vars(module).items():
-            if "dropout" in name and isinstance(value, float):
-                setattr(module, name, 0.0)
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if isinstance(module, torch.nn.BatchNorm1d):
-            module.eval()
-    return encoder
-
-
 @pytest.mark.parametrize("name", [*NAMES, *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)])
 def test_gradients_of_a_batch_equal_those_clip_by_clip(checkpoint: Callable[[str], Path], name: str) -> None:
-    encoder = without_dropout(load_encoder(str(checkpoint(name)), context_s=1.0))  # of Whisper: 30 s are slow
+    encoder = without_chance(load_encoder(str(checkpoint(name)), context_s=1.0))  # of Whisper: 30 s are slow
     clips = clips_of(encoder)
     together = gradients(encoder, [clips])
     apart = gradients(encoder, [[clip] for clip in clips])
@@ -72,7 +59,7 @@ def test_gradients_of_a_batch_equal_those_clip_by_clip(checkpoint: Callable[[str
 
 @pytest.mark.parametrize("name", ["wav2vec2", pytest.param("conformer-relative", marks=pytest.mark.long)])
 def test_gradient_checkpointing_gives_the_same_gradients(checkpoint: Callable[[str], Path], name: str) -> None:
-    encoder = without_dropout(load_encoder(str(checkpoint(name))))
+    encoder = without_chance(load_encoder(str(checkpoint(name))))
     clips = clips_of(encoder)
     plain = gradients(encoder, [clips])
     encoder.model.activation_checkpointing_enable()  # type: ignore[operator]

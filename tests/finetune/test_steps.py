@@ -12,11 +12,11 @@ from torch import Tensor
 from embedx.finetune.batches import Batcher
 from embedx.finetune.construction import make_network
 from embedx.finetune.data import label_items, make_recipe, read_items
-from embedx.finetune.network import Network, Objective, balance_classes
+from embedx.finetune.network import Objective, balance_classes
 from embedx.finetune.options import FinetuneOptions
 from embedx.finetune.parameters import set_trained
 from embedx.finetune.waves import read_waves
-from tests.helpers.finetuning import Checkpoint
+from tests.helpers.finetuning import Checkpoint, without_chance
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -50,20 +50,6 @@ CASES = [  # every family and every option once; lora and frozen parts also with
     ("wavlm", "features frozen"),
     ("data2vec", "head alone"),
 ]
-
-
-def without_chance(network: Network) -> Network:
-    """Put a network in training mode without dropout, and its batch norms in evaluation mode."""
-    network.train()
-    for module in network.modules():
-        for name, value in vars(module).items():
-            if "dropout" in name and isinstance(value, float):
-                setattr(module, name, 0.0)
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if isinstance(module, torch.nn.BatchNorm1d):
-            module.eval()
-    return network
 
 
 @pytest.mark.long

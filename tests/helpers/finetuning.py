@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import soundfile
+import torch
 
 from embedx.finetune.options import FinetuneOptions
 from embedx.finetune.result import Finetuned
@@ -16,6 +17,7 @@ RATE = 16_000
 PITCHES = {"low": 200.0, "middle": 700.0, "high": 2400.0}
 QUICK: dict[str, Any] = {"epochs": 6, "batch_size": 6, "learning_rate": 2e-3, "head_rate": 1e-2, "device": "cpu"}
 Checkpoint = Callable[[str], Path]
+Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 def write_tones(folder: Path, speakers: int = 5, takes: int = 2) -> pd.DataFrame:
@@ -50,3 +52,17 @@ def train_tones(frame: pd.DataFrame, model: Path | str, out: Path, **options: An
     names = ("resume", "overwrite", "report", "interrupted", "trials", "given")
     of_run = {name: options.pop(name) for name in names if name in options}
     return finetune(frame, out, FinetuneOptions(str(model), **{**QUICK, **options}), **of_run)
+
+
+def without_chance(module: Module) -> Module:
+    """Put a module in training mode without dropout, and its batch norms in evaluation mode, to compare two passes."""
+    module.train()
+    for part in module.modules():
+        for name, value in vars(part).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(part, name, 0.0)
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+        if isinstance(part, torch.nn.BatchNorm1d):
+            part.eval()
+    return module
