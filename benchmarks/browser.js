@@ -26,8 +26,11 @@ window.frames = () => {
 window.drop = async (text) => {
   const bytes = Uint8Array.from(atob(text), (one) => one.charCodeAt(0)), moved = new DataTransfer();
   moved.items.add(new File([bytes], "dropped.wav", {type: "audio/wav"}));
+  const drag = (type) => document.dispatchEvent(new DragEvent(type, {dataTransfer: moved, bubbles: true, cancelable: true}));
+  drag("dragover"); // a person moves the file over the page before it is dropped
+  await new Promise((resolve) => setTimeout(resolve, 300));
   const begun = performance.now();
-  document.dispatchEvent(new DragEvent("drop", {dataTransfer: moved, bubbles: true, cancelable: true}));
+  drag("drop");
   const canvases = () => [...document.querySelectorAll(".lane canvas")];
   const picture = await after(() => canvases().length === 2 && canvases().every((one) => one.width > 1), begun);
   const hits = await after(() => document.querySelector(".cards[aria-busy=false] .card .score:not(:empty)"), begun);

@@ -39,6 +39,12 @@ RATE, SECONDS, RECORDINGS = 16_000, 60, 40
 NAMES = ("owl", "rain", "fox")
 LABELS, MANY_LABELS = 60, 2000
 SPY = (Path(__file__).parent / "browser.js").read_text(encoding="utf-8")
+NEXT_ROW = """before => after(() => document.querySelector(".work").hidden ||
+    document.querySelector(".place").textContent !== before)"""
+MORE_ROWS = """after(() => {  // keys may be faster than the suggestions
+    if (document.querySelector(".work").hidden) document.querySelector(".labelling .primary")?.click();
+    return !document.querySelector(".work").hidden;
+})"""
 LIVE = "[...document.querySelectorAll('canvas')].filter((one) => one.width > 1).length"
 
 
@@ -286,17 +292,17 @@ def labelling(browser: Any, url: str, targets: Targets) -> None:
     left = labelled(url)
     targets.add(f"{LABELS} times undo, over a reload: none is left", str(left), left == 0)
     heap, private = memory(browser, page)
-    given = 0
-    while given < MANY_LABELS and page.evaluate("document.querySelector('.work').hidden === false"):
-        page.keyboard.press(str(1 + given % len(NAMES)))
-        given += 1
-        place = "after(() => document.querySelector('.work').hidden || document.querySelector('.place').textContent)"
-        page.evaluate(place)
+    for number in range(MANY_LABELS):
+        place = page.locator(".place").inner_text()
+        page.keyboard.press(str(1 + number % len(NAMES)))
+        page.evaluate(NEXT_ROW, place)
+        page.evaluate(MORE_ROWS)
     page.evaluate("after(() => document.querySelector('header .state').textContent.includes('saved'))")
     page.wait_for_timeout(3000)
     later_heap, later = memory(browser, page)
-    text = f"{later_heap - heap:+.1f} MB of heap and buffers, {later - private:+.1f} MB private; {labelled(url)} labels"
-    targets.add(f"{MANY_LABELS} labels: at most 20 MB more", text, later_heap - heap < 20)
+    labels = labelled(url)
+    text = f"{later_heap - heap:+.1f} MB of heap and buffers, {later - private:+.1f} MB private; {labels} labels"
+    targets.add(f"{MANY_LABELS} labels: at most 20 MB more", text, later_heap - heap < 20 and labels == MANY_LABELS)
     page.context.close()
 
 

@@ -13,7 +13,8 @@ const WAVE_BINS = 1600;
 const DEFAULT_STRETCH_S = 10; // of a long file, where the model has no window
 
 const drawing = new Map();
-let worker = null, drawn = 0;
+const worker = startWorker();
+let drawn = 0;
 
 export class FileError extends Error {}
 
@@ -64,7 +65,6 @@ export async function redraw(clip) {
 }
 
 function draw(buffer) {
-	worker ??= startWorker();
 	const samples = monoOf(buffer), rate = buffer.sampleRate, id = ++drawn;
 	const { fmin, fmax, scale, window_ms } = state.settings;
 	return new Promise((resolve) => {

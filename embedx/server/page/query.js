@@ -20,7 +20,7 @@ export function makeQuery(wanted) {
 	viewList = choice(t("view"), [], "", (view) => callbacks.ask({ ...state.question, view }));
 	meter = el("meter", { max: 1, hidden: true, "aria-label": t("record.level") });
 	recordButton = button([icon("mic"), el("span", t("record"))], record, "record");
-	chooseButton = button([icon("file"), el("span", t("choose"))], () => chooser.click(), "primary choose");
+	chooseButton = button([icon("file"), el("span", t("choose"))], () => (laneOf(), chooser.click()), "primary choose");
 	lane = el("div.lane", { hidden: true });
 	because = el("p.row.because", { hidden: true });
 	problem = errorBox();
@@ -71,6 +71,7 @@ function listenToDrops() {
 		if (!isFile(event)) return;
 		event.preventDefault();
 		document.body.classList.add("dropping");
+		laneOf(); // ahead of the drop
 	});
 	document.addEventListener("dragleave", (event) => event.relatedTarget === null && document.body.classList.remove("dropping"));
 	document.addEventListener("drop", (event) => {
