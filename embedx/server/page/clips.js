@@ -12,8 +12,7 @@ const PICTURE = { width: 1600, height: 96 };
 const WAVE_BINS = 1600;
 const DEFAULT_STRETCH_S = 10; // of a long file, where the model has no window
 
-const drawing = new Map();
-const worker = startWorker();
+const drawing = new Map(), worker = startWorker();
 let drawn = 0;
 
 export class FileError extends Error {}

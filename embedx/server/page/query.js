@@ -71,7 +71,7 @@ function listenToDrops() {
 		if (!isFile(event)) return;
 		event.preventDefault();
 		document.body.classList.add("dropping");
-		laneOf(); // ahead of the drop
+		laneOf(); // ahead
 	});
 	document.addEventListener("dragleave", (event) => event.relatedTarget === null && document.body.classList.remove("dropping"));
 	document.addEventListener("drop", (event) => {
