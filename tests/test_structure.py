@@ -25,9 +25,10 @@ LEVELS = {  # a package imports only from lower levels; packages of one level do
     **dict.fromkeys(("ingest", "search", "evaluation", "formats", "hear", "encoder"), 5),
     **dict.fromkeys(("training", "finetune"), 6),
     **dict.fromkeys(("collection", "client"), 7),
-    **dict.fromkeys(("server", "bench", "engines", "sharing", ""), 8),  # "" is embedx/__init__.py
-    "cli": 9,
-    "__main__": 10,
+    **dict.fromkeys(("bench", "engines", "sharing", ""), 8),  # "" is embedx/__init__.py
+    "server": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 HOMES = {  # foreign library -> the packages that may import it
     "soundfile": {"audio", "datasets", "cli"},  # datasets writes the synthetic corpus, cli a clip of the demo
@@ -67,6 +68,7 @@ HOMES = {  # foreign library -> the packages that may import it
     "ray": {"engines"},
     "qdrant_client": {"engines"},
     "psycopg": {"engines"},
+    "pymilvus": {"engines"},
     "fsspec": {"filesystem"},
     "aiohttp": {"filesystem"},
     "click": {"cli"},

@@ -1,11 +1,18 @@
 """embedx mcp: give agents that speak MCP tools to search collections, over the standard streams."""
 
 import logging
-from pathlib import Path
 
 import click
 
-from embedx.cli.options import ALLOW_PICKLE, MODELS, SectionedCommand, agent_folders, read_models, section
+from embedx.cli.options import (
+    ALLOW_PICKLE,
+    MODELS,
+    SectionedCommand,
+    agent_folders,
+    read_models,
+    section,
+    served_places,
+)
 from embedx.errors import UsageError
 
 MISSING = (
@@ -56,7 +63,7 @@ def mcp(
 
     limits = Limits(request_s=CALL_S)
     settings = Settings(
-        tuple(map(Path, collections)),
+        **served_places(collections),
         allow_labels=allow_labels,
         models=read_models(models, collections),
         allow_pickle=allow_pickle,

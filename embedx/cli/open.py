@@ -10,6 +10,7 @@ import click
 from embedx.cli.output import say
 from embedx.cli.serve import EXIT_SIGNAL, MISSING
 from embedx.errors import UsageError
+from embedx.filesystem.urls import is_engine
 
 TOKEN_BYTES = 24  # of a token, which nobody can guess
 
@@ -29,6 +30,8 @@ def open(collections: tuple[str, ...], no_browser: bool) -> int:
     Serves them at a free port of this machine until Ctrl-C, with labels allowed. The address holds a token that is
     valid once: other users of this machine cannot use the service. Needs the packages of embedx[serve].
     """
+    if any(map(is_engine, collections)):
+        raise UsageError("The page needs the folder of a collection. `embedx serve URL` serves one in a search engine.")
     try:
         from embedx.server.running import serve as run
     except ModuleNotFoundError as error:

@@ -10,7 +10,7 @@ import click
 
 from embedx.errors import UsageError
 from embedx.filesystem.paths import display_path
-from embedx.filesystem.urls import absolute, is_url, masked
+from embedx.filesystem.urls import absolute, is_engine, is_url, masked
 from embedx.text import parse_number, parse_pair
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -301,7 +301,7 @@ def read_models(values: Sequence[str], folders: Sequence[str]) -> dict[str, str]
     Raises:
         UsageError: two models for the same collections, or an empty one.
     """
-    names = {os.path.basename(os.path.abspath(folder)) for folder in folders}
+    names = {engine_name(name) if is_engine(name) else os.path.basename(os.path.abspath(name)) for name in folders}
     models: dict[str, str] = {}
     for value in values:
         name, _, model = value.partition("=")
@@ -314,6 +314,19 @@ def read_models(values: Sequence[str], folders: Sequence[str]) -> dict[str, str]
             raise UsageError(f"--model {value}: give one model for all collections, or NAME=MODEL once for each.")
         models[name] = model
     return models
+
+
+def engine_name(url: str) -> str:
+    """Return the name of a collection in a search engine."""
+    from embedx.engines.places import parse_place
+
+    return parse_place(url).name
+
+
+def served_places(collections: Sequence[str]) -> dict[str, Any]:
+    """Return folders and URLs of search engines as settings of the service."""
+    folders = tuple(Path(name) for name in collections if not is_engine(name))
+    return {"folders": folders, "engines": tuple(filter(is_engine, collections))}
 
 
 def agent_folders(files: str | None, clips: str | None, max_bytes: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from embedx.text import plural
       embedx status s3://bucket/field
       embedx push indexes/field qdrant://127.0.0.1:6333/field --view L12.mean
       embedx push indexes/field "postgresql://me@db.example.org/sounds?table=field"
+      embedx push indexes/field milvus://127.0.0.1:19530/field --quantize int8
       embedx search qdrant://127.0.0.1:6333/field query.wav --where "site = 'A'"
     """,
 )
@@ -41,7 +42,7 @@ from embedx.text import plural
     click.option(
         "--quantize",
         type=click.Choice(["int8", "binary"]),
-        help="Let Qdrant search in smaller vectors, and rank again with the full ones.",
+        help="Let Qdrant, or Milvus with int8, search in smaller vectors, and rank again with the full ones.",
     ),
     click.option(
         "--compare-all", is_flag=True, help="Compare the full content of the engine, not only its record of it."
@@ -62,8 +63,9 @@ def push(
     In a bucket, s3://BUCKET/NAME or gs://BUCKET/NAME, it is whole, with heads and indexes: `embedx.open(URL)`, and the
     commands that only read, take the URL. A push that is stopped leaves the collection that was there before.
 
-    A search engine, qdrant://HOST:PORT/NAME or postgresql://USER@HOST/DATABASE?table=NAME, gets the vectors and the
-    metadata: `embedx search URL` searches there. See docs/engines.md.
+    A search engine gets the vectors and the metadata: qdrant://HOST:PORT/NAME, milvus://HOST:PORT/NAME or
+    postgresql://USER@HOST/DATABASE?table=NAME. `embedx search URL` and `embedx serve URL` search there. See
+    docs/engines.md.
 
     Run it again to send only what has changed, or to continue a push that was stopped.
     """

@@ -2,14 +2,21 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
-from embedx.cli.options import ALLOW_PICKLE, MODELS, SectionedCommand, agent_folders, read_models, section
+from embedx.cli.options import (
+    ALLOW_PICKLE,
+    MODELS,
+    SectionedCommand,
+    agent_folders,
+    read_models,
+    section,
+    served_places,
+)
 from embedx.cli.output import say
 from embedx.errors import UsageError
-from embedx.filesystem.urls import is_engine
+from embedx.filesystem.urls import is_engine, masked
 
 MISSING = (
     "`embedx serve` needs more packages ({name} is missing). Install them with: pip install 'embedx[{extra}]' (in a "
@@ -27,6 +34,7 @@ EXIT_SIGNAL = 128  # plus the number of the signal
       embedx serve indexes/field
       embedx serve indexes/field indexes/esc --port 9000 --allow-labels
       embedx serve indexes/field indexes/esc --model field=models/beats --mcp
+      embedx serve qdrant://127.0.0.1:6333/field
       embedx serve indexes/field --host 0.0.0.0 --token-file tokens.txt --allow-host audio.example.org
       curl http://127.0.0.1:8000/v1/collections/field
     """,
@@ -104,16 +112,12 @@ def serve(
 ) -> int:
     """Serve one or more collections over HTTP: search, embed, predict and label.
 
-    The name of a collection is that of its folder. Other processes can extract into a collection, label it and build
+    The name of a collection is that of its folder. A collection in a search engine is served by its URL, without what
+    needs audio, labels or heads. Other processes can extract into a collection, label it and build
     its indexes meanwhile. Needs the packages of embedx[serve]. See docs/service.md for the requests and for limits.
 
     Ctrl-C and SIGTERM let running requests finish for 7 s. The exit code is then 130 or 143.
     """
-    if any(map(is_engine, collections)):
-        raise UsageError(
-            "`embedx serve` needs the folder of a collection: a search engine does not hold what most routes need. "
-            "`embedx search URL` searches there."
-        )
     require_packages(mcp)
     from embedx.server.guard import is_loopback
     from embedx.server.running import serve as run
@@ -130,7 +134,7 @@ def serve(
         raise UsageError("--files and --clips are folders for agents: they go with --mcp.")
     limits = Limits(per_client=per_client)
     settings = Settings(
-        tuple(map(Path, collections)),
+        **served_places(collections),
         host=host,
         port=port,
         tokens=tokens,
@@ -144,7 +148,8 @@ def serve(
         **agent_folders(files, clips, limits.body),
         limits=limits,
     )
-    number = run(settings, lambda url: say(f"Serving {', '.join(collections)} at {url}. Routes: {url}/docs", err=True))
+    shown = ", ".join(masked(name) if is_engine(name) else name for name in collections)
+    number = run(settings, lambda url: say(f"Serving {shown} at {url}. Routes: {url}/docs", err=True))
     return EXIT_SIGNAL + number if number else 0
 
 

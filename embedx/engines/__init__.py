@@ -1,4 +1,4 @@
-"""Engines: extraction in shards, here or by Ray; collections in search engines, Qdrant and pgvector."""
+"""Engines: extraction in shards, here or by Ray; collections in search engines, Qdrant, pgvector and Milvus."""
 
 from embedx.engines.collection import EngineCollection
 from embedx.engines.sharded import extract_shards

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -10,14 +9,15 @@ import numpy as np
 from embedx.datasets.sources import read_corpus
 from embedx.engines.conditions import Node, parse
 from embedx.engines.connections import connect
-from embedx.engines.engine import Description, Engine
+from embedx.engines.engine import COLUMNS, Description, Engine
+from embedx.engines.stored import digest_of
 from embedx.errors import AudioError, NothingToDo, UsageError
 from embedx.index.exact import prepare
 from embedx.index.matrix import Floats, Ids
 from embedx.keywords import KnownKeywords
 from embedx.recipe import Recipe, check_view
 from embedx.search.answers import MAX_SPARE, Answers, rank_queries
-from embedx.search.hits import Hits
+from embedx.search.hits import Hits, hit_of
 from embedx.search.options import SearchKwargs, SearchOptions
 from embedx.search.queries import Query, QueryBuilder, name_of
 from embedx.store.records import Row
@@ -47,19 +47,26 @@ class EngineIndex:
 
 
 class EngineRows:
-    """The stored rows, as far as queries need them."""
+    """The stored rows: what queries and the service need of them, as a store has it."""
 
     def __init__(self, engine: Engine, description: Description) -> None:
         self.engine, self.description = engine, description
         self.folder = str(engine.place)
+        self.generation, self.revision = description.generation or 0, description.revision
+        self.version = digest_of(f"{description.store}.{description.generation}".encode())[:8]
 
     @property
     def views(self) -> dict[str, int]:
         """Name and dimension of the views in the engine."""
         return dict(self.description.views)
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """Name and kind of the columns of the metadata: "number" or "text"."""
+        return {name: kind for name, kind in self.description.columns.items() if name not in COLUMNS}
+
     def vectors(self, view: str, ids: Sequence[int] | None = None) -> tuple[Ids, Floats]:
-        """Return ids [N] and vectors [N, D]."""
+        """Return ids [N], ascending, and vectors [N, D]."""
         found, vectors = self.engine.vectors(view, list(ids or ()))
         return found, vectors.reshape(len(found), self.views[view])
 
@@ -68,7 +75,19 @@ class EngineRows:
         raise UsageError("exclude_self for a file is not available in a search engine: use it with a row id.")
 
     def rows(self, ids: Sequence[int] | None = None, paths: Iterable[str] | None = None) -> list[Row]:
-        """Return no rows: only `paths_of` asks for them."""
+        """Return rows in the order of their ids; none by paths, for which only `paths_of` asks."""
+        return self.engine.rows(list(ids)) if ids else []
+
+    def next_ids(self, after: int, count: int, where: str | None = None) -> list[int]:
+        """Return the next larger ids of the rows that meet a condition, ascending.
+
+        Raises:
+            UsageError: the condition is invalid, or more than an engine can translate.
+        """
+        return self.engine.ids(None if where is None else parse(where, self.description.columns), after, count)
+
+    def source_names(self) -> list[str]:
+        """Return no sources: an engine holds only the folder of all of them."""
         return []
 
 
@@ -90,21 +109,44 @@ class EngineCollection(KnownKeywords):
         self._embedder: Embedder | None = None
         self.engine = connect(url)
         try:
-            self.description = read_description(self.engine)
+            self.refresh()
         except BaseException:
-            self.engine.close()
+            self.close()
             raise
 
     def __enter__(self) -> "EngineCollection":
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self.engine.count()
+
+    def refresh(self) -> None:
+        """Read what the last push has written about the collection."""
+        self.description = read_description(self.engine)
+        self.store = EngineRows(self.engine, self.description)
+
+    def close(self) -> None:
+        """Close the connection."""
         self.engine.close()
+
+    @property
+    def views(self) -> dict[str, int]:
+        """Name and dimension of the views in the engine."""
+        return self.store.views
 
     @property
     def recipe(self) -> Recipe:
         """The recipe of the vectors."""
         return Recipe.from_json(self.description.recipe)
+
+    @property
+    def default_view(self) -> str:
+        """The view that is searched by default: that of the recipe, or the first one in the engine."""
+        view = self.recipe.default_view
+        return view if view in self.views else next(iter(self.views))
 
     @property
     def root(self) -> str | None:
@@ -147,11 +189,8 @@ class EngineCollection(KnownKeywords):
     def _prepare(self, options: SearchKwargs) -> tuple[QueryBuilder, EngineIndex, SearchOptions]:
         """Check the options before anything is embedded."""
         settings = SearchOptions(**options)
-        view = settings.view
-        if view is None:
-            default = self.recipe.default_view
-            view = default if default in self.description.views else next(iter(self.description.views))
-        check_view(view, self.description.views)
+        view = settings.view or self.default_view
+        check_view(view, self.views)
         if not settings.is_plain:
             raise UsageError(
                 "In a search engine, a search returns the k nearest rows: radius, score_band, group_by, merge, diverse "
@@ -165,8 +204,7 @@ class EngineCollection(KnownKeywords):
         if settings.limit > MAX_K:
             raise UsageError(f"k={settings.limit} is not allowed in a search engine: give at most {MAX_K}.")
         where = None if settings.where is None else parse(settings.where, self.description.columns)
-        rows = EngineRows(self.engine, self.description)
-        builder = QueryBuilder(rows, self._load_embedder, view, settings)
+        builder = QueryBuilder(self.store, self._load_embedder, view, settings)
         return builder, EngineIndex(self.engine, self.description, view, where), settings
 
     def _run(self, index: EngineIndex, queries: list[Query], options: SearchOptions) -> list[Hits]:
@@ -176,13 +214,13 @@ class EngineCollection(KnownKeywords):
             raise UsageError(f"A query in a search engine can leave out at most {MAX_SPARE} rows; use --include-self.")
         ranked = rank_queries(index, queries, options)
         wanted = sorted({row_id for ids, _ in ranked for row_id in ids.tolist() if row_id >= 0})
-        hits = self.engine.hits(wanted) if wanted else {}
+        rows = {row.id: row for row in self.engine.rows(wanted)} if wanted else {}
         return [
             Hits(
                 [
-                    replace(hits[row_id], score=score)
+                    hit_of(rows[row_id], score)
                     for row_id, score in zip(ids.tolist(), scores.tolist(), strict=True)
-                    if row_id in hits
+                    if row_id in rows
                 ]
             )
             for ids, scores in ranked

@@ -8,8 +8,9 @@ import numpy as np
 
 from embedx.engines.collection import read_description
 from embedx.engines.connections import connect
-from embedx.engines.engine import Description, Engine, digests_of
+from embedx.engines.engine import Description, Engine
 from embedx.engines.pushing import pages
+from embedx.engines.stored import digests_of
 from embedx.errors import UsageError
 from embedx.index.exact import prepare
 from embedx.index.matrix import Floats, Ids

@@ -8,9 +8,10 @@ value give the same rows.
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from embedx.filesystem.paths import valid_text
 from embedx.store.conditions import InvalidCondition, Names, check_structure, invalid, tokens_of, unquoted
 
 Value = float | str
@@ -96,6 +97,19 @@ def parse(where: str, columns: Mapping[str, str]) -> Node:
         raise invalid(where, str(problem), names) from None
 
 
+def complement(node: Node) -> Node:
+    """Return the condition that is true for all rows for which another is false or NULL."""
+    if isinstance(node, Junction):
+        return Junction(tuple(map(complement, node.parts)), not node.is_any)
+    if isinstance(node, IsNull):
+        return replace(node, negated=not node.negated)
+    if isinstance(node, Comparison):
+        opposite: Node = replace(node, operator=OPPOSITE[node.operator])
+    else:
+        opposite = replace(node, negated=not node.negated)
+    return Junction((opposite, IsNull(node.column, negated=False)), is_any=True)
+
+
 class Parser:
     """Reads one condition; `parse` describes the arguments."""
 
@@ -145,14 +159,36 @@ class Parser:
             raise InvalidCondition(f"it has more than {MAX_DEPTH} parentheses and NOT inside each other")
         if self._accept("not"):
             node = self._part("and", not negated)
+        elif self.tokens[self.position][1].lower() == "coalesce":
+            node = self._coalesce(negated)
         elif self._accept("("):
             node = self._junction("or", negated=negated)
-            if not self._accept(")"):
-                raise self._refused()
+            self._expect(")")
         else:
             node = self._predicate(negated)
         self.depth -= 1
         return node
+
+    def _expect(self, sign: str) -> None:
+        """Take a sign.
+
+        Raises:
+            InvalidCondition: another token is there.
+        """
+        if not self._accept(sign):
+            raise self._refused()
+
+    def _coalesce(self, negated: bool) -> Node:
+        """Read coalesce(CONDITION, 0), which the JSON filters of the service use for must_not: NULL is false."""
+        self.position += 1
+        self._expect("(")
+        node = self._junction("or", negated=False)
+        self._expect(",")
+        if self.tokens[self.position][1] != "0":
+            raise self._refused()
+        self.position += 1
+        self._expect(")")
+        return complement(node) if negated else node
 
     def _predicate(self, negated: bool) -> Node:
         column = self._column()
@@ -190,13 +226,11 @@ class Parser:
         return self.names.find(text if kind == "word" else unquoted(text), is_quoted=kind == "name")
 
     def _list(self, column: str, is_number: bool) -> tuple[Value, ...]:
-        if not self._accept("("):
-            raise self._refused()
+        self._expect("(")
         values = [self._value(column, is_number)]
         while self._accept(","):
             values.append(self._value(column, is_number))
-        if not self._accept(")"):
-            raise self._refused()
+        self._expect(")")
         return tuple(values)
 
     def _value(self, column: str, is_number: bool) -> Value:
@@ -212,7 +246,7 @@ class Parser:
         if not is_number:
             if sign < 0:
                 raise InvalidCondition("a text has no sign")
-            return text[1:-1].replace("''", "'")
+            return valid_text(text[1:-1].replace("''", "'"))
         number = float(int(text, 16) if text[:2].lower() == "0x" else text) * sign
         if abs(number) > MAX_EXACT:
             raise InvalidCondition(f"the number {text[:40]} is larger than engines compare exactly ({MAX_EXACT})")

@@ -1,7 +1,7 @@
 """Connect to the search engine of a URL."""
 
 from embedx.engines.engine import Engine
-from embedx.engines.places import POSTGRES, parse_place
+from embedx.engines.places import MILVUS, POSTGRES, parse_place
 
 
 def connect(text: str) -> Engine:
@@ -16,6 +16,10 @@ def connect(text: str) -> Engine:
         from embedx.engines.postgres import PostgresEngine
 
         return PostgresEngine(place)
+    if place.scheme == MILVUS:
+        from embedx.engines.milvus import MilvusEngine
+
+        return MilvusEngine(place)
     from embedx.engines.qdrant import QdrantEngine
 
     return QdrantEngine(place)

@@ -1,27 +1,34 @@
-"""Engine: what a search engine has to do, and what embedx stores in it."""
+"""Engine: what a search engine has to do, and the description of what was pushed to it."""
 
 import contextlib
-import hashlib
+import importlib
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-import numpy as np
-
 from embedx._version import __version__
 from embedx.engines.conditions import Node
 from embedx.engines.places import Place
+from embedx.engines.stored import Digests, Point
 from embedx.errors import DiskError, EmbedxError, UsageError
 from embedx.index.matrix import Floats, Ids
 from embedx.recipe import Recipe
-from embedx.search.hit import Hit
+from embedx.store.records import Row
 
 FORMAT = 1  # of the description
-PLAIN = re.compile(r"[a-z][a-z0-9_]{0,39}")  # a column whose name is also the name of its field in the engine
-ROW, VECTORS, META = "embedx_row", "embedx_vectors", "embedx_meta"  # fields beside the columns
 QUANTIZED = ("int8", "binary")
+COLUMNS = {  # column of every row -> what it holds; those of the metadata are added
+    "id": "number",
+    "path": "text",
+    "start_s": "number",
+    "end_s": "number",
+    "duration_s": "number",
+    "label": "text",
+    "group": "text",
+    "split": "text",
+    "flags": "text",
+}
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,9 @@ class Description:
         store: the id of the store that was pushed.
         root: the folder of the sources; None if there is none.
         quantize: "int8", "binary" or None.
-        generation: the state of the store that was pushed; None until the first push is complete.
+        generation: the state of the vectors that was pushed; None until the first push is complete.
+        revision: the state of the labels that was pushed.
+        recordings, hours: the recordings of the rows, and their length.
     """
 
     recipe: str
@@ -47,6 +56,9 @@ class Description:
     root: str | None
     quantize: str | None
     generation: int | None
+    revision: int = 0
+    recordings: int = 0
+    hours: float = 0.0
 
     def to_json(self) -> str:
         """Return the description as JSON; see `from_json`."""
@@ -70,32 +82,6 @@ class Description:
         except (ValueError, TypeError, KeyError, AttributeError, EmbedxError):
             raise UsageError(f"{place} was not made by `embedx push`, or is damaged. Give another name.") from None
         raise UsageError(f"{place} was pushed by a newer embedx. Update embedx.")
-
-
-@dataclass(frozen=True)
-class Point:
-    """A row for an engine.
-
-    Attributes:
-        id: the id of the row.
-        values: field -> number or text; fields without a value are left out.
-        meta: the metadata as JSON; see `hit_of`.
-        vectors: view -> vector [D], of length 1 for the metric cosine.
-    """
-
-    id: int
-    values: Mapping[str, float | str]
-    meta: str
-    vectors: Mapping[str, Floats]
-
-
-@dataclass(frozen=True)
-class Digests:
-    """The id of a row, and the digests of its metadata and of its vectors."""
-
-    id: int
-    row: str
-    vectors: str
 
 
 class Engine(Protocol):
@@ -133,8 +119,11 @@ class Engine(Protocol):
     ) -> tuple[list[float], list[int]]:
         """Return the scores and ids of the k nearest rows to a vector [D], best first."""
 
-    def hits(self, ids: Sequence[int]) -> dict[int, Hit]:
-        """Return id -> hit, with the score 0."""
+    def ids(self, where: Node | None, after: int, limit: int) -> list[int]:
+        """Return the next larger ids of the rows that meet a condition, ascending."""
+
+    def rows(self, ids: Sequence[int]) -> list[Row]:
+        """Return rows in the order of their ids; ids that do not exist are left out."""
 
     def vectors(self, view: str, ids: Sequence[int]) -> tuple[Ids, Floats]:
         """Return ids [N], ascending, and stored vectors [N, D]; ids that do not exist are left out."""
@@ -143,45 +132,40 @@ class Engine(Protocol):
         """Close the connection."""
 
 
-def field_of(column: str) -> str:
-    """Return the name of a column in an engine: its own, or a hash if an engine could misread it.
+class EngineBase:
+    """What the engines share: the place, and the errors of their libraries as errors of embedx.
 
-    >>> field_of("site"), field_of("Site name")
-    ('site', 'c_c8d6d36d8a0c')
+    Args:
+        place: the place of the collection.
+        library: the library of the engine.
+        extra: the extra of embedx that installs it.
+
+    Raises:
+        UsageError: the library is not installed.
     """
-    if PLAIN.fullmatch(column) and not column.startswith(("c_", "v_", "embedx_")):
-        return column
-    return "c_" + hashlib.blake2b(column.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
 
+    def __init__(self, place: Place, library: str, extra: str) -> None:
+        self.place = place
+        self.kinds: tuple[type[BaseException], ...] = (OSError,)
+        try:
+            self.library: Any = importlib.import_module(library)
+        except ImportError as error:
+            raise UsageError(
+                f"{place.scheme}:// needs {library.replace('_', '-')}, which is not installed: "
+                f"pip install 'embedx[{extra}]'"
+            ) from error
 
-def digests_of(point: Point, views: Sequence[str], dtype: str) -> Digests:
-    """Return the digests of a row as an engine stores it, which can be with half precision."""
-    values = {name: value if isinstance(value, str) else float(value) for name, value in point.values.items()}
-    row = json.dumps([sorted(values.items()), point.meta]).encode()
-    data = b"".join(np.ascontiguousarray(point.vectors[view], dtype).tobytes() for view in views)
-    return Digests(point.id, digest_of(row), digest_of(data))
-
-
-def hit_of(row_id: int, values: Mapping[str, Any], meta: str) -> Hit:
-    """Return a hit with the score 0, from the fields of a row and its metadata."""
-    stored, *special = json.loads(meta)
-    path = special[0] if special else values["path"]
-    return Hit(row_id, 0.0, path, float(values["start_s"]), float(values["end_s"]), values.get("label"), stored)
-
-
-def digest_of(data: bytes) -> str:
-    """Return the digest of some bytes."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-@contextlib.contextmanager
-def engine_errors(place: Place, *kinds: type[BaseException]) -> Iterator[None]:
-    """Raise errors of the library of an engine as DiskError, without the password."""
-    try:
-        yield
-    except EmbedxError:
-        raise
-    except kinds as error:
-        detail = " ".join(str(error).split())[:500] or type(error).__name__
-        detail = detail.replace(place.password, "***") if place.password else detail
-        raise DiskError(f"{place} cannot be used: {detail.rstrip('.')}. What was sent stays; run it again.") from None
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise errors of the library as DiskError, without the password."""
+        try:
+            yield
+        except EmbedxError:
+            raise
+        except self.kinds as error:
+            detail = " ".join(str(error).split())[:500] or type(error).__name__
+            if self.place.password:
+                detail = detail.replace(self.place.password, "***")
+            raise DiskError(
+                f"{self.place} cannot be used: {detail.rstrip('.')}. What was sent stays; run it again."
+            ) from None

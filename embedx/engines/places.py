@@ -9,9 +9,18 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from embedx.errors import UsageError
 from embedx.filesystem.paths import display_path
 
-QDRANT, POSTGRES = "qdrant", "postgresql"
-OPTIONS = {QDRANT: ("tls",), POSTGRES: ("table", "host", "sslmode", "sslrootcert")}  # scheme -> what can follow the ?
-EXAMPLES = {QDRANT: "qdrant://HOST:6333/NAME", POSTGRES: "postgresql://USER@HOST/DATABASE?table=NAME"}
+QDRANT, POSTGRES, MILVUS = "qdrant", "postgresql", "milvus"
+OPTIONS = {  # scheme -> what can follow the ?
+    QDRANT: ("tls",),
+    POSTGRES: ("table", "host", "sslmode", "sslrootcert"),
+    MILVUS: ("tls", "database"),
+}
+EXAMPLES = {
+    QDRANT: "qdrant://HOST:6333/NAME",
+    POSTGRES: "postgresql://USER@HOST/DATABASE?table=NAME",
+    MILVUS: "milvus://HOST:19530/NAME",
+}
+KEYS = {QDRANT: "QDRANT_API_KEY", MILVUS: "MILVUS_TOKEN"}  # where a key is, if the URL has no password
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,49}")  # of a collection or table; PostgreSQL takes 63 characters
 
 
@@ -36,6 +45,11 @@ class Place:
     user: str = ""
     password: str = field(default="", repr=False)
     options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name of the collection: that of its table, or the end of its path."""
+        return self.options.get("table") or self.path.rpartition("/")[2]
 
     def __str__(self) -> str:
         user = f"{self.user}@" if self.user else ""
@@ -65,14 +79,17 @@ def parse_place(text: str) -> Place:
     if parts.fragment:
         raise invalid(scheme, "nothing can follow a #; write it as %23")
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
-    if scheme == QDRANT:
-        user, password = "", password or user or os.environ.get("QDRANT_API_KEY", "")
+    if scheme in KEYS and not password:
+        user, password = "", user or os.environ.get(KEYS[scheme], "")
     path = unquote(parts.path.lstrip("/") if parts.hostname or scheme == POSTGRES else parts.path)
     place = Place(scheme, parts.hostname or "", port, path.rstrip("/"), user, password, options)
-    name = options.get("table", "") if scheme == POSTGRES else place.path.rpartition("/")[2]
-    if not NAME.fullmatch(name):
+    if not NAME.fullmatch(place.name if scheme != POSTGRES else options.get("table", "")):
         raise invalid(scheme, "it has no valid name: letters, digits, _ and -, up to 50, not beginning with a digit")
-    if scheme == QDRANT and place.host and "/" in place.path:
+    if scheme == MILVUS and not place.host:
+        raise invalid(scheme, "it has no host")
+    if scheme == MILVUS and "-" in place.name:
+        raise invalid(scheme, "Milvus takes no - in a name; use _")
+    if scheme != POSTGRES and place.host and "/" in place.path:
         raise invalid(scheme, "one name follows the host")
     if scheme == POSTGRES and (not place.path or "/" in place.path):
         raise invalid(scheme, "the name of one database follows the host")

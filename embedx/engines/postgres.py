@@ -4,31 +4,33 @@ The description is the comment of the table. Filters are SQL, and the graphs (HN
 meet the filter.
 """
 
-import contextlib
+import importlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from embedx.engines.conditions import Comparison, IsNull, Junction, Node, Prefix
-from embedx.engines.engine import (
+from embedx.engines.engine import Description, EngineBase
+from embedx.engines.places import Place
+from embedx.engines.stored import (
     META,
     ROW,
+    ROW_FIELDS,
     VECTORS,
-    Description,
     Digests,
     Point,
     digest_of,
-    digests_of,
-    engine_errors,
+    digests_of_stored,
     field_of,
-    hit_of,
+    fields_of,
+    row_of,
+    view_field,
 )
-from embedx.engines.places import Place
 from embedx.errors import UsageError
 from embedx.index.matrix import Floats, Ids
-from embedx.search.hit import Hit
+from embedx.store.records import Row
 
 OPERATORS = {"cosine": ("<#>", "halfvec_ip_ops"), "ip": ("<#>", "halfvec_ip_ops"), "l2": ("<->", "halfvec_l2_ops")}
 MAX_INDEXED = 4000  # numbers in a vector that pgvector can index as halfvec
@@ -38,7 +40,7 @@ CONNECT_S = 20
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # LIKE ignores the case of these
 
 
-class PostgresEngine:
+class PostgresEngine(EngineBase):
     """A table in a database with pgvector; the password can also be in PGPASSWORD or ~/.pgpass.
 
     Raises:
@@ -49,30 +51,20 @@ class PostgresEngine:
     dtype = "<f2"
 
     def __init__(self, place: Place) -> None:
-        try:
-            import psycopg
-            from psycopg import sql
-        except ImportError as error:
-            message = "postgresql:// needs psycopg, which is not installed: pip install 'embedx[pgvector]'"
-            raise UsageError(message) from error
-        self.place, self.sql = place, sql
+        super().__init__(place, "psycopg", "pgvector")
+        self.sql = importlib.import_module("psycopg.sql")
+        self.kinds = (self.library.Error, OSError)
         self.table = place.options["table"]
-        self.kinds = (psycopg.Error, OSError)
         options = {name: value for name, value in place.options.items() if name != "table"}
         given = {"host": place.host, "port": place.port, "user": place.user, "password": place.password, **options}
         with self._errors():
-            self.db: Any = psycopg.connect(
+            self.db: Any = self.library.connect(
                 dbname=place.path,
                 autocommit=True,
                 connect_timeout=CONNECT_S,
                 application_name="embedx",
                 **{name: value for name, value in given.items() if value},
             )
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        with engine_errors(self.place, *self.kinds):
-            yield
 
     def _run(self, text: str, values: Any = (), **names: Any) -> Any:
         """Run a statement; {table} and `names` are identifiers or parts of SQL."""
@@ -96,7 +88,7 @@ class PostgresEngine:
     def prepare(self, description: Description) -> None:
         """Make the table if there is none, add columns that it lacks, and write the description."""
         if description.quantize is not None:
-            raise UsageError("--quantize is for Qdrant. A PostgreSQL table holds vectors of half precision.")
+            raise UsageError("--quantize is for Qdrant and Milvus. A PostgreSQL table holds vectors of half precision.")
         with self._errors(), self.db.transaction():
             self._run("CREATE EXTENSION IF NOT EXISTS vector")
             self._run(
@@ -161,14 +153,10 @@ class PostgresEngine:
         return [Digests(*row) for row in rows]
 
     def _digests_of(self, row: Mapping[str, Any], views: Sequence[str]) -> Digests:
-        """Return the digests of what is stored now; those of missing vectors are empty."""
+        """Return the digests of what is stored now."""
         fields = {name: value for name, value in row.items() if value is not None and not name.startswith("v_")}
-        values = {name: value for name, value in fields.items() if name not in (ROW, VECTORS, META)}
-        try:
-            vectors = {view: to_vector(row[view_field(view)]) for view in views}
-        except (KeyError, TypeError):
-            return Digests(row["id"], "", "")
-        return digests_of(Point(row["id"], values, row[META], vectors), views, self.dtype)
+        vectors = {view: to_vector(text) for view in views if (text := row.get(view_field(view))) is not None}
+        return digests_of_stored(row["id"], fields, vectors, views, self.dtype)
 
     def write(self, points: Sequence[Point]) -> None:
         """Insert rows, or replace those with the same ids, in one transaction."""
@@ -195,10 +183,10 @@ class PostgresEngine:
         statement = self.sql.SQL(text).format(table=identifier(self.table), names=listed, marks=marks, sets=sets)
         rows = []
         for point in points:
-            digests = digests_of(point, views, self.dtype)
-            values = [point.values.get(name) for name in fields] + [point.meta, digests.row]
+            stored = fields_of(point, self.dtype)
             if has_vectors:
-                values += [digests.vectors, *(self._to_text(point, view) for view in views)]
+                stored |= {view_field(view): self._to_text(point, view) for view in views}
+            values = map(stored.get, names)
             rows.append((point.id, *values) if has_vectors else (*values, point.id))
         with self._errors(), self.db.transaction(), self.db.cursor() as cursor:
             cursor.executemany(statement, rows)
@@ -209,7 +197,7 @@ class PostgresEngine:
         if np.abs(vector).max(initial=0) > MAX_HALF:
             raise UsageError(
                 f"The vector {view} of row {point.id} has a number above {MAX_HALF:g}, which half precision does not "
-                "hold. Push it with --metric cosine, or to Qdrant."
+                "hold. Push it with --metric cosine, or to another engine."
             )
         return json.dumps(vector.astype(np.float16).astype(float).tolist())
 
@@ -270,13 +258,18 @@ class PostgresEngine:
         kind = "double precision" if node.is_number else "text"
         return self.sql.SQL(f"{'NOT ' if node.negated else ''}({{}} = ANY(%s::{kind}[]))").format(column)
 
-    def hits(self, ids: Sequence[int]) -> dict[int, Hit]:
-        """Return id -> hit, with the score 0."""
-        rows = self._run(
-            "SELECT id, path, start_s, end_s, label, {meta} FROM {table} WHERE id = ANY(%s)", (list(ids),), meta=META
-        )
-        names = ("path", "start_s", "end_s", "label")
-        return {number: hit_of(number, dict(zip(names, values, strict=True)), meta) for number, *values, meta in rows}
+    def ids(self, where: Node | None, after: int, limit: int) -> list[int]:
+        """Return the next larger ids of the rows that meet a condition; see `Engine.ids`."""
+        values: list[Any] = []
+        condition = self.sql.SQL("TRUE") if where is None else self._translate(where, values)
+        text = "SELECT id FROM {table} WHERE ({condition}) AND id > %s ORDER BY id LIMIT %s"
+        return [number for (number,) in self._run(text, (*values, after, limit), condition=condition)]
+
+    def rows(self, ids: Sequence[int]) -> list[Row]:
+        """Return rows in the order of their ids; ids that do not exist are left out."""
+        names = self.sql.SQL(", ").join(map(self.sql.Identifier, ROW_FIELDS))
+        found = self._run("SELECT id, {names} FROM {table} WHERE id = ANY(%s) ORDER BY id", (list(ids),), names=names)
+        return [row_of(number, dict(zip(ROW_FIELDS, values, strict=True))) for number, *values in found]
 
     def vectors(self, view: str, ids: Sequence[int]) -> tuple[Ids, Floats]:
         """Return ids [N], ascending, and stored vectors [N, D]; ids that do not exist are left out."""
@@ -285,15 +278,6 @@ class PostgresEngine:
         ).fetchall()
         vectors = [to_vector(text) for _, text in rows]
         return np.array([number for number, _ in rows], np.int64), np.array(vectors, np.float32)
-
-
-def view_field(view: str) -> str:
-    """Return the name of the column of a view: it is one that no column of the metadata has.
-
-    >>> view_field("L12.mean")
-    'v_L12_mean'
-    """
-    return "v_" + view.replace(".", "_")
 
 
 def to_vector(text: str) -> Floats:

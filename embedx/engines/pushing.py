@@ -8,7 +8,8 @@ from typing import Any
 
 from embedx.datasets.sources import source_root
 from embedx.engines.connections import connect
-from embedx.engines.engine import QUANTIZED, Description, Digests, Engine, Point, digests_of, field_of
+from embedx.engines.engine import COLUMNS, QUANTIZED, Description, Engine
+from embedx.engines.stored import Digests, Point, digests_of, field_of
 from embedx.errors import UsageError
 from embedx.filesystem.paths import valid_text
 from embedx.index.exact import check_metric, prepare
@@ -18,17 +19,6 @@ from embedx.store.store import Store
 
 PAGE = 256  # rows in memory: 5 MB for five views of 1024 numbers
 MAX_DELETED = 1000  # ids in one request
-COLUMNS = {  # column of every row -> what it holds; those of the metadata are added
-    "id": "number",
-    "path": "text",
-    "start_s": "number",
-    "end_s": "number",
-    "duration_s": "number",
-    "label": "text",
-    "group": "text",
-    "split": "text",
-    "flags": "text",
-}
 
 
 @dataclass
@@ -76,7 +66,16 @@ def push_rows(
             pushed = PushedRows(str(engine.place), store.count())
             engine.prepare(description)
             send(store, engine, description, pushed, whole, on_progress)
-            engine.finish(replace(description, generation=store.generation))
+            recordings, hours = store.count_recordings()
+            engine.finish(
+                replace(
+                    description,
+                    generation=store.generation,
+                    revision=store.revision,
+                    recordings=recordings,
+                    hours=hours,
+                )
+            )
             return pushed
         finally:
             engine.close()
@@ -112,9 +111,17 @@ def describe(
                 f"quantization {there.quantize or 'none'}. Leave the options out, or give another name."
             )
     dims = {view: store.views[view] for view in chosen}
-    root, generation = source_root(store), there.generation if there else None
-    text = store.recipe.to_json()
-    return Description(text, dims, metric, columns, store.record.store, root, quantize, generation)
+    last = there or Description("", {}, "", {}, "", None, None, None)
+    return replace(
+        last,
+        recipe=store.recipe.to_json(),
+        views=dims,
+        metric=metric,
+        columns=columns,
+        store=store.record.store,
+        root=source_root(store),
+        quantize=quantize,
+    )
 
 
 def send(
@@ -206,7 +213,7 @@ def points_of(store: Store, description: Description) -> Iterator[list[Point]]:
 
 
 def meta_text(row: Row) -> str:
-    """Return the metadata as JSON, and the path if engines can hold it only with escaped bytes; see `hit_of`."""
+    """Return the metadata as JSON, and the path if engines can hold it only with escaped bytes; see `row_of`."""
     special = [row.path] if valid_text(row.path) != row.path else []
     return json.dumps([dict(row.meta), *special], sort_keys=True)
 

@@ -9,22 +9,12 @@ from typing import Any
 import numpy as np
 
 from embedx.engines.conditions import COMPARE, LOWER, Comparison, IsNull, Junction, Node, OneOf, Prefix
-from embedx.engines.engine import (
-    META,
-    ROW,
-    VECTORS,
-    Description,
-    Digests,
-    Point,
-    digests_of,
-    engine_errors,
-    field_of,
-    hit_of,
-)
+from embedx.engines.engine import Description, EngineBase
 from embedx.engines.places import Place
+from embedx.engines.stored import ROW, VECTORS, Digests, Point, digests_of_stored, field_of, fields_of, row_of
 from embedx.errors import UsageError
 from embedx.index.matrix import Floats, Ids
-from embedx.search.hit import Hit
+from embedx.store.records import Row
 
 DESCRIPTION = "embedx"  # key in the metadata of the collection
 TIMEOUT_S = 120  # of a request: a server that builds indexes can be slow
@@ -33,7 +23,7 @@ OVERSAMPLING = 3.0  # candidates per hit that are ranked again with full vectors
 RANGES = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 
 
-class QdrantEngine:
+class QdrantEngine(EngineBase):
     """A collection of a Qdrant server, or with an empty host a folder of the local mode of qdrant-client.
 
     Raises:
@@ -44,23 +34,17 @@ class QdrantEngine:
     dtype = "<f4"
 
     def __init__(self, place: Place) -> None:
-        try:
-            import qdrant_client
-            from qdrant_client import models
-            from qdrant_client.http.exceptions import ApiException
-        except ImportError as error:
-            message = "qdrant:// needs qdrant-client, which is not installed: pip install 'embedx[qdrant]'"
-            raise UsageError(message) from error
-        self.place, self.models = place, models
+        super().__init__(place, "qdrant_client", "qdrant")
+        self.models = self.library.models
         self.is_local = not place.host
         self.name = place.path.rpartition("/")[2]
-        self.kinds = (ApiException, RuntimeError, ValueError, OSError)
+        self.kinds = (self.library.http.exceptions.ApiException, RuntimeError, ValueError, OSError)
         with self._errors():
             if self.is_local:
-                self.client: Any = qdrant_client.QdrantClient(path=str(Path(place.path).parent))
+                self.client: Any = self.library.QdrantClient(path=str(Path(place.path).parent))
             else:
                 scheme = "https" if place.options.get("tls") == "1" else "http"
-                self.client = qdrant_client.QdrantClient(
+                self.client = self.library.QdrantClient(
                     url=f"{scheme}://{place.host}:{place.port or 6333}",
                     api_key=place.password or None,
                     timeout=TIMEOUT_S,
@@ -69,7 +53,7 @@ class QdrantEngine:
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        with engine_errors(self.place, *self.kinds), warnings.catch_warnings():
+        with super()._errors(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of qdrant-client: a key without TLS, and large local collections
             yield
 
@@ -136,16 +120,7 @@ class QdrantEngine:
             return [
                 Digests(record.id, *(str(record.payload.get(name)) for name in (ROW, VECTORS))) for record in records
             ]
-        return [self._digests_of(record, views) for record in records]
-
-    def _digests_of(self, record: Any, views: Sequence[str]) -> Digests:
-        """Return the digests of what is stored now; those of other vectors or values are empty."""
-        values = {name: value for name, value in record.payload.items() if name not in (ROW, VECTORS, META)}
-        try:
-            vectors = {view: np.asarray(record.vector[view], np.float32) for view in views}
-            return digests_of(Point(record.id, values, record.payload[META], vectors), views, self.dtype)
-        except (KeyError, TypeError, ValueError):
-            return Digests(record.id, "", "")
+        return [digests_of_stored(one.id, one.payload, one.vector or {}, views, self.dtype) for one in records]
 
     def write(self, points: Sequence[Point]) -> None:
         """Insert rows, or replace those with the same ids."""
@@ -153,23 +128,19 @@ class QdrantEngine:
             self.models.PointStruct(
                 id=point.id,
                 vector={view: vector.tolist() for view, vector in point.vectors.items()},
-                payload=self._payload(point),
+                payload=fields_of(point, self.dtype),
             )
             for point in points
         ]
         with self._errors():
             self.client.upsert(self.name, points=structs, wait=True)
 
-    def _payload(self, point: Point) -> dict[str, Any]:
-        digests = digests_of(point, list(point.vectors), self.dtype)
-        return {**point.values, META: point.meta, ROW: digests.row, VECTORS: digests.vectors}
-
     def relabel(self, points: Sequence[Point]) -> None:
         """Replace the payload of rows that exist."""
         models = self.models
         operations = [
             models.OverwritePayloadOperation(
-                overwrite_payload=models.SetPayload(payload=self._payload(point), points=[point.id])
+                overwrite_payload=models.SetPayload(payload=fields_of(point, self.dtype), points=[point.id])
             )
             for point in points
         ]
@@ -257,9 +228,18 @@ class QdrantEngine:
         with self._errors():
             return sorted(self.client.retrieve(self.name, ids=list(ids), **options), key=lambda record: record.id)
 
-    def hits(self, ids: Sequence[int]) -> dict[int, Hit]:
-        """Return id -> hit, with the score 0."""
-        return {record.id: hit_of(record.id, record.payload, record.payload[META]) for record in self._records(ids)}
+    def ids(self, where: Node | None, after: int, limit: int) -> list[int]:
+        """Return the next larger ids of the rows that meet a condition; see `Engine.ids`."""
+        condition = None if where is None else self.translate(where)
+        with self._errors():
+            records, _ = self.client.scroll(
+                self.name, scroll_filter=condition, offset=after + 1, limit=limit, with_payload=False
+            )
+        return [record.id for record in records]
+
+    def rows(self, ids: Sequence[int]) -> list[Row]:
+        """Return rows in the order of their ids; ids that do not exist are left out."""
+        return [row_of(record.id, record.payload) for record in self._records(ids)]
 
     def vectors(self, view: str, ids: Sequence[int]) -> tuple[Ids, Floats]:
         """Return ids [N], ascending, and stored vectors [N, D]; ids that do not exist are left out."""

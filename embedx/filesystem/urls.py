@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from embedx.errors import UsageError
 
 BUCKETS = ("s3", "gs", "memory")  # schemes of places that can be listed and written
-ENGINES = ("qdrant", "postgresql")  # schemes of collections in search engines
+ENGINES = ("qdrant", "postgresql", "milvus")  # schemes of collections in search engines
 WEB = ("https", "http")  # schemes of single files
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 SAME_SCHEME = {"s3a": "s3", "gcs": "gs"}  # other names that are in use

@@ -13,6 +13,7 @@ from embedx.filesystem.paths import display_path, is_inside
 
 if TYPE_CHECKING:
     from embedx.collection.collection import Collection
+    from embedx.engines.collection import EngineCollection
     from embedx.search.hit import Hit
     from embedx.store.records import Row
 
@@ -52,7 +53,7 @@ def without_nan(value: Any) -> Any:
 class Paths:
     """The paths of recordings as clients see them: relative to the root of the sources, and never absolute."""
 
-    def __init__(self, collection: "Collection") -> None:
+    def __init__(self, collection: "Collection | EngineCollection") -> None:
         root = collection.root
         folders = dict.fromkeys(os.path.dirname(name) for name in collection.store.source_names())
         self.folders = [folder for folder in (root, *folders) if folder and folder != os.sep]
@@ -112,7 +113,7 @@ def recording_name(path: str) -> str:
     return hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()
 
 
-def state_of(collection: "Collection") -> dict[str, int]:
+def state_of(collection: "Collection | EngineCollection") -> dict[str, int]:
     """Return the generation of the vectors and the revision of the labels that an answer is about."""
     return {"generation": collection.store.generation, "revision": collection.store.revision}
 

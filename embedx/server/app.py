@@ -141,7 +141,7 @@ def describe_models(service: Service) -> list[dict[str, Any]]:
                         "created": 0,
                         "owned_by": "embedx",
                         "recipe": public_recipe(asdict(recipe)),
-                        "dim": collection.views[recipe.default_view],
+                        "dim": collection.views[collection.default_view],
                         "sample_rate": recipe.sample_rate,
                         "views": list(collection.views),
                         "loaded": service.models.is_loaded(recipe, collection.model),

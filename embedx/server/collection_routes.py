@@ -14,9 +14,9 @@ from embedx.server.json_filter import read_filter
 from embedx.server.row_audio import find_row
 from embedx.server.schemas import MAX_ID
 from embedx.server.searching import check_page, timeout_of
+from embedx.server.served_engine import AnyCollection
 from embedx.server.service import service_of
 from embedx.server.settings import Limits
-from embedx.store.store import Store
 
 router = APIRouter(prefix="/v1/collections")
 
@@ -42,9 +42,9 @@ async def list_collections(request: Request) -> Response:
 async def get_collection(request: Request, name: str) -> Response:
     """Describe a collection."""
     service = service_of(request)
-    served = service.get(name)
+    served = service.get_any(name)
     facts = await service.run(served.facts)
-    facts["writable"] = service.settings.allow_labels
+    facts["writable"] = service.is_writable(served)
     return json_response(facts, headers={"ETag": etag(facts)})
 
 
@@ -87,13 +87,13 @@ async def get_rows(
 ) -> Response:
     """Return a page of rows, in the order of their ids."""
     service = service_of(request)
-    served, limits = service.get(name), service.limits
+    served, limits = service.get_any(name), service.limits
     check_page(limit, limits)
     chosen = [column.strip() for column in columns.split(",") if column.strip()]
 
     def page() -> Response:
         with served.use() as collection:
-            ids, following = page_of_ids(collection.store, filter, after, limit, timeout, limits)
+            ids, following = page_of_ids(collection, filter, after, limit, timeout, limits)
             paths = Paths(collection)
             rows = [only(paths.row(row), chosen) for row in collection.store.rows(ids)]
             return stated_response({"rows": rows, "next": following}, state_of(collection))
@@ -105,7 +105,7 @@ async def get_rows(
 async def get_row(request: Request, name: str, number: RowNumber) -> Response:
     """Return a row."""
     service = service_of(request)
-    served = service.get(name)
+    served = service.get_any(name)
 
     def row() -> Response:
         with served.use() as collection:
@@ -115,7 +115,7 @@ async def get_row(request: Request, name: str, number: RowNumber) -> Response:
 
 
 def page_of_ids(
-    store: Store, filter: str, after: int, limit: int, timeout: float | None, limits: Limits
+    collection: AnyCollection, filter: str, after: int, limit: int, timeout: float | None, limits: Limits
 ) -> tuple[list[int], int | None]:
     """Return the ids of a page of rows, and the last of them if there is another page.
 
@@ -123,10 +123,7 @@ def page_of_ids(
         ApiError: the filter is not valid.
     """
     where = read_filter(parse_filter(filter), limits.filter)
-    if where is None:
-        ids = list(store.next_ids(after, limit + 1))
-    else:
-        ids = [number for number in store.filter(where, timeout_of(timeout, limits)).tolist() if number > after]
+    ids = collection.next_ids(where, after, limit + 1, timeout_of(timeout, limits))
     return ids[:limit], ids[limit - 1] if len(ids) > limit else None
 
 

@@ -37,15 +37,15 @@ async def get_vectors(
 ) -> Response:
     """Return a page of stored vectors [N, D], as base64 of little-endian float32, in the order of the ids."""
     service = service_of(request)
-    served, limits = service.get(name), service.limits
+    served, limits = service.get_any(name), service.limits
     check_page(limit, limits)
 
     def page() -> Response:
         with served.use() as collection:
-            store, chosen = collection.store, view or collection.recipe.default_view
+            chosen = view or collection.default_view
             check_view(chosen, collection.views)
-            ids, following = page_of_ids(store, filter, after, limit, timeout, limits)
-            vectors = store.vectors(chosen, ids)[1]
+            ids, following = page_of_ids(collection, filter, after, limit, timeout, limits)
+            vectors = collection.store.vectors(chosen, ids)[1]
             facts = {"id": ids, "view": chosen, "dim": collection.views[chosen], "vectors": packed(vectors)}
             return stated_response(facts | {"next": following}, state_of(collection))
 

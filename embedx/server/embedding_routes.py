@@ -43,7 +43,7 @@ def embed(service: Service, body: EmbeddingsBody, uploads: Uploads) -> dict[str,
     if len(inputs) > service.limits.queries:
         raise ApiError(400, "too_many_queries", f"A request may have {service.limits.queries} inputs.")
     with service.get_by_model(body.model).use() as collection:
-        view = body.view or collection.recipe.default_view
+        view = body.view or collection.default_view
         check_view(view, collection.views)
         embedder = collection._load_embedder()
     data: list[dict[str, Any]] = []

@@ -58,7 +58,8 @@ class Questions:
 
     def __init__(self, service: Service, prefix: str, seconds: float) -> None:
         self.service = service
-        (self.served,) = service.collections.values()
+        (name,) = service.collections
+        self.served = service.get(name)
         self.sounds = f"{prefix}/v1/collections/{quote(self.served.name, safe='')}/rows"
         self.seconds = seconds
         self._running: set[Work] = set()

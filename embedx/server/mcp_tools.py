@@ -26,7 +26,8 @@ from embedx.server.row_audio import look_up, read_audio
 from embedx.server.schemas import SearchBody
 from embedx.server.searching import answer_search
 from embedx.server.served import Served
-from embedx.server.service import Service
+from embedx.server.served_engine import AnyServed
+from embedx.server.service import Service, with_folder
 from embedx.server.shared_folder import SharedFolder
 from embedx.server.tokens import Right
 
@@ -110,6 +111,14 @@ class Tools:
         raise ApiError(404, "no_tool", "There is no such tool.", f"The tools: {', '.join(self.specs)}.")
 
     def served(self, arguments: CollectionArguments) -> Served:
+        """Return the collection of a call that needs its folder; see `any_served`.
+
+        Raises:
+            ApiError: as `any_served`, or the collection is in a search engine.
+        """
+        return with_folder(self.any_served(arguments))
+
+    def any_served(self, arguments: CollectionArguments) -> AnyServed:
         """Return the collection of a call; the only one by default.
 
         Raises:
@@ -138,7 +147,7 @@ class Tools:
 
 def describe_collection(tools: Tools, arguments: CollectionArguments) -> Result:
     """Describe a collection."""
-    facts = tools.service.describe(tools.served(arguments))
+    facts = tools.service.describe(tools.any_served(arguments))
     if facts["status"] != "ok":
         raise ApiError(503, "collection_unavailable", f"The collection {facts['name']} cannot be read.")
     views = ", ".join(view["name"] for view in facts["views"])
@@ -178,7 +187,7 @@ def similar_to(tools: Tools, arguments: SimilarArguments) -> Result:
 
 def run_search(tools: Tools, arguments: HitArguments, query: Mapping[str, Any], uploads: Uploads) -> Result:
     """Return the hits of a query."""
-    served = tools.served(arguments)
+    served = tools.any_served(arguments)
     options = {"limit": arguments.limit, "using": arguments.view, "filter": arguments.filter}
     body = SearchBody.model_validate({**query, **options, "group_by": arguments.group_by})
     value = answer_search(served, body, uploads, tools.service.limits)

@@ -13,6 +13,7 @@ from embedx.server.predicting import answer_predict
 from embedx.server.schemas import PredictBody, SearchBody
 from embedx.server.search_batches import is_batched
 from embedx.server.searching import answer_search
+from embedx.server.served import Served
 from embedx.server.service import Service, service_of
 
 router = APIRouter(prefix="/v1/collections")
@@ -60,9 +61,9 @@ async def search(request: Request, name: str) -> Response:
 
 async def answer_to_search(service: Service, request: Request, name: str) -> Response:
     """Return the answer to the request for a search."""
-    served = service.get(name)
+    served = service.get_any(name)
     body, uploads = await read_request(request, SearchBody, service.limits, service.clips)
-    if is_batched(body):
+    if isinstance(served, Served) and is_batched(body):
         return await service.searches(served).search(body)
     has_audio = bool(body.audio or body.text or uploads.files or any(not isinstance(one, int) for one in body.like))
     answer = await service.run(lambda: answer_search(served, body, uploads, service.limits), audio=has_audio)

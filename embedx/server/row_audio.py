@@ -1,17 +1,17 @@
 """The audio of rows, with the errors of recordings that have gone or changed."""
 
 from embedx.audio.clip import Frames
-from embedx.collection.collection import Collection
 from embedx.server.answers import state_of
 from embedx.server.errors import ApiError
 from embedx.server.served import Served
+from embedx.server.served_engine import AnyCollection
 from embedx.server.sounds import Sound
 from embedx.store.records import Row
 
 MAX_CONTEXT_S = 60.0  # before and after a row
 
 
-def find_row(collection: Collection, number: int) -> Row:
+def find_row(collection: AnyCollection, number: int) -> Row:
     """Return a row of the store.
 
     Raises:

@@ -15,7 +15,6 @@ from typing import Any
 from starlette.responses import Response
 
 from embedx.collection.batches import rank_each
-from embedx.collection.collection import Collection
 from embedx.errors import NothingToDo, UsageError
 from embedx.index.matrix import Floats, Ids
 from embedx.search.options import SearchOptions
@@ -25,7 +24,7 @@ from embedx.server.hit_texts import HitTexts, hits_text
 from embedx.server.metrics import Metrics
 from embedx.server.schemas import SearchBody
 from embedx.server.searching import options_of, queries_of, vectors_of
-from embedx.server.served import Served
+from embedx.server.served import Served, ServedCollection
 from embedx.server.settings import Limits
 from embedx.server.work import WORK, Threads, Work
 
@@ -115,7 +114,7 @@ class SearchBatches:
                 answers |= zip(map(id, group), self._answer_group(collection, group), strict=True)
         return [answers[id(one)] for one in batch]
 
-    def _answer_group(self, collection: Collection, group: Sequence[Waiting]) -> Iterator[Response | Exception]:
+    def _answer_group(self, collection: ServedCollection, group: Sequence[Waiting]) -> Iterator[Response | Exception]:
         """Yield the answers to searches with the same options."""
         queries = [next(iter(one.query.values())) for one in group]
         results: Sequence[tuple[Ids, Floats] | UsageError | NothingToDo]

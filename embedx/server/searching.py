@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from embedx.collection.collection import Collection
 from embedx.errors import AudioError
 from embedx.search.hits import Hits
 from embedx.server.answers import Paths, state_of
@@ -16,14 +15,14 @@ from embedx.server.bodies import AudioFiles, Uploads, audio_files
 from embedx.server.errors import ApiError, api_error
 from embedx.server.json_filter import read_filter
 from embedx.server.schemas import AudioPart, SearchBody
-from embedx.server.served import Served
+from embedx.server.served_engine import AnyCollection, AnyServed
 from embedx.server.settings import Limits
 
 KINDS = ("id", "vector", "audio", "text")
 MAX_END_S = 10_000_000.0  # of a part of a recording without an end; no file is longer
 
 
-def answer_search(served: Served, body: SearchBody, uploads: Uploads, limits: Limits) -> dict[str, Any]:
+def answer_search(served: AnyServed, body: SearchBody, uploads: Uploads, limits: Limits) -> dict[str, Any]:
     """Return the answer to a search.
 
     Raises:
@@ -163,15 +162,15 @@ def add_part(files: AudioFiles, example: str | AudioPart) -> str:
     return f"{path}#{part.start_s or 0.0:.9f}-{MAX_END_S if part.end_s is None else part.end_s:.9f}"
 
 
-def shown(collection: Collection, paths: Paths, hits: Hits, body: SearchBody) -> list[dict[str, Any]]:
+def shown(collection: AnyCollection, paths: Paths, hits: Hits, body: SearchBody) -> list[dict[str, Any]]:
     """Return hits as JSON values, with their vectors if they are asked for."""
     vector_of = vectors_of(collection, {hit.id for hit in hits}, body)
     return [paths.hit(hit, vector_of.get(hit.id)) for hit in hits]
 
 
-def vectors_of(collection: Collection, ids: Iterable[int], body: SearchBody) -> dict[int, list[float]]:
+def vectors_of(collection: AnyCollection, ids: Iterable[int], body: SearchBody) -> dict[int, list[float]]:
     """Return the vectors of hits by their ids, if they are asked for."""
     if not body.with_vector:
         return {}
-    found, vectors = collection.store.vectors(body.using or collection.recipe.default_view, sorted(ids))
+    found, vectors = collection.store.vectors(body.using or collection.default_view, sorted(ids))
     return dict(zip(found.tolist(), vectors.tolist(), strict=True))

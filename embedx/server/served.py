@@ -45,6 +45,17 @@ class ServedCollection(Collection):
         """Return the embedder of the recipe, which batches the requests of all clients."""
         return self.models.embedder(self.recipe, self.model)
 
+    @property
+    def default_view(self) -> str:
+        """The view that is searched by default."""
+        return self.recipe.default_view
+
+    def next_ids(self, where: str | None, after: int, count: int, timeout: float) -> list[int]:
+        """Return the next larger ids of the rows that meet a condition, which can take `timeout` seconds."""
+        if where is None:
+            return list(self.store.next_ids(after, count))
+        return [number for number in self.store.filter(where, timeout).tolist() if number > after][:count]
+
 
 @dataclass
 class Opened:

@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from embedx.errors import EmbedxError, ModelError
+from embedx.engines.places import parse_place
+from embedx.errors import EmbedxError, ModelError, UsageError
 from embedx.server.clips import Clips
 from embedx.server.errors import ApiError
 from embedx.server.exports import Exports
@@ -14,6 +15,7 @@ from embedx.server.metrics import Metrics
 from embedx.server.models import Models
 from embedx.server.search_batches import SearchBatches
 from embedx.server.served import Served, name_collections
+from embedx.server.served_engine import AnyServed, ServedEngine
 from embedx.server.settings import Settings
 from embedx.server.work import WORK, Threads, Work
 
@@ -43,13 +45,20 @@ class Service:
         self.streams = 0  # of events, at this time
         self.is_ending: Callable[[], bool] = lambda: False
         self._warming = Work()
-        self.collections = {
-            name: Served(name, folder, self.models, settings.models.get(name) or settings.models.get(""))
+        self.collections: dict[str, AnyServed] = {
+            name: Served(name, folder, self.models, settings.model_of(name))
             for name, folder in name_collections(settings.folders).items()
         }
+        for url in settings.engines:
+            name = parse_place(url).name
+            if name in self.collections:
+                raise UsageError(f"Two collections have the name {name}. Serve one of them by another service.")
+            self.collections[name] = ServedEngine(url, self.models, settings.model_of(name))
 
         self._batches = {
-            name: SearchBatches(served, self.threads, self.limits, metrics) for name, served in self.collections.items()
+            name: SearchBatches(served, self.threads, self.limits, metrics)
+            for name, served in self.collections.items()
+            if isinstance(served, Served)
         }
 
     def searches(self, served: Served) -> SearchBatches:
@@ -57,7 +66,15 @@ class Service:
         return self._batches[served.name]
 
     def get(self, name: str) -> Served:
-        """Return a collection by its name.
+        """Return a collection by its name, for a request that needs its folder.
+
+        Raises:
+            ApiError: there is no such collection, or it is in a search engine.
+        """
+        return with_folder(self.get_any(name))
+
+    def get_any(self, name: str) -> AnyServed:
+        """Return a collection by its name; it can also be in a search engine.
 
         Raises:
             ApiError: there is no such collection.
@@ -66,7 +83,7 @@ class Service:
             raise ApiError(404, "no_collection", "There is no collection of this name.", "See /v1/collections.")
         return self.collections[name]
 
-    def get_by_model(self, model: str) -> Served:
+    def get_by_model(self, model: str) -> AnyServed:
         """Return a collection by its name, or by the name of its model.
 
         Raises:
@@ -87,14 +104,18 @@ class Service:
         """Run a function in a thread; see `Threads.run`."""
         return await self.threads.run(function, audio=audio)
 
-    def describe(self, served: Served) -> dict[str, Any]:
+    def describe(self, served: AnyServed) -> dict[str, Any]:
         """Return the facts about a collection; of one that cannot be read only its name and status."""
         try:
-            return served.facts() | {"writable": self.settings.allow_labels}
+            return served.facts() | {"writable": self.is_writable(served)}
         except ApiError as error:
             if error.status != 503:
                 raise
             return {"name": served.name, "status": "unavailable"}
+
+    def is_writable(self, served: AnyServed) -> bool:
+        """Tell whether clients can set labels in a collection."""
+        return self.settings.allow_labels and isinstance(served, Served)
 
     def damaged(self) -> list[str]:
         """Return the names of the collections that cannot be read."""
@@ -157,6 +178,23 @@ class Service:
         self.jobs.close()
         for served in self.collections.values():
             served.close()
+
+
+def with_folder(served: AnyServed) -> Served:
+    """Return a collection that has a folder.
+
+    Raises:
+        ApiError: it is in a search engine.
+    """
+    if isinstance(served, Served):
+        return served
+    raise ApiError(
+        409,
+        "no_folder",
+        f"The collection {served.name} is in a search engine, which holds neither audio nor labels that can be set, "
+        "heads or maps.",
+        "Search, rows and embeddings work. For the rest serve the folder of the collection.",
+    )
 
 
 def service_of(request: Request) -> Service:

@@ -59,6 +59,7 @@ class Settings:
 
     Attributes:
         folders: the folders of the collections.
+        engines: the URLs of collections in search engines.
         host, port: the address; port 0 takes a free one.
         tokens: the tokens of the clients; empty: none is needed.
         allow_labels: whether clients may set labels and train heads.
@@ -86,3 +87,8 @@ class Settings:
     files: SharedFolder | None = None
     clips: Path | None = None
     limits: Limits = field(default_factory=Limits)
+    engines: tuple[str, ...] = ()
+
+    def model_of(self, name: str) -> str | None:
+        """Return the model of a collection, if it is not where the recipe says."""
+        return self.models.get(name) or self.models.get("")

@@ -4,6 +4,7 @@ import pytest
 
 from embedx.engines.conditions import Comparison, IsNull, Junction, OneOf, Prefix, parse
 from embedx.errors import UsageError
+from embedx.server.json_filter import to_sql
 
 COLUMNS = {"id": "number", "label": "text", "Site name": "text", "fold": "number"}
 
@@ -29,6 +30,18 @@ def test_each_kind_is_read() -> None:
         (Comparison("fold", True, "<", -1.0), Comparison("fold", True, ">", 20.0)), is_any=True
     )
     assert parse("label NOTNULL", COLUMNS) == parse("NOT label ISNULL", COLUMNS) == IsNull("label", True)
+
+
+def test_json_filter_of_the_service_is_read() -> None:
+    where = to_sql({"must_not": [{"key": "label", "match": {"any": ["a", "b"]}}, {"key": "fold", "range": {"gte": 2}}]})
+    assert where is not None
+    assert parse(where, COLUMNS) == Junction(
+        (
+            Junction((OneOf("label", False, ("a", "b"), True), IsNull("label", False)), is_any=True),
+            Junction((Comparison("fold", True, "<", 2.0), IsNull("fold", False)), is_any=True),
+        ),
+        is_any=False,
+    )
 
 
 @pytest.mark.parametrize(

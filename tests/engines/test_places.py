@@ -27,6 +27,9 @@ def test_password_is_kept_and_never_shown() -> None:
         "postgresql://me:s3cret@host/db?table=a;b",
         "postgresql://me@host/db?table=x&password=s3cret",
         "postgresql://me:s3cret@host/db?table=x#y",
+        "milvus://me:s3cret@host/a-b",
+        "milvus://me:s3cret@/x",
+        "milvus://me:s3cret@host/a/b",
     ],
 )
 def test_unusable_url_is_refused_without_its_password(url: str) -> None:
@@ -36,7 +39,7 @@ def test_unusable_url_is_refused_without_its_password(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["rm", "--where", "1"], ["status"], ["serve"], ["backup", "copy"], ["verify"], ["push"]]
+    "command", [["rm", "--where", "1"], ["status"], ["open"], ["backup", "copy"], ["verify"], ["push"]]
 )
 def test_other_commands_refuse_an_engine_without_its_password(command: list[str], capsys: Capture) -> None:
     arguments = ["qdrant://h/x"] if command == ["push"] else []

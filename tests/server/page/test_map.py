@@ -177,7 +177,7 @@ def test_map_by_umap_is_made_behind_and_a_failure_leaves_the_other_map(
     page.wait_for_selector(".tools progress")
     (tmp_path / "go").touch()
     until(page, "() => document.getElementById('mapnote').innerText.includes('Neighbours')")
-    own.service.collections["field"]._maps.clear()
+    own.service.get("field")._maps.clear()
     (tmp_path / "umap.py").write_text("raise ImportError('broken')")
     page.locator(".tools select").select_option("pca")
     until(page, "() => document.getElementById('mapnote').innerText.includes('components')")
