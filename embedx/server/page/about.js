@@ -1,6 +1,7 @@
 /* The screen About: what the collection is made of, what failed and why, how good its heads are, and what runs now. */
 
-import { doneJob, getJson, path, post, withFields } from "./api.js";
+import { go } from "./address.js";
+import { doneJob, getJson, latest, path, post, withFields } from "./api.js";
 import { button, debounce, el, errorBox, fill, iconButton, muted, mutedWord, nameOf, say, visible, warn, worded } from "./dom.js";
 import { matrix } from "./heads.js";
 import { noQuestion, on, state } from "./state.js";
@@ -12,10 +13,10 @@ const MAX_FAILURES = 200; // names that are listed of the recordings that failed
 const REST_MS = 300; // of the changes, before all is asked again
 const RUN_MS = 5000; // after which a running extraction is asked for, should its end not be told
 
-let root, parts, go, mine = "", request = null, timer = 0;
+let root, parts, mine = "", timer = 0;
+const nextFacts = latest();
 
-export function make(given) {
-	go = given;
+export function make() {
 	parts = Object.fromEntries(PARTS.map((name) => [name, el(`section.${name}`)]));
 	parts.running.hidden = true;
 	const { running, overview, ...others } = parts;
@@ -33,8 +34,7 @@ export function make(given) {
 const isShown = () => root.isConnected && state.screen === "about";
 
 export async function open() {
-	request?.abort();
-	const { signal } = (request = new AbortController()), { name } = state.collection, isNew = mine !== name;
+	const signal = nextFacts(), { name } = state.collection, isNew = mine !== name;
 	const get = (rest, fields = {}) => getJson(withFields(path(rest, name), fields), { signal });
 	if (isNew) for (const part of Object.values(parts)) fill(part);
 	try {
@@ -50,7 +50,7 @@ export async function open() {
 		fillPart("heads", about.heads.length ? about.heads.map(showHead) : muted(t("about.heads.none")));
 		showRecipe(about);
 	} catch (error) {
-		if (error.name === "AbortError") return;
+		if (signal.aborted) return;
 		fill(parts.overview, errorBox(messageOf(error)), button(t("again"), open));
 		warn(messageOf(error));
 	}
@@ -89,11 +89,8 @@ function showFacts({ rows, hours, recordings, generation, revision, views }, { b
 
 function showLabels({ values, empty, more }, { rows }) {
 	const most = Math.max(1, empty, ...values.map((one) => one.rows));
-	const bar = (kind, name, count, where) => {
-		const line = el("div.bar");
-		line.style.width = `${(100 * count) / most}%`;
-		return el(kind, nameOf(name, 40), line, rowsButton(count, where, name));
-	};
+	const bar = (kind, name, count, where) =>
+		el(kind, nameOf(name, 40), el("div.bar", { style: { width: `${(100 * count) / most}%` } }), rowsButton(count, where, name));
 	fill(parts.labels, el("h2", t("labels")),
 		muted(t("about.labelled", { n: rows - empty, all: number(rows, 0) })),
 		el("ul.bars", values.map((one) => bar("li", String(one.value), one.rows, `label = ${quoted(one.value)}`)),

@@ -1,6 +1,6 @@
 /* The address: what is behind # is the whole question, so that a link shows the same to somebody else. */
 
-import { noQuestion } from "./state.js";
+import { noQuestion, set, state } from "./state.js";
 
 export const SCREENS = ["find", "map", "label", "about"];
 const SCREEN_FIELDS = { map: ["method", "colour", "box"], label: ["by", "head"] };
@@ -10,7 +10,7 @@ const example = (text) => (/^clip:\w{1,40}$/.test(text) ? text : Number.isIntege
 const examples = (text) => text.split(",").map(example).filter((one) => one !== null);
 const text = (value) => (value.length <= 10_000 ? value : null);
 
-/** The fields of a question: how each is read; null is what is not known. */
+/** How each field of a question is read; null is what is not known. */
 const FIELDS = {
 	clip: text, id: number, start_s: number, end_s: number, text, like: examples, unlike: examples, where: text, view: text,
 	group: (value) => (value === "recording" ? value : null), diverse: (value) => value === "1" || null,
@@ -45,4 +45,13 @@ export function formatAddress({ name, screen, question, row = null, extra = {} }
 	const fields = [...asked, ...Object.entries(extra).filter(([, value]) => value), ...(row === null ? [] : [["row", row]])];
 	const query = fields.map(([key, value]) => `${key}=${encodeURIComponent(value === true ? "1" : value).replace(/%2C/g, ",")}`).join("&");
 	return `#${encodeURIComponent(name)}/${screen}${query ? `?${query}` : ""}`;
+}
+
+/** Go somewhere: the address changes, and the page follows to `state.wanted`. */
+export function go({ name = state.shown.name, screen = "find", question = state.question, row = null, extra = {}, replace = false, focus = false }) {
+	const address = formatAddress({ name, screen, question, row, extra });
+	if (address === location.hash) return;
+	if (name !== state.shown.name) return void (location.hash = address);
+	history[replace ? "replaceState" : "pushState"](null, "", address);
+	set({ wanted: { name, screen, question, row, extra, focus } });
 }

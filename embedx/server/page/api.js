@@ -123,6 +123,16 @@ async function read({ address, signal }) {
 	return { bytes: new Uint8Array(await answer.arrayBuffer()), headers: answer.headers };
 }
 
+/** Return a function: each call gives up what the one before has asked for, and returns the signal for what is asked now. */
+export function latest() {
+	let request = null;
+	return () => {
+		request?.abort();
+		request = new AbortController();
+		return request.signal;
+	};
+}
+
 /** A store of a bounded size; what was used longest ago goes first. */
 export class Cache {
 	items = new Map();
@@ -134,13 +144,10 @@ export class Cache {
 
 	get(key) {
 		const item = this.items.get(key);
-		if (!item) return undefined;
-		this.items.delete(key);
-		this.items.set(key, item);
-		return item.value;
+		return item && this.put(key, item.value, item.size);
 	}
 
-	put(key, value, size) {
+	put(key, value, size = 1) {
 		this.drop(key);
 		this.items.set(key, { value, size });
 		this.size += size;

@@ -1,11 +1,10 @@
 /* The start: collections, address, screens, header, what is said when the server is away. */
 
-import { SCREENS, formatAddress, parseAddress } from "./address.js";
+import { SCREENS, formatAddress, go, parseAddress } from "./address.js";
 import { getJson, lookForServer, path, post, send } from "./api.js";
 import { addStyles, button, choice, el, fill, focusOn, icon, iconButton, nameOf, say, visible, warn } from "./dom.js";
 import { answer, closeSheet, makeFind } from "./find.js";
-import { showLabelOf } from "./hits.js";
-import { command, listen } from "./keys.js";
+import { commands, listen } from "./keys.js";
 import { stop } from "./sound.js";
 import { noQuestion, on, set, state } from "./state.js";
 import { addWords, messageOf, setLanguage, t } from "./words.js";
@@ -13,20 +12,19 @@ import { addWords, messageOf, setLanguage, t } from "./words.js";
 const PREPARE_MS = 2000; // after the first screen
 
 const parts = new Map(); // screens
-let main, header, status, band, shown = { name: "", screen: "" }, models = [];
+let main, header, status, band, models = [];
 
 async function start() {
 	applyTheme();
 	setLanguage(state.settings.language);
 	frame();
-	listen((screen) => go({ screen }));
-	command("help", openHelp);
-	command("stop", (event) => stop() || closeSheet() || leaveField(event));
-	on("settings", applyTheme);
+	listen();
+	commands({ help: openHelp, stop: (event) => stop() || closeSheet() || leaveField(event) });
+	on("theme", applyTheme);
+	on("wanted", () => show(state.wanted));
 	on("offline waiting collection", showState);
-	on("edited", () => state.edited.forEach(({ id, column, value }) => column === "label" && showLabelOf(id, value)));
 	on("selected", keepSelected);
-	on("offline", () => !state.offline && (state.collection === null ? load() : !shown.screen && location.reload()));
+	on("offline", () => !state.offline && (state.collection === null ? load() : !state.shown.screen && location.reload()));
 	on("locked", () => state.locked && signIn());
 	await tradeToken();
 	addEventListener("popstate", follow); // also after a change of the part behind #
@@ -61,13 +59,13 @@ function frame() {
 }
 
 function showHeader() {
-	const names = state.collections.map((one) => one.name);
+	const names = state.collections.map((one) => one.name), { shown } = state;
 	const chooser = names.length > 1
-		? choice(t("collection"), names.map((name) => [name, visible(name)]), shown.name, (name) => go({ name, question: noQuestion() }))
+		? choice(t("collection"), names.map((name) => [name, visible(name)]), shown.name, openCollection)
 		: el("strong.collection", nameOf(shown.name || "embedx", 30));
 	const follow = (event, screen) => event.ctrlKey || event.metaKey || event.shiftKey || (event.preventDefault(), go({ screen }));
 	const links = SCREENS.map((screen) => el("a", {
-		href: formatAddress({ name: shown.name, screen, question: noQuestion() }), "aria-current": shown.screen === screen ? "page" : null,
+		href: formatAddress({ name: shown.name, screen, question: noQuestion() }), "aria-current": shown.screen === screen && "page",
 		click: (event) => follow(event, screen), // the question goes along
 	}, t(`screen.${screen}`)));
 	fill(header, el("span.brand", icon("wave"), el("span", "embedx")), chooser,
@@ -119,13 +117,14 @@ async function follow() {
 	const name = wanted.name || (collections.find((one) => one.status === "ok") ?? collections[0])?.name;
 	if (!name) return panel(t("start.none"), t("start.none.help"));
 	if (!collections.some((one) => one.name === name)) return panel(t("collection.unknown", { name: visible(name) }), t("collection.choose"), ...choices());
-	if (shown.name !== name || !state.collection) await openCollection(name);
-	if (state.collection) show({ ...wanted, name });
+	if (state.shown.name !== name || !state.collection) await describe(name);
+	if (state.collection) set({ wanted: { ...wanted, name } });
 }
 
-async function openCollection(name) {
-	parts.get(shown.screen)?.leave?.();
-	shown = { name, screen: "" };
+/** Get the facts of a collection; where there are none, say why. */
+async function describe(name) {
+	parts.get(state.shown.screen)?.leave?.();
+	state.shown = { name, screen: "" };
 	try {
 		const facts = await getJson(path("", name));
 		set({ collection: facts, model: models.find((one) => one.id === name) ?? null, hits: [], selected: null });
@@ -137,63 +136,57 @@ async function openCollection(name) {
 	}
 }
 
-const choices = (without = "") => state.collections.filter((one) => one.name !== without && one.status === "ok").map(({ name }) =>
-	button([t("collection.open"), " ", nameOf(name)], () => go({ name, question: noQuestion() })));
+const openCollection = (name) => go({ name, question: noQuestion() });
+
+const choices = (without = "") => state.collections.filter((one) => one.name !== without && one.status === "ok")
+	.map(({ name }) => button([t("collection.open"), " ", nameOf(name)], () => openCollection(name)));
 
 /**
- * Return a screen: {node, open, leave}. All but Find come when they are opened, with their words and styles: make(go,
- * inspector) of their module returns the element, where inspector() gives the panel of the selected row.
+ * Return a screen: {node, open, leave}. All but Find come when they are opened, with their words and styles: make(inspector)
+ * of their module returns the element, where inspector() gives the panel of the selected row.
  */
 async function partOf(screen) {
 	if (parts.has(screen)) return parts.get(screen);
 	let part;
 	if (screen === "find") {
-		const node = makeFind((asked, options) => go({ question: asked, row: null, ...options })), panel = node.querySelector(".inspector");
+		const node = makeFind(), panel = node.querySelector(".inspector");
 		part = { node, panel, open: ({ question, ...options }) => (node.append(panel), answer(question, options)) };
 	} else {
 		const [{ make, open, leave }] = await Promise.all([import(`./${screen}.js`), addWords(screen), addStyles(screen)]);
-		part = parts.get(screen) ?? { node: make(go, async () => (await partOf("find")).panel), open, leave };
+		part = parts.get(screen) ?? { node: make(async () => (await partOf("find")).panel), open, leave };
 	}
 	parts.set(screen, part);
 	return part;
 }
 
-async function show({ name, screen, question, row, extra = {}, focus = false }) {
-	const isNew = shown.screen !== screen, isFirst = !shown.screen, mine = { name, screen }, words = t(`screen.${screen}`);
+async function show({ name, screen, question, row, extra, focus = false }) {
+	const { shown } = state, isNew = shown.screen !== screen, mine = { name, screen }, words = t(`screen.${screen}`);
 	if (isNew) parts.get(shown.screen)?.leave?.();
-	shown = mine;
+	state.shown = mine;
 	set({ screen, question });
 	document.title = `${visible(name)} – ${words} – embedx`;
 	try {
 		const part = await partOf(screen);
-		if (shown !== mine) return;
+		if (state.shown !== mine) return;
 		if (isNew) {
 			const title = el("h1.unseen", { tabindex: -1 }, `${words}: ${visible(name)}`);
 			fill(main, title, part.node);
 			showHeader();
-			if (!isFirst) focusOn(title);
+			if (shown.screen) focusOn(title);
 			set({ collection: { ...state.collection } });
 		}
 		part.open({ question, row, extra, focus });
 	} catch (error) {
-		if (shown !== mine) return;
+		if (state.shown !== mine) return;
 		const isCut = error instanceof TypeError; // its files did not come
 		if (isCut) lookForServer();
 		panel(t("screen.failed"), isCut ? t("err.offline.short") : messageOf(error), button(t("again"), () => location.reload()));
 	}
 }
 
-function go({ name = shown.name, screen = "find", question = state.question, row = null, extra = {}, replace = false, focus = false }) {
-	const address = formatAddress({ name, screen, question, row, extra });
-	if (address === location.hash) return;
-	if (name !== shown.name) return void (location.hash = address);
-	history[replace ? "replaceState" : "pushState"](null, "", address);
-	show({ name, screen, question, row, extra, focus });
-}
-
 function keepSelected() {
-	if (!state.selected || shown.screen !== "find") return;
-	history.replaceState(null, "", formatAddress({ ...shown, question: state.question, row: state.selected.id }));
+	const { selected, shown, question } = state;
+	if (selected && shown.screen === "find") history.replaceState(null, "", formatAddress({ ...shown, question, row: selected.id }));
 }
 
 function leaveField(event) {
@@ -201,7 +194,7 @@ function leaveField(event) {
 }
 
 function panel(title, text, ...buttons) {
-	shown.screen = "";
+	state.shown.screen = "";
 	fill(main, el("div.message", el("h1", { tabindex: -1 }, title), text && el("p", text), el("div.row", ...buttons)));
 	warn(`${title} ${text}`);
 }

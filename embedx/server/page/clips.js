@@ -15,12 +15,10 @@ const DEFAULT_STRETCH_S = 10; // of a long file, where the model has no window
 const drawing = new Map(), worker = startWorker();
 let drawn = 0;
 
-export class FileError extends Error {}
-
-/** Return {name, title, file, duration_s, rate, picture, peaks, buffer, loudest_s}; a FileError says what to do. */
+/** Return {name, title, file, duration_s, rate, picture, peaks, buffer, loudest_s}; an error says what to do. */
 export async function readFile(file) {
 	const fail = (key, values) => {
-		throw new FileError(t(key, { name: file.name, ...values }));
+		throw new Error(t(key, { name: file.name, ...values }));
 	};
 	if (file.size > MAX_BYTES) fail("err.size", { size: sizeOf(file.size), limit: sizeOf(MAX_BYTES) });
 	const bytes = new Uint8Array(await file.arrayBuffer().catch(() => fail("err.folder")));
@@ -42,7 +40,7 @@ export async function keepOnServer(clip) {
 	const form = new FormData();
 	form.append("file", clip.file, "sound");
 	const facts = await post("v1/clips", form).catch((error) => {
-		throw [415, 422].includes(error.status) ? new FileError(t("err.format", { name: clip.title })) : error;
+		throw [415, 422].includes(error.status) ? new Error(t("err.format", { name: clip.title })) : error;
 	});
 	Object.assign(clip, { name: facts.clip, file: null });
 	state.clips.set(clip.name, clip);

@@ -1,6 +1,6 @@
 /* Conflicts: somebody else has set a value meanwhile. Each stays, also over a reload, until the user chooses. */
 
-import { button, el, fill, nameOf, warn } from "./dom.js";
+import { button, el, fileOf, fill, warn } from "./dom.js";
 import { heldRows, state } from "./state.js";
 import { t } from "./words.js";
 
@@ -26,6 +26,6 @@ export function showConflicts(conflicts, settle) {
 function sentenceOf({ mine, theirs }) {
 	const [{ id, value, by }] = theirs, label = (one) => one ?? t("label.none");
 	if (theirs.length > 1) return t("label.conflict", { n: theirs.length, value: label(value) });
-	const name = heldRows().find((row) => row.id === id)?.path.split("/").at(-1) ?? t("row", { id });
-	return [nameOf(name, 40), ` ${t("conflict", { by: by ?? t("somebody"), theirs: label(value), mine: label(mine[0].value) })}`];
+	const row = heldRows().find((one) => one.id === id);
+	return [row ? fileOf(row, 40) : t("row", { id }), ` ${t("conflict", { by: by ?? t("somebody"), theirs: label(value), mine: label(mine[0].value) })}`];
 }

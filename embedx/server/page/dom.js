@@ -23,24 +23,33 @@ export function el(kind, ...children) {
 function setAttribute(node, key, value) {
 	if (typeof value === "function") {
 		node.addEventListener(key, value);
+	} else if (key === "style") {
+		for (const [name, text] of Object.entries(value)) node.style.setProperty(name, text);
 	} else if (PROPERTIES.has(key)) {
 		node[key] = value;
 	} else if (FLAGS.has(key)) {
 		node.toggleAttribute(key, Boolean(value));
 	} else if (ATTRIBUTES.has(key) || key.startsWith("aria-") || key.startsWith("data-")) {
 		if (key === "href" && !/^(#|blob:|(?![a-z][\w+.-]*:)\.?\/?[\w-])/i.test(value)) throw new Error(`href ${value}`);
-		if (value !== null && value !== undefined && value !== false) node.setAttribute(key, String(value));
+		if (!isLeftOut(value)) node.setAttribute(key, value);
 	} else {
 		throw new Error(`The attribute ${key} is not on the list.`);
 	}
 }
 
+const isLeftOut = (value) => value === null || value === undefined || value === false;
+
+/** Replace the children of an element; one that stays keeps the focus. */
+export function fill(node, ...children) {
+	const focused = document.activeElement;
+	node.replaceChildren(...children.flat().filter((child) => !isLeftOut(child)));
+	if (focused?.isConnected) focused.focus({ preventScroll: true });
+	return node;
+}
+
 export function icon(name) {
-	const picture = document.createElementNS(SVG, "svg");
-	picture.setAttribute("class", "icon");
-	picture.setAttribute("aria-hidden", "true");
-	picture.setAttribute("viewBox", "0 0 16 16");
-	const use = document.createElementNS(SVG, "use");
+	const picture = document.createElementNS(SVG, "svg"), use = document.createElementNS(SVG, "use");
+	for (const [key, value] of [["class", "icon"], ["aria-hidden", "true"], ["viewBox", "0 0 16 16"]]) picture.setAttribute(key, value);
 	use.setAttribute("href", `#${name}`);
 	picture.append(use);
 	return picture;
@@ -66,17 +75,12 @@ export function fillChoice(list, options, chosen) {
 	return fill(list, options.map(([value, words]) => el("option", { value, selected: value === chosen }, words)));
 }
 
-export function checkbox(checked, change, attributes = {}) {
-	return el("input", { type: "checkbox", checked, ...attributes, change: (event) => change(event.target.checked) });
-}
+export const checkbox = (checked, change) => el("input", { type: "checkbox", checked, change: (event) => change(event.target.checked) });
 
-export function canvas(attributes = {}) {
-	return el("canvas", { "aria-hidden": "true", width: 1, height: 1, ...attributes });
-}
+export const canvas = (attributes = {}) => el("canvas", { "aria-hidden": "true", width: 1, height: 1, ...attributes });
 
 export const muted = (...children) => el("p.muted", ...children);
 export const mutedWord = (...children) => el("span.muted", ...children);
-
 export const errorBox = (text = "") => el("p.error", { hidden: !text }, text);
 
 /** Show a text and say it as an error; an empty text hides its element. */
@@ -104,6 +108,27 @@ export function shareAt(node, { clientX }) {
 	const { left, width } = node.getBoundingClientRect();
 	return clamp((clientX - left) / width);
 }
+
+const DIRECTIONS = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 };
+
+/**
+ * Return a slider. Arrows go step(event) on from place(), Home and End to its ends; `move` gets the new place. `press` is
+ * called for Enter and space.
+ */
+export function slider(kind, words, { low = 0, high, place, step, move, press, ...attributes }, ...children) {
+	const keydown = (event) => {
+		const direction = DIRECTIONS[event.key], ends = { Home: low, End: Number(node.ariaValueMax) };
+		const to = direction ? place() + direction * step(event) : ends[event.key];
+		if (to !== undefined) move(clamp(to, low, ends.End));
+		else if (press && [" ", "Enter"].includes(event.key)) press();
+		else return;
+		consume(event);
+	};
+	const node = el(kind, { role: "slider", tabindex: 0, "aria-label": words, "aria-valuemin": low, "aria-valuemax": high, "aria-valuenow": low, keydown, ...attributes }, ...children);
+	return node;
+}
+
+export const showValue = (node, value, words) => Object.assign(node, { ariaValueNow: value, ariaValueText: words });
 
 /** Take a key, so that neither the browser nor the page does something else with it. */
 export function consume(event) {
@@ -135,20 +160,18 @@ export function worded(kind, word) {
 	return t.has(key) ? t(key) : visible(word);
 }
 
-/** Return a text that is shortened in the middle: beginnings and endings of names differ. */
-function shorten(text, length = NAME_LENGTH) {
-	const signs = Array.from(text);
-	if (signs.length <= length) return text;
-	const head = Math.ceil((length - 1) / 2);
-	return `${signs.slice(0, head).join("")}…${signs.slice(signs.length - (length - 1 - head)).join("")}`;
+/**
+ * Return a name as an element that keeps its own direction. A long one is shortened in the middle, as beginnings and endings
+ * differ, and is whole in its tip.
+ */
+export function nameOf(text, length = NAME_LENGTH) {
+	const whole = visible(text), signs = Array.from(whole), head = Math.ceil((length - 1) / 2);
+	if (signs.length <= length) return el("bdi", whole);
+	return el("bdi", { title: whole }, `${signs.slice(0, head).join("")}…${signs.slice(head + 1 - length).join("")}`);
 }
 
-/** Return a name as an element that keeps its own direction; a shortened one has the whole name as its tip. */
-export function nameOf(text, length = NAME_LENGTH) {
-	const whole = visible(text);
-	const short = shorten(whole, length);
-	return el("bdi", short === whole ? {} : { title: whole }, short);
-}
+/** Return the name of a row's file as an element. */
+export const fileOf = ({ path }, length) => nameOf(path.split("/").at(-1), length);
 
 export function addStyles(name) {
 	return new Promise((resolve, reject) => {
@@ -156,14 +179,6 @@ export function addStyles(name) {
 		link.rel = "stylesheet";
 		document.head.append(link);
 	});
-}
-
-/** Replace the children of an element; one that stays keeps the focus. */
-export function fill(node, ...children) {
-	const focused = document.activeElement;
-	node.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
-	if (focused?.isConnected) focused.focus({ preventScroll: true });
-	return node;
 }
 
 /** Say something to those who do not see the page: counts, labels, saved. Never once per frame. */
@@ -181,7 +196,7 @@ export function debounce(action, wait) {
 	let timer = 0;
 	return (...values) => {
 		clearTimeout(timer);
-		timer = setTimeout(() => action(...values), wait);
+		timer = setTimeout(action, wait, ...values);
 	};
 }
 
@@ -189,5 +204,5 @@ export function debounce(action, wait) {
 export function focusOn(node) {
 	if (!node) return;
 	if (!node.matches("a, button, input, select, textarea, [tabindex]")) node.tabIndex = -1;
-	node.focus({ preventScroll: false });
+	node.focus();
 }

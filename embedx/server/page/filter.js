@@ -1,20 +1,22 @@
 /* The filter: conditions as sentences that can be removed, offered while typing, or written as SQL. */
 
-import { path, post } from "./api.js";
-import { button, el, errorBox, fill, icon, iconButton, nameOf, visible, warn } from "./dom.js";
-import { command } from "./keys.js";
+import { go } from "./address.js";
+import { latest } from "./api.js";
+import { button, consume, el, errorBox, fill, icon, iconButton, nameOf, visible, warn } from "./dom.js";
+import { commands } from "./keys.js";
+import { countRows } from "./rows.js";
 import { state } from "./state.js";
 import { messageOf, t } from "./words.js";
 
-let chips, panel, count, problem, callbacks, request = null;
+const nextCount = latest();
+let chips, panel, count, problem;
 
-export function makeFilter(wanted) {
-	callbacks = wanted;
+export function makeFilter() {
 	chips = el("div.row.chips", { role: "group", "aria-label": t("filter") });
 	count = el("span.muted.count");
 	problem = errorBox();
-	panel = el("div.panel", { hidden: true, keydown: (event) => event.key === "Escape" && (event.preventDefault(), closeFilter()) });
-	command("filter", () => openPanel("openColumns"));
+	panel = el("div.panel", { hidden: true, keydown: (event) => event.key === "Escape" && (consume(event), closeFilter()) });
+	commands({ filter: () => openPanel("openColumns") });
 	return el("div.filter", chips, panel, problem);
 }
 
@@ -41,27 +43,31 @@ export const joined = (conditions) => conditions.join(" AND ");
 
 const NAME = String.raw`("(?:[^"]|"")+"|\w+)`, VALUE = String.raw`('(?:[^']|'')*'|-?[\d.]+)`;
 const SIGNS = { "=": "is", ">=": "from", "<=": "to", ">": "above", "<": "below", "!=": "not", "<>": "not" };
+const FORMS = {
+	is: new RegExp(`^${NAME}\\s*(=|>=|<=|>|<|!=|<>)\\s*${VALUE}$`, "s"),
+	range: new RegExp(`^\\(${NAME} >= ${VALUE} AND ${NAME} <= ${VALUE}\\)$`, "s"),
+	none: new RegExp(`^${NAME} IS NULL$`, "i"),
+};
 const bare = (part) => part.replace(/^(["'])(.*)\1$/s, "$2").replaceAll("''", "'").replaceAll('""', '"');
 
 export function sentenceOf(condition) {
-	const is = new RegExp(`^${NAME}\\s*(=|>=|<=|>|<|!=|<>)\\s*${VALUE}$`, "s").exec(condition);
-	if (is) return t(`filter.${SIGNS[is[2]]}`, { column: bare(is[1]), value: bare(is[3]) });
-	const range = new RegExp(`^\\(${NAME} >= ${VALUE} AND ${NAME} <= ${VALUE}\\)$`, "s").exec(condition);
-	if (range && range[1] === range[3]) return t("filter.range", { column: bare(range[1]), low: bare(range[2]), high: bare(range[4]) });
-	const none = new RegExp(`^${NAME} IS NULL$`, "i").exec(condition);
-	return none ? t("filter.none", { column: bare(none[1]) }) : condition;
+	const parts = (form) => FORMS[form].exec(condition)?.slice(1).map(bare);
+	const is = parts("is"), range = parts("range"), none = parts("none");
+	if (is) return t(`filter.${SIGNS[is[1]]}`, { column: is[0], value: is[2] });
+	if (range && range[0] === range[2]) return t("filter.range", { column: range[0], low: range[1], high: range[3] });
+	return none ? t("filter.none", { column: none[0] }) : condition;
 }
 
 export function showFilter(where) {
 	const conditions = conditionsOf(where);
 	fill(chips,
 		...conditions.map((one, index) => el("span.chip", nameOf(sentenceOf(one), 60),
-			iconButton("close", t("remove", { what: sentenceOf(one) }), () => callbacks.change(joined(conditions.filter((_, i) => i !== index))), "tiny"))),
-		button([icon("plus"), t("filter")], () => openPanel("openColumns"), { class: "small", "aria-expanded": !panel.hidden }),
+			iconButton("close", t("remove", { what: sentenceOf(one) }), () => setFilter(joined(conditions.toSpliced(index, 1))), "tiny"))),
+		button([icon("plus"), t("filter")], () => openPanel("openColumns"), { class: "small", "aria-expanded": String(!panel.hidden) }),
 		where && button(t("filter.sql"), () => openPanel("openSql"), "small plain"),
 		count);
 	showProblem(null);
-	countRows(where, count).catch(() => null); // the search says what is wrong
+	showCount(where, count).catch(() => null); // the search says what is wrong
 }
 
 export function showProblem(error, where = "") {
@@ -69,19 +75,17 @@ export function showProblem(error, where = "") {
 	if (!error) return;
 	const { position, why, columns } = error.facts ?? {};
 	fill(problem, why ? t("err.filter", { pos: position + 1, why, columns: columns.join(", ") }) : messageOf(error),
-		Number.isInteger(position) ? el("code.at", visible(where.slice(0, position)), el("mark", visible(where.slice(position) || "…"))) : null);
+		Number.isInteger(position) && el("code.at", visible(where.slice(0, position)), el("mark", visible(where.slice(position) || "…"))));
 	warn(problem.textContent);
 }
 
 /** Write into an element how many rows a condition leaves; the only error is that of the condition. */
-export async function countRows(where, node) {
-	request?.abort();
-	const { signal } = (request = new AbortController());
+export async function showCount(where, node) {
+	const signal = nextCount();
 	try {
-		const { rows } = where ? await post(path("/count"), { filter: where }, { signal }) : state.collection ?? { rows: 0 };
-		node.textContent = t("rows", { n: rows });
+		node.textContent = t("rows", { n: await countRows(where, signal) });
 	} catch (error) {
-		if (error.name !== "AbortError") node.textContent = "";
+		if (!signal.aborted) node.textContent = "";
 		if (error.code === "bad_filter") throw error;
 	}
 }
@@ -97,11 +101,16 @@ async function openPanel(name) {
 	fill(panel, field);
 	field.focus();
 	const offers = await import("./offers.js");
-	if (field.isConnected) offers[name](panel, callbacks.change, field);
+	if (field.isConnected) offers[name](panel, field);
 }
 
 export function closeFilter() {
 	panel.hidden = true;
 	fill(panel);
 	chips.querySelector(":scope > button")?.focus();
+}
+
+export function setFilter(where) {
+	closeFilter();
+	go({ question: { ...state.question, where } });
 }

@@ -1,46 +1,45 @@
 /* The screen Find: a question, its answer, and the row that is looked at. */
 
-import { path, post } from "./api.js";
+import { go } from "./address.js";
+import { latest } from "./api.js";
 import { button, checkbox, choice, el, fill, nameOf, say } from "./dom.js";
-import { closeFilter, conditionsOf, joined, makeFilter, sentenceOf, showFilter, showProblem as showFilterProblem } from "./filter.js";
+import { conditionsOf, joined, makeFilter, sentenceOf, setFilter, showFilter, showProblem as showFilterProblem } from "./filter.js";
 import * as hits from "./hits.js";
-import { command } from "./keys.js";
+import { commands } from "./keys.js";
 import { makeQuery, showProblem, showQuestion } from "./query.js";
-import { isAsked, PAGES, rowOf, search, withBase } from "./rows.js";
+import { PAGES, countRows, isAsked, rowOf, search, withBase } from "./rows.js";
 import { on, set, state } from "./state.js";
 import { messageOf, t } from "./words.js";
 
-let screen, panel, inspectorPart = null, stepsPart = null, request = null, page = 0, isMore = false, isAsking = false, isCut = false, count, group, diverse, measure, ask;
+const nextAnswer = latest();
+let panel, inspectorPart = null, stepsPart = null, request = null, page = 0, isMore = false, isAsking = false, isCut = false, count, group, diverse, measure;
 
-/** `go` takes a question to the address, which shows it. */
-export function makeFind(go) {
-	ask = go;
+const ask = (question) => go({ question });
+
+export function makeFind() {
 	count = el("p.count", { id: "count" });
 	measure = el("p.muted.measure");
 	group = choice(t("group"), [["", t("group.none")], ["recording", t("group.recording")]], "", (value) => ask({ ...state.question, group: value }));
 	diverse = checkbox(false, (value) => ask({ ...state.question, diverse: value }));
-	const filter = makeFilter({ change: (where) => (closeFilter(), ask({ ...state.question, where })) });
 	panel = el("aside.inspector", { "aria-label": t("inspector"), tabindex: -1 }, el("p.muted.hint", t("inspector.empty")));
 	const list = hits.makeHits({ open: async () => (await inspector()).openInspector(), refine, more, cancel, whyNone });
 	const openExport = async () => (await import("./settings.js")).openExport();
 	const options = el("div.row.options", count, measure, el("label", { title: t("diverse.tip") }, diverse, " ", t("diverse")), group, button(t("export"), openExport, "small"));
-	screen = el("div.find",
-		el("div.side", makeQuery({ ask, without, isAsked }), filter),
-		el("div.answer", options, list),
-		panel);
 	on("selected", inspector);
 	on("offline", () => !state.offline && isCut && answer(state.question));
-	command("export", openExport);
-	command("undo", async () => (await steps()).undo());
-	command("redo", async () => (await steps()).redo());
-	command("copy", async () => (await inspector()).copy(location.href));
-	return screen;
+	commands({
+		export: openExport,
+		undo: async () => (await steps()).undo(),
+		redo: async () => (await steps()).redo(),
+		copy: async () => (await inspector()).copy(location.href),
+	});
+	return el("div.find", el("div.side", makeQuery(without), makeFilter()), el("div.answer", options, list), panel);
 }
 
 async function inspector() {
 	if (!inspectorPart) {
 		inspectorPart = import("./inspector.js");
-		(await inspectorPart).bindInspector(panel, { ask: (row) => ask(withBase(state.question, { id: row.id }), { focus: true }), show: showRow });
+		(await inspectorPart).bindInspector(panel);
 	}
 	return inspectorPart;
 }
@@ -71,8 +70,7 @@ function without(row, list) {
 }
 
 export async function answer(question, { row = null, focus = false } = {}) {
-	request?.abort();
-	const mine = (request = new AbortController());
+	const signal = (request = nextAnswer());
 	[page, isCut, isAsking] = [0, false, true];
 	showProblem("");
 	group.value = question.group;
@@ -82,13 +80,12 @@ export async function answer(question, { row = null, focus = false } = {}) {
 	showQuestion(question, (id) => (typeof id === "string" ? t("query.sound") : state.hits.find((hit) => hit.id === id)?.path ?? t("row", { id })));
 	hits.showLoading({ keep: state.hits.length > 0 });
 	try {
-		const found = await search(question, PAGES[0], mine.signal);
-		show(found, focus);
+		show(await search(question, PAGES[0], signal), focus);
 		if (row !== null) await showRow(row, false);
 	} catch (error) {
-		if (error.name !== "AbortError") fail(error, question);
+		if (!signal.aborted) fail(error, question);
 	} finally {
-		if (request === mine) isAsking = false;
+		if (request === signal) isAsking = false;
 		inspector();
 	}
 }
@@ -101,14 +98,13 @@ function show(found, focus) {
 	isMore = found.more;
 	set({ hits: found.hits });
 	hits.showHits(found.hits, { focus });
-	screen.classList.toggle("first", found.kind === "random");
 	showCount(found);
 	say(count.textContent);
 	measure.textContent = found.kind === "hits" ? t("measure") : "";
 }
 
 /** Select a row, also if it is not among the hits; with the focus on its card, if there is one. */
-async function showRow(id, isFocused = true) {
+export async function showRow(id, isFocused = true) {
 	const known = state.hits.find((hit) => hit.id === id);
 	if (known && isFocused && hits.chooseRow(id)) return;
 	try {
@@ -126,7 +122,7 @@ function fail(error, question) {
 }
 
 function cancel() {
-	request?.abort();
+	nextAnswer();
 	hits.showHits(state.hits);
 }
 
@@ -134,18 +130,17 @@ function cancel() {
 async function more() {
 	if (!isMore || isAsking || page + 1 >= PAGES.length) return;
 	isAsking = true;
-	const { question } = state, mine = request;
+	const signal = request;
 	try {
-		const found = await search(question, PAGES[++page], mine.signal);
-		if (question !== state.question) return;
+		const found = await search(state.question, PAGES[++page], signal);
 		isMore = found.more && page + 1 < PAGES.length;
 		set({ hits: found.hits });
 		hits.appendHits(found.hits);
 		showCount(found);
 	} catch (error) {
-		if (error.name !== "AbortError") hits.showError(error, more);
+		if (!signal.aborted) hits.showError(error, more);
 	} finally {
-		if (request === mine) isAsking = false;
+		if (request === signal) isAsking = false;
 	}
 }
 
@@ -154,11 +149,10 @@ function whyNone() {
 	const conditions = conditionsOf(state.question.where);
 	if (!state.collection?.rows) return el("p", t("empty"));
 	if (!conditions.length) return el("p", t("none.found"));
-	return el("div", el("p", t("none.filter")), el("ul.why", conditions.map((condition, index) => {
-		const where = joined(conditions.filter((_, i) => i !== index)), left = el("span");
-		const counted = where ? post(path("/count"), { filter: where }) : Promise.resolve(state.collection);
-		counted.then(({ rows }) => fill(left, t("none.without", { n: rows })), () => null);
-		return el("li", nameOf(sentenceOf(condition), 60), " ", left, " ", button(t("remove.short"), () => ask({ ...state.question, where }), "small"));
+	return el("div", el("p", t("none.filter")), el("ul.why", conditions.map((condition) => {
+		const where = joined(conditions.filter((one) => one !== condition)), left = el("span");
+		countRows(where).then((n) => fill(left, t("none.without", { n })), () => null);
+		return el("li", nameOf(sentenceOf(condition), 60), " ", left, " ", button(t("remove.short"), () => setFilter(where), "small"));
 	})));
 }
 

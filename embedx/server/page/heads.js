@@ -6,9 +6,9 @@ import { number, score, t } from "./words.js";
 
 const MAX_SHOWN = 50; // flipped rows
 
-export async function train(column, name, signal) {
-	const { job } = await post(path("/heads"), { label: column, name, wait: false }, { signal });
-	return doneJob(job, signal);
+export async function train(column, name) {
+	const { job } = await post(path("/heads"), { label: column, name, wait: false });
+	return doneJob(job);
 }
 
 const signed = (value) => (value < 0 ? `−${score(-value)}` : `+${score(value)}`);
@@ -36,11 +36,8 @@ export function resultOf({ notes, confusion, labels, flipped, flipped_rows, ...j
 export function matrix(counts, classes) {
 	const line = (row, i) => {
 		const all = Math.max(1, row.reduce((sum, n) => sum + n, 0));
-		return el("tr", el("th", { scope: "row" }, nameOf(classes[i], 20)), row.map((n, j) => {
-			const cell = el(i === j ? "td.right" : "td", n ? number(n, 0) : "");
-			cell.style.setProperty("--share", `${Math.round((100 * n) / all)}%`);
-			return cell;
-		}));
+		return el("tr", el("th", { scope: "row" }, nameOf(classes[i], 20)), row.map((n, j) =>
+			el(i === j ? "td.right" : "td", { style: { "--share": `${Math.round((100 * n) / all)}%` } }, n ? number(n, 0) : "")));
 	};
 	return el("div.scroll", { tabindex: 0, role: "group", "aria-label": t("confusion") }, el("table.matrix",
 		el("thead", el("tr", el("th", { scope: "col" }, t("confusion.true")), classes.map((one) => el("th", { scope: "col" }, nameOf(one, 14))))),

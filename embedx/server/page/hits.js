@@ -2,9 +2,10 @@
 
 import { Card } from "./card.js";
 import { button, clamp, el, errorBox, fill, focusOn, warn } from "./dom.js";
-import { command } from "./keys.js";
-import { levelsKey, soundOf } from "./rows.js";
-import { play, stop, watch } from "./sound.js";
+import { commands } from "./keys.js";
+import { PAINTED_BY } from "./picture.js";
+import { DRAWN_BY, soundOf } from "./rows.js";
+import { isPlaying, play, stop, watch } from "./sound.js";
 import { on, set, state } from "./state.js";
 import { messageOf, t } from "./words.js";
 
@@ -20,7 +21,7 @@ const ACTIONS = {
 	less: (card) => callbacks.refine(card.hit, "unlike"),
 };
 
-let list, cards = [], current = 0, seen, end, callbacks, slow, painted = "", playing = null;
+let list, cards = [], current = 0, seen, end, callbacks, slow, playing = null;
 
 /** `wanted` has open, refine, more, cancel, whyNone. */
 export function makeHits(wanted) {
@@ -31,24 +32,15 @@ export function makeHits(wanted) {
 	seen.observe(end);
 	watch(({ key, from, to }, at) => cardOf(key)?.showHead((at - from) / (to - from)));
 	on("playing", showPlaying);
-	on("settings", repaint);
-	for (const name of Object.keys(ACTIONS)) command(name, (event) => onCard(name, event));
+	on("edited", showLabels);
+	on(PAINTED_BY, () => cards.forEach(({ picture }) => picture.paint()));
+	on(DRAWN_BY, redraw);
+	commands(Object.fromEntries(Object.keys(ACTIONS).map((name) => [name, (event) => onCard(name, event)])));
 	return el("section.hits", { "aria-label": t("hits") }, list, end);
 }
 
-/** Paint anew after settings have changed: colours here, levels by the server. */
-function repaint() {
-	const { colours, contrast, fixed } = state.settings, levels = levelsKey(), looks = [levels, colours, contrast, fixed].join();
-	if (looks === painted) return;
-	const isSame = painted.startsWith(levels);
-	painted = looks;
-	for (const card of cards) {
-		if (isSame) card.paint();
-		else if (card.isNear) {
-			card.unload();
-			card.load();
-		}
-	}
+function redraw() {
+	for (const card of cards.filter((one) => one.isNear)) card.load();
 }
 
 function look({ target, isIntersecting }) {
@@ -57,7 +49,7 @@ function look({ target, isIntersecting }) {
 	if (card?.node !== target) return;
 	card.isNear = isIntersecting;
 	if (isIntersecting) card.load();
-	else card.unload();
+	else card.picture.unload();
 }
 
 const cardOf = (key) => cards.find((card) => keyOf(card) === key);
@@ -82,7 +74,7 @@ function stopLoading() {
 }
 
 function clear() {
-	for (const card of cards) card.unload();
+	for (const { picture } of cards) picture.unload();
 	seen.disconnect();
 	seen.observe(end);
 	cards = [];
@@ -125,11 +117,13 @@ export function showError(error, again) {
 	warn(text);
 }
 
-export function showLabelOf(id, label) {
-	const card = cards.find(({ hit }) => hit.id === id);
-	if (!card) return;
-	card.hit.label = label;
-	card.showLabel();
+function showLabels() {
+	for (const { id, column, value } of state.edited) {
+		const card = cardOf(`row${id}`);
+		if (!card || column !== "label") continue;
+		card.hit.label = value;
+		card.showLabel();
+	}
 }
 
 function columns() {
@@ -181,7 +175,7 @@ function select(card) {
 }
 
 function toggle(card) {
-	const isMine = state.playing?.key === keyOf(card);
+	const isMine = isPlaying(keyOf(card));
 	select(card);
 	if (isMine) stop();
 	else playCard(card);
@@ -193,8 +187,7 @@ async function playCard(card) {
 		play(keyOf(card), buffer, { ended: () => playNext(card) });
 		for (const { hit } of cards.slice(next, next + AHEAD)) soundOf(hit).catch(() => null);
 	} catch (error) {
-		if (error.name === "AbortError") return;
-		card.explain(messageOf(error));
+		card.picture.explain(messageOf(error));
 		warn(messageOf(error));
 	}
 }

@@ -1,10 +1,13 @@
 /* The inspector: one row, large, with its label keys, its recording, its metadata and its neighbours. */
 
+import { go } from "./address.js";
 import { path, post } from "./api.js";
-import { button, debounce, el, fill, iconButton, muted, mutedWord, nameOf, say, visible, warn } from "./dom.js";
-import { command } from "./keys.js";
+import { button, debounce, el, fileOf, fill, iconButton, muted, mutedWord, nameOf, say, visible, warn } from "./dom.js";
+import { showRow } from "./find.js";
+import { commands } from "./keys.js";
 import { bindPlayer, focusPlayer, showLarge } from "./large.js";
 import { addName, nameField, namesOf } from "./names.js";
+import { withBase } from "./rows.js";
 import { on, state } from "./state.js";
 import { showTimeline } from "./timeline.js";
 import { giveLabel, whyReadOnly } from "./undo.js";
@@ -14,19 +17,15 @@ const NEIGHBOURS = 6;
 const REST_MS = 120; // of the selection, before anything large is asked for
 const NAME_LENGTH = 300; // of a file, shown whole
 
-let panel, parts, row = null, callbacks;
+let panel, parts, row = null;
 
-/** `wanted` has ask (a row as the question) and show (a row by its id). */
-export function bindInspector(node, wanted) {
-	callbacks = wanted;
+export function bindInspector(node) {
 	panel = node;
 	on("selected", debounce(() => show(state.selected), REST_MS));
 	on("edited", () => showEdited(state.edited));
 	on("screen", showAgain);
 	bindPlayer();
-	command("label", (event, digit) => label(namesOf()[digit - 1]));
-	command("unlabel", () => label(null));
-	command("unsure", () => row && giveLabel([row], "unsure", "review"));
+	commands({ label: (event, digit) => label(namesOf()[digit - 1]), unlabel: () => label(null), unsure: () => row && giveLabel([row], "unsure", "review") });
 	show(state.selected);
 }
 
@@ -56,17 +55,17 @@ function show(next) {
 	};
 	fill(panel,
 		el("div.top",
-			el("h2", nameOf(row.path.split("/").at(-1), NAME_LENGTH)),
+			el("h2", fileOf(row, NAME_LENGTH)),
 			iconButton("copy", t("copy.name"), () => copy(row.path)),
 			iconButton("close", t("close"), () => panel.classList.remove("open"), "sheet-only")),
 		...showLarge(row),
 		parts.labels, parts.timeline,
-		button(t("ask.row"), () => callbacks.ask(row), "small"),
+		button(t("ask.row"), () => go({ question: withBase(state.question, { id: row.id }), focus: true }), "small"),
 		el("h3", t("near")), parts.near,
 		el("h3", t("facts")), parts.facts);
 	showLabels();
 	showFacts();
-	showTimeline(parts.timeline, row, callbacks.show);
+	showTimeline(parts.timeline, row, showRow);
 	showNeighbours(row, parts.near);
 }
 
@@ -102,8 +101,8 @@ async function showNeighbours(mine, list) {
 	try {
 		const { hits } = await post(path("/search"), { id: mine.id, limit: NEIGHBOURS });
 		fill(list, hits.map((hit) => el("li", button(
-			[el("span.score", score(hit.score)), el("span.label", hit.label ? nameOf(hit.label, 20) : ""), mutedWord(clock(hit.start_s)), nameOf(hit.path.split("/").at(-1), 26)],
-			() => callbacks.show(hit.id), "plain"))));
+			[el("span.score", score(hit.score)), el("span.label", hit.label ? nameOf(hit.label, 20) : ""), mutedWord(clock(hit.start_s)), fileOf(hit, 26)],
+			() => showRow(hit.id), "plain"))));
 	} catch {
 		fill(list, el("li.muted", t("near.failed")));
 	}

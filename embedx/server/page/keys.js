@@ -1,5 +1,6 @@
 /* Keys: a table of commands, one listener, and nothing that acts while somebody types. */
 
+import { go } from "./address.js";
 import { state } from "./state.js";
 
 const WITH_ROWS = "find map label", EVERYWHERE = "find map label about";
@@ -37,15 +38,15 @@ export const KEYS = {
 const SCREEN_KEYS = { f: "find", m: "map", l: "label", a: "about" };
 const SCREEN_WAIT = 1500; // ms between g and the letter of the screen
 
-const commands = new Map();
+const actions = new Map();
 let screenKey = -Infinity; // when g was pressed
 
-/** Set what a command does, everywhere or in a screen: a function of the event and, for labels, of the digit. */
-export function command(name, action, screen = "") {
-	commands.set(name + screen, action);
+/** Set what commands do, everywhere or in a screen: functions of the event and, for labels, of the digit. */
+export function commands(given, screen = "") {
+	for (const [name, action] of Object.entries(given)) actions.set(name + screen, action);
 }
 
-const actionOf = (name) => commands.get(name + state.screen) ?? commands.get(name);
+const actionOf = (name) => actions.get(name + state.screen) ?? actions.get(name);
 
 export const isBound = (name) => actionOf(name) || name === "next" || name === "screen";
 
@@ -71,7 +72,7 @@ function isTaken(event) {
 	return [" ", "Enter"].includes(event.key) && target.closest("button, a, summary, [role=slider], input, [role=option]") !== null;
 }
 
-export function listen(go) {
+export function listen() {
 	document.addEventListener("keydown", (event) => {
 		if (event.defaultPrevented || event.isComposing) return;
 		const letter = event.key.toLowerCase(), run = (name, ...values) => actionOf(name)?.(event, ...values);
@@ -84,7 +85,7 @@ export function listen(go) {
 		if (event.timeStamp - screenKey < SCREEN_WAIT && SCREEN_KEYS[letter]) {
 			screenKey = -Infinity;
 			event.preventDefault();
-			return void go(SCREEN_KEYS[letter]);
+			return void go({ screen: SCREEN_KEYS[letter] });
 		}
 		const name = commandOf(event);
 		screenKey = name === "screen" ? event.timeStamp : -Infinity;

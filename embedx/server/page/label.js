@@ -1,8 +1,10 @@
 /* The screen Label: one sound after the other, large, with the keys of the labels. */
 
+import { go } from "./address.js";
+import { latest } from "./api.js";
 import { button, checkbox, choice, el, errorBox, fill, focusOn, icon, muted, mutedWord, nameOf, say, visible, warn } from "./dom.js";
 import { resultOf, sentenceOf, train } from "./heads.js";
-import { command } from "./keys.js";
+import { commands } from "./keys.js";
 import { bindPlayer, fetchPicture, fetchSound, showLarge, start, togglePlay } from "./large.js";
 import { addName, headOf, isYesNo, nameField, taskOf } from "./names.js";
 import { rowOf } from "./rows.js";
@@ -21,11 +23,11 @@ const PICTURES_AHEAD = 12, SOUNDS_AHEAD = 3;
 const TRAIN_AFTER = 20; // new labels
 const RECENT = 200; // skipped rows that are not suggested again
 
-let go, parts, task, shownName = "", queue = [], place = 0, skipped = [], by = "", head = "", band = { low: 0.4, high: 0.6, name: "" };
-let request = null, isAsking = false, isLast = false, training = null, fresh = 0, labelled = 0, passed = 0, selection = null;
+let parts, task, shownName = "", queue = [], place = 0, skipped = [], by = "", head = "", band = { low: 0.4, high: 0.6, name: "" };
+const nextRows = latest();
+let request, isAsking = false, isLast = false, isTraining = false, fresh = 0, labelled = 0, passed = 0, selection = null;
 
-export function make(navigate) {
-	go = navigate;
+export function make() {
 	parts = {
 		bar: el("div.row.bar"), band: el("div.row", { hidden: true }),
 		place: el("span.place"), count: el("span.muted"), passed: el("span.muted"),
@@ -37,8 +39,7 @@ export function make(navigate) {
 	parts.clip = el("article.clip", { tabindex: -1, "aria-label": t("clip") }, parts.name, parts.large, parts.thinks, parts.news);
 	parts.work = el("div.work", parts.clip, parts.keys, parts.strip);
 	bindPlayer();
-	const actions = { play: togglePlay, label: (event, digit) => giveDigit(digit), unlabel: () => give(null), unsure, undo, redo, skip, retrain };
-	for (const [name, action] of Object.entries(actions)) command(name, action, "label");
+	commands({ play: togglePlay, label: (event, digit) => giveDigit(digit), unlabel: () => give(null), unsure, undo, redo, skip, retrain }, "label");
 	on("edited", showEdited);
 	on("undone", showUndone);
 	return el("div.labelling", parts.bar, parts.band, parts.readonly, parts.work, parts.other, parts.result);
@@ -65,7 +66,7 @@ const canAsk = () => Boolean(head) || hasHead(task);
 
 export function leave() {
 	stop();
-	request?.abort();
+	request = nextRows();
 }
 
 function reset() {
@@ -108,15 +109,14 @@ function showBar() {
 
 /** Ask for rows: in the place of all that are left, or after those at hand. */
 async function refill(isNew = false, kept = 0) {
-	request?.abort();
-	const mine = (request = new AbortController()), first = isNew ? 0 : Math.min(queue.length, place + kept);
+	const signal = (request = nextRows()), first = isNew ? 0 : Math.min(queue.length, place + kept);
 	if (isNew) [place, isLast] = [0, false];
 	isAsking = true;
 	try {
 		if (!first) message(parts.other, t("loading.queue"));
 		const known = queue.filter((row, i) => i < first || isDone(row)).map((row) => row.id);
 		const found = await suggestRows(task, { by, head, ...band }, [...new Set([...known, ...skipped])]);
-		if (mine.signal.aborted) return;
+		if (signal.aborted) return;
 		isLast = !found.length;
 		queue = [...queue.slice(0, first), ...found];
 		set({ queue });
@@ -124,10 +124,10 @@ async function refill(isNew = false, kept = 0) {
 		if (place >= first || !parts.large.firstChild) goTo(place);
 		else showPlace();
 	} catch (error) {
-		if (mine.signal.aborted || error.name === "AbortError") return;
+		if (signal.aborted) return;
 		if (place >= queue.length) showEnd(messageOf(error));
 	} finally {
-		if (mine === request) isAsking = false;
+		if (signal === request) isAsking = false;
 	}
 	if (!first) countLabelled(task).then((count) => ((labelled = count), showPlace())).catch(() => null);
 }
@@ -151,7 +151,7 @@ function goTo(to, { isPlayed = false } = {}) {
 	showPlace();
 	if (hadFocus || document.activeElement === document.body) focusOn(parts.clip);
 	if (isPlayed) start();
-	for (const next of queue.slice(place + 1, place + 1 + PICTURES_AHEAD)) fetchPicture(next, AROUND_S, request?.signal);
+	for (const next of queue.slice(place + 1, place + 1 + PICTURES_AHEAD)) fetchPicture(next, AROUND_S, request);
 	for (const next of queue.slice(place + (isPlayed ? 1 : 0), place + 1 + SOUNDS_AHEAD)) fetchSound(next, AROUND_S);
 	if (queue.length - place <= MORE_AT && !isAsking && !isLast) refill(false, queue.length - place);
 }
@@ -248,15 +248,15 @@ async function showUndone() {
 }
 
 async function retrain() {
-	if (training) return;
+	if (isTraining) return;
 	if (whyReadOnly()) return void warn(whyReadOnly());
-	training = new AbortController();
+	isTraining = true;
 	fresh = 0;
 	const name = shownName;
 	parts.result.ariaBusy = "true";
 	fill(parts.result, muted(t("training")));
 	try {
-		const job = await train(task.column, headOf(task), training.signal);
+		const job = await train(task.column, headOf(task));
 		if (name !== shownName) return;
 		state.collection.heads = [...(state.collection.heads ?? []).filter((head) => head.name !== job.head), { name: job.head, classes: job.labels }];
 		fill(parts.result, resultOf(job, (id) => go({ screen: "find", row: id })));
@@ -264,11 +264,11 @@ async function retrain() {
 		showBar();
 		if (WITH_HEAD.includes(by) && !parts.bar.hidden) await refill(false, AT_HAND);
 	} catch (error) {
-		if (error.name === "AbortError" || name !== shownName) return;
+		if (name !== shownName) return;
 		fill(parts.result, errorBox(messageOf(error)));
 		warn(messageOf(error));
 	} finally {
-		training = null;
+		isTraining = false;
 		parts.result.ariaBusy = "false";
 	}
 }

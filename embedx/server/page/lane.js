@@ -1,28 +1,29 @@
 /* The lane of a dropped or recorded sound: its picture and waveform, a stretch that can be moved, and its search. */
 
-import { FileError, fetchClip, firstStretch, keepOnServer, problemOf, readFile, redraw } from "./clips.js";
+import { go } from "./address.js";
+import { fetchClip, firstStretch, keepOnServer, problemOf, readFile, redraw } from "./clips.js";
 import { button, canvas, el, fill, iconButton, mutedWord, nameOf } from "./dom.js";
-import { paint, paintWave } from "./picture.js";
-import { levelsKey, withBase } from "./rows.js";
-import { play, stop, watch } from "./sound.js";
+import { PAINTED_BY, paint, paintWave } from "./picture.js";
+import { showAsked, showProblem } from "./query.js";
+import { DRAWN_BY, withBase } from "./rows.js";
+import { isPlaying, play, stop, watch } from "./sound.js";
 import { on, state } from "./state.js";
 import { Stretch } from "./stretch.js";
 import { clock, messageOf, t } from "./words.js";
 
 const KEY = "query"; // of the player
 
-let lane, callbacks, wave, picture, stretch = null, clip = null, painted = "", files = 0, newest = 0;
+let lane, wave, picture, stretch = null, clip = null, files = 0, newest = 0;
 
-/** `wanted` has ask (a new question) and problem (a text to show). */
-export function bindLane(node, wanted) {
+export function bindLane(node) {
 	lane = node;
-	callbacks = wanted;
 	watch((playing, at) => playing.key === KEY && stretch?.showHead(at));
 	on("playing", () => state.playing?.key !== KEY && stretch?.showHead(null));
-	on("settings", repaint);
+	on(PAINTED_BY, () => clip && paintSound());
+	on(DRAWN_BY, async () => clip && (await redraw(clip), paintSound()));
 }
 
-const explain = (error, name) => error.name !== "AbortError" && callbacks.problem(error instanceof FileError ? error.message : messageOf(error, name));
+const explain = (error, name) => showProblem(messageOf(error, name));
 
 /** Show a file at once, and ask what is like it; with `wait` only after the button "search". */
 export async function takeFile(file, { wait = false } = {}) {
@@ -46,11 +47,11 @@ function isLate({ order, duration_s }) {
 
 async function searchWith(taken) {
 	const wrong = taken.buffer ? problemOf(taken) : "";
-	if (wrong) return callbacks.problem(wrong);
+	if (wrong) return showProblem(wrong);
 	await keepOnServer(taken);
 	if (isLate(taken)) return;
 	const chosen = clip === taken && stretch ? chosenStretch() : firstStretch(taken);
-	callbacks.ask(withBase(state.question, { clip: taken.name, ...chosen }), { focus: true });
+	go({ question: withBase(state.question, { clip: taken.name, ...chosen }), focus: true });
 }
 
 function offerSearch(taken) {
@@ -63,7 +64,7 @@ export async function showClip(name, chosen) {
 	try {
 		showSound(state.clips.get(name) ?? (await fetchClip(name)), chosen);
 	} catch (error) {
-		if (state.question.clip === name) callbacks.problem(error.status === 404 || error.status === 410 ? t("query.expired") : messageOf(error));
+		if (state.question.clip === name) showProblem(error.status === 404 || error.status === 410 ? t("query.expired") : messageOf(error));
 	}
 }
 
@@ -78,17 +79,17 @@ function showSound(shown, { start_s, end_s }) {
 	if (clip === shown && stretch) return stretch.set(...range);
 	clip = shown;
 	lane.hidden = false;
-	stretch = new Stretch(clip.duration_s, range, () => callbacks.ask({ ...state.question, ...chosenStretch() }, { replace: true }));
+	stretch = new Stretch(clip.duration_s, range, () => go({ question: { ...state.question, ...chosenStretch() }, replace: true }));
 	wave = canvas({ class: "wave", height: 32 });
 	picture = canvas();
 	fill(lane,
 		el("div.row.laneline",
 			iconButton("play", t("query.play"), toggle), nameOf(clip.title, 60),
 			mutedWord(clock(clip.duration_s, 1)), stretch.fields,
-			iconButton("close", t("query.remove"), () => (stop(), callbacks.ask(withBase(state.question, {}))))),
+			iconButton("close", t("query.remove"), () => (stop(), go({ question: withBase(state.question, {}) })))),
 		el("div.pictures", wave, picture, stretch.node));
 	paintSound();
-	callbacks.shown();
+	showAsked(true);
 }
 
 /** Return the stretch as a question has it: nothing for the whole sound. */
@@ -102,16 +103,8 @@ function paintSound() {
 	if (clip.peaks) paintWave(wave, clip.peaks);
 }
 
-async function repaint() {
-	const now = levelsKey(), isSame = painted === now || !painted;
-	painted = now;
-	if (!clip) return;
-	if (!isSame) await redraw(clip);
-	paintSound();
-}
-
 function toggle() {
-	if (state.playing?.key === KEY) return void stop();
-	if (!clip.buffer) return callbacks.problem(t("query.silent"));
+	if (isPlaying(KEY)) return void stop();
+	if (!clip.buffer) return showProblem(t("query.silent"));
 	play(KEY, clip.buffer, { from: stretch.start, to: stretch.end });
 }

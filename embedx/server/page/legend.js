@@ -50,8 +50,7 @@ export class Legend {
 	}
 
 	line({ code, name, colour }, count) {
-		const swatch = el("span.swatch");
-		swatch.style.backgroundColor = `rgb(${channels(colour)})`;
+		const swatch = el("span.swatch", { style: { "background-color": `rgb(${channels(colour)})` } });
 		const toggle = button([swatch, nameOf(name, 24), mutedWord(number(count, 0))], (event) => event.detail < 2 && this.toggle(code, name),
 			{ class: "plain", "aria-pressed": String(!this.hidden.has(code)), title: t("map.legend.tip"), "data-code": code, dblclick: () => this.isolate(code) });
 		return el("li", toggle, button(t("map.select"), () => this.actions.select(code), { class: "small plain", "aria-label": `${t("map.select")}: ${name}` }));

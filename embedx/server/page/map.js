@@ -1,7 +1,7 @@
 /* The screen Map: all rows in two dimensions, coloured; it moves, and what is pointed at or lassoed is in pick.js. */
 
 import { formatAddress } from "./address.js";
-import { doneJob, path, send, withFields } from "./api.js";
+import { doneJob, latest, path, send, withFields } from "./api.js";
 import { readBlocks } from "./blocks.js";
 import { button, canvas, choice, debounce, el, fill, fillChoice, iconButton, visible, warn } from "./dom.js";
 import { Legend, grouped } from "./legend.js";
@@ -21,13 +21,14 @@ const MARGIN = 0.92; // of the window that all points fill
 const NO_COLOUR = { groups: [], codes: new Uint8Array(0) };
 const CUT = 16; // and more: the shades of points that a selection leaves out
 
-let parts, raster, legend, panelOf, frame = 0, request = null, colouring = null;
+const nextMap = latest(), nextColour = latest();
+let parts, raster, legend, panelOf, frame = 0, request = null;
 let shown = { name: "", method: "pca", colour: "label" }; // what is loaded
 let header = null, base = null, points = null, view = null, isFitted = true;
 let colour = NO_COLOUR, shades = null, colours = null, ground = 0;
 
 /** `inspector` gives the panel of the selected row. */
-export function make(go, inspector) {
+export function make(inspector) {
 	panelOf = inspector;
 	const method = choice(t("map.method"), [], "", (value) => change({ method: value }));
 	const colourList = choice(t("map.colour"), [], "", (value) => change({ colour: value }));
@@ -37,7 +38,7 @@ export function make(go, inspector) {
 	const bar = el("div.row.bar", { role: "group", "aria-label": t("map.selection"), hidden: true });
 	raster = new Raster(quick, fine);
 	legend = new Legend(list, { changed: draw, select: (code) => picker.choose(indexes(points.count).filter((i) => groupOf(i) === code)) });
-	const { lasso, hoverBox } = picker.makePicker({ overlay, corner, bar, go, zoom, pan, at: toMap, on: toScreen, isShown: (i) => colours[shades[i]] !== 0, chosen: shadeAndDraw, points: () => points, view: () => view });
+	const { lasso, hoverBox } = picker.makePicker({ overlay, corner, bar, zoom, pan, at: toMap, on: toScreen, isShown: (i) => colours[shades[i]] !== 0, chosen: shadeAndDraw, points: () => points, view: () => view });
 	const stage = el("div.stage", quick, fine, overlay, corner);
 	const node = el("div.map",
 		el("div.row.tools", el("label", t("map.method"), " ", method), lasso, iconButton("plus", t("map.in"), () => zoom(2)), iconButton("minus", t("map.out"), () => zoom(0.5)),
@@ -49,7 +50,7 @@ export function make(go, inspector) {
 	const ifShown = (action) => () => node.isConnected && action();
 	const told = { rows: debounce(ifShown(load), TOLD_MS), labels: debounce(ifShown(loadColour), TOLD_MS) };
 	on("told", ifShown(() => told[state.told.name]?.()));
-	on("settings", ifShown(shadeAndDraw));
+	on("theme", ifShown(shadeAndDraw));
 	matchMedia("(prefers-color-scheme: dark)").addEventListener("change", ifShown(shadeAndDraw));
 	return node;
 }
@@ -79,7 +80,7 @@ export async function open({ extra }) {
 }
 
 export function leave() {
-	request?.abort();
+	request = nextMap();
 	picker.leave();
 }
 
@@ -108,8 +109,7 @@ const mapAddress = (fields) => withFields(path("/map", shown.name), { method: sh
 
 /** Get the points; the first ones are drawn at once. A map that is made in the background is waited for. */
 async function load() {
-	request?.abort();
-	const { signal } = (request = new AbortController()), { method } = shown;
+	const signal = (request = nextMap()), { method } = shown;
 	try {
 		for (;;) {
 			const { job } = await fetchBlocks(mapAddress(), { signal, told: (head, rows) => method === shown.method && take(head, rows) });
@@ -119,7 +119,7 @@ async function load() {
 		}
 		await loadColour();
 	} catch (error) {
-		if (error.name === "AbortError") return;
+		if (signal.aborted) return;
 		const text = method === "pca" ? messageOf(error) : `${t("map.failed")} ${messageOf(error)}`;
 		fill(parts.note, el("span.error", text), " ", button(t("again"), load, "small"));
 		warn(text);
@@ -145,8 +145,7 @@ function showNote() {
 }
 
 async function loadColour() {
-	colouring?.abort();
-	const { signal } = (colouring = new AbortController());
+	const signal = nextColour();
 	const body = JSON.stringify({ like: examples(), unlike: state.question.unlike }), isScore = shown.colour === "score";
 	try {
 		const found = isScore
@@ -155,7 +154,7 @@ async function loadColour() {
 		colour = grouped(found.columns.value, found.header.values ?? []);
 		if (header && found.header.order !== header.order) return void load(); // rows have come meanwhile
 	} catch (error) {
-		if (error.name === "AbortError") return;
+		if (signal.aborted) return;
 		warn(messageOf(error));
 		colour = NO_COLOUR;
 	}
@@ -206,7 +205,7 @@ const fetchBox = debounce(async () => {
 	if (isFitted ? points === base : points.box === box) return;
 	if (isFitted) points = base;
 	else {
-		const found = await fetchBlocks(mapAddress({ box }), { signal: request.signal }).catch(() => null);
+		const found = await fetchBlocks(mapAddress({ box }), { signal: request }).catch(() => null);
 		if (!found) return;
 		points = { ...found.columns, count: found.header.rows, within: found.header.within, box };
 	}

@@ -2,7 +2,7 @@
 
 import { getJson, path, withFields } from "./api.js";
 import { button, debounce, el, fill, iconButton, mutedWord, nameOf, visible } from "./dom.js";
-import { closeFilter, conditionsOf, countRows, fieldOf, joined, showProblem } from "./filter.js";
+import { closeFilter, conditionsOf, fieldOf, joined, setFilter, showCount, showProblem } from "./filter.js";
 import { state } from "./state.js";
 import { number, t } from "./words.js";
 
@@ -10,7 +10,7 @@ const REST_MS = 120; // of the typing hand, before the server is asked
 const MAX_OFFERS = 20;
 const OWN_COLUMNS = ["label", "group", "split", "path", "duration_s", "start_s"]; // of every collection
 
-let panel, changed, list, field, offers = [], active = -1, column = null;
+let panel, list, field, offers = [], active = -1, column = null;
 
 const quoted = (name) => (/^[a-z_]\w*$/i.test(name) && name !== "group" ? name : `"${name.replaceAll('"', '""')}"`);
 const text = (value) => (typeof value === "number" ? String(value) : `'${String(value).replaceAll("'", "''")}'`);
@@ -71,9 +71,9 @@ function step(event) {
 	field.setAttribute("aria-activedescendant", `offer${active}`);
 }
 
-/** Offer the columns in a panel that has a field; `change` gets the new condition. */
-export function openColumns(node, change, input) {
-	[panel, changed] = [node, change];
+/** Offer the columns in a panel that has a field. */
+export function openColumns(node, input) {
+	panel = node;
 	const known = state.collection?.columns ?? [];
 	const all = [...new Map([...known.map((one) => [one.name, one.kind]), ...OWN_COLUMNS.map((name) => [name, name.endsWith("_s") ? "number" : "text"])])];
 	combobox(t("filter.column"), openValues, (typed) => {
@@ -85,7 +85,7 @@ export function openColumns(node, change, input) {
 }
 
 function openValues(chosen) {
-	if (chosen.sql) return openSql(panel, changed);
+	if (chosen.sql) return openSql(panel);
 	column = chosen;
 	if (chosen.kind === "number") return openRange();
 	const choose = (one) => add(one.value === null ? `${quoted(column.name)} IS NULL` : `${quoted(column.name)} = ${text(one.value)}`);
@@ -113,13 +113,13 @@ function openRange() {
 		.then(({ min, max }) => ([low.placeholder, high.placeholder] = [hint(min), hint(max)])).catch(() => null);
 }
 
-const add = (condition) => changed(joined([...conditionsOf(state.question.where), condition]));
+const add = (condition) => setFilter(joined([...conditionsOf(state.question.where), condition]));
 
-export function openSql(node, change, area = fieldOf("textarea", state.question.where)) {
-	[panel, changed] = [node, change];
-	const found = el("p.muted", { "aria-live": "polite" });
+export function openSql(node, area = fieldOf("textarea", state.question.where)) {
+	panel = node;
+	const found = el("p.muted", { "aria-live": "polite" }), apply = () => setFilter(area.value.trim());
 	const check = debounce(async () => {
-		const problem = await countRows(area.value.trim(), found).then(() => null, (error) => error);
+		const problem = await showCount(area.value.trim(), found).then(() => null, (error) => error);
 		if (area.isConnected) showProblem(problem, area.value);
 	}, REST_MS);
 	area.setAttribute("maxlength", 10_000);
@@ -127,7 +127,7 @@ export function openSql(node, change, area = fieldOf("textarea", state.question.
 	area.addEventListener("keydown", (event) => {
 		if (event.key !== "Enter" || event.shiftKey) return;
 		event.preventDefault();
-		changed(area.value.trim());
+		apply();
 	});
-	open(t("filter.sql.label"), area, el("span.row", button(t("apply"), () => changed(area.value.trim())), found));
+	open(t("filter.sql.label"), area, el("span.row", button(t("apply"), apply), found));
 }

@@ -1,12 +1,13 @@
 /* What is pointed at on the map, and what is selected: hover, click, lasso, the cross of the keyboard, and the bar of the selection. */
 
+import { go } from "./address.js";
 import { Card } from "./card.js";
-import { button, checkbox, el, fill, mutedWord, say, warn } from "./dom.js";
+import { button, checkbox, consume, el, fill, mutedWord, say, warn } from "./dom.js";
 import { digitOf } from "./keys.js";
 import { nameField, valuesOf } from "./names.js";
 import { inside, nearest } from "./points.js";
 import { rowOf, rowsOf, soundOf } from "./rows.js";
-import { play, stop } from "./sound.js";
+import { isPlaying, play, stop } from "./sound.js";
 import { noQuestion, on, set, setSettings, state } from "./state.js";
 import { giveLabel, whyReadOnly } from "./undo.js";
 import { messageOf, t } from "./words.js";
@@ -147,8 +148,7 @@ const POINTER = {
 		else if (event.key === "Escape" && corners) corners = null;
 		else if (event.key === "Escape" && selected.size) clear();
 		else return;
-		event.preventDefault();
-		event.stopPropagation();
+		consume(event);
 		draw();
 	},
 };
@@ -205,7 +205,7 @@ function rowAt(id) {
 async function showRow(id) {
 	const row = await rowAt(id).catch(() => null);
 	if (!row || idOf(found) !== id) return;
-	const ask = () => map.go({ question: { ...noQuestion(), id } });
+	const ask = () => go({ question: { ...noQuestion(), id } });
 	const card = new Card(row, { play: () => sound(id), open: () => open(id), more: ask, less: ask });
 	fill(map.corner, card.node);
 	card.load();
@@ -215,11 +215,11 @@ async function showRow(id) {
 async function sound(id = idOf(found)) {
 	const key = `map${id}`;
 	if (id === undefined) return;
-	if (state.playing?.key === key) return void stop();
+	if (isPlaying(key)) return void stop();
 	try {
 		play(key, (await soundOf(await rowAt(id))).buffer);
 	} catch (error) {
-		if (error.name !== "AbortError") warn(messageOf(error));
+		warn(messageOf(error));
 	}
 }
 
@@ -238,8 +238,8 @@ function showBar() {
 	const field = nameField(t("map.label"), label, { list: "maplabels", disabled: Boolean(reason), title: reason });
 	const where = () => `id IN (${[...selected].sort((a, b) => a - b).join(", ")})`;
 	fill(map.bar, el("strong", t("rows", { n })), names, field,
-		button(t("map.find"), () => map.go({ question: { ...state.question, where: where() } }), { class: "small", disabled: n > MAX_WHERE, title: n > MAX_WHERE ? t("map.find.many", { n: MAX_WHERE }) : "" }),
-		button(t("screen.label"), () => (set({ selection: [...selected] }), map.go({ screen: "label", extra: { by: "selection" } })), "small"),
+		button(t("map.find"), () => go({ question: { ...state.question, where: where() } }), { class: "small", disabled: n > MAX_WHERE, title: n > MAX_WHERE ? t("map.find.many", { n: MAX_WHERE }) : "" }),
+		button(t("screen.label"), () => (set({ selection: [...selected] }), go({ screen: "label", extra: { by: "selection" } })), "small"),
 		button(t("export"), async () => (await import("./settings.js")).openExport([...selected]), "small"),
 		button(t("map.clear"), clear, "small plain"), reason && mutedWord(reason));
 }

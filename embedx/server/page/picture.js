@@ -3,6 +3,7 @@
 import { FLOOR_DB, frequencyOf } from "./scale.js";
 import { seconds, t } from "./words.js";
 
+export const PAINTED_BY = "colours contrast fixed"; // settings of `paint`
 const MAX_SIDE = 4096; // pixels of a picture; the server sends at most 1 600
 const STEP_DB = 3; // of the contrast keys
 const MAX_RANGE_DB = 60, MIN_RANGE_DB = 30;

@@ -1,8 +1,9 @@
 /* The question: drop a sound, choose a file, record, describe it; and the examples that it is made of. */
 
+import { go } from "./address.js";
 import { button, choice, el, errorBox, fill, fillChoice, icon, iconButton, nameOf, showText } from "./dom.js";
-import { command } from "./keys.js";
-import { withBase } from "./rows.js";
+import { commands } from "./keys.js";
+import { isAsked, withBase } from "./rows.js";
 import { stop } from "./sound.js";
 import { on, state } from "./state.js";
 import { t } from "./words.js";
@@ -10,38 +11,40 @@ import { t } from "./words.js";
 const WITH_TEXT = ["huggingface", "plugin"]; // families of models of which some know text
 const ACCEPT = "audio/*,.wav,.flac,.ogg,.mp3,.m4a,.aif,.aiff,.opus,.wma,.au";
 
-let part, chooseButton, dropWords, recordButton, lane, problem, meter, chooser, textField, viewList, because, callbacks, lanePart = null, asked = "";
+let part, chooseButton, dropWords, recordButton, lane, problem, meter, chooser, textField, viewList, because, removeExample, lanePart = null, asked = "";
 
-/** `wanted` has ask (a new question), without, isAsked. */
-export function makeQuery(wanted) {
-	callbacks = wanted;
+/** `without` takes an example out of the question. */
+export function makeQuery(without) {
+	removeExample = without;
 	chooser = el("input", { type: "file", accept: ACCEPT, hidden: true, "aria-label": t("choose"), change: () => take(chooser.files[0]) });
-	textField = el("input.text", { type: "search", maxlength: 2000, enterkeyhint: "search", "aria-label": t("describe"), placeholder: t("describe"), keydown: askText });
-	viewList = choice(t("view"), [], "", (view) => callbacks.ask({ ...state.question, view }));
+	textField = el("input.text", { type: "search", maxlength: 2000, enterkeyhint: "search", "aria-label": t("describe"), keydown: askText });
+	viewList = choice(t("view"), [], "", (view) => go({ question: { ...state.question, view } }));
 	meter = el("meter", { max: 1, hidden: true, "aria-label": t("record.level") });
 	recordButton = button([icon("mic"), el("span", t("record"))], record, "record");
 	chooseButton = button([icon("file"), el("span", t("choose"))], () => (laneOf(), chooser.click()), "primary choose");
 	lane = el("div.lane", { hidden: true });
 	because = el("p.row.because", { hidden: true });
 	problem = errorBox();
-	const drop = el("div.drop", { click: () => chooseButton.click() }, icon("wave"), (dropWords = el("p", t("drop.here"))), el("small", t("drop.formats")));
+	dropWords = el("p");
 	part = el("section.ask", { role: "search", "aria-label": t("ask") }, chooser,
-		el("div.row.askbar", chooseButton, recordButton, meter, textField, viewList), drop, lane, because, problem);
+		el("div.row.askbar", chooseButton, recordButton, meter, textField, viewList),
+		el("div.drop", { click: () => chooseButton.click() }, icon("wave"), dropWords, el("small", t("drop.formats"))),
+		lane, because, problem);
 	listenToDrops();
-	command("ask", () => chooseButton.focus());
+	commands({ ask: () => chooseButton.focus() });
 	on("collection model", showAbilities);
 	return part;
 }
 
 function askText(event) {
 	const text = textField.value.trim();
-	if (event.key === "Enter" && text) callbacks.ask(withBase(state.question, { text }), { focus: true });
+	if (event.key === "Enter" && text) go({ question: withBase(state.question, { text }), focus: true });
 }
 
 async function laneOf() {
 	if (!lanePart) {
 		lanePart = import("./lane.js");
-		(await lanePart).bindLane(lane, { ask: callbacks.ask, problem: showProblem, shown: () => part.classList.add("asked") });
+		(await lanePart).bindLane(lane);
 	}
 	return lanePart;
 }
@@ -51,36 +54,35 @@ const whyNoModel = () => (state.model?.recipe.extractor === "imported" ? t("mode
 const whyNoMicrophone = () => whyNoModel() || (navigator.mediaDevices?.getUserMedia && globalThis.AudioWorkletNode ? "" : t("mic.insecure"));
 
 function showAbilities() {
-	const { collection, model, question } = state, views = collection?.views ?? [];
-	const chosen = question.view || collection?.default_view;
-	fillChoice(viewList, views.map(({ name }) => [name, name]), chosen);
+	const { collection, model, question } = state, views = collection?.views ?? [], why = whyNoModel();
+	fillChoice(viewList, views.map(({ name }) => [name, name]), question.view || collection?.default_view);
 	viewList.hidden = views.length < 2;
 	const hasText = model !== null && WITH_TEXT.includes(model.recipe.extractor) && model.text !== false;
-	chooseButton.disabled = Boolean(whyNoModel());
-	dropWords.textContent = whyNoModel() || t("drop.here");
+	chooseButton.disabled = Boolean(why);
+	dropWords.textContent = why || t("drop.here");
 	textField.disabled = !hasText;
-	textField.title = whyNoModel() || (hasText ? "" : t("text.none"));
+	textField.title = why || (hasText ? "" : t("text.none"));
 	textField.placeholder = textField.title || t("describe");
 	recordButton.title = whyNoMicrophone();
-	recordButton.ariaDisabled = String(Boolean(recordButton.title));
+	recordButton.ariaDisabled = recordButton.title !== "";
 }
 
 function listenToDrops() {
-	const isFile = (event) => event.dataTransfer?.types.includes("Files");
+	const mark = (isOver) => document.body.classList.toggle("dropping", isOver), isFile = (event) => event.dataTransfer?.types.includes("Files");
 	document.addEventListener("dragover", (event) => {
 		if (!isFile(event)) return;
 		event.preventDefault();
-		document.body.classList.add("dropping");
+		mark(true);
 		laneOf(); // ahead
 	});
-	document.addEventListener("dragleave", (event) => event.relatedTarget === null && document.body.classList.remove("dropping"));
+	document.addEventListener("dragleave", (event) => event.relatedTarget === null && mark(false));
 	document.addEventListener("drop", (event) => {
-		document.body.classList.remove("dropping");
+		mark(false);
 		if (!isFile(event)) return;
 		event.preventDefault();
-		const [item] = event.dataTransfer.items;
-		if (item?.webkitGetAsEntry?.()?.isDirectory) return showProblem(t("err.folder", { name: event.dataTransfer.files[0].name }));
-		take(event.dataTransfer.files[0]);
+		const { items: [item], files: [file] } = event.dataTransfer;
+		if (item?.webkitGetAsEntry?.()?.isDirectory) showProblem(t("err.folder", { name: file.name }));
+		else take(file);
 	});
 }
 
@@ -90,7 +92,7 @@ async function take(file, options) {
 	chooser.value = "";
 	part.ariaBusy = "true";
 	await (await laneOf()).takeFile(file, options);
-	part.removeAttribute("aria-busy");
+	part.ariaBusy = null;
 }
 
 async function record() {
@@ -104,8 +106,11 @@ async function record() {
 
 export const showProblem = (text) => showText(problem, text);
 
+/** Make room for what is asked: the zone for drops goes. */
+export const showAsked = (is) => part.classList.toggle("asked", is);
+
 export async function showQuestion(question, nameOfRow) {
-	part.classList.toggle("asked", callbacks.isAsked(question));
+	showAsked(isAsked(question));
 	if (question.text !== asked) textField.value = asked = question.text; // what is typed stays
 	viewList.value = question.view || state.collection?.default_view || "";
 	showBecause(question, nameOfRow);
@@ -114,15 +119,10 @@ export async function showQuestion(question, nameOfRow) {
 }
 
 /** Say what an answer is made of: "like 17, 204; unlike 9", each removable. */
-function showBecause(question, nameOfRow) {
-	const { id, like, unlike } = question;
-	const chip = (row, list) => el("span.chip", nameOf(nameOfRow(row), 30),
-		iconButton("close", t("remove", { what: nameOfRow(row) }), () => callbacks.without(row, list), "tiny"));
-	const parts = [
-		id !== null && [t("because.row"), chip(id, "id")],
-		like.length && [t("because.like"), ...like.map((row) => chip(row, "like"))],
-		unlike.length && [t("because.unlike"), ...unlike.map((row) => chip(row, "unlike"))],
-	].filter(Boolean).flat();
+function showBecause({ id, like, unlike }, nameOfRow) {
+	const chips = (words, rows, list) => (rows.length ? [el("span", t(words)), ...rows.map((row) => el("span.chip", nameOf(nameOfRow(row), 30),
+		iconButton("close", t("remove", { what: nameOfRow(row) }), () => removeExample(row, list), "tiny")))] : []);
+	const parts = [...chips("because.row", id === null ? [] : [id], "id"), ...chips("because.like", like, "like"), ...chips("because.unlike", unlike, "unlike")];
 	because.hidden = !parts.length;
-	fill(because, ...parts.map((one) => (typeof one === "string" ? el("span", one) : one)));
+	fill(because, parts);
 }

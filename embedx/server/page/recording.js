@@ -1,10 +1,10 @@
 /* The recording of a row as a whole: its picture, and a player that gets its sound in pieces. */
 
-import { path, withFields } from "./api.js";
-import { canvas, clamp, consume, el, iconButton, shareAt, showAt, showPlays, warn } from "./dom.js";
-import { paint } from "./picture.js";
+import { path, pause, withFields } from "./api.js";
+import { canvas, el, iconButton, shareAt, showAt, showPlays, showValue, slider, warn } from "./dom.js";
+import { PAINTED_BY, paint } from "./picture.js";
 import { formatOf, looksOf, pictureAt, soundAt } from "./rows.js";
-import { begin, piecesVoice, stop, watch } from "./sound.js";
+import { begin, isPlaying, startNode, stop, stopNode, watch } from "./sound.js";
 import { on, state } from "./state.js";
 import { clock, messageOf, t } from "./words.js";
 
@@ -12,23 +12,32 @@ const TILE_S = 600; // of a picture: the server gives up to ten minutes at once
 const MAX_TILES = 12; // two hours; of a longer recording only the rows are shown
 const SIZE = { width: 1000, height: 48 };
 const STEP_S = 5; // of the arrow keys; with Shift ten times as much
+const FIRST_S = 5, PIECE_S = 30; // of its sound: the first piece is there soon, the others are few
+const AHEAD_S = 15; // left to play, when the next piece is asked for
+const LEAD_S = 0.02; // between a piece that is there and its sound
 
 let shown = null; // what is shown: {key, end, at, picture, ...elements}
 
-const isPlaying = () => shown !== null && state.playing?.key === shown.key;
+const isMine = () => shown !== null && isPlaying(shown.key);
 
-watch((playing, at) => isPlaying() && showPlace(at));
-on("playing", () => shown && showPlays(shown.button, isPlaying(), t("recording.play")));
-on("settings", () => shown?.picture && paint(shown.canvas, shown.picture, state.settings));
+watch((playing, at) => isMine() && showPlace(at));
+on("playing", () => shown && showButton());
+on(PAINTED_BY, () => shown?.picture && paint(shown.canvas, shown.picture, state.settings));
+
+const showButton = () => showPlays(shown.button, isMine(), t("recording.play"));
 
 /** Return the elements for the recording of a row, of which the server gives the facts; they begin at the row. */
 export function showRecording(row, { duration_s: end, v }) {
 	const address = path(`/recordings/${encodeURIComponent(row.recording)}`);
-	const mine = { key: `recording${row.recording}`, address, v, end, at: row.start_s, picture: null, canvas: canvas(), head: el("div.playhead"), button: iconButton("play", t("recording.play"), toggle) };
-	mine.slider = el("div.picture.loading", { role: "slider", tabindex: 0, "aria-label": t("recording.place"), "aria-valuemin": 0, "aria-valuemax": Math.ceil(end), click: (event) => start(shareAt(mine.slider, event) * end), keydown: step }, mine.canvas, mine.head);
+	const mine = { key: `recording${row.recording}`, address, v, end, at: row.start_s, picture: null, canvas: canvas(), head: el("div.playhead"), button: iconButton("play", "", toggle) };
+	mine.slider = slider("div.picture.loading", t("recording.place"), {
+		high: Math.ceil(end), place: () => shown.at, step: ({ shiftKey }) => STEP_S * (shiftKey ? 10 : 1), press: toggle,
+		move: (at) => (isMine() && at < end ? start(at) : (stop(), showPlace(Math.min(at, end)))),
+		click: (event) => start(shareAt(mine.slider, event) * end),
+	}, mine.canvas, mine.head);
 	shown = mine;
-	showPlays(mine.button, isPlaying(), t("recording.play"));
-	if (!isPlaying()) showPlace(row.start_s);
+	showButton();
+	if (!isMine()) showPlace(row.start_s);
 	fetchOverview(mine).then((picture) => picture && paint(mine.canvas, (mine.picture = picture), state.settings), () => null)
 		.then(() => mine.slider.classList.remove("loading"));
 	return [mine.button, mine.slider];
@@ -48,16 +57,14 @@ async function fetchOverview({ address, v, end }) {
 }
 
 function showPlace(at) {
-	const { slider, head, end } = shown, isNew = clock(at) !== clock(shown.at);
+	const { slider, head, end } = shown, isNew = clock(at) !== clock(shown.at) || !slider.ariaValueText;
 	shown.at = at;
 	showAt(head, at / end);
-	if (!isNew && slider.hasAttribute("aria-valuenow")) return;
-	slider.ariaValueNow = Math.floor(at);
-	slider.ariaValueText = t("player.at", { at: clock(at), of: clock(end) });
+	if (isNew) showValue(slider, Math.floor(at), t("player.at", { at: clock(at), of: clock(end) }));
 }
 
 function toggle() {
-	if (isPlaying()) stop();
+	if (isMine()) stop();
 	else start(shown.at);
 }
 
@@ -70,12 +77,27 @@ function start(at) {
 	play(at < end ? Math.floor(at * 10) / 10 : 0); // round, so that a piece is asked for once
 }
 
-function step(event) {
-	const direction = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
-	const to = direction ? shown.at + direction * STEP_S * (event.shiftKey ? 10 : 1) : { Home: 0, End: shown.end }[event.key];
-	if (event.key === " " || event.key === "Enter") toggle();
-	else if (to === undefined) return;
-	else if (isPlaying() && to < shown.end) start(Math.max(0, to));
-	else stop(), showPlace(clamp(to, 0, shown.end));
-	consume(event);
+/** A recording in pieces without a gap between them: `pieceOf(from, to, signal)` gets a buffer. */
+function piecesVoice(audio, out, pieceOf, { to, at, speed }, ended, failed) {
+	const playing = new Set(), end = new AbortController();
+	let anchor = null; // a moment, and the place at it
+	const run = async () => {
+		for (let place = at, time = 0, length = FIRST_S; place < to - LEAD_S; length = PIECE_S) {
+			const buffer = await pieceOf(place, Math.min(to, place + length), end.signal);
+			if (time < audio.currentTime) anchor = [(time = audio.currentTime + LEAD_S), place]; // the first one, or one that came late
+			const node = startNode(audio, out, { buffer, playbackRate: speed }, time);
+			playing.add(node);
+			time += buffer.duration / speed;
+			place += buffer.duration;
+			const isLast = place >= to - LEAD_S;
+			node.onended = () => (playing.delete(node), isLast && ended());
+			if (!isLast) await pause(1000 * Math.max(0, time - audio.currentTime - AHEAD_S), end.signal);
+		}
+	};
+	run().catch((error) => end.signal.aborted || failed(error));
+	return {
+		now: () => (anchor ? Math.min(to, Math.max(anchor[1], (audio.currentTime - anchor[0]) * speed + anchor[1])) : at),
+		loop: () => null,
+		stop: () => (end.abort(), playing.forEach(stopNode)),
+	};
 }

@@ -13,13 +13,9 @@ const pending = new Map();
 
 export const rangeOf = (rate) => ({ ...frequencies(rate, state.settings), scale: state.settings.scale });
 
-/** Return the settings that a picture of the server depends on. */
-export function looksOf() {
-	const { fmin, fmax, scale, window_ms } = state.settings;
-	return { scale, fmin: fmin || null, fmax: fmax || null, window_ms: window_ms || null };
-}
+export const DRAWN_BY = "scale fmin fmax window_ms"; // settings that the levels of a picture depend on
 
-export const levelsKey = () => Object.values(looksOf()).join();
+export const looksOf = () => Object.fromEntries(DRAWN_BY.split(" ").map((name) => [name, state.settings[name] || null]));
 
 export const rowOf = async (id) => (await getJson(path(`/rows/${id}`))).row;
 
@@ -28,6 +24,11 @@ export async function rowsOf(ids, fields = {}, options = {}) {
 	const { rows } = await getJson(withFields(path("/rows"), { filter: `id IN (${ids.join(", ")})`, limit: ids.length, ...fields }), options);
 	const byId = new Map(rows.map((row) => [row.id, row]));
 	return ids.map((id) => byId.get(id)).filter(Boolean);
+}
+
+/** Return how many rows a condition leaves; without one all. */
+export async function countRows(filter, signal) {
+	return filter ? (await post(path("/count"), { filter }, { signal })).rows : state.collection?.rows ?? 0;
 }
 
 /** Refuse a row without a stretch of sound, as imported vectors are, before the server does. */

@@ -1,23 +1,20 @@
 /* Dialogs: settings, which hold for every picture and sound at once, the list of all keys, the token, and exports. */
 
 import { path, post } from "./api.js";
-import { addStyles, button, checkbox, choice, el, errorBox, fill, focusOn, say, showText, warn } from "./dom.js";
+import { addStyles, button, checkbox, choice, el, errorBox, fill, say, showText, warn } from "./dom.js";
 import { KEYS, isBound, keysOf } from "./keys.js";
 import { setSettings, state } from "./state.js";
 import { addWords, messageOf, t } from "./words.js";
 
-await Promise.all([addWords("settings"), addStyles("settings")]);
+await Promise.all([addWords("settings"), addWords("large"), addStyles("settings")]);
 
 const FORMATS = ["csv", "raven", "audacity", "clips"]; // of exports
 
-/** Open a dialog over the page; after it the focus is where it was. */
+/** Return the first of the keys that has a text: some buttons and settings share theirs. */
+const worded = (...keys) => t(keys.find(t.has));
+
 function openDialog(title, ...children) {
-	const before = document.activeElement;
-	const close = () => {
-		dialog.remove();
-		if (before?.isConnected) focusOn(before);
-	};
-	const dialog = el("dialog", { "aria-label": title, close }, el("h2", title), ...children);
+	const dialog = el("dialog", { "aria-label": title, close: () => dialog.remove() }, el("h2", title), ...children);
 	document.body.append(dialog);
 	dialog.showModal();
 	return dialog;
@@ -28,7 +25,7 @@ const closing = () => el("div.row.end", button(t("close"), (event) => event.targ
 export function openSettings() {
 	const labelled = (name, control) => {
 		control.id = `set-${name}`;
-		return [el("label", { for: control.id }, t(`set.${name}`)), control];
+		return [el("label", { for: control.id }, worded(`set.${name}`, `${name}.tip`, name)), control];
 	};
 	const change = (name, value) => setSettings({ [name]: value });
 	const list = (name, values, changed = change) => labelled(name, choice(null, values.map((value) => [value, t(`set.${name}.${value || "auto"}`)]), state.settings[name], (value) => changed(name, value)));
@@ -50,7 +47,7 @@ export function openHelp() {
 	const search = el("input", { type: "search", "aria-label": t("help.search"), placeholder: t("help.search"), input: fillRows });
 	const shown = (key) => (key === " " ? t("key.space") : key.startsWith("Arrow") ? t("key.arrows") : key);
 	function fillRows() {
-		const names = Object.keys(KEYS).filter(isBound).map((name) => [name, t(`key.${name}`)]);
+		const names = Object.keys(KEYS).filter(isBound).map((name) => [name, worded(`key.${name}`, name)]);
 		fill(body, names.filter(([, words]) => words.toLowerCase().includes(search.value.toLowerCase())).map(([name, words]) => {
 			const isLetter = KEYS[name][0].every((key) => /^[a-z]$/.test(key));
 			return el("tr", el("th", { scope: "row" }, words), el("td", isLetter ? ownKey(name, words) : [...new Set(keysOf(name).map(shown))].map((key) => el("kbd", key))));

@@ -1,6 +1,5 @@
 /* Sound: one context, one player. Buffers and not media elements, so that a loop is exact and a start is at once. */
 
-import { pause } from "./api.js";
 import { clamp } from "./dom.js";
 import { on, set, state } from "./state.js";
 
@@ -91,6 +90,8 @@ function gainOf(buffer, from, to) {
 	return peak ? Math.min(MAX_GAIN, PEAK / peak) : 1;
 }
 
+export const isPlaying = (key) => state.playing?.key === key;
+
 export function stop() {
 	if (!voice) return false;
 	voice.stop();
@@ -119,7 +120,7 @@ export function nextSpeed(speed, direction) {
 	return SPEEDS[clamp(place + direction, 0, SPEEDS.length - 1)];
 }
 
-on("settings", () => {
+on("volume loop speed pitch", () => {
 	if (out) out.volume.gain.value = state.settings.volume;
 	if (!voice) return;
 	voice.loop(state.settings.loop);
@@ -128,24 +129,20 @@ on("settings", () => {
 
 /* Voices: the ways in which a sound is played. Each has now() in seconds of the sound, loop(is) and stop(). */
 
-const FIRST_S = 5, PIECE_S = 30; // of a recording: the first piece is there soon, the others are few
-const AHEAD_S = 15; // left to play, when the next piece is asked for
-const LEAD_S = 0.02; // between a piece that is there and its sound
-
-function startNode(audio, out, options, ...when) {
+export function startNode(audio, out, options, ...when) {
 	const node = new AudioBufferSourceNode(audio, options);
 	node.connect(out);
 	node.start(...when);
 	return node;
 }
 
-function stopNode(node) {
+export function stopNode(node) {
 	node.onended = null;
 	node.stop();
 }
 
 /** A buffer, with an exact loop; its pitch follows its speed. `out` is the node that takes the sound. */
-export function bufferVoice(audio, out, buffer, { from, to, at, speed, loop }, ended) {
+function bufferVoice(audio, out, buffer, { from, to, at, speed, loop }, ended) {
 	const started = audio.currentTime, length = loop ? [] : [Math.max(0, to - at)];
 	const node = startNode(audio, out, { buffer, loop, loopStart: from, loopEnd: to, playbackRate: speed }, 0, at, ...length);
 	node.onended = ended;
@@ -160,7 +157,7 @@ export function bufferVoice(audio, out, buffer, { from, to, at, speed, loop }, e
 }
 
 /** A stretch whose pitch stays: browsers stretch time in a media element only, which loops with a short gap. */
-export function pitchVoice(audio, out, buffer, { from, to, at, speed, loop }, ended) {
+function pitchVoice(audio, out, buffer, { from, to, at, speed, loop }, ended) {
 	const { sampleRate: rate, numberOfChannels: count } = buffer, cut = [from, to].map((time) => Math.round(time * rate));
 	const file = URL.createObjectURL(wavOf(Array.from({ length: count }, (_, channel) => buffer.getChannelData(channel).subarray(...cut)), rate));
 	const element = Object.assign(new Audio(file), { preservesPitch: true, loop, currentTime: at - from, playbackRate: speed, onended: ended });
@@ -176,31 +173,6 @@ export function pitchVoice(audio, out, buffer, { from, to, at, speed, loop }, en
 			element.load(); // gives the file up, before it is gone
 			URL.revokeObjectURL(file);
 		},
-	};
-}
-
-/** A recording in pieces without a gap between them: `pieceOf(from, to, signal)` gets a buffer. */
-export function piecesVoice(audio, out, pieceOf, { to, at, speed }, ended, failed) {
-	const playing = new Set(), end = new AbortController();
-	let anchor = null; // a moment, and the place at it
-	const run = async () => {
-		for (let place = at, time = 0, length = FIRST_S; place < to - LEAD_S; length = PIECE_S) {
-			const buffer = await pieceOf(place, Math.min(to, place + length), end.signal);
-			if (time < audio.currentTime) anchor = [(time = audio.currentTime + LEAD_S), place]; // the first one, or one that came late
-			const node = startNode(audio, out, { buffer, playbackRate: speed }, time);
-			playing.add(node);
-			time += buffer.duration / speed;
-			place += buffer.duration;
-			const isLast = place >= to - LEAD_S;
-			node.onended = () => (playing.delete(node), isLast && ended());
-			if (!isLast) await pause(1000 * Math.max(0, time - audio.currentTime - AHEAD_S), end.signal);
-		}
-	};
-	run().catch((error) => end.signal.aborted || failed(error));
-	return {
-		now: () => (anchor ? Math.min(to, Math.max(anchor[1], (audio.currentTime - anchor[0]) * speed + anchor[1])) : at),
-		loop: () => null,
-		stop: () => (end.abort(), playing.forEach(stopNode)),
 	};
 }
 

@@ -1,4 +1,4 @@
-/* The state of the page: one object, and listeners that are told which of its fields have changed. */
+/* The state of the page: one object with the settings in it, and listeners that are told which fields have changed. */
 
 const SETTINGS_KEY = "embedx.settings";
 const DEFAULTS = {
@@ -25,6 +25,8 @@ const DEFAULTS = {
 };
 
 export const state = {
+	shown: { name: "", screen: "" }, // the collection and screen on the page; no screen while there is only a message
+	wanted: null, // what is gone to: {name, screen, question, row, extra, focus}
 	screen: "find",
 	collections: [], // as the server lists them
 	collection: null, // the facts of the one that is shown
@@ -59,19 +61,22 @@ export function on(names, listener) {
 }
 
 /** Change fields of the state and tell the listeners, each once. */
-export function set(changes) {
+export const set = (changes) => change(state, changes);
+
+/** Change settings; listeners are told of them by their names as well. */
+export function setSettings(changes) {
+	change(state.settings, changes);
+	store(SETTINGS_KEY, state.settings);
+}
+
+function change(fields, changes) {
 	const told = new Set();
 	for (const [name, value] of Object.entries(changes)) {
-		if (Object.is(state[name], value)) continue;
-		state[name] = value;
+		if (Object.is(fields[name], value)) continue;
+		fields[name] = value;
 		for (const listener of listeners.get(name) ?? []) told.add(listener);
 	}
 	for (const listener of told) listener();
-}
-
-export function setSettings(changes) {
-	set({ settings: { ...state.settings, ...changes } });
-	store(SETTINGS_KEY, state.settings);
 }
 
 function loadSettings() {
@@ -80,19 +85,19 @@ function loadSettings() {
 }
 
 /** Return what `action` does with a storage of this browser, null where storage is switched off. */
-function withStorage(action, storage = () => localStorage) {
+function withStorage(action, kind = "localStorage") {
 	try {
-		return action(storage());
+		return action(window[kind]);
 	} catch {
 		return null;
 	}
 }
 
-export function recall(name, storage) {
-	return withStorage((kept) => JSON.parse(kept.getItem(name)), storage);
+export function recall(name, kind) {
+	return withStorage((kept) => JSON.parse(kept.getItem(name)), kind);
 }
 
-export const store = (name, value, storage) => withStorage((kept) => kept.setItem(name, JSON.stringify(value)), storage);
+export const store = (name, value, kind) => withStorage((kept) => kept.setItem(name, JSON.stringify(value)), kind);
 
 export const forget = (name) => withStorage((kept) => kept.removeItem(name));
 

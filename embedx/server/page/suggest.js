@@ -2,7 +2,7 @@
 
 import { path, post } from "./api.js";
 import { headOf } from "./names.js";
-import { rowsOf } from "./rows.js";
+import { countRows, rowsOf } from "./rows.js";
 import { state } from "./state.js";
 import { isLabelled } from "./undo.js";
 
@@ -25,7 +25,7 @@ export async function suggestRows(task, { by, head: chosen, low, high, name }, w
 	const band = by === "band" ? { score_band: [low, high], of_class: name || null } : {};
 	const conditions = [task.column, "review"].filter(hasColumn).map(emptyIn);
 	if (without.length) conditions.push(`id NOT IN (${without})`);
-	if (!(await count(conditions.join(" AND ")))) return [];
+	if (!(await countRows(conditions.join(" AND ")))) return [];
 	const filter = hasColumn("review") ? emptyIn("review") : null, seed = Math.floor(Math.random() * 1e6);
 	return (await post(path("/suggest"), { by, head, label: task.column, limit: LIMIT, filter, not: without, seed, ...band })).rows;
 }
@@ -40,6 +40,4 @@ async function chosenRows(task, by, without) {
 	return chosen;
 }
 
-export const countLabelled = async ({ column }) => (hasColumn(column) ? count(`NOT ${emptyIn(column)}`) : 0);
-
-const count = async (filter) => (await post(path("/count"), { filter: filter || null })).rows;
+export const countLabelled = async ({ column }) => (hasColumn(column) ? countRows(`NOT ${emptyIn(column)}`) : 0);

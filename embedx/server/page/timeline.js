@@ -1,7 +1,7 @@
 /* The timeline: a recording from its begin to its end, its rows, and which of them are hits. */
 
-import { getJson, path } from "./api.js";
-import { canvas, clamp, consume, el, fill, muted, shareAt } from "./dom.js";
+import { Cache, getJson, path } from "./api.js";
+import { canvas, el, fill, muted, shareAt, showValue, slider } from "./dom.js";
 import { showRecording } from "./recording.js";
 import { state } from "./state.js";
 import { clock, t } from "./words.js";
@@ -9,16 +9,12 @@ import { clock, t } from "./words.js";
 const HEIGHT = 28; // pixels of the strip
 const MAX_KEPT = 20; // recordings whose rows are kept
 
-const kept = new Map();
+const kept = new Cache(MAX_KEPT);
 
 async function recordingOf({ recording }) {
 	if (recording === undefined || recording === null) return null;
 	const address = path(`/recordings/${encodeURIComponent(recording)}`);
-	if (!kept.has(address)) {
-		kept.set(address, getJson(address).catch(() => (kept.delete(address), null)));
-		if (kept.size > MAX_KEPT) kept.delete(kept.keys().next().value);
-	}
-	return kept.get(address);
+	return kept.get(address) ?? kept.put(address, getJson(address).catch(() => (kept.drop(address), null)));
 }
 
 /** Fill an element with the timeline of the recording of a row; `open` is called with the row that is chosen. */
@@ -29,22 +25,21 @@ export async function showTimeline(node, row, open) {
 	if (!node.isConnected) return;
 	if (rows.length < 2) return void fill(node, muted(t("timeline.only", { end: clock(end) })));
 	const hits = new Set(state.hits.map((hit) => hit.id)), strip = canvas({ height: HEIGHT });
-	const slider = el("div.strip", { role: "slider", tabindex: 0, "aria-label": t("timeline"), "aria-valuemin": 1, "aria-valuemax": rows.length, keydown: step, click: jump }, strip);
+	const line = slider("div.strip", t("timeline"), { low: 1, high: rows.length, place: () => place + 1, step: () => 1, move: (to) => goTo(to - 1), press: () => open(rows[place].id), click: jump }, strip);
 	let place;
 	goTo(Math.max(0, rows.findIndex((one) => one.id === row.id)));
-	fill(node, facts?.duration_s ? showRecording(row, facts) : null, slider, el("div.scale", el("span", clock(0)), el("span", clock(end))));
-	new ResizeObserver(draw).observe(slider);
+	fill(node, facts?.duration_s ? showRecording(row, facts) : null, line, el("div.scale", el("span", clock(0)), el("span", clock(end))));
+	new ResizeObserver(draw).observe(line);
 
 	function goTo(to) {
 		place = to;
 		const { start_s, label } = rows[place];
-		slider.ariaValueNow = place + 1;
-		slider.ariaValueText = t("timeline.row", { n: place + 1, all: rows.length, at: clock(start_s), label: label ?? "" });
+		showValue(line, place + 1, t("timeline.row", { n: place + 1, all: rows.length, at: clock(start_s), label: label ?? "" }));
 		draw();
 	}
 
 	function draw() {
-		const width = Math.round(slider.clientWidth * devicePixelRatio), height = HEIGHT * devicePixelRatio;
+		const width = Math.round(line.clientWidth * devicePixelRatio), height = HEIGHT * devicePixelRatio;
 		Object.assign(strip, { width, height });
 		const context = strip.getContext("2d");
 		rows.forEach(({ id, start_s, end_s }, index) => {
@@ -55,16 +50,8 @@ export async function showTimeline(node, row, open) {
 		});
 	}
 
-	function step(event) {
-		const to = { ArrowRight: place + 1, ArrowLeft: place - 1, Home: 0, End: rows.length - 1 }[event.key];
-		if (event.key === "Enter") return void open(rows[place].id);
-		if (to === undefined || event.shiftKey || event.altKey || event.ctrlKey) return;
-		consume(event);
-		goTo(clamp(to, 0, rows.length - 1));
-	}
-
 	function jump(event) {
-		const at = shareAt(slider, event) * end, distance = (one) => Math.max(one.start_s - at, at - one.end_s, 0);
+		const at = shareAt(line, event) * end, distance = (one) => Math.max(one.start_s - at, at - one.end_s, 0);
 		goTo(rows.reduce((best, one, index) => (distance(one) < distance(rows[best]) ? index : best), 0));
 		open(rows[place].id);
 	}

@@ -15,7 +15,7 @@ const AGAIN_MS = 5000; // after a server that was too busy
 const MAX_KEPT_ALIVE = 60_000; // bytes of a request that goes on when its tab is closed: browsers allow 64 KiB
 
 const queue = recallAll(EDIT_KEY).filter((one) => Array.isArray(one?.edits)).sort((one, other) => one.time - other.time);
-const steps = recall(STEPS_KEY, () => sessionStorage) ?? [];
+const steps = recall(STEPS_KEY, "sessionStorage") ?? [];
 const open = recallAll(CONFLICT_KEY).filter((one) => one?.mine?.length && one.theirs?.length);
 const undone = [];
 const kinds = { label: { undo: undoLabel, redo: (step) => (step.key = send(step.edits)) } };
@@ -38,7 +38,7 @@ function keep(step) {
 	storeSteps();
 }
 
-const storeSteps = () => store(STEPS_KEY, steps, () => sessionStorage);
+const storeSteps = () => store(STEPS_KEY, steps, "sessionStorage");
 
 /** Take the last step of this collection, undefined if there is none. */
 function takeLast(from) {

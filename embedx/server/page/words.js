@@ -72,8 +72,9 @@ const CODES = {
 };
 const STATUSES = { 410: "err.gone", 413: "err.long", 429: "err.busy", 503: "err.busy" };
 
-/** Return what an error means for its user, with the next step. */
+/** Return what an error means for its user, with the next step; "" for what was given up on purpose. */
 export function messageOf(error, name = "") {
+	if (error.name === "AbortError") return "";
 	const key = CODES[error.code] ?? STATUSES[error.status];
 	if (key) return t(key, { name: name || t("this.file"), s: error.wait_s || 1 });
 	return error.message + (error.hint ? ` ${error.hint}` : "");

@@ -19,10 +19,6 @@ set.fmax | Highest, Hz (0: all) | Oberste, Hz (0: alle)
 set.contrast | Brightness (keys + and -) | Helligkeit (Tasten + und -)
 set.fixed | The same contrast for all | Gleicher Kontrast für alle
 set.volume | Volume | Lautstärke
-set.level | The same loudness for all | Gleiche Lautstärke für alle
-set.pitch | Keep the pitch at another speed | Tonhöhe bei anderem Tempo halten
-set.loop | Loop | Schleife
-set.chain | Play one after the other | Nacheinander abspielen
 set.theme | Theme | Aussehen
 set.theme.auto | as the system | wie das System
 set.theme.light | light | hell
@@ -45,16 +41,12 @@ key.arrows | arrows | Pfeile
 key.next | next card | nächste Karte
 key.play | play, stop | abspielen, stoppen
 key.open | open in the inspector | groß zeigen
-key.more | more like this | mehr davon
-key.less | less like this | weniger davon
-key.loop | loop | Schleife
 key.wider | five seconds more on each side | fünf Sekunden mehr auf jeder Seite
 key.band | only this band | nur dieses Band
 key.slower | slower | langsamer
 key.faster | faster | schneller
 key.brighter | brighter pictures | hellere Bilder
 key.darker | darker pictures | dunklere Bilder
-key.chain | one after the other | nacheinander
 key.label | give the label | Label geben
 key.unsure | not sure | unsicher
 key.unlabel | remove the label | Label entfernen

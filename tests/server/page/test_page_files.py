@@ -9,9 +9,9 @@ from embedx.server.page_routes import FOLDER
 
 SCRIPTS = sorted(FOLDER.glob("*.js"))
 MAX_LINES = 300  # of a script
-MAX_BYTES = 282_000  # of all files, not packed: four screens in two languages
-MAX_SENT = 114_000  # of all files as they are sent, packed
-MAX_FIRST_BYTES = 117_000  # of what the screen Find needs
+MAX_BYTES = 279_300  # of all files, not packed: four screens in two languages
+MAX_SENT = 112_500  # of all files as they are sent, packed
+MAX_FIRST_BYTES = 116_000  # of what the screen Find needs
 MAX_FIRST_FILES = 20  # requests until it is painted
 FORBIDDEN = re.compile(
     r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser|javascript:|srcdoc|"
@@ -87,7 +87,7 @@ def test_every_text_of_the_scripts_is_in_the_table() -> None:
     words = words_of("en")
     used = {key for path in SCRIPTS for key in re.findall(r'\bt\("([\w.]+)"', text_of(path))}
     assert used - words.keys() == set()
-    starts = {start for path in SCRIPTS for start in re.findall(r"\bt\(`([\w.]+)\$\{", text_of(path))}
+    starts = {start for path in SCRIPTS for start in re.findall(r"\b(?:t|worded)\(`([\w.]+)\$\{", text_of(path))}
     for start in starts:
         assert any(key.startswith(start) for key in words), start
     starts |= {"reason.", "flag.", "why.", "figure."}  # words of the server
