@@ -1,5 +1,6 @@
 """Coordinates: two numbers for every row, so that near rows are near on a map."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -35,16 +36,22 @@ class Map:
         return {"id": self.ids.tolist(), "x": self.places[:, 0].tolist(), "y": self.places[:, 1].tolist()}
 
 
-def make_map(store: Store, view: str) -> Map:
-    """Return the two principal components of the vectors of a view. Memory does not depend on the number of rows.
+@dataclass(frozen=True)
+class Axes:
+    """Two directions [D, 2] from a middle [D], and the share of the variance along each."""
 
-    Of many rows a part of 25 000 to 50 000 gives the axes: their directions change little with more.
-    """
-    dim, step = store.views[view], max(1, store.count() // MAX_MEASURED)
+    middle: NDArray[np.float32]
+    directions: NDArray[np.float32]
+    explained: tuple[float, float]
+
+
+def find_axes(store: Store, view: str, ids: Sequence[int] | None = None) -> Axes:
+    """Return the two principal components of the vectors of a view: of all rows, or of those with these ids."""
+    dim = store.views[view]
     count, shift, total, products = 0, None, np.zeros(dim), np.zeros((dim, dim))
-    for _, vectors in store.blocks(view):
+    for _, vectors in store.blocks(view, ids):
         shift = vectors.mean(axis=0) if shift is None else shift  # so that float32 is enough for the products
-        block = vectors[::step] - shift
+        block = vectors - shift
         count, total = count + len(block), total + block.sum(axis=0, dtype=np.float64)
         products += block.T @ block
     mean = total / max(1, count)
@@ -56,14 +63,28 @@ def make_map(store: Store, view: str) -> Map:
     axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), range(axes.shape[1])] < 0, -1.0, 1.0)
     axes = np.pad(axes, ((0, 0), (0, 2 - axes.shape[1])))  # vectors of one dimension have one component
     middle = mean if shift is None else mean + shift
-    pairs = [
-        (ids, (vectors - middle.astype(np.float32)) @ axes.astype(np.float32)) for ids, vectors in store.blocks(view)
-    ]
+    shown = round(float(shares[0]), 4), round(float(shares[1]), 4)
+    return Axes(middle.astype(np.float32), axes.astype(np.float32), shown)
+
+
+def place(store: Store, view: str, axes: Axes, ids: Sequence[int] | None = None) -> Map:
+    """Return the places of rows along two axes, in the order of their ids: of all rows, or of those with these ids."""
+    pairs = [(found, (vectors - axes.middle) @ axes.directions) for found, vectors in store.blocks(view, ids)]
     return Map(
-        np.concatenate([np.zeros(0, np.int64), *(ids for ids, _ in pairs)]),
+        np.concatenate([np.zeros(0, np.int64), *(found for found, _ in pairs)]),
         np.concatenate([np.zeros((0, 2), np.float32), *(places for _, places in pairs)]),
-        (round(float(shares[0]), 4), round(float(shares[1]), 4)),
+        axes.explained,
     )
+
+
+def make_map(store: Store, view: str) -> Map:
+    """Return the two principal components of the vectors of a view. Memory does not depend on the number of rows.
+
+    Of many rows a part of 25 000 to 50 000 gives the axes: their directions change little with more.
+    """
+    step = max(1, store.count() // MAX_MEASURED)
+    ids = None if step == 1 else store.ids()[::step].tolist()
+    return place(store, view, find_axes(store, view, ids))
 
 
 def project(store: Store, view: str, method: str) -> Map:

@@ -26,6 +26,7 @@ RowNumber = Annotated[int, Path(ge=0, le=MAX_ID)]
 Filter = Annotated[str, Query(description="an SQL condition, or a JSON filter")]
 After = Annotated[int, Query(ge=-1, le=MAX_ID, description="the last id of the page before")]
 PageLimit = Annotated[int, Query(ge=1)]
+Wait = Annotated[bool, Query(description="answer when the values of the columns are counted")]
 Timeout = Annotated[float | None, Query(gt=0, allow_inf_nan=False, description="seconds that the filter can take")]
 
 
@@ -39,13 +40,12 @@ async def list_collections(request: Request) -> Response:
 
 
 @router.get("/{name}")
-async def get_collection(request: Request, name: str) -> Response:
-    """Describe a collection."""
+async def get_collection(request: Request, name: str, wait: Wait = False) -> Response:
+    """Describe a collection. While the values of its columns are counted, `counted` is false."""
     service = service_of(request)
     served = service.get_any(name)
-    facts = await service.run(served.facts)
-    facts["writable"] = service.is_writable(served)
-    return json_response(facts, headers={"ETag": etag(facts)})
+    facts = await service.run(lambda: service.facts(served, wait=wait))
+    return json_response(facts, headers={"ETag": etag(facts)} if facts["counted"] else {})
 
 
 @router.get("/{name}/about")
@@ -80,6 +80,7 @@ async def get_rows(
     request: Request,
     name: str,
     filter: Filter = "",
+    ids: Annotated[str, Query(max_length=10_000, description="rows, with commas between, in place of a filter")] = "",
     columns: Annotated[str, Query(max_length=2000, description="names with commas between; default: all")] = "",
     after: After = -1,
     limit: PageLimit = DEFAULT_PAGE,
@@ -90,12 +91,16 @@ async def get_rows(
     served, limits = service.get_any(name), service.limits
     check_page(limit, limits)
     chosen = [column.strip() for column in columns.split(",") if column.strip()]
+    numbers = read_ids(ids, limits)
 
     def page() -> Response:
         with served.use() as collection:
-            ids, following = page_of_ids(collection, filter, after, limit, timeout, limits)
+            if numbers:
+                found, following = collection.existing(numbers), None
+            else:
+                found, following = page_of_ids(collection, filter, after, limit, timeout, limits)
             paths = Paths(collection)
-            rows = [only(paths.row(row), chosen) for row in collection.store.rows(ids)]
+            rows = [only(paths.row(row), chosen) for row in collection.store.rows(found)]
             return stated_response({"rows": rows, "next": following}, state_of(collection))
 
     return await service.run(page)
@@ -112,6 +117,19 @@ async def get_row(request: Request, name: str, number: RowNumber) -> Response:
             return stated_response({"row": Paths(collection).row(find_row(collection, number))}, state_of(collection))
 
     return await service.run(row)
+
+
+def read_ids(text: str, limits: Limits) -> list[int]:
+    """Return the ids of a URL; none for an empty text.
+
+    Raises:
+        ApiError: one is not a number, or they are too many.
+    """
+    parts = text.split(",") if text else []
+    check_page(max(1, len(parts)), limits)
+    if not all(part.isascii() and part.isdecimal() and len(part) < 20 and int(part) <= MAX_ID for part in parts):
+        raise ApiError(400, "bad_request", "ids are whole numbers with commas between.")
+    return [int(part) for part in parts]
 
 
 def page_of_ids(

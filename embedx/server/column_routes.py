@@ -130,7 +130,9 @@ def column_of(served: Served, collection: Collection, name: str) -> tuple[NDArra
     """Return a column of all rows in the order of their ids, and the values that its codes stand for."""
     match = HEAD.fullmatch(name)
     if match is None:
-        codes, values, _ = coded(read_values(served, collection, name)[1])
+        _, column = read_values(served, collection, name)
+        key = (collection, *state_of(collection).values())
+        codes, values, _ = served.keep(f"codes {name}", key, lambda: coded(column))
         return codes, values
     head = collection.head(match[1])
     classes, proba = class_of_rows(collection, head)

@@ -53,35 +53,46 @@ async def get_map(
 ) -> Response:
     """Return two coordinates of every row: JSON, or by the header Accept binary.
 
-    A map by UMAP is made in a job; until it is there, the answer is 202 with the name of the job.
-    `application/octet-stream`: columns id, x, y of all rows. `application/x-exc1`: blocks of at most `limit` rows in
-    `box`, in one random order, of which any first part is a fair sample.
+    A map by UMAP, or of more than 200 000 rows, is made in a job; until it is there, the answer is 202 with the name of
+    the job. `application/octet-stream`: columns id, x, y of all rows. `application/x-exc1`: blocks of at most `limit`
+    rows in `box`, in one random order, of which any first part is a fair sample; while PCA is made, they are those of a
+    sample, and the header names the job.
     """
     service = service_of(request)
     served = service.get(name)
     coordinates, chosen, state = await service.run(lambda: served.map(view or None, method))
-    if coordinates is None:
-        key = ("map", chosen, state["generation"])
-        job = service.jobs.once(name, key, lambda: served.make_umap(chosen), is_lost=True)
-        return json_response({"job": job}, 202)
     accepted = request.headers.get("accept", "")
+    if coordinates is None:
+        key = ("map", method, chosen, state["generation"])
+        make = served.make_umap if method == "umap" else served.make_pca
+        job = service.jobs.once(name, key, lambda: make(chosen), is_lost=True)
+        if method == "umap" or MEDIA_TYPE not in accepted:
+            return json_response({"job": job}, 202)
+        sample, rows = await service.run(lambda: served.sample(chosen))
+        return Response(map_in_blocks(sample, state | {"all": rows, "job": job}, box, limit), 200, None, MEDIA_TYPE)
     if MEDIA_TYPE in accepted:
-        data = await service.run(lambda: map_in_blocks(coordinates, state, box, limit))
+        shown, facts = coordinates, state | {"all": len(coordinates.ids)}
+        data = await service.run(lambda: map_in_blocks(in_random_order(shown), facts, box, limit))
         return Response(data, 200, {"ETag": etag(state)}, MEDIA_TYPE)
     if "application/octet-stream" in accepted:
-        facts = {"ETag": etag(state), "X-Embedx-Rows": str(len(coordinates.ids))}
-        return Response(coordinates.to_bytes(), 200, facts, "application/octet-stream")
+        headers = {"ETag": etag(state), "X-Embedx-Rows": str(len(coordinates.ids))}
+        return Response(coordinates.to_bytes(), 200, headers, "application/octet-stream")
     return await service.run(lambda: stated_response(coordinates.to_json(), state))
 
 
-def map_in_blocks(coordinates: Map, state: dict[str, int], box: str, limit: int) -> bytes:
-    """Return the points of a map in a box in binary blocks, in the one random order.
+def in_random_order(coordinates: Map) -> Map:
+    """Return a map of all rows in the one random order."""
+    order = shuffled(len(coordinates.ids))
+    return Map(coordinates.ids[order], coordinates.places[order], coordinates.explained)
+
+
+def map_in_blocks(coordinates: Map, facts: dict[str, Any], box: str, limit: int) -> bytes:
+    """Return the points of a map in the one random order, or of its first part, in a box in binary blocks.
 
     Raises:
         ApiError: the box is not four numbers.
     """
-    order = shuffled(len(coordinates.ids))
-    ids, places = coordinates.ids[order], coordinates.places[order]
+    ids, places = coordinates.ids, coordinates.places
     within = np.ones(len(ids), np.bool_)
     if box:
         x0, y0, x1, y1 = read_box(box)
@@ -91,8 +102,8 @@ def map_in_blocks(coordinates: Map, state: dict[str, int], box: str, limit: int)
     columns = {"id": small_ids(ids[chosen]), "x": places[chosen, 0], "y": places[chosen, 1]}
     if box:
         columns["place"] = chosen.astype(np.int32)  # in the order of all rows, as columns have it
-    header = {"order": state["generation"], "explained": list(coordinates.explained), "within": int(within.sum())}
-    return to_blocks(columns, header | {"all": len(ids)} | state)
+    header = {"order": facts["generation"], "explained": list(coordinates.explained), "within": int(within.sum())}
+    return to_blocks(columns, header | facts)
 
 
 def read_box(box: str) -> list[float]:

@@ -147,7 +147,7 @@ class Tools:
 
 def describe_collection(tools: Tools, arguments: CollectionArguments) -> Result:
     """Describe a collection."""
-    facts = tools.service.describe(tools.any_served(arguments))
+    facts = tools.service.describe(tools.any_served(arguments), wait=True)
     if facts["status"] != "ok":
         raise ApiError(503, "collection_unavailable", f"The collection {facts['name']} cannot be read.")
     views = ", ".join(view["name"] for view in facts["views"])

@@ -4,22 +4,26 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from embedx.collection.collection import Collection
 from embedx.errors import DiskError, EmbedxError, StoreError, UsageError
 from embedx.filesystem.paths import display_path
-from embedx.formats.coordinates import Map, make_map, read_all
+from embedx.formats.coordinates import Axes, Map, find_axes, make_map, place, read_all
 from embedx.heads.storage import load_heads
 from embedx.recipe import check_view
 from embedx.server.answers import state_of
+from embedx.server.blocks import shuffled
 from embedx.server.coordinates import Projection, check_method, methods
 from embedx.server.errors import ApiError, Cancelled, api_error, unavailable
 from embedx.server.label_memory import LabelMemory
-from embedx.server.work import current_work
+from embedx.server.work import WORK, Work, current_work
+from embedx.store.reading import LABELS
 from embedx.store.schema import FILE_NAME
 
 if TYPE_CHECKING:
@@ -31,7 +35,9 @@ Answer = TypeVar("Answer")
 
 MAKERS = 16  # things that can be made at the same time; some may share a lock
 MAX_VALUES = 50  # different values of a column that its description lists
-MAX_ROWS_OF_VALUES = 200_000  # rows that are read for these lists: some seconds, once for every state
+MAX_ROWS_AT_ONCE = 10_000  # of which a request counts the values: 0.1 s; more are counted beside the requests
+MAX_ROWS_OF_MAP = 200_000  # of which a request makes the map, in seconds; the map of more is made in a job
+SAMPLE = 16_384  # rows of the map that is shown meanwhile: two blocks
 
 
 class ServedCollection(Collection):
@@ -49,6 +55,10 @@ class ServedCollection(Collection):
     def default_view(self) -> str:
         """The view that is searched by default."""
         return self.recipe.default_view
+
+    def existing(self, ids: Sequence[int]) -> list[int]:
+        """Return those ids that rows have, ascending."""
+        return self.store.existing(ids)
 
     def next_ids(self, where: str | None, after: int, count: int, timeout: float) -> list[int]:
         """Return the next larger ids of the rows that meet a condition, which can take `timeout` seconds."""
@@ -77,10 +87,11 @@ class Served:
         self.private = sorted({str(folder), os.path.abspath(folder), os.path.realpath(folder)})
         self._opened: Opened | None = None
         self._lock = threading.Lock()
-        self._facts: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self._preparing = threading.Lock()
         self.labels = LabelMemory()
         self._kept: dict[str, tuple[tuple[Any, ...], Any]] = {}
         self._projection: Projection | None = None
+        self._map_work = Work()
         self._is_closed = False
         self._maps: dict[tuple[str, str], tuple[tuple[Any, ...], Map]] = {}
         self._making = [threading.RLock() for _ in range(MAKERS)]
@@ -149,19 +160,28 @@ class Served:
             self._opened = Opened(ServedCollection(self.folder, self.models, self.model), identity)
         return self._opened
 
-    def facts(self) -> dict[str, Any]:
-        """Return what the collection holds; what needs all rows is computed once for every state."""
+    def facts(self, *, wait: bool = False) -> dict[str, Any]:
+        """Return what the collection holds. Of many rows the values of the columns may be those of an earlier state.
+
+        Args:
+            wait: count the values first, if that is not done for this state; else `counted` says that it is not.
+        """
         with self.use() as collection:
-            state = state_of(collection)
+            state, rows = state_of(collection), len(collection)
             key = (collection, *state.values())
-            if self._facts is None or self._facts[0] != key:
-                self._facts = key, slow_facts(collection)
+            if wait or rows <= MAX_ROWS_AT_ONCE:
+                self._count_values(collection)
+            known_key, values = self._kept.get("values", (None, {}))
+            recordings, hours = self.keep("recordings", key[:2], collection.store.count_recordings)
             recipe = collection.recipe
             return {
                 "name": self.name,
                 "status": "ok",
-                "rows": len(collection),
-                **self._facts[1],
+                "rows": rows,
+                "recordings": recordings,
+                "hours": round(hours, 4),
+                "columns": describe_columns(collection, values),
+                "counted": known_key == key,
                 "views": [{"name": view, "dim": dim} for view, dim in collection.views.items()],
                 "default_view": recipe.default_view,
                 "heads": head_facts(collection),
@@ -169,11 +189,29 @@ class Served:
                 **state,
             }
 
+    def prepare(self) -> None:
+        """Do what takes seconds of many rows, once for every state, unless another thread does.
+
+        Count the values of the columns for `facts`, and compare all rows with their checksums for the first filter.
+        """
+        if self._preparing.acquire(blocking=False):
+            try:
+                with contextlib.suppress(ApiError, Cancelled), self.use() as collection:  # a request gets the error
+                    self._count_values(collection)
+                    collection.store.filter("id < 0")
+            finally:
+                self._preparing.release()
+
+    def _count_values(self, collection: Collection) -> None:
+        """Count the values of the columns, once for every state."""
+        key = (collection, *state_of(collection).values())
+        self.keep("values", key, lambda: collection.store.distinct(MAX_VALUES))
+
     def map(self, view: str | None, method: str) -> tuple[Map | None, str, dict[str, int]]:
         """Return the map of a view, the view, and the state that it is of; it is made once for every generation.
 
         Returns:
-            None in place of a map by UMAP that `make_umap` has not made yet.
+            None in place of a map that a job has not made yet: by UMAP, or of many rows.
 
         Raises:
             ApiError: there is no such view or method.
@@ -183,10 +221,49 @@ class Served:
             state, view = state_of(collection), view or collection.recipe.default_view
             check_view(view, collection.views)
             key = (collection, state["generation"])
-            if method == "pca":
+            if method == "pca" and len(collection) <= MAX_ROWS_OF_MAP:
                 return self.keep(f"map {view}", key, lambda: make_map(collection.store, view)), view, state
             known = self._maps.get((view, method))
             return known[1] if known is not None and known[0] == key else None, view, state
+
+    def sample(self, view: str) -> tuple[Map, int]:
+        """Return the map by PCA of the first rows of the one random order, in this order, and the number of all rows.
+
+        Raises:
+            ApiError: the collection cannot be read.
+        """
+        with self.use() as collection:
+            return self._sample(collection, view)[1], len(collection)
+
+    def _sample(self, collection: Collection, view: str) -> tuple[Axes, Map]:
+        """Return the axes of a map of many rows, which a sample gives, and the map of the sample."""
+        store = collection.store
+
+        def make() -> tuple[Axes, Map]:
+            ids = store.ids()
+            chosen = ids[shuffled(len(ids))[:SAMPLE]]
+            axes = find_axes(store, view, chosen.tolist())
+            found = place(store, view, axes, chosen.tolist())
+            order = np.searchsorted(found.ids, chosen)
+            return axes, Map(chosen, found.places[order], found.explained)
+
+        return self.keep(f"sample {view}", (collection, store.generation), make)
+
+    def make_pca(self, view: str) -> dict[str, Any]:
+        """Make the map of a view of many rows by PCA, on the axes of its sample, and keep it; `close` ends it.
+
+        Raises:
+            ApiError: it could not be made.
+        """
+        WORK.set(self._map_work)
+        try:
+            with self.use() as collection:
+                key, (axes, _) = (collection, collection.store.generation), self._sample(collection, view)
+                found = place(collection.store, view, axes)
+        except Cancelled:
+            raise ApiError(503, "map_stopped", "The server ends.", "Try again.") from None
+        self._maps[view, "pca"] = key, found
+        return {"rows": len(found.ids)}
 
     def make_umap(self, view: str) -> dict[str, Any]:
         """Make the map of a view by UMAP, and keep it; `close` ends it.
@@ -225,15 +302,11 @@ class Served:
         answer: Answer = known[1]
         return answer
 
-    def warm_up(self) -> None:
-        """Compare all rows with their checksums: the first filter, which needs this, does not have to wait for it."""
-        with contextlib.suppress(ApiError, Cancelled), self.use() as collection:  # the first request gets the error
-            collection.store.filter("id < 0")
-
     def close(self) -> None:
         """End what makes a map, and close the files; those that a request uses are closed after it."""
         with self._lock:
             self._is_closed = True
+            self._map_work.cancel()
             if self._projection is not None:
                 self._projection.stop()
             old, self._opened = self._opened, None
@@ -241,29 +314,13 @@ class Served:
                 old.collection.close()
 
 
-def slow_facts(collection: Collection) -> dict[str, Any]:
-    """Return the number of recordings, their hours, and the columns with the values of short ones."""
-    store = collection.store
-    values: dict[str, set[Any]] = {name: set() for name in ("label", "group", "split", *store.columns)}
-    has_values = len(collection) <= MAX_ROWS_OF_VALUES
-    for row in store.each_row() if has_values else ():
-        for name, seen in values.items():
-            value = getattr(row, name) if name in ("label", "group", "split") else row.meta.get(name)
-            if len(seen) <= MAX_VALUES and isinstance(value, (str, int, float)):
-                seen.add(value)
-    kinds = dict.fromkeys(("label", "group", "split"), "text") | store.columns
-    columns = [
-        {"name": name, "kind": kinds[name]}
-        | ({"values": sorted(seen, key=lambda value: (isinstance(value, str), value))} if is_short(seen) else {})
-        for name, seen in values.items()
+def describe_columns(collection: Collection, values: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return name and kind of every column, with its values if there are few."""
+    kinds = dict.fromkeys(LABELS, "text") | collection.store.columns
+    return [
+        {"name": name, "kind": kind} | ({"values": values[name]} if values.get(name) else {})
+        for name, kind in kinds.items()
     ]
-    recordings, hours = store.count_recordings()
-    return {"recordings": recordings, "hours": round(hours, 4), "columns": columns}
-
-
-def is_short(values: set[Any]) -> bool:
-    """Tell whether the values of a column are listed."""
-    return 0 < len(values) <= MAX_VALUES
 
 
 def head_facts(collection: Collection) -> list[dict[str, Any]]:

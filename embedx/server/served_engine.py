@@ -36,6 +36,10 @@ class ServedEngineCollection(EngineCollection):
         """Return the next larger ids of the rows that meet a condition; the engine has a limit of time of its own."""
         return self.store.next_ids(after, count, where)
 
+    def existing(self, ids: Sequence[int]) -> list[int]:
+        """Return ids, ascending; the engine leaves out those that no row has."""
+        return sorted(set(ids))
+
 
 class ServedEngine:
     """A collection in a search engine by its name; see `Served`. A request has a connection of its own, which is kept.
@@ -96,8 +100,8 @@ class ServedEngine:
         log.error("The collection %s cannot be read: %s", self.name, error)
         return unavailable(self.name)
 
-    def facts(self) -> dict[str, Any]:
-        """Return what the collection holds."""
+    def facts(self, *, wait: bool = False) -> dict[str, Any]:
+        """Return what the collection holds; there are no values to wait for."""
         with self.use() as collection:
             kinds = dict.fromkeys(("label", "group", "split"), "text") | collection.store.columns
             return {
@@ -107,6 +111,7 @@ class ServedEngine:
                 "recordings": collection.description.recordings,
                 "hours": round(collection.description.hours, 4),
                 "columns": [{"name": name, "kind": kind} for name, kind in kinds.items()],
+                "counted": True,
                 "views": [{"name": view, "dim": dim} for view, dim in collection.views.items()],
                 "default_view": collection.default_view,
                 "heads": [],
@@ -114,7 +119,7 @@ class ServedEngine:
                 **state_of(collection),
             }
 
-    def warm_up(self) -> None:
+    def prepare(self) -> None:
         """Do nothing: the engine needs no check before the first filter."""
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """Service: the collections, the models and the threads of `embedx serve`."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -44,7 +45,7 @@ class Service:
         self.exports = Exports()
         self.streams = 0  # of events, at this time
         self.is_ending: Callable[[], bool] = lambda: False
-        self._warming = Work()
+        self._behind = Work()  # what no request waits for
         self.collections: dict[str, AnyServed] = {
             name: Served(name, folder, self.models, settings.model_of(name))
             for name, folder in name_collections(settings.folders).items()
@@ -104,10 +105,21 @@ class Service:
         """Run a function in a thread; see `Threads.run`."""
         return await self.threads.run(function, audio=audio)
 
-    def describe(self, served: AnyServed) -> dict[str, Any]:
+    def facts(self, served: AnyServed, *, wait: bool = False) -> dict[str, Any]:
+        """Return the facts about a collection; see `Served.facts`. What is not counted is counted beside the requests.
+
+        Raises:
+            ApiError: it cannot be read.
+        """
+        facts = served.facts(wait=wait)
+        if not facts["counted"]:
+            self._begin(served.prepare)
+        return facts | {"writable": self.is_writable(served)}
+
+    def describe(self, served: AnyServed, *, wait: bool = False) -> dict[str, Any]:
         """Return the facts about a collection; of one that cannot be read only its name and status."""
         try:
-            return served.facts() | {"writable": self.is_writable(served)}
+            return self.facts(served, wait=wait)
         except ApiError as error:
             if error.status != 503:
                 raise
@@ -163,16 +175,25 @@ class Service:
         """Begin to check the rows of all collections, in one thread."""
 
         def check() -> None:
-            WORK.set(self._warming)
             for served in self.collections.values():
-                if not self._warming.is_cancelled:
-                    served.warm_up()
+                if not self._behind.is_cancelled:
+                    served.prepare()
 
-        self.threads.light.submit(check)
+        self._begin(check)
+
+    def _begin(self, action: Callable[[], None]) -> None:
+        """Begin an action in a thread, beside the requests; the end of the service cancels it."""
+
+        def run() -> None:
+            WORK.set(self._behind)
+            action()
+
+        with contextlib.suppress(RuntimeError):  # the service ends
+            self.threads.light.submit(run)
 
     def close(self) -> None:
         """End the threads, and close the collections."""
-        self._warming.cancel()
+        self._behind.cancel()
         self.threads.close()
         self.models.close()
         self.jobs.close()

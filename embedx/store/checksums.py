@@ -5,7 +5,6 @@ import json
 import operator
 import sqlite3
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,8 +32,12 @@ class Compared:
     """What was compared; the threads that read a collection share it, so that each state is compared once."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()  # of the thread that compares
-        self._states: dict[str, deque[State]] = {}
+        self._locks: dict[str, threading.RLock] = {}
+        self._states: dict[str, tuple[State, ...]] = {}
+
+    def lock(self, what: str) -> threading.RLock:
+        """Return the lock of the thread that compares something; other things are compared meanwhile."""
+        return self._locks.setdefault(what, threading.RLock())
 
     def has(self, what: str, state: State) -> bool:
         """Tell whether something was compared in a state."""
@@ -42,13 +45,13 @@ class Compared:
 
     def add(self, what: str, state: State) -> None:
         """Remember that something was compared in a state."""
-        self._states.setdefault(what, deque(maxlen=KEPT_STATES)).append(state)
+        self._states[what] = (*self._states.get(what, ()), state)[-KEPT_STATES:]
 
     def carry(self, token: str, state: State) -> None:
         """Remember that what was compared in the state with a token needs no new comparison in the next state."""
-        for known in self._states.values():
+        for what, known in list(self._states.items()):
             if any(one[0] in (token, state[0]) for one in known):
-                known.append(state)
+                self.add(what, state)
 
 
 class OlderState(StoreError):
@@ -246,16 +249,24 @@ class Checked:
         """Compare the checksums in tables with the commit record, once for every state, and with `keys` their keys."""
         if self._is_changing:
             return
-        with self.snapshot(), self._compared.lock:
+        with self.snapshot():
             for table in tables:
-                if not self._is_compared(table):
-                    self._require_total(table, self._stored_total(table))
-                    self._compared.add(table, self._state())
-                if keys and not self._is_compared(f"keys of {table}"):
-                    [problem] = self._query(f"PRAGMA integrity_check({table})")[0]
-                    if problem != "ok":
-                        raise StoreError(f"{self.file} is damaged: {problem}.")
-                    self._compared.add(f"keys of {table}", self._state())
+                with self._compared.lock(table):
+                    if not self._is_compared(table):
+                        self._require_total(table, self._stored_total(table))
+                        self._compared.add(table, self._state())
+                if keys:
+                    self._compare_keys(table)
+
+    def _compare_keys(self, table: str) -> None:
+        """Let SQLite compare the keys of a table with its rows, once for every state."""
+        what = f"keys of {table}"
+        with self._compared.lock(what):
+            if not self._is_compared(what):
+                [problem] = self._query(f"PRAGMA integrity_check({table})")[0]
+                if problem != "ok":
+                    raise StoreError(f"{self.file} is damaged: {problem}.")
+                self._compared.add(what, self._state())
 
     def _state(self) -> State:
         """Return the state of the store and of its files, as they were when the transaction began."""

@@ -91,8 +91,15 @@ def read_column(db: sqlite3.Connection, name: str, metadata: Mapping[str, str]) 
     """
     if name not in COLUMNS and name not in metadata:
         raise UsageError(f"There is no column {name[:200]}. Columns: {', '.join([*COLUMNS, *metadata])}.")
-    expression = COLUMNS[name] if name in COLUMNS else metadata_value(name, metadata[name])
-    return db.execute(f"SELECT rows.id, {expression} FROM rows ORDER BY rows.id").fetchall()
+    return db.execute(f"SELECT rows.id, {value_of(name, metadata)} FROM rows ORDER BY rows.id").fetchall()
+
+
+def read_distinct(db: sqlite3.Connection, name: str, metadata: Mapping[str, str], limit: int) -> list[Any]:
+    """Return the different values of a column, sorted, numbers first; none if there are more than `limit`."""
+    values = f"SELECT {value_of(name, metadata)} AS value FROM rows"
+    found = db.execute(f"SELECT DISTINCT value FROM ({values}) WHERE value IS NOT NULL LIMIT {limit + 1}").fetchall()
+    known = sorted((value for (value,) in found), key=lambda value: (isinstance(value, str), value))
+    return known if len(known) <= limit else []
 
 
 def read_values(db: sqlite3.Connection, ids: Sequence[int], metadata: Mapping[str, str]) -> dict[int, dict[str, Any]]:
@@ -119,9 +126,13 @@ def query_of(condition: Condition, metadata: Mapping[str, str]) -> str:
     """Return the query for the ids of the rows that meet a condition; it reads only the columns that are named."""
     columns = ["rows.id AS row_id"]
     for number, name in enumerate(condition.columns):
-        expression = COLUMNS[name] if name in COLUMNS else metadata_value(name, metadata[name])
-        columns.append(f"{expression} AS c{number}")
+        columns.append(f"{value_of(name, metadata)} AS c{number}")
     return f"SELECT row_id FROM (SELECT {', '.join(columns)} FROM rows) WHERE ({condition.sql}) ORDER BY row_id"
+
+
+def value_of(name: str, metadata: Mapping[str, str]) -> str:
+    """Return the SQL expression of a column; of equal names the column of every row counts."""
+    return COLUMNS[name] if name in COLUMNS else metadata_value(name, metadata[name])
 
 
 def metadata_value(name: str, kind: str) -> str:

@@ -22,6 +22,7 @@ from embedx.store.record import total_of
 from embedx.store.records import Recording, Row, from_stored
 from embedx.store.schema import DTYPES, FILE_NAME, MAX_JSON, vector_tables
 
+LABELS = ("label", "group", "split")  # columns of every row that say what it is
 MAX_DIM = 1_000_000  # of a vector; the largest models have some thousands
 MAX_PATHS = 500  # in one statement; SQLite takes 32 766 values
 BLOCK = 2048  # vectors that are read at a time: 6 MB of 768 float32
@@ -162,6 +163,12 @@ class Reader(Checked):
                 for (number,) in self._query("SELECT id FROM rows WHERE id > ? ORDER BY id LIMIT ?", (after, count))
             ]
 
+    def existing(self, ids: Sequence[int]) -> list[int]:
+        """Return those ids that rows have, ascending; checksums are not compared."""
+        which, values = with_ids(ids)
+        with self.snapshot():
+            return [number for (number,) in self._query(f"SELECT id FROM rows {which} ORDER BY id", values)]
+
     def each_row(self, which: str = "", values: tuple[str | bytes, ...] = ()) -> Iterator[Row]:
         """Yield rows one by one: all, or those that meet an SQL condition with its values."""
         with self.snapshot():
@@ -254,7 +261,7 @@ class Reader(Checked):
         """
         with self.snapshot():
             self._compare("rows", "recordings", keys=True)
-            with self._compared.lock:
+            with self._compared.lock("filter"):
                 if not self._is_compared("filter"):
                     for table in ("rows", "recordings"):
                         for _ in self._stream(table):
@@ -272,6 +279,17 @@ class Reader(Checked):
             self._compare("rows", "recordings")
             pairs = filters.read_column(self._db, name, self.columns)
         return np.array([number for number, _ in pairs], np.int64), [value for _, value in pairs]
+
+    def distinct(self, limit: int) -> dict[str, list[Any]]:
+        """Return column -> its different values, sorted, as conditions compare them.
+
+        Args:
+            limit: the largest number of values; a column that has more, or none, gets an empty list.
+        """
+        with self.snapshot():
+            self._compare("rows")
+            names = dict.fromkeys([*LABELS, *self.columns])
+            return {name: filters.read_distinct(self._db, name, self.columns, limit) for name in names}
 
     def values(self, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
         """Return row id -> column -> value as conditions compare it: a text, a number or None.

@@ -12,7 +12,9 @@ import pytest
 import soundfile
 
 import embedx
-from tests.helpers.service import Client, serving
+from embedx.server import served
+from tests.helpers.processes import wait_until
+from tests.helpers.service import Client, Reply, serving
 
 ROWS = "/v1/collections/made/rows"
 
@@ -26,6 +28,38 @@ def test_collections_are_described(client: Client, collection: embedx.Collection
     assert label == {"name": "label", "kind": "text", "values": ["bell", "birdsong", "clock", "engine"]}
     (model,) = client.get("/v1/models").json["data"]
     assert (model["id"], model["dim"], model["sample_rate"]) == ("made", 256, 16_000)
+
+
+def test_values_of_many_rows_are_counted_beside_the_requests(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served, "MAX_ROWS_AT_ONCE", 10)
+    shutil.copytree(made, tmp_path / "made")
+    path = "/v1/collections/made"
+
+    def labels(reply: Reply) -> list[str]:
+        return next(one for one in reply.json["columns"] if one["name"] == "label").get("values", [])
+
+    with serving(tmp_path / "made", allow_labels=True) as client:
+        before = client.get(f"{path}?wait=true")
+        assert (before.json["counted"], labels(before)) == (True, ["bell", "birdsong", "clock", "engine"])
+        client.service.collections["made"]._preparing.acquire()  # nothing is counted meanwhile
+        edits = [{"id": 3, "column": "label", "value": "owl"}]
+        assert client.post(f"{path}/labels", {"edits": edits}).status == 200
+        stale = client.get(path)
+        assert (stale.json["counted"], labels(stale), stale.json["revision"]) == (False, labels(before), 1)
+        assert "etag" not in stale.headers
+        client.service.collections["made"]._preparing.release()
+        wait_until(lambda: client.get(path).json["counted"])
+        assert "owl" in labels(client.get(path))
+
+
+def test_rows_are_given_by_their_ids(client: Client) -> None:
+    reply = client.get(f"{ROWS}?ids=7,3,999999,3&columns=label").json
+    assert [row["id"] for row in reply["rows"]] == [3, 7]
+    assert reply["next"] is None
+    for wrong in ("1,x", ",", "-1", "1" * 30, ",".join(["1"] * 1001)):
+        assert client.get(f"{ROWS}?ids={wrong}").status == 400
 
 
 def test_pages_of_rows_hold_every_row_once(client: Client, collection: embedx.Collection) -> None:

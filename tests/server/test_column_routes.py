@@ -1,6 +1,7 @@
 """Counts, values, columns, scores, the map in blocks, suggestions and failures, compared with the collection itself."""
 
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import soundfile
 
 import embedx
+from embedx.server import served
 from embedx.server.blocks import ROWS, to_blocks
 from tests.helpers.blocks import read_blocks
 from tests.helpers.processes import wait_until
@@ -141,6 +143,25 @@ def test_box_of_the_map_holds_the_points_in_it(client: Client) -> None:
     for wrong in ("1,2,3", "a,b,c,d", "1,2,3,nan", "1,2,3,4,5"):
         assert client.get(f"{BASE}/map?box={wrong}", **BLOCKS).status == 400
     assert client.get(f"{BASE}/map?method=tsne", **BLOCKS).status == 400
+
+
+def test_map_of_many_rows_is_a_sample_until_its_job_is_done(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served, "MAX_ROWS_OF_MAP", 10)
+    monkeypatch.setattr(served, "SAMPLE", 8)
+    with serving(folder) as client:
+        jobs = client.service.jobs
+        held = threading.Event()
+        jobs.start("other", lambda: {"waited": held.wait(60)})  # the jobs wait
+        header, first = read_blocks(client.get(f"{BASE}/map", **BLOCKS).body)
+        assert (header["rows"], header["all"]) == (8, client.get(BASE).json["rows"])
+        assert client.get(f"{BASE}/map").json == {"job": header["job"]}
+        held.set()
+        wait_until(lambda: client.get(f"/v1/jobs/{header['job']}").json["state"] in ("done", "failed"))
+        whole, points = read_blocks(client.get(f"{BASE}/map", **BLOCKS).body)
+        assert (whole["rows"], whole.get("job")) == (header["all"], None)
+        for name in ("id", "x", "y"):  # the points of the sample stay where they are
+            np.testing.assert_allclose(points[name][:8], first[name], rtol=1e-5)
+        assert len(client.get(f"{BASE}/map").json["id"]) == header["all"]
 
 
 UMAP = """

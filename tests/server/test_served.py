@@ -59,3 +59,20 @@ def test_map_by_umap_is_not_begun_after_the_end(made: Path) -> None:
         service.get("made").make_umap("L0.mean")
     assert refused.value.status == 503
     assert service.get("made")._projection is None
+
+
+def test_rows_are_read_while_all_rows_are_compared(made: Path) -> None:
+    """A filter compares all rows first, which takes a minute for a million; a page shows rows meanwhile."""
+    service = Service(Settings((made,)), Metrics())
+    served, found = service.get("made"), list[int]()
+
+    def read() -> None:
+        with served.use() as collection:
+            found.extend(row.id for row in collection.store.rows([3]))
+
+    with served.use() as collection, collection.store._compared.lock("filter"):
+        reader = threading.Thread(target=read)
+        reader.start()
+        reader.join(60)
+        assert found == [3]
+    service.close()

@@ -140,6 +140,16 @@ def test_random_filters_agree_with_pandas(odd: embedx.Collection, count: int) ->
     assert matched > count / 2
 
 
+def test_distinct_values_are_those_of_the_column(odd: embedx.Collection) -> None:
+    known = {name: set(odd.store.column(name)[1]) - {None} for name in ["label", "group", "split", *NAMES]}
+    most = max(map(len, known.values()))
+    assert {name: set(values) for name, values in odd.store.distinct(most).items()} == known
+    shorter = odd.store.distinct(most - 1)
+    assert {name for name, values in known.items() if values and not shorter[name]} == {
+        name for name, values in known.items() if len(values) == most
+    }
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_is_null_only_where_it_is(odd: embedx.Collection, name: str) -> None:
     frame = odd.rows()
