@@ -19,7 +19,7 @@ from embedx.store.records import Row
 DESCRIPTION = "embedx"  # key in the metadata of the collection
 TIMEOUT_S = 120  # of a request: a server that builds indexes can be slow
 MAX_DISTINCT = 10_000  # values of a column that are compared here, because Qdrant compares texts only for equality
-OVERSAMPLING = 3.0  # candidates per hit that are ranked again with full vectors, if the vectors are quantized
+OVERSAMPLING = {"int8": 3.0, "binary": 20.0}  # candidates per hit that are ranked again with the full vectors
 RANGES = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 
 
@@ -162,7 +162,10 @@ class QdrantEngine(EngineBase):
     ) -> tuple[list[float], list[int]]:
         """Return the nearest rows to a vector; see `Engine.search`."""
         models = self.models
-        quantization = models.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING)
+        quantization = None
+        if description.quantize:
+            oversampling = OVERSAMPLING[description.quantize]
+            quantization = models.QuantizationSearchParams(rescore=True, oversampling=oversampling)
         with self._errors():
             answer = self.client.query_points(
                 self.name,
@@ -170,9 +173,7 @@ class QdrantEngine(EngineBase):
                 using=view,
                 limit=k,
                 query_filter=None if where is None else self.translate(where),
-                search_params=models.SearchParams(
-                    exact=exact, quantization=quantization if description.quantize else None
-                ),
+                search_params=models.SearchParams(exact=exact, quantization=quantization),
                 with_payload=False,
             )
         sign = -1.0 if description.metric == "l2" else 1.0

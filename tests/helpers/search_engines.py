@@ -1,4 +1,4 @@
-"""Search engines for tests: qdrant-client or a Qdrant server, PostgreSQL with pgvector, and Milvus Lite."""
+"""Search engines for tests: Qdrant, by its client, its engine or a server; PostgreSQL with pgvector; Milvus Lite."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ import pytest
 from tests.helpers.processes import wait_until
 
 KILLED = ["postgresql", "milvus"]  # engines that are a process of their own
-ENGINES = ["qdrant", *KILLED]
+ENGINES = ["qdrant", "qdrant-edge", *KILLED]
 WHY = "needs {}: make test-engines"
 PASSWORD = "s3cret"
 
@@ -140,6 +140,14 @@ def engine_server(name: str) -> Iterator[EngineServer]:
         memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # qdrant-client flushes the disk after every row
         with tempfile.TemporaryDirectory(dir=memory) as folder:
             yield EngineServer(f"{url or 'qdrant://' + folder}/{{}}", Path(folder))
+    elif name == "qdrant-edge":
+        client = pytest.importorskip("qdrant_client", reason=WHY.format("qdrant-client"))
+        pytest.importorskip("qdrant_edge", reason=WHY.format("qdrant-edge-py"))
+        from tests.helpers.qdrant_edge import EdgeClient
+
+        with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(client, "QdrantClient", EdgeClient)
+            yield EngineServer(f"qdrant://{folder}/{{}}", Path(folder))
     else:
         with process_server(name) as server:
             yield server
