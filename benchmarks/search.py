@@ -39,17 +39,17 @@ BLOCK = 20_000
 RECALL = 0.99
 
 
-def clustered(rows: int, seed: int) -> Iterator[Floats]:
-    """Yield vectors in blocks: clusters in 64 of 768 directions, each row at a random distance, plus noise."""
+def clustered(rows: int, seed: int, dim: int = DIM) -> Iterator[Floats]:
+    """Yield vectors in blocks: clusters in 64 of the directions, each row at a random distance, plus noise."""
     shape = np.random.default_rng(0)
     centres = shape.standard_normal((CLUSTERS, 64), dtype=np.float32)
-    spread = shape.standard_normal((64, DIM), dtype=np.float32)
+    spread = shape.standard_normal((64, dim), dtype=np.float32)
     for block, start in enumerate(range(0, rows, BLOCK)):
         random = np.random.default_rng([seed, block])
         count = min(BLOCK, rows - start)
         places = centres[random.integers(0, CLUSTERS, count)]
         places += random.standard_normal((count, 64), dtype=np.float32) * random.uniform(0.3, 1, (count, 1))
-        yield (places @ spread + random.standard_normal((count, DIM), dtype=np.float32)).astype(np.float32)
+        yield (places @ spread + random.standard_normal((count, dim), dtype=np.float32)).astype(np.float32)
 
 
 def pairs(rows: int) -> Iterator[tuple[NDArray[np.int64], Floats]]:

@@ -67,22 +67,28 @@ def list_failed(collection: "Collection") -> tuple[list[str], list[dict[str, Any
 
 def list_flagged(collection: "Collection") -> tuple[list[str], list[dict[str, Any]]]:
     """Return the columns and rows of the embedded recordings that have flags."""
-    recordings = [one for one in collection.store.recordings().values() if one.flags and not one.reason]
+    recordings = [one for one in collection.store.each_recording() if one.flags and not one.reason]
     rows = [{"path": one.path, "duration_s": one.duration_s, "flags": ",".join(one.flags)} for one in recordings]
     return ["path", "duration_s", "flags"], rows
 
 
 def describe(collection: "Collection") -> dict[str, Any]:
     """Return what a collection holds as plain values."""
-    store, failures = collection.store, collection.failures()
-    recordings = store.recordings().values()
+    store = collection.store
+    recordings, seconds, failed, flags = 0, 0.0, Counter[str](), Counter[str]()
+    for one in store.each_recording():
+        if one.reason:
+            failed[one.reason] += 1
+        else:
+            recordings, seconds = recordings + 1, seconds + (one.duration_s or 0.0)
+            flags.update(one.flags)
     return {
         "collection": str(collection.folder),
-        "recordings": len(recordings) - len(failures),
-        "failed": dict(Counter(failure.reason for failure in failures)),
-        "flags": dict(Counter(flag for one in recordings if not one.reason for flag in one.flags)),
+        "recordings": recordings,
+        "failed": dict(failed),
+        "flags": dict(flags),
         "rows": len(collection),
-        "hours": round(store.hours(), 4),
+        "hours": round(seconds / 3600, 4),
         "size": size(store.size()),
         "views": collection.views,
         "fingerprint": collection.recipe.fingerprint,

@@ -94,7 +94,9 @@ class Collection(SearchMixin, TrainingMixin, MaintenanceMixin):
             UsageError: the condition is invalid, there is no such column, or ids and a condition are given.
             NoSuchRow: there is no row of an id.
         """
-        rows = self.store.rows(self._select_ids(where, timeout)) if ids is None else self._rows_of(ids, where)
+        rows: Iterable[Row] = self._rows_of(ids, where) if ids is not None else self.store.each_row()
+        if ids is None and where is not None:
+            rows = self.store.rows(self._select_ids(where, timeout))
         return frame_of(rows, columns, lambda: self.store.columns)
 
     @from_one_state
@@ -126,4 +128,4 @@ class Collection(SearchMixin, TrainingMixin, MaintenanceMixin):
 
     def failures(self) -> list[Recording]:
         """Return the recordings that could not be embedded, each with `reason` and `detail`."""
-        return [recording for recording in self.store.recordings().values() if recording.reason]
+        return [recording for recording in self.store.each_recording() if recording.reason]

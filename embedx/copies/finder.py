@@ -1,6 +1,6 @@
 """Finder: test and training rows -> pairs that look alike, by their sounds, or by their vectors without the sounds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from embedx.store.records import Recording, Row
 
 CANDIDATES = 3  # rows with the most similar sketches whose sounds are compared with the sound of a row
 CACHED_SPECTRA = 256  # of up to 1 MB
-BLOCK = 1024  # rows that are compared with rows at a time: 4 MB for 1000 others
+MAX_SCORES = 2**24  # scores in memory at a time: 64 MB
 
 
 class Copy(NamedTuple):
@@ -90,9 +90,9 @@ class CopyFinder:
         gaps = np.full(len(self.rows), np.inf, np.float32)
         reverse = np.full(len(self.rows), np.inf, np.float32)
         for test, train in parts:
-            for start in range(0, len(test) if len(train) else 0, BLOCK):
-                block = test[start : start + BLOCK]
-                cosines = self.rule.unit[block] @ self.rule.unit[train].T
+            others = self.rule.unit[train]
+            for block in in_blocks(test, train):
+                cosines = self.rule.unit[block] @ others.T
                 cosines[self.groups[block][:, None] == self.groups[train]] = -2
                 best = cosines.argmax(axis=1)
                 highest = cosines[np.arange(len(block)), best]
@@ -127,9 +127,9 @@ class CopyFinder:
         found = []
         for test, train in parts:
             test, train = test[self.heard[test]], train[self.heard[train]]
-            for start in range(0, len(test) if len(train) else 0, BLOCK):
-                block = test[start : start + BLOCK]
-                agreement = sketches[block] @ sketches[train].T
+            others_sketches = sketches[train]
+            for block in in_blocks(test, train):
+                agreement = sketches[block] @ others_sketches.T
                 agreement[self.groups[block][:, None] == self.groups[train]] = -1
                 agreement[np.abs(lengths[block][:, None] - lengths[train]) > MAX_SHIFT_S] = -1
                 k = min(CANDIDATES, len(train))
@@ -140,3 +140,14 @@ class CopyFinder:
                     if scores and max(scores)[0] >= SOUND_THRESHOLD:
                         found.append(Copy(i, max(scores)[1], max(scores)[0]))
         return found
+
+
+def in_blocks(rows: Positions, others: Positions) -> Iterator[Positions]:
+    """Yield rows in blocks that can be compared with all others at once; nothing if there is no other row.
+
+    >>> [len(block) for block in in_blocks(np.arange(5), np.arange(MAX_SCORES // 2))]
+    [2, 2, 1]
+    """
+    step = max(1, MAX_SCORES // max(1, len(others)))
+    for start in range(0, len(rows) if len(others) else 0, step):
+        yield rows[start : start + step]

@@ -28,15 +28,18 @@ def note_edits(selection: Selection) -> dict[str, Any]:
     edits = selection.store.edits()
     if not edits:
         return {}
-    rows = list(selection.rows())
-    paths = {row.path for row in rows} | {""}  # an undo has no path
+    paths, source_values = {""}, {}  # an undo has no path
+    for row in selection.rows():
+        paths.add(row.path)
+        if row.source_values:
+            source_values[str(row.id)] = dict(row.source_values)
     return {
         "edits": [
             [edit.change, edit.made, edit.path, edit.content_hash,
              None if edit.windows is None else sorted(edit.windows, key=str), dict(edit.values), edit.undoes]
             for edit in edits if edit.path in paths
         ],
-        "source_values": {str(row.id): dict(row.source_values) for row in rows if row.source_values},
+        "source_values": source_values,
     }  # fmt: skip
 
 

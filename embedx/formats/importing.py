@@ -6,8 +6,8 @@ All rows are checked before anything is stored. An import that was interrupted c
 import hashlib
 import json
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -71,7 +71,7 @@ def import_into_store(source: Any, out: str | os.PathLike[str], options: ImportO
     if table.recipe and options.name:
         raise UsageError(f"{table.name} contains its recipe. Remove --name (name=).")
     recordings = ImportedRecordings(table, options.label, options.group, options.store_dtype)
-    if not recordings.row_counts:
+    if not len(recordings.row_counts):
         raise NothingToDo(f"{display_path(table.name)} has no rows.")
     recipe = table.recipe or imported_recipe(options.name or name_of(source))
     dim = next(iter(table.dims.values()))
@@ -88,7 +88,7 @@ class ImportedRecordings:
     """The rows of a table, grouped into recordings.
 
     The constructor reads the table once, raises UsageError for rows that cannot be stored, and counts the rows of each
-    path in `row_counts`. A recording is stored when all its rows have been read.
+    path in `row_counts`. A recording is stored when all its rows have been read, and its rows are in memory until then.
     """
 
     def __init__(self, table: Table, label: str | None, group: str | None, dtype: str) -> None:
@@ -96,42 +96,55 @@ class ImportedRecordings:
         if unknown:
             raise UsageError(f"There is no column {unknown[0]!r}. Columns: {', '.join(table.columns) or 'none'}.")
         self.table, self.label, self.group, self.dtype = table, label, group, dtype
-        self.names = stored_names(table.columns)
+        self.names, self.shown = stored_names(table.columns), display_path(table.name)
         if len(set(table.dims.values())) > 1:
             raise UsageError(f"All views must have the same dimension. The views are {format_views(table.dims)}.")
-        self.row_counts = Counter(row.path for row, _ in self._rows())
+        self.row_counts = RowCounts(row.path for row, _ in self._rows())
 
     def store_in(self, store: Store) -> None:
         """Store new and changed recordings, with up to `BATCH_ROWS` rows per commit unless one recording has more."""
-        known = {path: recording.content_hash for path, recording in store.recordings().items()}
-        self._store_edits(store, known)
+        self._store_edits(store)
         run = store.start_run({"imported": display_path(self.table.name)})
         next_id = store.next_id()
-        batch: list[tuple[Recording, list[tuple[Row, Vectors]]]] = []
-        batch_rows = 0
-        for recording, rows in self._recordings():
-            if known.get(recording.path) == recording.content_hash:
-                continue
-            numbered = []
-            for position, (row, vectors) in enumerate(rows):
-                next_id = max(next_id, row.id)  # rows of an export keep their ids where these are free
-                numbered.append((replace(row, id=next_id, stretch=position), vectors))
-                next_id += 1
-            if batch_rows and batch_rows + len(numbered) > BATCH_ROWS:
-                store.add(batch, run)
-                batch, batch_rows = [], 0
-            batch.append((recording, numbered))
-            batch_rows += len(numbered)
-        if batch:
-            store.add(batch, run)
+        for batch in self._batches():
+            known = store.recordings([recording.path for recording, _ in batch])
+            changed: list[tuple[Recording, list[tuple[Row, Vectors]]]] = []
+            for recording, rows in batch:
+                if recording.path in known and known[recording.path].content_hash == recording.content_hash:
+                    continue
+                numbered = []
+                for position, (row, vectors) in enumerate(rows):
+                    next_id = max(next_id, row.id)  # rows of an export keep their ids where these are free
+                    numbered.append((replace(row, id=next_id, stretch=position), vectors))
+                    next_id += 1
+                changed.append((recording, numbered))
+            if changed:
+                store.add(changed, run)
 
-    def _store_edits(self, store: Store, contents: Mapping[str, str]) -> None:
+    def _store_edits(self, store: Store) -> None:
         """Store the edits of an export that the store lacks; they are applied to the rows that follow."""
         known = {identity(edit) for edit in store.edits()}
         edits = [edit for edit in self.table.notes.edits if identity(edit) not in known]
         if edits:
-            bound = [replace(edit, content_hash=contents.get(edit.path, edit.content_hash)) for edit in edits]
+            stored = store.recordings(list({edit.path for edit in edits}))
+            bound = [
+                replace(edit, content_hash=stored[edit.path].content_hash) if edit.path in stored else edit
+                for edit in edits
+            ]
             store.edit(bound, carry=True)
+
+    def _batches(self) -> Iterator[list[tuple[Recording, list[tuple[Row, Vectors]]]]]:
+        """Yield recordings with up to `BATCH_ROWS` rows together, or one recording with more."""
+        batch: list[tuple[Recording, list[tuple[Row, Vectors]]]] = []
+        count = 0
+        for recording, rows in self._recordings():
+            if batch and count + len(rows) > BATCH_ROWS:
+                yield batch
+                batch, count = [], 0
+            batch.append((recording, rows))
+            count += len(rows)
+        if batch:
+            yield batch
 
     def _recordings(self) -> Iterator[tuple[Recording, list[tuple[Row, Vectors]]]]:
         """Yield each recording with all its rows, once the last of them has been read."""
@@ -141,6 +154,8 @@ class ImportedRecordings:
             rows.append((row, vectors))
             if len(rows) == self.row_counts[row.path]:
                 yield make_recording(incomplete.pop(row.path)), rows
+        for rows in incomplete.values():  # two paths had the same hash
+            yield make_recording(rows), rows
 
     def _rows(self) -> Iterator[tuple[Row, Vectors]]:
         """Yield each row with its vectors."""
@@ -172,7 +187,7 @@ class ImportedRecordings:
 
     def _foreign_row(self, values: Mapping[str, Any], number: int) -> Row:
         """Return a row of a table that embedx did not write; missing times are 0."""
-        place = f"Row {number} of {display_path(self.table.name)}"
+        place = f"Row {number} of {self.shown}"
         column = next((name for name in PATH_COLUMNS if values.get(name) not in (None, "")), None)
         path = f"imported:{self.table.name}#{number}"
         if column is not None:
@@ -191,6 +206,28 @@ class ImportedRecordings:
             return Row(0, path, start_s, end_s, label, group, split, (), meta)
         except UnicodeEncodeError as error:
             raise UsageError(f"{place} contains text that is not valid Unicode: {error}.") from error
+
+
+class RowCounts:
+    """The number of rows of each path, in 8 bytes for each row: the hashes of the paths are counted.
+
+    Two paths with the same hash both get the number of their rows together.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        hashes = np.array(array("q", map(hash, paths)), np.int64)
+        self._rows = len(hashes)
+        unique, counts = np.unique(hashes, return_counts=True)
+        self._hashes, self._counts = unique[counts > 1], counts[counts > 1]
+
+    def __len__(self) -> int:
+        """Return the number of all rows."""
+        return self._rows
+
+    def __getitem__(self, path: str) -> int:
+        place = int(np.searchsorted(self._hashes, hash(path)))
+        is_known = place < len(self._hashes) and self._hashes[place] == hash(path)
+        return int(self._counts[place]) if is_known else 1
 
 
 def make_recording(rows: Sequence[tuple[Row, Vectors]]) -> Recording:

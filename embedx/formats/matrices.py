@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from embedx.datasets.tables import frame_table
 from embedx.datasets.text_tables import is_export
 from embedx.errors import UsageError
-from embedx.filesystem.atomic import replace_file, whole_file, whole_folder
+from embedx.filesystem.atomic import whole_file, whole_folder
 from embedx.formats.columns import name_columns, to_record
 from embedx.formats.edit_notes import NO_EDITS, note_edits, read_notes
 from embedx.formats.format import Format
@@ -54,13 +54,17 @@ def write_faiss(out: Path, selection: Selection) -> None:
     """Write an index of vectors scaled to length 1, with the row ids, and the rows as OUT.csv."""
     (view,) = selection.views
     columns = name_columns(selection.kinds(), ())
-    parts = []
+    dim = selection.views[view]
     with whole_file(rows_file(out)) as handle, csv_rows(handle, list(columns.values())) as write_row:
-        for rows, matrices in selection.read():
-            parts.append(matrices[view])
-            for row in rows:
-                write_row(to_cells(to_record(row, columns, selection.root)))
-        replace_file(out, write_flat(selection.ids, np.concatenate(parts)))
+
+        def blocks() -> Iterator[NDArray[np.float32]]:
+            for rows, matrices in selection.read():
+                yield matrices[view]
+                for row in rows:
+                    write_row(to_cells(to_record(row, columns, selection.root)))
+
+        with whole_file(out) as index:
+            write_flat(index, selection.ids, dim, blocks())
 
 
 def rows_file(out: Path) -> Path:

@@ -1,6 +1,7 @@
 """Table: rows with vectors to import, in batches that can be read several times."""
 
 import itertools
+import mmap
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -237,6 +238,8 @@ def table_from_matrices(
             batch = list(itertools.islice(records, stop - start))
             with np.errstate(over="ignore"):  # too large numbers become infinite, which the import refuses
                 yield batch, {view: np.asarray(matrix[start:stop], np.float32) for view, matrix in matrices.items()}
+            for matrix in matrices.values():
+                release(matrix)
             if len(batch) < stop - start:
                 raise UsageError(f"{name} has {count} vectors but only {start + len(batch)} rows of metadata.")
         if next(records, None) is not None or any(len(matrix) > count for matrix in matrices.values()):
@@ -244,6 +247,12 @@ def table_from_matrices(
 
     dims = {view: matrix.shape[1] for view, matrix in matrices.items()}
     return Table(name, columns, dims, rows is not None and is_export(columns), recipe, read, notes)
+
+
+def release(matrix: NDArray[Any]) -> None:
+    """Let go of the memory of a matrix that is mapped for reading; what is read again comes from the file."""
+    if isinstance(matrix, np.memmap) and matrix.mode == "r" and isinstance(matrix.base, mmap.mmap):
+        matrix.base.madvise(mmap.MADV_DONTNEED)
 
 
 def parse_recipe(text: str) -> Recipe:

@@ -3,7 +3,9 @@
 embedx itself keeps vectors in its own files (matrix.py).
 """
 
-from typing import Any
+import struct
+from collections.abc import Iterable
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from embedx.index.vectors import unit
 
 FLAT = (b"IxFI", b"IxF2", b"IxFl")  # first bytes of IndexFlatIP, IndexFlatL2 and IndexFlat
 MAPPED = (b"IxMp", b"IxM2")  # first bytes of IndexIDMap and IndexIDMap2, which contain another index
+COUNT = 8  # place of the number of vectors in a header
 HEADER = 37  # bytes before the inner index: kind 4, dimension 4, count 8, unused 16, trained 1, metric 4
 
 
@@ -41,13 +44,29 @@ class SizeLimits:
             getattr(faiss, f"set_deserialization_{name}_limit")(limit)
 
 
-def write_flat(ids: Ids, vectors: Floats) -> bytes:
-    """Return vectors [N, D], scaled to length 1, as a file that `faiss.read_index` opens."""
+def write_flat(file: BinaryIO, ids: Ids, dim: int, blocks: Iterable[Floats]) -> None:
+    """Write vectors [N, D], scaled to length 1, as a file that `faiss.read_index` opens, block by block.
+
+    The file has the header of an IndexIDMap2, that of an IndexFlatIP, the number of values and the values, and the
+    number of ids and the ids.
+
+    Args:
+        file: the file.
+        ids: their ids [N].
+        dim: D.
+        blocks: the vectors in parts [B, D].
+    """
     import faiss
 
-    index = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
-    index.add_with_ids(unit(vectors), np.ascontiguousarray(ids, np.int64))
-    return bytes(faiss.serialize_index(index).tobytes())
+    empty = faiss.IndexIDMap2(faiss.IndexFlatIP(dim))
+    head = bytearray(faiss.serialize_index(empty).tobytes()[: 2 * HEADER + 8])
+    for place, number in ((COUNT, len(ids)), (HEADER + COUNT, len(ids)), (2 * HEADER, len(ids) * dim)):
+        struct.pack_into("<q", head, place, number)
+    file.write(head)
+    for vectors in blocks:
+        file.write(unit(vectors).astype("<f4", copy=False).data)
+    file.write(struct.pack("<q", len(ids)))
+    file.write(np.ascontiguousarray(ids, "<i8").data)
 
 
 def read_flat(data: bytes) -> tuple[Ids | None, Floats]:

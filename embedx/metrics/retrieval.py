@@ -67,8 +67,9 @@ def retrieve(
     if not ks or min(ks) < 1:
         raise UsageError(f"ks must be numbers of neighbours of 1 or more, not {tuple(ks)}.")
     group_of = number_groups(groups, rows, "groups")
-    measured = measure_queries(x, y, group_of if parts is None else number_groups(parts, rows, "parts"), ks)
     wanted = np.ones(rows, bool) if queries is None else np.asarray(queries, bool)
+    apart = group_of if parts is None else number_groups(parts, rows, "parts")
+    measured = measure_queries(x, y, apart, ks, np.flatnonzero(wanted))
     counted = wanted & np.isfinite(measured[-1])  # a row without anything relevant has no average precision
     names = [*(f"p@{k}" for k in ks), "r_precision", "map"]
     means = average_queries(
@@ -99,19 +100,19 @@ def average_queries(measured: Floats, groups: Ints, samples: int, seed: int) -> 
     return make_figures(values[0], *share_interval(values, shares, variance, freedom))
 
 
-def measure_queries(x: NDArray[np.float32], y: Labels, apart: Ints, ks: Sequence[int]) -> Floats:
+def measure_queries(x: NDArray[np.float32], y: Labels, apart: Ints, ks: Sequence[int], queries: Ints) -> Floats:
     """Return p@k for every k, R-precision and average precision [len(ks) + 2, N]; nan where nothing is relevant.
 
-    Rows of one number in `apart` [N] do not find each other.
+    Only the rows at the positions `queries` are measured. Rows of one number in `apart` [N] do not find each other.
     """
     rows = len(x)
     x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     labels = y.astype(np.float32) if y.ndim == 2 else y
     places = np.arange(rows, dtype=np.uint64) << np.uint64(1)
-    measured = np.empty((len(ks) + 2, rows))
+    measured = np.full((len(ks) + 2, rows), np.nan)
     step = max(1, MAX_SCORES // max(1, rows))
-    for at in range(0, rows, step):
-        block = slice(at, at + step)
+    for at in range(0, len(queries), step):
+        block = queries[at : at + step]
         other = apart[block, None] != apart
         relevant = share_label(labels[block], labels) & other
         # A positive float32 sorts like its bits, so one sort of whole numbers orders by cosine, then by row, and brings

@@ -190,7 +190,7 @@ def read_compared_rows(store: Store, view: str, rows: Sequence[Row], within: boo
             if vector.any():
                 hashes[row_id] = hashlib.blake2b(vector.tobytes(), digest_size=16).digest()
     kept = [row for row in rows if row.id in hashes]
-    contents = {recording.path: recording.content_hash for recording in store.recordings().values()}
+    contents = {recording.path: recording.content_hash for recording in store.each_recording()}
     return ComparedRows(
         kept,
         np.array([row.id for row in kept], np.int64),
@@ -207,7 +207,8 @@ def same_files(store: Store, rows: Sequence[Row]) -> list[Group]:
     for row in rows:
         by_path.setdefault(row.path, []).append(row)
     by_content: dict[str, list[Member]] = {}
-    for path, recording in store.recordings().items():
+    for recording in store.each_recording():
+        path = recording.path
         if path in by_path and recording.content_hash:
             own = by_path[path]
             start_s, end_s = min(row.start_s for row in own), max(row.end_s for row in own)

@@ -50,11 +50,16 @@ def about(served: Served, collection: Collection) -> dict[str, Any]:
 def count_states(served: Served, collection: Collection) -> dict[str, Any]:
     """Return flag -> rows, flag -> recordings, and reason -> recordings that could not be read."""
     _, values = read_values(served, collection, "flags")
-    recordings = collection.store.recordings().values()
+    recording_flags, failures = Counter[str](), Counter[str]()
+    for one in collection.store.each_recording():
+        if one.reason:
+            failures[one.reason] += 1
+        else:
+            recording_flags.update(one.flags)
     return {
         "flags": counted(flag for value in values if value for flag in str(value).split(",")),
-        "recording_flags": counted(flag for one in recordings if not one.reason for flag in one.flags),
-        "failures": counted(one.reason for one in recordings if one.reason),
+        "recording_flags": dict(recording_flags.most_common()),
+        "failures": dict(failures.most_common()),
     }
 
 

@@ -200,9 +200,7 @@ async def get_failures(
     def answer() -> Response:
         with served.use() as collection:
             paths, key = Paths(collection), (collection, *state_of(collection).values())
-            failed = served.keep(
-                "failures", key, lambda: [one for one in collection.store.recordings().values() if one.reason]
-            )
+            failed = served.keep("failures", key, collection.failures)
             page = [
                 {"path": paths.shown(one.path), "reason": one.reason, "detail": scrub(one.detail, "", paths.folders)}
                 for one in failed[after : after + limit]

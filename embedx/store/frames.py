@@ -1,9 +1,11 @@
 """Frames: rows as a pandas data frame."""
 
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedx.errors import NoSuchRow, UsageError
 from embedx.keywords import suggest
@@ -45,12 +47,12 @@ def in_order(rows: Iterable[Row], ids: Sequence[int], place: object) -> list[Row
 
 
 def frame_of(
-    rows: Sequence[Row], columns: str | Sequence[str] | None = None, known: Callable[[], Iterable[str]] = tuple
+    rows: Iterable[Row], columns: str | Sequence[str] | None = None, known: Callable[[], Iterable[str]] = tuple
 ) -> "pd.DataFrame":
     """Return rows as a data frame with their ids as index; see `Collection.rows` for its columns.
 
     Args:
-        rows: the rows.
+        rows: the rows; they are read once, and not kept.
         columns: the columns that are wanted; all if None.
         known: returns the metadata columns of the collection, which these rows need not have.
 
@@ -59,17 +61,9 @@ def frame_of(
     """
     import pandas as pd
 
-    names = list(dict.fromkeys(name for row in rows for name in row.meta))
-    values: dict[str, Any] = {
-        "path": pd.Series([row.path for row in rows], dtype=object),  # a path may be invalid UTF-8
-        "start_s": np.array([row.start_s for row in rows], float),
-        "end_s": np.array([row.end_s for row in rows], float),
-        "duration_s": np.array([row.end_s - row.start_s for row in rows], float),
-        **{name: [getattr(row, name) for row in rows] for name in ("label", "group", "split")},
-        "flags": [",".join(row.flags) for row in rows],
-        **{name: [row.meta.get(name) for row in rows] for name in names},
-    }
-    frame = pd.DataFrame(values).set_index(pd.Index([row.id for row in rows], dtype="int64", name="id"))
+    ids, values = read_columns(rows)
+    values["path"] = pd.Series(values["path"], dtype=object)  # a path may be invalid UTF-8
+    frame = pd.DataFrame(values).set_index(pd.Index(ids, dtype="int64", name="id"))
     if columns is None:
         return frame
     columns = [columns] if isinstance(columns, str) else list(columns)
@@ -80,3 +74,28 @@ def frame_of(
         advice = f"Did you mean {meant}?" if meant else f"Columns: {', '.join(values)}."
         raise UsageError(f"There is no column {unknown[0]!r}. {advice} The ids are the index.")
     return frame.reindex(columns=columns)
+
+
+def read_columns(rows: Iterable[Row]) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    """Return the ids of rows, and column -> values: first those that every row has. Equal texts are kept once."""
+    ids, starts, ends = array("q"), array("d"), array("d")
+    texts: dict[str, list[str | None]] = {name: [] for name in ("path", "label", "group", "split", "flags")}
+    meta: dict[str, list[Any]] = {}
+    once: dict[str | None, str | None] = {}
+    for count, row in enumerate(rows):
+        ids.append(row.id)
+        starts.append(row.start_s)
+        ends.append(row.end_s)
+        for values, text in zip(
+            texts.values(), (row.path, row.label, row.group, row.split, ",".join(row.flags)), strict=True
+        ):
+            values.append(once.setdefault(text, text))
+        for name in row.meta:
+            if name not in meta:
+                meta[name] = [None] * count
+        for name, column in meta.items():
+            value = row.meta.get(name)
+            column.append(once.setdefault(value, value) if isinstance(value, str) else value)
+    start_s, end_s = np.array(starts, float), np.array(ends, float)
+    times = {"start_s": start_s, "end_s": end_s, "duration_s": end_s - start_s}
+    return np.array(ids, np.int64), {"path": texts.pop("path"), **times, **texts, **meta}

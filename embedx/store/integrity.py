@@ -9,13 +9,12 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from embedx.errors import EmbedxError, StoreError
 from embedx.store.checksums import OlderState
 from embedx.store.connections import connect, wrap_errors
 from embedx.store.lock import LOCK_NAME, POLL_S, read_lock
-from embedx.store.record import Total, total_of
+from embedx.store.record import RunningTotal, Total
 from embedx.store.records import Issue
 from embedx.store.schema import FILE_NAME, MIGRATIONS, SUMMED, all_of, check_version, key_of
 from embedx.store.store import Store
@@ -68,16 +67,16 @@ def inspect_pages(store: Store) -> Iterator[Issue]:
 def inspect_table(store: Store, table: str) -> Iterator[Issue]:
     """Compare all rows of a table with their checksums, and their sum with the commit record."""
     kind = {"rows": "row", "recordings": "recording"}.get(table, "table")
-    sums = []
+    running = RunningTotal()
     try:
         for stored, *values in store._db.execute(
             f"SELECT checksum, {SUMMED[table]} FROM {all_of(table)} ORDER BY {key_of(table)}"
         ):
-            sums.append(stored)
+            running.add((stored,))
             if store._checksums.row(table, values) != stored:
                 row_id = values[0] if isinstance(values[0], int) else 0
                 yield Issue(kind, f"{table} {values[0]}", "Its checksum differs.", row_id)
-        yield from inspect_total(store, table, total_of(sums))
+        yield from inspect_total(store, table, running.total)
     except sqlite3.Error as error:
         yield Issue("table", table, f"It cannot be read completely: {error}")
 
@@ -92,11 +91,11 @@ def inspect_total(store: Store, table: str, total: Total) -> Iterator[Issue]:
 
 def inspect_vectors(store: Store, view: str, table: str, width: int) -> Iterator[Issue]:
     """Compare all vectors with their checksums and the commit record, and check that every row has one."""
-    sums: list[Any] = []
+    running = RunningTotal()
     damaged = False
     try:
         for row_id, stored, vector in store._db.execute(f"SELECT id, checksum, vector FROM {table} ORDER BY id"):
-            sums.append(stored)
+            running.add((stored,))
             is_valid = isinstance(vector, bytes) and len(vector) == width
             if not is_valid or store._checksums.vector(table, row_id, vector) != stored:
                 damaged = True
@@ -105,6 +104,6 @@ def inspect_vectors(store: Store, view: str, table: str, width: int) -> Iterator
             damaged = True
             yield Issue("vector", f"{view} of row {row_id}", "It is missing.", row_id)
         if not damaged:  # else what is missing is named
-            yield from inspect_total(store, table, total_of(sums))
+            yield from inspect_total(store, table, running.total)
     except sqlite3.Error as error:
         yield Issue("table", table, f"It cannot be read completely: {error}")

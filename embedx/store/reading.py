@@ -16,16 +16,15 @@ from embedx.errors import NothingToDo, StoreError
 from embedx.extractors.names import check_stored_family
 from embedx.recipe import Recipe, check_view
 from embedx.store import filters
-from embedx.store.checksums import Checked, with_ids
+from embedx.store.checksums import BLOCK, Checked, with_ids
 from embedx.store.lock import Lock
-from embedx.store.record import total_of
+from embedx.store.record import RunningTotal
 from embedx.store.records import Recording, Row, from_stored
 from embedx.store.schema import DTYPES, FILE_NAME, MAX_JSON, vector_tables
 
 LABELS = ("label", "group", "split")  # columns of every row that say what it is
 MAX_DIM = 1_000_000  # of a vector; the largest models have some thousands
 MAX_PATHS = 500  # in one statement; SQLite takes 32 766 values
-BLOCK = 2048  # vectors that are read at a time: 6 MB of 768 float32
 
 
 class Reader(Checked):
@@ -79,14 +78,14 @@ class Reader(Checked):
         """
         if rows := self.count():
             return rows
-        details = [recording.detail for recording in self.recordings().values() if recording.reason]
+        details = [recording.detail for recording in self.each_recording() if recording.reason]
         why = f": every recording failed ({len(details)}). The first: {details[0]}" if details else "."
         listed = f" `embedx status {self.folder} --failed` lists all." if details else ""
         raise NothingToDo(f"{self.folder} has no rows{why}{listed}")
 
     def hours(self) -> float:
         """Return the duration of all recordings in hours, without those that failed."""
-        recordings = self.recordings().values()
+        recordings = self.each_recording()
         return sum(recording.duration_s or 0.0 for recording in recordings if not recording.reason) / 3600
 
     def count_recordings(self) -> tuple[int, float]:
@@ -98,16 +97,32 @@ class Reader(Checked):
         """Return path -> recording, also of those that failed: all, or those with these paths."""
         with self.snapshot():
             if paths is None:
-                stored = self._checked("recordings", "ORDER BY id")
-            else:
-                self._compare("recordings", keys=True)
-                stored = self._checked("recordings", *with_ids(self._numbers(paths)))
-        recordings = {}
-        for _, path, size, mtime_ns, content, seconds, rate, channels, parts, _, reason, detail, flags, _ in stored:
+                return {recording.path: recording for recording in self.each_recording()}
+            self._compare("recordings", keys=True)
+            which, values = with_ids(self._numbers(paths))
+            return {recording.path: recording for recording in self.each_recording(which, values)}
+
+    def each_recording(self, which: str = "", values: tuple[str, ...] = ()) -> Iterator[Recording]:
+        """Yield recordings one by one, also those that failed: all, or those that meet an SQL condition."""
+        for (
+            _,
+            path,
+            size,
+            mtime_ns,
+            content,
+            seconds,
+            rate,
+            channels,
+            parts,
+            _,
+            reason,
+            detail,
+            flags,
+            _,
+        ) in self._stream("recordings", f"{which} ORDER BY id", values):
             state = os.fsdecode(path), from_stored(size), from_stored(mtime_ns), parts, content
             sound = seconds, rate, channels, split_flags(flags)
-            recordings[state[0]] = Recording(*state, *sound, reason, detail)
-        return recordings
+            yield Recording(*state, *sound, reason, detail)
 
     def _numbers(self, paths: Iterable[str]) -> list[int]:
         """Return the ids of the recordings with these paths."""
@@ -147,7 +162,7 @@ class Reader(Checked):
                 return list(self.each_row())
             rows = list(self.each_row(*with_ids(ids)))
             if len(rows) < len(set(ids)):
-                self._checked("rows")  # an id that does not exist, or one that is damaged
+                self._check_all("rows")  # an id that does not exist, or one that is damaged
         return rows
 
     def next_ids(self, after: int, count: int) -> list[int]:
@@ -204,12 +219,14 @@ class Reader(Checked):
             UsageError: there is no such view.
             StoreError: a vector is damaged or missing.
         """
-        blocks = list(self.blocks(view, ids))
-        dim = self.views[view]
-        return (
-            np.concatenate([np.zeros(0, np.int64), *(block_ids for block_ids, _ in blocks)]),
-            np.concatenate([np.zeros((0, dim), np.float32), *(vectors for _, vectors in blocks)]),
-        )
+        with self.snapshot():
+            most = self.count() if ids is None else len(set(ids))
+            all_ids, all_vectors = np.empty(most, np.int64), np.empty((most, self._table(view)[1]), np.float32)
+            end = 0
+            for block_ids, vectors in self.blocks(view, ids):
+                start, end = end, min(end + len(block_ids), most)  # more are damage, which `blocks` refuses at its end
+                all_ids[start:end], all_vectors[start:end] = block_ids[: end - start], vectors[: end - start]
+        return all_ids[:end], all_vectors[:end]
 
     def blocks(
         self, view: str, ids: Sequence[int] | None = None
@@ -218,8 +235,7 @@ class Reader(Checked):
         table, dim, dtype = self._table(view)
         which, values = with_ids(ids or ())
         which, values = ("", ()) if ids is None else (f"{which} AND id IN (SELECT id FROM rows)", values)
-        read: list[int] = []
-        sums: list[bytes] = []
+        parts, running = [np.zeros(0, np.int64)], RunningTotal()
         with self.snapshot():
             if ids is not None and self._record.rewritten:  # an old vector of the same row can have come back
                 self._compare(table)
@@ -232,17 +248,17 @@ class Reader(Checked):
                             f"The vector {view} of row {number} in {self.file} is damaged (its checksum differs). "
                             f"`embedx verify {self.folder} --repair` computes it again from its recording."
                         )
-                block_ids = [number for number, *_ in blobs]
-                read += block_ids
-                sums += [stored for _, stored, _ in blobs]
+                parts.append(np.array([number for number, *_ in blobs], np.int64))
+                running.add(stored for _, stored, _ in blobs)
                 matrix = np.frombuffer(b"".join(blob for *_, blob in blobs), dtype).reshape(len(blobs), dim)
-                yield np.array(block_ids, np.int64), matrix.astype(np.float32, copy=False)
+                yield parts[-1], matrix.astype(np.float32, copy=False)
+            read = np.concatenate(parts)
             if ids is None:
-                self._require_total(table, total_of(sums))
+                self._require_total(table, running.total)
                 if not np.array_equal(read, self.ids()):
                     raise StoreError(f"{self.file} is damaged: the vectors {view} and the rows have other ids.")
             else:
-                missing = set(map(int, ids)).difference(read)
+                missing = set(map(int, ids)).difference(read.tolist())
                 if missing and (lost := missing.intersection(self.ids().tolist())):
                     raise StoreError(f"{self.file} is damaged: the vectors {view} of row {min(lost)} cannot be found.")
 
@@ -264,8 +280,7 @@ class Reader(Checked):
             with self._compared.lock("filter"):
                 if not self._is_compared("filter"):
                     for table in ("rows", "recordings"):
-                        for _ in self._stream(table):
-                            pass
+                        self._check_all(table)
                     self._compared.add("filter", self._state())
             return filters.select(self._db, where, self.columns, timeout)
 

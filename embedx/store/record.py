@@ -121,5 +121,27 @@ class Checksums:
 
 def total_of(checksums: Iterable[Any]) -> Total:
     """Return the number of stored checksums and their sum; a damaged one may be any value."""
-    listed = list(checksums)
-    return len(listed), sum(int.from_bytes(one, "little") for one in listed if isinstance(one, bytes)) % MODULUS
+    rows = total = 0
+    for one in checksums:
+        rows += 1
+        total += int.from_bytes(one, "little") if isinstance(one, bytes) else 0
+    return rows, total % MODULUS
+
+
+class RunningTotal:
+    """The total of the checksums that were added so far; no checksum is kept.
+
+    >>> running = RunningTotal()
+    >>> running.add([b"\2", b"\3"])
+    >>> running.add([None])
+    >>> running.total
+    (3, 5)
+    """
+
+    def __init__(self) -> None:
+        self.total: Total = (0, 0)
+
+    def add(self, checksums: Iterable[Any]) -> None:
+        """Add stored checksums."""
+        rows, total = total_of(checksums)
+        self.total = self.total[0] + rows, (self.total[1] + total) % MODULUS
