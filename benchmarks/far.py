@@ -34,7 +34,6 @@ FULL = ("1000000x768", "10000000x128")
 WINDOWS = 10  # of a recording
 QUERIES, K = 200, 10
 SHARES = (0.0001, 0.01, 0.5, 1.0)  # of the rows that a filter selects
-MAX_KINDS_ROWS = 100_000  # up to which every kind of index is built
 PROBED = 2000  # rows of the sample that is probed
 CHANGED = 1000  # rows that are labelled, and that are removed
 LIMIT_S = {"import": 2400, "index": 2400}  # of a step
@@ -119,17 +118,6 @@ def filters(work: Path, size: Size) -> Figures:
         return {name: seconds(partial(search, where=where)) for name, where in conditions.items()}
 
 
-def kinds(work: Path, size: Size) -> Figures:
-    """Build each kind of index in turn; the last one is that of the index step."""
-    figures: Figures = {}
-    with embedx.open(work / "c") as collection:
-        for kind in ("flat", "hnsw", "ivf-sq8", "ivf-rabitq"):
-            facts = collection.build_index(kind=kind)
-            names = ("kind", "recall_at_10", "p50_ms", "per_s", "memory_bytes", "build_s")
-            figures[kind] = {name: facts[name] for name in names}
-    return figures
-
-
 def probe(work: Path, size: Size) -> Figures:
     """Probe a sample of the rows."""
     with embedx.open(work / "c") as collection:
@@ -182,7 +170,6 @@ STEPS: dict[str, Callable[[Path, Size], Figures]] = {
     "verify": verify,
     "export": export,
     "probe": probe,
-    "kinds": kinds,
 }
 NAMES = {
     "import": "`import` from Parquet",
@@ -255,7 +242,7 @@ def measure_size(
     size, folder = read_size(text), work / text
     finished = results.setdefault(text, {})
     for name in steps:
-        if name in finished or (name == "kinds" and size[0] > MAX_KINDS_ROWS):
+        if name in finished:
             continue
         if name == "import":
             shutil.rmtree(folder, ignore_errors=True)
@@ -290,7 +277,7 @@ def describe(results: dict[str, Figures]) -> str:
             "",
             head("", sizes),
             row("all vectors as float32", [f"{4 * rows * dim / 1e6:,.0f} MB" for rows, dim in map(read_size, sizes)]),
-            *(row(NAMES[name], [cell(results[text].get(name)) for text in sizes]) for name in NAMES),
+            *(row(NAMES[name], [cell(results[text].get(name)) for text in sizes]) for name in STEPS),
             row("store on the disk", [octets(results[text].get("import")) for text in sizes]),
             row("index on the disk", [octets(results[text].get("index")) for text in sizes]),
             "",

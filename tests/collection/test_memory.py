@@ -104,11 +104,12 @@ def test_mapped_file_is_let_go_batch_by_batch(tmp_path: Path) -> None:
     file, shape = tmp_path / "m.npy", (32_768, 512)  # 67 MB of zeros: Linux can map 4 MB at a time
     np.lib.format.open_memmap(file, "w+", np.float32, shape)
     table = table_from_matrices("m", {"L0.given": open_npy(file)}, [], None)
-    peak = 0
-    for _, matrices in table.read():
-        assert not matrices["L0.given"].any()
-        peak = max(peak, resident_bytes(file))
-    assert 0 < peak < file.stat().st_size / 4
+    peaks = [
+        resident_bytes(file)
+        for number, (_, matrices) in enumerate(table.read())
+        if matrices["L0.given"].any() or number % 8 == 0  # all vectors are read; `smaps` takes long
+    ]
+    assert 0 < max(peaks) < file.stat().st_size / 4
 
 
 def resident_bytes(file: Path) -> int:

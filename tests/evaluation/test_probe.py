@@ -145,6 +145,29 @@ def test_duplicates_across_split_and_classes_are_counted_and_named(make: Make) -
     assert make(*clusters(100, 2, spread=1.0)).probe().overlap.rows == 0
 
 
+def test_of_many_test_rows_a_sample_is_compared_with_all_training_rows(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, labels = clusters(100, 2, spread=1.0)
+    x[51:91], labels[51:91] = x[1:41] + 1e-3, labels[1:41]  # near copies across the folds
+    x[50], labels[50] = x[0], labels[0]  # an exact one
+    collection = make(x, labels, fold=[i // 50 for i in range(100)])
+    whole = collection.probe(permutations=0)
+    assert whole.overlap.sampled is None
+    monkeypatch.setattr("embedx.evaluation.leakage.MAX_COMPARED", 20)
+    monkeypatch.setattr("embedx.evaluation.probe.MAX_QUERIES", 30)
+    monkeypatch.setattr("embedx.copies.finder.MAX_SCORES", 200)  # blocks of 4 rows
+    sampled = collection.probe(permutations=0)
+    assert sampled.overlap.exact == whole.overlap.exact == 2
+    assert 0 < sampled.overlap.near <= 20 < whole.overlap.near
+    assert sampled.overlap.to_dict()["sampled"] == 20
+    assert "near copies were looked for in a sample of 20 test rows" in str(sampled)
+    assert {pair.id for pair in sampled.overlap.pairs} <= set(range(1, 101))
+    assert sampled.retrieval["queries"].value == 30
+    assert sampled.retrieval["p@1"].value == pytest.approx(whole.retrieval["p@1"].value, abs=0.3)
+    assert sampled.accuracy == whole.accuracy
+
+
 def test_official_test_part_alone_is_scored(make: Make) -> None:
     x, labels = clusters(200, 4, spread=1.0)
     parts = ["train"] * 120 + ["validation"] * 40 + ["test"] * 40

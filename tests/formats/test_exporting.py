@@ -19,6 +19,8 @@ import embedx
 from embedx.errors import NothingToDo
 from embedx.formats.columns import escape_path
 from embedx.formats.registry import FORMATS
+from embedx.index.faiss_files import write_flat
+from embedx.index.vectors import unit
 from embedx.recipe import Recipe
 from embedx.store.records import Recording, Row
 from embedx.store.store import Store
@@ -78,6 +80,17 @@ def test_faiss_export_is_read_by_faiss_with_equal_hits(odd: Path, tmp_path: Path
         np.testing.assert_allclose(scores[0], [hit.score for hit in hits], atol=1e-6)
     with open(tmp_path / "x.faiss.csv", newline="", encoding="utf-8") as handle:
         assert [int(row["id"]) for row in csv.DictReader(handle)] == [1, 3, 5, 7, 9]
+
+
+def test_faiss_file_written_in_blocks_is_the_file_of_faiss(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).standard_normal((7, 3), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    ids = np.array([2, 3, 5, 8, 13, 21, 34])
+    with open(tmp_path / "x.faiss", "wb") as file:
+        write_flat(file, ids, 3, [vectors[:4], vectors[4:]])
+    index = faiss.IndexIDMap2(faiss.IndexFlatIP(3))
+    index.add_with_ids(unit(vectors), ids)
+    assert (tmp_path / "x.faiss").read_bytes() == faiss.serialize_index(index).tobytes()
 
 
 def test_csv_and_jsonl_exports_are_safe_for_spreadsheets(odd: Path, tmp_path: Path) -> None:
