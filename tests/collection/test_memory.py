@@ -12,12 +12,10 @@ import pytest
 
 import embedx
 from embedx.cli.status import describe
-from embedx.formats.matrices import open_npy
-from embedx.formats.table import table_from_matrices
 
-ROWS, DIM = 1024, 2048
-VECTORS_BYTES = 4 * ROWS * DIM  # 8.4 MB
-BLOCK = 64  # rows in memory at a time: 0.5 MB
+ROWS, DIM = 512, 2048
+VECTORS_BYTES = 4 * ROWS * DIM  # 4.2 MB
+BLOCK = 32  # rows in memory at a time: 0.3 MB
 BLOCKS = {
     "store.checksums.BLOCK": BLOCK,
     "store.reading.BLOCK": BLOCK,
@@ -25,7 +23,7 @@ BLOCKS = {
     "formats.importing.BATCH_ROWS": BLOCK,
     "formats.table.BATCH_ROWS": BLOCK,
     "formats.arrow.BATCH_ROWS": BLOCK,
-    "index.matrix.BLOCK": BLOCK // 16,
+    "index.matrix.BLOCK": BLOCK // 8,
     "index.exact.CHUNK": BLOCK,
     "index.builder.TEST_QUERIES": BLOCK,
     "index.matrix.MAX_LOADED_BYTES": 0,  # as for an index that is too large to be kept in memory
@@ -75,7 +73,10 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("name", STEPS)
+FAST = ("import parquet", "verify", "filtered search", "status")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in FAST else pytest.mark.long) for name in STEPS])
 def test_step_never_holds_all_vectors(name: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for place, value in BLOCKS.items():
         monkeypatch.setattr(f"embedx.{place}", value)
@@ -98,25 +99,3 @@ def test_frame_of_all_rows_needs_no_more_than_its_columns(source: Path) -> None:
             tracemalloc.stop()
     assert isinstance(frame, pd.DataFrame)
     assert peak / len(frame) < 600  # bytes per row; its values alone are 200
-
-
-def test_mapped_file_is_let_go_batch_by_batch(tmp_path: Path) -> None:
-    file, shape = tmp_path / "m.npy", (32_768, 512)  # 67 MB of zeros: Linux can map 4 MB at a time
-    np.lib.format.open_memmap(file, "w+", np.float32, shape)
-    table = table_from_matrices("m", {"L0.given": open_npy(file)}, [], None)
-    peaks = [
-        resident_bytes(file)
-        for number, (_, matrices) in enumerate(table.read())
-        if matrices["L0.given"].any() or number % 8 == 0  # all vectors are read; `smaps` takes long
-    ]
-    assert 0 < max(peaks) < file.stat().st_size / 4
-
-
-def resident_bytes(file: Path) -> int:
-    """Return how much of a mapped file is in the memory of this process."""
-    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
-    kilobytes = 0
-    for line in lines:
-        if line.endswith(str(file)):
-            kilobytes += int(next(part for part in lines if part.startswith("Rss:")).split()[1])
-    return kilobytes * 1024

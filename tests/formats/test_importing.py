@@ -136,21 +136,6 @@ def test_killed_import_continues(tmp_path: Path) -> None:
         np.testing.assert_array_equal(collection.vectors(), matrix)
 
 
-def test_rows_of_one_recording_may_lie_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    paths = [f"/{i % 3}.wav" for i in range(12)]
-    frame = pd.DataFrame({"path": paths, "start_s": range(12)})
-    matrix = np.random.default_rng(0).standard_normal((12, 4)).astype(np.float32)
-    expected = [(path, start) for path in ("/0.wav", "/1.wav", "/2.wav") for start in range(12) if paths[start] == path]
-    for number, equal_hashes in enumerate((False, True)):  # of different paths
-        if equal_hashes:
-            monkeypatch.setattr("embedx.formats.importing.hash", lambda path: 0, raising=False)
-        with embedx.import_vectors(matrix, metadata=frame, out=tmp_path / f"c{number}", name="m") as collection:
-            rows = collection.rows()
-            assert list(zip(rows["path"], rows["start_s"], strict=True)) == expected
-            assert len(collection.store.recordings()) == 3
-            np.testing.assert_array_equal(collection.vectors(), matrix[[int(start) for _, start in expected]])
-
-
 def test_import_in_float16_refuses_values_out_of_range(tmp_path: Path) -> None:
     with embedx.import_vectors(MATRIX, out=tmp_path / "c", store_dtype="float16") as collection:
         np.testing.assert_array_equal(collection.vectors(), MATRIX.astype(np.float16))
