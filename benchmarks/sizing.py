@@ -68,8 +68,8 @@ pgvector were not measured at these sizes.
 {rows:,.0f} x {dim:.0f} were measured on two cores; **larger sizes were not**. Except for the index, time grows with the
 rows. At the measured speed, 100 million rows of this dimension would need, on one core:
 
-- {import_h:.0f} hours to import, {verify_h:.0f} hours to verify and {export_h:.0f} hours to export; more than
-  {index_h:.0f} hours for the index, whose time grows faster than the rows;
+- {import_h:.1f} hours to import, {verify_h:.1f} hours to verify and {export_h:.1f} hours to export; more than
+  {index_h:.1f} hours for the index, whose time grows faster than the rows;
 - {filter_min:.0f} minutes for the first filter of each process, which compares all rows with their checksums (`embedx
   serve` does it once for each state of the collection);
 - {disk} of disk for store and index, and as much as the vectors again for each export.
@@ -155,7 +155,9 @@ def describe(price: float) -> str:
         flat=MAX_FLAT_NUMBERS,
         kinds_size=Part("Search", "## Kinds").rows[0][0],
         kinds=table_of_kinds(),
-        far=table(["", *far.cells("search")], [[name, *far.cells(name)] for name in SEARCHES]),
+        far=table(
+            ["processor time", *far.cells("searches, processor time")], [[name, *far.cells(name)] for name in SEARCHES]
+        ),
         by_row=service.cells("by row")[0],
         by_vector=service.cells("by vector (base64)")[0],
         rows=rows,
