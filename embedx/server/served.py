@@ -172,7 +172,7 @@ class Served:
             if wait or rows <= MAX_ROWS_AT_ONCE:
                 self._count_values(collection)
             known_key, values = self._kept.get("values", (None, {}))
-            recordings, hours = self.keep("recordings", key[:2], collection.store.count_recordings)
+            recordings, hours = self.keep("totals", key[:2], collection.store.count_recordings)
             recipe = collection.recipe
             return {
                 "name": self.name,

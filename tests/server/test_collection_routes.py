@@ -30,6 +30,13 @@ def test_collections_are_described(client: Client, collection: embedx.Collection
     assert (model["id"], model["dim"], model["sample_rate"]) == ("made", 256, 16_000)
 
 
+def test_recordings_are_found_after_the_collection_was_described(client: Client) -> None:
+    row = client.get(f"{ROWS}/5").json["row"]
+    assert client.get("/v1/collections/made").status == 200
+    assert client.get(f"/v1/collections/made/recordings/{row['recording']}").json["path"] == row["path"]
+    assert client.get("/v1/collections/made").json["recordings"] > 0
+
+
 def test_values_of_many_rows_are_counted_beside_the_requests(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
