@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from embedx.collection.create import extract, import_vectors, open
     from embedx.collection.merge import merge
     from embedx.collection.predicting import predict
+    from embedx.collection.several import Collections
     from embedx.encoder import Encoder, load
     from embedx.ingest.pipeline import Progress
     from embedx.search.hit import Hit
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Collection",
+    "Collections",
     "EmbedxError",
     "Encoder",
     "Hit",
@@ -77,6 +79,7 @@ __all__ = [
 ]
 HOMES = {  # public name -> its module, which is imported on first use, so that `import embedx` is quick
     "Collection": "collection.collection",
+    "Collections": "collection.several",
     "Encoder": "encoder",
     "Hit": "search.hit",
     "Hits": "search.hits",

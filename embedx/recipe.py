@@ -132,7 +132,9 @@ class Recipe:
                 f"{name}: {owners[0]} {theirs[name]!r}, {owners[1]} {mine[name]!r}" for name in different
             )
             if here is not None:
-                raise RecipeMismatch(f"These collections have different recipes and cannot be merged ({details}).")
+                raise RecipeMismatch(
+                    f"These collections have different recipes and cannot be used together ({details})."
+                )
             raise RecipeMismatch(
                 f"{where} holds vectors of another recipe ({details}). Vectors of two recipes cannot be compared. "
                 "Use the stored options, or write to another collection."

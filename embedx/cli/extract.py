@@ -103,6 +103,11 @@ CHANGES = ("new", "edited", "retried", "moved", "vanished", "hidden", "pruned")
     click.option(
         "--plan-only", is_flag=True, help="Only write the plan of --shards; machines then do --shard I/N of it."
     ),
+    click.option(
+        "--plan",
+        metavar="URL",
+        help="Keep the plan and the parts that are done in a bucket: s3://BUCKET/NAME. [default: in FOLDER.shards]",
+    ),
 )
 @section(
     "Which recordings",

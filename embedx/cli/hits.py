@@ -35,7 +35,9 @@ class HitTable:
         query = ["query"] if None not in answers else []
         aligned = any(hit.query_start_s is not None for hits in answers.values() for hit in hits)
         position = ["query_start_s"] if aligned else []
-        self.fixed = [*query, "id", "score", "path", "start_s", "end_s", *position, "label"]
+        several = any(hit.collection is not None for hits in answers.values() for hit in hits)
+        collection = ["collection"] if several else []
+        self.fixed = [*query, *collection, "id", "score", "path", "start_s", "end_s", *position, "label"]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for query, hits in self.answers.items():
@@ -75,7 +77,8 @@ class HitTable:
         columns = {name: [to_utf8(row[name]) for row in rows] for name in self.fixed}
         for name in dict.fromkeys(name for row in rows for name in row["meta"]):
             columns[f"{name}_" if name in columns else name] = [to_utf8(row["meta"].get(name)) for row in rows]
-        kinds = {name: "string" if name in ("query", "path", "label") else "double" for name in self.fixed}
+        texts = ("query", "collection", "path", "label")
+        kinds = {name: "string" if name in texts else "double" for name in self.fixed}
         return parquet_bytes(columns, kinds | {"id": "int64"})
 
     def annotations(self, form: str) -> "list[Annotation]":
@@ -86,6 +89,7 @@ class HitTable:
         for query, hits in self.answers.items():
             for hit in hits:
                 own = {"id": hit.id} | ({} if query is None else {"query": query})
+                own |= {} if hit.collection is None else {"collection": hit.collection}
                 is_track = form == "audacity"
                 label = (
                     audacity_label({"score": hit.score, "label": hit.label, "path": hit.path})

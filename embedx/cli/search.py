@@ -1,7 +1,8 @@
 """embedx search: a query in, ranked hits out."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,6 @@ from embedx.cli.options import (
     ANNOTATIONS,
     METRIC,
     OUTPUT_OR_FOLDER,
-    READ_COLLECTION,
     TIMEOUT,
     VIEW,
     SectionedCommand,
@@ -24,17 +24,18 @@ from embedx.cli.options import (
 from embedx.cli.output import deliver, deliver_annotations, say
 from embedx.errors import EXIT_SOME_FAILED, AudioError, UsageError
 from embedx.filesystem.paths import display_path, safe_stem
-from embedx.filesystem.urls import is_engine
+from embedx.filesystem.urls import is_engine, masked
 from embedx.text import plural
 
 if TYPE_CHECKING:
     from embedx.client.remote import RemoteCollection
     from embedx.collection.collection import Collection
+    from embedx.collection.several import Collections
     from embedx.engines.collection import EngineCollection
     from embedx.search.answers import Answers
     from embedx.search.hits import Hits
 
-    AnyCollection = Collection | RemoteCollection | EngineCollection
+    AnyCollection = Collection | Collections | RemoteCollection | EngineCollection
 
 QUERIES = ("query", "id", "vector", "like", "unlike", "text")  # options that --queries replaces
 
@@ -53,13 +54,19 @@ QUERIES = ("query", "id", "vector", "like", "unlike", "text")  # options that --
       embedx search http://127.0.0.1:8000/field query.wav
       embedx search qdrant://127.0.0.1:6333/field query.wav -k 5 --where "site = 'A'"
       embedx search indexes/field --queries calls.csv -k 3 --format csv --output hits.csv
+      embedx search indexes/north indexes/south query.wav
+      embedx search indexes/north indexes/south --id indexes/south:17
     """,
 )
-@READ_COLLECTION
-@click.argument("query", required=False)
+@click.argument("places", metavar="COLLECTION... [QUERY]", nargs=-1, required=True)
 @section(
     "Instead of QUERY",
-    click.option("--id", type=int, metavar="N", help="Search with row N of the collection."),
+    click.option(
+        "--id",
+        callback=lambda context, option, value: read_row(value),
+        metavar="N",
+        help="Search with row N of the collection; COLLECTION:N of one of several.",
+    ),
     click.option(
         "--vector", metavar="FILE.npy", help="Search with a vector. With several, each row gets its best score."
     ),
@@ -67,7 +74,7 @@ QUERIES = ("query", "id", "vector", "like", "unlike", "text")  # options that --
         "--like",
         multiple=True,
         metavar="EXAMPLE",
-        help="Example that the hits should resemble: a row id, a file or file#start-end. Repeatable.",
+        help="Example that the hits should resemble: a row as for --id, a file or file#start-end. Repeatable.",
     ),
     click.option(
         "--unlike",
@@ -137,7 +144,7 @@ QUERIES = ("query", "id", "vector", "like", "unlike", "text")  # options that --
 )
 @model_section
 def search(
-    collection: str,
+    places: tuple[str, ...],
     queries: str | None,
     columns: str,
     form: str,
@@ -148,7 +155,7 @@ def search(
     allow_pickle: bool,
     **options: Any,
 ) -> int:
-    """Find the rows of a COLLECTION that are most similar to QUERY.
+    """Find the rows of a COLLECTION, or of several of one recipe, that are most similar to QUERY.
 
     QUERY is an audio file, or file#start-end for a part of it in seconds. It is embedded with the recipe of the
     collection. A higher score is more similar; with cosine, 1 is the same direction. See docs/search.md for details.
@@ -157,7 +164,9 @@ def search(
     then 3.
     """
     require_file(output, form)
-    with open_collection(collection, model, allow_pickle) as opened:
+    collections, query = split_places(places, options, queries)
+    options["query"] = query
+    with open_collections(collections, model, allow_pickle) as opened:
         if queries is None:
             answers: dict[str | None, Hits] = {None: opened.search(**options)}
             failures: list[AudioError] = []
@@ -175,6 +184,49 @@ def search(
     for failure in failures:
         say(display_path(failure.detail), err=True)
     return EXIT_SOME_FAILED if failures else 0
+
+
+def split_places(
+    places: Sequence[str], options: Mapping[str, Any], queries: str | None
+) -> tuple[Sequence[str], str | None]:
+    """Return the collections, and QUERY: the last of several arguments, unless an option gives the query.
+
+    Raises:
+        UsageError: the last one is a collection too, and there is no query.
+    """
+    from embedx.store.schema import FILE_NAME
+
+    *collections, last = places
+    if queries is not None or any(options[name] not in (None, ()) for name in QUERIES if name != "query"):
+        is_sound = os.path.isfile(last) or "#" in last  # then a query too many, which is refused later
+        return (collections, last) if collections and is_sound else (places, None)
+    if collections and os.path.isfile(os.path.join(last, FILE_NAME)):
+        raise UsageError(f"{display_path(last)} is a collection. Give a query after it, or as an option.")
+    return (collections, last) if collections else (places, None)
+
+
+def read_row(value: str | None) -> int | str | None:
+    """Return the value of --id: a number, or the text COLLECTION:N."""
+    return int(value) if value is not None and re.fullmatch(r"-?\d{1,18}", value) else value
+
+
+def open_collections(places: Sequence[str], model: str | None, allow_pickle: bool) -> "AnyCollection":
+    """Open a collection, or several for a search over all of them; these are folders or in buckets.
+
+    Raises:
+        UsageError: one of several is behind a service or in a search engine.
+    """
+    if len(places) == 1:
+        return open_collection(places[0], model, allow_pickle)
+    from embedx.collection.several import Collections
+
+    for place in places:
+        if place.startswith(("http://", "https://")) or is_engine(place):
+            raise UsageError(
+                f"{display_path(masked(place))} cannot be searched together with other collections: several "
+                "collections are folders, or in buckets."
+            )
+    return Collections(places, model=model, allow_pickle=allow_pickle)
 
 
 def open_collection(name: str, model: str | None, allow_pickle: bool) -> "AnyCollection":

@@ -3,27 +3,22 @@
 import os
 import threading
 import weakref
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from embedx.collection.searching import Searching
 from embedx.datasets.sources import source_root
 from embedx.index.manager import IndexManager
-from embedx.keywords import KnownKeywords
-from embedx.recipe import Recipe, check_view
+from embedx.recipe import Recipe
 from embedx.store.store import Store
 from embedx.store.thread_stores import ThreadStores
 
 if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder
 
-Arguments = ParamSpec("Arguments")
-Answer = TypeVar("Answer")
 
-
-class CollectionBase(KnownKeywords):
+class CollectionBase(Searching):
     """What every part of `Collection` needs: the folder, its store and indexes, and the model.
 
     Args:
@@ -35,6 +30,8 @@ class CollectionBase(KnownKeywords):
         UsageError: there is no collection in the folder.
         StoreError: the store is damaged, or a newer embedx made it.
     """
+
+    indexes: IndexManager
 
     def __init__(self, folder: str | os.PathLike[str], *, model: str | None = None, allow_pickle: bool = False) -> None:
         self.folder = Path(folder)
@@ -64,33 +61,15 @@ class CollectionBase(KnownKeywords):
         """The store, opened for reading by this thread."""
         return self._stores.get()
 
-    def snapshot(self) -> AbstractContextManager[None]:
-        """Return a context in which all methods answer from one state of the collection, in this thread.
-
-        A writer is not stopped: what it commits meanwhile is seen after the context.
-        """
-        return self.store.snapshot()
-
     @property
     def recipe(self) -> Recipe:
         """The recipe of the vectors: model, layers, pooling, windows."""
         return self.store.recipe
 
     @property
-    def views(self) -> dict[str, int]:
-        """Name -> dimension of every stored view."""
-        return self.store.views
-
-    @property
     def root(self) -> str | None:
         """The folder that holds all sources; tables show paths relative to it. None if there is none."""
         return source_root(self.store)
-
-    def _resolve_view(self, view: str | None) -> str:
-        """Return the name of a view, the default view for None; refuse an unknown one."""
-        view = self.recipe.default_view if view is None else view
-        check_view(view, self.views)
-        return view
 
     def _select_ids(self, where: str | None, timeout: float) -> list[int] | None:
         """Return the ids of the rows that meet a condition; None (all rows) without a condition."""
@@ -107,19 +86,6 @@ class CollectionBase(KnownKeywords):
 
 
 COLLECTIONS: weakref.WeakSet[CollectionBase] = weakref.WeakSet()  # the open ones, which a forked process opens again
-
-
-def from_one_state(
-    method: Callable[Concatenate[Any, Arguments], Answer],
-) -> Callable[Concatenate[Any, Arguments], Answer]:
-    """Let a method of a collection answer from one state, whatever other processes commit meanwhile."""
-
-    @wraps(method)
-    def answer(self: Any, /, *args: Arguments.args, **options: Arguments.kwargs) -> Answer:
-        with self.snapshot():
-            return method(self, *args, **options)
-
-    return answer
 
 
 def open_again_after_fork() -> None:

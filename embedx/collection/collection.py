@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.collection.base import from_one_state
 from embedx.collection.maintenance_mixin import MaintenanceMixin
 from embedx.collection.search_mixin import SearchMixin
+from embedx.collection.searching import from_one_state
 from embedx.collection.training_mixin import TrainingMixin
 from embedx.store.filters import TIMEOUT_S
 from embedx.store.frames import MAX_ID, check_ids, frame_of, in_order

@@ -2,41 +2,51 @@
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack, overload
 
+from embedx.collection.bucket_plans import find_plan
 from embedx.collection.collection import Collection
-from embedx.collection.pushing import local_folder
-from embedx.filesystem.hub import download_collection, repository_of
+from embedx.collection.several import Collections, Place, folder_of
 from embedx.formats.importing import ImportOptions, import_into_store
 from embedx.ingest.changes import name_sources
 from embedx.ingest.extract import extract_into_store
-from embedx.ingest.options import ExtractKwargs
+from embedx.ingest.options import ExtractKwargs, ExtractOptions
 from embedx.ingest.pipeline import Progress
 from embedx.ingest.shards import embed_planned
 from embedx.ingest.stored_options import complete_options
 from embedx.keywords import with_known_keywords
 
+AnyPlace = TypeVar("AnyPlace", bound=Place)
 
+
+@overload
+def open(folder: Place, *, model: str | None = None, allow_pickle: bool = False) -> Collection: ...
+@overload
+def open(
+    folder: list[AnyPlace] | tuple[AnyPlace, ...], *, model: str | None = None, allow_pickle: bool = False
+) -> Collections: ...
 @with_known_keywords
-def open(folder: str | os.PathLike[str], *, model: str | None = None, allow_pickle: bool = False) -> Collection:
-    """Open a collection.
+def open(folder: Any, *, model: str | None = None, allow_pickle: bool = False) -> Any:
+    """Open a collection, or several for a search over all of them.
 
     Args:
         folder: the folder of the collection; or hf:user/repo, a repository of the Hugging Face hub that
             `embedx share` wrote; or s3://bucket/name, where `embedx push` wrote it. It is downloaded once for each
-            change; labels and indexes are written to a copy on this machine.
+            change; labels and indexes are written to a copy on this machine. A list of these opens several collections
+            of one recipe, for `Collections.search`.
         model: the model for audio and text queries, if it is not where the recipe says: another folder, or code from
             outside embedx. Its weights must be the same.
         allow_pickle: read weights from a pickle file (.bin, .pth), which can run code.
 
     Raises:
         UsageError: there is no collection in the folder.
+        RecipeMismatch: two of several collections have different recipes; the message names the fields.
         StoreError: the collection is damaged, or a newer embedx made it.
         DiskError: the repository or bucket cannot be read.
     """
-    repository = repository_of(folder)
-    folder = local_folder(folder) if repository is None else download_collection(repository)
-    return Collection(folder, model=model, allow_pickle=allow_pickle)
+    if isinstance(folder, (list, tuple)):
+        return Collections(folder, model=model, allow_pickle=allow_pickle)
+    return Collection(folder_of(folder), model=model, allow_pickle=allow_pickle)
 
 
 @with_known_keywords
@@ -44,6 +54,7 @@ def extract(
     source: Any,
     *,
     out: str | os.PathLike[str],
+    plan: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     interrupted: Callable[[], int] = lambda: 0,
     **options: Unpack[ExtractKwargs],
@@ -78,6 +89,7 @@ def extract(
         allow_pickle: read weights from a pickle file (.bin, .pth) if there is no safetensors file.
         trust_model: False for a `model` that a file names: only a family of embedx whose weights are on this machine.
         shard: "i/n": embed only part i of n, of the plan for `out` if there is one; `embedx.merge` joins the parts.
+        plan: with `shard`: the place of the plan in a bucket, such as s3://bucket/plan; the part is sent there.
         checksum, retry_failed: look again at the content of unchanged files; at recordings that failed before.
         prune: delete the recordings that are no longer in the source; none in folders that cannot be looked at.
         confine: refuse files outside of the folder of their source, also behind links: for manifests from strangers.
@@ -94,10 +106,16 @@ def extract(
         LockedError, StoreError, DiskError: the collection cannot be written; what was committed stays.
     """
     settings = complete_options(out, name_sources(source), options)
-    hooks = on_progress, interrupted
-    folder = embed_planned(source, out, options, settings, *hooks) or extract_into_store(source, out, settings, *hooks)
-    collection = Collection(folder, model=settings.trusted_model, allow_pickle=settings.allow_pickle)
-    if len(collection) and not settings.dry_run:
+    shards, hooks = find_plan(out, settings.shard, plan), (on_progress, interrupted)
+    if shards is not None:
+        return open_extracted(embed_planned(shards, source, options, settings, *hooks), settings)
+    return open_extracted(extract_into_store(source, out, settings, *hooks), settings)
+
+
+def open_extracted(folder: str | os.PathLike[str], options: ExtractOptions) -> Collection:
+    """Open a collection after an extraction, and bring its indexes up to date."""
+    collection = Collection(folder, model=options.trusted_model, allow_pickle=options.allow_pickle)
+    if len(collection) and not options.dry_run:
         collection.indexes.refresh(collection.recipe.default_view)
     return collection
 

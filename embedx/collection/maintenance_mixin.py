@@ -6,9 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from embedx.collection.backup import backup
-from embedx.collection.base import CollectionBase, from_one_state
+from embedx.collection.base import CollectionBase
 from embedx.collection.labelling import LabelChange, label, read_log, undo_label
 from embedx.collection.maintenance import compact, remove
+from embedx.collection.searching import from_one_state
 from embedx.collection.verify import VerifyReport, verify_collection
 from embedx.errors import UsageError
 from embedx.filesystem.urls import is_url

@@ -222,12 +222,7 @@ def fetch(place: str) -> Path:
     """
     url = bucket_url(place)
     with bucket_errors(url):
-        try:
-            data = read_bytes(f"{url}/{MANIFEST}")
-        except FileNotFoundError:
-            raise UsageError(
-                f"There is no collection at {display_path(url)}, or its push was not finished. Use `embedx push`."
-            ) from None
+        data = read_manifest(url)
         manifest = parse_manifest(data, url)
         cache = cache_of(url)
         make_folder(cache)
@@ -238,6 +233,31 @@ def fetch(place: str) -> Path:
                 Download(url, cache).make(folder, manifest["parts"])
                 (cache / f"{folder.name}.json").write_bytes(data)
             return folder
+
+
+def read_manifest(url: str) -> bytes:
+    """Return the bytes of the manifest of a pushed collection.
+
+    Raises:
+        UsageError: nothing was pushed there, or the push was not finished.
+    """
+    try:
+        return read_bytes(f"{url}/{MANIFEST}")
+    except FileNotFoundError:
+        raise UsageError(
+            f"There is no collection at {display_path(url)}, or its push was not finished. Use `embedx push`."
+        ) from None
+
+
+def download(place: str, folder: Path) -> None:
+    """Make a new folder with a pushed collection, without a copy in the cache; every part is compared with its digest.
+
+    Raises:
+        UsageError, StoreError, DiskError: see `fetch`.
+    """
+    url = bucket_url(place)
+    with bucket_errors(url), tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as parts:
+        Download(url, Path(parts)).make(folder, parse_manifest(read_manifest(url), url)["parts"])
 
 
 def cache_of(url: str) -> Path:

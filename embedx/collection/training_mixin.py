@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Unpack
 
-from embedx.collection.base import CollectionBase, from_one_state
+from embedx.collection.base import CollectionBase
+from embedx.collection.searching import from_one_state
 from embedx.datasets.sources import read_corpus
 from embedx.errors import UsageError
 from embedx.evaluation.options import ExperimentKwargs

@@ -2,20 +2,31 @@
 
 import contextlib
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
+from embedx.collection.bucket_plans import publish, read_bucket_plan
 from embedx.collection.collection import Collection
 from embedx.collection.create import extract
 from embedx.collection.merge import merge_shard
+from embedx.collection.pushing import bucket_url
 from embedx.errors import LockedError, UsageError
 from embedx.ingest.changes import name_sources
 from embedx.ingest.options import ExtractKwargs, ExtractOptions
 from embedx.ingest.pipeline import Progress
-from embedx.ingest.shards import Finished, Plan, Report, check_shards, embed_shard, make_plan, plan_folder, read_plan
+from embedx.ingest.shards import (
+    Finished,
+    Plan,
+    Report,
+    check_shards,
+    embed_shard,
+    holds_all,
+    make_plan,
+    plan_folder,
+    read_plan,
+)
 from embedx.ingest.stored_options import complete_options
 from embedx.keywords import with_known_keywords
 from embedx.store.lock import Lock
@@ -34,6 +45,7 @@ def extract_shards(
     shards: int,
     engine: str = LOCAL,
     plan_only: bool = False,
+    plan: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     interrupted: Callable[[], int] = lambda: 0,
     **options: Unpack[ExtractKwargs],
@@ -50,6 +62,7 @@ def extract_shards(
         engine: "local": the shards one after another in this process; "ray": Ray on this machine, or on the cluster
             that the variable RAY_ADDRESS names; "ray://HOST:PORT": that cluster (extra `embedx[ray]`).
         plan_only: write the plan, embed nothing, and return None.
+        plan: for machines without a common disk: a place in a bucket for the plan and the shards, s3://bucket/plan.
 
     Raises:
         UsageError: an invalid argument, or the folder holds a plan for another source, other options or another number
@@ -58,9 +71,7 @@ def extract_shards(
         ModelError, StoreError, DiskError, NothingToDo: see `embedx.extract`; what was committed stays.
     """
     check_shards(shards)
-    scheme = engine.partition(":")[0]
-    if scheme not in (LOCAL, RAY) or (scheme == LOCAL and engine != LOCAL):
-        raise UsageError(f"Unknown engine {engine!r}. Engines: local, ray, ray://HOST:PORT.")
+    uses_ray = check_engine(engine, plan)
     if options.get("shard"):
         raise UsageError("Give --shards to do all shards of a plan, or --shard to do one of them, not both.")
     sources, folder = name_sources(source), plan_folder(out)
@@ -68,25 +79,51 @@ def extract_shards(
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         stack.callback(Lock(folder, wait=settings.wait).release)
-        plan = read_plan(out)
-        if plan is None:
-            plan, embedder = make_plan(source, out, settings, options, shards)
-        plan.require_same(sources, options, shards)
+        made = read_plan(out) if plan is None else read_bucket_plan(plan, out)
+        if made is None:
+            made, embedder = prepare_plan(source, out, settings, options, shards, plan)
+        made.require_same(sources, options, shards)
         if plan_only:
             return None
-        run = Run(plan, out, settings.wait, on_progress or (lambda progress: None))
-        if scheme == LOCAL:
-            finished = embed_here(plan, settings, embedder, run.show, interrupted)
-        else:
+        run = Run(made, out, settings.wait, on_progress or (lambda progress: None))
+        if uses_ray:
             from embedx.engines.ray import embed_with_ray
 
-            finished = embed_with_ray(plan, settings, engine, interrupted)
+            finished = embed_with_ray(made, settings, engine, interrupted)
+        else:
+            finished = embed_here(made, settings, embedder, run.show, interrupted)
         stack.enter_context(contextlib.closing(finished))
         for number, report in finished:
             run.take(number, report)
         collection = extract(source, out=out, on_progress=run.finish, interrupted=interrupted, **options)
-        shutil.rmtree(folder)  # everything is in the collection now
+        made.delete()
     return collection
+
+
+def check_engine(engine: str, place: str | None) -> bool:
+    """Tell whether an engine is Ray; refuse an unknown one, and Ray with a plan in a bucket."""
+    uses_ray = engine.partition(":")[0] == RAY
+    if not uses_ray and engine != LOCAL:
+        raise UsageError(f"Unknown engine {engine!r}. Engines: local, ray, ray://HOST:PORT.")
+    if uses_ray and place is not None:
+        raise UsageError("--plan and --engine ray cannot be used together: Ray carries the shards itself.")
+    return uses_ray
+
+
+def prepare_plan(
+    source: Any,
+    out: str | os.PathLike[str],
+    options: ExtractOptions,
+    given: ExtractKwargs,
+    shards: int,
+    place: str | None,
+) -> tuple[Plan, "Embedder | None"]:
+    """Write a plan, and send it to its place in a bucket; one that was written before is only sent."""
+    plan, embedder = read_plan(out), None
+    if plan is None:
+        plan, embedder = make_plan(source, out, options, given, shards)
+    plan.require_same(name_sources(source), given, shards)
+    return (plan if place is None else publish(plan, bucket_url(place))), embedder
 
 
 def embed_here(
@@ -131,9 +168,10 @@ class Run:
         self.reports[number] = report
         while self.merged + 1 in self.reports:
             self.merged += 1
-            if self.reports[self.merged]["recordings"]:
-                paths = list(dict.fromkeys(item.path for item in self.plan.items(self.merged)))
-                merge_shard(self.plan.collection(self.merged), self.out, paths, self.wait)
+            paths = list(dict.fromkeys(item.path for item in self.plan.items(self.merged)))
+            if not holds_all(self.out, paths):
+                with self.plan.finished(self.merged) as part:
+                    merge_shard(part, self.out, paths, self.wait)
         self.on_progress(self.counts())
 
     def show(self, part: Progress) -> None:

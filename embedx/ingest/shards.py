@@ -6,8 +6,10 @@ The folder `OUT.shards` holds the plan and, for each shard, its items, its colle
 import json
 import os
 import secrets
+import shutil
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -85,6 +87,23 @@ class Plan:
         except FileNotFoundError:
             return None
 
+    def write_report(self, number: int, report: Report) -> None:
+        """Note that a shard is done."""
+        replace_file(self.place(number) / REPORT_NAME, json.dumps(report).encode("ascii"))
+
+    def kept(self, number: int) -> Path:
+        """Return the folder of the collection of a shard that is done, on this machine."""
+        return self.collection(number)
+
+    @contextmanager
+    def finished(self, number: int) -> Iterator[Path]:
+        """Lend the folder of the collection of a shard that is done, for the merge."""
+        yield self.collection(number)
+
+    def delete(self) -> None:
+        """Delete the plan and all shards: everything is in the collection."""
+        shutil.rmtree(self.folder)
+
     def require_same(self, sources: Sequence[str], given: Mapping[str, Any], shards: int) -> None:
         """Refuse another source, other options and another number of shards than those of the plan.
 
@@ -121,13 +140,25 @@ def read_plan(out: str | os.PathLike[str]) -> Plan | None:
     """
     folder = plan_folder(out)
     try:
-        values = json.loads((folder / PLAN_NAME).read_bytes())
+        return parse_plan(folder, (folder / PLAN_NAME).read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{folder / PLAN_NAME} cannot be read ({error}). Delete {folder} to start again.") from error
+
+
+def parse_plan(folder: Path, data: bytes) -> Plan:
+    """Return the plan of a folder from the bytes of its file.
+
+    Raises:
+        StoreError: it is no plan.
+    """
+    try:
+        values = json.loads(data)
         if values.pop("format") != FORMAT:
             raise ValueError("a newer version of embedx may have written it")
         return Plan(folder, recipe=Recipe.from_json(values.pop("recipe")), **values)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, StoreError) as error:
         raise StoreError(f"{folder / PLAN_NAME} cannot be read ({error}). Delete {folder} to start again.") from error
 
 
@@ -173,6 +204,14 @@ def stored_paths(out: str | os.PathLike[str]) -> set[str]:
         return set(store.recordings())
 
 
+def holds_all(out: str | os.PathLike[str], paths: Sequence[str]) -> bool:
+    """Tell whether a collection holds all these recordings, and none of them failed."""
+    if not paths or not os.path.isfile(os.path.join(out, FILE_NAME)):
+        return not paths
+    with Store(out) as store:
+        return sum(not recording.reason for recording in store.recordings(paths).values()) == len(paths)
+
+
 def embed_shard(
     plan: Plan,
     number: int,
@@ -199,6 +238,7 @@ def embed_shard(
         EmbedxError: see `embedx.extract`; what was committed stays.
     """
     options = replace(options, shard=None, prune=False, dry_run=False)
+    plan.place(number).mkdir(parents=True, exist_ok=True)
     lock = Lock(plan.place(number), wait=options.wait)
     try:
         if (report := plan.report(number)) is not None:
@@ -209,7 +249,7 @@ def embed_shard(
         finally:  # not reached by a process that is killed
             attempts.end()
         report = describe_part(plan.collection(number))
-        replace_file(plan.place(number) / REPORT_NAME, json.dumps(report).encode("ascii"))
+        plan.write_report(number, report)
         return report
     finally:
         lock.release()
@@ -273,17 +313,18 @@ def check_shards(shards: int) -> None:
 
 
 def embed_planned(
+    plan: Plan,
     source: Any,
-    out: str | os.PathLike[str],
     given: Mapping[str, Any],
     options: ExtractOptions,
     on_progress: Callable[[Progress], None] | None,
     interrupted: Callable[[], int],
-) -> str | None:
-    """Embed the shard that the option `shard` names, and return the folder of its collection; None without a plan.
+) -> str:
+    """Embed the shard that the option `shard` names, and return the folder of its collection.
 
     Args:
-        source, out: what the plan must be for.
+        plan: the plan.
+        source: what the plan must be for.
         given: the options that the user gave; the others are completed in `options`.
         options, on_progress, interrupted: see `embed_shard`.
 
@@ -293,10 +334,7 @@ def embed_planned(
         EmbedxError: see `embed_shard`.
     """
     number, shards = parse_shard(options.shard)
-    plan = read_plan(out) if options.shard else None
-    if plan is None:
-        return None
     plan.require_same(name_sources(source), given, shards)
     if not embed_shard(plan, number, options, on_progress, interrupted)["recordings"]:
         raise NothingToDo(f"Shard {number} of {plan.shards} is empty: the plan has {plan.recordings} recordings.")
-    return str(plan.collection(number))
+    return str(plan.kept(number))

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from embedx.index.matrix import Floats, Ids
-from embedx.index.vector_index import VectorIndex
 from embedx.search.queries import Query
-from embedx.store.store import Store
+from embedx.search.searched import SearchedIndex, SearchedRows
+from embedx.search.several import MAX_ROWS
 
 MAX_SCORES = 1 << 23  # scores in memory at a time: 32 MB of float32
 PAGE = 10_000  # rows that are read from the store at a time
@@ -36,7 +36,7 @@ class Alignment:
     query_start_s: float
 
 
-def align(store: Store, index: VectorIndex, query: Query, include_ids: Ids | None) -> list[Alignment]:
+def align(store: SearchedRows, index: SearchedIndex, query: Query, include_ids: Ids | None) -> list[Alignment]:
     """Return the best offset of a query's windows in every recording, best recordings first.
 
     The shorter of query and recording lies completely inside the longer one, window on window in the order of time.
@@ -96,14 +96,15 @@ def channels_of(query: Query) -> list[list[int]]:
     return list(channels.values())
 
 
-def tracks_of(store: Store, ids: Ids) -> list[Track]:
-    """Return the rows as tracks, one for each recording and channel."""
-    rows_of: dict[tuple[str, object], list[tuple[float, float, int]]] = {}
+def tracks_of(store: SearchedRows, ids: Ids) -> list[Track]:
+    """Return the rows as tracks, one for each recording and channel of each collection."""
+    rows_of: dict[tuple[str, object, int], list[tuple[float, float, int]]] = {}
     for start in range(0, len(ids), PAGE):
         for row in store.rows(ids[start : start + PAGE].tolist()):
-            rows_of.setdefault((row.path, row.meta.get("channel")), []).append((row.start_s, row.end_s, row.id))
+            place = row.path, row.meta.get("channel"), row.id // MAX_ROWS
+            rows_of.setdefault(place, []).append((row.start_s, row.end_s, row.id))
     tracks = []
-    for (path, _), rows in rows_of.items():
+    for (path, *_), rows in rows_of.items():
         starts_s, ends_s, numbers = zip(*sorted(rows), strict=True)
         tracks.append(Track(path, np.array(numbers, np.int64), np.array(starts_s), np.array(ends_s)))
     return tracks

@@ -6,21 +6,20 @@ The index finds the k nearest rows. Every other way to choose hits scores all ro
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from embedx.errors import AudioError, UsageError
 from embedx.index.matrix import Floats, Ids
-from embedx.index.vector_index import VectorIndex
 from embedx.search.alignment import align
 from embedx.search.hit import Hit
 from embedx.search.hits import Hits, hit_of
 from embedx.search.options import SearchOptions, as_score
 from embedx.search.queries import Query
+from embedx.search.searched import RankingIndex, SearchedIndex, SearchedRows
 from embedx.search.selection import best_of, first_of_each, in_band, merge_touching, mmr, rank
 from embedx.store.records import Row
-from embedx.store.store import Store
 
 PAGE = 1000  # rows that are read from the store at a time, if it is not known how many are needed
 MAX_SCORES = 1 << 24  # scores in memory at a time: 64 MB of float32
@@ -41,17 +40,8 @@ class Answers(dict[str, Hits]):
     failures: Mapping[str, AudioError] = MappingProxyType({})
 
 
-class RankingIndex(Protocol):
-    """What `rank_queries` needs of an index."""
-
-    def search(
-        self, queries: Floats, k: int, *, include_ids: Ids | None = None, exact: bool = False, spare: int = 0
-    ) -> tuple[Floats, Ids]:
-        """Return scores [Q, K] and ids [Q, K], best first; see `VectorIndex.search`."""
-
-
 def run_query(
-    store: Store, index: VectorIndex, query: Query, options: SearchOptions, include_ids: Ids | None = None
+    store: SearchedRows, index: SearchedIndex, query: Query, options: SearchOptions, include_ids: Ids | None = None
 ) -> Hits:
     """Return the hits of a query, best first, only from `include_ids` if it is given."""
     if options.is_plain and len(query.exclude_ids) <= MAX_SPARE:
@@ -78,7 +68,11 @@ def run_query(
 
 
 def run_queries(
-    store: Store, index: VectorIndex, queries: Sequence[Query], options: SearchOptions, include_ids: Ids | None = None
+    store: SearchedRows,
+    index: SearchedIndex,
+    queries: Sequence[Query],
+    options: SearchOptions,
+    include_ids: Ids | None = None,
 ) -> list[Hits]:
     """Return the hits of several queries. Plain ones are searched together, in one call of the index."""
     spare = max((len(query.exclude_ids) for query in queries), default=0)
@@ -127,7 +121,7 @@ def rank_queries(
     return answers
 
 
-def nearest(index: VectorIndex, query: Query, k: int, include_ids: Ids | None, exact: bool) -> tuple[Ids, Floats]:
+def nearest(index: SearchedIndex, query: Query, k: int, include_ids: Ids | None, exact: bool) -> tuple[Ids, Floats]:
     """Return ids and scores of the k rows that are nearest to any of the query vectors, best first."""
     scores, ids = index.search(query.vectors, k, include_ids=include_ids, exclude_ids=query.exclude_ids, exact=exact)
     ids, scores = best_of(ids, scores)
@@ -135,7 +129,7 @@ def nearest(index: VectorIndex, query: Query, k: int, include_ids: Ids | None, e
 
 
 def most_diverse(
-    index: VectorIndex, query: Query, options: SearchOptions, weight: float, include_ids: Ids | None
+    index: SearchedIndex, query: Query, options: SearchOptions, weight: float, include_ids: Ids | None
 ) -> tuple[Ids, Floats]:
     """Choose k of the nearest rows that differ from each other; see `mmr`."""
     count = max(MIN_CANDIDATES, CANDIDATES_PER_HIT * options.limit)
@@ -144,7 +138,7 @@ def most_diverse(
     return ids[places], scores[places]
 
 
-def score_rows(index: VectorIndex, query: Query, include_ids: Ids | None) -> tuple[Ids, Floats]:
+def score_rows(index: SearchedIndex, query: Query, include_ids: Ids | None) -> tuple[Ids, Floats]:
     """Return the ids [N] of all rows, ascending, and their scores [N] to the nearest query vector."""
     step = max(1, MAX_SCORES // max(1, len(index)))
     blocks = [query.vectors[start : start + step] for start in range(0, len(query.vectors), step)]
@@ -156,7 +150,9 @@ def score_rows(index: VectorIndex, query: Query, include_ids: Ids | None) -> tup
     return ids, best
 
 
-def aligned(store: Store, index: VectorIndex, query: Query, options: SearchOptions, include_ids: Ids | None) -> Hits:
+def aligned(
+    store: SearchedRows, index: SearchedIndex, query: Query, options: SearchOptions, include_ids: Ids | None
+) -> Hits:
     """Return the best place of the query's windows in every recording; see `align`."""
     if not query.places:
         raise UsageError("align compares the windows of a recording: give an audio file, or a part of one, as query.")
@@ -172,12 +168,12 @@ def aligned(store: Store, index: VectorIndex, query: Query, options: SearchOptio
     )
 
 
-def hits_of(store: Store, ids: Ids, scores: Floats) -> Hits:
+def hits_of(store: SearchedRows, ids: Ids, scores: Floats) -> Hits:
     """Return rows with their scores as hits, in the given order."""
     return Hits([hit_of(row, score) for row, score in in_order(store, ids, scores)])
 
 
-def in_order(store: Store, ids: Ids, scores: Floats) -> Iterator[tuple[Row, float]]:
+def in_order(store: SearchedRows, ids: Ids, scores: Floats) -> Iterator[tuple[Row, float]]:
     """Yield rows with their scores in the given order; a page of rows is read when it is needed."""
     for start in range(0, len(ids), PAGE):
         page = ids[start : start + PAGE].tolist()
@@ -197,7 +193,7 @@ def value_of(row: Row, column: str) -> Any:
     return json.dumps(value) if isinstance(value, (list, dict)) else value
 
 
-def check_column(store: Store, column: str) -> None:
+def check_column(store: SearchedRows, column: str) -> None:
     """Refuse a column to group by that no row has."""
     known = ["recording", *COLUMNS, *store.columns]
     if column not in known:

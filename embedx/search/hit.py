@@ -20,3 +20,4 @@ class Hit:
     label: str | None
     meta: Mapping[str, Any]
     query_start_s: float | None = None  # the time in the query that matches start_s; only with `align`
+    collection: str | None = None  # where the row is; only in a search in several collections

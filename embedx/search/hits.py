@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FIXED = ("id", "score", "path", "start_s", "end_s", "label")  # columns of every hit, in the order of tables
+OPTIONAL = ("query_start_s", "collection")  # columns of the hits of some searches
 
 
 class Hits(Sequence[Hit]):
@@ -59,9 +60,11 @@ class Hits(Sequence[Hit]):
     def columns(self) -> dict[str, list[Any]]:
         """Return column -> values: id, score, path, start_s, end_s, label, then the metadata.
 
-        Hits of `align` also have query_start_s. A metadata column with one of these names gets a trailing underscore.
+        Hits of `align` also have query_start_s, and those of a search in several collections have collection. A
+        metadata column with one of these names gets a trailing underscore.
         """
-        fixed = [*FIXED, *(["query_start_s"] if any(hit.query_start_s is not None for hit in self) else [])]
+        optional = [name for name in OPTIONAL if any(getattr(hit, name) is not None for hit in self)]
+        fixed = [*FIXED, *optional]
         columns = {name: [getattr(hit, name) for hit in self] for name in fixed}
         for name in dict.fromkeys(name for hit in self for name in hit.meta):
             columns[f"{name}_" if name in fixed else name] = [hit.meta.get(name) for hit in self]

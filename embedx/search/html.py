@@ -31,8 +31,9 @@ def hits_html(hits: Sequence[Hit], read_clip: Callable[[Hit], bytes]) -> str:
 
 def row_html(rank: int, hit: Hit, read_clip: Callable[[Hit], bytes] | None) -> str:
     """Return a hit as a row of the table."""
+    place = "" if hit.collection is None else f"{hit.collection}:"
     texts = (
-        str(rank), str(hit.id), f"{hit.score:.4f}", hit.label or "", display_path(hit.path).rpartition("/")[2],
+        str(rank), place + str(hit.id), f"{hit.score:.4f}", hit.label or "", display_path(hit.path).rpartition("/")[2],
         f"{hit.start_s:.2f} - {hit.end_s:.2f}",
     )  # fmt: skip
     cells = "".join(f"<td>{escape(text)}</td>" for text in texts)

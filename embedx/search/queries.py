@@ -2,10 +2,10 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from embedx.filesystem.urls import absolute, is_url
 from embedx.index.exact import prepare
 from embedx.index.matrix import Floats, Ids
 from embedx.search.options import SearchOptions
+from embedx.search.searched import QueryRows
 from embedx.store.records import Row
 
 if TYPE_CHECKING:
@@ -34,27 +35,6 @@ class Query:
     vectors: Floats
     exclude_ids: Ids
     places: Sequence[tuple[int | None, float]] = ()  # (channel, start_s) of every vector, if they are windows
-
-
-class QueryRows(Protocol):
-    """What queries need of the stored rows; a store has it."""
-
-    @property
-    def folder(self) -> str | Path:
-        """The place of the collection, for messages."""
-
-    @property
-    def views(self) -> dict[str, int]:
-        """Name and dimension of every view."""
-
-    def vectors(self, view: str, ids: Sequence[int] | None = None) -> tuple[Ids, Floats]:
-        """Return ids [N], ascending, and vectors [N, D] of a view; ids that do not exist are left out."""
-
-    def paths_of(self, content_hash: str) -> list[str]:
-        """Return the paths of the recordings with this content."""
-
-    def rows(self, ids: Sequence[int] | None = None, paths: Iterable[str] | None = None) -> list[Row]:
-        """Return the rows of some recordings."""
 
 
 class QueryBuilder:

@@ -262,7 +262,9 @@ class Reader(Checked):
                 if missing and (lost := missing.intersection(self.ids().tolist())):
                     raise StoreError(f"{self.file} is damaged: the vectors {view} of row {min(lost)} cannot be found.")
 
-    def filter(self, where: str, timeout: float = filters.TIMEOUT_S) -> NDArray[np.int64]:
+    def filter(
+        self, where: str, timeout: float = filters.TIMEOUT_S, columns: Mapping[str, str] | None = None
+    ) -> NDArray[np.int64]:
         """Return the ids of the rows that meet an SQL condition over their columns and metadata, ascending.
 
         All rows are compared with their checksums first, since a damaged value could select the wrong rows.
@@ -270,6 +272,8 @@ class Reader(Checked):
         Args:
             where: the condition, such as "label = 'dog' AND duration_s > 2".
             timeout: seconds that the condition can take.
+            columns: the metadata columns that it can name, with their kinds, also ones that no row has; default: those
+                of this store.
 
         Raises:
             UsageError: the condition is invalid, names an unknown column, does more than compare, or takes too long.
@@ -282,7 +286,7 @@ class Reader(Checked):
                     for table in ("rows", "recordings"):
                         self._check_all(table)
                     self._compared.add("filter", self._state())
-            return filters.select(self._db, where, self.columns, timeout)
+            return filters.select(self._db, where, self.columns if columns is None else columns, timeout)
 
     def column(self, name: str) -> tuple[NDArray[np.int64], list[Any]]:
         """Return the ids of all rows, ascending, and their values in a column, as conditions compare them.

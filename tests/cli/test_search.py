@@ -270,3 +270,75 @@ def test_exported_csv_has_relative_paths_and_json_lines_full_ones(made: Path, tm
         assert pd.read_csv(tmp_path / "a.csv")["path"].tolist() == expected
         outcome(capsys, "export", str(made), "-o", str(tmp_path / "a.jsonl"), "--overwrite", *options)
         assert pd.read_json(tmp_path / "a.jsonl", lines=True)["path"].tolist() == paths
+
+
+@pytest.fixture(scope="module")
+def halves(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two collections, each with some recordings of the corpus, as absolute paths."""
+    table = pd.read_csv(manifest)
+    table["path"] = [str(manifest.parent / path) for path in table["path"]]
+    folder = tmp_path_factory.mktemp("halves")
+    for name, part in (("north", table.head(4)), ("south", table.iloc[4:8])):
+        embedx.extract(part, out=folder / name).close()
+    return [folder / "north", folder / "south"]
+
+
+@pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv", "raven"])
+def test_search_of_several_collections_names_them(form: str, halves: list[Path], capsys: Capture) -> None:
+    with embedx.open(halves) as both:
+        path = both.collections[1].rows()["path"].iloc[0]
+        expected = [(hit.collection, hit.id) for hit in both.search(path, k=3)]
+    code, text, _ = outcome(capsys, "search", *halves, path, "-k", "3", "--format", form)
+    assert code == 0
+    assert expected[0] == (str(halves[1]), 1)
+    if form == "json":
+        assert [(hit["collection"], hit["id"]) for hit in json.loads(text)] == expected
+    assert sum(text.count(str(folder)) for folder in halves) == 3
+
+
+def test_search_of_several_collections_takes_every_query(halves: list[Path], tmp_path: Path, capsys: Capture) -> None:
+    with embedx.open(halves) as both:
+        path = both.collections[0].rows()["path"].iloc[1]
+        np.save(tmp_path / "v.npy", both.collections[0].vectors(ids=[2])[0])
+        pd.DataFrame({"path": [path]}).to_csv(tmp_path / "q.csv", index=False)
+    queries: list[tuple[object, ...]] = [
+        (path,),
+        ("--vector", tmp_path / "v.npy"),
+        ("--id", f"{halves[0]}:2", "--include-self"),
+        ("--like", "north:2", "--include-self"),
+        ("--queries", tmp_path / "q.csv"),
+    ]
+    for query in queries:
+        code, text, error = outcome(capsys, "search", *halves, *query, "-k", "1", "--format", "json")
+        assert code == 0, error
+        (hit,) = json.loads(text)
+        assert (hit["collection"], hit["id"]) == (str(halves[0]), 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["north", "south"], "south is a collection. Give a query after it"),
+        (["north"], "exactly one query"),
+        (["north", "south", "--id", "1"], "a row is COLLECTION:ID, such as north:17"),
+        (["north", "--id", "north:1"], "id= is the number of a row"),
+        (["north", "nowhere", "--id", "north:1"], "There is no collection in nowhere"),
+        (["north", "south", "a.wav", "--id", "north:1"], "exactly one query"),
+        (["north", "south", "a.wav", "--queries", "a.wav"], "--queries and QUERY cannot be used together"),
+        (["north", "http://127.0.0.1:1/x", "a.wav"], "http://127.0.0.1:1/x cannot be searched together"),
+        (["north", "north/../north", "a.wav"], "are one collection"),
+        (["north", "other", "a.wav"], "different recipes and cannot be used together (poolings: "),
+    ],
+)
+def test_search_of_several_collections_explains_what_is_wrong(
+    arguments: list[str], problem: str, halves: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.chdir(halves[0].parent)
+    with embedx.open("north") as north:
+        sound = north.rows()["path"].iloc[0]
+        if "other" in arguments:
+            embedx.extract(sound, out="other", pooling="max").close()
+    Path("a.wav").write_bytes(Path(sound).read_bytes())
+    code, _, error = outcome(capsys, "search", *arguments)
+    assert code != 0
+    assert problem in error

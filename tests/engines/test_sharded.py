@@ -77,6 +77,27 @@ def test_machines_do_shards_of_a_plan(source: Path, tmp_path: Path) -> None:
     assert_same_collection(tmp_path / "one", out)
 
 
+def test_shards_are_searched_as_the_merged_collection(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "many"
+    extract_shards(source, out=out, shards=2, plan_only=True, window=0.5)
+    for number in (1, 2):
+        embedx.extract(source, out=out, window=0.5, shard=f"{number}/2").close()
+    plan = read_plan(out)
+    assert plan is not None
+    folders = [plan.collection(number) for number in (1, 2)]
+    with embedx.open(folders) as parts:
+        query = parts.collections[1].rows()["path"].iloc[0]
+        found = parts.search(query, k=30, where="duration_s > 0.2")
+    merged = extract_shards(source, out=out, shards=2, window=0.5)
+    assert merged is not None
+    expected = merged.search(query, k=30, where="duration_s > 0.2")
+    merged.close()
+    assert [(hit.path, hit.start_s, hit.score) for hit in found] == [
+        (hit.path, hit.start_s, hit.score) for hit in expected
+    ]
+    assert {hit.collection for hit in found} == set(map(str, folders))
+
+
 @pytest.mark.parametrize(
     "call, said",
     [

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import embedx
+from embedx.engines import extract_shards
 from embedx.filesystem import remote
 from tests.helpers.buckets import KEYS, Faults, proxy, put, s3_server, send, wav_bytes
 from tests.helpers.collections import assert_same, content
@@ -177,6 +178,23 @@ def test_pushed_collection_opens_on_another_machine(
         clips = opened.search(id=1, k=2)
         assert not clips.save_clips(tmp_path / "clips")  # the recordings are read from the bucket
     assert len(list((tmp_path / "clips").iterdir())) == 2
+
+
+def test_shards_travel_through_a_bucket(faults: Faults, tmp_path: Path) -> None:
+    """The plan, two workers and the merge are processes with folders of their own; the server fails now and then."""
+    common = ["s3://birds/audio", "--plan", "s3://birds/plan", "--json"]
+    faults.add(r"PUT /birds/plan", "", "500", "drop")
+    extract_shards("s3://birds/audio", out=tmp_path / "a", shards=3, plan="s3://birds/plan", plan_only=True)
+    faults.add(r"PUT /birds/plan/.*(done|embedx.json)", "500", "500")
+    for number in (1, 2):
+        run("extract", *common, "-o", tmp_path / f"worker{number}", "--shard", f"{number}/3")
+    faults.add(r"GET /birds/plan/.*parts", "cut", "500", "drop")
+    faults.add(r"DELETE|POST", "500")
+    summary = run("extract", *common, "-o", tmp_path / "a", "--shards", "3")
+    assert (summary["recordings"], summary["embedded"]) == (12, 12)
+    assert list(remote.list_files("s3://birds/plan")) == []
+    extract(tmp_path / "one")
+    assert_same(tmp_path / "a", tmp_path / "one")
 
 
 def test_missing_credentials_are_named(faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
