@@ -36,11 +36,10 @@ class QdrantEngine(EngineBase):
     def __init__(self, place: Place) -> None:
         super().__init__(place, "qdrant_client", "qdrant")
         self.models = self.library.models
-        self.is_local = not place.host
         self.name = place.path.rpartition("/")[2]
         self.kinds = (self.library.http.exceptions.ApiException, RuntimeError, ValueError, OSError)
         with self._errors():
-            if self.is_local:
+            if not place.host:
                 self.client: Any = self.library.QdrantClient(path=str(Path(place.path).parent))
             else:
                 scheme = "https" if place.options.get("tls") == "1" else "http"
@@ -84,10 +83,9 @@ class QdrantEngine(EngineBase):
                     metadata={DESCRIPTION: description.to_json()},
                 )
             self._write_description(description)
-            if not self.is_local:  # before the rows: Qdrant then makes links of its graph for filters
-                for column, kind in description.columns.items():
-                    schema = models.PayloadSchemaType.FLOAT if kind == "number" else models.PayloadSchemaType.KEYWORD
-                    self.client.create_payload_index(self.name, field_of(column), field_schema=schema, wait=True)
+            for column, kind in description.columns.items():  # before the rows: the graph then has links for filters
+                schema = models.PayloadSchemaType.FLOAT if kind == "number" else models.PayloadSchemaType.KEYWORD
+                self.client.create_payload_index(self.name, field_of(column), field_schema=schema, wait=True)
 
     def finish(self, description: Description) -> None:
         """Write the description; Qdrant makes its indexes itself."""

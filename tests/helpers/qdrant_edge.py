@@ -58,6 +58,10 @@ class EdgeClient:
     def update_collection(self, name: str, *, metadata: dict[str, Any]) -> None:
         self._place(name).write_text(json.dumps(metadata))
 
+    def create_payload_index(self, name: str, key: str, *, field_schema: models.PayloadSchemaType, wait: bool) -> None:
+        kinds = {"keyword": edge.PayloadSchemaType.Keyword, "float": edge.PayloadSchemaType.Float}
+        self.shard(name).update(edge.UpdateOperation.create_field_index(key, kinds[field_schema.value]))
+
     def get_collection(self, name: str) -> Any:
         return SimpleNamespace(config=SimpleNamespace(metadata=json.loads(self._place(name).read_text())))
 
@@ -111,7 +115,6 @@ class EdgeClient:
         return SimpleNamespace(points=self.shard(name).query(request))
 
     def facet(self, name: str, *, key: str, limit: int, exact: bool) -> Any:
-        self.shard(name).update(edge.UpdateOperation.create_field_index(key, edge.PayloadSchemaType.Keyword))
         return self.shard(name).facet(edge.FacetRequest(key, limit, exact))
 
     def retrieve(self, name: str, *, ids: list[int], with_payload: Any = True, with_vectors: Any = False) -> Any:
