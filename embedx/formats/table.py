@@ -251,8 +251,9 @@ def table_from_matrices(
 
 def release(matrix: NDArray[Any]) -> None:
     """Let go of the memory of a matrix that is mapped for reading; what is read again comes from the file."""
-    if isinstance(matrix, np.memmap) and matrix.mode == "r" and isinstance(matrix.base, mmap.mmap):
-        matrix.base.madvise(mmap.MADV_DONTNEED)
+    owner: Any = matrix.base
+    if isinstance(owner, mmap.mmap) and isinstance(matrix, np.memmap) and matrix.mode == "r":
+        owner.madvise(mmap.MADV_DONTNEED)
 
 
 def parse_recipe(text: str) -> Recipe:
