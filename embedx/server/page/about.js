@@ -1,17 +1,18 @@
-/* The screen About: what the collection is made of, what failed and why, how good its heads are, and what runs now. */
+/* The screen About: the collection, what failed, its heads, what runs now. */
 
 import { go } from "./address.js";
 import { doneJob, getJson, latest, path, post, withFields } from "./api.js";
-import { button, debounce, el, errorBox, fill, iconButton, muted, mutedWord, nameOf, say, visible, warn, worded } from "./dom.js";
+import { button, debounce, el, errorBox, fill, iconButton, muted, mutedWord, nameOf, say, visible, worded } from "./dom.js";
+import { quotedValue } from "./filter.js";
 import { matrix } from "./heads.js";
 import { noQuestion, on, state } from "./state.js";
 import { messageOf, number, score, size, t } from "./words.js";
 
 const PARTS = ["running", "overview", "labels", "flags", "failures", "duplicates", "heads", "recipe", "versions"];
-const MAX_LABELS = 100; // values that are listed
-const MAX_FAILURES = 200; // names that are listed of the recordings that failed
+const MAX_LABELS = 100;
+const MAX_FAILURES = 200;
 const REST_MS = 300; // of the changes, before all is asked again
-const RUN_MS = 5000; // after which a running extraction is asked for, should its end not be told
+const RUN_MS = 5000; // until a running extraction is asked for, should its end not be told
 
 let root, parts, mine = "", timer = 0;
 const nextFacts = latest();
@@ -24,8 +25,7 @@ export function make() {
 	const again = debounce(() => isShown() && open(), REST_MS);
 	on("told", () => {
 		const { name, facts } = state.told;
-		if (!isShown()) return;
-		if (name === "extract") showRunning(facts.done === null ? null : facts);
+		if (name === "extract" && isShown()) showRunning(facts.done === null ? null : facts);
 		if (name === "rows" || name === "labels") again();
 	});
 	return root;
@@ -45,18 +45,14 @@ export async function open() {
 		showLabels(labels, facts);
 		showFlags(about);
 		if (isNew) showDuplicates();
-		const isFailed = Object.keys(about.failures).length > 0;
-		showFailures(about.failures, isFailed ? (await get("/failures", { limit: MAX_FAILURES })).failures : []);
+		showFailures(about.failures, (await get("/failures", { limit: MAX_FAILURES })).failures);
 		fillPart("heads", about.heads.length ? about.heads.map(showHead) : muted(t("about.heads.none")));
 		showRecipe(about);
 	} catch (error) {
 		if (signal.aborted) return;
 		fill(parts.overview, errorBox(messageOf(error)), button(t("again"), open));
-		warn(messageOf(error));
 	}
 }
-
-const quoted = (text) => `'${String(text).replaceAll("'", "''")}'`;
 
 function rowsButton(rows, where, name) {
 	const find = () => go({ screen: "find", question: { ...noQuestion(), where } });
@@ -78,13 +74,13 @@ function showRunning(run) {
 		el("p", `${words}, ${t("about.run.failed", { n: failed })}, ${t("about.run.speed", { x: number(speed, speed < 10 ? 1 : 0) })}`));
 }
 
-function showFacts({ rows, hours, recordings, generation, revision, views }, { bytes }) {
+function showFacts({ rows, hours, recordings, generation, views }, { bytes }) {
 	const shown = {
 		rows: number(rows, 0), hours: number(hours, hours < 10 ? 2 : 0), recordings: number(recordings, 0), size: size(bytes),
-		views: views.map(({ name, dim }) => `${name} (${dim})`).join(", "), generation: number(generation, 0), revision: number(revision, 0),
+		views: views.map(({ name, dim }) => `${name} (${dim})`).join(", "), generation: number(generation, 0),
 	};
 	fill(parts.overview, el("h2", nameOf(mine, 80)), el("dl.figures", Object.entries(shown).map(([name, value]) =>
-		el("div", { title: t.has(`about.${name}.tip`) ? t(`about.${name}.tip`) : null }, el("dt", t(`about.${name}`)), el("dd", value)))));
+		el("div", el("dt", t(`about.${name}`)), el("dd", value)))));
 }
 
 function showLabels({ values, empty, more }, { rows }) {
@@ -93,17 +89,15 @@ function showLabels({ values, empty, more }, { rows }) {
 		el(kind, nameOf(name, 40), el("div.bar", { style: { width: `${(100 * count) / most}%` } }), rowsButton(count, where, name));
 	fill(parts.labels, el("h2", t("labels")),
 		muted(t("about.labelled", { n: rows - empty, all: number(rows, 0) })),
-		el("ul.bars", values.map((one) => bar("li", String(one.value), one.rows, `label = ${quoted(one.value)}`)),
+		el("ul.bars", values.map((one) => bar("li", String(one.value), one.rows, `label = ${quotedValue(one.value)}`)),
 			empty > 0 && bar("li.muted", t("about.nolabel"), empty, "label IS NULL")),
 		more && muted(t("about.more")));
 }
 
 function showFlags({ flags, recording_flags: others }) {
 	const line = (flag, count) => el("li", el("span", worded("flag", flag)), count);
-	const lines = [
-		...Object.entries(flags).map(([flag, rows]) => line(flag, rowsButton(rows, `flags LIKE ${quoted(`%${flag}%`)}`, flag))),
-		...Object.entries(others).filter(([flag]) => !(flag in flags)).map(([flag, n]) => line(flag, mutedWord(t("about.files", { n })))),
-	];
+	const lines = Object.entries({ ...others, ...flags }).map(([flag, n]) =>
+		line(flag, flag in flags ? rowsButton(n, `flags LIKE ${quotedValue(`%${flag}%`)}`, flag) : mutedWord(t("about.files", { n }))));
 	fillPart("flags", lines.length ? el("ul.lines", lines) : muted(t("about.flags.none")));
 }
 
@@ -138,14 +132,12 @@ function showDuplicates() {
 }
 
 function showHead({ name, value, figure, confusion, classes, notes, trained_rows: n, label, views, split, chance }) {
-	const range = value && value.low !== null ? ` (${score(value.low)} – ${score(value.high)})` : "";
-	const trained = [t("about.trained", { n, label: [label ?? "label"].flat().join(", "), view: views.join(", ") })];
-	if (split) trained.push(visible(split));
-	if (Number.isFinite(chance)) trained.push(t("about.chance", { x: score(chance) }));
+	const range = (value?.low ?? null) === null ? "" : ` (${score(value.low)} – ${score(value.high)})`;
+	const trained = [t("about.trained", { n, label: [label ?? "label"].flat().join(", "), view: views.join(", ") }), split && visible(split), Number.isFinite(chance) && t("about.chance", { x: score(chance) })];
 	return el("article.head",
 		el("h3", nameOf(name, 60)),
 		el("p", value ? `${t(`figure.${figure}`)} ${score(value.value)}${range}` : t("about.unscored")),
-		muted(trained.join(", ")),
+		muted(trained.filter(Boolean).join(", ")),
 		...(notes ?? []).map((note) => muted(visible(note))),
 		confusion && el("details", el("summary", t("confusion")), matrix(confusion, classes)));
 }

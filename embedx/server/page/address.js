@@ -1,4 +1,4 @@
-/* The address: what is behind # is the whole question, so that a link shows the same to somebody else. */
+/* The address: behind # is the whole question, so that a link shows the same to somebody else. */
 
 import { noQuestion, set, state } from "./state.js";
 
@@ -16,7 +16,6 @@ const FIELDS = {
 	group: (value) => (value === "recording" ? value : null), diverse: (value) => value === "1" || null,
 };
 
-/** Return {name, screen, question, row, extra, unknown} of the part of an address behind #. */
 export function parseAddress(hash) {
 	const [path, ...query] = hash.replace(/^#/, "").split("?"), [name, wanted] = path.split("/").map(decode);
 	const isKnown = SCREENS.includes(wanted), screen = isKnown ? wanted : "find";
@@ -46,6 +45,9 @@ export function formatAddress({ name, screen, question, row = null, extra = {} }
 	const query = fields.map(([key, value]) => `${key}=${encodeURIComponent(value === true ? "1" : value).replace(/%2C/g, ",")}`).join("&");
 	return `#${encodeURIComponent(name)}/${screen}${query ? `?${query}` : ""}`;
 }
+
+/** Change the question in some of its fields. */
+export const ask = (fields, options) => go({ question: { ...state.question, ...fields }, ...options });
 
 /** Go somewhere: the address changes, and the page follows to `state.wanted`. */
 export function go({ name = state.shown.name, screen = "find", question = state.question, row = null, extra = {}, replace = false, focus = false }) {

@@ -1,10 +1,10 @@
-/* Requests: four at once with one place kept for sound, errors in one form, waiting as the server says, going on after it. */
+/* Requests: four at once, one place kept for sound; errors in one form; waiting for the server. */
 
 import { set, state } from "./state.js";
 
-const AT_ONCE = 4; // browsers give six connections to one server; the rest is for searches and events
+const AT_ONCE = 4; // of six that browsers give one server
 const TRIES = 4;
-const BACK_AFTER_S = [1, 2, 5, 10]; // until the server is asked again whether it is there
+const BACK_AFTER_S = [1, 2, 5, 10]; // until the server is looked for again
 const MAX_WAIT_S = 20;
 const LOOK_MS = 500; // between two questions whether a job is done
 
@@ -25,7 +25,7 @@ export function withFields(address, fields) {
 	return given.length ? `${address}?${new URLSearchParams(given)}` : address;
 }
 
-/** Send a request; wait and repeat it where the server is busy. Errors are ApiError, or AbortError after an abort. */
+/** Send a request, again where the server is busy. Errors are ApiError, or AbortError after an abort. */
 export async function send(address, { wait = true, ...options } = {}) {
 	for (let attempt = 1; ; attempt++) {
 		const answer = await fetchOnce(address, options);
@@ -41,7 +41,7 @@ export async function send(address, { wait = true, ...options } = {}) {
 
 async function fetchOnce(address, options) {
 	try {
-		const answer = await fetch(address, { credentials: "same-origin", ...options });
+		const answer = await fetch(address, options);
 		set({ offline: false });
 		return answer;
 	} catch (error) {
@@ -94,7 +94,7 @@ export async function doneJob(id, signal) {
 const queue = [], running = new Set();
 const RANKS = { sound: 0, large: 1, picture: 2 };
 
-/** Get a "sound", a "large" picture or a "picture": at most four at once, small pictures at most three, in this order. */
+/** Get a "sound", a "large" picture or a "picture", in this order; at most three are small pictures. */
 export function fetchPart(kind, address, signal) {
 	return new Promise((resolve, reject) => {
 		const part = { kind, address, signal, resolve, reject };
@@ -123,7 +123,7 @@ async function read({ address, signal }) {
 	return { bytes: new Uint8Array(await answer.arrayBuffer()), headers: answer.headers };
 }
 
-/** Return a function: each call gives up what the one before has asked for, and returns the signal for what is asked now. */
+/** Return a function that gives up what was asked before, and returns the signal for what is asked now. */
 export function latest() {
 	let request = null;
 	return () => {

@@ -1,17 +1,17 @@
-/* The start: collections, address, screens, header, what is said when the server is away. */
+/* The start: collections, screens, header. */
 
 import { SCREENS, formatAddress, go, parseAddress } from "./address.js";
 import { getJson, lookForServer, path, post, send } from "./api.js";
-import { addStyles, button, choice, el, fill, focusOn, icon, iconButton, nameOf, say, visible, warn } from "./dom.js";
-import { answer, closeSheet, makeFind } from "./find.js";
+import { addStyles, button, choice, dialog, el, fill, focusOn, icon, iconButton, nameOf, say, visible, warn } from "./dom.js";
+import * as find from "./find.js";
 import { commands, listen } from "./keys.js";
 import { stop } from "./sound.js";
 import { noQuestion, on, set, state } from "./state.js";
 import { addWords, messageOf, setLanguage, t } from "./words.js";
 
-const PREPARE_MS = 2000; // after the first screen
+const PREPARE_MS = 2000;
 
-const parts = new Map(); // screens
+const parts = new Map();
 let main, header, status, band, models = [];
 
 async function start() {
@@ -19,8 +19,9 @@ async function start() {
 	setLanguage(state.settings.language);
 	frame();
 	listen();
-	commands({ help: openHelp, stop: (event) => stop() || closeSheet() || leaveField(event) });
+	commands({ help: dialog("openHelp"), stop: (event) => stop() || find.closeSheet() || leaveField(event) });
 	on("theme", applyTheme);
+	on("language", () => location.reload());
 	on("wanted", () => show(state.wanted));
 	on("offline waiting collection", showState);
 	on("selected", keepSelected);
@@ -33,16 +34,13 @@ async function start() {
 	setTimeout(prepareMap, PREPARE_MS);
 }
 
-/** Let the server make the map, which takes seconds for many rows: then it is there when it is opened. */
+/** Let the server make the map ahead: it takes seconds for many rows. */
 function prepareMap() {
 	if (state.collection?.rows) send(path("/map?limit=1"), { headers: { Accept: "application/x-exc1" }, wait: false }).catch(() => null);
 }
 
-const dialogs = () => import("./settings.js");
-const openSettings = async () => (await dialogs()).openSettings();
-const openHelp = async () => (await dialogs()).openHelp();
 
-const applyTheme = () => (document.documentElement.dataset.theme = state.settings.theme); // "": as the system
+const applyTheme = () => (document.documentElement.style.colorScheme = state.settings.theme); // "": as the system
 
 const mainStop = (selector) => document.querySelector(`${selector}[tabindex='0']`) ?? main;
 
@@ -70,7 +68,7 @@ function showHeader() {
 	}, t(`screen.${screen}`)));
 	fill(header, el("span.brand", icon("wave"), el("span", "embedx")), chooser,
 		el("nav", { "aria-label": t("screens") }, links), status,
-		iconButton("settings", t("settings"), openSettings), iconButton("help", t("help"), openHelp));
+		iconButton("settings", t("settings"), dialog("openSettings")), iconButton("help", t("help"), dialog("openHelp")));
 	showState();
 }
 
@@ -103,13 +101,11 @@ async function load() {
 	}
 }
 
-async function signIn() {
-	(await dialogs()).askToken(() => {
-		set({ locked: false });
-		if (state.collection) follow();
-		else load();
-	});
-}
+const signIn = dialog("askToken", () => {
+	set({ locked: false });
+	if (state.collection) follow();
+	else load();
+});
 
 async function follow() {
 	const { unknown, ...wanted } = parseAddress(location.hash), { collections } = state;
@@ -121,7 +117,6 @@ async function follow() {
 	if (state.collection) set({ wanted: { ...wanted, name } });
 }
 
-/** Get the facts of a collection; where there are none, say why. */
 async function describe(name) {
 	parts.get(state.shown.screen)?.leave?.();
 	state.shown = { name, screen: "" };
@@ -141,22 +136,13 @@ const openCollection = (name) => go({ name, question: noQuestion() });
 const choices = (without = "") => state.collections.filter((one) => one.name !== without && one.status === "ok")
 	.map(({ name }) => button([t("collection.open"), " ", nameOf(name)], () => openCollection(name)));
 
-/**
- * Return a screen: {node, open, leave}. All but Find come when they are opened, with their words and styles: make(inspector)
- * of their module returns the element, where inspector() gives the panel of the selected row.
- */
+/** Return a screen: {node, open, leave}. All but Find come when they are opened, with their words and styles. */
 async function partOf(screen) {
-	if (parts.has(screen)) return parts.get(screen);
-	let part;
-	if (screen === "find") {
-		const node = makeFind(), panel = node.querySelector(".inspector");
-		part = { node, panel, open: ({ question, ...options }) => (node.append(panel), answer(question, options)) };
-	} else {
-		const [{ make, open, leave }] = await Promise.all([import(`./${screen}.js`), addWords(screen), addStyles(screen)]);
-		part = parts.get(screen) ?? { node: make(async () => (await partOf("find")).panel), open, leave };
+	if (!parts.has(screen)) {
+		const [{ make, open, leave }] = screen === "find" ? [find] : await Promise.all([import(`./${screen}.js`), addWords(screen), addStyles(screen)]);
+		if (!parts.has(screen)) parts.set(screen, { node: make(), open, leave });
 	}
-	parts.set(screen, part);
-	return part;
+	return parts.get(screen);
 }
 
 async function show({ name, screen, question, row, extra, focus = false }) {
@@ -166,6 +152,7 @@ async function show({ name, screen, question, row, extra, focus = false }) {
 	set({ screen, question });
 	document.title = `${visible(name)} – ${words} – embedx`;
 	try {
+		await partOf("find"); // and its inspector, which the map shows as well
 		const part = await partOf(screen);
 		if (state.shown !== mine) return;
 		if (isNew) {

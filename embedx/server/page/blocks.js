@@ -1,9 +1,9 @@
-/* Blocks: binary columns of many rows, of which the first can be shown before the last have come; see `embedx.server.blocks`. */
+/* Blocks: binary columns, of which the first rows are shown before the last have come; see `embedx.server.blocks`. */
 
 const TYPES = { int16: Int16Array, int32: Int32Array, int64: BigInt64Array, float32: Float32Array };
 const BLOCK_ROWS = 8192;
 
-/** Read an answer: {header, columns}. `told` is called with these and the number of rows that are there, block by block. */
+/** Read {header, columns}. After each block `told` gets these and the number of rows that are there. */
 export async function readBlocks(answer, told = () => null) {
 	const take = takerOf(answer.body.getReader());
 	const length = new DataView(await take(8)).getUint32(4, true);
@@ -22,7 +22,6 @@ export async function readBlocks(answer, told = () => null) {
 	return { header, columns };
 }
 
-/** Return a function that gives the next bytes of a stream, as soon as so many have come. */
 function takerOf(reader) {
 	let piece = new Uint8Array(0), used = 0;
 	return async (length) => {

@@ -1,4 +1,4 @@
-/* A card: one row or hit, with what is compared: picture, score, label, name, moment, and three small buttons. */
+/* A card: one row or hit. */
 
 import { latest } from "./api.js";
 import { canvas, el, fill, iconButton, nameOf, showAt, showPlays, worded } from "./dom.js";
@@ -7,7 +7,7 @@ import { pictureOf, rangeOf } from "./rows.js";
 import { state } from "./state.js";
 import { clock, messageOf, score, t } from "./words.js";
 
-const NAME_LENGTH = 24; // characters beside the buttons of a card of 250 px, with both ends of the name
+const NAME_LENGTH = 24; // characters beside the buttons of a card of 250 px
 
 /** The picture of a row, or a note where there is none; `marks` lie over it. */
 export class RowPicture {
@@ -48,7 +48,7 @@ export class RowPicture {
 		this.note.hidden = !text;
 	}
 
-	/** Give the memory of the canvas back, and stop asking for what is not in view. */
+	/** Give the memory of the canvas back, and stop asking. */
 	unload() {
 		this.next();
 		this.node.classList.remove("loading");

@@ -1,4 +1,4 @@
-/* Dropped and recorded sounds: read, drawn and decoded here, kept by the server for a while so that none is sent twice. */
+/* Dropped and recorded sounds, kept by the server for a while, so that none is sent twice. */
 
 import { post } from "./api.js";
 import { decode, monoOf } from "./sound.js";
@@ -7,15 +7,14 @@ import { pictureAt, rangeOf, soundAt } from "./rows.js";
 import { number, size as sizeOf, t } from "./words.js";
 
 const MAX_BYTES = 64 << 20; // the limit of a body of the service
-const MAX_DECODED_BYTES = 48 << 20; // of a file that the browser decodes too: ten minutes of 16 bits at 44.1 kHz, mono
+const MAX_DECODED_BYTES = 48 << 20; // of a file that is decoded here: ten minutes at 44.1 kHz, mono
 const PICTURE = { width: 1600, height: 96 };
 const WAVE_BINS = 1600;
 const DEFAULT_STRETCH_S = 10; // of a long file, where the model has no window
 
-const drawing = new Map(), worker = startWorker();
-let drawn = 0;
+const worker = startWorker();
 
-/** Return {name, title, file, duration_s, rate, picture, peaks, buffer, loudest_s}; an error says what to do. */
+/** Return {name, title, file, duration_s, rate, picture, peaks, buffer, loudest_s}. */
 export async function readFile(file) {
 	const fail = (key, values) => {
 		throw new Error(t(key, { name: file.name, ...values }));
@@ -52,7 +51,7 @@ export async function keepOnServer(clip) {
 
 export async function fetchClip(name) {
 	const { buffer } = await soundAt(addressOf(name, "audio"));
-	const clip = await withSound({ name, title: t("query.shared") }, buffer);
+	const clip = await withSound({ name, title: t("query.sound") }, buffer);
 	state.clips.set(name, clip);
 	return clip;
 }
@@ -62,25 +61,20 @@ export async function redraw(clip) {
 }
 
 function draw(buffer) {
-	const samples = monoOf(buffer), rate = buffer.sampleRate, id = ++drawn;
+	const samples = monoOf(buffer), rate = buffer.sampleRate, { port1, port2 } = new MessageChannel();
 	const { fmin, fmax, scale, window_ms } = state.settings;
+	worker.postMessage({ samples, rate, bins: WAVE_BINS, stretch_s: stretchOf(), fmin, fmax, scale, window_ms, ...PICTURE }, [samples.buffer, port2]);
 	return new Promise((resolve) => {
-		drawing.set(id, ({ levels, peaks, loudest }) =>
-			resolve({ picture: { ...PICTURE, levels, rate, range: rangeOf(rate) }, peaks, loudest_s: loudest }));
-		worker.postMessage({ id, samples, rate, bins: WAVE_BINS, stretch_s: stretchOf(), fmin, fmax, scale, window_ms, ...PICTURE }, [samples.buffer]);
+		port1.onmessage = ({ data: { levels, peaks, loudest_s } }) =>
+			resolve({ picture: { ...PICTURE, levels, rate, range: rangeOf(rate) }, peaks, loudest_s });
 	});
 }
 
-/** Start the worker; the one policy of trusted types admits scripts of this page's own folder only. */
+/** Start the worker; the one policy of trusted types admits scripts of this host only. */
 function startWorker() {
 	const address = new URL("./spectrum.js", import.meta.url).href;
 	const policy = globalThis.trustedTypes?.createPolicy("embedx", { createScriptURL: ownScript });
-	const started = new Worker(policy ? policy.createScriptURL(address) : address, { type: "module" });
-	started.addEventListener("message", ({ data }) => {
-		drawing.get(data.id)(data);
-		drawing.delete(data.id);
-	});
-	return started;
+	return new Worker(policy ? policy.createScriptURL(address) : address, { type: "module" });
 }
 
 function ownScript(address) {
@@ -91,7 +85,7 @@ function ownScript(address) {
 const recipe = () => state.model?.recipe ?? {};
 const stretchOf = () => recipe().window_s || DEFAULT_STRETCH_S;
 
-/** Return the stretch that a new sound begins with: all of a short one, the loudest part of a long one. */
+/** Return the first stretch: all of a short sound, the loudest part of a long one. */
 export function firstStretch(clip) {
 	const length = stretchOf(), longest = Math.max(recipe().window_s || recipe().whole_s || 0, length) * 1.5;
 	if (clip.duration_s <= longest) return { start_s: null, end_s: null };
@@ -99,7 +93,6 @@ export function firstStretch(clip) {
 	return { start_s: round(start), end_s: round(start + length) };
 }
 
-/** Return what keeps a sound from being searched, "" if nothing does. */
 export function problemOf(clip) {
 	const shortest = recipe().min_s ?? 0;
 	if (clip.duration_s < shortest) return t("err.short", { s: number(clip.duration_s), min: number(shortest) });

@@ -1,4 +1,4 @@
-/* Conflicts: somebody else has set a value meanwhile. Each stays, also over a reload, until the user chooses. */
+/* Conflicts: somebody else has set a value meanwhile. Each stays, also over a reload, until it is decided. */
 
 import { button, el, fileOf, fill, warn } from "./dom.js";
 import { heldRows, state } from "./state.js";
@@ -7,7 +7,7 @@ import { t } from "./words.js";
 const region = el("aside.conflicts", { "aria-label": t("conflicts") });
 const told = new Set();
 
-/** Show the conflicts {collection, mine, theirs} of this collection; `settle` gets the one that is decided, and whether mine is taken. */
+/** Show conflicts {collection, mine, theirs}; `settle` gets the one that is decided, and whether mine is taken. */
 export function showConflicts(conflicts, settle) {
 	const shown = conflicts.filter(({ collection }) => collection === state.collection?.name), keys = shown.map(({ key }) => key).join();
 	if (keys === region.dataset.keys) return;

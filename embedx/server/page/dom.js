@@ -1,15 +1,15 @@
-/* Elements. What a user, a file or a server says reaches the page as a text node or as one of these attributes. */
+/* Elements. Foreign text reaches the page as a text node or as one of these attributes only. */
 
+import { clamp } from "./scale.js";
 import { t } from "./words.js";
 
 const ATTRIBUTES = new Set([
 	"accept", "autocomplete", "class", "download", "enterkeyhint", "for", "height", "href", "id", "list", "max", "maxlength",
 	"min", "name", "placeholder", "role", "rows", "scope", "spellcheck", "step", "tabindex", "title", "type", "width",
 ]);
-const FLAGS = new Set(["disabled", "hidden", "open", "required"]);
-const PROPERTIES = new Set(["checked", "selected", "value"]);
+const PROPERTIES = new Set(["checked", "disabled", "hidden", "open", "required", "selected", "value"]);
 const SVG = "http://www.w3.org/2000/svg";
-const NAME_LENGTH = 44; // characters of a name on a card: what 320 px hold at 12 px, with both ends
+const NAME_LENGTH = 44; // characters that 320 px hold at 12 px
 
 /** Return an element: el("p.note", {hidden: true, click: f}, child, ...). Attributes may be left out; empty children are. */
 export function el(kind, ...children) {
@@ -27,8 +27,6 @@ function setAttribute(node, key, value) {
 		for (const [name, text] of Object.entries(value)) node.style.setProperty(name, text);
 	} else if (PROPERTIES.has(key)) {
 		node[key] = value;
-	} else if (FLAGS.has(key)) {
-		node.toggleAttribute(key, Boolean(value));
 	} else if (ATTRIBUTES.has(key) || key.startsWith("aria-") || key.startsWith("data-")) {
 		if (key === "href" && !/^(#|blob:|(?![a-z][\w+.-]*:)\.?\/?[\w-])/i.test(value)) throw new Error(`href ${value}`);
 		if (!isLeftOut(value)) node.setAttribute(key, value);
@@ -81,7 +79,12 @@ export const canvas = (attributes = {}) => el("canvas", { "aria-hidden": "true",
 
 export const muted = (...children) => el("p.muted", ...children);
 export const mutedWord = (...children) => el("span.muted", ...children);
-export const errorBox = (text = "") => el("p.error", { hidden: !text }, text);
+
+/** Return a place for an error; one that is there already is said. */
+export function errorBox(text = "") {
+	if (text) warn(text);
+	return el("p.error", { hidden: !text }, text);
+}
 
 /** Show a text and say it as an error; an empty text hides its element. */
 export function showText(node, text) {
@@ -101,9 +104,6 @@ export function showPlays(node, isPlaying, words = t("play")) {
 	node.ariaLabel = isPlaying ? t("stop") : words;
 }
 
-export const clamp = (value, low = 0, high = 1) => Math.max(low, Math.min(high, value));
-
-/** Return where a pointer is in the width of an element, from 0 to 1. */
 export function shareAt(node, { clientX }) {
 	const { left, width } = node.getBoundingClientRect();
 	return clamp((clientX - left) / width);
@@ -111,10 +111,7 @@ export function shareAt(node, { clientX }) {
 
 const DIRECTIONS = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 };
 
-/**
- * Return a slider. Arrows go step(event) on from place(), Home and End to its ends; `move` gets the new place. `press` is
- * called for Enter and space.
- */
+/** Return a slider: arrows go step(event) on from place(), Home and End to its ends, Enter and space press. */
 export function slider(kind, words, { low = 0, high, place, step, move, press, ...attributes }, ...children) {
 	const keydown = (event) => {
 		const direction = DIRECTIONS[event.key], ends = { Home: low, End: Number(node.ariaValueMax) };
@@ -130,13 +127,12 @@ export function slider(kind, words, { low = 0, high, place, step, move, press, .
 
 export const showValue = (node, value, words) => Object.assign(node, { ariaValueNow: value, ariaValueText: words });
 
-/** Take a key, so that neither the browser nor the page does something else with it. */
+/** Keep an event from the browser and the rest of the page. */
 export function consume(event) {
 	event.preventDefault();
 	event.stopPropagation();
 }
 
-/** Call a function with each move of a pointer that is pressed, and another one when it is released. */
 export function followPointer(node, event, moved, released = () => null) {
 	if (event.button !== 0) return;
 	node.setPointerCapture(event.pointerId);
@@ -146,7 +142,7 @@ export function followPointer(node, event, moved, released = () => null) {
 	node.addEventListener("pointerup", (last) => (end(), released(last)), { once: true });
 }
 
-/** Return a text with control and direction characters made visible, as U+202E. */
+/** Make control and direction characters visible, as U+202E. */
 export function visible(text) {
 	return String(text).replace(
 		/[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]/gu,
@@ -154,23 +150,19 @@ export function visible(text) {
 	);
 }
 
-/** Return a word of the server in the language of the page, or as it is. */
+/** Return a word of the server in the language of the page. */
 export function worded(kind, word) {
 	const key = `${kind}.${word.replace(/[ -]/g, ".")}`;
 	return t.has(key) ? t(key) : visible(word);
 }
 
-/**
- * Return a name as an element that keeps its own direction. A long one is shortened in the middle, as beginnings and endings
- * differ, and is whole in its tip.
- */
+/** Return a name with its own direction; a long one is shortened in the middle, and whole in its tip. */
 export function nameOf(text, length = NAME_LENGTH) {
 	const whole = visible(text), signs = Array.from(whole), head = Math.ceil((length - 1) / 2);
 	if (signs.length <= length) return el("bdi", whole);
 	return el("bdi", { title: whole }, `${signs.slice(0, head).join("")}…${signs.slice(head + 1 - length).join("")}`);
 }
 
-/** Return the name of a row's file as an element. */
 export const fileOf = ({ path }, length) => nameOf(path.split("/").at(-1), length);
 
 export function addStyles(name) {
@@ -181,7 +173,10 @@ export function addStyles(name) {
 	});
 }
 
-/** Say something to those who do not see the page: counts, labels, saved. Never once per frame. */
+/** Return a function that opens a dialog of settings.js with some values. */
+export const dialog = (name, ...values) => async () => (await import("./settings.js"))[name](...values);
+
+/** Say something to those who do not see the page, never once per frame. */
 export const say = (text) => speak("status", text);
 export const warn = (text) => speak("alert", text);
 
@@ -200,7 +195,7 @@ export function debounce(action, wait) {
 	};
 }
 
-/** Put the focus on an element that may not have a tab stop of its own. */
+/** Focus an element that may have no tab stop. */
 export function focusOn(node) {
 	if (!node) return;
 	if (!node.matches("a, button, input, select, textarea, [tabindex]")) node.tabIndex = -1;

@@ -1,4 +1,4 @@
-/* Events: what changes in the collection, as it happens. One tab holds the stream, and tells the others of this browser. */
+/* Events: what changes in the collection. One tab holds the stream, and tells the others of this browser. */
 
 import { getJson, path, pause, withFields } from "./api.js";
 import { say } from "./dom.js";
@@ -7,7 +7,7 @@ import { isWaiting, showEdits, valueOf } from "./undo.js";
 import { t } from "./words.js";
 
 const NAMES = ["labels", "rows", "extract", "job", "state"];
-const ASK_MS = 5000; // between two questions where a browser has no locks, and after a stream that was refused
+const ASK_MS = 5000; // between two questions without locks, and after a stream that was refused
 const MAX_ROWS = 200; // that are asked for again when it is not known which have changed
 
 let followed = "", end = null;
@@ -29,7 +29,7 @@ function follow() {
 	else ask(end.signal);
 }
 
-/** Hold the stream, or wait until the tab that holds it is closed; hear what that one tells. */
+/** Hold the stream, or hear the tab that holds it. */
 function share(name, signal) {
 	const key = `embedx ${location.pathname} ${name}`, channel = new BroadcastChannel(key);
 	channel.onmessage = ({ data }) => hear(data);

@@ -1,6 +1,6 @@
-/* The filter: conditions as sentences that can be removed, offered while typing, or written as SQL. */
+/* The filter: conditions as sentences, or as SQL. */
 
-import { go } from "./address.js";
+import { ask } from "./address.js";
 import { latest } from "./api.js";
 import { button, consume, el, errorBox, fill, icon, iconButton, nameOf, visible, warn } from "./dom.js";
 import { commands } from "./keys.js";
@@ -20,23 +20,16 @@ export function makeFilter() {
 	return el("div.filter", chips, panel, problem);
 }
 
-/** Split a condition at the ANDs outside of quotes and brackets. */
+/** Split a condition at the ANDs outside of quotes, brackets and BETWEEN. */
 export function conditionsOf(where) {
-	const found = [];
-	let depth = 0, quote = "", from = 0;
-	for (let i = 0; i < where.length; i++) {
-		const sign = where[i];
-		if (quote) quote = sign === quote ? "" : quote;
-		else if (sign === "'" || sign === '"') quote = sign;
-		else if (sign === "(") depth++;
-		else if (sign === ")") depth--;
-		else if (!depth && /\sand\s/i.test(where.slice(i, i + 5)) && !/\bbetween\s+\S+$/i.test(where.slice(from, i))) {
-			found.push(where.slice(from, i));
-			from = i + 5;
-			i += 4;
-		}
+	const found = [""];
+	let depth = 0;
+	for (const [part, and] of where.matchAll(/'[^']*'|"[^"]*"|\bbetween\s+\S+\s+and\b|\s(and)\s|[^]/gi)) {
+		depth += (part === "(") - (part === ")");
+		if (and && !depth) found.push("");
+		else found.push(found.pop() + part);
 	}
-	return [...found, where.slice(from)].map((one) => one.trim()).filter(Boolean);
+	return found.map((one) => one.trim()).filter(Boolean);
 }
 
 export const joined = (conditions) => conditions.join(" AND ");
@@ -48,6 +41,8 @@ const FORMS = {
 	range: new RegExp(`^\\(${NAME} >= ${VALUE} AND ${NAME} <= ${VALUE}\\)$`, "s"),
 	none: new RegExp(`^${NAME} IS NULL$`, "i"),
 };
+export const quotedName = (name) => (/^[a-z_]\w*$/i.test(name) && name !== "group" ? name : `"${name.replaceAll('"', '""')}"`);
+export const quotedValue = (value) => (typeof value === "number" ? String(value) : `'${String(value).replaceAll("'", "''")}'`);
 const bare = (part) => part.replace(/^(["'])(.*)\1$/s, "$2").replaceAll("''", "'").replaceAll('""', '"');
 
 export function sentenceOf(condition) {
@@ -79,7 +74,7 @@ export function showProblem(error, where = "") {
 	warn(problem.textContent);
 }
 
-/** Write into an element how many rows a condition leaves; the only error is that of the condition. */
+/** Show how many rows a condition leaves; the only error is that of the condition. */
 export async function showCount(where, node) {
 	const signal = nextCount();
 	try {
@@ -112,5 +107,5 @@ export function closeFilter() {
 
 export function setFilter(where) {
 	closeFilter();
-	go({ question: { ...state.question, where } });
+	ask({ where });
 }

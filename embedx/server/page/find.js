@@ -1,8 +1,8 @@
 /* The screen Find: a question, its answer, and the row that is looked at. */
 
-import { go } from "./address.js";
+import { ask } from "./address.js";
 import { latest } from "./api.js";
-import { button, checkbox, choice, el, fill, nameOf, say } from "./dom.js";
+import { button, checkbox, choice, dialog, el, fill, nameOf, say } from "./dom.js";
 import { conditionsOf, joined, makeFilter, sentenceOf, setFilter, showFilter, showProblem as showFilterProblem } from "./filter.js";
 import * as hits from "./hits.js";
 import { commands } from "./keys.js";
@@ -12,45 +12,35 @@ import { on, set, state } from "./state.js";
 import { messageOf, t } from "./words.js";
 
 const nextAnswer = latest();
-let panel, inspectorPart = null, stepsPart = null, request = null, page = 0, isMore = false, isAsking = false, isCut = false, count, group, diverse, measure;
+export let panel;
+let node, request = null, page = 0, isMore = false, isAsking = false, isCut = false, count, group, diverse, measure;
 
-const ask = (question) => go({ question });
-
-export function makeFind() {
+export function make() {
 	count = el("p.count", { id: "count" });
 	measure = el("p.muted.measure");
-	group = choice(t("group"), [["", t("group.none")], ["recording", t("group.recording")]], "", (value) => ask({ ...state.question, group: value }));
-	diverse = checkbox(false, (value) => ask({ ...state.question, diverse: value }));
+	group = choice(t("group"), [["", t("group.none")], ["recording", t("group.recording")]], "", (value) => ask({ group: value }));
+	diverse = checkbox(false, (value) => ask({ diverse: value }));
 	panel = el("aside.inspector", { "aria-label": t("inspector"), tabindex: -1 }, el("p.muted.hint", t("inspector.empty")));
 	const list = hits.makeHits({ open: async () => (await inspector()).openInspector(), refine, more, cancel, whyNone });
-	const openExport = async () => (await import("./settings.js")).openExport();
-	const options = el("div.row.options", count, measure, el("label", { title: t("diverse.tip") }, diverse, " ", t("diverse")), group, button(t("export"), openExport, "small"));
+	const options = el("div.row.options", count, measure, el("label", { title: t("diverse.tip") }, diverse, " ", t("diverse")), group, button(t("export"), dialog("openExport"), "small"));
 	on("selected", inspector);
 	on("offline", () => !state.offline && isCut && answer(state.question));
 	commands({
-		export: openExport,
+		export: dialog("openExport"),
 		undo: async () => (await steps()).undo(),
 		redo: async () => (await steps()).redo(),
 		copy: async () => (await inspector()).copy(location.href),
 	});
-	return el("div.find", el("div.side", makeQuery(without), makeFilter()), el("div.answer", options, list), panel);
+	return (node = el("div.find", el("div.side", makeQuery(without), makeFilter()), el("div.answer", options, list)));
 }
 
 async function inspector() {
-	if (!inspectorPart) {
-		inspectorPart = import("./inspector.js");
-		(await inspectorPart).bindInspector(panel);
-	}
-	return inspectorPart;
+	const part = await import("./inspector.js");
+	part.bindInspector(panel);
+	return part;
 }
 
-function steps() {
-	stepsPart ??= import("./undo.js").then((part) => {
-		part.stepKind("refine", (step) => (ask(step.before), say(t("refined.undone"))), (step) => ask(step.after));
-		return part;
-	});
-	return stepsPart;
-}
+const steps = () => import("./undo.js");
 
 function change(fields) {
 	const before = state.question, after = { ...before, ...fields };
@@ -62,14 +52,19 @@ function refine({ id, path: name }, list) {
 	const { question } = state, other = list === "like" ? "unlike" : "like";
 	if (list === "unlike" && !isAsked(question)) return say(t("less.needs"));
 	say(t(`refined.${list}`, { name }));
-	change({ ...(question.text ? withBase(question, {}) : {}), [list]: [...new Set([...question[list], id])], [other]: question[other].filter((one) => one !== id) });
+	change({ ...(question.text ? withBase({}) : {}), [list]: [...new Set([...question[list], id])], [other]: question[other].filter((one) => one !== id) });
 }
 
 function without(row, list) {
 	change({ [list]: list === "id" ? null : state.question[list].filter((one) => one !== row) });
 }
 
-export async function answer(question, { row = null, focus = false } = {}) {
+export function open({ question, ...options }) {
+	node.append(panel); // which may be in the map
+	answer(question, options);
+}
+
+async function answer(question, { row = null, focus = false } = {}) {
 	const signal = (request = nextAnswer());
 	[page, isCut, isAsking] = [0, false, true];
 	showProblem("");
@@ -103,7 +98,7 @@ function show(found, focus) {
 	measure.textContent = found.kind === "hits" ? t("measure") : "";
 }
 
-/** Select a row, also if it is not among the hits; with the focus on its card, if there is one. */
+/** Select a row, also if it is not among the hits; focus its card. */
 export async function showRow(id, isFocused = true) {
 	const known = state.hits.find((hit) => hit.id === id);
 	if (known && isFocused && hits.chooseRow(id)) return;
@@ -126,7 +121,7 @@ function cancel() {
 	hits.showHits(state.hits);
 }
 
-/** Get more hits while scrolling: a longer list of the same question, of which the new ones are added. */
+/** Get a longer list of the same question, and add what is new. */
 async function more() {
 	if (!isMore || isAsking || page + 1 >= PAGES.length) return;
 	isAsking = true;
@@ -144,7 +139,7 @@ async function more() {
 	}
 }
 
-/** Say why nothing was found: the conditions, each with the rows that would be left without it. */
+/** Say why nothing was found: each condition, with the rows that are left without it. */
 function whyNone() {
 	const conditions = conditionsOf(state.question.where);
 	if (!state.collection?.rows) return el("p", t("empty"));
@@ -156,7 +151,6 @@ function whyNone() {
 	})));
 }
 
-/** Close the inspector where it is a sheet; return whether it was open. */
 export function closeSheet() {
 	const isOpen = panel?.classList.contains("open") ?? false;
 	panel?.classList.remove("open");

@@ -1,10 +1,10 @@
-/* Heads: train one again on what is labelled, show what has changed, and its confusion matrix. */
+/* Heads: train one again, show what has changed. */
 
 import { doneJob, path, post } from "./api.js";
 import { button, el, muted, nameOf } from "./dom.js";
 import { number, score, t } from "./words.js";
 
-const MAX_SHOWN = 50; // flipped rows
+const MAX_SHOWN = 50;
 
 export async function train(column, name) {
 	const { job } = await post(path("/heads"), { label: column, name, wait: false });
@@ -15,10 +15,9 @@ const signed = (value) => (value < 0 ? `−${score(-value)}` : `+${score(value)}
 
 export function sentenceOf({ balanced_accuracy: figure, before = null, difference, flipped_rows: n }) {
 	if (!figure) return t("trained.none");
-	const [low, value, high] = figure.map(score), flipped = t("trained.flipped", { n });
-	if (before === null) return [t("trained.first", { value, low, high }), flipped].join(", ");
-	const again = t("trained.again", { before: score(before), value, low: signed(difference[0]), high: signed(difference[2]) });
-	return [again, t("trained.interval", { low, high }), flipped].join(", ");
+	const [low, value, high] = figure.map(score), figures = before === null ? [t("trained.first", { value, low, high })]
+		: [t("trained.again", { before: score(before), value, low: signed(difference[0]), high: signed(difference[2]) }), t("trained.interval", { low, high })];
+	return [...figures, t("trained.flipped", { n })].join(", ");
 }
 
 export function resultOf({ notes, confusion, labels, flipped, flipped_rows, ...job }, open) {
@@ -32,7 +31,6 @@ export function resultOf({ notes, confusion, labels, flipped, flipped_rows, ...j
 		flipped_rows > MAX_SHOWN && muted(t("flipped.more", { n: flipped_rows - MAX_SHOWN })));
 }
 
-/** Return a table with a line for each true class, and a column for each predicted one. */
 export function matrix(counts, classes) {
 	const line = (row, i) => {
 		const all = Math.max(1, row.reduce((sum, n) => sum + n, 0));

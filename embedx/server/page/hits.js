@@ -1,10 +1,11 @@
-/* Hits: a feed of cards with one tab stop, arrows inside, endless, and pictures only for what is near the view. */
+/* Hits: a feed of cards with one tab stop, and pictures only for what is near the view. */
 
 import { Card } from "./card.js";
-import { button, clamp, el, errorBox, fill, focusOn, warn } from "./dom.js";
+import { button, el, errorBox, fill, focusOn, warn } from "./dom.js";
 import { commands } from "./keys.js";
 import { PAINTED_BY } from "./picture.js";
 import { DRAWN_BY, soundOf } from "./rows.js";
+import { clamp } from "./scale.js";
 import { isPlaying, play, stop, watch } from "./sound.js";
 import { on, set, state } from "./state.js";
 import { messageOf, t } from "./words.js";
@@ -12,7 +13,7 @@ import { messageOf, t } from "./words.js";
 const NEAR = "600px"; // beyond the view: pictures are asked for before they are seen
 const AHEAD = 3; // sounds after the one that plays
 const SLOW_MS = 2000; // after which waiting is explained
-const SHIMMERS = 12; // boxes while loading
+const SHIMMERS = 12;
 
 const ACTIONS = {
 	play: toggle,
@@ -55,7 +56,7 @@ function look({ target, isIntersecting }) {
 const cardOf = (key) => cards.find((card) => keyOf(card) === key);
 const keyOf = (card) => `row${card.hit.id}`;
 
-/** Show boxes of the final size while an answer is awaited; after 2 s words and a button to cancel. */
+/** Show boxes of the final size; after 2 s words and a button to cancel. */
 export function showLoading({ keep = false } = {}) {
 	list.ariaBusy = "true";
 	clearTimeout(slow);
@@ -111,10 +112,8 @@ function append(hits) {
 
 export function showError(error, again) {
 	stopLoading();
-	const text = messageOf(error);
-	fill(end, errorBox(text), again && button(t("again"), again));
+	fill(end, errorBox(messageOf(error)), again && button(t("again"), again));
 	if (!cards.length) fill(list);
-	warn(text);
 }
 
 function showLabels() {
@@ -145,7 +144,7 @@ function setTabStops({ node }, tabIndex) {
 	for (const one of [node, ...node.querySelectorAll("button")]) one.tabIndex = tabIndex;
 }
 
-/** Make a card the current one: focus, and the inspector follows. */
+/** Focus a card; the inspector follows. */
 export function choose(index) {
 	if (!cards[index]) return;
 	if (cards[current]) setTabStops(cards[current], -1);
@@ -161,7 +160,7 @@ export function chooseRow(id) {
 	return index >= 0;
 }
 
-/** Let a key act on the card that has the focus, else on the current one; beside the cards only for "play". */
+/** Act on the card with the focus, else on the current one; from beside the cards only for "play". */
 function onCard(name, event) {
 	const { target } = event, focused = target.closest?.(".card"), card = cards[focused ? focused.dataset.index : current];
 	const isNear = target === document.body || target.closest?.(".hits, .inspector");
@@ -192,7 +191,6 @@ async function playCard(card) {
 	}
 }
 
-/** With "one after the other", play the card that follows. */
 function playNext(card) {
 	const next = cards[cards.indexOf(card) + 1];
 	if (!state.settings.chain || !next) return;

@@ -1,12 +1,12 @@
-/* The inspector: one row, large, with its label keys, its recording, its metadata and its neighbours. */
+/* The inspector: one row, large. */
 
-import { go } from "./address.js";
+import { ask } from "./address.js";
 import { path, post } from "./api.js";
 import { button, debounce, el, fileOf, fill, iconButton, muted, mutedWord, nameOf, say, visible, warn } from "./dom.js";
 import { showRow } from "./find.js";
 import { commands } from "./keys.js";
 import { bindPlayer, focusPlayer, showLarge } from "./large.js";
-import { addName, nameField, namesOf } from "./names.js";
+import { addName, digitButtons, nameField, namesOf } from "./names.js";
 import { withBase } from "./rows.js";
 import { on, state } from "./state.js";
 import { showTimeline } from "./timeline.js";
@@ -15,17 +15,18 @@ import { clock, number, score, t } from "./words.js";
 
 const NEIGHBOURS = 6;
 const REST_MS = 120; // of the selection, before anything large is asked for
-const NAME_LENGTH = 300; // of a file, shown whole
+const NAME_LENGTH = 300;
 
 let panel, parts, row = null;
 
 export function bindInspector(node) {
+	if (panel) return;
 	panel = node;
 	on("selected", debounce(() => show(state.selected), REST_MS));
 	on("edited", () => showEdited(state.edited));
 	on("screen", showAgain);
 	bindPlayer();
-	commands({ label: (event, digit) => label(namesOf()[digit - 1]), unlabel: () => label(null), unsure: () => row && giveLabel([row], "unsure", "review") });
+	commands({ label: (event, digit) => giveDigit(digit), unlabel: () => label(null), unsure: () => row && giveLabel([row], "unsure", "review") });
 	show(state.selected);
 }
 
@@ -60,7 +61,7 @@ function show(next) {
 			iconButton("close", t("close"), () => panel.classList.remove("open"), "sheet-only")),
 		...showLarge(row),
 		parts.labels, parts.timeline,
-		button(t("ask.row"), () => go({ question: withBase(state.question, { id: row.id }), focus: true }), "small"),
+		button(t("ask.row"), () => ask(withBase({ id: row.id }), { focus: true }), "small"),
 		el("h3", t("near")), parts.near,
 		el("h3", t("facts")), parts.facts);
 	showLabels();
@@ -69,7 +70,6 @@ function show(next) {
 	showNeighbours(row, parts.near);
 }
 
-/** Open the row that is selected, on a phone as a sheet, and move the focus into the inspector. */
 export function openInspector() {
 	if (!state.selected) return;
 	show(state.selected);
@@ -112,10 +112,11 @@ function showLabels(news = "") {
 	const reason = whyReadOnly();
 	fill(parts.labels,
 		el("p.current", `${t("label.is")} `, row.label ? nameOf(row.label, 60) : mutedWord(t("label.none")), news && el("small", ` ${visible(news)}`)),
-		...namesOf().map((name, index) =>
-			button([el("kbd", String(index + 1)), nameOf(name, 16)], () => label(name), { class: "small", "aria-pressed": name === row.label, "aria-disabled": reason ? "true" : null })),
+		...digitButtons(namesOf(), row.label, giveDigit, { class: "small", "aria-disabled": reason ? "true" : null }),
 		reason ? muted(reason) : parts.own);
 }
+
+const giveDigit = (digit) => label(namesOf()[digit - 1]);
 
 function label(value) {
 	if (!row) return void warn(t("label.choose"));

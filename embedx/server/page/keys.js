@@ -1,40 +1,22 @@
-/* Keys: a table of commands, one listener, and nothing that acts while somebody types. */
+/* Keys: a table of commands, and one listener. */
 
 import { go } from "./address.js";
 import { state } from "./state.js";
 
-const WITH_ROWS = "find map label", EVERYWHERE = "find map label about";
-
-/** command: [keys, screens]. Digits are the labels', letters the commands', so the two can never collide. */
-export const KEYS = {
-	next: [["ArrowRight", "ArrowDown"], "find"],
-	play: [[" "], "find label"],
-	open: [["Enter", "o"], "find"],
-	more: [["m"], "find"],
-	less: [["n"], "find"],
-	loop: [["l"], WITH_ROWS],
-	wider: [["w"], WITH_ROWS],
-	band: [["b"], WITH_ROWS],
-	slower: [["j"], WITH_ROWS],
-	faster: [["k"], WITH_ROWS],
-	brighter: [["+"], WITH_ROWS],
-	darker: [["-"], WITH_ROWS],
-	chain: [["p"], "find label"],
-	label: [["1–9"], WITH_ROWS],
-	unsure: [["0"], WITH_ROWS],
-	unlabel: [["Backspace"], WITH_ROWS],
-	undo: [["u"], WITH_ROWS],
-	redo: [["U"], WITH_ROWS],
-	skip: [["s"], "label"],
-	retrain: [["r"], "label"],
-	ask: [["q"], "find"],
-	filter: [["f"], "find"],
-	copy: [["c"], "find"],
-	export: [["e"], "find"],
-	screen: [["g"], EVERYWHERE],
-	help: [["h", "?"], EVERYWHERE],
-	stop: [["Escape"], EVERYWHERE],
+/** The keys of commands, by the screens where they act. Digits are the labels', letters the commands': they never collide. */
+const GROUPS = {
+	find: { next: ["ArrowRight", "ArrowDown"], open: ["Enter", "o"], more: ["m"], less: ["n"], ask: ["q"], filter: ["f"], copy: ["c"], export: ["e"] },
+	"find label": { play: [" "], chain: ["p"] },
+	"find map label": {
+		loop: ["l"], wider: ["w"], band: ["b"], slower: ["j"], faster: ["k"], brighter: ["+"], darker: ["-"],
+		label: ["1–9"], unsure: ["0"], unlabel: ["Backspace"], undo: ["u"], redo: ["U"],
+	},
+	label: { skip: ["s"], retrain: ["r"] },
+	"find map label about": { screen: ["g"], help: ["h", "?"], stop: ["Escape"] },
 };
+const screensOf = {};
+export const KEYS = Object.assign({}, ...Object.values(GROUPS));
+for (const [screens, group] of Object.entries(GROUPS)) for (const name in group) screensOf[name] = screens.split(" ");
 const SCREEN_KEYS = { f: "find", m: "map", l: "label", a: "about" };
 const SCREEN_WAIT = 1500; // ms between g and the letter of the screen
 
@@ -52,20 +34,19 @@ export const isBound = (name) => actionOf(name) || name === "next" || name === "
 
 export function keysOf(name) {
 	const own = state.settings.ownKeys[name];
-	return own === undefined ? KEYS[name][0] : own ? [own] : [];
+	return own === undefined ? KEYS[name] : own ? [own] : [];
 }
 
-/** Return the digit of a key by its place, as AZERTY gives digits with Shift only; null if it is none. */
+/** Return the digit of a key by its place, as AZERTY gives digits with Shift only, or null. */
 export const digitOf = ({ shiftKey, code }) => (shiftKey ? null : /^(?:Digit|Numpad)(\d)$/.exec(code)?.[1] ?? null);
 
-/** Return the name of the command of a key press in this screen, undefined if there is none. */
 function commandOf(event) {
-	const digit = digitOf(event), wanted = (name) => KEYS[name][1].split(" ").includes(state.screen);
-	if (digit) return ["label", "unsure"].find((name) => (name === "unsure") === (digit === "0") && wanted(name));
-	return Object.keys(KEYS).find((name) => name !== "next" && name !== "label" && wanted(name) && keysOf(name).includes(event.key));
+	const digit = digitOf(event), wanted = (name) => screensOf[name].includes(state.screen);
+	if (digit) return [digit === "0" ? "unsure" : "label"].find(wanted);
+	return Object.keys(KEYS).find((name) => wanted(name) && keysOf(name).includes(event.key));
 }
 
-/** Tell whether a key press belongs to a control of the browser: a text field, a list, a slider, an open dialog. */
+/** Tell whether a key press belongs to a control: a text field, a list, a slider, an open dialog. */
 function isTaken(event) {
 	const target = event.target instanceof Element ? event.target : document.body;
 	if (target.closest("input:not([type=checkbox], [type=radio], [type=file]), select, textarea, [contenteditable], dialog[open]")) return true;
@@ -82,14 +63,9 @@ export function listen() {
 		}
 		if (event.key === "Escape") return void run("stop");
 		if (!state.settings.keys || event.ctrlKey || event.altKey || event.metaKey || isTaken(event)) return;
-		if (event.timeStamp - screenKey < SCREEN_WAIT && SCREEN_KEYS[letter]) {
-			screenKey = -Infinity;
-			event.preventDefault();
-			return void go({ screen: SCREEN_KEYS[letter] });
-		}
-		const name = commandOf(event);
+		const name = commandOf(event), screen = event.timeStamp - screenKey < SCREEN_WAIT && SCREEN_KEYS[letter];
 		screenKey = name === "screen" ? event.timeStamp : -Infinity;
-		if (!name || !actionOf(name)) return;
-		if (run(name, Number(digitOf(event))) !== false) event.preventDefault();
+		if (screen) go({ screen });
+		if (screen || (actionOf(name) && run(name, Number(digitOf(event))) !== false)) event.preventDefault();
 	});
 }

@@ -1,4 +1,4 @@
-/* The screen Label: one sound after the other, large, with the keys of the labels. */
+/* The screen Label: one sound after the other. */
 
 import { go } from "./address.js";
 import { latest } from "./api.js";
@@ -6,13 +6,13 @@ import { button, checkbox, choice, el, errorBox, fill, focusOn, icon, muted, mut
 import { resultOf, sentenceOf, train } from "./heads.js";
 import { commands } from "./keys.js";
 import { bindPlayer, fetchPicture, fetchSound, showLarge, start, togglePlay } from "./large.js";
-import { addName, headOf, isYesNo, nameField, taskOf } from "./names.js";
+import { addName, digitButtons, headOf, isYesNo, nameField, taskOf } from "./names.js";
 import { rowOf } from "./rows.js";
 import { stop } from "./sound.js";
 import { on, set, setSettings, state } from "./state.js";
 import { makeStrip, showStrip } from "./strip.js";
 import { WAYS, WITH_HEAD, countLabelled, hasHead, suggestRows } from "./suggest.js";
-import { keyButtons, makeTask, message } from "./task.js";
+import { makeTask, message } from "./task.js";
 import { giveLabel, isLabelled, redo, setValue, undo, valueOf, whyReadOnly } from "./undo.js";
 import { clock, messageOf, score, t } from "./words.js";
 
@@ -163,7 +163,7 @@ function showPlace() {
 	showStrip(queue, place, task.column);
 }
 
-/** Show the two likeliest names of the head, but not where one judges without help. */
+/** Show the two likeliest names of the head. */
 function showThinks() {
 	const likely = Object.entries(queue[place]?.proba ?? {});
 	parts.thinks.hidden = state.settings.blind;
@@ -174,7 +174,8 @@ function showKeys() {
 	const value = valueOf(queue[place], task.column), focused = [...parts.keys.children].findIndex((node) => node.contains(document.activeElement));
 	const asked = isYesNo(task) ? t("task.question", { column: visible(task.column) }) : "";
 	fill(parts.keys, button(icon("play"), togglePlay, { class: "phone-only", "aria-label": t("play") }), el("span.asked", asked, value !== null && [" ", el("span.chip", nameOf(value, 30))]),
-		...keyButtons(task, value, { give: giveDigit, unsure, own: parts.own }),
+		...digitButtons(isYesNo(task) ? task.names.map((name) => t(name)) : task.names, isYesNo(task) && value ? t(value) : value, giveDigit),
+		button([el("kbd", "0"), t("unsure")], unsure), !isYesNo(task) && parts.own,
 		button([el("kbd", "s"), t("pass")], skip), button([el("kbd", "u"), t("undo")], undo));
 	if (focused >= 0 && !parts.keys.contains(document.activeElement)) focusOn(parts.keys.children[Math.min(focused, parts.keys.children.length - 1)]);
 }
@@ -189,7 +190,6 @@ function showEnd(problem = "") {
 
 const giveDigit = (digit) => give(task.names[digit - 1]);
 
-/** Give the row a label and go on; undefined is a digit without a name. */
 function give(value) {
 	const row = queue[place];
 	if (!row || value === undefined) return false;
@@ -220,7 +220,7 @@ function next(said) {
 	goTo(to, { isPlayed: true });
 }
 
-/** Show what others have labelled: on the row at hand, and as a count of those that are passed over. */
+/** Show what others have labelled: on the row at hand, and as a count of the others. */
 function showEdited() {
 	if (state.screen !== "label") return;
 	const placeOf = (edit) => queue.findIndex((row) => row.id === edit.id), mine = state.edited.filter((edit) => queue[place]?.id === edit.id);
@@ -266,7 +266,6 @@ async function retrain() {
 	} catch (error) {
 		if (name !== shownName) return;
 		fill(parts.result, errorBox(messageOf(error)));
-		warn(messageOf(error));
 	} finally {
 		isTraining = false;
 		parts.result.ariaBusy = "false";

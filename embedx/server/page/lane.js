@@ -1,6 +1,6 @@
-/* The lane of a dropped or recorded sound: its picture and waveform, a stretch that can be moved, and its search. */
+/* The lane of a dropped or recorded sound, with the stretch that is searched. */
 
-import { go } from "./address.js";
+import { ask } from "./address.js";
 import { fetchClip, firstStretch, keepOnServer, problemOf, readFile, redraw } from "./clips.js";
 import { button, canvas, el, fill, iconButton, mutedWord, nameOf } from "./dom.js";
 import { PAINTED_BY, paint, paintWave } from "./picture.js";
@@ -11,11 +11,12 @@ import { on, state } from "./state.js";
 import { Stretch } from "./stretch.js";
 import { clock, messageOf, t } from "./words.js";
 
-const KEY = "query"; // of the player
+const KEY = "query";
 
 let lane, wave, picture, stretch = null, clip = null, files = 0, newest = 0;
 
 export function bindLane(node) {
+	if (lane) return;
 	lane = node;
 	watch((playing, at) => playing.key === KEY && stretch?.showHead(at));
 	on("playing", () => state.playing?.key !== KEY && stretch?.showHead(null));
@@ -25,7 +26,7 @@ export function bindLane(node) {
 
 const explain = (error, name) => showProblem(messageOf(error, name));
 
-/** Show a file at once, and ask what is like it; with `wait` only after the button "search". */
+/** Show a file, and ask what is like it; with `wait` after a button only. */
 export async function takeFile(file, { wait = false } = {}) {
 	const order = ++files;
 	try {
@@ -39,7 +40,6 @@ export async function takeFile(file, { wait = false } = {}) {
 	}
 }
 
-/** Return whether a later sound is shown already. */
 function isLate({ order, duration_s }) {
 	if (duration_s && order > newest) newest = order;
 	return order < newest;
@@ -51,7 +51,7 @@ async function searchWith(taken) {
 	await keepOnServer(taken);
 	if (isLate(taken)) return;
 	const chosen = clip === taken && stretch ? chosenStretch() : firstStretch(taken);
-	go({ question: withBase(state.question, { clip: taken.name, ...chosen }), focus: true });
+	ask(withBase({ clip: taken.name, ...chosen }), { focus: true });
 }
 
 function offerSearch(taken) {
@@ -79,14 +79,14 @@ function showSound(shown, { start_s, end_s }) {
 	if (clip === shown && stretch) return stretch.set(...range);
 	clip = shown;
 	lane.hidden = false;
-	stretch = new Stretch(clip.duration_s, range, () => go({ question: { ...state.question, ...chosenStretch() }, replace: true }));
+	stretch = new Stretch(clip.duration_s, range, () => ask(chosenStretch(), { replace: true }));
 	wave = canvas({ class: "wave", height: 32 });
 	picture = canvas();
 	fill(lane,
 		el("div.row.laneline",
 			iconButton("play", t("query.play"), toggle), nameOf(clip.title, 60),
 			mutedWord(clock(clip.duration_s, 1)), stretch.fields,
-			iconButton("close", t("query.remove"), () => (stop(), go({ question: withBase(state.question, {}) })))),
+			iconButton("close", t("query.remove"), () => (stop(), ask(withBase({}))))),
 		el("div.pictures", wave, picture, stretch.node));
 	paintSound();
 	showAsked(true);

@@ -1,11 +1,11 @@
-/* The large picture of a row: axes, crosshair, band, the stretch in its context, and the player under it. */
+/* The large picture of a row, with its player. */
 
 import { RowPicture } from "./card.js";
-import { addStyles, button, clamp, debounce, el, fill, followPointer, iconButton, say, shareAt, showAt, showPlays, showValue, slider, warn } from "./dom.js";
+import { addStyles, button, debounce, el, fill, followPointer, iconButton, say, shareAt, showAt, showPlays, showValue, slider, warn } from "./dom.js";
 import { commands } from "./keys.js";
 import { PAINTED_BY } from "./picture.js";
 import { DRAWN_BY, pictureOf, soundOf } from "./rows.js";
-import { frequencyOf, placeOf, ticksOf } from "./scale.js";
+import { clamp, frequencyOf, placeOf, ticksOf } from "./scale.js";
 import { isPlaying, nextSpeed, play, stop, watch } from "./sound.js";
 import { on, setSettings, state } from "./state.js";
 import { addWords, clock, messageOf, number, t } from "./words.js";
@@ -158,7 +158,6 @@ export function togglePlay() {
 	else if (row) start();
 }
 
-/** Play the row with its context, from a time of the recording. */
 export async function start(time = null) {
 	const mine = row;
 	try {
@@ -174,7 +173,7 @@ export async function start(time = null) {
 	}
 }
 
-/** Show where the sound is; the slider's value is told at most once a second. */
+/** Show where the sound is, and tell it at most once a second. */
 function showPlace(at) {
 	const { length } = span(), whole = Math.floor(at);
 	showAt(parts.playhead, Math.min(1, at / length));

@@ -1,4 +1,4 @@
-/* The legend of the map: a colour for each value, and a list that hides, isolates and selects them. */
+/* The legend of the map: a list that hides, isolates and selects values. */
 
 import { button, el, fill, mutedWord, nameOf, say } from "./dom.js";
 import { paletteOf } from "./picture.js";
@@ -7,7 +7,7 @@ import { number, t } from "./words.js";
 const LIGHT = ["#303CD8", "#B49000", "#900000", "#247848", "#C018B4", "#6090FC", "#3C306C", "#540018", "#57606A", "#B0B7BE"];
 const DARK = ["#00A8FC", "#FC300C", "#B4FCA8", "#FCB4F0", "#F0FC00", "#6C60FC", "#B448B4", "#D86054", "#C9D1D9", "#4A525B"];
 const STEPS = 8; // commonest values, and steps of a number
-const OTHER = STEPS, NONE = STEPS + 1; // the last two groups and colours
+const OTHER = STEPS, NONE = STEPS + 1;
 
 /** Group rows by a column of the server: {groups: names, codes, isNumber}. */
 export function grouped(column, values) {
@@ -15,11 +15,7 @@ export function grouped(column, values) {
 		const codes = Uint8Array.from(column, (value) => (value < 0 ? NONE : Math.min(OTHER, value)));
 		return { codes, isNumber: false, groups: values.slice(0, STEPS).map(String) };
 	}
-	let low = Infinity, high = -Infinity;
-	for (const value of column) {
-		if (value < low) low = value;
-		if (value > high) high = value;
-	}
+	const low = column.reduce((a, b) => (b < a ? b : a), Infinity), high = column.reduce((a, b) => (b > a ? b : a), -Infinity);
 	const step = (high - low) / STEPS || 1, digits = step < 0.1 ? 3 : step < 1 ? 2 : step < 10 ? 1 : 0;
 	const codes = Uint8Array.from(column, (value) => (value >= low ? Math.min(STEPS - 1, Math.floor((value - low) / step)) : NONE));
 	const name = (_, k) => `${number(low + k * step, digits)} – ${number(low + (k + 1) * step, digits)}`;
@@ -36,7 +32,7 @@ export class Legend {
 		Object.assign(this, { node, actions, hidden: new Set(), groups: [], all: [] });
 	}
 
-	/** Show groups with the number of their points in view; of `other` and `none` only if there are any. */
+	/** Show groups with the number of their points in view; `other` and `none` only if there are any. */
 	show({ groups, isNumber }, counts, isDark) {
 		if (groups !== this.groups) this.hidden.clear();
 		const ramp = paletteOf("night"), theme = (isDark ? DARK : LIGHT).map(parse);
@@ -62,14 +58,13 @@ export class Legend {
 		this.actions.changed();
 	}
 
-	/** Show one value only; a second time all. */
 	isolate(code) {
-		const others = this.all.map((one) => one.code).filter((one) => one !== code);
-		this.hidden = new Set(others.every((one) => this.hidden.has(one)) ? [] : others);
+		const others = new Set(this.all.map((one) => one.code).filter((one) => one !== code));
+		this.hidden = others.isSubsetOf(this.hidden) ? new Set() : others;
 		this.actions.changed();
 	}
 
-	/** Return the colours of all shades: those of the groups, then those of points that a selection leaves out. 0 hides. */
+	/** Return the colours of all shades: of the groups, then of points that a selection leaves out. 0 hides. */
 	colours(ground) {
 		const colours = new Uint32Array(32), below = channels(ground);
 		for (const { code, colour } of this.all.filter((one) => !this.hidden.has(one.code))) {

@@ -1,20 +1,22 @@
-/* The screen Map: all rows in two dimensions, coloured; it moves, and what is pointed at or lassoed is in pick.js. */
+/* The screen Map: all rows in two dimensions. What is pointed at or lassoed is in pick.js. */
 
 import { formatAddress } from "./address.js";
 import { doneJob, latest, path, send, withFields } from "./api.js";
 import { readBlocks } from "./blocks.js";
 import { button, canvas, choice, debounce, el, fill, fillChoice, iconButton, visible, warn } from "./dom.js";
+import { panel } from "./find.js";
 import { Legend, grouped } from "./legend.js";
 import * as picker from "./pick.js";
 import { boundsOf } from "./points.js";
-import { Raster, placing } from "./raster.js";
+import { Raster } from "./raster.js";
+import { clamp } from "./scale.js";
 import { on, state } from "./state.js";
 import { messageOf, number, t } from "./words.js";
 
 const MAX_POINTS = 200_000; // that are drawn; of more rows a fair sample is shown
 const FIRST_POINTS = 8192; // are drawn before the others have come
 const REST_MS = 120; // of the view, before discs are drawn
-const BOX_MS = 250; // of the view, before the rows of what is in view are asked for
+const BOX_MS = 250; // of the view, before its rows are asked for
 const TOLD_MS = 1000; // of the events, before the map is asked for again
 const MAX_ZOOM = 400;
 const MARGIN = 0.92; // of the window that all points fill
@@ -22,14 +24,12 @@ const NO_COLOUR = { groups: [], codes: new Uint8Array(0) };
 const CUT = 16; // and more: the shades of points that a selection leaves out
 
 const nextMap = latest(), nextColour = latest();
-let parts, raster, legend, panelOf, frame = 0, request = null;
+let parts, raster, legend, frame = 0, request = null;
 let shown = { name: "", method: "pca", colour: "label" }; // what is loaded
 let header = null, base = null, points = null, view = null, isFitted = true;
 let colour = NO_COLOUR, shades = null, colours = null, ground = 0;
 
-/** `inspector` gives the panel of the selected row. */
-export function make(inspector) {
-	panelOf = inspector;
+export function make() {
 	const method = choice(t("map.method"), [], "", (value) => change({ method: value }));
 	const colourList = choice(t("map.colour"), [], "", (value) => change({ colour: value }));
 	const quick = canvas(), fine = canvas(), corner = el("div.corner");
@@ -56,22 +56,19 @@ export function make(inspector) {
 }
 
 export async function open({ extra }) {
-	panelOf().then((panel) => parts.node.append(panel));
+	parts.node.append(panel);
 	const { name, maps = ["pca"], columns, heads } = state.collection;
 	const options = [
 		...columns.map((one) => [one.name, visible(one.name)]), ["flags", t("map.flags")],
-		...heads.map(({ name }) => [name, visible(name)]).flatMap(([name, head]) => [[`head:${name}`, t("map.head", { head })], [`head:${name}:p`, t("map.proba", { head })]]),
+		...heads.flatMap(({ name }) => [[`head:${name}`, t("map.head", { head: visible(name) })], [`head:${name}:p`, t("map.proba", { head: visible(name) })]]),
 		...(examples().length ? [["score", t("map.score")]] : []),
 	];
-	const wanted = {
-		name, method: maps.includes(extra.method) ? extra.method : "pca",
-		colour: options.some(([value]) => value === extra.colour) ? extra.colour : "label",
-	};
-	fillChoice(parts.colours, options, wanted.colour);
-	fillChoice(parts.method, maps.map((value) => [value, value.toUpperCase()]), wanted.method);
+	const method = maps.includes(extra.method) ? extra.method : "pca", colour = options.some(([value]) => value === extra.colour) ? extra.colour : "label";
+	fillChoice(parts.colours, options, colour);
+	fillChoice(parts.method, maps.map((value) => [value, value.toUpperCase()]), method);
 	if (shown.name !== name) picker.clear();
-	const isSame = header && shown.name === name && shown.method === wanted.method;
-	shown = wanted;
+	const isSame = header && shown.name === name && shown.method === method;
+	shown = { name, method, colour };
 	if (isSame) return void loadColour();
 	const box = extra.box?.split(",").map(Number);
 	isFitted = !(box?.length === 4 && box.every(Number.isFinite));
@@ -107,7 +104,7 @@ async function fetchBlocks(address, { told, ...options }) {
 
 const mapAddress = (fields) => withFields(path("/map", shown.name), { method: shown.method, limit: MAX_POINTS, ...fields });
 
-/** Get the points; the first ones are drawn at once. A map that is made in the background is waited for. */
+/** Get the points, and draw the first at once. A map that is still made is waited for. */
 async function load() {
 	const signal = (request = nextMap()), { method } = shown;
 	try {
@@ -138,19 +135,17 @@ function take(head, rows) {
 }
 
 function showNote() {
-	const sum = header.explained[0] + header.explained[1];
-	const words = shown.method === "pca" ? t("map.pca", { share: number(100 * sum, 0) }) : t("map.umap");
+	const [x, y] = header.explained, words = shown.method === "pca" ? t("map.pca", { share: number(100 * (x + y), 0) }) : t("map.umap");
 	const sample = points !== base ? t("map.part", { n: points.count, all: points.within }) : header.rows < header.all ? t("map.sample", { n: header.rows, all: header.all }) : t("rows", { n: header.all });
 	parts.note.textContent = `${sample}. ${words}`;
 }
 
 async function loadColour() {
 	const signal = nextColour();
-	const body = JSON.stringify({ like: examples(), unlike: state.question.unlike }), isScore = shown.colour === "score";
+	const body = JSON.stringify({ like: examples(), unlike: state.question.unlike });
+	const [rest, options] = shown.colour === "score" ? ["/scores", { method: "POST", body, headers: { "Content-Type": "application/json" } }] : [`/columns/${encodeURIComponent(shown.colour)}`];
 	try {
-		const found = isScore
-			? await fetchBlocks(path("/scores", shown.name), { signal, method: "POST", body, headers: { "Content-Type": "application/json" } })
-			: await fetchBlocks(path(`/columns/${encodeURIComponent(shown.colour)}`, shown.name), { signal });
+		const found = await fetchBlocks(path(rest, shown.name), { signal, ...options });
 		colour = grouped(found.columns.value, found.header.values ?? []);
 		if (header && found.header.order !== header.order) return void load(); // rows have come meanwhile
 	} catch (error) {
@@ -229,17 +224,8 @@ function fit(all) {
 	isFitted = true;
 }
 
-const scales = () => placing(view ?? { scale: 1, cx: 0, cy: 0 }, raster.width, raster.height);
-
-function toMap(px, py) {
-	const { scaleX, scaleY, left, top } = scales();
-	return [(px - left) / scaleX, (py - top) / scaleY];
-}
-
-function toScreen(i) {
-	const { scaleX, scaleY, left, top } = scales();
-	return [points.x[i] * scaleX + left, points.y[i] * scaleY + top];
-}
+const toMap = (px, py) => [view.cx + (px - raster.width / 2) / view.scale, view.cy - (py - raster.height / 2) / view.scale];
+const toScreen = (i) => [raster.width / 2 + (points.x[i] - view.cx) * view.scale, raster.height / 2 - (points.y[i] - view.cy) * view.scale];
 
 function boxInView() {
 	const [x0, y1] = toMap(0, 0), [x1, y0] = toMap(raster.width, raster.height);
@@ -248,7 +234,7 @@ function boxInView() {
 
 function zoom(factor, px = raster.width / 2, py = raster.height / 2) {
 	if (!view) return;
-	const least = view.least ?? view.scale / 8, scale = Math.max(least, Math.min(least * MAX_ZOOM, view.scale * factor));
+	const least = view.least ?? view.scale / 8, scale = clamp(view.scale * factor, least, least * MAX_ZOOM);
 	const [x, y] = toMap(px, py), left = view.scale / scale;
 	moveTo({ scale, least, cx: x + (view.cx - x) * left, cy: y + (view.cy - y) * left });
 }

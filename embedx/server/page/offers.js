@@ -1,8 +1,8 @@
-/* What the filter offers: columns, their values with counts while typing, ranges of numbers, and the condition as SQL. */
+/* What the filter offers: columns, values with counts, ranges, SQL. */
 
 import { getJson, path, withFields } from "./api.js";
 import { button, debounce, el, fill, iconButton, mutedWord, nameOf, visible } from "./dom.js";
-import { closeFilter, conditionsOf, fieldOf, joined, setFilter, showCount, showProblem } from "./filter.js";
+import { closeFilter, conditionsOf, fieldOf, joined, quotedName, quotedValue, setFilter, showCount, showProblem } from "./filter.js";
 import { state } from "./state.js";
 import { number, t } from "./words.js";
 
@@ -10,10 +10,7 @@ const REST_MS = 120; // of the typing hand, before the server is asked
 const MAX_OFFERS = 20;
 const OWN_COLUMNS = ["label", "group", "split", "path", "duration_s", "start_s"]; // of every collection
 
-let panel, list, field, offers = [], active = -1, column = null;
-
-const quoted = (name) => (/^[a-z_]\w*$/i.test(name) && name !== "group" ? name : `"${name.replaceAll('"', '""')}"`);
-const text = (value) => (typeof value === "number" ? String(value) : `'${String(value).replaceAll("'", "''")}'`);
+let panel, list, field, offers = [], active = -1;
 
 function open(label, input, ...below) {
 	field = input;
@@ -27,8 +24,8 @@ function open(label, input, ...below) {
 function combobox(label, choose, offer, input = fieldOf("input")) {
 	offers = [];
 	list = el("ul.offers", { role: "listbox", id: "filteroffers", "aria-label": label });
-	const facts = { role: "combobox", autocomplete: "off", maxlength: 200, "aria-expanded": "true", "aria-controls": "filteroffers", "aria-autocomplete": "list" };
-	for (const [name, value] of Object.entries(facts)) input.setAttribute(name, value);
+	Object.assign(input, { role: "combobox", autocomplete: "off", maxLength: 200, ariaExpanded: "true", ariaAutoComplete: "list" });
+	input.setAttribute("aria-controls", "filteroffers");
 	let offered = null; // the text that the list belongs to
 	const update = async () => {
 		const typed = input.value;
@@ -51,12 +48,17 @@ function combobox(label, choose, offer, input = fieldOf("input")) {
 
 function showOffers(found, choose) {
 	offers = found;
-	active = found.length ? 0 : -1;
 	fill(list, found.map((one, index) => el("li", {
-		role: "option", id: `offer${index}`, "aria-selected": index === active,
-		pointerdown: (event) => event.preventDefault(), click: () => choose(one),
+		role: "option", id: `offer${index}`, pointerdown: (event) => event.preventDefault(), click: () => choose(one),
 	}, nameOf(one.name, 40), mutedWord(one.note ?? ""))));
 	if (!found.length) fill(list, el("li.muted", { role: "option", "aria-disabled": "true" }, t("filter.nothing")));
+	activate(found.length ? 0 : -1);
+}
+
+function activate(index) {
+	active = index;
+	[...list.children].forEach((node, i) => (node.ariaSelected = i === active));
+	list.children[active]?.scrollIntoView({ block: "nearest" });
 	field.setAttribute("aria-activedescendant", active >= 0 ? `offer${active}` : "");
 }
 
@@ -64,14 +66,9 @@ function step(event) {
 	const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
 	if (!by || !offers.length) return;
 	event.preventDefault();
-	list.children[active]?.setAttribute("aria-selected", "false");
-	active = (active + by + offers.length) % offers.length;
-	list.children[active].ariaSelected = "true";
-	list.children[active].scrollIntoView({ block: "nearest" });
-	field.setAttribute("aria-activedescendant", `offer${active}`);
+	activate((active + by + offers.length) % offers.length);
 }
 
-/** Offer the columns in a panel that has a field. */
 export function openColumns(node, input) {
 	panel = node;
 	const known = state.collection?.columns ?? [];
@@ -86,9 +83,8 @@ export function openColumns(node, input) {
 
 function openValues(chosen) {
 	if (chosen.sql) return openSql(panel);
-	column = chosen;
-	if (chosen.kind === "number") return openRange();
-	const choose = (one) => add(one.value === null ? `${quoted(column.name)} IS NULL` : `${quoted(column.name)} = ${text(one.value)}`);
+	if (chosen.kind === "number") return openRange(chosen.name);
+	const column = quotedName(chosen.name), choose = ({ value }) => add(value === null ? `${column} IS NULL` : `${column} = ${quotedValue(value)}`);
 	combobox(t("filter.value", { column: visible(chosen.name) }), choose, (typed) => valuesOf(chosen.name, typed));
 }
 
@@ -98,18 +94,17 @@ async function valuesOf(name, prefix) {
 	return values.map((one) => ({ value: one.value, name: one.value === null ? t("none") : String(one.value), note: number(one.rows, 0) }));
 }
 
-function openRange() {
-	const bound = (name) => el("input", { type: "number", step: "any", "aria-label": t(`filter.${name}`), keydown: (event) => event.key === "Enter" && apply() });
-	const low = bound("low"), high = bound("high");
+function openRange(name) {
+	const bound = (side) => el("input", { type: "number", step: "any", "aria-label": t(`filter.${side}`), keydown: (event) => event.key === "Enter" && apply() });
+	const low = bound("low"), high = bound("high"), column = quotedName(name);
 	low.id = "filterfield";
-	const name = quoted(column.name);
 	const apply = () => {
-		const conditions = [low.value && `${name} >= ${low.value}`, high.value && `${name} <= ${high.value}`].filter(Boolean);
+		const conditions = [low.value && `${column} >= ${low.value}`, high.value && `${column} <= ${high.value}`].filter(Boolean);
 		if (conditions.length) add(conditions.length === 2 ? `(${joined(conditions)})` : conditions[0]);
 	};
-	open(t("filter.value", { column: visible(column.name) }), low, el("span.row", t("filter.until"), high, button(t("apply"), apply)));
+	open(t("filter.value", { column: visible(name) }), low, el("span.row", t("filter.until"), high, button(t("apply"), apply)));
 	const hint = (value) => (Number.isFinite(value) ? number(value, 2) : "");
-	getJson(withFields(path("/values"), { column: column.name, limit: 1 }))
+	getJson(withFields(path("/values"), { column: name, limit: 1 }))
 		.then(({ min, max }) => ([low.placeholder, high.placeholder] = [hint(min), hint(max)])).catch(() => null);
 }
 

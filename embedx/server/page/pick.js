@@ -1,33 +1,34 @@
-/* What is pointed at on the map, and what is selected: hover, click, lasso, the cross of the keyboard, and the bar of the selection. */
+/* What is pointed at on the map, and what is selected. */
 
-import { go } from "./address.js";
+import { ask, go } from "./address.js";
 import { Card } from "./card.js";
-import { button, checkbox, consume, el, fill, mutedWord, say, warn } from "./dom.js";
+import { button, checkbox, consume, dialog, el, fill, mutedWord, say, warn } from "./dom.js";
 import { digitOf } from "./keys.js";
 import { nameField, valuesOf } from "./names.js";
 import { inside, nearest } from "./points.js";
 import { rowOf, rowsOf, soundOf } from "./rows.js";
+import { clamp } from "./scale.js";
 import { isPlaying, play, stop } from "./sound.js";
 import { noQuestion, on, set, setSettings, state } from "./state.js";
 import { giveLabel, whyReadOnly } from "./undo.js";
 import { messageOf, t } from "./words.js";
 
 const HIT = 8, TOUCH_HIT = 16; // pixels from a point
-const HOVER_MS = 80, SOUND_MS = 250; // at rest on a point, before it is shown, and before it sounds
+const HOVER_MS = 80, SOUND_MS = 250; // on a point, before it is shown, and before it sounds
 const DRAG = 4; // pixels, from which a press is a drag
 const STEP = 16; // pixels of the cross of the keyboard
 const MAX_LABELLED = 10_000; // edits of one change
 const MAX_WHERE = 1000; // rows of a condition in the address
 
-export const selected = new Set(); // ids
+export const selected = new Set();
 const pressed = new Map(); // pointers: {from, last, isDrag}
 let map, overlay, lasso, corners = null, start = null, cross = null, found = -1, timers = [], last = {}, size = { width: 0, height: 0, ratio: 1 };
 
-/** Take the map: its elements overlay, corner and bar, and its functions. Return the switches of lasso and sound. */
+/** Take the map's elements and functions; return the switches of lasso and sound. */
 export function makePicker(given) {
 	map = given;
 	overlay = map.overlay;
-	for (const [name, action] of Object.entries(POINTER)) overlay.addEventListener(name, action, { passive: false });
+	for (const [name, action] of Object.entries(POINTER)) overlay.addEventListener(name, action); // those of an element may stop the wheel
 	on("selected", () => overlay.isConnected && draw());
 	lasso = button(t("map.lasso"), () => (lasso.ariaPressed = !isLasso()), { class: "small", "aria-pressed": "false", title: t("map.lasso.tip") });
 	return { lasso, hoverBox: checkbox(state.settings.hover, (value) => setSettings({ hover: value })) };
@@ -48,9 +49,9 @@ export function leave() {
 
 export function draw() {
 	const context = overlay.getContext("2d"), points = map.points();
-	context.setTransform(size.ratio, 0, 0, size.ratio, 0, 0);
-	context.clearRect(0, 0, size.width, size.height);
-	if (!points || !map.view()?.scale) return;
+	context.reset();
+	if (!map.view()?.scale) return;
+	context.scale(size.ratio, size.ratio);
 	Object.assign(context, { strokeStyle: getComputedStyle(overlay).color, lineWidth: 2 });
 	const lines = (places, isClosed = false) => {
 		context.beginPath();
@@ -69,21 +70,16 @@ export function draw() {
 		lines([[x - 12, y], [x + 12, y]]);
 		lines([[x, y - 12], [x, y + 12]]);
 	}
-	if (!corners) return;
 	context.setLineDash([6, 4]);
-	lines(corners, true);
-	context.setLineDash([]);
+	if (corners) lines(corners, true);
 }
 
-function placeOf({ clientX, clientY }) {
-	const { left, top } = overlay.getBoundingClientRect();
-	return [clientX - left, clientY - top];
-}
+const placeOf = ({ offsetX, offsetY }) => [offsetX, offsetY];
 
 const idOf = (i) => map.points()?.id[i];
 
 const pointAt = (place, reach = HIT) =>
-	(map.points() && map.view()?.scale ? nearest(map.points(), map.at(...place), reach / map.view().scale, map.isShown) : -1);
+	(map.view()?.scale ? nearest(map.points(), map.at(...place), reach / map.view().scale, map.isShown) : -1);
 
 const POINTER = {
 	pointerdown(event) {
@@ -121,30 +117,25 @@ const POINTER = {
 		corners = null;
 	},
 
-	pointerleave() {
-		if (!pressed.size) hover(-1);
-	},
+	pointerleave: () => pressed.size || hover(-1),
 
 	wheel(event) {
 		event.preventDefault();
 		map.zoom(2 ** (-event.deltaY / (event.deltaMode ? 10 : 300)), ...placeOf(event));
 	},
 
-	dblclick(event) {
-		map.zoom(2, ...placeOf(event));
-	},
+	dblclick: (event) => map.zoom(2, ...placeOf(event)),
 
 	keydown(event) {
 		if (event.ctrlKey || event.metaKey || (event.altKey && event.key !== "Enter")) return;
 		const arrow = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-		const zoom = { "+": 1.5, "-": 1 / 1.5 }[event.key];
-		const digit = Number(digitOf(event));
+		const zoom = { "+": 1.5, "-": 1 / 1.5 }[event.key], value = valuesOf("label")[digitOf(event) - 1];
 		if (arrow) moveCross(arrow, event.shiftKey);
 		else if (event.key === "Enter" && corners) (closeLasso(event.altKey), (corners = null));
 		else if (event.key === "Enter") open();
 		else if (event.key === " ") sound();
 		else if (zoom) map.zoom(zoom, ...(cross ?? []));
-		else if (digit && selected.size) labelDigit(digit);
+		else if (value && selected.size) label(value);
 		else if (event.key === "Escape" && corners) corners = null;
 		else if (event.key === "Escape" && selected.size) clear();
 		else return;
@@ -159,16 +150,15 @@ function pinch(press, place) {
 	map.zoom(length(place) / Math.max(1, length(press.last)), (place[0] + other[0]) / 2, (place[1] + other[1]) / 2);
 }
 
-/** Move the cross by 16 pixels; with Shift it draws a rectangle, which Enter selects. */
+/** Move the cross; with Shift it draws a rectangle, which Enter selects. */
 function moveCross([dx, dy], isShift) {
 	const [x, y] = cross ?? [size.width / 2, size.height / 2];
-	cross = [Math.max(0, Math.min(size.width, x + dx * STEP)), Math.max(0, Math.min(size.height, y + dy * STEP))];
+	cross = [clamp(x + dx * STEP, 0, size.width), clamp(y + dy * STEP, 0, size.height)];
 	if (isShift && !corners) start = [x, y];
 	corners = isShift ? [start, [cross[0], start[1]], cross, [start[0], cross[1]]] : null;
 	hover(pointAt(cross, STEP));
 }
 
-/** Take what lies in the lasso into the selection, or out of it. */
 function closeLasso(isLess) {
 	if (corners.length > 2) choose(inside(map.points(), corners.map((place) => map.at(...place))).filter(map.isShown), isLess);
 }
@@ -186,7 +176,6 @@ export function clear() {
 	map.chosen();
 }
 
-/** Show a point after 80 ms, and let it sound after 250 ms, if that is wanted. */
 function hover(now) {
 	if (now === found) return;
 	timers.forEach(clearTimeout);
@@ -226,30 +215,24 @@ async function sound(id = idOf(found)) {
 async function open(id = idOf(found)) {
 	if (id === undefined) return;
 	const row = await rowAt(id).catch((error) => warn(messageOf(error)));
-	if (!row) return;
-	set({ selected: row });
+	if (row) set({ selected: row });
 	overlay.closest(".map").querySelector(".inspector")?.classList.add("open");
 }
 
 function showBar() {
-	const n = selected.size, reason = whyReadOnly() || (n > MAX_LABELLED ? t("map.label.many", { n: MAX_LABELLED }) : "");
+	const n = selected.size, reason = whyReadOnly() || (n > MAX_LABELLED && t("map.label.many", { n: MAX_LABELLED }));
 	map.bar.hidden = n === 0;
 	const names = el("datalist", { id: "maplabels" }, valuesOf("label").map((value) => el("option", { value })));
 	const field = nameField(t("map.label"), label, { list: "maplabels", disabled: Boolean(reason), title: reason });
 	const where = () => `id IN (${[...selected].sort((a, b) => a - b).join(", ")})`;
 	fill(map.bar, el("strong", t("rows", { n })), names, field,
-		button(t("map.find"), () => go({ question: { ...state.question, where: where() } }), { class: "small", disabled: n > MAX_WHERE, title: n > MAX_WHERE ? t("map.find.many", { n: MAX_WHERE }) : "" }),
+		button(t("map.find"), () => ask({ where: where() }), { class: "small", disabled: n > MAX_WHERE, title: n > MAX_WHERE && t("map.find.many", { n: MAX_WHERE }) }),
 		button(t("screen.label"), () => (set({ selection: [...selected] }), go({ screen: "label", extra: { by: "selection" } })), "small"),
-		button(t("export"), async () => (await import("./settings.js")).openExport([...selected]), "small"),
+		button(t("export"), dialog("openExport", [...selected]), "small"),
 		button(t("map.clear"), clear, "small plain"), reason && mutedWord(reason));
 }
 
-function labelDigit(digit) {
-	const value = valuesOf("label")[digit - 1];
-	if (value) label(value);
-}
-
-/** Give the selection a label, in one change that one undo takes back. */
+/** Label the selection, in one step. */
 async function label(value) {
 	const ids = [...selected], rows = [];
 	try {

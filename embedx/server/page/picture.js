@@ -1,13 +1,13 @@
-/* Pictures: grey PNG files of levels -> levels -> colours on a canvas, and words for those who do not see them. */
+/* Pictures: grey PNG files -> levels -> colours on a canvas, and words for those who do not see them. */
 
-import { FLOOR_DB, frequencyOf } from "./scale.js";
+import { FLOOR_DB, clamp, frequencyOf } from "./scale.js";
 import { seconds, t } from "./words.js";
 
 export const PAINTED_BY = "colours contrast fixed"; // settings of `paint`
 const MAX_SIDE = 4096; // pixels of a picture; the server sends at most 1 600
 const STEP_DB = 3; // of the contrast keys
 const MAX_RANGE_DB = 60, MIN_RANGE_DB = 30;
-const QUIET_DB = -100; // digital silence below it does not count for the median
+const QUIET_DB = -100; // below it is digital silence
 const COLOURS = {
 	night: ["#000004", "#1C1044", "#4F127B", "#812581", "#B5367A", "#E55964", "#FB8761", "#FEC287", "#FCFDBF"],
 	paper: ["#FFFFFF", "#000000"],
@@ -15,8 +15,8 @@ const COLOURS = {
 };
 
 /**
- * Return {width, height, levels} of a PNG file as `embedx.audio.pictures` makes it: grey, 8 bits, one part of data, each
- * byte minus the one to its left. Levels never pass through a canvas: some browsers falsify what is read back from it.
+ * Return {width, height, levels} of a PNG file of the server: grey, 8 bits, one part of data, each byte minus the one to its
+ * left. Levels never pass through a canvas: some browsers falsify what is read back from it.
  */
 export async function readPng(bytes) {
 	const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -40,7 +40,7 @@ function contrastOf(levels) {
 	const at = (values, share) => dbOf(values[Math.max(0, Math.ceil(share * values.length) - 1)]);
 	const top = at(sorted, 0.998);
 	if (top <= QUIET_DB) return { top: 0, bottom: -MAX_RANGE_DB }; // silence is dark
-	return { top, bottom: Math.min(top - MIN_RANGE_DB, Math.max(top - MAX_RANGE_DB, at(loud, 0.5))) };
+	return { top, bottom: clamp(at(loud, 0.5), top - MAX_RANGE_DB, top - MIN_RANGE_DB) };
 }
 
 const palettes = new Map();
@@ -63,7 +63,7 @@ export function paint(canvas, picture, settings) {
 	const shift = settings.contrast * STEP_DB, palette = paletteOf(settings.colours);
 	const colours = Uint32Array.from({ length: 256 }, (_, level) => {
 		const place = (dbOf(level) + shift - bottom) / (top - bottom);
-		return palette[Math.round(255 * Math.max(0, Math.min(1, place)))];
+		return palette[Math.round(255 * clamp(place))];
 	});
 	Object.assign(canvas, { width, height });
 	const image = new ImageData(width, height), pixels = new Uint32Array(image.data.buffer);
@@ -80,9 +80,7 @@ export function paintWave(canvas, peaks) {
 	}
 }
 
-export function isSilent(picture) {
-	return picture.levels.every((level) => dbOf(level) <= QUIET_DB);
-}
+export const isSilent = ({ levels }) => levels.every((level) => dbOf(level) <= QUIET_DB);
 
 /** Say what a picture shows: "5 s, loudest at 2.1 kHz after 1.4 s, quiet before". */
 export function describe(picture, duration_s, range) {
@@ -95,5 +93,5 @@ export function describe(picture, duration_s, range) {
 	};
 	const isLater = column > width / 4 && mean(0, column * 0.9) < mean(column * 0.9, width) - 12;
 	const hz = frequencyOf(1 - (row + 0.5) / height, range);
-	return t(isLater ? "picture.later" : "picture.loudest", { duration, khz: (hz / 1000).toFixed(1), at: seconds((column / width) * duration_s) });
+	return t("picture.loudest", { duration, khz: (hz / 1000).toFixed(1), at: seconds((column / width) * duration_s) }) + (isLater ? t("picture.later") : "");
 }

@@ -1,6 +1,6 @@
-/* The question: drop a sound, choose a file, record, describe it; and the examples that it is made of. */
+/* The question: drop a sound, choose a file, record, describe it; and the examples it is made of. */
 
-import { go } from "./address.js";
+import { ask } from "./address.js";
 import { button, choice, el, errorBox, fill, fillChoice, icon, iconButton, nameOf, showText } from "./dom.js";
 import { commands } from "./keys.js";
 import { isAsked, withBase } from "./rows.js";
@@ -11,14 +11,13 @@ import { t } from "./words.js";
 const WITH_TEXT = ["huggingface", "plugin"]; // families of models of which some know text
 const ACCEPT = "audio/*,.wav,.flac,.ogg,.mp3,.m4a,.aif,.aiff,.opus,.wma,.au";
 
-let part, chooseButton, dropWords, recordButton, lane, problem, meter, chooser, textField, viewList, because, removeExample, lanePart = null, asked = "";
+let part, chooseButton, dropWords, recordButton, lane, problem, meter, chooser, textField, viewList, because, removeExample, asked = "";
 
-/** `without` takes an example out of the question. */
 export function makeQuery(without) {
 	removeExample = without;
 	chooser = el("input", { type: "file", accept: ACCEPT, hidden: true, "aria-label": t("choose"), change: () => take(chooser.files[0]) });
 	textField = el("input.text", { type: "search", maxlength: 2000, enterkeyhint: "search", "aria-label": t("describe"), keydown: askText });
-	viewList = choice(t("view"), [], "", (view) => go({ question: { ...state.question, view } }));
+	viewList = choice(t("view"), [], "", (view) => ask({ view }));
 	meter = el("meter", { max: 1, hidden: true, "aria-label": t("record.level") });
 	recordButton = button([icon("mic"), el("span", t("record"))], record, "record");
 	chooseButton = button([icon("file"), el("span", t("choose"))], () => (laneOf(), chooser.click()), "primary choose");
@@ -38,15 +37,13 @@ export function makeQuery(without) {
 
 function askText(event) {
 	const text = textField.value.trim();
-	if (event.key === "Enter" && text) go({ question: withBase(state.question, { text }), focus: true });
+	if (event.key === "Enter" && text) ask(withBase({ text }), { focus: true });
 }
 
 async function laneOf() {
-	if (!lanePart) {
-		lanePart = import("./lane.js");
-		(await lanePart).bindLane(lane);
-	}
-	return lanePart;
+	const part = await import("./lane.js");
+	part.bindLane(lane);
+	return part;
 }
 
 const whyNoModel = () => (state.model?.recipe.extractor === "imported" ? t("model.imported") : "");
@@ -106,7 +103,6 @@ async function record() {
 
 export const showProblem = (text) => showText(problem, text);
 
-/** Make room for what is asked: the zone for drops goes. */
 export const showAsked = (is) => part.classList.toggle("asked", is);
 
 export async function showQuestion(question, nameOfRow) {
@@ -115,7 +111,7 @@ export async function showQuestion(question, nameOfRow) {
 	viewList.value = question.view || state.collection?.default_view || "";
 	showBecause(question, nameOfRow);
 	if (question.clip) (await laneOf()).showClip(question.clip, question);
-	else if (lanePart) (await laneOf()).hideSound();
+	else if (!lane.hidden) (await laneOf()).hideSound();
 }
 
 /** Say what an answer is made of: "like 17, 204; unlike 9", each removable. */

@@ -1,10 +1,10 @@
-/* The raster: points as pixels of our own, so that a map needs no graphics card. Squares while it moves, discs at rest. */
+/* The raster: points as pixels, without a graphics card. Squares while the map moves, discs at rest. */
 
 const SLICE = 30_000; // points of a task at rest, so that no task takes over 50 ms
 const MANY = 20_000; // points in view, from which discs are small
 const OPACITY = 154; // of 256: 60 %
 
-/** Two canvases of one size: a quick one at CSS pixels while the map moves, a fine one at the pixels of the device. */
+/** Two canvases: a quick one at CSS pixels while the map moves, a fine one at the pixels of the device. */
 export class Raster {
 	constructor(quick, fine) {
 		Object.assign(this, { quick, fine, width: 0, height: 0, ratio: 1, task: 0 });
@@ -17,7 +17,7 @@ export class Raster {
 		this.far = surface(this.fine, Math.round(width * ratio), Math.round(height * ratio));
 	}
 
-	/** Draw all at once, coarsely. `points` is {x, y, shades, count}, `view` {scale, cx, cy}; a colour of 0 hides. */
+	/** Draw coarsely. `points` is {x, y, shades, count}, `view` {scale, cx, cy}; a colour of 0 hides. */
 	draw({ x, y, shades, count }, view, colours, ground) {
 		clearTimeout(this.task);
 		const { pixels, width, height } = this.near, { scaleX, scaleY, left, top } = placing(view, width, height);
@@ -34,7 +34,7 @@ export class Raster {
 		this.fine.hidden = true;
 	}
 
-	/** Draw discs, in slices; `drawn` is called at the end with the points in view. */
+	/** Draw discs, in slices; `drawn` gets the points in view. */
 	refine({ x, y, shades, count }, view, colours, ground, drawn) {
 		clearTimeout(this.task);
 		const { pixels, width, height } = this.far, { scaleX, scaleY, left, top } = placing(view, width, height, this.ratio);
@@ -65,8 +65,7 @@ function surface(canvas, width, height) {
 	return { width, height, pixels: new Uint32Array(image.data.buffer), show: () => context.putImageData(image, 0, 0) };
 }
 
-/** A place becomes the pixel x * scaleX + left, y * scaleY + top. */
-export function placing({ scale, cx, cy }, width, height, ratio = 1) {
+function placing({ scale, cx, cy }, width, height, ratio = 1) {
 	return { scaleX: scale * ratio, scaleY: -scale * ratio, left: width / 2 - cx * scale * ratio, top: height / 2 + cy * scale * ratio };
 }
 
@@ -78,7 +77,7 @@ function discOf(radius, width) {
 	return Int32Array.from(places);
 }
 
-/** Put a colour over pixels, with two of the channels in one product. */
+/** Blend a colour into pixels, two of its channels in one product. */
 function blend(pixels, at, places, colour) {
 	const rb = (colour & 0xff00ff) * OPACITY, g = (colour & 0x00ff00) * OPACITY, rest = 256 - OPACITY;
 	for (let k = 0; k < places.length; k++) {

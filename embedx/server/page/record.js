@@ -1,4 +1,4 @@
-/* Recording: the microphone without what browsers do for speech, a level meter, and a WAV file at the end. */
+/* Recording: the microphone without what browsers do for speech. */
 
 import { el, fill, icon, say } from "./dom.js";
 import { wavOf } from "./sound.js";
@@ -8,9 +8,8 @@ const MAX_S = 60;
 const RAW = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
 const REASONS = { NotAllowedError: "mic.denied", NotFoundError: "mic.none", NotReadableError: "mic.busy", OverconstrainedError: "mic.none" };
 
-let stop = null; // ends the recording and returns its file
+let stop = null;
 
-/** Begin or end a recording with a button; `done` gets the file, `failed` a text. */
 export async function toggleRecording(button, meter, { done, failed }) {
 	const show = (name, words) => fill(button, icon(name), el("span", words)), words = (time) => t("record.stop", { s: clock(time) });
 	const finish = () => {
@@ -37,7 +36,7 @@ export async function toggleRecording(button, meter, { done, failed }) {
 	say(t("record.on"));
 }
 
-/** Start to record; `onLevel` gets level and seconds, `onEnd` a text if the microphone is unplugged, "" at the longest time. */
+/** Record; `onLevel` gets level and seconds, `onEnd` a text if the microphone is unplugged, "" at the longest time. */
 async function startRecording(onLevel, onEnd) {
 	const stream = await navigator.mediaDevices.getUserMedia({ audio: RAW }).catch((error) => {
 		throw new Error(t(REASONS[error.name] ?? "mic.busy"));

@@ -1,4 +1,4 @@
-/* The recording of a row as a whole: its picture, and a player that gets its sound in pieces. */
+/* The recording of a row as a whole, with a player that gets it in pieces. */
 
 import { path, pause, withFields } from "./api.js";
 import { canvas, el, iconButton, shareAt, showAt, showPlays, showValue, slider, warn } from "./dom.js";
@@ -26,7 +26,7 @@ on(PAINTED_BY, () => shown?.picture && paint(shown.canvas, shown.picture, state.
 
 const showButton = () => showPlays(shown.button, isMine(), t("recording.play"));
 
-/** Return the elements for the recording of a row, of which the server gives the facts; they begin at the row. */
+/** Return the elements for the recording of a row, by the facts of the server. */
 export function showRecording(row, { duration_s: end, v }) {
 	const address = path(`/recordings/${encodeURIComponent(row.recording)}`);
 	const mine = { key: `recording${row.recording}`, address, v, end, at: row.start_s, picture: null, canvas: canvas(), head: el("div.playhead"), button: iconButton("play", "", toggle) };
@@ -43,7 +43,7 @@ export function showRecording(row, { duration_s: end, v }) {
 	return [mine.button, mine.slider];
 }
 
-/** Return the picture of all of a recording, joined from tiles; null if it is too long. */
+/** Return the picture of a recording, joined from tiles; null if it is too long. */
 async function fetchOverview({ address, v, end }) {
 	const count = Math.ceil(end / TILE_S), width = Math.round(SIZE.width / count), { height } = SIZE;
 	if (count > MAX_TILES) return null;

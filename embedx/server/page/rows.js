@@ -1,4 +1,4 @@
-/* What the page gets for a row: its picture and its sound, each kept, and asked for once only. */
+/* What the page gets for a row, each picture and sound once; and searching. */
 
 import { ApiError, Cache, fetchPart, getJson, path, post, withFields } from "./api.js";
 import { readPng } from "./picture.js";
@@ -19,19 +19,17 @@ export const looksOf = () => Object.fromEntries(DRAWN_BY.split(" ").map((name) =
 
 export const rowOf = async (id) => (await getJson(path(`/rows/${id}`))).row;
 
-/** Return the rows of those ids that there are, in the order of the ids. */
 export async function rowsOf(ids, fields = {}, options = {}) {
 	const { rows } = await getJson(withFields(path("/rows"), { filter: `id IN (${ids.join(", ")})`, limit: ids.length, ...fields }), options);
 	const byId = new Map(rows.map((row) => [row.id, row]));
 	return ids.map((id) => byId.get(id)).filter(Boolean);
 }
 
-/** Return how many rows a condition leaves; without one all. */
 export async function countRows(filter, signal) {
 	return filter ? (await post(path("/count"), { filter }, { signal })).rows : state.collection?.rows ?? 0;
 }
 
-/** Refuse a row without a stretch of sound, as imported vectors are, before the server does. */
+/** Refuse a row without sound, as imported vectors are. */
 function requireSound(row) {
 	if (row.end_s <= row.start_s) throw new ApiError(410, { code: "no_sound" });
 }
@@ -68,7 +66,7 @@ export const formatOf = () => (["localhost", "127.0.0.1", "[::1]"].includes(loca
 
 const numberOf = (headers, name) => (headers.has(name) ? Number(headers.get(name)) : null);
 
-/** Return what a cache has of an address, or what `read` makes of the answer: a value and its size. */
+/** Return what a cache has of an address, or what `read` makes of the answer. */
 async function once(cache, kind, address, signal, read) {
 	const known = cache.get(address), running = pending.get(address);
 	if (known) return known;
@@ -84,14 +82,16 @@ async function once(cache, kind, address, signal, read) {
 
 /* Searching: a question -> the request, and the rows or hits of its answer. */
 
-export const PAGES = [48, 240, 1000]; // hits that are asked for, one after the other while scrolling
-const DIVERSITY = 0.5; // weight of similarity against difference, as `embedx search --diverse 0.5`
+export const PAGES = [48, 240, 1000]; // hits that are asked for while scrolling
+const DIVERSITY = 0.5; // as `embedx search --diverse 0.5`
 const FIRST_ROWS = 12; // shown before anything is asked
-const TRIED_IDS = 48; // for these rows: some ids may have been deleted
+const TRIED_IDS = 48; // some may have been deleted
 
 export const isAsked = ({ id, clip, text, like }) => id !== null || Boolean(clip || text || like.length);
 
-export function withBase({ where, view, group, diverse }, base) {
+/** Return another question, under the conditions of now. */
+export function withBase(base) {
+	const { where, view, group, diverse } = state.question;
 	return { ...noQuestion(), where, view, group, diverse, ...base };
 }
 

@@ -1,4 +1,6 @@
-/* The scales of pictures: decibels of a level, frequencies of a place, round numbers for an axis. */
+/* Decibels of a level, frequencies of a place, round numbers for an axis. */
+
+export const clamp = (value, low = 0, high = 1) => Math.max(low, Math.min(high, value));
 
 export const FLOOR_DB = 120; // level 0 is -120 dB; a sine of full scale is 0 dB
 const MIN_HZ = 50; // of a mel scale; below it there is mostly wind and hum
@@ -7,10 +9,9 @@ const SCALES = {
 	linear: [(hz) => hz, (hz) => hz],
 };
 
-/** Return the frequencies that a picture shows, {fmin, fmax}, within what a rate can hold. */
 export function frequencies(rate, { fmin = 0, fmax = 0, scale = "mel" }) {
 	const low = Math.min(fmin || (scale === "mel" ? MIN_HZ : 0), rate / 2 - 1);
-	return { fmin: low, fmax: Math.max(Math.min(fmax || rate / 2, rate / 2), low + 1) };
+	return { fmin: low, fmax: clamp(fmax || rate / 2, low + 1, rate / 2) };
 }
 
 /** Return the place of a frequency between the lowest, 0, and the highest, 1. */

@@ -1,4 +1,4 @@
-/* Dialogs: settings, which hold for every picture and sound at once, the list of all keys, the token, and exports. */
+/* Dialogs: settings, keys, token, exports. */
 
 import { path, post } from "./api.js";
 import { addStyles, button, checkbox, choice, el, errorBox, fill, say, showText, warn } from "./dom.js";
@@ -8,7 +8,7 @@ import { addWords, messageOf, t } from "./words.js";
 
 await Promise.all([addWords("settings"), addWords("large"), addStyles("settings")]);
 
-const FORMATS = ["csv", "raven", "audacity", "clips"]; // of exports
+const FORMATS = ["csv", "raven", "audacity", "clips"];
 
 /** Return the first of the keys that has a text: some buttons and settings share theirs. */
 const worded = (...keys) => t(keys.find(t.has));
@@ -28,8 +28,8 @@ export function openSettings() {
 		return [el("label", { for: control.id }, worded(`set.${name}`, `${name}.tip`, name)), control];
 	};
 	const change = (name, value) => setSettings({ [name]: value });
-	const list = (name, values, changed = change) => labelled(name, choice(null, values.map((value) => [value, t(`set.${name}.${value || "auto"}`)]), state.settings[name], (value) => changed(name, value)));
-	const range = (name, min, max, step, type = "range") => labelled(name, el("input", { type, min, max, step, value: String(state.settings[name]), input: (event) => change(name, Number(event.target.value)) }));
+	const list = (name, values) => labelled(name, choice(null, values.map((value) => [value, t(`set.${name}.${value || "auto"}`)]), state.settings[name], (value) => change(name, value)));
+	const range = (name, min, max, step, type = "range") => labelled(name, el("input", { type, min, max, step, value: state.settings[name], input: (event) => change(name, Number(event.target.value)) }));
 	const flag = (name) => labelled(name, checkbox(state.settings[name], (value) => change(name, value)));
 	const windows = [[0, t("set.window_ms.auto")], ...[6, 23, 46, 93].map((ms) => [ms, `${ms} ms`])];
 	openDialog(t("settings"), el("div.form",
@@ -38,7 +38,7 @@ export function openSettings() {
 		...range("fmin", 0, 100_000, 50, "number"), ...range("fmax", 0, 200_000, 50, "number"), ...range("contrast", -10, 10, 1), ...flag("fixed"),
 		el("h3", t("set.sound")), ...range("volume", 0, 1, 0.05), ...flag("level"), ...flag("pitch"), ...flag("loop"), ...flag("chain"),
 		el("h3", t("set.page")), ...list("theme", ["", "light", "dark"]),
-		...list("language", ["", "en", "de"], (name, value) => (change(name, value), location.reload())), ...flag("keys"),
+		...list("language", ["", "en", "de"]), ...flag("keys"),
 		...labelled("name", el("input", { type: "text", maxlength: 60, value: state.settings.name, change: (event) => change("name", event.target.value) }))), closing());
 }
 
@@ -49,7 +49,7 @@ export function openHelp() {
 	function fillRows() {
 		const names = Object.keys(KEYS).filter(isBound).map((name) => [name, worded(`key.${name}`, name)]);
 		fill(body, names.filter(([, words]) => words.toLowerCase().includes(search.value.toLowerCase())).map(([name, words]) => {
-			const isLetter = KEYS[name][0].every((key) => /^[a-z]$/.test(key));
+			const isLetter = KEYS[name].every((key) => /^[a-z]$/.test(key));
 			return el("tr", el("th", { scope: "row" }, words), el("td", isLetter ? ownKey(name, words) : [...new Set(keysOf(name).map(shown))].map((key) => el("kbd", key))));
 		}));
 	}

@@ -1,6 +1,6 @@
-/* Sound: one context, one player. Buffers and not media elements, so that a loop is exact and a start is at once. */
+/* Sound: one context, one player. Buffers and not media elements: loops are exact, starts at once. */
 
-import { clamp } from "./dom.js";
+import { clamp } from "./scale.js";
 import { on, set, state } from "./state.js";
 
 const FADE_S = 0.005; // so that a start and an end do not click
@@ -10,7 +10,7 @@ const DEFAULT_RATE = 48_000;
 const SPEEDS = [0.1, 0.25, 0.5, 0.75, 1, 1.5, 2];
 const STILL_MS = 250; // between two steps of the playhead with reduced motion
 
-let context = null, out = null, voice = null, timer = 0;
+let context = null, out = null, voice = null;
 const watchers = [];
 
 function open() {
@@ -26,7 +26,7 @@ function open() {
 	return context;
 }
 
-/** Return the sample rate of a file from its head, so that decoding does not turn 384 kHz into 48. */
+/** Return the sample rate of a file: decoding must not turn 384 kHz into 48. */
 function rateOf(bytes) {
 	const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 	const word = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
@@ -54,7 +54,7 @@ export function monoOf(buffer) {
 	return mono;
 }
 
-/** Play a sound under a key, seconds `from` to `to` of it, beginning `at`, within a band [low, high] in Hz; what played before stops. */
+/** Play the seconds `from` to `to` of a sound under a key, beginning `at`, within a band [low, high] in Hz. */
 export function play(key, buffer, { from = 0, to = buffer.duration, at = from, band = null, ended = null } = {}) {
 	const { speed, loop, pitch } = state.settings, make = pitch && speed !== 1 ? pitchVoice : bufferVoice;
 	begin(key, { from, to, band, level: gainOf(buffer, from, to) },
@@ -64,7 +64,7 @@ export function play(key, buffer, { from = 0, to = buffer.duration, at = from, b
 
 const tempo = () => `${state.settings.speed} ${state.settings.pitch}`;
 
-/** Begin to play with a voice that `make` returns; `again` plays the same anew from a place. */
+/** Play with a voice that `make` returns; `again` plays the same anew from a place. */
 export function begin(key, { from, to, band, level }, make, again) {
 	stop();
 	const audio = open(), gain = new GainNode(audio, { gain: 0 }), chain = [...filtersOf(audio, band), gain, out.limiter];
@@ -74,7 +74,7 @@ export function begin(key, { from, to, band, level }, make, again) {
 	const mine = make(audio, chain[0], () => mine === voice && stop());
 	voice = Object.assign(mine, { again, gain, tempo: tempo() });
 	set({ playing: { key, from, to } });
-	tick();
+	tick(mine);
 }
 
 /** Return two high-pass and two low-pass filters: 24 dB an octave outside of a band. */
@@ -97,22 +97,19 @@ export function stop() {
 	voice.stop();
 	voice.gain.disconnect();
 	voice = null;
-	cancelAnimationFrame(timer);
-	clearTimeout(timer);
 	set({ playing: null });
 	return true;
 }
 
 /** Call a function with the position while a sound plays: every frame, or 4 times a second with reduced motion. */
-export function watch(watcher) {
-	watchers.push(watcher);
-}
+export const watch = (watcher) => watchers.push(watcher);
 
-function tick() {
-	if (!voice) return;
-	for (const watcher of watchers) watcher(state.playing, voice.now());
-	const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
-	timer = isStill ? setTimeout(tick, STILL_MS) : requestAnimationFrame(tick);
+function tick(mine) {
+	if (voice !== mine) return;
+	for (const watcher of watchers) watcher(state.playing, mine.now());
+	const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches, again = () => tick(mine);
+	if (isStill) setTimeout(again, STILL_MS);
+	else requestAnimationFrame(again);
 }
 
 export function nextSpeed(speed, direction) {
@@ -141,7 +138,7 @@ export function stopNode(node) {
 	node.stop();
 }
 
-/** A buffer, with an exact loop; its pitch follows its speed. `out` is the node that takes the sound. */
+/** A buffer, with an exact loop; its pitch follows its speed. */
 function bufferVoice(audio, out, buffer, { from, to, at, speed, loop }, ended) {
 	const started = audio.currentTime, length = loop ? [] : [Math.max(0, to - at)];
 	const node = startNode(audio, out, { buffer, loop, loopStart: from, loopEnd: to, playbackRate: speed }, 0, at, ...length);
@@ -156,10 +153,10 @@ function bufferVoice(audio, out, buffer, { from, to, at, speed, loop }, ended) {
 	};
 }
 
-/** A stretch whose pitch stays: browsers stretch time in a media element only, which loops with a short gap. */
+/** A stretch whose pitch stays: in a media element, which loops with a short gap. */
 function pitchVoice(audio, out, buffer, { from, to, at, speed, loop }, ended) {
-	const { sampleRate: rate, numberOfChannels: count } = buffer, cut = [from, to].map((time) => Math.round(time * rate));
-	const file = URL.createObjectURL(wavOf(Array.from({ length: count }, (_, channel) => buffer.getChannelData(channel).subarray(...cut)), rate));
+	const rate = buffer.sampleRate, cut = [from, to].map((time) => Math.round(time * rate));
+	const file = URL.createObjectURL(wavOf(channelsOf(buffer).map((samples) => samples.subarray(...cut)), rate));
 	const element = Object.assign(new Audio(file), { preservesPitch: true, loop, currentTime: at - from, playbackRate: speed, onended: ended });
 	audio.createMediaElementSource(element).connect(out);
 	element.play().catch(() => null);
@@ -176,7 +173,6 @@ function pitchVoice(audio, out, buffer, { from, to, at, speed, loop }, ended) {
 	};
 }
 
-/** Return a WAV file of 16 bits of channels of one length. */
 export function wavOf(channels, rate) {
 	const count = channels.length, { length } = channels[0], bytes = 2 * count * length;
 	const view = new DataView(new ArrayBuffer(44 + bytes));
@@ -188,7 +184,7 @@ export function wavOf(channels, rate) {
 	for (const [at, value] of [[20, 1], [22, count], [32, 2 * count], [34, 16]]) view.setUint16(at, value, true);
 	const samples = new Int16Array(view.buffer, 44); // little-endian, as every browser's machine is
 	channels.forEach((channel, c) => {
-		for (let i = 0; i < length; i++) samples[i * count + c] = Math.round(32_767 * Math.max(-1, Math.min(1, channel[i])));
+		for (let i = 0; i < length; i++) samples[i * count + c] = Math.round(32_767 * clamp(channel[i], -1));
 	});
 	return new Blob([view], { type: "audio/wav" });
 }

@@ -1,20 +1,20 @@
-/* The worker that draws dropped and recorded sounds, so that the page never waits: samples -> levels, by the rule of the server. */
+/* The worker that draws dropped and recorded sounds, by the rule of the server. */
 
-import { FLOOR_DB, frequencies, frequencyOf } from "./scale.js";
+import { FLOOR_DB, clamp, frequencies, frequencyOf } from "./scale.js";
 
-const FRAMES = 8; // frames in a column at most; the column shows the loudest, so that a short call is not averaged away
+const FRAMES = 8; // in a column at most; it shows the loudest, so that a short call is not averaged away
 const OVERLAP = 4; // frames that cover a sample, where there is room for them
 const ULTRASOUND_RATE = 96_000; // recordings of bats, whose calls last some milliseconds
 
-addEventListener("message", ({ data: { id, samples, rate, bins, stretch_s, ...options } }) => {
+addEventListener("message", ({ data: { samples, rate, bins, stretch_s, ...options }, ports: [port] }) => {
 	const levels = levelsOf(samples, rate, options), peaks = peaksOf(samples, bins);
-	postMessage({ id, levels, peaks, loudest: loudestStretch(samples, rate, stretch_s) }, [levels.buffer, peaks.buffer]);
+	port.postMessage({ levels, peaks, loudest_s: loudestStretch(samples, rate, stretch_s) }, [levels.buffer, peaks.buffer]);
 });
 
 /** Return the power of two that is nearest to the time; by default 46 ms, or 6 for ultrasound. */
 function windowSize(rate, ms) {
 	const time = ms || (rate >= ULTRASOUND_RATE ? 6 : 46);
-	return 2 ** Math.min(16, Math.max(4, Math.round(Math.log2((rate * time) / 1000))));
+	return 2 ** clamp(Math.round(Math.log2((rate * time) / 1000)), 4, 16);
 }
 
 const sumOf = (values) => values.reduce((sum, value) => sum + value, 0);
@@ -37,7 +37,7 @@ function aroundCentre(place, size) {
 	return { first, weights: Float64Array.of(first + 1 - place, place - first) };
 }
 
-/** Return the powers of the bins as a function of a frame's first sample; a full-scale sine has the power 1. */
+/** Return the function first sample of a frame -> powers of its bins; a full-scale sine has the power 1. */
 function powerSpectrum(samples, size) {
 	const table = (length, value) => Float64Array.from({ length }, (_, i) => value((2 * Math.PI * i) / size));
 	const window = table(size, (angle) => 0.5 - 0.5 * Math.cos(angle)), cos = table(size / 2, Math.cos), sin = table(size / 2, (angle) => -Math.sin(angle));
@@ -62,7 +62,7 @@ function powerSpectrum(samples, size) {
 	return (start) => {
 		for (let i = 0; i < size; i++) {
 			const place = start + order[i];
-			re[i] = place >= 0 && place < samples.length ? samples[place] * window[order[i]] : 0; // silence is beside the samples
+			re[i] = place >= 0 && place < samples.length ? samples[place] * window[order[i]] : 0;
 		}
 		im.fill(0);
 		transform();
@@ -71,9 +71,9 @@ function powerSpectrum(samples, size) {
 	};
 }
 
-/** Return the first samples of the frames of a column: up to 8, spread evenly over its time, centred on it. */
+/** Return the first samples of the frames of a column, spread evenly over its time. */
 function frameStarts(column, span, size) {
-	const count = Math.max(1, Math.min(FRAMES, Math.ceil(span / (size / OVERLAP))));
+	const count = clamp(Math.ceil(span / (size / OVERLAP)), 1, FRAMES);
 	return Array.from({ length: count }, (_, i) => Math.floor((column + (i + 0.5) / count) * span) - size / 2);
 }
 
@@ -99,11 +99,11 @@ export function levelsOf(samples, rate, { width = 640, height = 128, window_ms =
 
 function levelOf(power) {
 	const db = 10 * Math.log10(power + 1e-30);
-	return 2 * Math.round(127 * Math.min(1, Math.max(0, (db + FLOOR_DB) / FLOOR_DB)));
+	return 2 * Math.round(127 * clamp((db + FLOOR_DB) / FLOOR_DB));
 }
 
 function peaksOf(samples, bins) {
-	const pairs = new Int8Array(2 * bins), level = (value) => Math.round(127 * Math.max(-1, Math.min(1, value)));
+	const pairs = new Int8Array(2 * bins), level = (value) => Math.round(127 * clamp(value, -1));
 	for (let bin = 0; bin < bins; bin++) {
 		const first = Math.floor((bin * samples.length) / bins), last = Math.max(first + 1, Math.floor(((bin + 1) * samples.length) / bins));
 		const part = samples.subarray(first, last);
@@ -113,11 +113,10 @@ function peaksOf(samples, bins) {
 	return pairs;
 }
 
-/** Return the begin in seconds of the loudest stretch of `seconds`, in steps of 0.1 s. */
 function loudestStretch(samples, rate, seconds) {
 	const step = Math.max(1, Math.round(rate / 10)), energies = [];
 	for (let first = 0; first < samples.length; first += step) energies.push(samples.subarray(first, first + step).reduce((sum, value) => sum + value ** 2, 0));
-	const count = Math.min(energies.length, Math.max(1, Math.round((seconds * rate) / step)));
+	const count = clamp(Math.round((seconds * rate) / step), 1, energies.length);
 	let sum = sumOf(energies.slice(0, count)), best = sum, at = 0;
 	for (let first = 1; first + count <= energies.length; first++) {
 		sum += energies[first + count - 1] - energies[first - 1];

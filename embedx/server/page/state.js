@@ -1,19 +1,19 @@
-/* The state of the page: one object with the settings in it, and listeners that are told which fields have changed. */
+/* The state of the page: one object, and listeners that are told which fields have changed. */
 
 const SETTINGS_KEY = "embedx.settings";
 const DEFAULTS = {
-	colours: "night", // night, paper, ink
-	scale: "mel", // mel, linear
+	colours: "night",
+	scale: "mel",
 	window_ms: 0, // 6, 23, 46, 93; 0: 46, or 6 for ultrasound
 	fmin: 0, // Hz; 0: 50, or 0 on a linear scale
 	fmax: 0, // Hz; 0: half the sample rate
 	contrast: 0, // steps of 3 dB
-	fixed: false, // the same contrast for all pictures
+	fixed: false,
 	volume: 1,
-	level: false, // bring a sound to -3 dB
+	level: false,
 	loop: false,
 	speed: 1,
-	pitch: false, // keep the pitch at another speed
+	pitch: false,
 	chain: false, // play the next by itself
 	hover: false, // play what is pointed at on the map
 	keys: true,
@@ -25,7 +25,7 @@ const DEFAULTS = {
 };
 
 export const state = {
-	shown: { name: "", screen: "" }, // the collection and screen on the page; no screen while there is only a message
+	shown: { name: "", screen: "" }, // no screen while there is only a message
 	wanted: null, // what is gone to: {name, screen, question, row, extra, focus}
 	screen: "find",
 	collections: [], // as the server lists them
@@ -34,7 +34,7 @@ export const state = {
 	question: noQuestion(),
 	clips: new Map(), // name: a sound that was dropped or recorded
 	hits: [],
-	queue: [], // the rows of the screen Label
+	queue: [],
 	selected: null, // the row in the inspector
 	playing: null, // {key, from, to} of sound.js
 	offline: false,
@@ -51,7 +51,7 @@ export function noQuestion() {
 	};
 }
 
-/** Return the rows that the screens hold, which may be the same row more than once. */
+/** Return the rows that the screens hold, some more than once. */
 export const heldRows = () => [...state.hits, ...state.queue, state.selected].filter(Boolean);
 
 const listeners = new Map();
@@ -63,7 +63,7 @@ export function on(names, listener) {
 /** Change fields of the state and tell the listeners, each once. */
 export const set = (changes) => change(state, changes);
 
-/** Change settings; listeners are told of them by their names as well. */
+/** Change settings; listeners are told of them as well. */
 export function setSettings(changes) {
 	change(state.settings, changes);
 	store(SETTINGS_KEY, state.settings);
@@ -84,7 +84,7 @@ function loadSettings() {
 	return { ...DEFAULTS, ...Object.fromEntries(known) };
 }
 
-/** Return what `action` does with a storage of this browser, null where storage is switched off. */
+/** Return what `action` gets from a storage, null where storage is switched off. */
 function withStorage(action, kind = "localStorage") {
 	try {
 		return action(window[kind]);

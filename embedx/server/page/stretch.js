@@ -1,6 +1,7 @@
-/* A stretch of a sound: two handles that can be dragged or moved by keys, and number fields beside them. */
+/* A stretch of a sound: two handles for pointer and keys, and number fields. */
 
-import { clamp, debounce, el, followPointer, shareAt, showAt, showValue, slider } from "./dom.js";
+import { debounce, el, followPointer, shareAt, showAt, showValue, slider } from "./dom.js";
+import { clamp } from "./scale.js";
 import { number, t } from "./words.js";
 
 const REST_MS = 250; // after the last change, before a search
@@ -35,7 +36,7 @@ export class Stretch {
 		});
 	}
 
-	/** Move one end to a time; the other keeps its distance of at least 50 ms. */
+	/** Move one end, but not to the other. */
 	move(side, time) {
 		const at = clamp(time, 0, this.duration);
 		if (side === "start") this.set(Math.min(at, this.end - MIN_S), this.end);
@@ -52,7 +53,6 @@ export class Stretch {
 		followPointer(this.node, event, (now) => this.move(side, this.timeAt(now)));
 	}
 
-	/** A drag beside the handles chooses a new stretch. */
 	dragNew(event) {
 		const from = this.timeAt(event);
 		followPointer(this.node, event, (now) => {

@@ -1,4 +1,4 @@
-/* The worklet that hands on what the microphone gives: float samples at the device's own rate. */
+/* The worklet that hands on what the microphone gives, at the device's own rate. */
 
 class Tap extends AudioWorkletProcessor {
 	process([input]) {

@@ -1,24 +1,24 @@
 /* The task: up to nine names, or a question to answer with yes or no. */
 
-import { button, el, fill, visible, warn } from "./dom.js";
-import { MAX_LENGTH, MAX_NAMES, YES_NO, isYesNo, setTask, taskOf, valuesOf } from "./names.js";
+import { button, el, errorBox, fill, showText, visible } from "./dom.js";
+import { MAX_LENGTH, MAX_NAMES, YES_NO, columnOf, isYesNo, setTask, taskOf, valuesOf } from "./names.js";
 import { state } from "./state.js";
 import { t } from "./words.js";
 
 const MIN_VALUES = 2; // of a column of the metadata that is offered
 const RESERVED = ["id", "path", "start_s", "end_s", "duration_s", "label", "group", "split", "flags", "review"];
 
-/** Return a form that asks what to label; `done` is called when the task is set, `cancel` to go back. */
 export function makeTask(done, cancel) {
 	const task = taskOf(), kind = (value) => el("input", { type: "radio", name: "kind", value, checked: isYesNo(task) === (value === "yesno"), change: show });
 	const which = kind("which"), yesno = kind("yesno");
-	const fields = Array.from({ length: MAX_NAMES }, (_, i) => el("input", { type: "text", maxlength: MAX_LENGTH, value: isYesNo(task) ? "" : task.names[i] ?? "", "aria-label": t("task.name", { n: i + 1 }) }));
-	const question = el("input", { type: "text", maxlength: MAX_LENGTH, value: isYesNo(task) ? task.column : "", "aria-label": t("task.column") });
-	const names = el("div.names", fields.map((field, i) => el("label", el("kbd", String(i + 1)), field)));
+	const input = (words, value) => el("input", { type: "text", maxlength: MAX_LENGTH, value, "aria-label": words });
+	const fields = Array.from({ length: MAX_NAMES }, (_, i) => input(t("task.name", { n: i + 1 }), isYesNo(task) ? "" : task.names[i] ?? ""));
+	const question = input(t("task.column"), isYesNo(task) ? task.column : "");
+	const names = el("div.names", fields.map((field, i) => el("label", el("kbd", i + 1), field)));
 	const offers = el("div.row", offered().map(({ name, values }) =>
 		button(t("task.take", { column: name, n: values.length }), () => fields.forEach((field, i) => (field.value = values[i] ?? "")), "small")));
 	const asked = el("div.names", el("label", el("span", t("task.is")), question));
-	const problem = el("p.error", { hidden: true });
+	const problem = errorBox();
 	const form = el("form.task", { submit },
 		el("h2", { tabindex: -1 }, t("task")),
 		el("label", which, " ", t("task.which")), el("label", yesno, " ", t("task.yesno")),
@@ -35,11 +35,10 @@ export function makeTask(done, cancel) {
 	function submit(event) {
 		event.preventDefault();
 		const given = [...new Set(fields.map((field) => field.value.trim()).filter(Boolean))], column = question.value.trim();
-		const isTaken = RESERVED.includes(column) || valuesOf(column).some((value) => !YES_NO.includes(value)) || state.collection.columns.some((one) => one.name === column && one.kind !== "text");
+		const isTaken = RESERVED.includes(column) || valuesOf(column).some((value) => !YES_NO.includes(value)) || (columnOf(column)?.kind ?? "text") !== "text";
 		const wrong = yesno.checked && isTaken ? t("task.taken", { column: visible(column) }) : (yesno.checked ? column : given.length) ? "" : t("task.empty");
-		problem.hidden = !wrong;
-		problem.textContent = wrong;
-		if (wrong) return void warn(wrong);
+		showText(problem, wrong);
+		if (wrong) return;
 		setTask(yesno.checked ? { column, names: YES_NO } : { column: "label", names: given });
 		done();
 	}
@@ -48,12 +47,6 @@ export function makeTask(done, cancel) {
 function offered() {
 	return state.collection.columns.map(({ name }) => ({ name, values: valuesOf(name).slice(0, MAX_NAMES) }))
 		.filter(({ name, values }) => values.length >= MIN_VALUES && !["split", "review"].includes(name));
-}
-
-export function keyButtons(task, value, { give, unsure, own }) {
-	const name = (one) => (isYesNo(task) ? t(one) : one);
-	const keys = task.names.map((one, i) => button([el("kbd", String(i + 1)), el("bdi.keyname", name(one))], () => give(i + 1), { "aria-pressed": one === value }));
-	return [...keys, button([el("kbd", "0"), t("unsure")], unsure), !isYesNo(task) && own];
 }
 
 export const message = (node, text, ...buttons) => fill(node, el("div.message", el("p", text), el("div.row", buttons)));

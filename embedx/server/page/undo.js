@@ -1,30 +1,29 @@
-/* Labels and steps back: what is typed is kept in this browser until the server has it, and each step can be undone. */
+/* Labels and steps back. What is typed is kept in this browser until the server has it. */
 
+import { go } from "./address.js";
 import { ApiError, path, post } from "./api.js";
 import { say, warn } from "./dom.js";
 import { forget, heldRows, on, recall, recallAll, set, state, store } from "./state.js";
 import { messageOf, t } from "./words.js";
 
-const EDIT_KEY = "embedx.edit."; // and the key of an edit that the server does not have yet
-const CONFLICT_KEY = "embedx.conflict."; // and the key of an edit that met the value of somebody else
+const EDIT_KEY = "embedx.edit."; // of what the server does not have yet
+const CONFLICT_KEY = "embedx.conflict."; // of edits that met the value of somebody else
 const STEPS_KEY = "embedx.steps";
 const MAX_STEPS = 200; // that can be undone in a tab, across reloads
 const ASK_FROM = 1000; // rows of one edit, above which it is asked first
 const MAX_BATCH = 100; // edits of one request, but for those of one step
 const AGAIN_MS = 5000; // after a server that was too busy
-const MAX_KEPT_ALIVE = 60_000; // bytes of a request that goes on when its tab is closed: browsers allow 64 KiB
+const MAX_KEPT_ALIVE = 60_000; // bytes of a request that outlives its tab: browsers allow 64 KiB
 
 const queue = recallAll(EDIT_KEY).filter((one) => Array.isArray(one?.edits)).sort((one, other) => one.time - other.time);
 const steps = recall(STEPS_KEY, "sessionStorage") ?? [];
 const open = recallAll(CONFLICT_KEY).filter((one) => one?.mine?.length && one.theirs?.length);
 const undone = [];
-const kinds = { label: { undo: undoLabel, redo: (step) => (step.key = send(step.edits)) } };
+const kinds = {
+	label: { undo: undoLabel, redo: (step) => (step.key = send(step.edits)) },
+	refine: { undo: ({ before }) => (go({ question: before }), say(t("refined.undone"))), redo: ({ after }) => go({ question: after }) },
+};
 let isSending = false, lastTime = 0;
-
-/** Say how a kind of step is undone and done again: functions of the step. */
-export function stepKind(name, undo, redo) {
-	kinds[name] = { undo, redo };
-}
 
 /** Remember a step. What was undone before it cannot be done again. */
 export function remember(step) {
@@ -40,9 +39,8 @@ function keep(step) {
 
 const storeSteps = () => store(STEPS_KEY, steps, "sessionStorage");
 
-/** Take the last step of this collection, undefined if there is none. */
 function takeLast(from) {
-	const place = from.findLastIndex(({ collection, kind }) => collection === state.collection?.name && kind in kinds);
+	const place = from.findLastIndex(({ collection }) => collection === state.collection?.name);
 	return place < 0 ? undefined : from.splice(place, 1)[0];
 }
 
@@ -72,7 +70,7 @@ export function setValue(row, column, value) {
 
 export const isLabelled = (row, column) => valueOf(row, column) !== null || valueOf(row, "review") !== null;
 
-/** Give rows a label, at once on the page and soon in the store; null takes the label away. Return whether it was given. */
+/** Give rows a label, at once on the page and soon in the store; null takes it away. Return whether it was given. */
 export function giveLabel(rows, value, column = "label") {
 	const reason = whyReadOnly();
 	if (reason) return void warn(reason);
@@ -83,9 +81,7 @@ export function giveLabel(rows, value, column = "label") {
 }
 
 /** Set values of rows, in one step that can be undone: edits are {id, column, value, was}. */
-function giveEdits(edits) {
-	remember({ kind: "label", edits, key: send(edits) });
-}
+const giveEdits = (edits) => remember({ kind: "label", edits, key: send(edits) });
 
 function send(edits) {
 	const time = (lastTime = Math.max(Date.now(), lastTime + 1));
@@ -99,9 +95,7 @@ function send(edits) {
 }
 
 export function showEdits(edits) {
-	for (const { id, column, value } of edits) {
-		for (const row of heldRows()) if (row.id === id) setValue(row, column, value);
-	}
+	for (const row of heldRows()) for (const { id, column, value } of edits) if (row.id === id) setValue(row, column, value);
 	set({ edited: edits });
 }
 
@@ -114,10 +108,9 @@ const tell = () => set({ waiting: queue.reduce((sum, one) => sum + one.edits.len
 
 const sameCell = (one) => ({ id, column }) => id === one.id && column === one.column;
 
-/** Tell whether the server does not have my value of a cell yet. */
 export const isWaiting = (id, column) => queue.some(({ edits }) => edits.some(sameCell({ id, column })));
 
-/** Send the edits, in their order; what the server refuses is taken back and explained. */
+/** Send the edits in their order; what the server refuses is taken back. */
 async function work() {
 	if (isSending) return;
 	isSending = true;
@@ -145,7 +138,7 @@ async function work() {
 
 const cellsOf = (edited) => edited.flatMap(({ edits }) => edits.map(({ id, column }) => `${id} ${column}`));
 
-/** Return the edits that go in one request: the oldest, and those after it that set other cells and were not tried yet. */
+/** Return the oldest edits, and those after them that set other cells and were not tried yet. */
 function nextBatch(waiting = queue, cells = new Set()) {
 	const [first] = waiting, batch = [];
 	for (const one of waiting) {
@@ -163,25 +156,24 @@ function drop(one) {
 	tell();
 }
 
-/** Send edits in one request. The browser remembers that they were tried, so that an undo after a reload takes them back. */
+/** Send edits in one request. It is remembered that they were tried: an undo after a reload takes them back. */
 function postEdits(batch) {
 	const first = batch[0], last = batch.at(-1), by = state.settings.name || undefined;
 	for (const one of batch) {
 		one.tried = true;
 		store(EDIT_KEY + one.key, one);
 	}
-	const edits = batch.flatMap((one) => one.edits).map(({ id, column, value, was }) => ({ id, column, value, was }));
-	const body = { key: first === last ? first.key : `${first.key}.${last.key}`, edits, by };
+	const body = { key: first === last ? first.key : `${first.key}.${last.key}`, edits: batch.flatMap((one) => one.edits), by };
 	return post(path("/labels", first.collection), body, { keepalive: JSON.stringify(body).length < MAX_KEPT_ALIVE });
 }
 
-/** Send what was not sent yet, as the tab is closed; what the server does not get is sent at the next visit. */
+/** Send what was not sent yet, as the tab is closed. */
 function sendLast() {
 	const batch = nextBatch(queue.filter((one) => !one.tried), new Set(cellsOf(queue.filter((one) => one.tried))));
 	if (batch.length) postEdits(batch).catch(() => null);
 }
 
-/** Show the values of others that were not overwritten, and let the user choose. */
+/** Show values of others that were not overwritten. */
 function explain({ key, collection, edits }, conflicts) {
 	const isMet = (edit) => conflicts.some(sameCell(edit)), mine = edits.filter(isMet);
 	const theirs = conflicts.filter((one) => mine.some(sameCell(one)));
@@ -201,7 +193,7 @@ async function showConflicts() {
 	if (open.length) (await import("./conflict.js")).showConflicts(open, settle);
 }
 
-/** Take a conflict off: the values of others stay, or mine are set over them. */
+/** Decide a conflict: theirs stay, or mine are set over them. */
 function settle(conflict, isMine) {
 	open.splice(open.indexOf(conflict), 1);
 	forget(CONFLICT_KEY + conflict.key);

@@ -12,9 +12,6 @@ about.recordings | recordings | Aufnahmen
 about.size | size | Größe
 about.views | views | Sichten
 about.generation | generation | Generation
-about.generation.tip | It grows with every change of rows or vectors | Sie wächst mit jeder Änderung von Zeilen oder Vektoren
-about.revision | revision | Revision
-about.revision.tip | The number of changes of labels | Anzahl der Änderungen von Labels
 about.open | Show in Find: {what} | In Finden zeigen: {what}
 about.labelled | {n} of {all} rows have a label | {n} von {all} Zeilen haben ein Label
 about.nolabel | no label | kein Label
@@ -47,14 +44,14 @@ why.same.file | the same file | dieselbe Datei
 why.same.vector | the same vector | derselbe Vektor
 why.near.vector | nearly the same | fast gleich
 about.heads | Heads | Heads
-about.heads.none | No head yet. Train one in Label, or with: embedx train indexes/NAME | Noch kein Head. Einen trainieren: unter Labeln, oder mit embedx train indexes/NAME
+about.heads.none | No head yet. Train one in Label, or run: embedx train indexes/NAME | Noch kein Head. Unter Labeln trainieren, oder: embedx train indexes/NAME
 about.trained | trained on {n} rows by {label}, view {view} | trainiert mit {n} Zeilen nach {label}, Sicht {view}
 about.chance | chance {x} | Zufall {x}
 about.unscored | Not scored: too few groups to hold some back. | Nicht bewertet: zu wenige Gruppen, um einige zurückzuhalten.
 figure.balanced_accuracy | balanced accuracy | balancierte Genauigkeit
 figure.macro_auc | mean area under the ROC curve | mittlere Fläche unter der ROC-Kurve
 about.recipe | Recipe | Rezept
-about.recipe.tip | All that changes a vector; its fingerprint is {fingerprint}. | Alles, was einen Vektor ändert; sein Fingerabdruck ist {fingerprint}.
+about.recipe.tip | All that changes a vector. Fingerprint: {fingerprint} | Alles, was einen Vektor ändert. Fingerabdruck: {fingerprint}
 about.copy | Copy the recipe | Rezept kopieren
 about.versions | Made with | Gemacht mit
 about.service | this server | dieser Server

@@ -1,4 +1,4 @@
-/* Words: a table of texts in both languages, with numbers, times and plurals in the form of the language. */
+/* Words: a table of texts in both languages; numbers, times and plurals. */
 
 import { WORDS } from "./words.find.js";
 
@@ -7,7 +7,6 @@ const LANGUAGES = ["en", "de"]; // in the order of the texts
 const table = {}; // key: texts
 let language = "en", plurals = new Intl.PluralRules("en");
 
-/** Take lines "key | English | German" into the table. */
 function addLines(lines) {
 	for (const line of lines.trim().split("\n")) {
 		const [key, ...texts] = line.split(" | ");
@@ -27,7 +26,7 @@ export function setLanguage(name) {
 	document.documentElement.lang = language;
 }
 
-/** Return the text of a key. `{name}` stands for a value, `{n, plural: 1 hit, # hits}` for one of two forms. */
+/** Return a text with its values `{name}` and plurals `{n, plural: 1 hit, # hits}`. */
 export function t(key, values = {}) {
 	const text = table[key]?.[LANGUAGES.indexOf(language)] ?? key;
 	return text.replace(/\{(\w+)(?:, plural: ([^,{}]*), ([^{}]*))?\}/g, (_, name, one, other) => {
@@ -53,11 +52,9 @@ export const seconds = (value) => `${number(value, value < 10 ? 1 : 0)} s`;
 
 /** Return a moment in a recording: 0:05, 12:40, 1:02:03; with digits 0:05.25. */
 export function clock(value, digits = 0) {
-	const factor = 10 ** digits, whole = Math.round(value * factor) / factor;
-	const hours = Math.floor(whole / 3600), minutes = Math.floor((whole % 3600) / 60);
-	const rest = (whole % 60).toFixed(digits).padStart(digits ? 3 + digits : 2, "0");
-	const point = language === "de" ? rest.replace(".", ",") : rest;
-	return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${point}` : `${minutes}:${point}`;
+	const whole = Number(value.toFixed(digits)), hours = Math.floor(whole / 3600), minutes = Math.floor((whole % 3600) / 60);
+	const rest = (whole % 60).toLocaleString(language, { minimumIntegerDigits: 2, minimumFractionDigits: digits, maximumFractionDigits: digits });
+	return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
 }
 
 export function size(bytes) {
@@ -72,7 +69,7 @@ const CODES = {
 };
 const STATUSES = { 410: "err.gone", 413: "err.long", 429: "err.busy", 503: "err.busy" };
 
-/** Return what an error means for its user, with the next step; "" for what was given up on purpose. */
+/** Return what an error means and the next step; "" for what was given up on purpose. */
 export function messageOf(error, name = "") {
 	if (error.name === "AbortError") return "";
 	const key = CODES[error.code] ?? STATUSES[error.status];

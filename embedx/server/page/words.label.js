@@ -15,7 +15,7 @@ place | {n} of {all} | {n} von {all}
 labelled | {n} labelled | {n} mit Label
 passed | {n, plural: 1 was labelled, # were labelled} by others | {n, plural: 1 hat, # haben} ein Label von anderen
 blind | judge without help | ohne Hilfe urteilen
-blind.tip | What the head thinks is not shown: seeing it influences the judgement. | Die Vermutung des Kopfes bleibt verborgen: sie zu sehen beeinflusst das Urteil.
+blind.tip | The guess of the head is hidden: seeing it influences the judgement. | Die Vermutung des Kopfes bleibt verborgen: sie beeinflusst das Urteil.
 names | Names | Namen
 retrain | Retrain | Neu trainieren
 pass | skip | überspringen
@@ -33,8 +33,8 @@ end.queue | All suggested sounds are done. | Alle vorgeschlagenen Töne sind fer
 end.all | No row without a label is left to suggest. | Es ist keine Zeile ohne Label mehr vorzuschlagen.
 end.more | Suggest more | Mehr vorschlagen
 task | What do you want to label? | Was möchten Sie labeln?
-task.which | Which one is it? Up to nine names, one for each digit | Was ist es? Bis zu neun Namen, einer für jede Ziffer
-task.yesno | Is it there? One question, answered with yes (1) or no (2) | Ist es da? Eine Frage, beantwortet mit ja (1) oder nein (2)
+task.which | Which one is it? Up to nine names, one for each digit | Was ist es? Bis zu neun Namen, einer je Ziffer
+task.yesno | Is it there? One question, with yes (1) or no (2) | Ist es da? Eine Frage, mit ja (1) oder nein (2)
 task.name | Name {n} | Name {n}
 task.take | take the {n} values of {column} | die {n} Werte von {column} nehmen
 task.is | Is it there: | Ist das da:
@@ -42,9 +42,9 @@ task.column | Name of the sound, and of the column for the answers | Name des To
 task.question | {column}? | {column}?
 task.start | Start | Anfangen
 task.empty | Give at least one name. | Bitte mindestens einen Namen angeben.
-task.taken | {column} already holds other values. Choose another name. | {column} enthält schon andere Werte. Bitte einen anderen Namen wählen.
+task.taken | {column} holds other values already. Choose another name. | {column} enthält schon andere Werte. Bitte einen anderen Namen wählen.
 training | The head is being trained ... | Der Kopf wird trainiert ...
-trained.none | The head is trained. It has too few rows for figures | Der Kopf ist trainiert. Für Werte hat er zu wenige Zeilen
+trained.none | The head is trained; it has too few rows for figures | Der Kopf ist trainiert; für Werte hat er zu wenige Zeilen
 trained.first | balanced accuracy {value} ({low} to {high}) | balancierte Genauigkeit {value} ({low} bis {high})
 trained.again | balanced accuracy {before} to {value} (difference {low} to {high}) | balancierte Genauigkeit {before}, jetzt {value} (Unterschied {low} bis {high})
 trained.interval | now {low} to {high} | Bereich {low} bis {high}

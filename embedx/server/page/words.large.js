@@ -12,7 +12,7 @@ pitch.tip | Keep the pitch at another speed | Tonhöhe bei anderem Tempo halten
 wider | Wider | Weiter
 wider.by | Wider {s} s | Weiter {s} s
 band | Band | Band
-band.of | Only {low} to {high} Hz; drag up or down in the picture for another band | Nur {low} bis {high} Hz; im Bild nach oben oder unten ziehen für ein anderes Band
+band.of | Only {low} to {high} Hz; drag up or down in the picture to change it | Nur {low} bis {high} Hz; im Bild nach oben oder unten ziehen ändert es
 band.off | All frequencies | Alle Frequenzen
 level | Level | Pegel
 level.tip | Bring every sound to the same loudness | Jeden Ton auf die gleiche Lautstärke bringen
@@ -29,7 +29,7 @@ timeline.row | row {n} of {all}, {at} {label} | Zeile {n} von {all}, {at} {label
 timeline.only | The only row of its recording, which ends at {end}. | Die einzige Zeile ihrer Aufnahme, die bei {end} endet.
 ask.row | Search with this row | Mit dieser Zeile suchen
 near | Nearest | Am nächsten
-near.failed | The nearest rows could not be read. | Die nächsten Zeilen konnten nicht gelesen werden.
+near.failed | The nearest rows could not be read. | Die nächsten Zeilen ließen sich nicht lesen.
 facts | Metadata | Metadaten
 fact.file | File | Datei
 fact.time | Time | Zeit

@@ -15,7 +15,7 @@ map.head | class by {head} | Klasse nach {head}
 map.proba | probability by {head} | Wahrscheinlichkeit nach {head}
 map.flags | flags | Merkmale
 map.score | score of the question | Ähnlichkeit zur Frage
-map.making | The map is made, once. The rest of the page works meanwhile. | Die Karte wird einmalig berechnet. Alles andere geht inzwischen.
+map.making | The map is made, once. All else works meanwhile. | Die Karte wird einmalig berechnet. Alles andere geht inzwischen.
 map.failed | This map could not be made; the other one is still here. | Diese Karte ließ sich nicht berechnen; die andere ist noch da.
 map.pca | The two main components show {share} % of the differences. | Die beiden Hauptkomponenten zeigen {share} % der Unterschiede.
 map.umap | Neighbours are near each other; distances between islands mean little. | Nachbarn liegen beieinander; Abstände zwischen Inseln sagen wenig.
@@ -32,6 +32,6 @@ map.selected | {n, plural: 1 row, # rows} selected | {n, plural: 1 Zeile, # Zeil
 map.label | label them | Label geben
 map.label.many | At most {n} rows get a label at once. | Höchstens {n} Zeilen bekommen auf einmal ein Label.
 map.find | Show in Find | In Finden zeigen
-map.find.many | At most {n} rows: give them a label, then filter by it | Höchstens {n} Zeilen: ein Label geben, dann danach filtern
+map.find.many | At most {n} rows: label them, then filter by it | Höchstens {n} Zeilen: erst labeln, dann danach filtern
 map.clear | Clear | Aufheben
 `;

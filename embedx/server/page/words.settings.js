@@ -16,7 +16,7 @@ set.window_ms | Window | Fenster
 set.window_ms.auto | by the sample rate | nach der Abtastrate
 set.fmin | Lowest, Hz (0: as usual) | Unterste, Hz (0: wie üblich)
 set.fmax | Highest, Hz (0: all) | Oberste, Hz (0: alle)
-set.contrast | Brightness (keys + and -) | Helligkeit (Tasten + und -)
+set.contrast | Brightness (+ and -) | Helligkeit (+ und -)
 set.fixed | The same contrast for all | Gleicher Kontrast für alle
 set.volume | Volume | Lautstärke
 set.theme | Theme | Aussehen
@@ -60,8 +60,8 @@ key.copy | copy the address | Adresse kopieren
 key.export | export what is shown | Gezeigtes exportieren
 key.screen | then f, m, l, a: to a screen | danach f, m, l, a: zu einer Ansicht
 key.help | all keys | alle Tasten
-key.stop | stop the sound, then close, then leave the field | Ton stoppen, dann schließen, dann das Feld verlassen
+key.stop | stop, then close, then leave the field | stoppen, dann schließen, dann das Feld verlassen
 token.field | Token | Token
 token.send | Sign in | Anmelden
-token.wrong | This token is not known here. Ask the owner of the server for one. | Dieses Token ist hier nicht bekannt. Bitte beim Betreiber des Servers fragen.
+token.wrong | This token is not known. Ask the owner of the server. | Dieses Token ist nicht bekannt. Bitte beim Betreiber des Servers fragen.
 `;
