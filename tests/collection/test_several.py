@@ -281,3 +281,32 @@ def test_many_collections_need_few_files(tmp_path: Path) -> None:
         after = len(list(Path("/proc/self/fd").iterdir())) if before else 0
         assert len(hits) == 100
         assert after <= before + 2 * len(folders)
+
+
+@pytest.mark.long
+def test_indexes_of_other_kinds_are_used_together(tmp_path: Path) -> None:
+    """Scores are exact with every kind; with `exact` all rows are found."""
+    random = np.random.default_rng(1)
+    vectors = random.standard_normal((4500, DIM)).astype(np.float32)
+    rows = [Row(n % 1500 + 1, f"/{n}.wav", 0.0, 1.0, None, None, None, (), {}) for n in range(len(vectors))]
+    folders = []
+    for number, kind in enumerate(("hnsw", "ivf-flat", "flat")):
+        part = slice(1500 * number, 1500 * (number + 1))
+        folders.append(store_rows(tmp_path / kind, list(zip(rows[part], vectors[part], strict=True))))
+        with embedx.open(folders[-1]) as collection:
+            assert collection.build_index(kind=kind)["kind"] == kind
+    whole = [
+        (replace(row, id=number), vector) for number, (row, vector) in enumerate(zip(rows, vectors, strict=True), 1)
+    ]
+    queries = random.standard_normal((30, DIM)).astype(np.float32)
+    with embedx.open(folders) as parts, embedx.open(store_rows(tmp_path / "whole", whole)) as one:
+        shared = 0
+        for query in queries:
+            expected = {hit.path: hit.score for hit in one.search(vector=query, k=10)}
+            exact = parts.search(vector=query, k=10, exact=True)
+            assert [(hit.path, hit.score) for hit in exact] == list(expected.items())
+            found = {hit.path: hit.score for hit in parts.search(vector=query, k=10)}
+            same = expected.keys() & found.keys()
+            assert all(found[path] == expected[path] for path in same)
+            shared += len(same)
+    assert shared >= 0.95 * 10 * len(queries)

@@ -192,6 +192,7 @@ def test_shards_travel_through_a_bucket(faults: Faults, tmp_path: Path) -> None:
     faults.add(r"DELETE|POST", "500")
     summary = run("extract", *common, "-o", tmp_path / "a", "--shards", "3")
     assert (summary["recordings"], summary["embedded"]) == (12, 12)
+    assert [pattern for pattern, left in faults.rules if left] == []  # every fault has happened
     assert list(remote.list_files("s3://birds/plan")) == []
     extract(tmp_path / "one")
     assert_same(tmp_path / "a", tmp_path / "one")
