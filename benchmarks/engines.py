@@ -32,14 +32,14 @@ sys.path.insert(0, str(ROOT))
 from tests.helpers.search_engines import EngineServer, engine_server
 
 DIM, CLUSTERS, SPREAD = 128, 200, 0.6
-QUERIES, EXACT_QUERIES, K = 200, 20, 10
+QUERIES, EXACT_QUERIES, K = 100, 20, 10
 RARE = 10  # one row of so many has the label of the filter
 ENGINES = {  # name -> how it is shown, its quantizations, whether it compares all vectors
     "qdrant-edge": ("Qdrant's engine, in the process", (None, "int8", "binary"), True),
     "postgresql": ("PostgreSQL with pgvector", (None,), True),
     "milvus": ("Milvus Lite", (None, "int8"), False),
 }
-SETTLE_S = 300.0  # until an engine has built its graph
+SETTLE_S = 60.0  # until an engine has built its graph
 
 
 @dataclass
@@ -91,7 +91,8 @@ def measure_all(collection: embedx.Collection, vectors: Floats, queries: Floats)
     for name, (_, quantizations, has_exact) in ENGINES.items():
         for quantize in quantizations:
             with engine_server(name) as server:
-                yield measure(collection, vectors, queries, server, (name, quantize, has_exact))
+                yield (one := measure(collection, vectors, queries, server, (name, quantize, has_exact)))
+                print(json.dumps(asdict(one)), file=sys.stderr, flush=True)
 
 
 def measure(

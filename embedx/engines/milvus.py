@@ -42,6 +42,10 @@ REFINED = {"sq_type": "SQ8", "refine": True, "refine_type": "FP32"}  # Milvus Li
 REFINE_K = 3.0  # candidates per hit that are ranked again with full vectors, if the vectors are quantized
 MIN_EF = 100  # candidates of a search in the graph
 TIMEOUT_S = 120  # of a request
+QUIET = {  # servers close connections that ask every 10 s whether they are still there, as pymilvus does
+    "grpc.keepalive_time_ms": 300_000,
+    "grpc.keepalive_permit_without_calls": False,
+}
 MAX_TEXT = 65_535  # bytes of a text field
 SIGNS = {"=": "==", "<>": "!="}
 SURROGATES = range(0xD800, 0xE000)  # no characters
@@ -71,6 +75,7 @@ class MilvusEngine(EngineBase):
                 token=f"{place.user}:{place.password}" if place.user else place.password,
                 db_name=place.options.get("database", ""),
                 timeout=TIMEOUT_S,
+                grpc_options=QUIET,
             )
 
     def close(self) -> None:

@@ -13,6 +13,9 @@ import pytest
 
 import embedx
 from embedx.engines.pushing import push_rows
+from embedx.server.errors import ApiError
+from embedx.server.mcp_schemas import CollectionArguments, PredictArguments, SearchArguments
+from embedx.server.mcp_tools import Tools
 from tests.helpers.commands import Capture, outcome
 from tests.helpers.search_engines import ENGINES, KILLED, PASSWORD, engine_server, process_server
 from tests.helpers.service import Client, serving
@@ -114,6 +117,24 @@ def test_every_other_route_is_refused_with_a_sentence(clients: tuple[Client, Cli
         assert there.post("/v1/collections/made/search", body).status == 400
     assert there.get("/v1/collections/made/rows/999").code == "no_row"
     assert there.get("/readyz").status == there.get("/metrics").status == there.get("/").status == 200
+
+
+def test_agents_and_the_command_line_search_there(clients: tuple[Client, Client], capsys: Capture) -> None:
+    answers = []
+    for client in clients:
+        tools = Tools(client.service)
+        found = tools.spec("search_sounds").run(tools, SearchArguments(id=5, filter="label = 'bell'"))
+        facts = tools.spec("describe_collection").run(tools, CollectionArguments())
+        code, out, err = outcome(
+            capsys, "search", f"http://127.0.0.1:{client.port}/made", "--id", 5, "--format", "json"
+        )
+        assert code == 0, err
+        answers.append(([hit["id"] for hit in found.value["hits"]], facts.value["rows"], json.loads(out)[0]["id"]))
+    assert answers[0] == answers[1]
+    tools = Tools(clients[1].service)
+    with pytest.raises(ApiError) as error:
+        tools.spec("predict").run(tools, PredictArguments(head="x", ids=[5]))
+    assert error.value.code == "no_folder"
 
 
 @pytest.mark.parametrize("engine", KILLED)
