@@ -283,7 +283,9 @@ def halves(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Pat
     return [folder / "north", folder / "south"]
 
 
-@pytest.mark.parametrize("form", ["table", "json", "jsonl", "csv", "raven"])
+@pytest.mark.parametrize(
+    "form", ["table", "json", *(pytest.param(form, marks=pytest.mark.long) for form in ("jsonl", "csv", "raven"))]
+)
 def test_search_of_several_collections_names_them(form: str, halves: list[Path], capsys: Capture) -> None:
     with embedx.open(halves) as both:
         path = both.collections[1].rows()["path"].iloc[0]
