@@ -27,6 +27,7 @@ from embedx.errors import StoreError, UsageError
 from embedx.filesystem.atomic import replace_file
 from embedx.filesystem.paths import display_path
 from embedx.filesystem.remote import read_bytes, remove, write_bytes
+from embedx.ingest.options import ExtractOptions
 from embedx.ingest.shards import (
     COLLECTION_NAME,
     ITEMS_NAME,
@@ -160,18 +161,22 @@ def read_bucket_plan(place: str, out: str | os.PathLike[str]) -> BucketPlan | No
     return BucketPlan(**vars(plan), url=url)
 
 
-def find_plan(out: str | os.PathLike[str], shard: str | None, place: str | None) -> Plan | None:
+def find_plan(out: str | os.PathLike[str], options: ExtractOptions, place: str | None) -> Plan | None:
     """Return the plan of which a run embeds a shard; None if there is none, or if the run embeds no shard.
 
     Raises:
-        UsageError: the place is given without a shard, or has no plan; or as `read_bucket_plan`.
+        UsageError: the place is given without a shard, or has no plan; a dry run of a shard; or as `read_bucket_plan`.
         StoreError, DiskError: see `read_bucket_plan`.
     """
-    if place is None:
-        return read_plan(out) if shard else None
-    if not shard:
-        raise UsageError("--plan needs --shards N, or --shard I/N of a plan that is there.")
-    plan = read_bucket_plan(place, out)
-    if plan is None:
+    if not options.shard:
+        if place is not None and not options.dry_run:
+            raise UsageError("--plan needs --shards N, or --shard I/N of a plan that is there.")
+        return None
+    plan = read_plan(out) if place is None else read_bucket_plan(place, out)
+    if plan is None and place is not None:
         raise UsageError(f"There is no plan at {display_path(place)}. --shards N --plan-only writes it.")
+    if plan is not None and options.dry_run:
+        raise UsageError(
+            "--dry-run and --shard of a plan cannot be used together. Leave out --shard: then all is shown."
+        )
     return plan

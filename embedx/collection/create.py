@@ -106,7 +106,7 @@ def extract(
         LockedError, StoreError, DiskError: the collection cannot be written; what was committed stays.
     """
     settings = complete_options(out, name_sources(source), options)
-    shards, hooks = find_plan(out, settings.shard, plan), (on_progress, interrupted)
+    shards, hooks = find_plan(out, settings, plan), (on_progress, interrupted)
     if shards is not None:
         return open_extracted(embed_planned(shards, source, options, settings, *hooks), settings)
     return open_extracted(extract_into_store(source, out, settings, *hooks), settings)

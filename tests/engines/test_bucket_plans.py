@@ -118,6 +118,7 @@ def test_other_plans_and_places_are_refused(source: Path, tmp_path: Path) -> Non
     for call, problem in calls:
         with pytest.raises(UsageError, match=problem):
             embedx.extract(source, out=tmp_path / "b", plan=URL, **call)
+    assert len(embedx.extract(source, out=tmp_path / "b", plan=URL, dry_run=True)) == 0  # of all recordings
     with pytest.raises(UsageError, match=r"is no place for a collection in a bucket"):
         embedx.extract(source, out=tmp_path / "b", plan=str(tmp_path / "plan"), shard="1/2", **OPTIONS)
     with pytest.raises(UsageError, match="--plan and --engine ray cannot be used together"):

@@ -109,6 +109,7 @@ def test_shards_are_searched_as_the_merged_collection(source: Path, tmp_path: Pa
         ({"shards": 3, "shard": "1/3"}, "not both"),
         ({"shard": "1/4", "window": 0.5}, "shards: 3, not 4"),
         ({"shard": "4/3", "window": 0.5}, "such as 1/4"),
+        ({"shard": "1/3", "window": 0.5, "dry_run": True}, "--dry-run and --shard of a plan"),
     ],
 )
 def test_another_plan_or_an_impossible_one_is_refused(
