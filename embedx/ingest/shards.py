@@ -242,6 +242,9 @@ def embed_shard(
     lock = Lock(plan.place(number), wait=options.wait)
     try:
         if (report := plan.report(number)) is not None:
+            if on_progress is not None:
+                failures = Counter(failed=report["recordings"] - report["embedded"])
+                on_progress(Progress(report["recordings"], present=report["embedded"], failures=+failures))
             return report
         attempts = Attempts(plan.place(number) / ATTEMPTS_NAME, len(stored_paths(plan.collection(number))))
         try:

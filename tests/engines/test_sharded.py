@@ -19,6 +19,7 @@ from embedx.engines import extract_shards
 from embedx.errors import LockedError, NothingToDo, StoreError, UsageError
 from embedx.ingest.shards import plan_folder, read_plan
 from embedx.store.lock import Lock
+from tests.helpers.commands import outcome
 from tests.helpers.paths import ROOT
 from tests.helpers.processes import linux, wait_until
 from tests.helpers.sharded import KILLER, assert_same_collection
@@ -75,6 +76,18 @@ def test_machines_do_shards_of_a_plan(source: Path, tmp_path: Path) -> None:
     extract_shards(source, out=out, shards=3, window=0.5)
     embedx.extract(source, out=tmp_path / "one", window=0.5).close()
     assert_same_collection(tmp_path / "one", out)
+
+
+def test_command_says_that_a_shard_is_done(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "many"
+    extract_shards(source, out=out, shards=2, plan_only=True, window=0.5)
+    for number, code in ((1, 3), (2, 0)):  # the first one has the recordings that cannot be used
+        command = ["extract", source, "-o", out, "--window", 0.5, "--shard", f"{number}/2", "--json"]
+        first, again = (outcome(capsys, *command) for _ in range(2))
+        assert (first[0], again[0]) == (code, code), again[2]
+        mine, other = json.loads(first[1]), json.loads(again[1])
+        assert (other["recordings"], other["already_there"]) == (mine["recordings"], mine["embedded"])
+        assert (other["embedded"], other["rows"]) == (0, mine["rows"])
 
 
 def test_shards_are_searched_as_the_merged_collection(source: Path, tmp_path: Path) -> None:
