@@ -21,7 +21,7 @@ SCRATCH = "scratch:"  # before the name of a model with random weights
 SETTINGS = (
     "layer pooling shared hidden activation dropout layer_norm freeze unfreeze_every lora learning_rate head_rate "
     "layer_decay weight_decay schedule warm_up epochs batch_size class_weight balanced metric patience augment start "
-    "average hold_out checkpointing batch_seconds max_seconds"
+    "average hold_out checkpointing batch_seconds max_seconds precision"
 ).split()  # the options of `embedx finetune` that are not of the data, the split or the device
 SPEC = re.compile(r"\s*(?P<kind>[a-z]+)\s*(?:\((?P<settings>[^()]*)\))?\s*")
 
