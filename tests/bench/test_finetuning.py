@@ -157,6 +157,7 @@ def test_ways_of_finetuning_are_read_and_checked() -> None:
     options = specs[1].options("m", seed=3)
     assert (options.lora, options.layer, options.seed, options.freeze) == (4, "weighted", 3, "none")
     assert specs[2].options("m").freeze == "encoder"
+    assert read_finetunes("full(precision=bfloat16)")[0].options("m").precision == "bfloat16"
     for text in (
         "half",
         "full(",
