@@ -68,7 +68,7 @@ def rank_all(matrix: Matrix, queries: Floats, k: int, metric: str, positions: Id
     scores = scores_of(matrix, queries, metric, None if len(positions) == len(matrix) else positions)
     if metric == "l2":
         return top_k(scores, matrix.ids[positions], k)
-    longest = longest_of(matrix, metric)
+    longest = 1.0 if metric == "cosine" else max(float(norms(part).max()) for part in matrix.parts(CHUNK))
     size = min(k, len(positions))
     top, top_ids = np.empty((len(queries), size), np.float32), np.empty((len(queries), size), np.int64)
     for number, (query, values) in enumerate(zip(queries, scores, strict=True)):
@@ -80,11 +80,6 @@ def rank_all(matrix: Matrix, queries: Floats, k: int, metric: str, positions: Id
         top[number], rows = best_rows(values, k, SLACK * float(norms(query[None])[0]) * longest, rescore)
         top_ids[number] = matrix.ids[positions[rows]]
     return top, top_ids
-
-
-def longest_of(matrix: Matrix, metric: str) -> float:
-    """Return the length of the longest vector as the metric compares them; 0 if there is none."""
-    return 1.0 if metric == "cosine" else max((float(norms(part).max()) for part in matrix.parts(CHUNK)), default=0.0)
 
 
 def norms(vectors: Floats) -> Floats:

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from embedx.index.approximate import AnnFile, read_ann_index
-from embedx.index.exact import longest_of, merge, nearest, norms, prepare, score_proposed, scores_of
+from embedx.index.exact import merge, nearest, prepare, score_proposed, scores_of
 from embedx.index.manifest import IndexFiles, read_manifest
 from embedx.index.matrix import CorruptIndex, Floats, Ids, Matrix, read_matrix
 from embedx.index.tuning import TUNED_K, SearchSetting
-from embedx.neighbours import SLACK
 
 MAX_DELETED_SHARE = 0.1  # of the rows of an approximate index; its recall was not measured with more: then exact
 
@@ -202,13 +201,6 @@ class VectorIndex:
             ids.append(matrix.ids if positions is None else matrix.ids[positions])
             scores.append(scores_of(matrix, queries, self.metric, positions))
         return np.concatenate(ids), np.concatenate(scores, axis=1)
-
-    def largest_error(self, queries: Floats) -> float:
-        """Return how far the scores of `scores`, from products of matrices, can be from those of `search`."""
-        if self.metric == "l2":  # both are computed row by row
-            return 0.0
-        longest = max(longest_of(matrix, self.metric) for matrix in (self.matrix, self.pending))
-        return SLACK / 2 * longest * float(norms(prepare(queries, self.metric)).max())
 
     def vectors(self, ids: Ids) -> Floats:
         """Return the vectors [N, D] of rows in the given order, as the metric compares them (cosine: of length 1)."""

@@ -5,7 +5,6 @@ The index finds the k nearest rows. Every other way to choose hits scores all ro
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
@@ -14,13 +13,12 @@ import numpy as np
 from embedx.errors import AudioError, UsageError
 from embedx.index.matrix import Floats, Ids
 from embedx.search.alignment import align
-from embedx.search.exact_ranking import exactly_in_band, ranked_blocks
 from embedx.search.hit import Hit
 from embedx.search.hits import Hits, hit_of
 from embedx.search.options import SearchOptions, as_score
 from embedx.search.queries import Query
 from embedx.search.searched import RankingIndex, SearchedIndex, SearchedRows
-from embedx.search.selection import best_of, first_of_each, merge_touching, mmr
+from embedx.search.selection import best_of, first_of_each, in_band, merge_touching, mmr, rank
 from embedx.store.records import Row
 
 PAGE = 1000  # rows that are read from the store at a time, if it is not known how many are needed
@@ -55,17 +53,18 @@ def run_query(
     if options.align:
         return aligned(store, index, query, options, include_ids)
     ids, scores = score_rows(index, query, include_ids)
+    ids, scores = rank(ids[scores >= options.min_score], scores[scores >= options.min_score])
     if options.score_band is not None:
         low, high = map(as_score, options.score_band)
-        return hits_of(store, *exactly_in_band(index, query, ids, scores, (low, high), options.limit))
-    blocks = ranked_blocks(index, query, ids, scores, options.min_score)
-    ranked: Iterator[tuple[Row, float]] = (pair for block in blocks for pair in in_order(store, *block))
+        return hits_of(store, *in_band(ids, scores, low, high, options.limit))
     if options.group_by is not None:
         column = options.group_by
-        ranked = first_of_each(ranked, lambda pair: value_of(pair[0], column), options.limit)
-    elif options.merge:
-        return Hits(merge_touching((hit_of(row, score) for row, score in ranked), options.limit))
-    return Hits([hit_of(row, score) for row, score in islice(ranked, options.limit)])
+        pairs = first_of_each(in_order(store, ids, scores), lambda pair: value_of(pair[0], column), options.limit)
+        return Hits([hit_of(row, score) for row, score in pairs])
+    if options.merge:
+        ranked = (hit_of(row, score) for row, score in in_order(store, ids, scores))
+        return Hits(merge_touching(ranked, options.limit))
+    return hits_of(store, ids[: options.limit], scores[: options.limit])
 
 
 def run_queries(

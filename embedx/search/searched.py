@@ -85,10 +85,7 @@ class SearchedIndex(Protocol):
     def scores(
         self, queries: Floats, *, include_ids: Ids | None = None, exclude_ids: Ids | None = None
     ) -> tuple[Ids, Floats]:
-        """Return ids [N], ascending, and scores [Q, N] of all rows; see `VectorIndex.scores`."""
-
-    def largest_error(self, queries: Floats) -> float:
-        """Return how far the scores of `scores` can be from those of `search`."""
+        """Return ids [N], ascending, and exact scores [Q, N] of all rows; see `VectorIndex.scores`."""
 
     def vectors(self, ids: Ids) -> Floats:
         """Return the vectors [N, D] of rows in the given order, as the metric compares them."""

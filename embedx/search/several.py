@@ -184,11 +184,6 @@ class SeveralIndexes:
             parts.append(scores)
         return np.concatenate(found), np.concatenate(parts, axis=1)
 
-    def largest_error(self, queries: Floats) -> float:
-        """Return how far the scores of `scores` can be from those of `search`."""
-        query = partial(VectorIndex.largest_error, queries=queries)
-        return max(self._ask(number, query) for number in self.indexes)
-
     def vectors(self, ids: Ids) -> Floats:
         """Return the vectors [N, D] of rows in the given order; see `VectorIndex.vectors`."""
         parts = {n: self._ask(n, partial(VectorIndex.vectors, ids=own_ids(n, ids))) for n in self.indexes}

@@ -61,10 +61,9 @@ function showHeader() {
 	const chooser = names.length > 1
 		? choice(t("collection"), names.map((name) => [name, visible(name)]), shown.name, openCollection)
 		: el("strong.collection", nameOf(shown.name || "embedx", 30));
-	const follow = (event, screen) => event.ctrlKey || event.metaKey || event.shiftKey || (event.preventDefault(), go({ screen }));
+	const addressOf = (screen) => formatAddress({ name: shown.name, screen, question: state.question });
 	const links = SCREENS.map((screen) => el("a", {
-		href: formatAddress({ name: shown.name, screen, question: noQuestion() }), "aria-current": shown.screen === screen && "page",
-		click: (event) => follow(event, screen), // the question goes along
+		href: addressOf(screen), "aria-current": shown.screen === screen && "page", click: ({ currentTarget: link }) => (link.href = addressOf(screen)),
 	}, t(`screen.${screen}`)));
 	fill(header, el("span.brand", icon("wave"), el("span", "embedx")), chooser,
 		el("nav", { "aria-label": t("screens") }, links), status,

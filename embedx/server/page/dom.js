@@ -8,7 +8,6 @@ const ATTRIBUTES = new Set([
 	"min", "name", "placeholder", "role", "rows", "scope", "spellcheck", "step", "tabindex", "title", "type", "width",
 ]);
 const PROPERTIES = new Set(["checked", "disabled", "hidden", "open", "required", "selected", "value"]);
-const SVG = "http://www.w3.org/2000/svg";
 const NAME_LENGTH = 44; // characters that 320 px hold at 12 px
 
 /** Return an element: el("p.note", {hidden: true, click: f}, child, ...). Attributes may be left out; empty children are. */
@@ -46,10 +45,8 @@ export function fill(node, ...children) {
 }
 
 export function icon(name) {
-	const picture = document.createElementNS(SVG, "svg"), use = document.createElementNS(SVG, "use");
-	for (const [key, value] of [["class", "icon"], ["aria-hidden", "true"], ["viewBox", "0 0 16 16"]]) picture.setAttribute(key, value);
-	use.setAttribute("href", `#${name}`);
-	picture.append(use);
+	const picture = document.getElementById("icon").content.firstChild.cloneNode(true);
+	picture.firstChild.setAttribute("href", `#${name}`);
 	return picture;
 }
 

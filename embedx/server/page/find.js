@@ -73,7 +73,7 @@ async function answer(question, { row = null, focus = false } = {}) {
 	diverse.disabled = question.group !== "";
 	showFilter(question.where);
 	showQuestion(question, (id) => (typeof id === "string" ? t("query.sound") : state.hits.find((hit) => hit.id === id)?.path ?? t("row", { id })));
-	hits.showLoading({ keep: state.hits.length > 0 });
+	hits.showLoading();
 	try {
 		show(await search(question, PAGES[0], signal), focus);
 		if (row !== null) await showRow(row, false);

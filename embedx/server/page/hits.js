@@ -57,14 +57,14 @@ const cardOf = (key) => cards.find((card) => keyOf(card) === key);
 const keyOf = (card) => `row${card.hit.id}`;
 
 /** Show boxes of the final size; after 2 s words and a button to cancel. */
-export function showLoading({ keep = false } = {}) {
+export function showLoading() {
 	list.ariaBusy = "true";
 	clearTimeout(slow);
 	slow = setTimeout(() => {
 		const words = state.model && !state.model.loaded ? t("loading.model") : t("loading.slow");
 		fill(end, el("p", words), button(t("cancel"), callbacks.cancel));
 	}, SLOW_MS);
-	if (keep) return;
+	if (state.hits.length) return; // they stay until others are there
 	clear();
 	fill(list, Array.from({ length: SHIMMERS }, () => el("div.card.waiting", { "aria-hidden": "true" })));
 }

@@ -5,9 +5,9 @@ import { latest } from "./api.js";
 import { button, checkbox, choice, el, errorBox, fill, focusOn, icon, muted, mutedWord, nameOf, say, visible, warn } from "./dom.js";
 import { resultOf, sentenceOf, train } from "./heads.js";
 import { commands } from "./keys.js";
-import { bindPlayer, fetchPicture, fetchSound, showLarge, start, togglePlay } from "./large.js";
+import { SIZE, bindPlayer, showLarge, start, togglePlay } from "./large.js";
 import { addName, digitButtons, headOf, isYesNo, nameField, taskOf } from "./names.js";
-import { rowOf } from "./rows.js";
+import { pictureOf, rowOf, soundOf } from "./rows.js";
 import { stop } from "./sound.js";
 import { on, set, setSettings, state } from "./state.js";
 import { makeStrip, showStrip } from "./strip.js";
@@ -151,8 +151,8 @@ function goTo(to, { isPlayed = false } = {}) {
 	showPlace();
 	if (hadFocus || document.activeElement === document.body) focusOn(parts.clip);
 	if (isPlayed) start();
-	for (const next of queue.slice(place + 1, place + 1 + PICTURES_AHEAD)) fetchPicture(next, AROUND_S, request);
-	for (const next of queue.slice(place + (isPlayed ? 1 : 0), place + 1 + SOUNDS_AHEAD)) fetchSound(next, AROUND_S);
+	for (const next of queue.slice(place + 1, place + 1 + PICTURES_AHEAD)) pictureOf(next, { ...SIZE, context: AROUND_S }, request).catch(() => null);
+	for (const next of queue.slice(place + (isPlayed ? 1 : 0), place + 1 + SOUNDS_AHEAD)) soundOf(next, AROUND_S).catch(() => null);
 	if (queue.length - place <= MORE_AT && !isAsking && !isLast) refill(false, queue.length - place);
 }
 

@@ -4,7 +4,7 @@ import { RowPicture } from "./card.js";
 import { addStyles, button, debounce, el, fill, followPointer, iconButton, say, shareAt, showAt, showPlays, showValue, slider, warn } from "./dom.js";
 import { commands } from "./keys.js";
 import { PAINTED_BY } from "./picture.js";
-import { DRAWN_BY, pictureOf, soundOf } from "./rows.js";
+import { DRAWN_BY, soundOf } from "./rows.js";
 import { clamp, frequencyOf, placeOf, ticksOf } from "./scale.js";
 import { isPlaying, nextSpeed, play, stop, watch } from "./sound.js";
 import { on, setSettings, state } from "./state.js";
@@ -12,7 +12,7 @@ import { addWords, clock, messageOf, number, t } from "./words.js";
 
 await Promise.all([addWords("large"), addStyles("large")]);
 
-const SIZE = { width: 1000, height: 256 };
+export const SIZE = { width: 1000, height: 256 };
 const WIDER_S = 5;
 const MAX_CONTEXT_S = 30;
 const DRAG = 8; // pixels, from which a press is a drag
@@ -45,25 +45,23 @@ export function showLarge(next, { around = 0, own = false } = {}) {
 	[row, context, isOwn, band, isBandOn, told] = [next, around, own, null, false, -1];
 	const nodes = build();
 	showSettings();
+	showBand();
 	loadPicture();
 	return nodes;
 }
 
-export const fetchPicture = (next, around, signal) => pictureOf(next, { ...SIZE, context: around }, signal).catch(() => null);
-export const fetchSound = (next, around) => soundOf(next, around).catch(() => null);
-
 export const focusPlayer = () => parts.play.focus();
 
 function build() {
-	const small = (words, click, attributes) => button(words, click, { class: "small", ...attributes });
+	const small = (words, click, title) => button(words, click, { class: "small", title });
 	const controls = {
 		play: iconButton("play", t("play"), togglePlay, "main"),
 		loop: iconButton("loop", t("loop"), () => toggle("loop")),
-		speed: small("", () => setSpeed(1), { title: t("speed") }),
-		pitch: small(t("pitch"), () => toggle("pitch"), { title: t("pitch.tip") }),
+		speed: small("", () => setSpeed(1), t("speed")),
+		pitch: small(t("pitch"), () => toggle("pitch"), t("pitch.tip")),
 		wider: small(t("wider"), widen),
-		bandButton: small(t("band"), toggleBand, { "aria-pressed": "false" }),
-		level: small(t("level"), () => toggle("level"), { title: t("level.tip") }),
+		bandButton: small(t("band"), toggleBand),
+		level: small(t("level"), () => toggle("level"), t("level.tip")),
 		cross: el("p.cross", { "aria-hidden": "true" }),
 	};
 	const marks = Object.fromEntries(["marked", "limit", "band", "playhead"].map((name) => [name, el(`div.${name}`, { hidden: true })]));

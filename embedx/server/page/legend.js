@@ -1,7 +1,7 @@
 /* The legend of the map: a list that hides, isolates and selects values. */
 
 import { button, el, fill, mutedWord, nameOf, say } from "./dom.js";
-import { paletteOf } from "./picture.js";
+import { packed, paletteOf, rgbOf } from "./picture.js";
 import { number, t } from "./words.js";
 
 const LIGHT = ["#303CD8", "#B49000", "#900000", "#247848", "#C018B4", "#6090FC", "#3C306C", "#540018", "#57606A", "#B0B7BE"];
@@ -23,8 +23,6 @@ export function grouped(column, values) {
 }
 
 const channels = (colour) => [0, 8, 16].map((bits) => (colour >> bits) & 255);
-const packed = ([r, g, b]) => (255 << 24) | (b << 16) | (g << 8) | r;
-const parse = (hex) => packed([1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16)));
 
 export class Legend {
 	/** @param {object} actions changed: after hiding; select: with the code of a group */
@@ -35,12 +33,12 @@ export class Legend {
 	/** Show groups with the number of their points in view; `other` and `none` only if there are any. */
 	show({ groups, isNumber }, counts, isDark) {
 		if (groups !== this.groups) this.hidden.clear();
-		const ramp = paletteOf("night"), theme = (isDark ? DARK : LIGHT).map(parse);
+		const ramp = paletteOf("night"), theme = (isDark ? DARK : LIGHT).map((hex) => packed(rgbOf(hex)));
 		const step = (k) => ramp[Math.round((isDark ? 70 : 25) + (k * 165) / Math.max(1, groups.length - 1))];
 		this.groups = groups;
 		this.all = groups.map((name, code) => ({ code, name, colour: isNumber ? step(code) : theme[code] }));
 		this.all.push({ code: OTHER, name: t("map.other"), colour: theme[OTHER] }, { code: NONE, name: t("none"), colour: theme[NONE] });
-		const focused = this.node.contains(document.activeElement) ? document.activeElement.dataset.code : null;
+		const focused = this.node.contains(document.activeElement) && document.activeElement.dataset.code;
 		fill(this.node, this.all.filter(({ code }) => code < STEPS || counts.all[code]).map((one) => this.line(one, counts.view[one.code])));
 		if (focused) this.node.querySelector(`[data-code="${focused}"]`)?.focus();
 	}

@@ -7,6 +7,7 @@ import { button, canvas, choice, debounce, el, fill, fillChoice, iconButton, vis
 import { panel } from "./find.js";
 import { Legend, grouped } from "./legend.js";
 import * as picker from "./pick.js";
+import { packed } from "./picture.js";
 import { boundsOf } from "./points.js";
 import { Raster } from "./raster.js";
 import { clamp } from "./scale.js";
@@ -171,9 +172,9 @@ function shadeAndDraw() {
 
 function showLegend(inView) {
 	const count = (places) => places.reduce((sums, i) => (sums[groupOf(i)]++, sums), new Array(10).fill(0));
-	const [r, g, b] = getComputedStyle(parts.stage).backgroundColor.match(/\d+/g).map(Number);
-	ground = ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0;
-	legend.show(colour, { view: count(inView), all: count(indexes(points.count)) }, g < 128);
+	const rgb = getComputedStyle(parts.stage).backgroundColor.match(/\d+/g).map(Number);
+	ground = packed(rgb) >>> 0;
+	legend.show(colour, { view: count(inView), all: count(indexes(points.count)) }, rgb[1] < 128);
 }
 
 /** Draw coarsely with the next frame, and finely at rest. */

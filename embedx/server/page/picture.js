@@ -43,15 +43,19 @@ function contrastOf(levels) {
 	return { top, bottom: clamp(at(loud, 0.5), top - MAX_RANGE_DB, top - MIN_RANGE_DB) };
 }
 
+export const rgbOf = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+
+/** Return a pixel, little-endian, as every browser's machine is. */
+export const packed = ([r, g, b]) => (255 << 24) | (b << 16) | (g << 8) | r;
+
 const palettes = new Map();
 
 export function paletteOf(name) {
 	if (!palettes.has(name)) {
-		const stops = (COLOURS[name] ?? COLOURS.night).map((hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16)));
+		const stops = (COLOURS[name] ?? COLOURS.night).map(rgbOf);
 		palettes.set(name, Uint32Array.from({ length: 256 }, (_, i) => {
 			const place = (i / 255) * (stops.length - 1), low = Math.min(stops.length - 2, Math.floor(place));
-			const [r, g, b] = stops[low].map((v, c) => Math.round(v + (stops[low + 1][c] - v) * (place - low)));
-			return (255 << 24) | (b << 16) | (g << 8) | r; // little-endian, as every browser's machine is
+			return packed(stops[low].map((v, c) => Math.round(v + (stops[low + 1][c] - v) * (place - low))));
 		}));
 	}
 	return palettes.get(name);

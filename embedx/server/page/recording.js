@@ -29,7 +29,7 @@ const showButton = () => showPlays(shown.button, isMine(), t("recording.play"));
 /** Return the elements for the recording of a row, by the facts of the server. */
 export function showRecording(row, { duration_s: end, v }) {
 	const address = path(`/recordings/${encodeURIComponent(row.recording)}`);
-	const mine = { key: `recording${row.recording}`, address, v, end, at: row.start_s, picture: null, canvas: canvas(), head: el("div.playhead"), button: iconButton("play", "", toggle) };
+	const mine = { key: `recording${row.recording}`, address, v, end, at: row.start_s, picture: null, canvas: canvas(), head: el("div.playhead"), button: iconButton("play", t("recording.play"), toggle) };
 	mine.slider = slider("div.picture.loading", t("recording.place"), {
 		high: Math.ceil(end), place: () => shown.at, step: ({ shiftKey }) => STEP_S * (shiftKey ? 10 : 1), press: toggle,
 		move: (at) => (isMine() && at < end ? start(at) : (stop(), showPlace(Math.min(at, end)))),

@@ -39,24 +39,24 @@ function keep(step) {
 
 const storeSteps = () => store(STEPS_KEY, steps, "sessionStorage");
 
-function takeLast(from) {
+/** Take the last step of this collection out of a list, and undo or redo it. */
+function takeLast(from, way) {
 	const place = from.findLastIndex(({ collection }) => collection === state.collection?.name);
-	return place < 0 ? undefined : from.splice(place, 1)[0];
+	if (place < 0) return void say(t(way === "undo" ? "undo.none" : "redo.none"));
+	const [step] = from.splice(place, 1);
+	kinds[step.kind][way](step);
+	return step;
 }
 
-export async function undo() {
-	const step = takeLast(steps);
-	if (!step) return say(t("undo.none"));
+export function undo() {
+	const step = takeLast(steps, "undo");
+	if (step) undone.push(step);
 	storeSteps();
-	await kinds[step.kind].undo(step);
-	undone.push(step);
 }
 
-export async function redo() {
-	const step = takeLast(undone);
-	if (!step) return say(t("redo.none"));
-	await kinds[step.kind].redo(step);
-	keep(step);
+export function redo() {
+	const step = takeLast(undone, "redo");
+	if (step) keep(step);
 }
 
 export const whyReadOnly = () => (state.collection?.writable ? "" : t("err.readonly"));

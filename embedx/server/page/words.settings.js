@@ -54,12 +54,8 @@ key.undo | undo (also Ctrl+Z) | zurücknehmen (auch Strg+Z)
 key.redo | do again (Shift+U, Ctrl+Shift+Z) | wiederholen (Umschalt+U, Strg+Umschalt+Z)
 key.skip | skip | überspringen
 key.retrain | retrain the head | Kopf neu trainieren
-key.ask | to the question | zur Frage
-key.filter | to the filter | zum Filter
 key.copy | copy the address | Adresse kopieren
-key.export | export what is shown | Gezeigtes exportieren
 key.screen | then f, m, l, a: to a screen | danach f, m, l, a: zu einer Ansicht
-key.help | all keys | alle Tasten
 key.stop | stop, then close, then leave the field | stoppen, dann schließen, dann das Feld verlassen
 token.field | Token | Token
 token.send | Sign in | Anmelden
