@@ -158,7 +158,8 @@ def search(
     """Find the rows of a COLLECTION, or of several of one recipe, that are most similar to QUERY.
 
     QUERY is an audio file, or file#start-end for a part of it in seconds. It is embedded with the recipe of the
-    collection. A higher score is more similar; with cosine, 1 is the same direction. See docs/search.md for details.
+    collection. With an option instead of QUERY, every argument is a collection. A higher score is more similar; with
+    cosine, 1 is the same direction. See docs/search.md for details.
 
     A query that cannot be read or a clip that cannot be saved is reported and does not stop the rest. The exit code is
     then 3.
