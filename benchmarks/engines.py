@@ -84,9 +84,9 @@ def make_vectors(rows: int) -> tuple[Floats, Floats]:
     random = np.random.default_rng(0)
     centres = random.standard_normal((CLUSTERS, DIM))
     x = centres[random.integers(CLUSTERS, size=rows + QUERIES)]
-    x = (x + SPREAD * random.standard_normal(x.shape)).astype(np.float32)
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    return x[:rows], x[rows:]
+    x = x + SPREAD * random.standard_normal(x.shape)
+    vectors: Floats = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    return vectors[:rows], vectors[rows:]
 
 
 def measure_all(collection: embedx.Collection, vectors: Floats, queries: Floats) -> Iterator[Figures]:

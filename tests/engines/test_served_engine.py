@@ -123,8 +123,10 @@ def test_agents_and_the_command_line_search_there(clients: tuple[Client, Client]
     answers = []
     for client in clients:
         tools = Tools(client.service)
-        found = tools.spec("search_sounds").run(tools, SearchArguments(id=5, filter="label = 'bell'"))
-        facts = tools.spec("describe_collection").run(tools, CollectionArguments())
+        found = tools.spec("search_sounds").run(
+            tools, SearchArguments.model_validate({"id": 5, "filter": "label = 'bell'"})
+        )
+        facts = tools.spec("describe_collection").run(tools, CollectionArguments.model_validate({}))
         code, out, err = outcome(
             capsys, "search", f"http://127.0.0.1:{client.port}/made", "--id", 5, "--format", "json"
         )
@@ -133,7 +135,7 @@ def test_agents_and_the_command_line_search_there(clients: tuple[Client, Client]
     assert answers[0] == answers[1]
     tools = Tools(clients[1].service)
     with pytest.raises(ApiError) as error:
-        tools.spec("predict").run(tools, PredictArguments(head="x", ids=[5]))
+        tools.spec("predict").run(tools, PredictArguments.model_validate({"head": "x", "ids": [5]}))
     assert error.value.code == "no_folder"
 
 
