@@ -2,6 +2,7 @@
 
 import { button, el, fill, mutedWord, nameOf, say } from "./dom.js";
 import { packed, paletteOf, rgbOf } from "./picture.js";
+import { extremesOf } from "./points.js";
 import { number, t } from "./words.js";
 
 const LIGHT = ["#303CD8", "#B49000", "#900000", "#247848", "#C018B4", "#6090FC", "#3C306C", "#540018", "#57606A", "#B0B7BE"];
@@ -15,7 +16,7 @@ export function grouped(column, values) {
 		const codes = Uint8Array.from(column, (value) => (value < 0 ? NONE : Math.min(OTHER, value)));
 		return { codes, isNumber: false, groups: values.slice(0, STEPS).map(String) };
 	}
-	const low = column.reduce((a, b) => (b < a ? b : a), Infinity), high = column.reduce((a, b) => (b > a ? b : a), -Infinity);
+	const [low, high] = extremesOf(column);
 	const step = (high - low) / STEPS || 1, digits = step < 0.1 ? 3 : step < 1 ? 2 : step < 10 ? 1 : 0;
 	const codes = Uint8Array.from(column, (value) => (value >= low ? Math.min(STEPS - 1, Math.floor((value - low) / step)) : NONE));
 	const name = (_, k) => `${number(low + k * step, digits)} – ${number(low + (k + 1) * step, digits)}`;

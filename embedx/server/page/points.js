@@ -1,13 +1,10 @@
 /* Points of the map. All are looked at: 200 000 take about 1 ms. */
 
+/** Return the lowest and the highest of numbers, without copies of so many. */
+export const extremesOf = (values) => [values.reduce((a, b) => (b < a ? b : a), Infinity), values.reduce((a, b) => (b > a ? b : a), -Infinity)];
+
 export function boundsOf({ x, y, count }) {
-	let left = Infinity, right = -Infinity, bottom = Infinity, top = -Infinity;
-	for (let i = 0; i < count; i++) {
-		if (x[i] < left) left = x[i];
-		if (x[i] > right) right = x[i];
-		if (y[i] < bottom) bottom = y[i];
-		if (y[i] > top) top = y[i];
-	}
+	const [left, right] = extremesOf(x.subarray(0, count)), [bottom, top] = extremesOf(y.subarray(0, count));
 	return count ? { left, right, bottom, top } : { left: 0, right: 1, bottom: 0, top: 1 };
 }
 

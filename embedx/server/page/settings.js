@@ -23,23 +23,20 @@ function openDialog(title, ...children) {
 const closing = () => el("div.row.end", button(t("close"), (event) => event.target.closest("dialog").close(), "primary"));
 
 export function openSettings() {
-	const labelled = (name, control) => {
-		control.id = `set-${name}`;
-		return [el("label", { for: control.id }, worded(`set.${name}`, `${name}.tip`, name)), control];
-	};
+	const labelled = (name, control) => el("label", worded(`set.${name}`, `${name}.tip`, name), control);
 	const change = (name, value) => setSettings({ [name]: value });
 	const list = (name, values) => labelled(name, choice(null, values.map((value) => [value, t(`set.${name}.${value || "auto"}`)]), state.settings[name], (value) => change(name, value)));
 	const range = (name, min, max, step, type = "range") => labelled(name, el("input", { type, min, max, step, value: state.settings[name], input: (event) => change(name, Number(event.target.value)) }));
 	const flag = (name) => labelled(name, checkbox(state.settings[name], (value) => change(name, value)));
 	const windows = [[0, t("set.window_ms.auto")], ...[6, 23, 46, 93].map((ms) => [ms, `${ms} ms`])];
 	openDialog(t("settings"), el("div.form",
-		el("h3", t("set.pictures")), ...list("colours", ["night", "paper", "ink"]), ...list("scale", ["mel", "linear"]),
-		...labelled("window_ms", choice(null, windows, state.settings.window_ms, (value) => change("window_ms", Number(value)))),
-		...range("fmin", 0, 100_000, 50, "number"), ...range("fmax", 0, 200_000, 50, "number"), ...range("contrast", -10, 10, 1), ...flag("fixed"),
-		el("h3", t("set.sound")), ...range("volume", 0, 1, 0.05), ...flag("level"), ...flag("pitch"), ...flag("loop"), ...flag("chain"),
-		el("h3", t("set.page")), ...list("theme", ["", "light", "dark"]),
-		...list("language", ["", "en", "de"]), ...flag("keys"),
-		...labelled("name", el("input", { type: "text", maxlength: 60, value: state.settings.name, change: (event) => change("name", event.target.value) }))), closing());
+		el("h3", t("set.pictures")), list("colours", ["night", "paper", "ink"]), list("scale", ["mel", "linear"]),
+		labelled("window_ms", choice(null, windows, state.settings.window_ms, (value) => change("window_ms", Number(value)))),
+		range("fmin", 0, 100_000, 50, "number"), range("fmax", 0, 200_000, 50, "number"), range("contrast", -10, 10, 1), flag("fixed"),
+		el("h3", t("set.sound")), range("volume", 0, 1, 0.05), flag("level"), flag("pitch"), flag("loop"), flag("chain"),
+		el("h3", t("set.page")), list("theme", ["", "light", "dark"]),
+		list("language", ["", "en", "de"]), flag("keys"),
+		labelled("name", el("input", { type: "text", maxlength: 60, value: state.settings.name, change: (event) => change("name", event.target.value) }))), closing());
 }
 
 export function openHelp() {
