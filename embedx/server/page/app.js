@@ -10,6 +10,7 @@ import { noQuestion, on, set, state } from "./state.js";
 import { addWords, messageOf, setLanguage, t } from "./words.js";
 
 const PREPARE_MS = 2000;
+const WAIT_MS = 300; // before the page says what it waits for
 
 const parts = new Map();
 let main, header, status, band, models = [];
@@ -90,6 +91,7 @@ async function tradeToken() {
 }
 
 async function load() {
+	setTimeout(() => main.firstChild || fill(main, el("div.message", el("p", t("start.waiting")))), WAIT_MS);
 	try {
 		const [{ collections }, described] = await Promise.all([getJson("v1/collections"), getJson("v1/models").catch(() => ({}))]);
 		models = described.data ?? [];
@@ -121,13 +123,19 @@ async function describe(name) {
 	state.shown = { name, screen: "" };
 	try {
 		const facts = await getJson(path("", name));
-		set({ collection: facts, model: models.find((one) => one.id === name) ?? null, hits: [], selected: null });
+		set({ collection: facts, counted: facts.counted || fetchValues(name), model: models.find((one) => one.id === name) ?? null, hits: [], selected: null });
 	} catch (error) {
 		set({ collection: null });
 		const damage = error.status === 503 && t("err.damaged", { name });
 		showHeader();
 		panel(damage || t("start.failed"), damage ? "" : messageOf(error), button(t("again"), follow), ...choices(name));
 	}
+}
+
+/** Get the values of the columns, which take seconds of many rows: the page works meanwhile. */
+async function fetchValues(name) {
+	const { columns } = await getJson(path("?wait=true", name)).catch(() => ({}));
+	if (columns && state.collection?.name === name) set({ collection: { ...state.collection, columns }, counted: true });
 }
 
 const openCollection = (name) => go({ name, question: noQuestion() });

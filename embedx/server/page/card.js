@@ -5,7 +5,7 @@ import { canvas, el, fill, iconButton, nameOf, showAt, showPlays, worded } from 
 import { describe, isSilent, paint } from "./picture.js";
 import { pictureOf, rangeOf } from "./rows.js";
 import { state } from "./state.js";
-import { clock, messageOf, score, t } from "./words.js";
+import { channelOf, clock, messageOf, score, t } from "./words.js";
 
 const NAME_LENGTH = 24; // characters beside the buttons of a card of 250 px
 
@@ -72,7 +72,7 @@ export class Card {
 			el("div.facts",
 				el("span.score", { id: `${id}s` }, "score" in hit ? score(hit.score) : ""),
 				this.labels,
-				el("span.moment", { id: `${id}m` }, clock(hit.start_s))),
+				el("span.moment", { id: `${id}m` }, clock(hit.start_s) + channelOf(hit))),
 			el("div.line",
 				el("p.name", { id: `${id}n` }, nameOf(hit.path, NAME_LENGTH)),
 				el("div.actions", this.playButton, small("plus", t("more"), "more"), small("minus", t("less"), "less"))));

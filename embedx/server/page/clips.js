@@ -14,7 +14,7 @@ const DEFAULT_STRETCH_S = 10; // of a long file, where the model has no window
 
 const worker = startWorker();
 
-/** Return {name, title, file, duration_s, rate, picture, peaks, buffer, loudest_s}. */
+/** Return {name, title, file, duration_s, rate, picture, peaks, buffer, loudest_s, wrong}. */
 export async function readFile(file) {
 	const fail = (key, values) => {
 		throw new Error(t(key, { name: file.name, ...values }));
@@ -28,7 +28,8 @@ export async function readFile(file) {
 
 async function withSound(clip, buffer) {
 	Object.assign(clip, { buffer });
-	return buffer ? Object.assign(clip, { duration_s: buffer.duration, rate: buffer.sampleRate }, await draw(buffer)) : clip;
+	if (buffer) Object.assign(clip, { duration_s: buffer.duration, rate: buffer.sampleRate }, await draw(buffer));
+	return Object.assign(clip, { wrong: buffer ? problemOf(clip) : "" });
 }
 
 const addressOf = (name, rest) => `v1/clips/${encodeURIComponent(name)}/${rest}`;
@@ -93,7 +94,7 @@ export function firstStretch(clip) {
 	return { start_s: round(start), end_s: round(start + length) };
 }
 
-export function problemOf(clip) {
+function problemOf(clip) {
 	const shortest = recipe().min_s ?? 0;
 	if (clip.duration_s < shortest) return t("err.short", { s: number(clip.duration_s), min: number(shortest) });
 	return clip.peaks?.every((value) => value === 0) ? t("err.silent") : "";

@@ -27,5 +27,5 @@ function sentenceOf({ mine, theirs }) {
 	const [{ id, value, by }] = theirs, label = (one) => one ?? t("label.none");
 	if (theirs.length > 1) return t("label.conflict", { n: theirs.length, value: label(value) });
 	const row = heldRows().find((one) => one.id === id);
-	return [row ? fileOf(row, 40) : t("row", { id }), ` ${t("conflict", { by: by ?? t("somebody"), theirs: label(value), mine: label(mine[0].value) })}`];
+	return [row ? fileOf(row, 40) : t("row", { id: String(id) }), ` ${t("conflict", { by: by ?? t("somebody"), theirs: label(value), mine: label(mine[0].value) })}`];
 }

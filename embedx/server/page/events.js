@@ -1,6 +1,6 @@
 /* Events: what changes in the collection. One tab holds the stream, and tells the others of this browser. */
 
-import { getJson, path, pause, withFields } from "./api.js";
+import { getJson, lookForServer, path, pause, withFields } from "./api.js";
 import { say } from "./dom.js";
 import { heldRows, on, set, state } from "./state.js";
 import { isWaiting, showEdits, valueOf } from "./undo.js";
@@ -8,6 +8,7 @@ import { t } from "./words.js";
 
 const NAMES = ["labels", "rows", "extract", "job", "state"];
 const ASK_MS = 5000; // between two questions without locks, and after a stream that was refused
+const BACK_MS = 500; // between two looks whether the server is back
 const MAX_ROWS = 200; // that are asked for again when it is not known which have changed
 
 let followed = "", end = null;
@@ -45,8 +46,16 @@ function listen(signal, tell) {
 	const { generation, revision } = state.collection;
 	const stream = new EventSource(withFields(path("/events"), { after: `${generation}.${revision}` }));
 	for (const name of NAMES) stream.addEventListener(name, ({ data }) => tell({ name, facts: JSON.parse(data) }));
-	const again = () => signal.aborted || listen(signal, tell);
-	stream.addEventListener("error", () => stream.readyState === EventSource.CLOSED && setTimeout(again, ASK_MS));
+	const again = () => signal.aborted || (state.offline ? setTimeout(again, BACK_MS) : listen(signal, tell));
+	let isOpen = false; // a stream ends by itself after a while, and the browser begins the next one at once
+	stream.addEventListener("open", () => (isOpen = true));
+	stream.addEventListener("error", () => {
+		const isRefused = stream.readyState === EventSource.CLOSED;
+		if (isOpen && !isRefused) return void (isOpen = false);
+		stream.close();
+		if (!isRefused) lookForServer();
+		setTimeout(again, ASK_MS);
+	});
 	signal.addEventListener("abort", () => stream.close());
 }
 
@@ -74,7 +83,7 @@ async function showLabels({ ids, by }) {
 	const shown = new Map(heldRows().map((row) => [row.id, row]));
 	const wanted = (ids.length ? ids.filter((id) => shown.has(id)) : [...shown.keys()]).slice(0, MAX_ROWS);
 	if (!wanted.length) return;
-	const { name } = state.collection, { rows, revision } = await getJson(withFields(path("/rows"), { filter: `id IN (${wanted})`, limit: MAX_ROWS }));
+	const { name } = state.collection, { rows, revision } = await getJson(withFields(path("/rows"), { ids: wanted }));
 	if (name !== state.collection?.name || revision < state.sent) return; // of my own later edit another event tells
 	const edits = rows.flatMap((now) => {
 		const row = shown.get(now.id), columns = new Set(["label", ...Object.keys({ ...now.meta, ...row.meta })]);

@@ -62,14 +62,20 @@ export function showFilter(where) {
 		where && button(t("filter.sql"), () => openPanel("openSql"), "small plain"),
 		count);
 	showProblem(null);
-	showCount(where, count).catch(() => null); // the search says what is wrong
+	showCount(where, count).catch((error) => showProblem(error, where));
+}
+
+/** Return why a condition is wrong: in English as the server says it, else what matters; its place is marked. */
+function reasonOf(why) {
+	const [, column] = /^no such column: (.+?)(?: \(|$)/s.exec(why) ?? [];
+	return document.documentElement.lang === "en" ? `${why}.` : t(column ? "why.column" : "why.other", { column });
 }
 
 export function showProblem(error, where = "") {
 	problem.hidden = !error;
 	if (!error) return;
 	const { position, why, columns } = error.facts ?? {};
-	fill(problem, why ? t("err.filter", { pos: position + 1, why, columns: columns.join(", ") }) : messageOf(error),
+	fill(problem, why ? t("err.filter", { pos: position + 1, why: reasonOf(why), columns: columns.join(", ") }) : messageOf(error),
 		Number.isInteger(position) && el("code.at", visible(where.slice(0, position)), el("mark", visible(where.slice(position) || "…"))));
 	warn(problem.textContent);
 }

@@ -3,13 +3,15 @@
 import { ask } from "./address.js";
 import { latest } from "./api.js";
 import { button, checkbox, choice, dialog, el, fill, nameOf, say } from "./dom.js";
-import { conditionsOf, joined, makeFilter, sentenceOf, setFilter, showFilter, showProblem as showFilterProblem } from "./filter.js";
+import { conditionsOf, joined, makeFilter, sentenceOf, setFilter, showFilter } from "./filter.js";
 import * as hits from "./hits.js";
 import { commands } from "./keys.js";
 import { makeQuery, showProblem, showQuestion } from "./query.js";
 import { PAGES, countRows, isAsked, rowOf, search, withBase } from "./rows.js";
 import { on, set, state } from "./state.js";
 import { messageOf, t } from "./words.js";
+
+const NOTHING = { kind: "hits", hits: [], took_ms: 0, more: false };
 
 const nextAnswer = latest();
 export let panel;
@@ -72,10 +74,12 @@ async function answer(question, { row = null, focus = false } = {}) {
 	diverse.checked = question.diverse;
 	diverse.disabled = question.group !== "";
 	showFilter(question.where);
-	showQuestion(question, (id) => (typeof id === "string" ? t("query.sound") : state.hits.find((hit) => hit.id === id)?.path ?? t("row", { id })));
+	showQuestion(question, (id) => (typeof id === "string" ? t("query.sound") : state.hits.find((hit) => hit.id === id)?.path ?? t("row", { id: String(id) })));
 	hits.showLoading();
 	try {
-		show(await search(question, PAGES[0], signal), focus);
+		const wrong = wrongWith(question);
+		show(wrong ? NOTHING : await search(question, PAGES[0], signal), focus);
+		if (wrong) showProblem(wrong);
 		if (row !== null) await showRow(row, false);
 	} catch (error) {
 		if (!signal.aborted) fail(error, question);
@@ -84,6 +88,9 @@ async function answer(question, { row = null, focus = false } = {}) {
 		inspector();
 	}
 }
+
+/** Return what keeps a sound from being searched, such as silence; "" if nothing does. */
+const wrongWith = ({ clip }) => state.clips.get(clip)?.wrong ?? "";
 
 function showCount({ kind, hits: { length: n }, took_ms }) {
 	count.textContent = t(`count.${kind}`, { n, ms: Math.round(took_ms) });
@@ -112,7 +119,7 @@ export async function showRow(id, isFocused = true) {
 function fail(error, question) {
 	isCut = error.status === 0;
 	if (error.code === "no_text") set({ model: { ...state.model, text: false } });
-	if (error.code === "bad_filter") return void (showFilterProblem(error, question.where), hits.showError(error));
+	if (error.code === "bad_filter") return hits.stopLoading(); // the filter says it, and the hits from before stay
 	hits.showError(error, () => answer(question));
 }
 
@@ -142,6 +149,7 @@ async function more() {
 /** Say why nothing was found: each condition, with the rows that are left without it. */
 function whyNone() {
 	const conditions = conditionsOf(state.question.where);
+	if (wrongWith(state.question)) return null; // it stands beside the sound
 	if (!state.collection?.rows) return el("p", t("empty"));
 	if (!conditions.length) return el("p", t("none.found"));
 	return el("div", el("p", t("none.filter")), el("ul.why", conditions.map((condition) => {

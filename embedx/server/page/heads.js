@@ -27,7 +27,7 @@ export function resultOf({ notes, confusion, labels, flipped, flipped_rows, ...j
 		confusion && matrix(confusion, labels),
 		flipped.length > 0 && el("h3", t("flipped")),
 		flipped.length > 0 && el("ul.flipped", flipped.slice(0, MAX_SHOWN).map(({ id, from, to }) => el("li",
-			button([t("row", { id }), ": ", nameOf(from, 24), " → ", nameOf(to, 24)], () => open(id), "plain small")))),
+			button([t("row", { id: String(id) }), ": ", nameOf(from, 24), " → ", nameOf(to, 24)], () => open(id), "plain small")))),
 		flipped_rows > MAX_SHOWN && muted(t("flipped.more", { n: flipped_rows - MAX_SHOWN })));
 }
 

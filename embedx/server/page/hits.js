@@ -6,7 +6,7 @@ import { commands } from "./keys.js";
 import { PAINTED_BY } from "./picture.js";
 import { DRAWN_BY, soundOf } from "./rows.js";
 import { clamp } from "./scale.js";
-import { isPlaying, play, stop, watch } from "./sound.js";
+import { follow, isPlaying, play, stop, watch } from "./sound.js";
 import { on, set, state } from "./state.js";
 import { messageOf, t } from "./words.js";
 
@@ -69,7 +69,7 @@ export function showLoading() {
 	fill(list, Array.from({ length: SHIMMERS }, () => el("div.card.waiting", { "aria-hidden": "true" })));
 }
 
-function stopLoading() {
+export function stopLoading() {
 	clearTimeout(slow);
 	list.ariaBusy = "false";
 }
@@ -182,13 +182,20 @@ function toggle(card) {
 
 async function playCard(card) {
 	try {
-		const { buffer } = await soundOf(card.hit), next = cards.indexOf(card) + 1;
-		play(keyOf(card), buffer, { ended: () => playNext(card) });
-		for (const { hit } of cards.slice(next, next + AHEAD)) soundOf(hit).catch(() => null);
+		play(keyOf(card), (await soundOf(card.hit)).buffer, { ended: () => playNext(card) });
+		getAhead(card);
 	} catch (error) {
 		card.picture.explain(messageOf(error));
 		warn(messageOf(error));
 	}
+}
+
+/** Get the sounds that follow; with "one after the other" the first of them begins without a gap. */
+function getAhead(card) {
+	const at = cards.indexOf(card) + 1, [next] = cards.slice(at);
+	const [first] = cards.slice(at, at + AHEAD).map(({ hit }) => soundOf(hit).catch(() => null));
+	const begun = () => (choose(cards.indexOf(next)), getAhead(next));
+	if (next && state.settings.chain) first.then((sound) => sound && follow(keyOf(card), keyOf(next), sound.buffer, { begun, ended: () => playNext(next) }));
 }
 
 function playNext(card) {

@@ -11,7 +11,7 @@ import { withBase } from "./rows.js";
 import { on, state } from "./state.js";
 import { showTimeline } from "./timeline.js";
 import { giveLabel, whyReadOnly } from "./undo.js";
-import { clock, number, score, t } from "./words.js";
+import { channelOf, clock, number, plain, score, t } from "./words.js";
 
 const NEIGHBOURS = 6;
 const REST_MS = 120; // of the selection, before anything large is asked for
@@ -89,19 +89,19 @@ export async function copy(text) {
 
 function showFacts() {
 	const { path: file, start_s, end_s, group, split, flags = [], meta = {} } = row;
-	const facts = { [t("fact.file")]: file, [t("fact.time")]: `${clock(start_s, 2)} – ${clock(end_s, 2)}`, [t("fact.row")]: row.id };
+	const facts = { [t("fact.file")]: file, [t("fact.time")]: `${clock(start_s, 2)} – ${clock(end_s, 2)}`, [t("fact.row")]: String(row.id) };
 	if (row.score !== undefined) facts[t("fact.score")] = number(row.score, 4);
 	Object.assign(facts, { group, split, flags: flags.join(", ") }, meta);
 	const given = Object.entries(facts).filter(([, value]) => value !== null && value !== undefined && value !== "");
 	fill(parts.facts, given.flatMap(([name, value]) =>
-		[el("dt", nameOf(name, NAME_LENGTH)), el("dd", el("bdi", visible(typeof value === "number" ? number(value, 4) : value)))]));
+		[el("dt", nameOf(name, NAME_LENGTH)), el("dd", el("bdi", visible(typeof value === "number" ? plain(value) : value)))]));
 }
 
 async function showNeighbours(mine, list) {
 	try {
 		const { hits } = await post(path("/search"), { id: mine.id, limit: NEIGHBOURS });
 		fill(list, hits.map((hit) => el("li", button(
-			[el("span.score", score(hit.score)), el("span.label", hit.label ? nameOf(hit.label, 20) : ""), mutedWord(clock(hit.start_s)), fileOf(hit, 26)],
+			[el("span.score", score(hit.score)), el("span.label", hit.label ? nameOf(hit.label, 20) : ""), mutedWord(clock(hit.start_s) + channelOf(hit)), fileOf(hit, 26)],
 			() => showRow(hit.id), "plain"))));
 	} catch {
 		fill(list, el("li.muted", t("near.failed")));

@@ -14,7 +14,7 @@ import { makeStrip, showStrip } from "./strip.js";
 import { WAYS, WITH_HEAD, countLabelled, hasHead, suggestRows } from "./suggest.js";
 import { makeTask, message } from "./task.js";
 import { giveLabel, isLabelled, redo, setValue, undo, valueOf, whyReadOnly } from "./undo.js";
-import { clock, messageOf, score, t } from "./words.js";
+import { channelOf, clock, messageOf, score, t } from "./words.js";
 
 const AROUND_S = 3; // seconds that are seen on each side of the stretch
 const AT_HAND = 3; // rows that new suggestions do not replace
@@ -47,6 +47,10 @@ export function make() {
 
 /** Show an address: by is the way in which rows are suggested. */
 export async function open({ extra }) {
+	if (state.counted !== true) {
+		message(parts.other, t("loading.queue"));
+		await state.counted; // the names of the task
+	}
 	if (state.collection.name !== shownName) reset();
 	if (parts.bar.hidden) return; // the task is being written
 	const isOther = WAYS.includes(extra.by) && (extra.by !== by || (by === "selection" && state.selection !== selection));
@@ -142,7 +146,7 @@ function goTo(to, { isPlayed = false } = {}) {
 	if (!row) return showEnd();
 	fill(parts.other);
 	const hadFocus = parts.clip.contains(document.activeElement);
-	fill(parts.name, nameOf(row.path, 60), " ", mutedWord(`${clock(row.start_s, 1)} – ${clock(row.end_s, 1)}`));
+	fill(parts.name, nameOf(row.path, 60), " ", mutedWord(`${clock(row.start_s, 1)} – ${clock(row.end_s, 1)}${channelOf(row)}`));
 	fill(parts.large, ...showLarge(row, { around: AROUND_S, own: true }));
 	fill(parts.news);
 	showThinks();

@@ -1,13 +1,13 @@
 /* The lane of a dropped or recorded sound, with the stretch that is searched. */
 
 import { ask } from "./address.js";
-import { fetchClip, firstStretch, keepOnServer, problemOf, readFile, redraw } from "./clips.js";
+import { fetchClip, firstStretch, keepOnServer, readFile, redraw } from "./clips.js";
 import { button, canvas, el, fill, iconButton, mutedWord, nameOf } from "./dom.js";
 import { PAINTED_BY, paint, paintWave } from "./picture.js";
 import { showAsked, showProblem } from "./query.js";
 import { DRAWN_BY, withBase } from "./rows.js";
 import { isPlaying, play, stop, watch } from "./sound.js";
-import { on, state } from "./state.js";
+import { on, set, state } from "./state.js";
 import { Stretch } from "./stretch.js";
 import { clock, messageOf, t } from "./words.js";
 
@@ -46,8 +46,6 @@ function isLate({ order, duration_s }) {
 }
 
 async function searchWith(taken) {
-	const wrong = taken.buffer ? problemOf(taken) : "";
-	if (wrong) return showProblem(wrong);
 	await keepOnServer(taken);
 	if (isLate(taken)) return;
 	const chosen = clip === taken && stretch ? chosenStretch() : firstStretch(taken);
@@ -62,7 +60,9 @@ function offerSearch(taken) {
 
 export async function showClip(name, chosen) {
 	try {
-		showSound(state.clips.get(name) ?? (await fetchClip(name)), chosen);
+		const known = state.clips.get(name);
+		showSound(known ?? (await fetchClip(name)), chosen);
+		if (!known && clip.wrong) set({ wanted: { ...state.wanted } }); // now without an answer
 	} catch (error) {
 		if (state.question.clip === name) showProblem(error.status === 404 || error.status === 410 ? t("query.expired") : messageOf(error));
 	}

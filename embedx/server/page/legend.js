@@ -3,7 +3,7 @@
 import { button, el, fill, mutedWord, nameOf, say } from "./dom.js";
 import { packed, paletteOf, rgbOf } from "./picture.js";
 import { extremesOf } from "./points.js";
-import { number, t } from "./words.js";
+import { number, plain, t } from "./words.js";
 
 const LIGHT = ["#303CD8", "#B49000", "#900000", "#247848", "#C018B4", "#6090FC", "#3C306C", "#540018", "#57606A", "#B0B7BE"];
 const DARK = ["#00A8FC", "#FC300C", "#B4FCA8", "#FCB4F0", "#F0FC00", "#6C60FC", "#B448B4", "#D86054", "#C9D1D9", "#4A525B"];
@@ -19,7 +19,7 @@ export function grouped(column, values) {
 	const [low, high] = extremesOf(column);
 	const step = (high - low) / STEPS || 1, digits = step < 0.1 ? 3 : step < 1 ? 2 : step < 10 ? 1 : 0;
 	const codes = Uint8Array.from(column, (value) => (value >= low ? Math.min(STEPS - 1, Math.floor((value - low) / step)) : NONE));
-	const name = (_, k) => `${number(low + k * step, digits)} – ${number(low + (k + 1) * step, digits)}`;
+	const name = (_, k) => `${plain(low + k * step, digits)} – ${plain(low + (k + 1) * step, digits)}`;
 	return { codes, isNumber: true, groups: Array.from({ length: low > high ? 0 : high > low ? STEPS : 1 }, name) };
 }
 

@@ -15,7 +15,6 @@ import { on, state } from "./state.js";
 import { messageOf, number, t } from "./words.js";
 
 const MAX_POINTS = 200_000; // that are drawn; of more rows a fair sample is shown
-const FIRST_POINTS = 8192; // are drawn before the others have come
 const REST_MS = 120; // of the view, before discs are drawn
 const BOX_MS = 250; // of the view, before its rows are asked for
 const TOLD_MS = 1000; // of the events, before the map is asked for again
@@ -67,7 +66,7 @@ export async function open({ extra }) {
 	const method = maps.includes(extra.method) ? extra.method : "pca", colour = options.some(([value]) => value === extra.colour) ? extra.colour : "label";
 	fillChoice(parts.colours, options, colour);
 	fillChoice(parts.method, maps.map((value) => [value, value.toUpperCase()]), method);
-	if (shown.name !== name) picker.clear();
+	if (shown.name !== name) picker.clear(), (header = null);
 	const isSame = header && shown.name === name && shown.method === method;
 	shown = { name, method, colour };
 	if (isSame) return void loadColour();
@@ -110,9 +109,10 @@ async function load() {
 	const signal = (request = nextMap()), { method } = shown;
 	try {
 		for (;;) {
-			const { job } = await fetchBlocks(mapAddress(), { signal, told: (head, rows) => method === shown.method && take(head, rows) });
+			const found = await fetchBlocks(mapAddress(), { signal, told: (head, rows) => method === shown.method && take(head, rows) }), job = found.job ?? found.header.job;
 			if (!job) break;
-			fill(parts.note, el("progress", { "aria-label": t("map.making") }), " ", t("map.making"));
+			if (found.header) loadColour();
+			else fill(parts.note, el("progress", { "aria-label": t("map.making") }), " ", t("map.making"));
 			await doneJob(job, signal);
 		}
 		await loadColour();
@@ -126,7 +126,7 @@ async function load() {
 }
 
 function take(head, rows) {
-	if (header && rows < head.header.rows && rows > FIRST_POINTS) return;
+	if (header && rows < head.header.rows) return;
 	header = head.header;
 	base = points = { ...head.columns, count: rows };
 	if (isFitted || !view) fit(points);
@@ -138,7 +138,7 @@ function take(head, rows) {
 function showNote() {
 	const [x, y] = header.explained, words = shown.method === "pca" ? t("map.pca", { share: number(100 * (x + y), 0) }) : t("map.umap");
 	const sample = points !== base ? t("map.part", { n: points.count, all: points.within }) : header.rows < header.all ? t("map.sample", { n: header.rows, all: header.all }) : t("rows", { n: header.all });
-	parts.note.textContent = `${sample}. ${words}`;
+	parts.note.textContent = `${sample}. ${header.job ? t("map.making") : words}`;
 }
 
 async function loadColour() {
@@ -192,7 +192,7 @@ function draw() {
 const rest = debounce(() => points && parts.stage.isConnected && raster.refine({ ...points, shades }, view, colours, ground, (inView) => {
 	showLegend(inView);
 	keep();
-	if (header.rows < header.all) fetchBox();
+	if (header.rows < header.all && !header.job) fetchBox();
 }), REST_MS);
 
 /** Of more rows than are drawn, get those that lie in view. */

@@ -4,7 +4,7 @@ import { getJson, path, withFields } from "./api.js";
 import { button, debounce, el, fill, iconButton, mutedWord, nameOf, visible } from "./dom.js";
 import { closeFilter, conditionsOf, fieldOf, joined, quotedName, quotedValue, setFilter, showCount, showProblem } from "./filter.js";
 import { state } from "./state.js";
-import { number, t } from "./words.js";
+import { number, plain, t } from "./words.js";
 
 const REST_MS = 120; // of the typing hand, before the server is asked
 const MAX_OFFERS = 20;
@@ -103,7 +103,7 @@ function openRange(name) {
 		if (conditions.length) add(conditions.length === 2 ? `(${joined(conditions)})` : conditions[0]);
 	};
 	open(t("filter.value", { column: visible(name) }), low, el("span.row", t("filter.until"), high, button(t("apply"), apply)));
-	const hint = (value) => (Number.isFinite(value) ? number(value, 2) : "");
+	const hint = (value) => (Number.isFinite(value) ? plain(value, 2) : "");
 	getJson(withFields(path("/values"), { column: name, limit: 1 }))
 		.then(({ min, max }) => ([low.placeholder, high.placeholder] = [hint(min), hint(max)])).catch(() => null);
 }
@@ -114,6 +114,7 @@ export function openSql(node, area = fieldOf("textarea", state.question.where)) 
 	panel = node;
 	const found = el("p.muted", { "aria-live": "polite" }), apply = () => setFilter(area.value.trim());
 	const check = debounce(async () => {
+		if (!area.isConnected) return;
 		const problem = await showCount(area.value.trim(), found).then(() => null, (error) => error);
 		if (area.isConnected) showProblem(problem, area.value);
 	}, REST_MS);

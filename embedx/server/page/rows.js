@@ -20,7 +20,7 @@ export const looksOf = () => Object.fromEntries(DRAWN_BY.split(" ").map((name) =
 export const rowOf = async (id) => (await getJson(path(`/rows/${id}`))).row;
 
 export async function rowsOf(ids, fields = {}, options = {}) {
-	const { rows } = await getJson(withFields(path("/rows"), { filter: `id IN (${ids.join(", ")})`, limit: ids.length, ...fields }), options);
+	const { rows } = await getJson(withFields(path("/rows"), { ids, ...fields }), options);
 	const byId = new Map(rows.map((row) => [row.id, row]));
 	return ids.map((id) => byId.get(id)).filter(Boolean);
 }

@@ -3,6 +3,7 @@
 import { clamp } from "./scale.js";
 import { on, set, state } from "./state.js";
 
+const LEAD_S = 0.01; // before a sound begins, so that the time of its end is exact
 const FADE_S = 0.005; // so that a start and an end do not click
 const PEAK = 10 ** (-3 / 20); // -3 dB: what "level" brings the peak of a sound to
 const MAX_GAIN = 10 ** (30 / 20);
@@ -58,23 +59,58 @@ export function monoOf(buffer) {
 export function play(key, buffer, { from = 0, to = buffer.duration, at = from, band = null, ended = null } = {}) {
 	const { speed, loop, pitch } = state.settings, make = pitch && speed !== 1 ? pitchVoice : bufferVoice;
 	begin(key, { from, to, band, level: gainOf(buffer, from, to) },
-		(audio, out, done) => make(audio, out, buffer, { from, to, at, speed, loop }, () => (done(), ended?.())),
+		(audio, out, done) => make(audio, out, buffer, { from, to, at, speed, loop }, () => done() || ended?.()),
 		(now) => play(key, buffer, { from, to, at: now, band, ended }));
 }
 
 const tempo = () => `${state.settings.speed} ${state.settings.pitch}`;
 
 /** Play with a voice that `make` returns; `again` plays the same anew from a place. */
-export function begin(key, { from, to, band, level }, make, again) {
+export function begin(key, options, make, again) {
 	stop();
-	const audio = open(), gain = new GainNode(audio, { gain: 0 }), chain = [...filtersOf(audio, band), gain, out.limiter];
-	gain.gain.setValueAtTime(0, audio.currentTime);
-	gain.gain.linearRampToValueAtTime(level, audio.currentTime + FADE_S);
+	show(prepare(key, options, make, again));
+}
+
+/** Let a whole sound follow the one under a key without a gap; `begun` is called when it does. */
+export function follow(before, key, buffer, { begun, ended }) {
+	const { speed, loop } = state.settings, to = buffer.duration, when = voice?.end;
+	if (!isPlaying(before) || !when || loop) return;
+	voice.next = prepare(key, { from: 0, to, band: null, level: gainOf(buffer, 0, to) },
+		(audio, out, done) => bufferVoice(audio, out, buffer, { from: 0, to, at: 0, speed, loop, when }, () => done() || ended()),
+		(now) => play(key, buffer, { at: now, ended }), false);
+	voice.next.begun = begun;
+}
+
+function prepare(key, { from, to, band, level }, make, again, isFaded = true) {
+	const audio = open(), gain = new GainNode(audio, { gain: isFaded ? 0 : level }), chain = [...filtersOf(audio, band), gain, out.limiter];
+	if (isFaded) {
+		gain.gain.setValueAtTime(0, audio.currentTime + LEAD_S);
+		gain.gain.linearRampToValueAtTime(level, audio.currentTime + LEAD_S + FADE_S);
+	}
 	chain.reduce((before, after) => (before.connect(after), after));
-	const mine = make(audio, chain[0], () => mine === voice && stop());
-	voice = Object.assign(mine, { again, gain, tempo: tempo() });
-	set({ playing: { key, from, to } });
-	tick(mine);
+	const mine = make(audio, chain[0], () => mine === voice && goOn());
+	return Object.assign(mine, { again, gain, tempo: tempo(), playing: { key, from, to } });
+}
+
+function show(next) {
+	voice = next;
+	set({ playing: voice.playing });
+	tick(next);
+}
+
+/** At the end of a sound, go on with the one that follows; return whether there is one. */
+function goOn() {
+	const { next } = voice;
+	if (!next) return void stop();
+	voice.gain.disconnect();
+	show(next);
+	next.begun();
+	return true;
+}
+
+function end(one) {
+	one?.stop();
+	one?.gain.disconnect();
 }
 
 /** Return two high-pass and two low-pass filters: 24 dB an octave outside of a band. */
@@ -94,8 +130,8 @@ export const isPlaying = (key) => state.playing?.key === key;
 
 export function stop() {
 	if (!voice) return false;
-	voice.stop();
-	voice.gain.disconnect();
+	end(voice.next);
+	end(voice);
 	voice = null;
 	set({ playing: null });
 	return true;
@@ -117,10 +153,11 @@ export function nextSpeed(speed, direction) {
 	return SPEEDS[clamp(place + direction, 0, SPEEDS.length - 1)];
 }
 
-on("volume loop speed pitch", () => {
+on("volume loop speed pitch chain", () => {
 	if (out) out.volume.gain.value = state.settings.volume;
 	if (!voice) return;
 	voice.loop(state.settings.loop);
+	if (state.settings.loop || !state.settings.chain) voice.next = void end(voice.next);
 	if (voice.tempo !== tempo()) voice.again(voice.now());
 });
 
@@ -139,13 +176,14 @@ export function stopNode(node) {
 }
 
 /** A buffer, with an exact loop; its pitch follows its speed. */
-function bufferVoice(audio, out, buffer, { from, to, at, speed, loop }, ended) {
-	const started = audio.currentTime, length = loop ? [] : [Math.max(0, to - at)];
-	const node = startNode(audio, out, { buffer, loop, loopStart: from, loopEnd: to, playbackRate: speed }, 0, at, ...length);
-	node.onended = ended;
+function bufferVoice(audio, out, buffer, { from, to, at, speed, loop, when = audio.currentTime + LEAD_S }, ended) {
+	const length = Math.max(0, to - at);
+	const node = startNode(audio, out, { buffer, loop, loopStart: from, loopEnd: to, playbackRate: speed }, when, at, ...(loop ? [] : [length]));
+	node.onended = () => ((node.onended = null), ended()); // some browsers tell it twice
 	return {
+		end: when + length / speed,
 		now() {
-			const run = (audio.currentTime - started) * speed + at;
+			const run = Math.max(0, audio.currentTime - when) * speed + at;
 			return !node.loop || run < to ? Math.min(run, to) : from + ((run - from) % (to - from));
 		},
 		loop: (is) => (node.loop = is),

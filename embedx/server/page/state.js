@@ -30,6 +30,7 @@ export const state = {
 	screen: "find",
 	collections: [], // as the server lists them
 	collection: null, // the facts of the one that is shown
+	counted: true, // or a promise, until the values of its columns are there
 	model: null, // its recipe, and whether it is loaded
 	question: noQuestion(),
 	clips: new Map(), // name: a sound that was dropped or recorded

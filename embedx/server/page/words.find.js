@@ -13,10 +13,12 @@ collection.choose | Choose one: | Bitte wählen:
 collection.unknown | There is no collection {name} here. | Hier gibt es keine Sammlung {name}.
 start.failed | The collections cannot be shown. | Die Sammlungen lassen sich nicht anzeigen.
 screen.failed | This screen cannot be shown. | Diese Ansicht lässt sich nicht anzeigen.
+start.waiting | The collections are being opened. | Die Sammlungen werden geöffnet.
 start.none | This server has no collection. | Dieser Server hat keine Sammlung.
 start.none.help | Make one with: embedx extract FOLDER --out indexes/NAME. Then serve it with: embedx serve indexes/NAME | Erstellen: embedx extract ORDNER --out indexes/NAME. Danach starten: embedx serve indexes/NAME
 address.unknown | Not known in this address: {what}. | In dieser Adresse nicht bekannt: {what}.
 rows | {n, plural: 1 row, # rows} | {n, plural: 1 Zeile, # Zeilen}
+channel | channel {n} | Kanal {n}
 row | row {id} | Zeile {id}
 state.saved | saved | gespeichert
 state.waiting | {n, plural: 1 label waits, # labels wait} | {n, plural: 1 Label wartet, # Labels warten}
@@ -144,6 +146,8 @@ err.unavailable | The collection cannot be read. Run: embedx verify indexes/NAME
 err.norow | There is no such row any more. | Diese Zeile gibt es nicht mehr.
 err.internal | The server has failed; its log says why. Try again. | Fehler im Server; sein Protokoll sagt, warum. Bitte noch einmal versuchen.
 err.origin | This address is not one of the server. Open the one that it has printed. | Diese Adresse gehört nicht zum Server. Bitte die öffnen, die er ausgegeben hat.
+why.column | There is no column {column}. | Die Spalte {column} gibt es nicht.
+why.other | This is not understood here. | Das wird hier nicht verstanden.
 err.filter | Not a condition, at character {pos}: {why} Columns: {columns} | Keine Bedingung, bei Zeichen {pos}: {why} Spalten: {columns}
 err.busy | The server is busy; again in {s} s. | Der Server ist ausgelastet; neuer Versuch in {s} s.
 err.offline | The server does not answer. You can go on: {n, plural: 1 label waits, # labels wait} here. | Der Server antwortet nicht. Sie können weitermachen: {n, plural: 1 Label wartet, # Labels warten} hier.

@@ -46,6 +46,9 @@ export function number(value, digits = 2, least = 0) {
 	return formats.get(key).format(value);
 }
 
+/** Return a number that is no quantity, such as a year: without marks between its thousands. */
+export const plain = (value, digits = 4) => new Intl.NumberFormat(language, { maximumFractionDigits: digits, useGrouping: false }).format(value);
+
 export const score = (value) => number(value, 2, 2);
 
 export const seconds = (value) => `${number(value, value < 10 ? 1 : 0)} s`;
@@ -56,6 +59,9 @@ export function clock(value, digits = 0) {
 	const rest = (whole % 60).toLocaleString(language, { minimumIntegerDigits: 2, minimumFractionDigits: digits, maximumFractionDigits: digits });
 	return hours ? `${hours}:${String(minutes).padStart(2, "0")}:${rest}` : `${minutes}:${rest}`;
 }
+
+/** Return ", channel 1" where each channel has rows of its own. */
+export const channelOf = ({ meta }) => (Number.isInteger(meta?.channel) ? `, ${t("channel", { n: String(meta.channel) })}` : "");
 
 export function size(bytes) {
 	const [unit, value] = bytes >= 1 << 20 ? ["MB", bytes / (1 << 20)] : ["kB", bytes / 1024];

@@ -1,5 +1,6 @@
 """The page for everyone: what axe-core finds, reduced motion, names in other directions, and a slow network."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,11 +11,13 @@ import pandas as pd
 import pytest
 
 import embedx
+from embedx.server.page_routes import FOLDER
 from tests.helpers.pages import until
 from tests.helpers.service import Client, serving
 
 pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore::ResourceWarning")]  # pipes of the browser's driver
 Open = Callable[..., Any]
+NAMES = ("none", "label", "group", "split", "text")  # names of columns, and values, stay as they are
 GRAVE = ("serious", "critical")
 READY = {  # screen: what it has when it is done
     "find?id=3&row=4": ".inspector .near button",
@@ -179,3 +182,95 @@ def test_slow_network_shows_words_first_and_a_view_that_is_left_asks_for_nothing
     page.wait_for_timeout(1500)
     after = [url for url in asked if "/rows/" in url and "spectrogram" in url]
     assert len(after) == before
+
+
+def english_words() -> "re.Pattern[str]":
+    """Return a pattern of the English texts of the page that differ from the German ones."""
+    lines = [
+        line.split(" | ") for path in FOLDER.glob("words.*.js") for line in path.read_text().split("`")[1].split("\n")
+    ]
+    patterns = []
+    for _, english, german in (line for line in lines if len(line) == 3):
+        for form in {english, re.sub(r"\{\w+, plural: ([^,{}]*), [^{}]*\}", r"\1", english)}:
+            fixed = re.sub(r"\{\w+, plural: [^,{}]*, #([^{}]*)\}", r"{n}\1", form)
+            if english != german and len(re.sub(r"\{\w+\}|\W", "", fixed)) > 3:
+                patterns.append(re.sub(r"\\\{\w+\\\}", ".+", re.escape(fixed)))
+    return re.compile("|".join(patterns))
+
+
+TEXTS = """() => {
+  const texts = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) texts.push(walker.currentNode.textContent);
+  for (const one of document.querySelectorAll('*'))
+    for (const name of ['aria-label', 'aria-valuetext', 'title', 'placeholder'])
+      texts.push(one.getAttribute(name) ?? '');
+  return [...new Set(texts.map((text) => text.trim()).filter(Boolean))];
+}"""
+
+
+def test_german_page_has_no_english_words_and_focus_is_always_seen(own: Client, open_page: Open) -> None:
+    words, found = english_words(), list[str]()
+    assert words.fullmatch("Choose a sound")
+    assert words.fullmatch("17 hits in 3 ms")
+    page = open_page(own.port, locale="de-DE")
+
+    def look() -> None:
+        found.extend(text for text in page.evaluate(TEXTS) if words.fullmatch(text) and text not in NAMES)
+
+    page.wait_for_selector(".card:not(.waiting)")
+    look()
+    for screen, ready in READY.items():
+        page.evaluate("screen => { location.hash = `#field/${screen}`; }", screen)
+        page.wait_for_selector(ready, state="attached")
+        look()
+        page.evaluate("document.activeElement.blur()")
+        stops = set()
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            stop = page.evaluate(FOCUS)
+            if stop is None or stop["at"] in stops:
+                break
+            stops.add(stop["at"])
+            assert stop["isSeen"], stop
+        assert len(stops) > 8
+    page.locator("nav a").first.focus()
+    for key in ("h", None):
+        if key:
+            page.keyboard.press(key)
+        else:
+            page.get_by_role("button", name="Einstellungen").click()
+        page.wait_for_selector("dialog[open] :is(.keylist, .form)")
+        look()
+        page.keyboard.press("Escape")
+        page.wait_for_selector("dialog", state="detached")
+        assert page.evaluate("document.activeElement !== document.body")
+    assert found == []
+
+
+FOCUS = """() => {
+  const one = document.activeElement;
+  if (one === document.body) return null;
+  const {width, height} = one.getBoundingClientRect(), {outlineStyle, boxShadow} = getComputedStyle(one);
+  const isSeen = width > 0 && height > 0 && (outlineStyle !== 'none' || boxShadow !== 'none');
+  return {at: [...document.querySelectorAll('*')].indexOf(one), isSeen, html: one.outerHTML.slice(0, 200)};
+}"""
+
+
+def test_digits_label_by_their_place_on_a_french_keyboard(own: Client, open_page: Open) -> None:
+    page = open_page(own.port, "#field/find?id=3")
+    page.wait_for_selector(".card .score:not(:empty)")
+    page.locator(".card").nth(1).focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(".inspector .keys button >> nth=1")
+    name = page.locator(".inspector .keys button bdi").first.inner_text()
+    press = """([code, key, shiftKey]) => document.activeElement.dispatchEvent(
+      new KeyboardEvent('keydown', {code, key, shiftKey, bubbles: true, cancelable: true}))"""
+    before = page.locator(".inspector .current").inner_text()
+    page.evaluate(press, ["Digit1", "1", True])  # with Shift it is a digit there, and no label
+    assert page.locator(".inspector .current").inner_text() == before
+    page.evaluate(press, ["Digit1", "&", False])
+    until(page, "name => document.querySelector('.inspector .current').textContent.includes(name)", name)
+    page.evaluate(press, ["KeyY", "z", False])  # no command is at this key
+    page.keyboard.press("u")
+    until(page, "text => document.querySelector('.inspector .current').textContent.trim() === text", before)
+    until(page, "() => document.querySelector('header .state').textContent.includes('saved')")

@@ -341,7 +341,7 @@ def test_server_that_stops_is_announced_and_the_page_goes_on_when_it_is_back(mad
         page = open_page(first.port, "#made/find?id=3", quiet=False)
         page.wait_for_selector(CARDS)
         find(page)
-        page.wait_for_selector(".inspector .hint")
+        until(page, "() => document.querySelector('link[href*=large]')?.sheet")  # the inspector has come
     page.locator(CARDS).first.focus()
     page.keyboard.press("m")
     page.wait_for_selector(".banner:visible")
@@ -383,5 +383,5 @@ def test_page_and_server_draw_the_same_levels(client: Client, open_page: Open) -
         )
         expected = spectrum.levels(samples, rate, spectrum.Spectrum(width=60, height=32))
         difference = np.abs(np.asarray(drawn).reshape(32, 60) - np.flipud(expected).astype(int))
-        assert difference.max() <= 2  # one step of a level, where a value lies between two
-        assert (difference > 0).mean() < 0.001
+        assert difference.max() <= 2  # the next level: levels are even numbers
+        assert (difference > 0).mean() < 0.0001

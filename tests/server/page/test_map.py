@@ -1,12 +1,16 @@
 """The screen Map in a real browser: points at their places, hover, lasso, labels with undo, legend, sample, UMAP."""
 
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+import embedx
+from embedx.server import served
 from tests.helpers.pages import until
 from tests.helpers.service import Client, serving
 
@@ -130,6 +134,61 @@ def test_value_that_is_hidden_in_the_legend_is_not_on_the_map(own: Client, open_
     page.reload()
     page.wait_for_selector(".legend li")
     assert page.locator(".map .side select").input_value() == "split"
+
+
+@pytest.mark.long
+def test_colours_of_a_head_and_of_the_question_and_sound_of_what_is_pointed_at(own: Client, open_page: Open) -> None:
+    with embedx.open(own.service.collections["field"].folder) as collection:
+        collection.fit_head(kind="prototype", name="kinds", permutations=0)
+    page = open_map(own, open_page, "?id=3")
+    colour = page.locator(".map .side select")
+    for value in ("head:kinds", "head:kinds:p", "score", "flags"):
+        with page.expect_response(
+            lambda reply, value=value: quote(value, "") in reply.url or "/scores" in reply.url
+        ) as answer:
+            colour.select_option(value)
+        assert answer.value.status == 200
+        until(page, "value => location.hash.includes(`colour=${encodeURIComponent(value)}`)", value)
+        at_rest(page)
+    colour.select_option("head:kinds")
+    page.wait_for_selector(".legend bdi:text-is('bell')")
+    at_rest(page)
+    pixels = page.evaluate(COLOURS)[1]
+    page.locator(".legend [aria-pressed]", has_text="bell").click()
+    until(page, f"before => ({COLOURS})()[1] < before", pixels)
+    places = places_of(own, page)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/audio" in request.url else None)
+    page.locator(".map .side input[type=checkbox]").check()
+    page.locator(".legend [aria-pressed]", has_text="bell").click()
+    at_rest(page)
+    number, far = next(iter(places)), (page.locator(".overlay").bounding_box() or {})
+    for _ in range(2):
+        page.mouse.move(*places[number])
+        until(page, "() => import('./page/state.js').then(({state}) => state.playing?.key.startsWith('map'))")
+        page.keyboard.press("Escape")
+        page.mouse.move(far["x"] + 2, far["y"] + 2)
+    assert len(asked) == 1
+
+
+@pytest.mark.long
+def test_map_of_very_many_rows_shows_a_sample_and_then_all(
+    own: Client, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served, "MAX_ROWS_OF_MAP", 10)
+    monkeypatch.setattr(served, "SAMPLE", 8)
+    held = threading.Event()
+    own.service.jobs.start("other", lambda: {"waited": held.wait(60)})  # the job of the map waits
+    page = open_map(own, open_page, "?colour=label")
+    note = page.locator("#mapnote")
+    rows = own.get(BASE).json["rows"]
+    assert note.inner_text().startswith(f"A fair sample of 8 of {rows} rows")
+    assert "is made" in note.inner_text()
+    colours, pixels = page.evaluate(COLOURS)
+    assert colours > 2  # the sample has its colours
+    held.set()
+    until(page, "rows => document.getElementById('mapnote').innerText.startsWith(`${rows} rows.`)", rows)
+    until(page, f"before => ({COLOURS})()[1] > before", pixels)
 
 
 @pytest.mark.long

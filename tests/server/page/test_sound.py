@@ -65,6 +65,32 @@ def test_loop_of_a_short_stretch_has_no_gap(client: Client, open_page: Open) -> 
     assert max(map(len, runs)) < 48  # 1 ms
 
 
+FOLLOW = """async (file) => {
+  const [{play, follow, decode}, {state}] = await Promise.all([import('./page/sound.js'), import('./page/state.js')]);
+  window.seconds = 2;
+  const buffer = await decode(Uint8Array.from(atob(file), (sign) => sign.charCodeAt(0))), told = [];
+  play('first', buffer, {ended: () => told.push('ended')});
+  const begun = () => told.push(`begun ${state.playing.key}`), ended = () => told.push('over');
+  follow('first', 'second', buffer, {begun, ended});
+  const samples = (await rendering.startRendering()).getChannelData(0);
+  for (let i = 0; i < 100 && told.length < 2; i++) await new Promise((done) => setTimeout(done, 50));
+  return [Array.from(samples), told, state.playing];
+}"""
+
+
+def test_sound_that_follows_another_begins_without_a_gap(client: Client, open_page: Open) -> None:
+    page = open_page(client.port)
+    page.add_init_script(OFFLINE)
+    page.reload()
+    page.wait_for_selector(CARDS)
+    half = 0.5 * np.ones(24_000 - 100)  # no whole number of the blocks of a browser
+    played, told, playing = page.evaluate(FOLLOW, wav_of(half, 48_000))
+    loud = np.flatnonzero(np.abs(played) > 0.25)
+    assert len(loud) == pytest.approx(2 * len(half), abs=480)  # the fade at the begin
+    assert np.diff(loud).max() < 48  # 1 ms
+    assert (told, playing) == (["begun second", "over"], None)
+
+
 def test_ultrasound_at_a_tenth_of_the_speed_is_heard_at_a_tenth_of_its_pitch(client: Client, open_page: Open) -> None:
     tone = 0.5 * np.sin(2 * np.pi * 40_000 * np.arange(76_800) / 384_000)  # 0.2 s
     rate, played = rendered(client, open_page, {"speed": 0.1}, 1, wav_of(tone, 384_000), {})
