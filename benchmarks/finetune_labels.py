@@ -109,12 +109,14 @@ def measure(takes: int, epochs: int) -> str:
             f"on a speaker who is not in the training rows; all rows are {per_class} of each class. Mean over folds ± "
             "half of its 95 % interval, the best of each column in bold. Seconds are those of one fit on all rows with "
             "reading or embedding its rows. The head embeds with Whisper's whole context of 30 s; fine-tuning has one "
-            "of 2 s, and starts from a head with this context.",
+            "of 2 s, and starts from a head with this context. Its rate and average are near those that were chosen above "
+            "on trainings with some of the same recordings, so its figures may be a little too high.",
             "",
             *write_table(by_shots),
             "",
             f"Made by `benchmarks/finetune_labels.py` ({epochs} epochs, {4 * epochs} of the CNN, steps of 8 rows; "
-            f"{name_device('cpu')}, commit {commit()}, {minutes:.0f} minutes). Other sounds may give another order: "
+            f"{name_device('cpu')}, {os.getloadavg()[0]:.0f} processes wanted its {os.cpu_count()} cores, commit "
+            f"{commit()}, {minutes:.0f} minutes). Other sounds may give another order: "
             "`embedx bench probe --finetune full,lora` measures it on yours (benchmark.md).",
         ]
     )
