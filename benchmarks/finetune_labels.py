@@ -109,8 +109,8 @@ def measure(takes: int, epochs: int) -> str:
             f"on a speaker who is not in the training rows; all rows are {per_class} of each class. Mean over folds ± "
             "half of its 95 % interval, the best of each column in bold. Seconds are those of one fit on all rows with "
             "reading or embedding its rows. The head embeds with Whisper's whole context of 30 s; fine-tuning has one "
-            "of 2 s, and starts from a head with this context. Its rate and average are near those that were chosen above "
-            "on trainings with some of the same recordings, so its figures may be a little too high.",
+            "of 2 s, and starts from a head with this context. Its rate and average are near those that were chosen "
+            "above on trainings with some of the same recordings, so its figures may be a little too high.",
             "",
             *write_table(by_shots),
             "",
