@@ -33,7 +33,7 @@ a package imports only from packages below it::
     filesystem/   atomic writes, state of files, display of paths, remote files
     processes/    child processes and their channels
     text          natural order, NAME=VALUE pairs, numbers with nouns, JSON
-    keywords      unknown keywords, with the name that was probably meant
+    arguments     calls of public functions: unknown keywords, and values of wrong types
     neighbours    the nearest rows by exact scores, equal scores in order
     errors        the exceptions and their exit codes
     timing        the time that each stage of a run takes

@@ -15,6 +15,8 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.arguments.keywords import KnownKeywords, with_known_keywords
+from embedx.arguments.types import Device, ModelName, read_numbers
 from embedx.audio.waves import is_array, is_entry, make_wave, split_batch
 from embedx.datasets.items import stretch_to_open
 from embedx.datasets.sources import as_list, holds_names, is_frame, read_corpus
@@ -24,7 +26,6 @@ from embedx.embedding.sounds import EmbeddedFile, Sound, path_of, read_sound
 from embedx.embedding.workers import MAX_WORKERS
 from embedx.errors import AudioError, UsageError
 from embedx.index.exact import check_metric, prepare, score
-from embedx.keywords import KnownKeywords, with_known_keywords
 from embedx.recipe import Recipe, view_name
 
 Floats = NDArray[np.float32]
@@ -94,7 +95,7 @@ class EncodeKwargs(CutKwargs, total=False):
 class LoadKwargs(TypedDict, total=False):
     """How a model is loaded and run; `load` explains the keywords."""
 
-    device: str
+    device: Device
     precision: str
     backend: str
     batch_seconds: float | None
@@ -111,7 +112,7 @@ class Encoder(KnownKeywords):
         sample_rate: the rate in Hz to which sounds are resampled.
     """
 
-    def __init__(self, model: str = "logmel", **loading: Unpack[LoadKwargs]) -> None:
+    def __init__(self, model: ModelName = "logmel", **loading: Unpack[LoadKwargs]) -> None:
         self._options, self._loading = EmbeddingOptions(model=model, **loading), loading
         self.model = self._options.model
         self._extractor = self._options.load_extractor()
@@ -268,7 +269,9 @@ class Encoder(KnownKeywords):
             UsageError: an unknown metric, or the vectors differ in their dimension.
         """
         check_metric(metric)
-        first, second = (np.atleast_2d(np.asarray(vectors, np.float32)) for vectors in (a, b))
+        first, second = (
+            np.atleast_2d(read_numbers(vectors, name, np.float32)) for name, vectors in (("a", a), ("b", b))
+        )
         if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
             raise UsageError(
                 f"similarity takes vectors [N, D] and [M, D] of one dimension, not {list(np.shape(a))} and "
@@ -298,7 +301,7 @@ class Encoder(KnownKeywords):
 
 
 @with_known_keywords
-def load(model: str = "logmel", **loading: Unpack[LoadKwargs]) -> Encoder:
+def load(model: ModelName = "logmel", **loading: Unpack[LoadKwargs]) -> Encoder:
     """Load a model, to encode sounds without a collection.
 
     Args:

@@ -207,7 +207,7 @@ def test_what_is_no_sound_is_refused_with_what_is_one(sound: Any) -> None:
 
 @pytest.mark.parametrize("rate", ["16k", "16000", [16_000], True, float("nan"), 16_000.5])
 def test_rate_that_is_no_whole_number_is_refused(rate: Any) -> None:
-    with pytest.raises(UsageError, match="whole number of Hz"):
+    with pytest.raises(UsageError, match=r"whole number of Hz|takes sample_rate as a number"):
         embedx.load().encode(noise(1.0), sample_rate=rate)
 
 
@@ -215,7 +215,7 @@ def test_encoder_is_copied_and_loaded_from_a_path(checkpoint: Callable[[str], Pa
     encoder = embedx.load(checkpoint("hubert"), precision="float32")  # type: ignore[arg-type]
     vectors = encoder.encode(noise(1.0), sample_rate=RATE)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(encoder)).encode(noise(1.0), sample_rate=RATE), vectors)
-    with pytest.raises(UsageError, match="model is the name"):
+    with pytest.raises(UsageError, match="takes model as a text or a path"):
         embedx.load(None)  # type: ignore[arg-type]
 
 
@@ -258,5 +258,5 @@ def test_types_of_numpy_and_torch_are_options() -> None:
     for wrong in wrong_options:
         with pytest.raises(UsageError):
             embedx.load(**wrong)
-    with pytest.raises(UsageError, match="Every text"):
+    with pytest.raises(UsageError, match="takes texts as a text"):
         encoder.encode_text(3)  # type: ignore[arg-type]

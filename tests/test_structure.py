@@ -18,7 +18,7 @@ from tests.helpers.paths import ROOT
 PACKAGE = ROOT / "embedx"
 LEVELS = {  # a package imports only from lower levels; packages of one level do not import each other
     **dict.fromkeys(("errors", "_version", "timing"), 0),
-    **dict.fromkeys(("filesystem", "processes", "text", "keywords", "neighbours"), 1),
+    **dict.fromkeys(("filesystem", "processes", "text", "arguments", "neighbours"), 1),
     **dict.fromkeys(("extractors", "metrics", "recipe"), 2),
     **dict.fromkeys(("audio", "store", "heads", "annotations"), 3),
     **dict.fromkeys(("copies", "datasets", "embedding", "index"), 4),

@@ -30,6 +30,7 @@ NUMBERS = {  # key of GUANO in lower case -> column; the first key that is there
     "temperature int": "temperature_c",
     "humidity": "humidity",
 }
+NEW_LINE = r"\n"  # a backslash and an n: how GUANO writes a new line inside of a text
 TEXTS = {
     "firmware version": "firmware",
     "species manual id": "species_manual",
@@ -128,14 +129,14 @@ def read_guano(text: str) -> dict[str, Any]:
     >>> read_guano("GUANO|Version: 1.0\\nTimestamp: 2012-03-29T23:14:57Z\\nLoc Position: 32.18 -110.34\\nMake: Acme")
     {'recorded_at': '2012-03-29T23:14:57+00:00', 'device': 'Acme', 'latitude': 32.18, 'longitude': -110.34}
     """
-    pairs = (line.partition(":") for line in text.splitlines() if ":" in line)
+    pairs = (line.partition(":") for line in re.split(r"\r?\n", text) if ":" in line)
     fields = {key.strip().lower(): value.strip() for key, _, value in pairs}
     device = " ".join(fields[key] for key in ("make", "model", "serial") if fields.get(key))
     notes: dict[str, Any] = {"recorded_at": iso_time(fields.get("timestamp", "")), "device": device[:MAX_TEXT] or None}
     notes["latitude"], notes["longitude"] = position_of(fields.get("loc position", ""))
     for key, name in NUMBERS.items():
         notes[name] = number_of(fields.get(key)) if notes.get(name) is None else notes[name]
-    notes |= {name: fields.get(key, "")[:MAX_TEXT] or None for key, name in TEXTS.items()}
+    notes |= {name: fields.get(key, "").replace(NEW_LINE, "\n")[:MAX_TEXT] or None for key, name in TEXTS.items()}
     return without_gaps(notes)
 
 

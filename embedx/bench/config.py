@@ -16,6 +16,7 @@ from embedx.bench.head_spec import HeadSpec, read_heads
 from embedx.bench.protocols import PROTOCOLS
 from embedx.bench.report.projections import METHODS, Method, check_umap
 from embedx.bench.results import Shots
+from embedx.bench.zero_shot_spec import ZeroShotSpec, read_zero_shot
 from embedx.datasets.tasks import TASKS, Task, detect_task
 from embedx.errors import UsageError
 from embedx.filesystem.paths import display_path
@@ -79,6 +80,7 @@ class Plan:
         layers, pooling, window, hop, device, precision: as in `embedx.extract`.
         head: the heads.
         finetune: the ways in which the models are fine-tuned, for a comparison with the heads.
+        zero_shot: how labels become prompts for models that name classes without training; None: no zero-shot.
         shots: training rows per class, or "all".
         seeds: number of samples of few rows; also the number of fits of heads with random initial weights.
         jobs: number of processes that fit heads; None: one.
@@ -93,6 +95,7 @@ class Plan:
     pooling: tuple[str, ...] = ("mean",)
     head: tuple[HeadSpec, ...]
     finetune: tuple[FinetuneSpec, ...] = ()
+    zero_shot: ZeroShotSpec | None = None
     shots: tuple[Shots, ...]
     seeds: int
     jobs: int | None = None
@@ -104,7 +107,7 @@ class Plan:
     map: Method = "pca"
 
 
-KEYS = (*(option.name for option in fields(Plan)), "protocol")
+KEYS = (*(option.name for option in fields(Plan)), "protocol", "prompt")
 TASK_KEYS = tuple(option.name for option in fields(Dataset) if option.name != "preset")
 
 
@@ -142,6 +145,9 @@ def make_plan(base: str = "", **options: Any) -> Plan:
         head: heads, with settings and preprocessing steps as in "PCA(128)+knn(k=3)"; default "logistic".
         finetune: ways in which the models are fine-tuned, such as "full" and "lora(epochs=5)"; default none, and "full"
             for models from scratch.
+        zero_shot: also score the labels by their names, without training: True, or a text such as
+            "dog=dog barking|growl" with the prompts of labels that are not their own prompt. Default: no.
+        prompt: with zero_shot, a sentence with {} in the place of a prompt, or several; see `embedx.predict`.
         shots: numbers of training rows per class, or "all"; default "all".
         seeds: number of samples of few rows; default 1.
         protocol: a name for shots and seeds, one of `embedx.bench.protocols.PROTOCOLS`; default "full".
@@ -176,8 +182,10 @@ def build_plan(base: str, options: Mapping[str, Any], *, trust_model: bool) -> P
         raise UsageError(
             "A benchmark on audio needs a model (--model), such as logmel or yamnet. `embedx models` lists them."
         )
+    zero_shot = read_zero_shot(values.pop("zero_shot", None), values.pop("prompt", None))
     parsed = {key: READERS[key](key, value) for key, value in values.items() if key != "out"}
-    return Plan(task=datasets, model=models, out=Path(base, read_text("out", values["out"])), **parsed)
+    out = Path(base, read_text("out", values["out"]))
+    return Plan(task=datasets, model=models, out=out, zero_shot=zero_shot, **parsed)
 
 
 def check_keys(values: Mapping[str, Any], known: Sequence[str], owner: str) -> None:

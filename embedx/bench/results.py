@@ -19,6 +19,7 @@ from embedx.store.lock import Lock
 
 FILE = "results.csv"
 EVERY_LAYER = -1  # in the column "layer": the head reads all layers
+ZERO_SHOT = "zero-shot"  # begin of the column "head": nothing was trained, because the names of the labels are enough
 FINETUNED = -2  # in the column "layer": there are no stored vectors, because the model itself was trained
 
 Shots = int | Literal["all"]
@@ -46,11 +47,11 @@ class Result:
         task: name of the task.
         model, layer, pooling: the vectors; layer is `EVERY_LAYER` for a head that reads all layers. For a fine-tuned
             model layer is `FINETUNED` and pooling is empty.
-        head: the head as text; for a fine-tuned model how it was trained.
+        head: the head as text; for a fine-tuned model how it was trained; "zero-shot" for classes by their names.
         shots: training rows per class, or "all".
         seed: seed of the sample of training rows and of random weights.
         fold: name of the test fold.
-        rows_train, rows_test, classes: numbers of rows and classes.
+        rows_train, rows_test, classes: numbers of rows and classes; zero-shot has no training rows.
         split: how the test parts were made, in words ("5 official folds").
         leaky: whether rows of one recording or group may be in both the training and the test part.
         duplicates: test rows that look like a row of the training part.

@@ -22,6 +22,7 @@ from embedx.bench.fits import FitJob, compute
 from embedx.bench.keep_best import keep_maps, keep_predictions
 from embedx.bench.results import EVERY_LAYER, Key, Result, extend_table, key, read_table
 from embedx.bench.setups import Setup
+from embedx.bench.zero_shot import ZeroShotJob, compute_zero_shot, load_scorer
 from embedx.errors import EmbedxError, Interrupted, ModelError, NothingToDo, UsageError
 from embedx.filesystem.atomic import make_folder
 from embedx.ingest.pipeline import Progress
@@ -35,7 +36,8 @@ FROM_SCRATCH = (FinetuneSpec("full"),)  # how models with random weights are tra
 LISTING = Model("logmel", "logmel")  # the model whose collection gives the rows to models with random weights
 
 Report = Callable[["BenchProgress"], None]
-Jobs = list[FitJob | FinetuneJob]
+Job = FitJob | FinetuneJob | ZeroShotJob
+Jobs = list[Job]
 
 
 @dataclass
@@ -95,12 +97,12 @@ def run(
     report = on_progress or (lambda progress: None)
     make_folder(plan.out)
     table = {key(row): row for row in read_table(plan.out)}
-    for cached in (load_vectors, decode_rows):
+    for cached in (load_vectors, decode_rows, load_scorer):
         cached.cache_clear()
     failures: list[str] = []
     cases = list(open_cases(plan, report, failures, interrupted))
     note_plan(plan, cases, command)
-    planned: Jobs = [*list_jobs(plan, cases), *list_finetune_jobs(plan, cases)]
+    planned: Jobs = [*list_jobs(plan, cases), *list_zero_shot_jobs(plan, cases), *list_finetune_jobs(plan, cases)]
     jobs = [rest for job in planned if (rest := select_missing(job, table)).parts]
     total = sum(len(job.parts) for job in planned)
     present = total - sum(len(job.parts) for job in jobs)
@@ -201,7 +203,27 @@ def list_finetune_jobs(plan: Plan, cases: Iterable[BenchCase]) -> Iterator[Finet
                         yield FinetuneJob(case, spec, shots, seed, (part.name,), *where)
 
 
-def select_missing(job: FitJob | FinetuneJob, table: dict[Key, Result]) -> FitJob | FinetuneJob:
+def list_zero_shot_jobs(plan: Plan, cases: Iterable[BenchCase]) -> Iterator[ZeroShotJob]:
+    """Yield the jobs of zero-shot, if the plan has it; its results are on the board of every number of shots.
+
+    Raises:
+        UsageError: a prompt is for a label that no task has.
+    """
+    cases = list(cases)
+    labels = {label for case in cases for label in case.targets.classes}
+    unknown = [name for name in (plan.zero_shot.prompts if plan.zero_shot else ()) if name not in labels]
+    if unknown:
+        raise UsageError(f"No task has the label {unknown[0]!r} of --zero-shot. Labels: {', '.join(sorted(labels))}.")
+    named = {model.name: model.model for model in plan.model if model.trusted}
+    for case in (case for case in cases if plan.zero_shot is not None and not case.from_scratch):
+        parts = tuple(part.name for part in case.splits.parts)
+        for shots in plan.shots:
+            yield ZeroShotJob(
+                case, plan.zero_shot, shots, parts, os.fspath(plan.out), named.get(case.model), plan.device
+            )
+
+
+def select_missing(job: Job, table: dict[Key, Result]) -> Job:
     """Return a job without the parts that the table already has for the same vectors, rows, labels and splits."""
     rows = {part: table.get(job.key(part)) for part in job.parts}
     missing = [
@@ -245,7 +267,7 @@ def execute(
 ) -> Iterator[tuple[list[Result], list[str]]]:
     """Yield (results, failures) of the jobs in the order in which they finish.
 
-    Heads are fitted first, in several processes. Fine-tuning follows in this process, with all threads.
+    Heads are fitted first, in several processes. Zero-shot and fine-tuning follow in this process, with all threads.
 
     Raises:
         Interrupted: a signal arrived; the running jobs have been yielded.
@@ -253,9 +275,10 @@ def execute(
     """
     yield from fit_heads([job for job in jobs if isinstance(job, FitJob)], processes, interrupted)
     for job in jobs:
-        if isinstance(job, FinetuneJob):
-            check_interrupt(interrupted())
-            yield compute_finetuned(job, interrupted, on_step)
+        if isinstance(job, FitJob):
+            continue
+        check_interrupt(interrupted())
+        yield compute_zero_shot(job) if isinstance(job, ZeroShotJob) else compute_finetuned(job, interrupted, on_step)
 
 
 def fit_heads(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Literal, NamedTuple
 
-from embedx.bench.results import EVERY_LAYER, FINETUNED, Result
+from embedx.bench.results import EVERY_LAYER, FINETUNED, ZERO_SHOT, Result
 from embedx.text import natural_key
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "map", "d_prime", "log_loss", "ece")
@@ -40,6 +40,11 @@ class Setup(NamedTuple):
     def finetuned(self) -> bool:
         """Whether the model itself was trained."""
         return self.layer == FINETUNED
+
+    @property
+    def zero_shot(self) -> bool:
+        """Whether nothing was trained: the classes are known by their names."""
+        return self.head.startswith(ZERO_SHOT)
 
     @property
     def view(self) -> str:

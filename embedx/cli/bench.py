@@ -58,6 +58,7 @@ bench.add_command(speed)
       embedx bench probe --task data/fsdd --model yamnet --protocol few-shot --seeds 3 -o benchmarks/fsdd
       embedx bench probe --task indexes/field --head "PCA(64)+knn(k=3)" --shots 1,8,all --seeds 5 -o benchmarks/field
       embedx bench probe --task data/fsdd --model openai/whisper-tiny.en --finetune full,lora -o benchmarks/fsdd
+      embedx bench probe --task data/ESC-50 --model laion/clap-htsat-unfused -o benchmarks/esc50 --zero-shot
       embedx bench probe --config benchmark.toml --jobs 8 --format markdown
       embedx bench probe --published --task esc50
       embedx bench probe --published -o benchmarks/esc50
@@ -90,6 +91,24 @@ bench.add_command(speed)
         metavar="HOW",
         help="Also train the models themselves on the same folds: full, lora or frozen, with options of `embedx "
         'finetune`: "lora(epochs=5)". Repeatable. [default: only models such as scratch:cnn]',
+    ),
+)
+@section(
+    "Zero-shot",
+    click.option(
+        "--zero-shot",
+        is_flag=False,
+        flag_value="",
+        metavar="[CLASSES]",
+        help="Also score the labels by their names, without training, on the same test parts (YAMNet, models with "
+        'texts). CLASSES are the prompts of labels that are not their own prompt: "dog=dog barking|growl". Without '
+        "CLASSES give it as the last option.",
+    ),
+    click.option(
+        "--prompt",
+        multiple=True,
+        metavar="TEXT",
+        help="Sentence for a model with texts, with {} in the place of a name. Repeatable.",
     ),
 )
 @section(
@@ -158,7 +177,8 @@ def probe(
     """Compare models, layers, poolings and heads.
 
     Heads are trained on every layer and pooling of the models, and evaluated on the test parts of data sets. With
-    --finetune, the models themselves are trained on the same rows, and the table shows the cost of each way.
+    --finetune, the models themselves are trained on the same rows, and the table shows the cost of each way. With
+    --zero-shot, models that name classes without training are scored on the same test parts.
 
     Audio is embedded once per model. The folds are those of the data set, or never divide a recording or a group.
     Parameters are chosen inside the training rows. Results are added to FOLDER/results.csv; run the same command again

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.arguments.keywords import KnownKeywords
 from embedx.client.bodies import filter_fields, unpack
 from embedx.client.connection import Connection
 from embedx.errors import UsageError
-from embedx.keywords import KnownKeywords
 from embedx.recipe import Recipe, check_view
 from embedx.store.filters import TIMEOUT_S
 from embedx.store.frames import MAX_ID, check_ids, frame_of, in_order

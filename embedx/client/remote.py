@@ -11,6 +11,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.arguments.keywords import with_known_keywords
 from embedx.client.base import REQUEST_S, RemoteBase
 from embedx.client.bodies import (
     MAX_LIMIT,
@@ -35,7 +36,6 @@ from embedx.datasets.items import Item
 from embedx.datasets.sources import read_corpus
 from embedx.errors import AudioError, LockedError, UsageError
 from embedx.heads.head import Head
-from embedx.keywords import with_known_keywords
 from embedx.search.answers import Answers
 from embedx.search.hit import Hit
 from embedx.search.hits import Hits

@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, Unpack, overload
 
+from embedx.arguments.keywords import with_known_keywords
+from embedx.arguments.types import ModelName
 from embedx.collection.bucket_plans import find_plan
 from embedx.collection.collection import Collection
 from embedx.collection.several import Collections, Place, folder_of
@@ -14,7 +16,6 @@ from embedx.ingest.options import ExtractKwargs, ExtractOptions
 from embedx.ingest.pipeline import Progress
 from embedx.ingest.shards import embed_planned
 from embedx.ingest.stored_options import complete_options
-from embedx.keywords import with_known_keywords
 
 AnyPlace = TypeVar("AnyPlace", bound=Place)
 
@@ -26,7 +27,7 @@ def open(
     folder: list[AnyPlace] | tuple[AnyPlace, ...], *, model: str | None = None, allow_pickle: bool = False
 ) -> Collections: ...
 @with_known_keywords
-def open(folder: Any, *, model: str | None = None, allow_pickle: bool = False) -> Any:
+def open(folder: Any, *, model: ModelName | None = None, allow_pickle: bool = False) -> Any:
     """Open a collection, or several for a search over all of them.
 
     Args:

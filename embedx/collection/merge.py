@@ -6,8 +6,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from embedx.arguments.keywords import with_known_keywords
 from embedx.errors import UsageError
-from embedx.keywords import with_known_keywords
 from embedx.store.edits import Edit, identity
 from embedx.store.records import Recording, Row
 from embedx.store.store import Store
@@ -38,7 +38,7 @@ def merge(sources: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str]
     """
     if any(os.path.realpath(source) == os.path.realpath(out) for source in sources):
         raise UsageError(f"{os.fspath(out)} is also one of the sources. Give another folder with -o.")
-    if not sources:
+    if not len(sources):
         raise UsageError("Give at least one collection to merge.")
     stores = [Store(source) for source in sources]
     try:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from embedx.arguments.keywords import with_known_keywords
+from embedx.arguments.types import ModelName
 from embedx.collection.base import CollectionBase
 from embedx.datasets.sources import read_corpus
 from embedx.embedding.options import EmbeddingOptions, WindowKwargs
 from embedx.errors import ModelError, UsageError
 from embedx.extractors.names import resolve
 from embedx.extractors.shared_models import locate
-from embedx.keywords import with_known_keywords
 
 if TYPE_CHECKING:
     from embedx.datasets.items import Item
@@ -50,7 +51,7 @@ class Naming:
 def predict(
     source: Any,
     *,
-    model: str,
+    model: ModelName,
     zero_shot: Any = None,
     prompt: str | Sequence[str] | None = None,
     per: str = "window",

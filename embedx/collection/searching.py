@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack
 
 import numpy as np
 
+from embedx.arguments.keywords import KnownKeywords
 from embedx.datasets.sources import read_corpus
 from embedx.errors import AudioError
 from embedx.index.matrix import Ids
-from embedx.keywords import KnownKeywords
 from embedx.recipe import Recipe, check_view
 from embedx.search.answers import Answers, check_column, run_queries
 from embedx.search.options import SearchKwargs, SearchOptions

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Unpack
 
+from embedx.arguments.types import Device
 from embedx.collection.base import CollectionBase
 from embedx.collection.searching import from_one_state
 from embedx.datasets.sources import read_corpus
@@ -112,7 +113,7 @@ class TrainingMixin(CollectionBase):
         Cs: Sequence[float] | None = None,
         where: str | None = None,
         timeout: float = TIMEOUT_S,
-        device: str = "auto",
+        device: Device = "auto",
         **split: Unpack[SplitKwargs],
     ) -> "ViewScores":
         """Probe many views at once by logistic regression, to see which layer and pooling separates the labels best.
@@ -341,10 +342,11 @@ class TrainingMixin(CollectionBase):
             UsageError: an invalid argument; there is no such head.
             NothingToDo: every row has a label.
         """
+        from embedx.heads.head import Head
         from embedx.training.active_learning import WITHOUT_HEAD, SuggestOptions, suggest
 
         choice = SuggestOptions(**options)
         needs_none = choice.by in WITHOUT_HEAD and head is None and len(self.heads()) != 1
-        chosen = None if needs_none else self.head(head) if head is None or isinstance(head, str) else head
+        chosen = None if needs_none else head if isinstance(head, Head) else self.head(head)
         views = view or (chosen.views if chosen else self.recipe.default_view)
         return suggest(self.store, chosen, views, choice, self._select_ids(where, timeout))

@@ -163,7 +163,13 @@ def frame_table(frame: "pd.DataFrame", name: str = "the frame") -> UserTable:
 
 
 def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Return the rows of a frame, with None for missing values."""
+    """Return the rows of a frame, with None for missing values.
+
+    Raises:
+        UsageError: it is one column instead of a table.
+    """
+    if not hasattr(frame, "columns"):
+        raise UsageError(f"A table is a data frame with named columns, not a {type(frame).__name__}.")
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in rows]
 

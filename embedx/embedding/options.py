@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from embedx import extractors
 from embedx._version import __version__
+from embedx.arguments.types import Device, ModelName
 from embedx.errors import UsageError
 from embedx.extractors.fingerprint import fingerprint_model, pin_revision
 from embedx.extractors.loading import gc_paused
@@ -163,7 +164,7 @@ class CutKwargs(TypedDict, total=False):
 class WindowKwargs(CutKwargs, total=False):
     """Those, and the fields that say where the model runs."""
 
-    device: str
+    device: Device
     precision: str
     backend: str
     batch_seconds: float | None
@@ -174,7 +175,7 @@ class WindowKwargs(CutKwargs, total=False):
 class EmbeddingKwargs(WindowKwargs, total=False):
     """The fields of `EmbeddingOptions` as keywords."""
 
-    model: str
+    model: ModelName
     layers: str | int | Sequence[int]
     pooling: str | Sequence[str]
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from embedx.arguments.keywords import KnownKeywords
 from embedx.datasets.sources import read_corpus
 from embedx.engines.conditions import Node, parse
 from embedx.engines.connections import connect
@@ -14,7 +15,6 @@ from embedx.engines.stored import digest_of
 from embedx.errors import AudioError, NothingToDo, UsageError
 from embedx.index.exact import prepare
 from embedx.index.matrix import Floats, Ids
-from embedx.keywords import KnownKeywords
 from embedx.recipe import Recipe, check_view
 from embedx.search.answers import MAX_SPARE, Answers, rank_queries
 from embedx.search.hits import Hits, hit_of

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
+from embedx.arguments.keywords import with_known_keywords
 from embedx.collection.bucket_plans import publish, read_bucket_plan
 from embedx.collection.collection import Collection
 from embedx.collection.create import extract
@@ -28,7 +29,6 @@ from embedx.ingest.shards import (
     read_plan,
 )
 from embedx.ingest.stored_options import complete_options
-from embedx.keywords import with_known_keywords
 from embedx.store.lock import Lock
 
 if TYPE_CHECKING:

@@ -252,7 +252,7 @@ def stratified(strata: NDArray[np.int64], groups: Positions, how: str, seed: int
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it warns of classes with fewer rows than folds
-        cuts = list(StratifiedGroupKFold(number, shuffle=True, random_state=seed).split(strata, strata, groups))
+        cuts = list(StratifiedGroupKFold(number, shuffle=True, random_state=seed % 2**32).split(strata, strata, groups))
     parts = [Split(str(i), train, NO_ROWS, test) for i, (train, test) in enumerate(cuts, start=1) if len(test)]
     return Splits(tuple(parts), how, groups)
 

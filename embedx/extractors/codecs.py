@@ -16,6 +16,8 @@ from embedx.extractors.equal_lengths import EqualLengths
 
 # Peak memory of a forward pass of 10 s in float32, in bytes for each sample, with models of published size; HuBERT-base
 # needs 1130 (benchmarks/memory.py, AMD EPYC Zen 4, loaded). EnCodec needs 600: less than HuBERT-base in a second too.
+# SpeechT5 needs 1127, EmbeddingGemma 2 needs 444, and Qwen2-Audio 256 with 8 of its 32 blocks, whose
+# states have 16 bytes for each sample: at most 640.
 HUBERT_BYTES_PER_S = 1130 * 16_000
 MIMI_BYTES, DAC_BYTES = 1172, 1305
 

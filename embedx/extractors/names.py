@@ -46,6 +46,8 @@ def resolve(model: str) -> tuple[str, str]:
     >>> resolve("hf:facebook/hubert-base-ls960@main")  # the prefix may be left out
     ('huggingface', 'facebook/hubert-base-ls960@main')
     """
+    if not model:
+        raise ModelError("The name of the model is empty. `embedx models` lists the names.")
     without_prefix = model.removeprefix(HUB_PREFIX)
     model = without_prefix if HUB_ID.fullmatch(split_option(without_prefix)[0]) else model
     family, _, source = model.partition(":")

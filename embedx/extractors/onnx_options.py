@@ -4,11 +4,11 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedx.arguments.keywords import suggest
 from embedx.errors import ModelError
 from embedx.extractors.front_ends import RATES
 from embedx.extractors.onnx_file import TYPES, OnnxFile, Value
 from embedx.extractors.weights import brief
-from embedx.keywords import suggest
 
 NAMES = ("rate", "window", "input", "output", "axes", "scale", "scores", "labels", "activation")
 AXES = ("btd", "bdt")

@@ -33,7 +33,7 @@ class Spectrogram:
     dim: int
     min_samples = FRAME
     max_samples: int | None = None
-    memory = 1.0  # of a second of sound, relative to HuBERT-base
+    memory = 1.0  # of a second of sound, relative to HuBERT-base; see benchmarks/memory.py
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         import transformers

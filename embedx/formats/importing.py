@@ -65,7 +65,8 @@ def import_into_store(source: Any, out: str | os.PathLike[str], options: ImportO
     """
     if options.store_dtype not in DTYPES:
         raise UsageError(f"Unknown store_dtype {options.store_dtype!r}. Choose one of: {', '.join(DTYPES)}.")
-    vectors = options.vectors.split(",") if isinstance(options.vectors, str) else list(options.vectors or ())
+    named = () if options.vectors is None else options.vectors
+    vectors = named.split(",") if isinstance(named, str) else list(named)
     texts = [column for column in (options.label, options.group) if column is not None]
     table = open_table(source, options.format, vectors, options.metadata, texts)
     if table.recipe and options.name:

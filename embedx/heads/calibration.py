@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.arguments.types import read_numbers
 from embedx.errors import UsageError
 from embedx.heads.inference import Floats, to_probabilities
 from embedx.heads.preprocessing import Array, Arrays
@@ -41,7 +42,7 @@ def fit_calibration(
     """
     if method not in METHODS:
         raise UsageError(f"Unknown calibration {method!r}. Methods: {', '.join(METHODS)}.")
-    logits, y = np.asarray(logits, np.float64), np.asarray(y)
+    logits, y = read_numbers(logits, "logits", np.float64), read_numbers(y, "y")
     wanted = logits.shape if multilabel else logits.shape[:1]
     if logits.ndim != 2 or not len(logits) or y.shape != wanted or not np.isfinite(logits).all():
         raise UsageError(

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.arguments.keywords import KnownKeywords, check_keywords
+from embedx.arguments.types import is_array, read_numbers
 from embedx.errors import UsageError
 from embedx.heads.kinds import KINDS, check_kind, check_settings
 from embedx.heads.learning import learn
 from embedx.heads.preprocessing import Array
-from embedx.keywords import check_keywords
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
@@ -24,7 +25,7 @@ NUMBERS: dict[str, Callable[[str], Any]] = {
 }  # kind of dtype -> a label of its text
 
 
-class Estimator:
+class Estimator(KnownKeywords):
     """The methods of an estimator; a base class of `embedx.heads.head.Head`.
 
     `fit` trains the head again in place, with its own kind and settings, as scikit-learn does.
@@ -93,7 +94,7 @@ class Estimator:
         Raises:
             UsageError: see `embedx.heads.fit`.
         """
-        targets = np.asarray(y)
+        x, targets = read_numbers(x, "x"), read_classes(y)
         if targets.ndim not in (1, 2) or len(targets) != len(x):
             raise UsageError(f"y must have {len(x)} rows, as x has; its shape is {list(targets.shape)}.")
         missing = sum(value is None or value != value for value in targets.ravel().tolist())
@@ -107,7 +108,7 @@ class Estimator:
             values, numbers = np.unique(targets, return_inverse=True)
             names, kind = [str(value) for value in values], values.dtype.kind
         fields = learn(
-            x=np.asarray(x), y=numbers, classes=names, multilabel=targets.ndim == 2, sample_weight=sample_weight,
+            x=x, y=numbers, classes=names, multilabel=targets.ndim == 2, sample_weight=sample_weight,
             groups=groups, **parameters,
         )  # fmt: skip
         settings = {**fields["settings"], **({"label_type": kind} if kind in NUMBERS else {})}
@@ -116,15 +117,19 @@ class Estimator:
 
     def score(self, x: Array, y: Any, sample_weight: Array | None = None) -> float:
         """Return the accuracy on vectors [N, D] and their classes [N]; several labels per row: all must be right."""
-        truth, predicted = np.asarray(y), self.predict(x)
-        if self.multilabel:
-            chosen = np.array([[name in row for name in self.classes_.tolist()] for row in predicted])
-            right = (chosen == (truth == 1)).all(axis=1)
-        else:
-            right = np.array([str(name) for name in predicted]) == truth.astype(str)
-        return float(np.average(right, weights=sample_weight))
+        truth, predicted = read_classes(y), self.predict(x)
+        shape = np.shape(predicted)
+        if truth.shape != shape:
+            raise UsageError(
+                f"y must have the shape {list(shape)} of the predictions; its shape is {list(truth.shape)}."
+            )
+        right = (predicted == truth).all(axis=1) if self.multilabel else predicted.astype(str) == truth.astype(str)
+        weights = None if sample_weight is None else read_numbers(sample_weight, "sample_weight", np.float64)
+        if weights is not None and (weights.shape != right.shape or not weights.sum() > 0):
+            raise UsageError(f"sample_weight must hold a weight for each of {len(right)} rows, and not only zeros.")
+        return float(np.average(right, weights=weights))
 
-    def predict(self, x: Array) -> list[Any]:
+    def predict(self, x: Array) -> NDArray[Any]:
         """Return the class of each row; `Head` defines it."""
         raise NotImplementedError
 
@@ -155,3 +160,16 @@ class Estimator:
             classifier_tags=ClassifierTags(multi_label=True),
             input_tags=InputTags(three_d_array=KINDS[self.kind].layers),
         )
+
+
+def read_classes(y: Any) -> NDArray[Any]:
+    """Return the classes of rows as an array.
+
+    Raises:
+        UsageError: the rows have different numbers of values.
+    """
+    if not is_array(y):
+        raise UsageError(
+            f"y must be the class of each row, or for several labels per row [N, C] of 0 and 1: {y!r:.80}."
+        )
+    return np.asarray(y)

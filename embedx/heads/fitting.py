@@ -7,6 +7,7 @@ are made on held-out groups of these rows.
 from collections.abc import Sequence
 from typing import Any
 
+from embedx.arguments.keywords import with_known_keywords
 from embedx.heads.head import Head
 from embedx.heads.learning import learn
 from embedx.heads.options import HeadOptions
@@ -14,6 +15,7 @@ from embedx.heads.preprocessing import Array
 from embedx.heads.training_data import ClassWeight
 
 
+@with_known_keywords
 def fit(
     kind: str,
     x: Array,
@@ -61,6 +63,7 @@ def fit(
     ))  # fmt: skip
 
 
+@with_known_keywords
 def classifier(
     kind: str = "logistic", *, head_model: str = "", class_weight: ClassWeight = None, seed: int = 0, **settings: Any
 ) -> Head:

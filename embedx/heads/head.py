@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.arguments.types import read_numbers
 from embedx.errors import RecipeMismatch, UsageError
 from embedx.heads.calibration import calibrate, fit_calibration
 from embedx.heads.estimator import Estimator
@@ -45,9 +46,9 @@ class Head(FittedHead, Estimator):
         Raises:
             UsageError: the vectors have another dimension, or values that are not finite.
         """
-        x = np.asarray(x)
         if not self.arrays:
             raise UsageError("This head is not fitted yet: call fit(x, y) first.")
+        x = read_numbers(x, "x")
         wanted = tuple(self.settings["input"])
         if x.ndim != len(wanted) + 1 or x.shape[1:] != wanted:
             shape = ", ".join(map(str, wanted))
@@ -73,6 +74,9 @@ class Head(FittedHead, Estimator):
 
     def to_proba(self, logits: Array, calibrated: bool = False) -> Floats:
         """Return probabilities [N, C] of logits [N, C]; see `predict_proba`."""
+        logits = read_numbers(logits, "logits", np.float64)
+        if logits.shape[1:] != (len(self.classes),):
+            raise UsageError(f"logits must have the shape [N, {len(self.classes)}], not {list(logits.shape)}.")
         if not calibrated:
             return to_probabilities(logits, self.multilabel)
         learned = self._part("calibration")
@@ -85,8 +89,8 @@ class Head(FittedHead, Estimator):
         """Whether the head has a calibration."""
         return bool(self._part("calibration"))
 
-    def predict(self, x: Array, *, calibrated: bool = False, thresholds: Array | None = None) -> list[Any]:
-        """Return the most probable class of each row; multi-label: a tuple of the labels above 0.5.
+    def predict(self, x: Array, *, calibrated: bool = False, thresholds: Array | None = None) -> NDArray[Any]:
+        """Return the most probable class of each row; multi-label: which labels are above 0.5.
 
         Args:
             x: vectors, as `logits` takes them.
@@ -95,24 +99,31 @@ class Head(FittedHead, Estimator):
                 ""; multi-label: all classes that reach theirs.
 
         Returns:
-            N class names, or N tuples of class names.
+            Classes [N], of the type of `classes_`; multi-label: 0 and 1 [N, C], in the order of `classes_`.
 
         Raises:
             UsageError: see `predict_proba`; or the thresholds have another shape.
         """
         proba = self.predict_proba(x, calibrated)
-        if thresholds is not None and np.shape(thresholds) != (len(self.classes),):
-            raise UsageError(f"thresholds must hold one number for each of {len(self.classes)} classes.")
         chosen = self.choose(proba, thresholds)
-        names = self.classes_.tolist()
-        picked = [tuple(name for name, yes in zip(names, row, strict=True) if yes) for row in chosen]
-        return picked if self.multilabel else [of_row[0] if of_row else "" for of_row in picked]
+        if self.multilabel:
+            return chosen.astype(np.int64)
+        names = self.classes_[chosen.argmax(axis=1)]
+        if chosen.any(axis=1).all():
+            return names
+        return np.where(chosen.any(axis=1), names if names.dtype.kind == "U" else names.astype(object), "")
 
     def choose(self, proba: Floats, thresholds: Array | None = None) -> NDArray[np.bool_]:
         """Return which classes [N, C] are predicted for probabilities [N, C]; see `predict`."""
+        proba = read_numbers(proba, "proba", np.float64)
+        if proba.shape[1:] != (len(self.classes),):
+            raise UsageError(f"proba must have the shape [N, {len(self.classes)}], not {list(proba.shape)}.")
         if thresholds is None:
             return proba > 0.5 if self.multilabel else is_candidate(proba, self.multilabel)
-        return is_candidate(proba, self.multilabel) & (proba >= thresholds)
+        limits = read_numbers(thresholds, "thresholds", np.float64)
+        if limits.shape != (len(self.classes),):
+            raise UsageError(f"thresholds must hold one number for each of {len(self.classes)} classes.")
+        return is_candidate(proba, self.multilabel) & (proba >= limits)
 
     # -- fitted on held-out rows ---------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from embedx.arguments.keywords import suggest
 from embedx.errors import UsageError
 from embedx.heads.criteria import CRITERIA
 from embedx.heads.logistic import fit_logistic
@@ -11,7 +12,6 @@ from embedx.heads.nearest import MAX_TEMPERATURE, fit_knn, fit_prototype
 from embedx.heads.preprocessing import Array
 from embedx.heads.torch_heads import fit_mlp, fit_weighted_layers
 from embedx.heads.training_data import Examples
-from embedx.keywords import suggest
 
 
 @dataclass(frozen=True)

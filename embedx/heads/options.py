@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self, TypedDict
 
+from embedx.arguments.types import Device
 from embedx.heads.kinds import check_kind, check_settings
 from embedx.heads.preprocessing import read_chain
 from embedx.heads.training_data import ClassWeight
@@ -25,7 +26,7 @@ class HeadSettings(TypedDict, total=False):
     max_epochs: int
     patience: int
     refit: bool
-    device: str
+    device: Device
     k: int
     weights: str
     temperature: float | None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.arguments.types import read_numbers
 from embedx.errors import UsageError
 from embedx.heads.evidence import CONFIDENCE, least_groups, lower_bounds, ratio_evidence
 from embedx.heads.inference import Floats
@@ -85,7 +86,7 @@ def operating_points(proba: Array, y: Array, groups: Array | None, multilabel: b
     Raises:
         UsageError: the shapes do not agree.
     """
-    proba, y = np.asarray(proba, np.float64), np.asarray(y)
+    proba, y = read_numbers(proba, "proba", np.float64), read_numbers(y, "y")
     numbers = np.arange(len(proba)) if groups is None else np.unique(groups, return_inverse=True)[1]
     is_valid = proba.ndim == 2 and y.shape == (proba.shape if multilabel else proba.shape[:1])
     if not is_valid or numbers.shape != proba.shape[:1]:

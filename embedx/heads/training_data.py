@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.arguments.types import read_numbers
 from embedx.errors import UsageError
 from embedx.heads.preprocessing import Array, Step, check_chain, fit_chain
 
@@ -155,13 +156,13 @@ def make_examples(
     Raises:
         UsageError: shapes do not agree, numbers are not finite, or there are fewer than two classes.
     """
-    x, y, classes = np.ascontiguousarray(x, np.float32), np.asarray(y), tuple(classes)
+    x, y, classes = np.ascontiguousarray(read_numbers(x, "x", np.float32)), np.asarray(y), tuple(classes)
     check_vectors(x)
     if len(set(classes)) != len(classes):
         raise UsageError("classes holds a name twice; class names must differ.")
     check_truth(y, len(x), len(classes), multilabel)
     groups = np.arange(len(x)) if groups is None else np.asarray(groups)
-    base = np.ones(len(x)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    base = np.ones(len(x)) if sample_weight is None else read_numbers(sample_weight, "sample_weight", np.float64)
     validation = None if validation is None else np.asarray(validation, bool)
     copies = np.zeros(len(x), bool) if copies is None else np.asarray(copies, bool)
     for name, array in (

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from embedx.arguments.keywords import KnownKeywords
 from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.excerpts import wav_bytes
 from embedx.errors import AudioError, DiskError
@@ -21,7 +22,7 @@ FIXED = ("id", "score", "path", "start_s", "end_s", "label")  # columns of every
 OPTIONAL = ("query_start_s", "collection")  # columns of the hits of some searches
 
 
-class Hits(Sequence[Hit]):
+class Hits(KnownKeywords, Sequence[Hit]):
     """Hits, best first: a sequence, with methods for a data frame and for clips.
 
     `generation` is the state of the collection that was searched: it grows with every change of rows or vectors.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embedx.arguments.types import read_numbers
 from embedx.audio.decoder_pool import DECODERS
 from embedx.audio.waves import Wave, is_array, make_wave
 from embedx.datasets.items import Item, stretch_to_open
@@ -168,7 +169,7 @@ class QueryBuilder:
         Raises:
             UsageError: there is no `like` example, or an example is neither a file nor a row.
         """
-        if not like:
+        if not len(like):
             raise UsageError("unlike requires like: give at least one example that the hits should resemble.")
         queries = [self._from_example(example) for example in (*like, *unlike)]
         means = np.stack([prepare(query.vectors, self.metric).mean(axis=0) for query in queries])
@@ -228,10 +229,7 @@ def read_vectors(vector: Any, dim: int) -> Floats:
             vector = np.load(vector, allow_pickle=False)
         except (OSError, ValueError) as error:
             raise UsageError(f"{file} cannot be read as a .npy file of numbers. Write one with numpy.save.") from error
-    try:
-        vectors = np.atleast_2d(np.asarray(vector, np.float32))
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"The query is not a vector of numbers: {error}") from error
+    vectors = np.atleast_2d(read_numbers(vector, "The query", np.float32))
     if vectors.ndim != 2 or vectors.shape[1] != dim or not len(vectors) or not np.isfinite(vectors).all():
         raise UsageError(
             f"A query vector of this view needs {dim} finite numbers; the given shape is {list(np.shape(vector))}."

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embedx.arguments.keywords import suggest
 from embedx.errors import NoSuchRow, UsageError
-from embedx.keywords import suggest
 from embedx.store.records import Row
 
 if TYPE_CHECKING:

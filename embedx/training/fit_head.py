@@ -69,13 +69,18 @@ class Trained(Head):
     def __str__(self) -> str:
         return self.text()
 
+    def _become(self, **fields: Any) -> None:
+        """Replace fields; the report was of the head as it was saved."""
+        super()._become(**fields, report=None, gain=None, experiment=None)
+
     def text(self, per_class: bool = False) -> str:
         """Return the result as text: the verdict in one line, warnings, then the figures.
 
         Args:
             per_class: add a table with the figures of every class.
         """
-        assert self.experiment is not None
+        if self.experiment is None:
+            return repr(self)
         experiment, targets, splits = self.experiment, self.experiment.targets, self.experiment.splits
         if self.report is None:
             verdict, tables = "Not scored: every class needs two recordings (or groups), one of them to test on.", []

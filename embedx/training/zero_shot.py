@@ -78,6 +78,21 @@ class ZeroShot:
 
 
 def read_classes(value: Any) -> dict[str, tuple[str, ...]]:
+    """Return name -> prompts of the classes to choose from; see `read_prompts`.
+
+    Raises:
+        UsageError: there are fewer than two classes; or see `read_prompts`.
+    """
+    classes = read_prompts(value)
+    if len(classes) < 2:
+        raise UsageError(
+            f"Zero-shot needs at least two classes to choose from, not {len(classes)}: {value!r}. "
+            'Give what else may be heard, such as "dog barking, rain, silence".'
+        )
+    return classes
+
+
+def read_prompts(value: Any) -> dict[str, tuple[str, ...]]:
     """Return name -> prompts of classes.
 
     Args:
@@ -86,9 +101,9 @@ def read_classes(value: Any) -> dict[str, tuple[str, ...]]:
             from names to a prompt or several.
 
     Raises:
-        UsageError: there are fewer than two classes, one has no prompt, or two have the same name.
+        UsageError: a class has no prompt, or two have the same name.
 
-    >>> read_classes('dog=dog barking|growl, "rain, heavy"')
+    >>> read_prompts('dog=dog barking|growl, "rain, heavy"')
     {'dog': ('dog barking', 'growl'), 'rain, heavy': ('rain, heavy',)}
     """
     try:
@@ -108,11 +123,6 @@ def read_classes(value: Any) -> dict[str, tuple[str, ...]]:
         raise UsageError(f'A zero-shot class has no name or an empty prompt: {value!r}. Give names as "dog, rain".')
     if len(classes) < len(pairs):
         raise UsageError(f'Two zero-shot classes have the same name: {value!r}. Join their prompts: "dog=bark|growl".')
-    if len(classes) < 2:
-        raise UsageError(
-            f"Zero-shot needs at least two classes to choose from, not {len(classes)}: {value!r}. "
-            'Give what else may be heard, such as "dog barking, rain, silence".'
-        )
     return classes
 
 

@@ -61,6 +61,94 @@ def test_tasks_keep_everything() -> None:
     assert back[0].values == {"site": "A", "id": 3}
 
 
+# Two recordings, whose regions come in turns: one task each, as the guide to importing annotations describes it.
+GOLDEN = """[
+ {
+  "data": {
+   "audio": "field/a.wav"
+  },
+  "annotations": [
+   {
+    "result": [
+     {
+      "id": "r1",
+      "from_name": "label",
+      "to_name": "audio",
+      "type": "labels",
+      "value": {
+       "start": 0.5,
+       "end": 2.0,
+       "channel": 0,
+       "labels": [
+        "owl",
+        "rain"
+       ]
+      },
+      "meta": {
+       "low_hz": 100.0,
+       "high_hz": 900.5
+      }
+     },
+     {
+      "id": "r3",
+      "from_name": "label",
+      "to_name": "audio",
+      "type": "labels",
+      "value": {
+       "start": 3.0,
+       "end": 4.0,
+       "channel": 0,
+       "labels": [
+        "zaunk\u00f6nig"
+       ]
+      }
+     }
+    ]
+   }
+  ]
+ },
+ {
+  "data": {
+   "audio": "field/b.wav"
+  },
+  "predictions": [
+   {
+    "result": [
+     {
+      "id": "r2",
+      "from_name": "label",
+      "to_name": "audio",
+      "type": "labels",
+      "value": {
+       "start": 0.0,
+       "end": 1.0,
+       "channel": 0,
+       "labels": [
+        "wren"
+       ]
+      },
+      "score": 0.25
+     }
+    ]
+   }
+  ]
+ }
+]
+"""
+
+
+def test_export_of_several_recordings_is_one_file_with_a_task_for_each() -> None:
+    assert LABEL_STUDIO.write is not None
+    given = [
+        Annotation("field/a.wav", 0.5, 2.0, "owl;rain", 100.0, 900.5),
+        Annotation("field/b.wav", 0.0, 1.0, "wren", score=0.25),
+        Annotation("field/a.wav", 3.0, 4.0, "zaunk\xf6nig"),
+    ]
+    assert LABEL_STUDIO.write(given) == GOLDEN
+    back = [(one.path, one.start_s, one.label) for one in LABEL_STUDIO.read(GOLDEN, "golden")]
+    assert sorted(back) == sorted((one.path, one.start_s, one.label) for one in given)
+
+
 @pytest.mark.parametrize(
     "value", ["[", "[1]", '[{"data": {"text": "none"}}]', "[[]]", json.dumps([{**EXPORT[1], "predictions": [{
         "result": [{**REGION, "value": {"start": "x", "end": 1, "labels": []}}]}]}])],

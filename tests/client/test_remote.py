@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 import embedx
+from embedx.arguments.keywords import UnknownKeyword, WrongType
 from embedx.client.base import NOT_REMOTE
 from embedx.client.remote import RemoteCollection
 from embedx.errors import AudioError, LockedError, ModelError, NoSuchRow, NothingToDo, UsageError
-from embedx.keywords import UnknownKeyword
 from embedx.store.store import Store
 from tests.helpers.hits import assert_same_hits
 from tests.helpers.service import serving
@@ -184,7 +184,7 @@ MISTAKES: list[tuple[str, tuple[Any, ...], dict[str, Any], type[Exception]]] = [
     ("search", (__file__,), {}, AudioError),
     ("search", ("a.wav#5-2",), {}, UsageError),
     ("search", (), {"unlike": [5]}, UsageError),
-    ("search", (), {"like": [5.5]}, UsageError),
+    ("search", (), {"like": [5.5]}, WrongType),
     ("search", (), {"like": ["nosuch.wav"]}, AudioError),
     ("search_many", (np.ones((2, 3)),), {}, UsageError),
     ("search_many", (np.ones((2, 256)),), {"where": "nosuch = 1"}, UsageError),
@@ -195,7 +195,7 @@ MISTAKES: list[tuple[str, tuple[Any, ...], dict[str, Any], type[Exception]]] = [
     ("search", (), {"id": 3, "top_k": 5}, UnknownKeyword),
     ("rows", (), {"filter": "id = 1"}, UnknownKeyword),
     ("rows", (), {"ids": [1, 99_999]}, NoSuchRow),
-    ("rows", (), {"ids": ["a"]}, UsageError),
+    ("rows", (), {"ids": ["a"]}, WrongType),
     ("rows", (), {"ids": [10**30]}, NoSuchRow),
     ("rows", ("id = 1",), {"ids": [1]}, UsageError),
     ("rows", (), {"columns": ["lable"]}, UsageError),

@@ -181,7 +181,7 @@ def test_search_with_invalid_query_is_refused(collection: embedx.Collection, tmp
         ({"vector": "text"}, UsageError, "npy"),
         ({"vector": tmp_path / "objects.npy"}, UsageError, "npy"),
         ({"vector": text}, UsageError, "npy"),
-        ({"vector": ["a"] * 256}, UsageError, "not a vector"),
+        ({"vector": ["a"] * 256}, UsageError, "must be an array of numbers"),
         ({"query": text}, AudioError, "cannot be read as audio"),
         ({"query": tmp_path / "missing.wav"}, AudioError, "no file"),
         ({"query": tmp_path}, AudioError, "regular"),

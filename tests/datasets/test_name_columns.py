@@ -89,6 +89,8 @@ def test_guano_with_nonsense_gives_what_can_be_read() -> None:
         "recorded_at": "2019-05-22T00:30:00-05:00", "device": "Wildlife Acoustics SM4", "latitude": 32.1878985,
         "longitude": -110.3478245, "temperature_c": 21.5, "note": "\xfc: by night",
     }  # fmt: skip
+    lines = r"Note: by night\nand by day: rain\n" + "\r\nSpecies Manual ID: owl\u2028\r\nMake: Acme"
+    assert read_guano(lines) == {"note": "by night\nand by day: rain\n", "species_manual": "owl", "device": "Acme"}
     bad = "Timestamp: yesterday\nLoc Position: 200 nowhere\nTemperature Ext: warm\nTemperature Int: 3 C\nno colon\n:"
     assert read_guano(bad) == {"temperature_c": 3.0}
 

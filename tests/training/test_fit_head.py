@@ -120,7 +120,7 @@ def test_one_example_per_class_is_enough_for_prototypes(make: Make) -> None:
     trained = make(x, labels).fit_head(kind="prototype")
     assert trained.report is None
     assert "Not scored" in str(trained)
-    assert trained.predict(x) == labels
+    assert trained.predict(x).tolist() == labels
 
 
 def test_head_on_vectors_of_another_recipe_is_refused(make: Make, collection: embedx.Collection) -> None:

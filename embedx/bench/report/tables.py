@@ -83,8 +83,9 @@ def entry_cells(board: Board, entry: Entry, metrics: Sequence[str]) -> list[str]
 
 
 def cost_names(board: Board) -> list[str]:
-    """Return the names of the costs; they get a column if a setup of the board is fine-tuned."""
-    return ["seconds", "trained parameters"] if any(entry.setup.finetuned for entry in board.entries) else []
+    """Return the names of the costs; they get a column if a setup of the board is fine-tuned, or not trained at all."""
+    shown = any(entry.setup.finetuned or entry.setup.zero_shot for entry in board.entries)
+    return ["seconds", "trained parameters"] if shown else []
 
 
 def cost_of(entry: Entry) -> dict[str, str]:

@@ -252,7 +252,7 @@ def divide(y: Positions, train: Positions, groups: NDArray[Any], number: int, se
         return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of classes with fewer rows than parts
-        splitter = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
+        splitter = StratifiedGroupKFold(number, shuffle=True, random_state=seed % 2**32)
         split = [(train[a], train[b]) for a, b in splitter.split(train, y[train], groups[train])]
     known = [(a, b[np.isin(y[b], y[a])]) for a, b in split]
     return [(a, b) for a, b in known if len(b) and len(np.unique(y[a])) > 1]

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 import embedx
+from embedx.arguments.keywords import UnknownKeyword
 from embedx.errors import UsageError
-from embedx.keywords import UnknownKeyword
 
 
 @pytest.mark.parametrize(
