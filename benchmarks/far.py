@@ -42,9 +42,6 @@ Size = tuple[int, int]  # rows, dimension
 Figures = dict[str, Any]
 
 
-# the steps --------------------------------------------------------------------------------------------------------
-
-
 def write_source(work: Path, size: Size) -> None:
     """Write the vectors with their metadata as Parquet, block by block. A class is told by the first eight numbers."""
     import numpy as np  # here and below: the memory of a step is measured, so it imports only what it uses
@@ -216,9 +213,6 @@ def peak_bytes() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-# the run ----------------------------------------------------------------------------------------------------------
-
-
 def run_step(name: str, work: Path, size: Size) -> Figures:
     """Run a step in a process of its own; return its figures, or the reason why it failed."""
     text = f"{size[0]}x{size[1]}"
@@ -257,9 +251,6 @@ def measure_size(
     shutil.rmtree(folder, ignore_errors=True)
 
 
-# the part of BENCHMARKS.md ----------------------------------------------------------------------------------------
-
-
 def describe(results: dict[str, Figures]) -> str:
     """Return the part of BENCHMARKS.md."""
     from embedx.bench.speed.roofline import name_device
@@ -283,6 +274,8 @@ def describe(results: dict[str, Figures]) -> str:
             "",
             describe_growth(results),
             "",
+            describe_missing(results),
+            "",
             *describe_searches(results, sizes),
         ]
     )
@@ -300,13 +293,9 @@ def row(name: str, cells: list[str]) -> str:
 
 def cell(step: Figures | None) -> str:
     """Return processor time, time on the clock, and memory of a step."""
-    if step is None:
-        return ""
-    return (
-        f"**{step['failed']}**"
-        if "failed" in step
-        else f"{step['cpu_s']:.1f} s ({step['s']:.0f} s), {step['peak_bytes'] / 1e6:,.0f} MB"
-    )
+    if step is None or "failed" in step:
+        return "not run" if step is None else f"**{step['failed']}**"
+    return f"{step['cpu_s']:.1f} s ({step['s']:.0f} s), {step['peak_bytes'] / 1e6:,.0f} MB"
 
 
 def octets(step: Figures | None) -> str:
@@ -329,6 +318,18 @@ def describe_growth(results: dict[str, Figures]) -> str:
         f"these factors: {', '.join(ratios)}. The peak memory grows by these MB, while the "
         f"vectors grow by {vectors / 1e6:,.0f} MB: {', '.join(memory)}."
     )
+
+
+def describe_missing(results: dict[str, Figures]) -> str:
+    """Return what a reader must know about the memory of searches, and the sizes that were not measured."""
+    from embedx.index.matrix import MAX_LOADED_BYTES
+
+    known = (
+        f"Up to {MAX_LOADED_BYTES / 1e6:,.0f} MB of vectors are kept in memory by a search that compares all of them; "
+        "more are read a part at a time."
+    )
+    missing = [f"{rows:,} x {dim}" for text in FULL if text not in results for rows, dim in [read_size(text)]]
+    return known + (f" **Not measured: {', '.join(missing)}.**" if missing else "")
 
 
 def describe_searches(results: dict[str, Figures], sizes: list[str]) -> list[str]:
@@ -363,11 +364,7 @@ def recall(steps: dict[str, Figures]) -> float:
 
 
 def read_size(text: str) -> Size:
-    """Return rows and dimension.
-
-    >>> read_size("1000x128")
-    (1000, 128)
-    """
+    """Return rows and dimension of a text such as 1000x128."""
     rows, dim = text.split("x")
     return int(rows), int(dim)
 
