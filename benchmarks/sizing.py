@@ -60,8 +60,12 @@ More rows, two cores of an AMD EPYC under load (BENCHMARKS.md, One machine, far)
 {far}
 
 `embedx serve` answers {by_row} requests per second by row and {by_vector} by vector, with HNSW over 100 000 x 768 on
-two cores (BENCHMARKS.md, Service). A search with a filter compares all rows that the filter selects. Qdrant and
-pgvector were not measured at these sizes.
+two cores (BENCHMARKS.md, Service). A search with a filter compares all rows that the filter selects.
+
+Search engines with 5000 rows of 128 numbers, per second of a processor (BENCHMARKS.md, Engines, says more; larger sizes
+were not measured, so these figures show the cost of a request, and not that of many rows):
+
+{engines}
 
 ## When one machine is too small
 
@@ -158,6 +162,7 @@ def describe(price: float) -> str:
         far=table(
             ["processor time", *far.cells("searches, processor time")], [[name, *far.cells(name)] for name in SEARCHES]
         ),
+        engines=table_of_engines(),
         by_row=service.cells("by row")[0],
         by_vector=service.cells("by vector (base64)")[0],
         rows=rows,
@@ -197,6 +202,15 @@ def table_of_kinds() -> str:
         if first.startswith("embedx") and (kind := first.split(",")[0].removeprefix("embedx ")) in KINDS:
             rows.append([kind, f"{build} s", f"{memory} MB", *figures, f"{one} ms"])
     return table(head, rows)
+
+
+def table_of_engines() -> str:
+    """Return the measured speed of the search engines."""
+    head, _, *rows = Part("Engines").rows
+    columns = [
+        head.index(name) for name in ("engine", "quantized", "push", "searches", "filtered", "recall", "disk, MB")
+    ]
+    return table([head[column] for column in columns], [[row[column] for column in columns] for row in rows])
 
 
 def table_of_costs(price: float) -> str:
