@@ -38,10 +38,10 @@ GUIDE = """\
 
 ## Memory and disk
 
-The store has 4 bytes for each number of a vector (2 with `--store-dtype float16`) and about {overhead:.0f} bytes for
-each row with its metadata, measured with five short columns and ten rows for each recording. An index has a file with
-all vectors, and its structure, which is what a search keeps in memory. A flat index has no structure: each search
-reads all vectors, from memory if they fit.
+The store has 4 bytes for each number of a vector (2 with `--store-dtype float16`) and {overhead} bytes for each
+row: its metadata (measured with five short columns, ten rows for each recording), and what is left free of pages of
+32 kB. An index has a file with all vectors, and its structure, which is what a search keeps in memory. A flat index has
+no structure: each search reads all vectors, from memory if they fit.
 
 {sizes}
 
@@ -69,8 +69,8 @@ were not measured, so these figures show the cost of a request, and not that of 
 
 ## When one machine is too small
 
-{rows:,.0f} x {dim:.0f} were measured on two cores; **larger sizes were not**. Except for the index, time grows with the
-rows. At the measured speed, 100 million rows of this dimension would need, on one core:
+{rows:,} x {dim} were measured on two cores; **larger sizes were not**. Except for the index, time grows with the
+rows. At the measured speed, 100 million rows of this dimension would need, on one core that never waits for the disk:
 
 - {import_h:.1f} hours to import, {verify_h:.1f} hours to verify and {export_h:.1f} hours to export; more than
   {index_h:.1f} hours for the index, whose time grows faster than the rows;
@@ -149,12 +149,15 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 def describe(price: float) -> str:
     """Return the guide."""
     far, service = Part("One machine, far"), Part("Service", "## Search")
-    rows, dim = (number(text) for text in far.cells("")[-1].split(" x "))
-    overhead = number(far.cells("store on the disk")[-1]) * 1e6 / rows - 4 * dim
-    seconds = {name: number(far.cells(name)[-1]) * FAR / rows for name in (IMPORT, INDEX, VERIFY, EXPORT, FIRST_FILTER)}
+    sizes = measured_sizes(far)
+    rows, dim = largest = max(sizes, key=lambda measured: measured[0] * measured[1])
+    column = sizes.index(largest)
+    names = (IMPORT, INDEX, VERIFY, EXPORT, FIRST_FILTER)
+    seconds = {name: number(far.cells(name)[column]) * FAR / rows for name in names}
+    overhead = {dim: overhead_of(far, dim) for dim in DIMS}
     return GUIDE.format(
         commit=commit(),
-        overhead=overhead,
+        overhead=" to ".join(f"{octets:.0f}" for octets in overhead.values()),
         sizes=table_of_sizes(overhead),
         flat=MAX_FLAT_NUMBERS,
         kinds_size=Part("Search", "## Kinds").rows[0][0],
@@ -172,18 +175,31 @@ def describe(price: float) -> str:
         export_h=seconds[EXPORT] / 3600,
         index_h=seconds[INDEX] / 3600,
         filter_min=seconds[FIRST_FILTER] / 60,
-        disk=size(FAR * (8 * dim + overhead)),
+        disk=size(FAR * (8 * dim + overhead[dim])),
         price=price,
         costs=table_of_costs(price),
     )
 
 
-def table_of_sizes(overhead: float) -> str:
-    """Return what the store and each kind of index need, by rows; `overhead` is in bytes for each row."""
+def measured_sizes(far: Part) -> list[tuple[int, int]]:
+    """Return rows and dimension of the sizes in the tables of one machine."""
+    pairs = [text.replace(",", "").split(" x ") for text in far.cells("")]
+    return [(int(rows), int(dim)) for rows, dim in pairs]
+
+
+def overhead_of(far: Part, dim: int) -> float:
+    """Return the bytes of the store for each row, besides its vector, at the largest measured size of a dimension."""
+    stores = dict(zip(measured_sizes(far), far.cells("store on the disk"), strict=True))
+    rows = max(measured for measured, own_dim in stores if own_dim == dim)
+    return number(stores[rows, dim]) * 1e6 / rows - 4 * dim
+
+
+def table_of_sizes(overhead: dict[int, float]) -> str:
+    """Return what the store and each kind of index need, by rows; `overhead` is in bytes for each row, by dimension."""
     rows = [
         [
             f"{count:,} x {dim}",
-            size(count * (4 * dim + overhead)),
+            size(count * (4 * dim + overhead[dim])),
             size(count * 4 * dim),
             *(size(footprint(kind, count, dim)) for kind in KINDS),
         ]
