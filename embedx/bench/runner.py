@@ -209,18 +209,18 @@ def list_zero_shot_jobs(plan: Plan, cases: Iterable[BenchCase]) -> Iterator[Zero
     Raises:
         UsageError: a prompt is for a label that no task has.
     """
-    cases = list(cases)
+    spec, cases = plan.zero_shot, [case for case in cases if not case.from_scratch]
+    if spec is None:
+        return
     labels = {label for case in cases for label in case.targets.classes}
-    unknown = [name for name in (plan.zero_shot.prompts if plan.zero_shot else ()) if name not in labels]
+    unknown = [name for name in spec.prompts if name not in labels]
     if unknown:
         raise UsageError(f"No task has the label {unknown[0]!r} of --zero-shot. Labels: {', '.join(sorted(labels))}.")
     named = {model.name: model.model for model in plan.model if model.trusted}
-    for case in (case for case in cases if plan.zero_shot is not None and not case.from_scratch):
+    for case in cases:
         parts = tuple(part.name for part in case.splits.parts)
         for shots in plan.shots:
-            yield ZeroShotJob(
-                case, plan.zero_shot, shots, parts, os.fspath(plan.out), named.get(case.model), plan.device
-            )
+            yield ZeroShotJob(case, spec, shots, parts, os.fspath(plan.out), named.get(case.model), plan.device)
 
 
 def select_missing(job: Job, table: dict[Key, Result]) -> Job:

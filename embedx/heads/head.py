@@ -108,7 +108,7 @@ class Head(FittedHead, Estimator):
         chosen = self.choose(proba, thresholds)
         if self.multilabel:
             return chosen.astype(np.int64)
-        names = self.classes_[chosen.argmax(axis=1)]
+        names: NDArray[Any] = self.classes_[chosen.argmax(axis=1)]
         if chosen.any(axis=1).all():
             return names
         return np.where(chosen.any(axis=1), names if names.dtype.kind == "U" else names.astype(object), "")

@@ -93,9 +93,9 @@ def test_similarity_and_heads_take_arrays_of_numbers_only() -> None:
     for wrong in (["a", "b"], np.array([object()])):
         with pytest.raises(UsageError, match="x must be an array of numbers"):
             head.predict(wrong)  # type: ignore[arg-type]
-    for call in (lambda: head.to_proba([3]), lambda: head.choose([[1, 2, 3]]), lambda: head.score(x, x)):
+    for call in (lambda: head.to_proba(np.ones(1)), lambda: head.choose(np.ones((1, 3))), lambda: head.score(x, x)):
         with pytest.raises(UsageError, match="must have the shape"):
-            call()  # type: ignore[no-untyped-call]
+            call()
 
 
 @pytest.mark.parametrize(
@@ -136,5 +136,5 @@ def test_types_are_named_in_words_and_numbers_of_frames_are_read() -> None:
 
 def test_call_with_too_many_places_is_a_type_error_as_in_python(collection: embedx.Collection) -> None:
     with pytest.raises(TypeError):
-        collection.rows("id = 1", "path")  # type: ignore[misc]
+        collection.rows("id = 1", "path")  # type: ignore[call-arg]
     assert issubclass(InvalidCall, UsageError)
