@@ -108,7 +108,7 @@ export function shareAt(node, { clientX }) {
 
 const DIRECTIONS = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 };
 
-/** Return a slider: arrows go step(event) on from place(), Home and End to its ends, Enter and space press. */
+/** Return a slider: arrows go step(event) on from place(), Home and End to its ends; `press` is for Enter and space. */
 export function slider(kind, words, { low = 0, high, place, step, move, press, ...attributes }, ...children) {
 	const keydown = (event) => {
 		const direction = DIRECTIONS[event.key], ends = { Home: low, End: Number(node.ariaValueMax) };
