@@ -45,18 +45,19 @@ def test_values_of_many_rows_are_counted_beside_the_requests(
     path = "/v1/collections/made"
 
     def labels(reply: Reply) -> list[str]:
-        return next(one for one in reply.json["columns"] if one["name"] == "label").get("values", [])
+        (column,) = (one for one in reply.json["columns"] if one["name"] == "label")
+        return list(column.get("values", []))
 
     with serving(tmp_path / "made", allow_labels=True) as client:
         before = client.get(f"{path}?wait=true")
         assert (before.json["counted"], labels(before)) == (True, ["bell", "birdsong", "clock", "engine"])
-        client.service.collections["made"]._preparing.acquire()  # nothing is counted meanwhile
+        client.service.get("made")._preparing.acquire()  # nothing is counted meanwhile
         edits = [{"id": 3, "column": "label", "value": "owl"}]
         assert client.post(f"{path}/labels", {"edits": edits}).status == 200
         stale = client.get(path)
         assert (stale.json["counted"], labels(stale), stale.json["revision"]) == (False, labels(before), 1)
         assert "etag" not in stale.headers
-        client.service.collections["made"]._preparing.release()
+        client.service.get("made")._preparing.release()
         wait_until(lambda: client.get(path).json["counted"])
         assert "owl" in labels(client.get(path))
 

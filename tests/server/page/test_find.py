@@ -341,7 +341,7 @@ def test_server_that_stops_is_announced_and_the_page_goes_on_when_it_is_back(mad
         page = open_page(first.port, "#made/find?id=3", quiet=False)
         page.wait_for_selector(CARDS)
         find(page)
-        until(page, "() => document.querySelector('link[href*=large]')?.sheet")  # the inspector has come
+        until(page, "() => Boolean(document.querySelector('link[href*=large]')?.sheet)")  # the inspector has come
     page.locator(CARDS).first.focus()
     page.keyboard.press("m")
     page.wait_for_selector(".banner:visible")

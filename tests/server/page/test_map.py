@@ -138,7 +138,7 @@ def test_value_that_is_hidden_in_the_legend_is_not_on_the_map(own: Client, open_
 
 @pytest.mark.long
 def test_colours_of_a_head_and_of_the_question_and_sound_of_what_is_pointed_at(own: Client, open_page: Open) -> None:
-    with embedx.open(own.service.collections["field"].folder) as collection:
+    with embedx.open(own.service.get("field").folder) as collection:
         collection.fit_head(kind="prototype", name="kinds", permutations=0)
     page = open_map(own, open_page, "?id=3")
     colour = page.locator(".map .side select")

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,10 @@ def test_axes_agree_with_a_tone_and_settings_hold_for_every_picture(several: Cli
     assert len([url for url in asked if "scale=linear" in url]) == len(asked) > len(before)
 
 
-def stretch(page: Any) -> list[float]:
+def is_marked(page: Any, expected: list[float]) -> bool:
+    """Tell whether the stretch of the row has this place and width in the large picture, in percent."""
     script = "one => one.hidden ? [] : [one.style.left, one.style.width].map(parseFloat)"
-    return [round(share, 1) for share in page.locator(".large .marked").evaluate(script)]
+    return [round(share, 1) for share in page.locator(".large .marked").evaluate(script)] == expected
 
 
 def test_wider_shows_five_seconds_on_each_side_and_channels_are_named(several: Client, open_page: Open) -> None:
@@ -96,13 +98,13 @@ def test_wider_shows_five_seconds_on_each_side_and_channels_are_named(several: C
     assert len(set(moments)) == len(moments) == 8
     assert sorted(moments)[:2] == ["0:00, channel 0", "0:00, channel 1"]
     rows = several.get("/v1/collections/tones/rows").json["rows"]
-    for start, expected in ((0.0, [0, 50]), (10.0, [33.3, 33.3])):
+    for start, expected in ((0.0, [0.0, 50.0]), (10.0, [33.3, 33.3])):
         number = next(row["id"] for row in rows if row["start_s"] == start)
         page.locator(f"#card{number}").focus()
         page.keyboard.press("Enter")
         page.wait_for_selector(".large .picture:not(.loading)")
         page.keyboard.press("w")
-        until_here(page, lambda expected=expected: stretch(page) == expected)
+        until_here(page, partial(is_marked, page, expected))
         first = page.locator(".large .scale span").first.inner_text()
         assert first == f"0:{max(0, start - 5):04.1f}"
         assert not page.locator(".large .note").is_visible()
