@@ -34,6 +34,7 @@ WORDS: dict[Any, str] = {
 MANY: dict[Any, str] = {str: "texts", int: "whole numbers", float: "numbers", os.PathLike: "paths"}
 TEXTS = (str, bytes, bytearray)
 ModelName = Annotated[str, os.PathLike]  # a text for type checkers; a path is taken too
+RowId = Annotated[int, "a number"]  # checked where the row is read, which says more
 Device = Annotated[str, "torch.device"]  # a text for type checkers; a device of torch is taken too
 
 

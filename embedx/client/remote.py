@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedx.arguments.keywords import with_known_keywords
+from embedx.arguments.types import RowId
 from embedx.client.base import REQUEST_S, RemoteBase
 from embedx.client.bodies import (
     MAX_LIMIT,
@@ -70,7 +71,7 @@ class RemoteCollection(RemoteBase):
         query: Any = None,
         *,
         sample_rate: float | None = None,
-        id: int | None = None,
+        id: RowId | None = None,
         vector: Any = None,
         like: Sequence[str | os.PathLike[str] | int] = (),
         unlike: Sequence[str | os.PathLike[str] | int] = (),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, Unpack
 import numpy as np
 
 from embedx.arguments.keywords import KnownKeywords
+from embedx.arguments.types import RowId
 from embedx.datasets.sources import read_corpus
 from embedx.errors import AudioError
 from embedx.index.matrix import Ids
@@ -81,7 +82,7 @@ class Searching(KnownKeywords):
         query: Any = None,
         *,
         sample_rate: float | None = None,
-        id: int | None = None,
+        id: RowId | None = None,
         vector: Any = None,
         like: Sequence[str | os.PathLike[str] | int] = (),
         unlike: Sequence[str | os.PathLike[str] | int] = (),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from embedx.arguments.keywords import KnownKeywords
+from embedx.arguments.types import RowId
 from embedx.datasets.sources import read_corpus
 from embedx.engines.conditions import Node, parse
 from embedx.engines.connections import connect
@@ -158,7 +159,7 @@ class EngineCollection(KnownKeywords):
         query: Any = None,
         *,
         sample_rate: float | None = None,
-        id: int | None = None,
+        id: RowId | None = None,
         vector: Any = None,
         like: Sequence[str | os.PathLike[str] | int] = (),
         unlike: Sequence[str | os.PathLike[str] | int] = (),

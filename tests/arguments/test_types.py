@@ -14,7 +14,7 @@ import torch
 import embedx
 from embedx import heads
 from embedx.arguments.keywords import InvalidCall, WrongType
-from embedx.arguments.types import Device, ModelName, describe, fits, read_numbers
+from embedx.arguments.types import Device, ModelName, RowId, describe, fits, read_numbers
 from embedx.client.remote import RemoteCollection
 from embedx.encoder import Encoder
 from embedx.errors import UsageError
@@ -42,7 +42,7 @@ def typed_parameters(function: Callable[..., Any]) -> list[str]:
                 [(one.name, one.annotation)] if not options else options[0].__annotations__.items()
             )
             if (one.name != "self" and one.kind is not one.VAR_KEYWORD) or options
-            if annotation not in (Any, Device) and not isinstance(annotation, str)
+            if annotation not in (Any, Device, RowId | None) and not isinstance(annotation, str)
         ]
     return names
 
@@ -66,7 +66,7 @@ def test_every_typed_parameter_refuses_an_object_by_name(function: Callable[...,
             lambda c: c.search("a.wav", 5),
             "takes only query without a name, not 2 values. Name the others: sample_rate=",
         ),
-        (lambda c: c.search(id="1"), "takes id as a whole number or None"),
+        (lambda c: c.search(id="1"), "id= is the number of a row"),
         (lambda c: c.search(id=1, k=[3]), "takes k as a whole number or None"),
         (lambda c: c.vectors(ids=["a"]), "takes ids as a list of whole numbers or None"),
         (lambda c: c.nearest("nowhere.npy"), "There is no .npy file"),
