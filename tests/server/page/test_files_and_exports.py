@@ -77,7 +77,7 @@ def test_ten_minutes_are_seen_whole_and_a_stretch_is_moved_by_keys(
     first = float(start.get_attribute("aria-valuenow"))
     assert 390 <= first <= 402
     assert page.locator(".lane canvas").evaluate_all("all => all.every((one) => one.width === 1600)")
-    before = page.locator(f"{CARDS} .score").all_inner_texts()
+    before = page.locator(f"{CARDS} .score").all_text_contents()
     start.focus()
     page.keyboard.press("Home")
     until(page, "() => location.hash.includes('start_s=0&')")
@@ -87,7 +87,7 @@ def test_ten_minutes_are_seen_whole_and_a_stretch_is_moved_by_keys(
         page.keyboard.press("Enter")
     assert answer.value.status == 200
     until(page, "() => location.hash.includes('end_s=1')")
-    until_here(page, lambda: page.locator(f"{CARDS} .score").all_inner_texts() != before)
+    until_here(page, lambda: page.locator(f"{CARDS} .score").all_text_contents() != before)
     network = page.context.new_cdp_session(page)
     network.send("HeapProfiler.collectGarbage")
     assert page.evaluate("performance.memory.usedJSHeapSize") < 300e6

@@ -35,7 +35,7 @@ def find(page: Any, address_part: str = "") -> None:
 
 
 def names(page: Any) -> list[str]:
-    return list(page.locator(f"{CARDS} .name").all_inner_texts())
+    return list(page.locator(f"{CARDS} .name").all_text_contents())
 
 
 def playing(page: Any) -> Any:
@@ -174,7 +174,7 @@ def test_refining_by_keys_changes_the_hits_and_is_undone_in_order(client: Client
     until(page, "() => !location.hash.includes('like=')")
     until(
         page,
-        "before => [...document.querySelectorAll('.card .name')].map((one) => one.innerText).join() === before",
+        "before => [...document.querySelectorAll('.card .name')].map((one) => one.textContent).join() === before",
         ",".join(before),
     )
 

@@ -94,7 +94,7 @@ def is_marked(page: Any, expected: list[float]) -> bool:
 def test_wider_shows_five_seconds_on_each_side_and_channels_are_named(several: Client, open_page: Open) -> None:
     page = open_page(several.port, "#tones/find?where=id%20%3E%200")
     page.wait_for_selector(f"{ANSWERED} {CARDS}")
-    moments = page.locator(f"{CARDS} .moment").all_inner_texts()
+    moments = page.locator(f"{CARDS} .moment").all_text_contents()
     assert len(set(moments)) == len(moments) == 8
     assert sorted(moments)[:2] == ["0:00, channel 0", "0:00, channel 1"]
     rows = several.get("/v1/collections/tones/rows").json["rows"]

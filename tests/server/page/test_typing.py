@@ -42,7 +42,7 @@ def test_filter_is_chosen_while_typing_and_a_wrong_one_is_explained(client: Clie
     page.keyboard.press("Enter")
     find(page, "where=")
     assert page.locator(".chips .chip").inner_text() == f"label is {value}"
-    assert set(page.locator(f"{CARDS} .label").all_inner_texts()) == {value}
+    assert set(page.locator(f"{CARDS} .label").all_text_contents()) == {value}
     page.get_by_role("button", name="as SQL").click()
     page.keyboard.press("End")
     page.keyboard.type(" AND nosuch = 1")
