@@ -4,8 +4,8 @@
     build/engines/bin/python benchmarks/engines.py     some minutes
     build/engines/bin/python benchmarks/engines.py --rows 2000 --json
 
-The vectors lie in clusters, and a tenth of the rows has a label. Each engine runs on this machine; that of Qdrant runs
-inside of this process (qdrant-edge-py), because there is no server here, so its memory is in the memory of the push.
+The vectors lie in clusters, and a tenth of the rows has a label. Each engine runs on this machine. The engine of
+Qdrant (qdrant-edge-py) runs in the process of this script, so the memory of the push includes the memory of the engine.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from tests.helpers.search_engines import EngineServer, ProcessServer, engine_ser
 
 DIM, CLUSTERS, SPREAD = 128, 200, 0.6
 QUERIES, EXACT_QUERIES, K = 100, 20, 10
-RARE = 10  # one row of so many has the label of the filter
+RARE = 10  # one row in 10 has the label that the filter selects
 ENGINES = {  # name -> how it is shown, its quantizations, whether it compares all vectors
     "qdrant-edge": ("Qdrant's engine, in the process", (None, "int8", "binary"), True),
     "postgresql": ("PostgreSQL with pgvector", (None,), True),

@@ -91,8 +91,8 @@ of BENCHMARKS.md (Growth, Service, Extraction).
 {costs}
 
 The cost grows with the length of the clips. `embedx bench speed` measures a model on your machine: the cost of a
-million clips is the price of the machine for an hour x 1 000 000 / (clips per hour). **No GPU was measured**, so there
-is no cost for one here; `embedx bench speed --device cuda` measures yours.
+million clips is the price of the machine for an hour x 1 000 000 / (clips per hour). **No GPU was measured**, so
+this page gives no cost for a GPU; `embedx bench speed --device cuda` measures a GPU of your own.
 """
 
 
@@ -114,7 +114,7 @@ class Part:
         """Return the other cells of the first row that begins with a cell.
 
         Raises:
-            KeyError: there is no such row.
+            KeyError: no row begins with this cell.
         """
         for row in self.rows:
             if row[0] == first:

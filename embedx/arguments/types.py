@@ -76,7 +76,7 @@ def fits(value: Any, annotation: Any) -> bool:
 
 
 def is_number(value: Any, read: Callable[[Any], Any]) -> bool:
-    """Tell whether a function reads a value as a number, and a float can hold it; texts are no numbers."""
+    """Tell whether `read` accepts a value, and a float can hold the result. A text is not a number."""
     if isinstance(value, TEXTS):
         return False
     try:

@@ -109,7 +109,7 @@ class BucketPlan(Plan):
     def delete(self) -> None:
         """Delete the plan and all shards, in the bucket and here; the plan first, so that no machine begins with it."""
         with bucket_errors(self.url):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):  # an earlier try has deleted it
                 remove(f"{self.url}/{PLAN_NAME}")
             for file in list(files_below(self.url)):
                 remove(file.url)

@@ -85,15 +85,16 @@ class ServedEngine:
 
     def _take(self) -> ServedEngineCollection:
         """Return a connection that works; those that the engine has closed are replaced."""
-        with contextlib.suppress(IndexError):
-            while True:
+        while True:
+            try:
                 collection = self._free.pop()
-                try:
-                    collection.refresh()
-                    return collection
-                except EmbedxError:
-                    collection.close()
-        return ServedEngineCollection(self.url, self.models, self.model)
+            except IndexError:  # all are in use; another thread may have taken the last one
+                return ServedEngineCollection(self.url, self.models, self.model)
+            try:
+                collection.refresh()
+                return collection
+            except EmbedxError:
+                collection.close()
 
     def _unavailable(self, error: Exception) -> ApiError:
         """Log why the collection cannot be read, and return the error for the client."""
