@@ -69,8 +69,8 @@ were not measured, so these figures show the cost of a request, and not that of 
 
 ## When one machine is too small
 
-{rows:,} x {dim} were measured on two cores; of 10,000,000 x 128 only import, status, index and searches
-without a filter (BENCHMARKS.md, One machine, far). Except for the index, time grows with the
+{rows:,} x {dim} were measured on two cores, with every command of the table
+(BENCHMARKS.md, One machine, far). Except for the index, time grows with the
 rows. At the measured speed, 100 million rows of this dimension would need, on one core that never waits for the disk:
 
 - {import_h:.1f} hours to import, {verify_h:.1f} hours to verify and {export_h:.1f} hours to export; more than
