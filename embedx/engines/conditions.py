@@ -26,7 +26,7 @@ COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 MAX_DEPTH = 50  # parentheses and NOT inside each other
-MAX_EXACT = 1 << 53  # the largest whole number up to which engines compare numbers exactly
+MAX_EXACT = (1 << 53) - 1  # the largest whole number that no other one equals when engines hold it as float64
 LOWER = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")  # LIKE ignores the case of these
 
 

@@ -61,7 +61,7 @@ def test_json_filter_of_the_service_is_read() -> None:
         ("1", "'1'"),
         ("label = 'a' label", "'label'"),
         ("lable = 'a'", "is label meant"),
-        ("fold = 9007199254740994", "larger than"),
+        ("fold = 9007199254740992", "larger than"),
         ("label = 'a' AND", "too early"),
         ("", "empty"),
         ("(" * 60 + "fold = 1" + ")" * 60, "50 parentheses"),

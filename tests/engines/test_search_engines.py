@@ -1,6 +1,7 @@
 """Search engines: what is pushed, found, filtered and compared equals the local collection, in each engine."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,6 +25,13 @@ from tests.helpers.conditions import random_condition
 from tests.helpers.search_engines import ENGINES, KILLED, PASSWORD, engine_server, process_server
 
 ROWS = 600  # more than two pages of a push
+CONDITIONS = 100
+LARGEST = (1 << 53) - 1  # the largest number in a condition for an engine
+ODD = [
+    None, "'", "''", '"q"', "50%", "%", "_", "a_b", "\\", "back\\slash", "\\'", "line\nend", "\t", " ", "NULL", "nan",
+    "0", "{x}", "%s", "$1", "\u00df", "\u0130", "\u212a", "k", "\u65e5\u672c", "\U0001f600", "\uffff", "\ue000", "a;--",
+    "Z", "z",
+]  # fmt: skip
 pytestmark = pytest.mark.long
 
 
@@ -38,7 +46,13 @@ def columns() -> dict[str, list[Any]]:
     random = np.random.default_rng(1)
     sites = [None, "A", "a", "north, it's 1", "Ä-bay", "B", "", "b%_"]
     folds = [None, 1, 2, 3.5, -4]
+    days = [None, "2026-01-31", "2026-02-01", "2025-12-31T23:59:59"]
+    large = [None, 5, LARGEST, -LARGEST, LARGEST + 1, LARGEST + 2, -LARGEST - 3]
     return {
+        "odd": [ODD[i] for i in random.integers(len(ODD), size=ROWS)],
+        "day": [days[i] for i in random.integers(len(days), size=ROWS)],
+        "large": [large[i] for i in random.integers(len(large), size=ROWS)],
+        "checked": [[None, False, True][i] for i in random.integers(3, size=ROWS)],
         "site": [sites[i] for i in random.integers(len(sites), size=ROWS)],
         "Fold no.": [folds[i] for i in random.integers(len(folds), size=ROWS)],
     }
@@ -142,15 +156,23 @@ def test_random_conditions_select_the_rows_that_pandas_selects(local: embedx.Col
             "label": pd.array([None if i % 5 == 0 else f"c{i % 4}" for i in range(ROWS)], dtype="object"),
             "site": pd.array(values["site"], dtype="object"),
             "Fold no.": pd.Series(values["Fold no."], dtype="Float64"),
+            "odd": pd.array(values["odd"], dtype="object"),
+            "day": pd.array(values["day"], dtype="object"),
+            "large": pd.Series(values["large"], dtype="Int64"),
+            "checked": pd.Series(values["checked"], dtype="Float64"),
         }
     ).drop([49, 50])
     random = np.random.default_rng(3)
     sizes = set()
     with EngineCollection(url) as there:
-        for _ in range(60):
+        for _ in range(CONDITIONS):
             where, true, _ = random_condition(frame, random)
             expected = set(frame["id"][true.fillna(False).astype(bool)])
             assert set(local.store.filter(where).tolist()) == expected, where
+            if any(abs(int(number)) > LARGEST for number in re.findall(r"\d{16,}", where)):
+                with pytest.raises(UsageError, match="larger than engines compare"):
+                    there.search(id=9, where=where)
+                continue
             found = there.search(vector=np.ones(DIM, np.float32), k=ROWS, where=where, exact=has_exact(there))
             assert {hit.id for hit in found} == expected, where
             sizes.add(len(expected))

@@ -37,7 +37,8 @@ def random_leaf(frame: pd.DataFrame, random: np.random.Generator) -> Masks:
     known = column.notna()
     is_text = not pd.api.types.is_numeric_dtype(column)
     values = [column[known].iloc[i] for i in random.integers(known.sum(), size=2)]
-    written = ["'" + value.replace("'", "''") + "'" if is_text else repr(float(value)) for value in values]
+    number = int if pd.api.types.is_integer_dtype(column) else float
+    written = ["'" + value.replace("'", "''") + "'" if is_text else repr(number(value)) for value in values]
     quoted, kind = f'"{name}"', random.integers(5 if is_text else 4)
     if kind == 0:
         return f"{quoted} IS NULL", ~known, known
@@ -49,9 +50,14 @@ def random_leaf(frame: pd.DataFrame, random: np.random.Generator) -> Masks:
         return f"{quoted} BETWEEN {written[0]} AND {written[1]}", true, known & ~true
     if kind == 4:
         prefix = values[0][: int(random.integers(3))].replace("%", "").replace("_", "")
-        true = column.fillna("").str.lower().str.startswith(prefix.lower()) & known
-        written_prefix = prefix.upper().replace("'", "''")
+        true = column.fillna("").map(small_letters).str.startswith(small_letters(prefix)) & known
+        written_prefix = "".join(sign.upper() if sign.isascii() else sign for sign in prefix).replace("'", "''")
         return f"{quoted} LIKE '{written_prefix}%'", true, known & ~true
     sign = str(random.choice(list(COMPARE)))
     true = COMPARE[sign](column, values[0]).fillna(False).astype(bool) & known
     return f"{quoted} {sign} {written[0]}", true, known & ~true
+
+
+def small_letters(text: str) -> str:
+    """Return a text with the letters A to Z in lower case, as LIKE compares it."""
+    return "".join(sign.lower() if sign.isascii() else sign for sign in text)
