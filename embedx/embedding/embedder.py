@@ -177,13 +177,17 @@ class Embedder(SoundEmbedder):
         """
         count = 1 if self.recipe.extractor == "plugin" else threads  # custom code may not be safe in threads
         if len(self.devices) == 1 or threads == 1:
-            if count not in self._workers:
-                self._workers[count] = make_workers(self.extractor, self.device, count)
-            return self._workers[count]
+            return self._local_workers(count)
         if not self.processes:
             count = min(count, WORKERS_PER_GPU)
             self.processes = [GpuProcess(device, self.model, self.forward, count) for device in self.devices]
         return [worker for process in self.processes for worker in process.workers]
+
+    def _local_workers(self, count: int) -> list[Worker]:
+        """Return the workers of this process, which are made once for each number of them."""
+        if count not in self._workers:
+            self._workers[count] = make_workers(self.extractor, self.device, count)
+        return self._workers[count]
 
     @property
     def budget(self) -> int:
@@ -244,9 +248,8 @@ class Embedder(SoundEmbedder):
 
     def embed_frames(self, window: Window) -> dict[int, NDArray[np.float32]]:
         """Return layer -> frames [T, D] of a window, which are not pooled."""
-        worker = make_workers(self.extractor, self.device, 1)[0]
         with exact_float32:
-            return worker.frames(self.forward, window.samples)
+            return self._local_workers(1)[0].frames(self.forward, window.samples)
 
     @torch.inference_mode()
     def embed_text(self, text: str, view: str) -> NDArray[np.float32]:

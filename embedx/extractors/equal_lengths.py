@@ -46,7 +46,8 @@ class EqualLengths(Spectrogram):
             inputs: what the front end returns for each clip, as a batch.
             layers: the requested layers, ascending.
         """
-        output = self.model(**inputs, output_hidden_states=True)
+        hidden = any(layer != self.layers[-1] for layer in layers)
+        output = self.model(**inputs, output_hidden_states=hidden)
         for layer in layers:
             yield layer, output.last_hidden_state if layer == self.layers[-1] else output.hidden_states[layer]
 

@@ -155,3 +155,20 @@ def test_workers_are_made_once() -> None:
     first = list(embedder.make_workers(2))
     list(embedder.embed(windows(), threads=2))
     assert all(one is other for one, other in zip(first, embedder.make_workers(2), strict=True))
+
+
+def test_frames_are_computed_by_the_workers_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU each new worker has a new stream, which keeps memory."""
+    extractor = extractors.load("logmel")
+    embedder = Embedder(extractor, recipe_of(extractor, "logmel"))
+    made: list[Worker] = []
+    create = Worker.__init__
+
+    def count(worker: Worker, *rest: Any) -> None:
+        made.append(worker)
+        create(worker, *rest)
+
+    monkeypatch.setattr(Worker, "__init__", count)
+    for _ in range(2):
+        embedder.embed_frames(Window(0.0, 1.0, CLIP))
+    assert len(made) == 1
