@@ -6,6 +6,7 @@ mean of its whole context, with the frames of the silence after the clip.
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,9 +23,9 @@ class AstTokens(AudioSpectrogramTransformer):
 
     def encode(self, prepared: Sequence[Prepared], layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the two tokens [B, 2, D]; see `Extractor.frames`."""
-        inputs = torch.cat([torch.from_numpy(features["input_values"]) for _, features in prepared])
+        inputs = np.concatenate([features["input_values"] for _, features in prepared])
         counts = torch.full((len(inputs),), 2, device=self.model.device)
-        for layer, states in self.run(inputs.to(self.model.device), layers):
+        for layer, states in self.run(self.send(inputs), layers):
             yield layer, states[:, :2], counts
 
 
