@@ -44,7 +44,7 @@ class MelSpecResNet18:
         self.weights = hash_weights(self.network.state_dict(), {"extractor": "melspec-resnet18", "version": 1})
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield the hidden layer; only valid patches go through the network. See `Extractor.frames`."""
+        """Yield the hidden layer; see `run_valid` for the patches after its end, and `Extractor.frames`."""
         patch, counts = patches(self.front_end(waves), HOP), count_patches(lengths, HOP)
         yield 0, run_valid(lambda valid: self.network(make_images(valid)), patch, counts), counts
 
@@ -63,9 +63,8 @@ def make_images(patch: Tensor) -> Tensor:
     >>> make_images(torch.full((2, 96, 64), QUIET))[0, :, 0, 0]
     tensor([-2.1179, -2.0357, -1.8044])
     """
-    grey = (patch[:, None] - QUIET) / (LOUD - QUIET)
-    mean, std = (patch.new_tensor(values)[:, None, None] for values in (MEAN, STD))
-    return (grey - mean) / std
+    grey = (patch - QUIET) / (LOUD - QUIET)
+    return torch.stack([(grey - mean) / std for mean, std in zip(MEAN, STD, strict=True)], dim=1)
 
 
 def load(source: str, *, allow_pickle: bool = False, download: bool = True) -> MelSpecResNet18:

@@ -111,7 +111,7 @@ class VGGish:
         self.weights = hash_weights(self.network.state_dict() | self.pca, {"extractor": "vggish", "option": option})
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield the embeddings; only valid patches go through the network. See `Extractor.frames`."""
+        """Yield the embeddings; see `run_valid` for the patches after its end, and `Extractor.frames`."""
         patch, counts = patches(self.front_end(waves), PATCH), count_patches(lengths, PATCH)
         yield 0, run_valid(self._embed, patch, counts), counts
 

@@ -74,7 +74,7 @@ class YAMNet:
         self.weights = hash_weights(weights, {"extractor": "yamnet"})
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield the embeddings; only valid patches go through the network. See `Extractor.frames`."""
+        """Yield the embeddings; see `run_valid` for the patches after its end, and `Extractor.frames`."""
         patch, counts = patches(self.front_end(waves), HOP), count_patches(lengths, HOP)
         yield 0, run_valid(self.network, patch, counts), counts
 
