@@ -26,6 +26,7 @@ from embedx.embedding.workers import WORKERS_PER_GPU, make_workers
 from embedx.extractors.base import Extractor
 from tests.helpers.embedding import recipe_of
 from tests.helpers.paths import ROOT
+from tests.helpers.random_models import random_yamnet
 
 Vectors = dict[int, NDArray[np.float32]]
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
@@ -44,27 +45,31 @@ def clips() -> list[NDArray[np.float32]]:
     return [random.uniform(-0.5, 0.5, n).astype(np.float32) for n in (*lengths, 400, 5)]
 
 
-def embed(model: str, backend: str = "fast", poolings: tuple[str, ...] = POOLINGS, **options: Any) -> Vectors:
+def embed(
+    model: str, backend: str = "fast", poolings: tuple[str, ...] = POOLINGS, step: int = 1, **options: Any
+) -> Vectors:
     extractor = extractors.load(model, backend=backend)
-    return embed_by(Embedder(extractor, recipe_of(extractor, model, poolings), **options))
+    return embed_by(Embedder(extractor, recipe_of(extractor, model, poolings), **options), step=step)
 
 
-def embed_by(embedder: Embedder, times: int = 1, threads: int = 2) -> Vectors:
-    """Embed the clips several times; return the last vector of each."""
-    windows = ((i, Window(0.0, len(clip) / 16_000, clip)) for i, clip in [*enumerate(clips())] * times)
+def embed_by(embedder: Embedder, times: int = 1, threads: int = 2, step: int = 1) -> Vectors:
+    """Embed every `step`-th clip several times; return the last vector of each."""
+    some = [*enumerate(clips())][::step]
+    windows = ((i, Window(0.0, len(clip) / 16_000, clip)) for i, clip in some * times)
     return {key: np.concatenate(list(vectors.values())) for key, vectors, _ in embedder.embed(windows, threads)}
 
 
-def assert_near(found: Vectors, expected: Vectors, most: float) -> None:
+def assert_near(found: Vectors, expected: Vectors, most: float, step: int = 1) -> None:
     """Compare relative to the largest value of a clip: sums over its frames are large."""
-    assert sorted(found) == sorted(expected) == list(range(len(clips())))
+    assert sorted(found) == sorted(expected) == list(range(0, len(clips()), step))
     for key, vector in expected.items():
         np.testing.assert_allclose(found[key], vector, atol=most * max(1.0, float(np.abs(vector).max())), rtol=0)
 
 
 def worst_cosine(found: Vectors, expected: Vectors) -> float:
     """Leave out clips under 0.2 s: the rounding errors of a few frames do not cancel out."""
-    keys = [key for key, clip in enumerate(clips()) if len(clip) >= 3_200]
+    keys = [key for key, clip in enumerate(clips()) if key in expected and len(clip) >= 3_200]
+    assert sorted(found) == sorted(expected)
     pairs = [(found[key].astype(np.float64), expected[key].astype(np.float64)) for key in keys]
     return float(min(a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in pairs))
 
@@ -79,13 +84,16 @@ def test_float32_on_gpu_equals_cpu_reference(model: str, backend: str) -> None:
 @gpu
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_precision_on_gpu_is_near(precision: str, tmp_path: Path) -> None:
-    """Use the width of HuBERT-base: in narrower models the rounding errors of 8 bits do not cancel out."""
+    """Use the width of HuBERT-base: in narrower models the rounding errors of 8 bits do not cancel out.
+
+    Few clips, because an emulation computes this on a processor, and most are slow in float16.
+    """
     model = str(tmp_path / "model")
     torch.manual_seed(0)
     transformers.HubertModel(transformers.HubertConfig(num_hidden_layers=3)).save_pretrained(model)
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(model)
-    expected = embed(model, "reference", ("mean",), device="cuda")
-    found = embed(model, "fast", ("mean",), device="cuda", precision=precision)
+    expected = embed(model, "reference", ("mean",), step=8, device="cuda")
+    found = embed(model, "fast", ("mean",), step=8, device="cuda", precision=precision)
     assert worst_cosine(found, expected) > 1 - 1e-4
 
 
@@ -136,8 +144,13 @@ def test_several_gpus_equal_one_gpu(model: str) -> None:
 
 
 @gpu
-def test_front_end_on_gpu_equals_cpu() -> None:
-    assert_near(embed("logmel", "reference", device="cuda"), embed("logmel", "reference", device="cpu"), 1e-4)
+@pytest.mark.parametrize("name", ["logmel", "yamnet"])
+def test_front_end_on_gpu_equals_cpu(name: str, tmp_path: Path) -> None:
+    """YAMNet runs on the patches of a batch, of which some are not valid."""
+    model = f"yamnet:{random_yamnet(tmp_path)}" if name == "yamnet" else name
+    step = 8 if name == "yamnet" else 1
+    on_gpu, on_cpu = (embed(model, "reference", step=step, device=device) for device in ("cuda", "cpu"))
+    assert_near(on_gpu, on_cpu, 1e-4, step)
 
 
 @gpu
