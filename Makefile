@@ -2,7 +2,7 @@
 # make test         install, then run the fast tests (minutes); test-long runs the long tests, test-all both
 # make test-gradio  the tests of `embedx app` in a browser, with Gradio in an environment of its own
 # make test-engines the tests of Ray and of search engines, with their packages in an environment of their own
-# make test-remote  the tests with an S3 server, with s3fs and moto in an environment of their own
+# make test-remote  the tests with servers of S3 and Google Cloud Storage, with their packages in an environment of their own
 # make check        format, lint, types and doctests
 # make bench        measure, and write BENCHMARKS.md; bench-gpu measures the part that needs a GPU
 # make reliability  run the reliability tests for hours, and write RELIABILITY.md (PARTS="kills damage=1", SCALE=0.1)
@@ -48,8 +48,8 @@ test-remote: $(READY)
 	$(RUN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > build/remote/dev.pth
 	cp build/remote/dev.pth build/remote/lib/python3*/site-packages/
 	grep -v '^python-dateutil==' constraints.txt > build/remote/constraints.txt
-	build/remote/bin/python -m pip install --quiet --constraint build/remote/constraints.txt s3fs 'moto[server]'
-	build/remote/bin/python -m pytest -m long tests/ingest/test_buckets.py
+	build/remote/bin/python -m pip install --quiet --constraint build/remote/constraints.txt s3fs gcsfs 'moto[server]' gcp-storage-emulator
+	build/remote/bin/python -m pytest -m long tests/ingest/test_buckets.py tests/ingest/test_google_buckets.py
 
 check: $(READY)
 	$(RUN)/ruff format --check

@@ -7,7 +7,6 @@ are larger than `MAX_UNUSED_BYTES` together. The memory that a copy takes does n
 
 import contextlib
 import os
-import shutil
 import tempfile
 import threading
 from collections import OrderedDict
@@ -99,7 +98,7 @@ class RemoteCopies:
     def close(self) -> None:
         """Remove all copies."""
         if self._folder is not None and self._folder[0] == os.getpid():
-            shutil.rmtree(self._folder[1].name, ignore_errors=True)
+            self._folder[1].cleanup()
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Remote files: buckets and web servers, through fsspec. Only this module imports it.
+"""Remote files: buckets and web servers, through fsspec.
 
 Every request is tried `ATTEMPTS` times if the network or the server fails. What a server denies, or says not to have,
 is not asked again. "Could not look" is never "is not there": only a server that answers so makes a FileNotFoundError.
@@ -22,8 +22,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from embedx.errors import DiskError, EmbedxError, UsageError
+from embedx.errors import DiskError, EmbedxError
 from embedx.filesystem.paths import display_path
+from embedx.filesystem.systems import CONNECT_S, SILENCE_S, make_system
 from embedx.filesystem.urls import WEB, signed
 
 if TYPE_CHECKING:
@@ -31,13 +32,10 @@ if TYPE_CHECKING:
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0)  # seconds before the second to the fifth attempt, each times 0.5 to 1.5 by chance
 ATTEMPTS = 1 + len(WAITS_S)
-CONNECT_S = 10.0  # seconds for a connection
-SILENCE_S = 30.0  # seconds in which an answer, or a file that is copied, must grow
 TICK_S = 0.1  # seconds between two checks for a signal while a request runs
 OUTAGE_S = 30.0  # seconds after a host has failed in every attempt, in which requests to it are tried once
 PAGE = 1000  # objects in a page of a listing: the most that S3 gives
 MIN_BYTES_PER_S = 50_000  # of an upload: a slow line
-EXTRAS = {"s3": "s3", "gs": "gcs", "http": "http", "https": "http"}  # scheme -> the extra of embedx that it needs
 GONE, DENIED, TRY_AGAIN = (404, 410), (401, 403), (408, 425, 429)  # HTTP statuses
 
 outages: dict[str, float] = {}  # host -> the time of its last outage, by the clock of `time.monotonic`
@@ -89,37 +87,6 @@ def nanoseconds(when: Any) -> int | None:
         return int((when.timestamp() if isinstance(when, datetime) else float(when)) * 1e9)
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-@functools.lru_cache
-def make_system(scheme: str, process: int) -> "AbstractFileSystem":
-    """Return the file system of a scheme, one for each process. Credentials come from the environment.
-
-    Raises:
-        UsageError: the package for it is not installed.
-    """
-    import fsspec
-
-    options: dict[str, Any] = {"use_listings_cache": False}
-    try:
-        if scheme == "s3":
-            limits = {"connect_timeout": CONNECT_S, "read_timeout": SILENCE_S, "retries": {"total_max_attempts": 1}}
-            options |= {"config_kwargs": limits, "max_concurrency": 1}  # one part of a file in memory, not ten
-        elif scheme in WEB:
-            import aiohttp
-
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=SILENCE_S)
-            headers = {"Accept-Encoding": "identity"}
-            options |= {"client_kwargs": {"timeout": timeout, "headers": headers, "trust_env": True}, "encoded": True}
-        system = fsspec.filesystem(scheme, skip_instance_cache=scheme != "memory", **options)
-    except ImportError as error:
-        raise UsageError(
-            f"Addresses with {scheme}:// need packages that are not installed: pip install "
-            f"'embedx[{EXTRAS.get(scheme, scheme)}]'"
-        ) from error
-    if scheme == "s3":
-        system.retries = 1  # they are in `request`
-    return system
 
 
 def system_of(url: str) -> "tuple[AbstractFileSystem, str]":
@@ -223,6 +190,7 @@ def library_errors() -> tuple[type[Exception], ...]:
         ("botocore.exceptions", "BotoCoreError"),
         ("botocore.exceptions", "ClientError"),
         ("gcsfs.retry", "HttpError"),
+        ("gcsfs.retry", "ChecksumError"),
         ("google.auth.exceptions", "GoogleAuthError"),
     )
     imported = (getattr(sys.modules[module], name) for module, name in names if module in sys.modules)
@@ -266,6 +234,8 @@ def status_of(error: Exception) -> int | None:
         status = getattr(error, "status", None)
         if type(error).__name__ == "HttpError":  # of gcsfs; the codes of others are no statuses
             status = getattr(error, "code", None)
+        elif type(error) is OSError and str(error).startswith("Forbidden: "):  # of gcsfs
+            status = 403
     if status == 200:  # S3 may report an error behind a good status
         return 500
     return status if isinstance(status, int) and 300 <= status < 600 else None
@@ -280,7 +250,8 @@ def without_secrets(error: Exception) -> str:
 
 def look_at(url: str, on_wait: Wait = no_action) -> RemoteFile:
     """Return size and version of a file; raise the errors of `request`."""
-    info = request(url, "info", system_of(url)[1], on_wait=on_wait)
+    method = "get_object" if url.startswith("gs://") else "info"  # there, `info` also asks for a listing
+    info = request(url, method, system_of(url)[1], on_wait=on_wait)
     if info.get("type") == "directory":
         raise FileNotFoundError(errno.ENOENT, f"There is no file {display_path(url)}; it is a folder")
     return describe(url, info)

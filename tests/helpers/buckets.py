@@ -18,7 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import soundfile
+
+from embedx.audio import places
+from embedx.audio.remote_copies import RemoteCopies
 
 WAIT_S = 60.0
 KEYS = {
@@ -187,6 +191,15 @@ def wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
         connection.close()
         time.sleep(0.1)
     raise AssertionError("the S3 server did not start")
+
+
+@contextlib.contextmanager
+def no_copies() -> Iterator[None]:
+    """Read remote recordings as a new process does, which has no copies of them."""
+    copies = RemoteCopies()
+    with contextlib.closing(copies), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(places, "COPIES", copies)
+        yield
 
 
 def put(address: str, bucket: str, files: dict[str, bytes]) -> None:

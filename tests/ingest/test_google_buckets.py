@@ -1,0 +1,135 @@
+"""The program with an emulator of Google Cloud Storage: faults, changes, pushes. `make test-remote` runs it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import embedx
+from embedx.errors import EmbedxError
+from embedx.filesystem import remote, systems
+from tests.helpers.buckets import Faults, no_copies, proxy, socket_port, wait_for, wav_bytes
+from tests.helpers.collections import assert_same, content
+
+pytest.importorskip("gcsfs", reason="not in the dev extra: make test-remote")
+pytest.importorskip("gcp_storage_emulator", reason="not in the dev extra: make test-remote")
+pytestmark = pytest.mark.long
+FILES = {f"audio/{'owl' if number % 2 else 'wren'}/{number}.wav": wav_bytes(number) for number in range(8)}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with socket_port() as port:
+        pass
+    command = ["start", "--host", "127.0.0.1", "--port", str(port), "--in-memory", "--default-bucket", "birds"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gcp_storage_emulator", *command],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_for(port, process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def faults(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
+    """A proxy before the server, through which this process and its children reach the bucket `birds`."""
+    with proxy(server) as (address, faults):
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+        monkeypatch.setattr(remote, "WAITS_S", (0.01, 0.01, 0.01, 0.01))
+        monkeypatch.setattr(remote, "outages", {})
+        systems.make_system.cache_clear()
+        for name, data in FILES.items():
+            remote.write_bytes(f"gs://birds/{name}", data)
+        faults.seen.clear()
+        yield faults
+        faults.rules.clear()
+        remote.outages.clear()
+        for file in list(remote.list_files("gs://birds")):
+            remote.remove(file.url)
+        systems.make_system.cache_clear()
+
+
+def extract(out: Path, source: object = "gs://birds/audio", **options: object) -> list[str]:
+    with no_copies(), embedx.extract(source, out=out, **options) as collection:  # type: ignore[arg-type]
+        return sorted(collection.rows()["path"])
+
+
+def test_bucket_equals_its_files_on_disk(faults: Faults, tmp_path: Path) -> None:
+    for name, data in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    extract(tmp_path / "local", tmp_path / "audio")
+    assert extract(tmp_path / "c") == [f"gs://birds/{name}" for name in sorted(FILES)]
+    assert faults.count("alt=media") == len(FILES)
+    assert faults.count("maxResults=1$") == 0  # a listing for each file would cost more than reading it
+    local = {os.path.basename(path): vector for (path, _), vector in content(tmp_path / "local").items()}
+    for (path, _), vector in content(tmp_path / "c").items():
+        assert (local[os.path.basename(path)] == vector).all()
+    faults.seen.clear()
+    extract(tmp_path / "c")
+    assert faults.count("alt=media") == 0  # nothing is read again
+    remote.write_bytes("gs://birds/audio/owl/1.wav", wav_bytes(99))
+    before = content(tmp_path / "c")
+    extract(tmp_path / "c")
+    changed = [
+        path for (path, start), vector in content(tmp_path / "c").items() if (before[path, start] != vector).any()
+    ]
+    assert changed == ["gs://birds/audio/owl/1.wav"]
+
+
+@pytest.mark.parametrize("fault", ["500", "503", "429", "cut", "drop"])
+def test_faults_that_pass_change_nothing(faults: Faults, tmp_path: Path, fault: str) -> None:
+    extract(tmp_path / "whole")
+    faults.add(r"/o\?", fault, "", fault, fault)
+    faults.add("alt=media", *[fault, "", "", fault] * 3)
+    assert len(extract(tmp_path / "c")) == len(FILES)
+    assert [pattern for pattern, left in faults.rules if left] == []  # every fault has happened
+    assert_same(tmp_path / "c", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("fault", ["500", "cut", "drop", "401", "403"])
+def test_listing_that_fails_prunes_nothing(faults: Faults, tmp_path: Path, fault: str) -> None:
+    paths = extract(tmp_path / "c")
+    remote.remove("gs://birds/audio/owl/1.wav")
+    faults.add(r"GET .*/o\?", always=fault)
+    faults.seen.clear()
+    assert extract(tmp_path / "c", prune=True) == paths
+    assert faults.count(r"GET .*/o\?") <= 2 * remote.ATTEMPTS  # the library does not try again on its own
+    with embedx.open(tmp_path / "c") as collection:
+        (failure,) = collection.failures()
+    assert failure.reason == "unreadable-folder"
+    assert ("denied" if fault in ("401", "403") else "cannot be reached") in failure.detail
+    faults.rules.clear()
+    remote.outages.clear()
+    assert len(extract(tmp_path / "c", prune=True)) == len(paths) - 1
+
+
+def test_denied_recording_is_a_failure_by_name(faults: Faults, tmp_path: Path) -> None:
+    faults.add("owl%2F1.wav.*alt=media", always="403")
+    assert len(extract(tmp_path / "c")) == len(FILES) - 1
+    with embedx.open(tmp_path / "c") as collection:
+        (failure,) = collection.failures()
+    assert failure.detail == "gs://birds/audio/owl/1.wav cannot be read: access is denied."
+
+
+def test_pushed_collection_opens_on_another_machine(
+    faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    extract(tmp_path / "c")
+    faults.add("POST", "500", "drop", "", "503")
+    with embedx.open(tmp_path / "c") as collection:
+        assert collection.push("gs://birds/pushed").parts_sent
+        assert collection.push("gs://birds/pushed").parts_sent == 0
+    faults.add("alt=media", "500", "cut", "drop")
+    with embedx.open("gs://birds/pushed") as opened:
+        assert_same(opened.folder, tmp_path / "c")
+    with pytest.raises(EmbedxError, match="gs://birds/none"):
+        embedx.open("gs://birds/none")
