@@ -17,6 +17,7 @@ from embedx.index.builder import find_unused_files
 from embedx.index.manager import FOLDER, IndexManager
 from embedx.index.matrix import CorruptIndex
 from embedx.index.vector_index import VectorIndex
+from embedx.store.blocks import BLOCKS_NAME
 from embedx.store.integrity import inspect, inspect_pages
 from embedx.store.lock import LOCK_NAME, Lock, read_lock
 from embedx.store.records import Issue, group_by_path
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from embedx.embedding.embedder import Embedder
 
 STORE_FILES = {FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm", f"{FILE_NAME}.new"}
-KNOWN_FILES = {*STORE_FILES, LOCK_NAME, RUN_NAME, FOLDER, HEADS}
+KNOWN_FILES = {*STORE_FILES, LOCK_NAME, RUN_NAME, BLOCKS_NAME, f"{BLOCKS_NAME}.new", FOLDER, HEADS}
 
 
 @dataclass
@@ -157,7 +158,8 @@ def find_foreign(root: Path) -> Iterator[Issue]:
 def find_unused(root: Path) -> list[str]:
     """Return the files that interrupted runs left, and those of an index that is being built."""
     of_indexes = find_unused_files(root / FOLDER)[1]
-    return [str(file) for file in (*sorted(root.glob(f"{FILE_NAME}.new")), *of_indexes, *find_unused_head_files(root))]
+    unfinished = [root / f"{name}.new" for name in (FILE_NAME, BLOCKS_NAME) if (root / f"{name}.new").exists()]
+    return [str(file) for file in (*unfinished, *of_indexes, *find_unused_head_files(root))]
 
 
 def find_index_issues(root: Path) -> list[Issue]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from embedx.errors import LockedError, StoreError
 from embedx.filesystem.file_state import state_of_file
+from embedx.store.blocks import MIN_NEW, BlockReader, Blocks, DamagedBlock, load_blocks, save_blocks
 from embedx.store.connections import UnlockedConnection, connect, wrap_errors, wrap_sqlite_errors
 from embedx.store.forks import FORKS
 from embedx.store.lock import LockContent, read_lock
@@ -35,6 +36,7 @@ class Compared:
     def __init__(self) -> None:
         self._locks: dict[str, threading.RLock] = {}
         self._states: dict[str, tuple[State, ...]] = {}
+        self.blocks: dict[str, dict[bytes, Total]] | None = None  # table -> its blocks when they were compared last
 
     def lock(self, what: str) -> threading.RLock:
         """Return the lock of the thread that compares something; other things are compared meanwhile."""
@@ -241,6 +243,33 @@ class Checked:
         """Compare all rows of a table with their checksums, and the table with the commit record."""
         for _ in self._stream(table):
             pass
+
+    def _check_blocks(self, *tables: str) -> None:
+        """Do what `_check_all` does; blocks of rows that were compared before, in any state, are only hashed."""
+        if self._compared.blocks is None:
+            self._compared.blocks = load_blocks(self.folder)
+        blocks, new = self._compared.blocks, 0
+        with self.snapshot():
+            for table in tables:
+                known = blocks.get(table, {})
+                found = self._read_blocks(table, known)
+                if found is None and known:  # the file can be wrong
+                    found = self._read_blocks(table, {})
+                if found is None:
+                    self._check_all(table)  # it names what is damaged
+                blocks[table] = found or {}
+                new += len(blocks[table].items() - known.items())
+                self._compared.add(table, self._state())
+        if new >= MIN_NEW:
+            save_blocks(self.folder, blocks)
+
+    def _read_blocks(self, table: str, known: Blocks) -> dict[bytes, Total] | None:
+        """Return the blocks of a table, after its rows were compared with the commit record; None if they differ."""
+        reader = BlockReader(self._db, table, SUMMED[table], types_of(table), self._checksums, known)
+        with contextlib.suppress(DamagedBlock):
+            if reader.read() == self._record.tables.get(table, (0, 0)):
+                return reader.found
+        return None
 
     def _require_total(self, table: str, total: Total) -> None:
         """Check that the checksums of all rows of a table add up: a stale or lost page has none that is wrong."""

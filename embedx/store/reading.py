@@ -280,12 +280,11 @@ class Reader(Checked):
             StoreError: a row is damaged.
         """
         with self.snapshot():
-            self._compare("rows", "recordings", keys=True)
             with self._compared.lock("filter"):
                 if not self._is_compared("filter"):
-                    for table in ("rows", "recordings"):
-                        self._check_all(table)
+                    self._check_blocks("rows", "recordings")
                     self._compared.add("filter", self._state())
+            self._compare("rows", "recordings", keys=True)
             return filters.select(self._db, where, self.columns if columns is None else columns, timeout)
 
     def column(self, name: str) -> tuple[NDArray[np.int64], list[Any]]:

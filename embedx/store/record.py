@@ -112,6 +112,10 @@ class Checksums:
         salt = row_id.to_bytes(SIZE, "little", signed=True)
         return hashlib.blake2b(vector, digest_size=SIZE, key=self._key(table), salt=salt).digest()
 
+    def block(self, table: str, content: bytes) -> bytes:
+        """Return a hash of rows with their checksums; see blocks.py."""
+        return hashlib.blake2b(content, digest_size=SIZE, key=self._key(table), person=b"block").digest()
+
     def _key(self, table: str) -> bytes:
         """Return the key of a table."""
         if table not in self._keys:
@@ -143,5 +147,8 @@ class RunningTotal:
 
     def add(self, checksums: Iterable[Any]) -> None:
         """Add stored checksums."""
-        rows, total = total_of(checksums)
-        self.total = self.total[0] + rows, (self.total[1] + total) % MODULUS
+        self.add_total(total_of(checksums))
+
+    def add_total(self, total: Total) -> None:
+        """Add the total of other checksums."""
+        self.total = self.total[0] + total[0], (self.total[1] + total[1]) % MODULUS

@@ -22,7 +22,9 @@ LOG, SHARED_MEMORY = f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"
 READER = f"""
 import json, os, sys
 from embedx.errors import EmbedxError
+from embedx.store import checksums
 from embedx.store.store import Store
+checksums.MIN_NEW = 1  # it tries to write the hashes of the blocks that it has compared
 os.setgid({NOBODY}), os.setuid({NOBODY})
 store = None
 for folder in sys.stdin:
