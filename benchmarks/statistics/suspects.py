@@ -1,7 +1,8 @@
 """Wrong labels that `embedx probe --suspect-labels` lists: planted errors in collections of 600 rows in 60 recordings,
 each in one fold. Precision is the share of the listed rows whose label is wrong, recall the share of the wrong labels
 that are listed. A wrong label is another class at random, for single rows; also the class that is most alike, and
-whole recordings. The accuracy is that of the probe by the labels with their errors.
+whole recordings. The accuracy is that of the probe by the labels with their errors. The last case has the limits of a
+large collection, lowered: a fourth of the training rows is the sample among which neighbours are looked for.
 """
 
 from collections.abc import Iterator
@@ -12,9 +13,9 @@ from claims import Claim
 from numpy.typing import NDArray
 from worlds import World
 
+from embedx.evaluation import suspects
 from embedx.evaluation.cross_validation import Experiment, cross_fit, make_fit
 from embedx.evaluation.leakage import Overlap
-from embedx.evaluation.suspects import find_suspects
 from embedx.heads.options import HeadOptions
 from embedx.store.records import Row
 
@@ -34,6 +35,7 @@ class Planted:
         world: how vectors and true classes are drawn.
         share: of the labels that are wrong.
         precision, recall: the lowest values that keep the claim.
+        limits: rows of a large collection, and of the sample among which its neighbours are looked for.
         kind: "row" (single rows, any other class), "alike" (single rows, the class with the nearest mean) or
             "recording" (all rows of a recording, any other class).
     """
@@ -44,6 +46,7 @@ class Planted:
     precision: float
     recall: float
     kind: str = "row"
+    limits: tuple[int, int] = (suspects.MAX_ROWS, suspects.MAX_OTHERS)
 
 
 CLEAR = World(EVEN, distance=6.0, alike=0.3, same_label=False, dimensions=24, rows=ROWS, spread=0.0)
@@ -59,6 +62,7 @@ CASES = (
     Planted("20 % errors, classes clearly apart", CLEAR, 0.2, 0.9, 0.8),
     Planted("5 % errors, the class most alike", CLEAR, 0.05, 0.85, 0.8, "alike"),
     Planted("5 % errors, whole recordings", replace(CLEAR, same_label=True), 0.05, 0.8, 0.7, "recording"),
+    Planted("5 % errors, neighbours from a sample", CLEAR, 0.05, 0.9, 0.85, limits=(100, 120)),
 )
 
 
@@ -91,7 +95,8 @@ def count(case: Planted, seed: int) -> tuple[float, float, float, float]:
     targets = replace(data.targets, y=y)
     experiment = Experiment(data.views, data.x, targets, data.splits, label="label", rows=rows, overlap=Overlap())
     held_out = cross_fit(experiment, make_fit(experiment, HeadOptions()))
-    listed = np.array([suspect.id - 1 for suspect in find_suspects(experiment, held_out)], np.int64)
+    suspects.MAX_ROWS, suspects.MAX_OTHERS = case.limits
+    listed = np.array([suspect.id - 1 for suspect in suspects.find_suspects(experiment, held_out)], np.int64)
     accuracy = (held_out.proba.argmax(axis=1) == y[held_out.positions]).mean()
     return len(listed), float((truth != y)[listed].sum()), float((truth != y).sum()), float(accuracy)
 

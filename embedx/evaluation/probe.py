@@ -21,7 +21,7 @@ from embedx.evaluation.cross_validation import (
 )
 from embedx.evaluation.leakage import Overlap
 from embedx.evaluation.splits import SplitOptions
-from embedx.evaluation.suspects import Suspect, check_one_class, describe_suspects, find_suspects
+from embedx.evaluation.suspects import Suspect, check_one_class, count_sampled, describe_suspects, find_suspects
 from embedx.evaluation.targets import LabelOptions
 from embedx.heads.head import Head
 from embedx.heads.options import HeadOptions
@@ -60,6 +60,7 @@ class Report:
         overlap: test rows that look like a training row.
         folds: the test parts.
         suspects: rows whose label is probably wrong, the clearest first; None if they were not looked for.
+        suspects_among: rows of each training part among which the neighbours of suspects were looked for; None: all.
     """
 
     view: str
@@ -74,6 +75,7 @@ class Report:
     overlap: Overlap
     folds: tuple[Fold, ...]
     suspects: tuple[Suspect, ...] | None = None
+    suspects_among: int | None = None
 
     @property
     def rows(self) -> int:
@@ -115,6 +117,12 @@ class Report:
             return self.metrics.test.chance
         return 0.5 if self.metrics.multilabel else 1 / self.classes
 
+    def _suspects_dict(self) -> dict[str, Any]:
+        """Return the part of `to_dict` about suspect labels."""
+        if self.suspects is None:
+            return {}
+        return {"suspects": [suspect.to_dict() for suspect in self.suspects], "suspects_among": self.suspects_among}
+
     def _value(self, name: str) -> float:
         figure = self.metrics.figures[name]
         return float("nan") if figure is None else figure.value
@@ -134,7 +142,7 @@ class Report:
             "metrics": self.metrics.to_dict(),
             "retrieval": {name: figure.to_dict() for name, figure in self.retrieval.items()},
             "overlap": self.overlap.to_dict(),
-            **({} if self.suspects is None else {"suspects": [suspect.to_dict() for suspect in self.suspects]}),
+            **self._suspects_dict(),
         }
 
     def __str__(self) -> str:
@@ -160,7 +168,7 @@ class Report:
             *describe_left_out(self.unlabelled, 0, self.left_out),
             *([f"C, chosen inside the training rows of each part: {', '.join(Cs)}."] if Cs else []),
             *([f"Retrieval from other parts: {', '.join(retrieval)}."] if retrieval else []),
-            *([] if self.suspects is None else describe_suspects(self.suspects)),
+            *([] if self.suspects is None else describe_suspects(self.suspects, self.suspects_among)),
         ]
         return "\n".join(lines)
 
@@ -210,7 +218,9 @@ def probe(
     test = compare_experiment(experiment, permutations, split.seed, head)
     held_out = cross_fit(experiment, make_fit(experiment, head))
     report = report_on(experiment, held_out, head.kind, test)
-    return replace(report, suspects=find_suspects(experiment, held_out)) if suspect_labels else report
+    if not suspect_labels:
+        return report
+    return replace(report, suspects=find_suspects(experiment, held_out), suspects_among=count_sampled(experiment))
 
 
 def report_on(experiment: Experiment, held_out: HeldOutPredictions, kind: str, test: ChanceTest | None) -> Report:

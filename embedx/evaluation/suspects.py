@@ -4,7 +4,8 @@ The head decides by confident learning (Northcutt, Jiang and Chuang, JAIR 2021):
 probability that rows with its label get for it. The rows above a threshold give the share of the rows of each label
 that belong to each other class. So many rows of the label are suspect: those that are most clearly of the other class,
 which is their most probable one. The neighbours are the nearest rows that are not in its test part; most of them must
-have another label too.
+have another label too. Of a large collection, only the neighbours of rows that the head contradicts are looked for, and
+among a sample of the other rows, so that the time grows with the rows and not with their square.
 """
 
 import math
@@ -23,6 +24,10 @@ from embedx.text import plural
 
 NEIGHBOURS = 5  # an odd number, as for a vote of two classes
 CHUNK = 2048  # rows that are compared with all others at a time
+MAX_ROWS = 20_000  # a collection with more is large
+MAX_OTHERS = 50_000  # rows of the sample; 20 000 rows of 128 numbers are compared with them in 20 s
+MAX_SCORES = 2**22  # of a large collection in memory at a time: 16 MB, and 48 MB to sort them
+SEED = 0  # of the sample
 MAX_PRINTED = 50  # rows of the text; all are in `to_dict`
 
 
@@ -67,7 +72,9 @@ def find_suspects(experiment: Experiment, held_out: HeldOutPredictions) -> tuple
     check_one_class(targets)
     y, proba = targets.y[held_out.positions], held_out.proba
     suggested = contradicted(y, proba)
-    against = neighbours_against(experiment)[held_out.positions]
+    asked = np.zeros(len(targets.y), bool)
+    asked[held_out.positions] = (suggested != y) | (len(asked) <= MAX_ROWS)
+    against = neighbours_against(experiment, asked)[held_out.positions]
     chosen = np.flatnonzero((suggested != y) & (against > 0.5))
     margin = proba[chosen, suggested[chosen]] - proba[chosen, y[chosen]]
     suspects = []
@@ -113,27 +120,51 @@ def contradicted(y: NDArray[np.int64], proba: NDArray[np.float64]) -> NDArray[np
     return found
 
 
-def neighbours_against(experiment: Experiment) -> NDArray[np.float64]:
-    """Return the share [N] of the nearest rows that have another label, of rows outside the test part; 0 if unused."""
-    x = experiment.x if experiment.x.ndim == 2 else experiment.x[:, -1]
-    lengths = np.linalg.norm(x, axis=1, keepdims=True)
-    unit, y = x / np.where(lengths == 0, 1, lengths), experiment.targets.y
+def neighbours_against(experiment: Experiment, asked: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the share [N] of the nearest rows that have another label, of rows outside the test part.
+
+    Args:
+        experiment: the N rows.
+        asked: the rows [N] whose neighbours are looked for; the share of others is 0.
+    """
+    x, y = experiment.x if experiment.x.ndim == 2 else experiment.x[:, -1], experiment.targets.y
     against = np.zeros(len(x))
     for part in experiment.splits.parts:
-        k = min(NEIGHBOURS, len(part.learned))
-        for start in range(0, len(part.test) if k else 0, CHUNK):
-            rows = part.test[start : start + CHUNK]
-            scores = unit[rows] @ unit[part.learned].T
-            nearest = part.learned[np.argpartition(-scores, k - 1, axis=1)[:, :k]]
+        others, tested = sample_of(part.learned), part.test[asked[part.test]]
+        k, unit = min(NEIGHBOURS, len(others)), scale(x[others])
+        rows_at_a_time = CHUNK if len(x) <= MAX_ROWS else max(1, MAX_SCORES // max(1, len(others)))
+        for start in range(0, len(tested) if k else 0, rows_at_a_time):
+            rows = tested[start : start + rows_at_a_time]
+            nearest = others[np.argpartition(-(scale(x[rows]) @ unit.T), k - 1, axis=1)[:, :k]]
             against[rows] = (y[nearest] != y[rows][:, None]).mean(axis=1)
     return against
 
 
-def describe_suspects(suspects: Sequence[Suspect]) -> list[str]:
-    """Return the lines that show suspect rows."""
+def sample_of(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rows of a training part among which neighbours are looked for: all, or MAX_OTHERS of more."""
+    if len(rows) <= MAX_OTHERS:
+        return rows
+    return np.sort(np.random.default_rng(SEED).choice(rows, MAX_OTHERS, replace=False))
+
+
+def count_sampled(experiment: Experiment) -> int | None:
+    """Return among how many rows of a training part neighbours are looked for; None: in each part among all."""
+    return MAX_OTHERS if any(len(part.learned) > MAX_OTHERS for part in experiment.splits.parts) else None
+
+
+def scale(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return vectors [N, D] of length 1; zeros stay zeros."""
+    lengths = np.linalg.norm(x, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = x / np.where(lengths == 0, 1, lengths)
+    return unit
+
+
+def describe_suspects(suspects: Sequence[Suspect], sampled: int | None) -> list[str]:
+    """Return the lines that show suspect rows, whose neighbours were looked for among so many rows (None: all)."""
     lines = [
         "",
         f"Suspect labels: {plural(len(suspects), 'row')}, whose held-out head and neighbours find another class.",
+        *([f"Neighbours: among a sample of {sampled} rows of each training part."] if sampled else []),
         *(
             f"  row {one.id}: {one.label} -> {one.suggested} ({one.probability:.2f} against {one.of_label:.2f}; "
             f"{one.neighbours:.0%} of the neighbours differ)  {display_path(one.path)} {one.start_s:g}-{one.end_s:g} s"

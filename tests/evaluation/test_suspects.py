@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 import embedx
 from embedx.errors import UsageError
+from embedx.evaluation import suspects
+from embedx.evaluation.cross_validation import Experiment
 
 
 def planted(out: Path, seed: int, noise: float, share: float = 0.05) -> tuple[embedx.Collection, set[int]]:
@@ -28,11 +31,17 @@ def planted(out: Path, seed: int, noise: float, share: float = 0.05) -> tuple[em
     return collection, set(collection.rows("wrong = 1").index)
 
 
+@pytest.mark.parametrize("others", [None, pytest.param(120, id="sample")])
 @pytest.mark.parametrize(
     ("noise", "precision", "recall"),
     [(0.5, 0.95, 0.85), pytest.param(1.0, 0.9, 0.8, marks=pytest.mark.long)],
 )
-def test_planted_errors_are_found(noise: float, precision: float, recall: float, tmp_path: Path) -> None:
+def test_planted_errors_are_found(
+    noise: float, precision: float, recall: float, others: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if others:  # the limits of a large collection, of whose training rows a fourth are in the sample
+        monkeypatch.setattr(suspects, "MAX_ROWS", 100)
+        monkeypatch.setattr(suspects, "MAX_OTHERS", others)
     found, right, errors = 0, 0, 0
     for seed in range(2):
         collection, wrong = planted(tmp_path / str(seed), seed, noise)
@@ -43,6 +52,8 @@ def test_planted_errors_are_found(noise: float, precision: float, recall: float,
         found, right, errors = found + len(ids), right + len(ids & wrong), errors + len(wrong)
         assert all(suspect.label != suspect.suggested for suspect in report.suspects)
         assert f"Suspect labels: {len(ids)} rows" in report.text()
+        assert report.suspects_among == report.to_dict()["suspects_among"] == others
+        assert ("among a sample of 120 rows of each training part" in report.text()) == bool(others)
     assert right / found >= precision and right / errors >= recall
 
 
@@ -57,3 +68,24 @@ def test_clean_labels_have_hardly_a_suspect(tmp_path: Path) -> None:
 def test_several_labels_per_row_are_refused(collection: embedx.Collection) -> None:
     with pytest.raises(UsageError, match="one class per row"):
         collection.probe(separator=";", suspect_labels=True)
+
+
+def test_only_rows_that_the_head_contradicts_are_compared_if_there_are_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection, _ = planted(tmp_path / "c", 0, 0.5)
+    counts: list[int] = []
+    look = suspects.neighbours_against
+
+    def counted(experiment: Experiment, asked: NDArray[np.bool_]) -> NDArray[np.float64]:
+        counts.append(int(asked.sum()))
+        return look(experiment, asked)
+
+    monkeypatch.setattr(suspects, "neighbours_against", counted)
+    with collection:
+        everything = collection.probe(permutations=0, suspect_labels=True, C=0.1).suspects
+        monkeypatch.setattr(suspects, "MAX_ROWS", 599)
+        assert collection.probe(permutations=0, suspect_labels=True, C=0.1).suspects == everything
+    assert everything is not None
+    assert counts[0] == 600
+    assert len(everything) <= counts[1] < 90
