@@ -21,7 +21,7 @@ from embedx.collection.label_table import (
     read_table,
     refuse_conflicts,
 )
-from embedx.datasets.tables import typed
+from embedx.datasets.column_types import typed
 from embedx.errors import NothingToDo, UsageError
 from embedx.filesystem.paths import display_path
 from embedx.store.edits import FIELDS, MIN_OVERLAP, Edit, LabelUpdate, find_undone, place_of, value_of

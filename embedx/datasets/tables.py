@@ -5,34 +5,23 @@ Text stays text: "001", "NA" and "1e5" are not converted. Every column is kept.
 
 import io
 import os
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from embedx.audio.embedded import recording_names
 from embedx.datasets.parquet import read_parquet_rows, refuse_twice
-from embedx.datasets.text_tables import (
-    PATH_COLUMNS,
-    open_text,
-    read_csv_rows,
-    read_json_rows,
-    refuse_other_file,
-    require_unicode,
-)
+from embedx.datasets.text_rows import TextRows, open_text_rows
+from embedx.datasets.text_tables import PATH_COLUMNS, require_unicode
 from embedx.errors import UsageError
 from embedx.filesystem.paths import display_path
-from embedx.filesystem.urls import is_url
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PARQUET_MAGIC = b"PAR1"
-TEXT_COLUMNS = ("label", "group", "split")  # text, also if all values look like numbers
 
 Row = Mapping[str, Any]
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -74,13 +63,21 @@ def read_table(file: str | os.PathLike[str], texts: Sequence[str] = ()) -> UserT
     Raises:
         UsageError: there is no such file, or it cannot be read as a table; the message names the line and the column.
     """
-    name = display_path(os.fspath(file))
+    if is_parquet(file):
+        return parse_parquet(os.path.abspath(file), display_path(os.fspath(file)))
+    return text_table(open_text_rows(file, texts))
+
+
+def is_parquet(file: str | os.PathLike[str]) -> bool:
+    """Tell whether a file is Parquet.
+
+    Raises:
+        UsageError: there is no such file.
+    """
     if not os.path.isfile(file):  # opening a named pipe would block
-        raise UsageError(f"There is no file {name}, or it is not a regular file.")
+        raise UsageError(f"There is no file {display_path(os.fspath(file))}, or it is not a regular file.")
     with open(file, "rb") as handle:
-        if handle.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC:
-            return parse_parquet(os.path.abspath(file), name)
-    return parse(Path(file).read_bytes(), name, os.path.dirname(os.path.abspath(file)), texts)
+        return handle.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
 
 
 def parse(data: bytes, name: str, folder: str = "", texts: Sequence[str] = ()) -> UserTable:
@@ -97,33 +94,16 @@ def parse(data: bytes, name: str, folder: str = "", texts: Sequence[str] = ()) -
     """
     if data.startswith(PARQUET_MAGIC):
         return parse_parquet(io.BytesIO(data), name)
-    refuse_other_file(data, name)
-    with open_text(io.BytesIO(data), name) as text:
-        first = next((line for line in text if not line.isspace()), "").strip("\r\n")
-        text.seek(0)
-        numbers: list[int] = []
-        if first.lstrip().startswith("{"):
-            rows: list[Row] = list(numbered(read_json_rows(text, name), numbers))
-            columns = list(dict.fromkeys(column for row in rows for column in row))
-        elif is_url(first) or os.path.isfile(os.path.join(folder, first)):  # the output of `find`
-            columns = ["path"]
-            lines = ((i, line.rstrip("\r\n")) for i, line in enumerate(text, start=1))
-            rows = list(numbered(((i, {"path": line}) for i, line in lines if line), numbers))
-        else:
-            columns, cells = read_csv_rows(text, name)
-            path_column = next((column for column in PATH_COLUMNS if column in columns), None)
-            rows = type_columns(columns, list(numbered(cells, numbers)), {path_column, *TEXT_COLUMNS, *texts})
-    table = UserTable(name, columns, rows, numbers, "Line")
-    for i, row in enumerate(rows):
-        require_unicode(row, table.place(i), folder)
-    return table
+    return text_table(TextRows(lambda: io.BytesIO(data), name, folder, texts))
 
 
-def numbered(rows: Iterator[tuple[int, Value]], numbers: list[int]) -> Iterator[Value]:
-    """Yield the values of numbered rows, and append the numbers to a list."""
-    for number, value in rows:
+def text_table(rows: TextRows) -> UserTable:
+    """Return all rows of a text file."""
+    numbers, read = [], []
+    for number, row in rows:
         numbers.append(number)
-        yield value
+        read.append(row)
+    return UserTable(rows.name, rows.columns, read, numbers, "Line")
 
 
 def parse_parquet(source: str | BinaryIO, name: str) -> UserTable:
@@ -172,32 +152,3 @@ def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
         raise UsageError(f"A table is a data frame with named columns, not a {type(frame).__name__}.")
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in rows]
-
-
-def type_columns(columns: Sequence[str], cells: Sequence[Sequence[str]], texts: Collection[str | None]) -> list[Row]:
-    """Return rows of cells as column -> value; columns are converted to numbers where nothing is lost, except `texts`.
-
-    A column that has neither a name nor a value is left out.
-    """
-    by_column: dict[str, list[Any]] = {}
-    for i, column in enumerate(columns):
-        values = [row[i] for row in cells]
-        by_column[column] = [value or None for value in values] if column in texts else typed(values)
-        if column == f"Unnamed: {i}" and not any(values):
-            del by_column[column]
-    return [dict(zip(by_column, values, strict=True)) for values in zip(*by_column.values(), strict=True)]
-
-
-def typed(values: Sequence[str]) -> list[Any]:
-    """Convert a column of text to numbers if nothing is lost, and empty cells to None.
-
-    >>> typed(["1", "-2", ""]), typed(["1", "02"]), typed(["0.5", "2.50"]), typed(["1.1", "1.10"]), typed(["1e5"])
-    ([1, -2, None], ['1', '02'], [0.5, 2.5], ['1.1', '1.10'], ['1e5'])
-    """
-    present = {value for value in values if value}
-    for pattern, convert in ((r"0|-?[1-9][0-9]{0,17}", int), (r"-?(0|[1-9][0-9]{0,7})(\.[0-9]{1,7})?", float)):
-        if present and all(re.fullmatch(pattern, value) for value in present):
-            numbers = {value: convert(value) for value in present}
-            if len(set(numbers.values())) == len(present):
-                return [numbers.get(value) for value in values]
-    return [value or None for value in values]

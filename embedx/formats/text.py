@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from embedx.datasets.tables import TEXT_COLUMNS, read_table, typed
+from embedx.datasets.column_types import ColumnType
+from embedx.datasets.tables import is_parquet, read_table
+from embedx.datasets.text_rows import TEXT_COLUMNS, open_text_rows
 from embedx.datasets.text_tables import (
     PATH_COLUMNS,
     PROBE_BYTES,
@@ -131,34 +133,43 @@ def parse_list(cell: str) -> Any:
 
 
 def typed_table(table: Table, texts: Sequence[str]) -> Table:
-    """Convert columns to numbers where nothing is lost, except paths, labels and `texts`. The metadata is kept."""
+    """Convert columns to numbers where nothing is lost, except paths, labels and `texts`."""
     kept = {*PATH_COLUMNS, *TEXT_COLUMNS, *texts}
-    cells: dict[str, list[str]] = {name: [] for name in table.columns}
+    types = {name: ColumnType(name in kept) for name in table.columns}
     for rows, _ in table.read():
-        for name, values in cells.items():
-            values.extend(cell if isinstance(cell, str) else json.dumps(cell) for cell in (row[name] for row in rows))
-    columns = {
-        name: [value or None for value in values] if name in kept else typed(values) for name, values in cells.items()
-    }
+        for name, column in types.items():
+            column.add(to_text(row[name]) for row in rows)
+    kinds = {name: column.kind() for name, column in types.items()}
 
     def read() -> Iterator[Batch]:
-        start = 0
         for rows, matrices in table.read():
-            yield [{name: columns[name][start + i] for name in columns} for i in range(len(rows))], matrices
-            start += len(rows)
+            yield [{name: typed_value(row[name], kind) for name, kind in kinds.items()} for row in rows], matrices
 
     return replace(table, read=read)
 
 
+def to_text(cell: Any) -> str:
+    """Return the text of a cell; that of a list is JSON."""
+    return cell if isinstance(cell, str) else json.dumps(cell)
+
+
+def typed_value(cell: Any, kind: type) -> Any:
+    """Return the value of a cell: a number or a text; None if it is empty."""
+    return kind(text) if (text := to_text(cell)) else None
+
+
 def open_rows(metadata: Any, texts: Sequence[str] = ()) -> tuple[Sequence[str], Callable[[], Iterator[Record]]]:
-    """Return the columns and rows of a file without vectors. Only an export is read in pieces."""
+    """Return the columns and rows of a file without vectors. Only Parquet is not read in pieces."""
     path = os.fspath(metadata)
-    if path.lower().endswith(".csv") and os.path.isfile(path):
+    if is_parquet(path):
+        table = read_table(path)
+        return table.columns, lambda: iter(table.rows)
+    if path.lower().endswith(".csv"):
         columns, records = open_csv(path)
         if is_export(columns):
             return columns, records
-    table = read_table(path, texts)
-    return table.columns, lambda: iter(table.rows)
+    rows = open_text_rows(path, texts)
+    return rows.columns, lambda: (row for _, row in rows)
 
 
 def read_jsonl(source: TableSource) -> Table:
