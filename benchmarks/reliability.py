@@ -78,12 +78,20 @@ PARTS = {
         "the tests detect deliberately broken code",
     ),
     "damage": Part(
-        ("collection/test_verify.py",), {"EMBEDX_DAMAGES": 50_000}, "damage is detected and reported", processes=4
+        ("collection/test_verify.py", "heads/test_files.py"),
+        {"EMBEDX_DAMAGES": 50_000, "EMBEDX_FLIPS": 40_000},
+        "damage is detected and reported",
+        processes=4,
     ),
     "machine": Part(
         ("store/test_state_machine.py",),
         {"EMBEDX_MACHINES": 2000, "EMBEDX_STEPS": 100},
         "a store behaves like a dict under random operations",
+    ),
+    "answers": Part(
+        ("store/test_filters.py", "collection/test_concurrency.py"),
+        {"EMBEDX_FILTERS": 100_000, "EMBEDX_CONDITIONS": 500_000, "EMBEDX_ANSWERS": 3000, "EMBEDX_THREADS": 500},
+        "random filters are answered as pandas answers them or refused, and an answer beside a writer is of one state",
     ),
     "hostile": Part(
         ("audio/test_malformed_audio.py",), {"EMBEDX_HOSTILE": 20_000}, "malformed audio files are embedded or reported"

@@ -124,7 +124,7 @@ def attack(count: int, tmp_path: Path) -> None:
 FAULTS = ("internal", "decoder-hang")  # ours; a crash is libsndfile's or FFmpeg's, and was survived
 
 
-@fast_and_long("count", 40, 400)
+@fast_and_long("count", 40, 200)
 def test_mutated_file_is_embedded_or_named(tmp_path: Path, count: int) -> None:
     attack(count, tmp_path)
 

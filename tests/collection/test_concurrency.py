@@ -22,6 +22,7 @@ from embedx.store.store import Store
 from tests.helpers.amounts import fast_and_long
 from tests.helpers.collections import build_collection
 from tests.helpers.store_batches import Batch
+from tests.reliability.report import report
 
 ROWS = 40
 X = np.random.default_rng(3).standard_normal((ROWS, 20)).astype(np.float32)
@@ -105,17 +106,19 @@ def check_one_state(collection: embedx.Collection, name: str) -> None:
 QUESTIONS = ("rows", "vectors", "search", "plain search", "radius", "search_many", "duplicates", "snapshot")
 
 
-@fast_and_long("count", 12, 300)
+@fast_and_long("count", 12, 80, "EMBEDX_ANSWERS")
 def test_answer_beside_a_writer_is_of_one_state(collection: embedx.Collection, count: int) -> None:
+    begun = time.monotonic()
     with writer(collection.folder):
         for _ in range(count):
             for name in QUESTIONS:
                 check_one_state(collection, name)
+    report("answers beside a writer", count * len(QUESTIONS), 0, begun)
 
 
-@fast_and_long("count", 16, 100)
+@fast_and_long("count", 16, 60, "EMBEDX_THREADS")
 def test_threads_share_a_collection_beside_a_writer(collection: embedx.Collection, count: int) -> None:
-    problems: list[BaseException] = []
+    begun, problems = time.monotonic(), list[BaseException]()
 
     def ask(first: int) -> None:
         try:
@@ -130,6 +133,7 @@ def test_threads_share_a_collection_beside_a_writer(collection: embedx.Collectio
             thread.start()
         for thread in threads:
             thread.join()
+    report("threads beside a writer", count, len(problems), begun)
     assert not problems, problems
     collection.rows()
     assert len(collection._stores._stores) <= count + 1

@@ -253,7 +253,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quiet")
-@fast_and_long("count", 40, 500)
+@fast_and_long("count", 40, 150)
 def test_damaged_collection_is_reported_and_never_served(patients: dict[str, Patient], fast: Path, count: int) -> None:
     attack(patients, fast, count)
 

@@ -154,7 +154,7 @@ def test_no_permutations_is_no_test_and_negative_numbers_are_refused(make: Make)
         collection.probe(C=0.1, permutations=-1)
 
 
-@fast_and_long("seeds", 1, 40)
+@fast_and_long("seeds", 1, 12)
 def test_p_values_do_not_depend_on_the_names_of_classes(make: Make, seeds: int) -> None:
     for seed in range(seeds):
         x, labels, groups = grouped(12, apart=1, seed=seed)

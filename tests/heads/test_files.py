@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from embedx.heads.safetensors import Unreadable, read_tensors, write_tensors
 from embedx.recipe import Recipe
 from tests.helpers.amounts import fast_and_long
 from tests.helpers.head_data import CLASSES, GROUPS, MANY, NEW, NEW_Y, X, Y, fit, shaped
+from tests.reliability.report import report, seed
 
 RECIPE = Recipe("logmel", "built in", "", 16_000, (0, 3), ("mean",))
 ALONE = """
@@ -121,10 +123,10 @@ def flip(file: Path, place: int, bit: int) -> None:
     file.write_bytes(data)
 
 
-@fast_and_long("flips", 150, 4000)
+@fast_and_long("flips", 150, 1000, "EMBEDX_FLIPS")
 def test_changed_byte_is_detected(head: Head, tmp_path: Path, flips: int) -> None:
+    begun, random = time.monotonic(), np.random.default_rng(seed())
     head.save(tmp_path / "mine")
-    random = np.random.default_rng(0)
     for file in (tmp_path / "mine" / "head.json", arrays_file(tmp_path / "mine")):
         data = file.read_bytes()
         for place in random.integers(0, len(data), flips).tolist():
@@ -140,6 +142,7 @@ def test_changed_byte_is_detected(head: Head, tmp_path: Path, flips: int) -> Non
         with pytest.raises(StoreError, match="missing"):
             Head.load(tmp_path / "mine")
         file.write_bytes(data)
+    report("changed bytes of a head", 2 * flips, 0, begun, seed())
 
 
 def save_as_version_1(head: Head, folder: Path) -> None:

@@ -67,7 +67,7 @@ def test_points_have_precision_and_recall_of_what_is_predicted(several: bool) ->
         )
 
 
-@fast_and_long("trials", 60, 1000)
+@fast_and_long("trials", 60, 300)
 @pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("wanted", [{"precision": 0.9}, {"recall": 0.9}])
 def test_thresholds_hold_on_new_groups(several: bool, wanted: dict[str, float], trials: int) -> None:
@@ -87,7 +87,7 @@ def test_thresholds_hold_on_new_groups(several: bool, wanted: dict[str, float], 
     assert np.mean(kept) > 0.95 - 3 * np.sqrt(0.05 * 0.95 / len(kept))
 
 
-@fast_and_long("trials", 100, 2000)
+@fast_and_long("trials", 100, 1000)
 def test_choice_among_many_thresholds_is_covered(trials: int) -> None:
     """The precision is 0.89 at every threshold, so a threshold for 0.9 is always an error."""
     errors = 0

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
@@ -12,9 +13,11 @@ import pytest
 import soundfile
 
 from tests.reliability.fault_injection import ForkServer, compile_fault_library
+from tests.reliability.operations import OPERATIONS, Scene, stage
 
 Task = TypeVar("Task")
-AT_ONCE = int(os.environ.get("EMBEDX_FORK_SERVERS", "2"))  # the cores of CI
+CORES = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2  # of CI, for this process of pytest
+AT_ONCE = int(os.environ.get("EMBEDX_FORK_SERVERS", CORES))
 ENOUGH = 10  # complaints, after which the rest is not tried
 
 
@@ -63,6 +66,12 @@ def servers(library: Path) -> Iterator[ForkServers]:
     yield servers
     for one in servers.all:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def staged(servers: ForkServers, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Scene]:
+    """Return the scene of an operation by its name; each is made once."""
+    return cache(lambda name: stage(OPERATIONS[name], servers[0], corpus, tmp_path_factory.mktemp("stage") / name))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ from embedx.store.schema import FILE_NAME
 from tests.helpers.amounts import fast_and_long
 from tests.reliability.conftest import ForkServers
 from tests.reliability.expected_state import complain, differ, examine
-from tests.reliability.operations import OPERATIONS, Scene, stage
-from tests.reliability.report import report, seed
+from tests.reliability.operations import OPERATIONS, Scene
+from tests.reliability.report import EVERY, report, seed
 from tests.reliability.syscall_log import Call, Disk, acknowledged, read_log
 
 STDOUT = 1
@@ -29,10 +30,10 @@ AGAIN = 8  # the command is run again after every 8th power cut
 
 @pytest.fixture(params=list(OPERATIONS))
 def recorded(
-    request: pytest.FixtureRequest, servers: ForkServers, corpus: Path, tmp_path: Path
+    request: pytest.FixtureRequest, servers: ForkServers, staged: Callable[[str], Scene], tmp_path: Path
 ) -> tuple[Scene, Path, list[Call]]:
     """An operation, the folder in which it ran, and the log of its system calls."""
-    scene = stage(OPERATIONS[request.param], servers[0], corpus, tmp_path / "stage")
+    scene = staged(request.param)
     collection = scene.set_up(tmp_path / "recorded")
     done = servers[0].run(*scene.arguments(collection), root=tmp_path / "recorded", syscall_log=tmp_path / "syscalls")
     assert done.code == 0, done.err
@@ -58,7 +59,7 @@ def test_acknowledged_recording_is_flushed_to_disk(recorded: tuple[Scene, Path, 
     assert not [change for change in disk.pending if len(change) == 2], "a rename was never flushed"
 
 
-@fast_and_long("every", 20, 1)
+@fast_and_long("every", 20, EVERY)
 def test_power_cut_after_any_call_loses_nothing(
     recorded: tuple[Scene, Path, list[Call]], servers: ForkServers, tmp_path: Path, every: int
 ) -> None:

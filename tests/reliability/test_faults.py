@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from tests.helpers.amounts import fast_and_long
 from tests.reliability.conftest import ForkServers
 from tests.reliability.expected_state import complain, differ, examine, misled
 from tests.reliability.fault_injection import Fault, ForkServer
-from tests.reliability.operations import OPERATIONS, OPTIONS, Scene, stage
+from tests.reliability.operations import OPERATIONS, OPTIONS, Scene
 from tests.reliability.report import EVERY, report, seed
 
 USAGE, DISK = 2, 6
@@ -51,11 +52,12 @@ def strike(server: ForkServer, scene: Scene, fault: Fault, folder: Path) -> str:
     return wrong
 
 
-@fast_and_long("every", 80, min(2, EVERY))
+@fast_and_long("every", 80, EVERY)
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_failing_call_loses_nothing(name: str, every: int, servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
-    begun = time.monotonic()
-    scene = stage(OPERATIONS[name], servers[0], corpus, tmp_path / "stage")
+def test_failing_call_loses_nothing(
+    name: str, every: int, servers: ForkServers, staged: Callable[[str], Scene], tmp_path: Path
+) -> None:
+    begun, scene = time.monotonic(), staged(name)
     faults = [
         Fault(number, 0, error, lasting)
         for number in range(1, scene.calls + SLACK)
@@ -73,8 +75,10 @@ def test_failing_call_loses_nothing(name: str, every: int, servers: ForkServers,
 
 
 @fast_and_long("every", 20, EVERY)
-def test_collection_on_full_disk_can_be_read(servers: ForkServers, corpus: Path, tmp_path: Path, every: int) -> None:
-    scene = stage(OPERATIONS["extract"], servers[0], corpus, tmp_path / "stage")
+def test_collection_on_full_disk_can_be_read(
+    every: int, servers: ForkServers, staged: Callable[[str], Scene], tmp_path: Path
+) -> None:
+    scene = staged("extract")
     full = Fault(1, lasting=True)
 
     def read(server: ForkServer, number: int) -> str:
@@ -96,9 +100,11 @@ def test_collection_on_full_disk_can_be_read(servers: ForkServers, corpus: Path,
 
 @pytest.mark.reliability
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_two_failing_calls_lose_nothing(name: str, servers: ForkServers, corpus: Path, tmp_path: Path) -> None:
+def test_two_failing_calls_lose_nothing(
+    name: str, servers: ForkServers, staged: Callable[[str], Scene], tmp_path: Path
+) -> None:
     begun, dice, places = time.monotonic(), random.Random(seed()), itertools.count()
-    scene = stage(OPERATIONS[name], servers[0], corpus, tmp_path / "stage")
+    scene = staged(name)
     pairs = list(itertools.combinations(range(1, scene.calls + SLACK), 2))
     chosen = dice.sample(pairs, min(PAIRS, len(pairs)) if PAIRS else len(pairs))
     faults = [Fault(*pair, dice.choice((errno.ENOSPC, errno.EIO))) for pair in chosen]

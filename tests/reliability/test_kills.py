@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,23 +27,20 @@ from tests.helpers.amounts import fast_and_long
 from tests.reliability.conftest import AT_ONCE, ForkServers
 from tests.reliability.expected_state import Contents, complain, differ, examine, misled
 from tests.reliability.fault_injection import DIE, OFTEN, Fault, ForkServer, Outcome, environment
-from tests.reliability.operations import OPERATIONS, Scene, stage
+from tests.reliability.operations import OPERATIONS, Scene
 from tests.reliability.report import EVERY, report, seed
 
-REAL_KILLS = max(4, int(os.environ.get("EMBEDX_KILLS", "100")) // 20)  # the real command takes seconds to start
+KILLS = int(os.environ.get("EMBEDX_KILLS", "40"))  # under `long`
+REAL_KILLS = max(4, KILLS // 20)  # the real command takes seconds to start
 CLIPS = 300  # of the corpus with many recordings
 ALWAYS = OFTEN | {"embedx.ingest.pipeline.COMMIT_CLIPS": 1}
 LOCKED = 4
 
 
 @pytest.fixture(scope="module")
-def scenes(servers: ForkServers, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Scene]:
+def scenes(staged: Callable[[str], Scene]) -> list[Scene]:
     """Every operation; extract three times, because it runs the longest in practice."""
-    root = tmp_path_factory.mktemp("scenes")
-    staged = [
-        stage(operation, servers[0], corpus, root / name) for name, operation in OPERATIONS.items() if operation.exists
-    ]
-    return [*staged, *[scene for scene in staged if scene.operation.name == "extract"] * 2]
+    return [staged(name) for name in [*OPERATIONS, "extract", "extract"] if OPERATIONS[name].exists]
 
 
 class Life:
@@ -89,10 +86,9 @@ def ids(contents: Contents) -> list[int]:
 @fast_and_long("every", 60, EVERY)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_kill_at_any_call_loses_nothing(
-    name: str, every: int, servers: ForkServers, corpus: Path, tmp_path: Path
+    name: str, every: int, servers: ForkServers, staged: Callable[[str], Scene], tmp_path: Path
 ) -> None:
-    begun, places = time.monotonic(), itertools.count()
-    scene = stage(OPERATIONS[name], servers[0], corpus, tmp_path / "stage")
+    begun, places, scene = time.monotonic(), itertools.count(), staged(name)
 
     def kill(server: ForkServer, number: int) -> str:
         life = Life(scene, tmp_path / str(next(places)))
@@ -109,7 +105,7 @@ def test_kill_at_any_call_loses_nothing(
     assert not failures, "\n".join(failures)
 
 
-@fast_and_long("kills_wanted", 2, 100, "EMBEDX_KILLS")
+@fast_and_long("kills_wanted", 2, KILLS)
 def test_kill_at_random_instant_loses_nothing(
     servers: ForkServers, scenes: list[Scene], tmp_path: Path, kills_wanted: int
 ) -> None:

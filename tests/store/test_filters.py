@@ -22,6 +22,7 @@ from embedx.store.filters import COLUMNS, TIMEOUT_S
 from tests.helpers.amounts import fast_and_long
 from tests.helpers.collections import build_collection
 from tests.helpers.commands import Capture, outcome
+from tests.reliability.report import report, seed
 
 NUMBERS: list[Any] = [None, 0, 1, -3, 2.5, 0.1, 1e-07, 2**53 + 1, 2**60, 1e300, True, False]
 TEXTS: list[Any] = [
@@ -128,9 +129,9 @@ def combine(frame: pd.DataFrame, chance: random.Random, depth: int) -> tuple[str
     return f"({first}) {kind.lower()} ({second})", masks
 
 
-@fast_and_long("count", 200, 10_000)
+@fast_and_long("count", 200, 2_000, "EMBEDX_FILTERS")
 def test_random_filters_agree_with_pandas(odd: embedx.Collection, count: int) -> None:
-    frame, chance = odd.rows(), random.Random(count)
+    begun, frame, chance = time.monotonic(), odd.rows(), random.Random(seed(count))
     assert set(NAMES) <= set(frame.columns)
     matched = 0
     for _ in range(count):
@@ -138,6 +139,7 @@ def test_random_filters_agree_with_pandas(odd: embedx.Collection, count: int) ->
         assert odd.store.filter(where).tolist() == frame.index[true.astype(bool)].tolist(), where
         matched += bool(true.any())
     assert matched > count / 2
+    report("filters like pandas", count, 0, begun, seed(count))
 
 
 def test_distinct_values_are_those_of_the_column(odd: embedx.Collection) -> None:
@@ -307,9 +309,9 @@ def test_column_without_any_value_can_be_filtered(tmp_path: Path) -> None:
     assert empty.store.filter("nothing = 1 OR nothing = 'x'").tolist() == []
 
 
-@fast_and_long("count", 500, 50_000)
+@fast_and_long("count", 500, 10_000, "EMBEDX_CONDITIONS")
 def test_random_conditions_are_answered_or_refused(odd: embedx.Collection, count: int) -> None:
-    chance, names = random.Random(count), [*map(quoted, NAMES), "label", "id", "path"]
+    begun, chance, names = time.monotonic(), random.Random(seed(count)), [*map(quoted, NAMES), "label", "id", "path"]
     parts = """( ) , = <> < + || - * / % -> ->> AND OR NOT IN IS NULL LIKE GLOB BETWEEN ESCAPE CASE WHEN THEN ELSE END
         CAST AS TEXT COLLATE nocase DISTINCT FROM trim( instr( substr( json_extract( iif( coalesce( 'a' '$.x' 1 2.5 1e3
         . ; -- ' " [ ] ` ? SELECT EXISTS( VALUES MATCH 0x1F 9223372036854775808 '%' '' round( typeof(""".split()
@@ -322,6 +324,7 @@ def test_random_conditions_are_answered_or_refused(odd: embedx.Collection, count
         except UsageError as error:
             assert "The filter " in str(error)
     assert answered
+    report("random conditions", count, 0, begun, seed(count))
     assert len(odd.store.filter("1")) == 60
 
 

@@ -296,7 +296,7 @@ def run_machines(kind: Any, machines: int, steps: int) -> None:
         run_state_machine_as_test(with_seed(seed())(kind), settings=chosen)
 
 
-@fast_and_long("machines", 5, 50)
+@fast_and_long("machines", 5, 20)
 def test_store_equals_dictionary_after_any_operations(machines: int) -> None:
     run_machines(StoreMachine, machines, 50)
 
