@@ -4,14 +4,16 @@ Run it as `python -m embedx.cli.demo [--folder FOLDER] [CORPUS]`. Without a corp
 """
 
 import argparse
+import io
 import os
 import shlex
-import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import soundfile
 
+from embedx.cli.app import run
 from embedx.collection.collection import Collection
 from embedx.datasets.synthetic import SOURCES, synthesise, synthesise_clip
 
@@ -25,7 +27,7 @@ def say(text: str) -> None:
 
 
 def embedx(*arguments: str, allowed: tuple[int, ...] = (0,), lines: int | None = None) -> None:
-    """Print an embedx command, then run it; an exit code that is not allowed ends the demo.
+    """Print an embedx command, then run it in this process; an exit code that is not allowed ends the demo.
 
     Args:
         arguments: the words after `embedx`.
@@ -34,14 +36,15 @@ def embedx(*arguments: str, allowed: tuple[int, ...] = (0,), lines: int | None =
     """
     words = [f'"{word}"' if "'" in word else shlex.quote(word) for word in arguments]
     print(f"$ embedx {' '.join(words)}", flush=True)
-    command = [sys.executable, "-m", "embedx", *arguments]
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    output = result.stdout.splitlines()
+    with io.BytesIO() as printed, io.TextIOWrapper(printed, encoding="utf-8", write_through=True) as stdout:
+        with redirect_stdout(stdout):
+            code = run(arguments)
+        output = printed.getvalue().decode().splitlines()
     print("\n".join(output[:lines]), flush=True)
     if lines is not None and len(output) > lines:
         print(f"... ({len(output) - lines} more lines)", flush=True)
-    if result.returncode not in allowed:
-        sys.exit(result.returncode)
+    if code not in allowed:
+        sys.exit(code)
 
 
 def main() -> None:

@@ -22,22 +22,23 @@ def test_synthetic_corpus_is_deterministic_and_varied(manifest: Path) -> None:
 
 
 DEMO = [sys.executable, "-m", "embedx.cli.demo"]
+Demo = tuple[Path, "subprocess.CompletedProcess[str]"]
 
 
 def run_demo(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([*DEMO, *arguments], cwd=folder, capture_output=True, text=True, check=True)
 
 
-@pytest.mark.long
-def test_demo_of_own_corpus_shows_extract_and_probe(manifest: Path, tmp_path: Path) -> None:
-    done = run_demo(tmp_path, str(manifest.parent))
-    assert f"$ embedx extract {manifest.parent} -o indexes/" in done.stdout
-    assert "balanced_accuracy" in done.stdout
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """A folder in which the demo ran, and what it printed."""
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, run_demo(folder)
 
 
 @pytest.mark.long
-def test_demo_shows_every_command_and_its_output(tmp_path: Path) -> None:
-    done = run_demo(tmp_path)
+def test_demo_shows_every_command_and_its_output(demo: Demo) -> None:
+    _, done = demo
     for shown in (
         "$ embedx extract build/demo/corpus/manifest.csv -o indexes/demo --group source",
         "recordings: 200 (200 embedded now",
@@ -54,9 +55,14 @@ def test_demo_shows_every_command_and_its_output(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-def test_demo_again_embeds_nothing_and_own_corpus_is_shown(tmp_path: Path) -> None:
-    run_demo(tmp_path)
-    assert "0 embedded now" in run_demo(tmp_path).stdout
-    own = run_demo(tmp_path, "build/demo/corpus")
+def test_demo_again_embeds_nothing(demo: Demo) -> None:
+    folder, _ = demo
+    assert "0 embedded now" in run_demo(folder).stdout
+
+
+@pytest.mark.long
+def test_demo_of_own_corpus_shows_extract_and_probe(demo: Demo) -> None:
+    folder, _ = demo
+    own = run_demo(folder, "build/demo/corpus")
     assert "$ embedx extract build/demo/corpus -o indexes/demo-corpus" in own.stdout
     assert "balanced_accuracy" in own.stdout
