@@ -232,7 +232,7 @@ SHOWN_BY_NOTEBOOKS = {  # what each must show, and how often at least
 @pytest.mark.long
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_notebook_runs_and_shows_its_pictures(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SMALL", "1")  # 03 takes fewer clips
+    monkeypatch.setenv("SMALL", "1")  # fewer clips
     monkeypatch.setenv("EMBEDX_SHARED", str(SHARED))
     notebook = nbformat.read(path, as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "outputs are not committed"
