@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from embedx.audio.embedded import audio_column, file_columns
@@ -22,7 +22,9 @@ MAX_TEXT = 131_072  # characters in a cell, as in a CSV; a dictionary can give a
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # the index of a frame without a name
 
 
-def read_parquet_rows(source: str | BinaryIO, name: str) -> tuple[list[str], list[dict[str, Any]], str | None]:
+def open_parquet_rows(
+    source: str | BinaryIO, name: str
+) -> tuple[list[str], Callable[[], Iterator[dict[str, Any]]], str | None]:
     """Return the columns and the rows of a Parquet file, and the column with the bytes of recordings.
 
     Args:
@@ -30,11 +32,11 @@ def read_parquet_rows(source: str | BinaryIO, name: str) -> tuple[list[str], lis
         name: the name of the table, for errors.
 
     Returns:
-        The columns, the rows, and the column {bytes, path} with audio if there is one. Of such columns only the path is
-        read.
+        The columns, a function that reads the rows from the first one on, and the column {bytes, path} with audio if
+        there is one. Of such columns only the path is read.
 
     Raises:
-        UsageError: the file is damaged or too large, or a value cannot be read.
+        UsageError: the file is damaged or too large; while reading: a value cannot be read.
     """
     import pyarrow.parquet as pq
 
@@ -50,10 +52,12 @@ def read_parquet_rows(source: str | BinaryIO, name: str) -> tuple[list[str], lis
         check_size(file, leaves, name)
     texts = [field.name for field in schema if is_text(field.type)]
     classes = class_names(schema)
-    rows: list[dict[str, Any]] = []
-    with wrap_parquet_errors(name), pq.ParquetFile(source, pre_buffer=False, read_dictionary=texts) as file:
-        for batch in file.iter_batches(BATCH_ROWS, columns=leaves):
-            rows += to_rows(batch, classes, name)
+
+    def rows() -> Iterator[dict[str, Any]]:
+        with wrap_parquet_errors(name), pq.ParquetFile(source, pre_buffer=False, read_dictionary=texts) as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=leaves):
+                yield from to_rows(batch, classes, name)
+
     return columns, rows, audio
 
 

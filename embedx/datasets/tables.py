@@ -5,13 +5,13 @@ Text stays text: "001", "NA" and "1e5" are not converted. Every column is kept.
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from embedx.audio.embedded import recording_names
-from embedx.datasets.parquet import read_parquet_rows, refuse_twice
-from embedx.datasets.text_rows import TextRows, open_text_rows
+from embedx.datasets.parquet import open_parquet_rows, refuse_twice
+from embedx.datasets.text_rows import PART_ROWS, TextRows, open_text_rows
 from embedx.datasets.text_tables import PATH_COLUMNS, require_unicode
 from embedx.errors import UsageError
 from embedx.filesystem.paths import display_path
@@ -107,27 +107,40 @@ def text_table(rows: TextRows) -> UserTable:
 
 
 def parse_parquet(source: str | BinaryIO, name: str) -> UserTable:
-    """Parse a Parquet file; recordings in a column {bytes, path} get the path FILE.parquet/NAME.
+    """Parse a Parquet file; see `open_parquet`."""
+    columns, rows, audio = open_parquet(source, name)
+    read = list(rows())
+    return UserTable(name, columns, read, range(1, len(read) + 1), audio=audio)
+
+
+def open_parquet(source: str | BinaryIO, name: str) -> tuple[list[str], Callable[[], Iterator[Row]], str | None]:
+    """Return columns and rows of a Parquet file; recordings in a column {bytes, path} get the path FILE.parquet/NAME.
 
     Args:
         source: the absolute path, or an open file.
         name: the name of the table, for errors.
 
+    Returns:
+        The columns, a function that reads the rows from the first one on, and the column with recordings, if any.
+
     Raises:
         UsageError: the file cannot be read, or recordings are in a table that is not a file.
     """
-    columns, rows, audio = read_parquet_rows(source, name)
-    if audio:
-        names = recording_names(source)
-        if not isinstance(source, str) and any(names):
-            raise UsageError(f"{name} contains recordings (column {audio}). Save it as a file and give the file.")
-        for row, inner in zip(rows, names, strict=True):
-            row[audio] = (row[audio] or {}).get("path") if inner is None else f"{source}{os.sep}{inner}"
-    table = UserTable(name, columns, rows, range(1, len(rows) + 1), audio=audio)
+    columns, read, audio = open_parquet_rows(source, name)
+    names = recording_names(source) if audio else []
+    if not isinstance(source, str) and any(names):
+        raise UsageError(f"{name} contains recordings (column {audio}). Save it as a file and give the file.")
     folder = os.path.dirname(source) if isinstance(source, str) else ""
-    for i, row in enumerate(rows):
-        require_unicode(row, table.place(i), folder, "Store the column as text, or remove it.")
-    return table
+
+    def rows() -> Iterator[Row]:
+        for number, row in enumerate(read(), start=1):
+            if audio:
+                inner = names[number - 1]
+                row[audio] = (row[audio] or {}).get("path") if inner is None else f"{source}{os.sep}{inner}"
+            require_unicode(row, f"Row {number} of {name}", folder, "Store the column as text, or remove it.")
+            yield row
+
+    return columns, rows, audio
 
 
 def frame_table(frame: "pd.DataFrame", name: str = "the frame") -> UserTable:
@@ -136,19 +149,27 @@ def frame_table(frame: "pd.DataFrame", name: str = "the frame") -> UserTable:
     Raises:
         UsageError: two columns have the same name.
     """
-    columns = [str(column) for column in frame]
-    refuse_twice(columns, name)
-    rows = records(frame)
+    columns = frame_columns(frame, name)
+    rows = list(records(frame))
     return UserTable(name, columns, rows, range(1, len(rows) + 1))
 
 
-def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Return the rows of a frame, with None for missing values.
+def frame_columns(frame: "pd.DataFrame", name: str = "the frame") -> list[str]:
+    """Return the columns of a pandas frame.
 
     Raises:
-        UsageError: it is one column instead of a table.
+        UsageError: it is one column instead of a table, or two columns have the same name.
     """
     if not hasattr(frame, "columns"):
         raise UsageError(f"A table is a data frame with named columns, not a {type(frame).__name__}.")
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in rows]
+    columns = [str(column) for column in frame]
+    refuse_twice(columns, name)
+    return columns
+
+
+def records(frame: "pd.DataFrame") -> Iterator[dict[str, Any]]:
+    """Yield the rows of a frame, with None for missing values."""
+    for start in range(0, len(frame), PART_ROWS):
+        part = frame.iloc[start : start + PART_ROWS]
+        for row in part.astype(object).where(part.notna(), None).to_dict("records"):
+            yield {str(name): value for name, value in row.items()}

@@ -21,7 +21,7 @@ from embedx.filesystem.paths import display_path
 from embedx.filesystem.urls import is_url
 
 TEXT_COLUMNS = ("label", "group", "split")  # text, also if all values look like numbers
-PART_ROWS = 1024  # whose cells are looked at together to learn the types of the columns
+PART_ROWS = 1024  # that are converted together
 
 Row = Mapping[str, Any]
 

@@ -20,6 +20,7 @@ from embedx.errors import UsageError
 from embedx.evaluation.cross_validation import Experiment, HeldOutPredictions
 from embedx.evaluation.targets import Targets
 from embedx.filesystem.paths import display_path
+from embedx.index.vectors import unit
 from embedx.text import plural
 
 NEIGHBOURS = 5  # an odd number, as for a vote of two classes
@@ -131,11 +132,11 @@ def neighbours_against(experiment: Experiment, asked: NDArray[np.bool_]) -> NDAr
     against = np.zeros(len(x))
     for part in experiment.splits.parts:
         others, tested = sample_of(part.learned), part.test[asked[part.test]]
-        k, unit = min(NEIGHBOURS, len(others)), scale(x[others])
+        k, vectors = min(NEIGHBOURS, len(others)), unit(x[others])
         rows_at_a_time = CHUNK if len(x) <= MAX_ROWS else max(1, MAX_SCORES // max(1, len(others)))
         for start in range(0, len(tested) if k else 0, rows_at_a_time):
             rows = tested[start : start + rows_at_a_time]
-            nearest = others[np.argpartition(-(scale(x[rows]) @ unit.T), k - 1, axis=1)[:, :k]]
+            nearest = others[np.argpartition(-(unit(x[rows]) @ vectors.T), k - 1, axis=1)[:, :k]]
             against[rows] = (y[nearest] != y[rows][:, None]).mean(axis=1)
     return against
 
@@ -150,13 +151,6 @@ def sample_of(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 def count_sampled(experiment: Experiment) -> int | None:
     """Return among how many rows of a training part neighbours are looked for; None: in each part among all."""
     return MAX_OTHERS if any(len(part.learned) > MAX_OTHERS for part in experiment.splits.parts) else None
-
-
-def scale(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return vectors [N, D] of length 1; zeros stay zeros."""
-    lengths = np.linalg.norm(x, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = x / np.where(lengths == 0, 1, lengths)
-    return unit
 
 
 def describe_suspects(suspects: Sequence[Suspect], sampled: int | None) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedx.datasets.tables import frame_table
+from embedx.datasets.tables import frame_columns, records
 from embedx.datasets.text_tables import is_export
 from embedx.errors import UsageError
 from embedx.filesystem.atomic import whole_file, whole_folder
@@ -20,7 +20,7 @@ from embedx.formats.format import Format
 from embedx.formats.selection import Selection
 from embedx.formats.table import IMPORTED_VIEW, Record, Table, TableSource, parse_recipe, table_from_matrices
 from embedx.formats.text import csv_rows, open_rows, to_cells
-from embedx.index.faiss_files import read_flat, write_flat
+from embedx.index.faiss_files import open_flat, write_flat
 
 ID_COLUMN = "faiss_id"  # the ids of an imported IndexIDMap
 ROWS_FILE, RECIPE_FILE, EDITS_FILE = "rows.csv", "recipe.json", "edits.json"  # in the folder of an npy export
@@ -123,24 +123,32 @@ def read_faiss(source: TableSource) -> Table:
     """
     path, metadata = Path(source.path), source.metadata
     try:
-        ids, matrix = read_flat(path.read_bytes())
+        ids, matrix = open_flat(path)
     except ValueError as error:
         raise UsageError(f"{path} cannot be read as a FAISS index: {error}") from error
     if metadata is None and rows_file(path).is_file():
         metadata = rows_file(path)
     columns, rows = open_metadata(metadata, source.texts)
     if not is_export(columns) and ids is not None:
-        return table_from_matrices(source.path, {IMPORTED_VIEW: matrix}, *with_ids(ids.tolist(), columns, rows))
+        return table_from_matrices(source.path, {IMPORTED_VIEW: matrix}, *with_ids(ids, columns, rows))
     table = table_from_matrices(source.path, {IMPORTED_VIEW: matrix}, columns, rows)
-    if table.exported:
-        listed = [row["id"] for rows, _ in table.read() for row in rows]
-        if ids is None or listed != ids.tolist():
-            raise UsageError(f"{path} and {metadata} do not belong together: their ids differ.")
+    if table.exported and (ids is None or not has_ids(table, ids)):
+        raise UsageError(f"{path} and {metadata} do not belong together: their ids differ.")
     return table
 
 
+def has_ids(table: Table, ids: NDArray[np.int64]) -> bool:
+    """Tell whether the rows of a table have these ids."""
+    start = 0
+    for rows, _ in table.read():
+        if [row["id"] for row in rows] != ids[start : start + len(rows)].tolist():
+            return False
+        start += len(rows)
+    return True
+
+
 def with_ids(
-    ids: Sequence[int], columns: Sequence[str], rows: Callable[[], Iterator[Record]] | None
+    ids: NDArray[np.int64], columns: Sequence[str], rows: Callable[[], Iterator[Record]] | None
 ) -> tuple[list[str], Callable[[], Iterator[Record]]]:
     """Return columns and rows with the ids of an index in one more column, `faiss_id`; rows without an id get none."""
     column = ID_COLUMN
@@ -148,7 +156,8 @@ def with_ids(
         column += "_"
 
     def numbered() -> Iterator[Record]:
-        pairs = zip(ids, repeat({})) if rows is None else zip_longest(ids, rows(), fillvalue=None)
+        numbers = map(int, ids)
+        pairs = zip(numbers, repeat({})) if rows is None else zip_longest(numbers, rows(), fillvalue=None)
         for number, row in pairs:
             if row is None:
                 return
@@ -164,8 +173,7 @@ def open_metadata(
     if metadata is None:
         return [], None
     if hasattr(metadata, "to_dict"):
-        table = frame_table(metadata)
-        return table.columns, lambda: iter(table.rows)
+        return frame_columns(metadata), lambda: records(metadata)
     return open_rows(metadata, texts)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from embedx.datasets.tables import frame_table, records
+from embedx.datasets.tables import frame_columns, records
 from embedx.datasets.text_tables import PROBE_BYTES, refuse_other_file
 from embedx.errors import EmbedxError, UsageError
 from embedx.filesystem.paths import display_path
@@ -73,8 +73,8 @@ def open_object(source: Any, vectors: Sequence[str], metadata: Any) -> Table:
     if hasattr(source, "to_dict"):
         if metadata is not None:
             raise UsageError("A frame contains its metadata. Remove metadata=.")
-        columns = frame_table(source).columns
-        table = table_from_records("frame", columns, lambda: iter(records(source)), vectors)
+        columns = frame_columns(source)
+        table = table_from_records("frame", columns, lambda: records(source), vectors)
     else:
         try:
             matrix = np.asarray(source)

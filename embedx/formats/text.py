@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from embedx.datasets.column_types import ColumnType
-from embedx.datasets.tables import is_parquet, read_table
+from embedx.datasets.tables import is_parquet, open_parquet
 from embedx.datasets.text_rows import TEXT_COLUMNS, open_text_rows
 from embedx.datasets.text_tables import (
     PATH_COLUMNS,
@@ -159,11 +159,10 @@ def typed_value(cell: Any, kind: type) -> Any:
 
 
 def open_rows(metadata: Any, texts: Sequence[str] = ()) -> tuple[Sequence[str], Callable[[], Iterator[Record]]]:
-    """Return the columns and rows of a file without vectors. Only Parquet is not read in pieces."""
+    """Return the columns and rows of a file without vectors."""
     path = os.fspath(metadata)
     if is_parquet(path):
-        table = read_table(path)
-        return table.columns, lambda: iter(table.rows)
+        return open_parquet(os.path.abspath(path), display_path(path))[:2]
     if path.lower().endswith(".csv"):
         columns, records = open_csv(path)
         if is_export(columns):

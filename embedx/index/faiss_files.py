@@ -3,9 +3,11 @@
 embedx itself keeps vectors in its own files (matrix.py).
 """
 
+import os
 import struct
 from collections.abc import Iterable
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from embedx.index.vectors import unit
 FLAT = (b"IxFI", b"IxF2", b"IxFl")  # first bytes of IndexFlatIP, IndexFlatL2 and IndexFlat
 MAPPED = (b"IxMp", b"IxM2")  # first bytes of IndexIDMap and IndexIDMap2, which contain another index
 COUNT = 8  # place of the number of vectors in a header
+METRIC = 33  # place of the metric in a header
 HEADER = 37  # bytes before the inner index: kind 4, dimension 4, count 8, unused 16, trained 1, metric 4
 
 
@@ -69,36 +72,57 @@ def write_flat(file: BinaryIO, ids: Ids, dim: int, blocks: Iterable[Floats]) -> 
     file.write(np.ascontiguousarray(ids, "<i8").data)
 
 
-def read_flat(data: bytes) -> tuple[Ids | None, Floats]:
-    """Return ids [N] and vectors [N, D] of a flat index from another tool; an index without an IDMap has no ids (None).
+def open_flat(file: Path) -> tuple[Ids | None, Floats]:
+    """Return ids [N] of a flat index from another tool, and its vectors [N, D], mapped from the file.
 
-    Faiss files have no checksum.
+    An index without an IDMap has no ids (None). Faiss files have no checksum.
 
     Raises:
         ValueError: the index is damaged, or does not keep its vectors.
     """
-    import faiss
+    size = file.stat().st_size
+    with open(file, "rb") as handle:
+        kind, dim, count = read_header(handle)
+        kinds, counts = [kind], [count]
+        if kind in MAPPED:
+            kind, dim, count = read_header(handle)
+            kinds, counts = [*kinds, kind], [*counts, count]
+        if kind not in FLAT:
+            raise ValueError(
+                f"its kind is {kind.decode('ascii', 'backslashreplace')!r}. embedx reads flat indexes, also inside an "
+                "IndexIDMap. For another kind, reconstruct the vectors with faiss and save them with numpy.save."
+            )
+        values, start = read_number(handle), handle.tell()
+        end = start + 4 * values
+        if dim < 1 or values != count * dim or not 0 <= values <= size:
+            raise ValueError("it is damaged: its numbers of vectors and of values differ.")
+        ids = None
+        if len(kinds) > 1:
+            handle.seek(end)
+            counts, end = [*counts, read_number(handle)], end + 8 * (1 + count)
+        if len(set(counts)) > 1 or end != size:
+            raise ValueError("it is damaged: its numbers of ids and of vectors differ, or do not match its size.")
+        if len(kinds) > 1:
+            ids = np.fromfile(handle, "<i8", count)
+    shape = (count, dim)
+    return ids, np.memmap(file, "<f4", "r", start, shape) if count else np.empty(shape, np.float32)
 
-    kinds = (data[:4], data[HEADER : HEADER + 4]) if data[:4] in MAPPED else (data[:4],)
-    if kinds[-1] not in FLAT:
-        raise ValueError(
-            f"its kind is {kinds[-1].decode('ascii', 'backslashreplace')!r}. embedx reads flat indexes, also inside an "
-            "IndexIDMap. For another kind, reconstruct the vectors with faiss and save them with numpy.save."
-        )
-    try:
-        with SizeLimits(len(data)):
-            index: Any = faiss.deserialize_index(np.frombuffer(data, np.uint8))
-    except (RuntimeError, MemoryError) as error:
-        raise ValueError(f"it is damaged ({str(error).splitlines()[0]}).") from error
-    count = int(index.ntotal)
-    ids = faiss.vector_to_array(index.id_map) if len(kinds) > 1 else None
-    flat: Any = faiss.downcast_index(index.index) if len(kinds) > 1 else index
-    codes = faiss.vector_to_array(flat.codes)
-    if (
-        flat.d < 1
-        or (ids is not None and len(ids) != count)
-        or flat.ntotal != count
-        or len(codes) != 4 * count * flat.d
-    ):
-        raise ValueError("it is damaged: its numbers of ids and of vectors differ.")
-    return ids, codes.view(np.float32).reshape(count, flat.d)
+
+def read_header(file: BinaryIO) -> tuple[bytes, int, int]:
+    """Return kind, dimension and number of vectors from the header of an index, and go to its end."""
+    head = file.read(HEADER)
+    if len(head) < HEADER:
+        raise ValueError("it is damaged: it ends inside of its header.")
+    kind, dim, count = struct.unpack_from("<4siq", head)
+    (metric,) = struct.unpack_from("<i", head, METRIC)
+    if metric > 1:  # neither inner product nor L2: one more number follows
+        file.seek(4, os.SEEK_CUR)
+    return kind, dim, count
+
+
+def read_number(file: BinaryIO) -> int:
+    """Return the next number of 64 bits."""
+    data = file.read(8)
+    if len(data) < 8:
+        raise ValueError("it is damaged: it ends too early.")
+    return int.from_bytes(data, "little", signed=True)
