@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from embedx.collection.pushing import bucket_errors, bucket_url, download, files_below, push
-from embedx.datasets.items import Item
 from embedx.errors import StoreError, UsageError
 from embedx.filesystem.atomic import replace_file
 from embedx.filesystem.paths import display_path
@@ -57,24 +56,25 @@ class BucketPlan(Plan):
         """Return the URL of a file or collection of a shard."""
         return f"{self.url}/{self.place(number).name}/{name}"
 
-    def items(self, number: int) -> list[Item]:
-        """Return the items of a shard; their list is downloaded once."""
+    def item_lines(self, number: int) -> bytes:
+        """Return the content of the list of items of a shard; it is downloaded once."""
         file = self.place(number) / ITEMS_NAME
         if not file.exists():
-            file.parent.mkdir(exist_ok=True)
+            file.parent.mkdir(parents=True, exist_ok=True)
             with bucket_errors(self.url):
                 replace_file(file, read_bytes(self.remote(number, ITEMS_NAME)))
-        return super().items(number)
+        return super().item_lines(number)
 
     def report(self, number: int) -> dict[str, Any] | None:
-        """Return the final counts of a shard whose collection is in the bucket, None if it is not."""
+        """Return the final counts of a shard whose collection is in the bucket, None if this plan has none there."""
         url = self.remote(number, REPORT_NAME)
         with bucket_errors(self.url):
             try:
-                return dict(json.loads(read_bytes(url)))
+                report = dict(json.loads(read_bytes(url)))
+                return report if report.pop("plan") == self.id else None
             except FileNotFoundError:
                 return None
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, KeyError) as error:
                 raise StoreError(f"{display_path(url)} is damaged. Delete it: the shard is then done again.") from error
 
     def write_report(self, number: int, report: Report) -> None:
@@ -83,7 +83,8 @@ class BucketPlan(Plan):
         if report["recordings"]:
             push(self.collection(number), self.remote(number, COLLECTION_NAME))
         with bucket_errors(self.url):
-            write_bytes(self.remote(number, REPORT_NAME), json.dumps(report).encode("ascii"))
+            text = json.dumps({**report, "plan": self.id})
+            write_bytes(self.remote(number, REPORT_NAME), text.encode("ascii"))
 
     def kept(self, number: int) -> Path:
         """Return the folder of the collection of a shard that is done; if another machine did it, it is downloaded."""

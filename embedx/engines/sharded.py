@@ -71,7 +71,7 @@ def extract_shards(
         ModelError, StoreError, DiskError, NothingToDo: see `embedx.extract`; what was committed stays.
     """
     check_shards(shards)
-    uses_ray = check_engine(engine, plan)
+    uses_ray = check_engine(engine)
     if options.get("shard"):
         raise UsageError("Give --shards to do all shards of a plan, or --shard to do one of them, not both.")
     sources, folder = name_sources(source), plan_folder(out)
@@ -100,13 +100,11 @@ def extract_shards(
     return collection
 
 
-def check_engine(engine: str, place: str | None) -> bool:
-    """Tell whether an engine is Ray; refuse an unknown one, and Ray with a plan in a bucket."""
+def check_engine(engine: str) -> bool:
+    """Tell whether an engine is Ray; refuse an unknown one."""
     uses_ray = engine.partition(":")[0] == RAY
     if not uses_ray and engine != LOCAL:
         raise UsageError(f"Unknown engine {engine!r}. Engines: local, ray, ray://HOST:PORT.")
-    if uses_ray and place is not None:
-        raise UsageError("--plan and --engine ray cannot be used together: Ray carries the shards itself.")
     return uses_ray
 
 

@@ -75,10 +75,13 @@ class Plan:
         """Return the folder of the collection of a shard; a shard without recordings has none."""
         return self.place(number) / COLLECTION_NAME
 
+    def item_lines(self, number: int) -> bytes:
+        """Return the content of the list of items of a shard."""
+        return (self.place(number) / ITEMS_NAME).read_bytes()
+
     def items(self, number: int) -> list[Item]:
         """Return the items of a shard, in the order of the source."""
-        with (self.place(number) / ITEMS_NAME).open(encoding="ascii") as lines:
-            return [Item(**json.loads(line)) for line in lines]
+        return [Item(**json.loads(line)) for line in self.item_lines(number).splitlines()]
 
     def report(self, number: int) -> dict[str, Any] | None:
         """Return the final counts of a shard, None if it is not done."""

@@ -98,6 +98,18 @@ def test_stopped_steps_are_done_again(source: Path, tmp_path: Path) -> None:
     assert_same_collection(tmp_path / "one", first)
 
 
+def test_shard_of_an_earlier_plan_at_the_same_place_is_not_taken(source: Path, tmp_path: Path) -> None:
+    """The deletion of the earlier plan was stopped, after its first file."""
+    plan(source, tmp_path / "a", 2)
+    embedx.extract(source, out=tmp_path / "a", plan=URL, shard="1/2", **OPTIONS).close()
+    remove(f"{URL}/plan.json")
+    table = pd.read_csv(source)
+    table.iloc[::-1].to_csv(source, index=False)
+    merge(source, tmp_path / "b", 2)
+    embedx.extract(source, out=tmp_path / "one", **OPTIONS).close()
+    assert_same_collection(tmp_path / "one", tmp_path / "b")
+
+
 @pytest.mark.long
 def test_empty_shards_need_no_collection(source: Path, tmp_path: Path) -> None:
     plan(source, tmp_path / "a", 10)
@@ -121,8 +133,6 @@ def test_other_plans_and_places_are_refused(source: Path, tmp_path: Path) -> Non
     assert len(embedx.extract(source, out=tmp_path / "b", plan=URL, dry_run=True)) == 0  # of all recordings
     with pytest.raises(UsageError, match=r"is no place for a collection in a bucket"):
         embedx.extract(source, out=tmp_path / "b", plan=str(tmp_path / "plan"), shard="1/2", **OPTIONS)
-    with pytest.raises(UsageError, match="--plan and --engine ray cannot be used together"):
-        extract_shards(source, out=tmp_path / "a", shards=2, plan=URL, engine="ray", **OPTIONS)
     extract_shards(source, out=tmp_path / "c", shards=2, plan_only=True, **OPTIONS)
     with pytest.raises(UsageError, match=r"c\.shards is of another plan than memory://plans/field"):
         embedx.extract(source, out=tmp_path / "c", plan=URL, shard="1/2", **OPTIONS)

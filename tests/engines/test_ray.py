@@ -1,18 +1,24 @@
 """Extraction by Ray: the collection equals that of one run, also when processes and the driver are killed."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from embedx.filesystem.remote import list_files
+from tests.helpers.buckets import KEYS, proxy, put, s3_server
 from tests.helpers.paths import ROOT
 from tests.helpers.processes import linux, wait_until
+from tests.helpers.search_engines import free_port
 from tests.helpers.sharded import KILLER, assert_same_collection
 
 pytest.importorskip("ray", reason="needs Ray: make test-engines")
@@ -24,7 +30,7 @@ import os, sys
 from embedx.cli import main
 if "--engine" in sys.argv and not os.environ["RAY_ADDRESS"]:
     import ray
-    ray.init(num_cpus=4, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+    ray.init("local", num_cpus=4, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
 main()
 """
 
@@ -34,6 +40,7 @@ class Corpus:
 
     def __init__(self, folder: Path) -> None:
         self.address = ""  # of a cluster
+        self.node_slow = 0.0  # seconds for each batch, on the nodes of the cluster
         self.folder = folder
         (folder / "killer.py").write_text(KILLER)
 
@@ -81,7 +88,8 @@ def shard_workers() -> Iterator[int]:
 @pytest.mark.long
 def test_killed_processes_and_a_killed_driver_cost_only_the_shard_in_work(corpus: Corpus) -> None:
     driver = corpus.start("many", "--shards", "5", "--engine", "ray", slow=0.5)
-    wait_until(lambda: any(corpus.folder.glob("many.shards/*/attempts")), 300)
+    wait_until(lambda: any(corpus.folder.glob("many.shards/*/attempts")) or driver.poll() is not None, 300)
+    assert driver.poll() is None
     for number in shard_workers():
         os.kill(number, signal.SIGKILL)
     wait_until(lambda: any(corpus.folder.glob("many.shards/*/done")), 300)
@@ -100,36 +108,100 @@ def test_killed_processes_and_a_killed_driver_cost_only_the_shard_in_work(corpus
     assert_same_collection(corpus.folder / "one", corpus.folder / "many")
 
 
-@linux
-@pytest.mark.long
-@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="a node with disks of its own needs root")
-def test_node_without_a_common_disk_sends_its_shards(corpus: Corpus) -> None:
-    """The only node with cores sees the recordings, and an empty folder where the driver has its plan."""
-    (corpus.folder / "in" / "6.wav").unlink()
+needs_root = pytest.mark.skipif(
+    not hasattr(os, "getuid") or os.getuid() != 0, reason="a node with disks of its own needs root"
+)
+
+
+@contextmanager
+def cluster(corpus: Corpus, cores: list[int]) -> Iterator[None]:
+    """Run a head without cores, and a node for each number of cores. The temporary folders of the nodes are `node*`.
+
+    The nodes see the recordings, and an empty folder where the driver has its plan.
+    """
     (corpus.folder / "indexes").mkdir()
     ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--node-ip-address=127.0.0.1", "--block"]
     env = os.environ | {"PYTHONPATH": f"{corpus.folder}{os.pathsep}{ROOT}", "RAY_AUTH_MODE": "disabled"}
+    env |= {"SLOW": str(corpus.node_slow), "KILLS": str(corpus.folder / "kills")}
     hide = f"mount -t tmpfs none '{corpus.folder}/indexes' && exec \"$@\""
-    nodes = [
-        [*ray, "--head", "--port=6390", "--num-cpus=0", "--include-dashboard=false"],
-        ["unshare", "-m", "sh", "-c", hide, "sh", *ray, "--address=127.0.0.1:6390", "--num-cpus=2"],
-    ]
+    port = free_port()
+    corpus.address = f"127.0.0.1:{port}"
+    temporary = [corpus.folder / f"node{number}" for number in range(len(cores))]
+    nodes = [[*ray, "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false"]]
+    for number in cores:
+        node = [*ray, f"--address={corpus.address}", f"--num-cpus={number}"]
+        nodes.append(["unshare", "-m", "sh", "-c", hide, "sh", *node])
     processes = []
     try:
-        for node in nodes:
-            processes.append(subprocess.Popen(node, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-            wait_until(lambda: is_reachable(6390), 120)
-        corpus.address = "127.0.0.1:6390"
-        code, log = corpus.run("indexes/many", "--shards", "3", "--engine", "ray")
-        assert code == 0, log
+        for command, folder in zip(nodes, [corpus.folder / "head", *temporary], strict=True):
+            folder.mkdir()
+            own = env | {
+                "TMPDIR": str(folder),
+                "RAY_TMPDIR": tempfile.gettempdir(),
+            }  # the sockets of Ray need short names
+            with open(folder / "log", "wb") as log:
+                processes.append(subprocess.Popen(command, env=own, stdout=log, stderr=log))
+            wait_until(lambda: is_reachable(port) or processes[-1].poll() is not None, 300)
+            assert processes[-1].poll() is None
+        yield
     finally:
+        corpus.address = ""
         for process in reversed(processes):
             process.terminate()
             process.wait(60)
-    corpus.address = ""
+
+
+@linux
+@pytest.mark.long
+@needs_root
+def test_node_without_a_common_disk_sends_its_shards(corpus: Corpus) -> None:
+    (corpus.folder / "in" / "6.wav").unlink()
+    with cluster(corpus, [2]):
+        code, log = corpus.run("indexes/many", "--shards", "3", "--engine", "ray")
+        assert code == 0, log
+        assert list(corpus.folder.glob("node*/embedx-0-*")) == []
     code, log = corpus.run("one")
     assert code == 0, log
     assert_same_collection(corpus.folder / "one", corpus.folder / "indexes" / "many")
+
+
+@linux
+@pytest.mark.long
+@needs_root
+def test_nodes_and_drivers_without_a_common_disk_share_a_bucket(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process and the driver are killed; another driver, with an empty disk, merges what is in the bucket."""
+    pytest.importorskip("s3fs", reason="needs s3fs: make test-engines")
+    pytest.importorskip("moto", reason="needs moto: make test-engines")
+    corpus.node_slow = 0.5
+    options = ["--shards", "5", "--engine", "ray", "--plan", "s3://birds/plan"]
+    with s3_server() as server, proxy(server) as (address, requests):
+        for name, value in (KEYS | {"AWS_ENDPOINT_URL": address}).items():
+            monkeypatch.setenv(name, value)
+        put(server, "birds", {})
+        with cluster(corpus, [1, 1]):
+            driver = corpus.start("indexes/first", *options)
+            wait_until(lambda: any(corpus.folder.glob("node*/*/*/attempts")) or driver.poll() is not None, 300)
+            os.kill(next(shard_workers()), signal.SIGKILL)
+            wait_until(lambda: requests.count(r"PUT .*/done") or driver.poll() is not None, 300)
+            assert driver.poll() is None
+            driver.kill()
+            driver.communicate()
+            wait_until(lambda: not any(shard_workers()), 300)  # those of a dead driver end by themselves
+            code, log = corpus.run("indexes/second", *options)
+            assert code == 3, log  # the loud recording is a failure by name
+            assert "1 killed" in log
+            assert list(corpus.folder.glob("node*/embedx-0-*")) == []
+        sent = [request for request in requests.seen if re.search(r"PUT .*/done", request)]
+        assert len(sent) == len(set(sent)) == 5  # no shard was done twice
+        assert list(list_files("s3://birds/plan")) == []
+        assert len((corpus.folder / "kills").read_text().splitlines()) <= 4  # the same node tries again
+    code, log = corpus.run("one", "--shards", "1")
+    while code == -signal.SIGKILL:
+        code, log = corpus.run("one", "--shards", "1")
+    assert code == 3, log
+    assert_same_collection(corpus.folder / "one", corpus.folder / "indexes" / "second")
 
 
 def is_reachable(port: int) -> bool:

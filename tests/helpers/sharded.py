@@ -14,6 +14,8 @@ from embedx.extractors.logmel import LogMelStatistics
 class Killer(LogMelStatistics):
     def frames(self, waves, lengths, layers):
         if waves.abs().max() > 0.9:  # the loud recording
+            with open(os.environ.get("KILLS", os.devnull), "a") as kills:
+                kills.write("killed\\n")
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(float(os.environ.get("SLOW", 0)))
         yield from super().frames(waves, lengths, layers)
