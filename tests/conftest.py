@@ -11,6 +11,7 @@ from typing import Any
 # nine tenths of their time where each of them starts a thread per core.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+gc.disable()  # until the end of the collection of tests: imports make many objects, and none of them are garbage
 
 import numpy as np
 import pytest
@@ -39,6 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Let the garbage collector pass over all that is imported by now: it would walk through it again and again."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 

@@ -16,13 +16,14 @@ from embedx.finetune.data import TrainingData, make_recipe, read_data, read_item
 from embedx.finetune.network import Network
 from embedx.finetune.options import FinetuneOptions
 from embedx.finetune.start import average_weights, averaged, copy_weights, vectors_of
-from embedx.finetune.training import make_trainer
 from embedx.heads.fitting import fit
 from tests.helpers.finetuning import QUICK, Checkpoint, train_tones
 
 
 def prepare(tones: pd.DataFrame, model: Path, folder: Path, **options: Any) -> tuple[Network, TrainingData, Any]:
     """Return a network before its training, its data, and its trainer."""
+    from embedx.finetune.training import make_trainer  # imports the trainer of transformers, which takes seconds
+
     chosen = FinetuneOptions(str(model), **(QUICK | options))
     items = read_items(tones, chosen)
     data = read_data(items, chosen, make_recipe(chosen, 16_000, None), folder, lambda done, total: None)

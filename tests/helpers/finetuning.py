@@ -11,7 +11,6 @@ import torch
 
 from embedx.finetune.options import FinetuneOptions
 from embedx.finetune.result import Finetuned
-from embedx.finetune.run import finetune
 
 RATE = 16_000
 PITCHES = {"low": 200.0, "middle": 700.0, "high": 2400.0}
@@ -49,6 +48,8 @@ def write_tones(folder: Path, speakers: int = 5, takes: int = 2) -> pd.DataFrame
 
 def train_tones(frame: pd.DataFrame, model: Path | str, out: Path, **options: Any) -> Finetuned:
     """Fine-tune a model on tones with few epochs."""
+    from embedx.finetune.run import finetune  # imports the trainer of transformers: seconds, which few tests need
+
     names = ("resume", "overwrite", "report", "interrupted", "trials", "given")
     of_run = {name: options.pop(name) for name in names if name in options}
     return finetune(frame, out, FinetuneOptions(str(model), **{**QUICK, **options}), **of_run)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openai
 import pytest
 import soundfile
 
@@ -45,6 +44,8 @@ def windows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_openai_client_gets_the_vectors_of_the_collection(
     client: Client, clip: bytes, collection: embedx.Collection
 ) -> None:
+    import openai  # takes a second
+
     expected = collection.vectors(where="id = 5")[0]
     with openai.OpenAI(base_url=f"http://127.0.0.1:{client.port}/v1", api_key="x", max_retries=0) as api:
         formats: list[Any] = [openai.omit, "float", "base64"]
