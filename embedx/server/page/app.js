@@ -11,9 +11,10 @@ import { addWords, messageOf, setLanguage, t } from "./words.js";
 
 const PREPARE_MS = 2000;
 const WAIT_MS = 300; // before the page says what it waits for
+const YOUNG_MS = 5000; // a younger page is not loaded anew
 
 const parts = new Map();
-let main, header, status, band, models = [];
+let main, header, status, band, models = [], isBroken = false;
 
 async function start() {
 	applyTheme();
@@ -26,10 +27,11 @@ async function start() {
 	on("wanted", () => show(state.wanted));
 	on("offline waiting collection", showState);
 	on("selected", keepSelected);
-	on("offline", () => !state.offline && (state.collection === null ? load() : !state.shown.screen && location.reload()));
+	on("offline", () => !state.offline && (state.collection === null ? load() : isBroken && performance.now() > YOUNG_MS && location.reload()));
 	on("locked", () => state.locked && signIn());
 	await tradeToken();
 	addEventListener("popstate", follow); // also after a change of the part behind #
+	addEventListener("unhandledrejection", (event) => noteCut(event.reason) && event.preventDefault());
 	await load();
 	(await import("./events.js")).followEvents();
 	setTimeout(prepareMap, PREPARE_MS);
@@ -40,6 +42,13 @@ function prepareMap() {
 	if (state.collection?.rows) send(path("/map?limit=1"), { headers: { Accept: "application/x-exc1" }, wait: false }).catch(() => null);
 }
 
+/** Tell whether a file of the page did not come: no browser asks for it again, so the page is loaded anew. */
+function noteCut(error) {
+	const isCut = error instanceof TypeError && /module|\.css/i.test(error.message); // browsers differ
+	if (isCut) lookForServer();
+	isBroken ||= isCut;
+	return isCut;
+}
 
 const applyTheme = () => (document.documentElement.style.colorScheme = state.settings.theme); // "": as the system
 
@@ -104,8 +113,7 @@ async function load() {
 
 const signIn = dialog("askToken", () => {
 	set({ locked: false });
-	if (state.collection) follow();
-	else load();
+	(state.collection ? follow : load)();
 });
 
 async function follow() {
@@ -172,9 +180,7 @@ async function show({ name, screen, question, row, extra, focus = false }) {
 		part.open({ question, row, extra, focus });
 	} catch (error) {
 		if (state.shown !== mine) return;
-		const isCut = error instanceof TypeError; // its files did not come
-		if (isCut) lookForServer();
-		panel(t("screen.failed"), isCut ? t("err.offline.short") : messageOf(error), button(t("again"), () => location.reload()));
+		panel(t("screen.failed"), noteCut(error) ? t("err.offline.short") : messageOf(error), button(t("again"), () => location.reload()));
 	}
 }
 

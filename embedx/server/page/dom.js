@@ -34,7 +34,7 @@ function setAttribute(node, key, value) {
 	}
 }
 
-const isLeftOut = (value) => value === null || value === undefined || value === false;
+const isLeftOut = (value) => (value ?? false) === false;
 
 /** Replace the children of an element; one that stays keeps the focus. */
 export function fill(node, ...children) {
@@ -77,23 +77,19 @@ export const canvas = (attributes = {}) => el("canvas", { "aria-hidden": "true",
 export const muted = (...children) => el("p.muted", ...children);
 export const mutedWord = (...children) => el("span.muted", ...children);
 
-/** Return a place for an error; one that is there already is said. */
-export function errorBox(text = "") {
-	if (text) warn(text);
-	return el("p.error", { hidden: !text }, text);
-}
-
 /** Show a text and say it as an error; an empty text hides its element. */
 export function showText(node, text) {
-	node.textContent = text;
-	node.hidden = !text;
 	if (text) warn(text);
+	return Object.assign(node, { textContent: text, hidden: !text });
 }
+
+/** Return a place for an error; one that is there already is said. */
+export const errorBox = (text = "") => showText(el("p.error"), text);
 
 /** Show a node at a share of its parent's width; null hides it. */
 export function showAt(node, share) {
 	node.hidden = share === null;
-	if (share !== null) node.style.left = `${100 * share}%`;
+	node.style.left = `${100 * share}%`;
 }
 
 export function showPlays(node, isPlaying, words = t("play")) {
@@ -183,8 +179,8 @@ function speak(id, text) {
 	requestAnimationFrame(() => (region.textContent = text));
 }
 
-/** Return a function that runs another once, after `wait` ms without a further call. */
-export function debounce(action, wait) {
+/** Return a function that runs another once, after `wait` ms without a further call: by default 30, for settings. */
+export function debounce(action, wait = 30) {
 	let timer = 0;
 	return (...values) => {
 		clearTimeout(timer);

@@ -11,7 +11,7 @@ import { PAGES, countRows, isAsked, rowOf, search, withBase } from "./rows.js";
 import { on, set, state } from "./state.js";
 import { messageOf, t } from "./words.js";
 
-const NOTHING = { kind: "hits", hits: [], took_ms: 0, more: false };
+const NOTHING = { kind: "hits", hits: [] };
 
 const nextAnswer = latest();
 export let panel;
@@ -92,7 +92,7 @@ async function answer(question, { row = null, focus = false } = {}) {
 /** Return what keeps a sound from being searched, such as silence; "" if nothing does. */
 const wrongWith = ({ clip }) => state.clips.get(clip)?.wrong ?? "";
 
-function showCount({ kind, hits: { length: n }, took_ms }) {
+function showCount({ kind, hits: { length: n }, took_ms = 0 }) {
 	count.textContent = t(`count.${kind}`, { n, ms: Math.round(took_ms) });
 }
 
@@ -130,12 +130,12 @@ function cancel() {
 
 /** Get a longer list of the same question, and add what is new. */
 async function more() {
-	if (!isMore || isAsking || page + 1 >= PAGES.length) return;
+	if (!isMore || isAsking) return;
 	isAsking = true;
 	const signal = request;
 	try {
 		const found = await search(state.question, PAGES[++page], signal);
-		isMore = found.more && page + 1 < PAGES.length;
+		isMore = found.more;
 		set({ hits: found.hits });
 		hits.appendHits(found.hits);
 		showCount(found);

@@ -35,13 +35,9 @@ export function makeHits(wanted) {
 	on("playing", showPlaying);
 	on("edited", showLabels);
 	on(PAINTED_BY, () => cards.forEach(({ picture }) => picture.paint()));
-	on(DRAWN_BY, redraw);
+	on(DRAWN_BY, () => cards.forEach((card) => card.isNear && card.load()));
 	commands(Object.fromEntries(Object.keys(ACTIONS).map((name) => [name, (event) => onCard(name, event)])));
 	return el("section.hits", { "aria-label": t("hits") }, list, end);
-}
-
-function redraw() {
-	for (const card of cards.filter((one) => one.isNear)) card.load();
 }
 
 function look({ target, isIntersecting }) {
@@ -144,7 +140,7 @@ function setTabStops({ node }, tabIndex) {
 	for (const one of [node, ...node.querySelectorAll("button")]) one.tabIndex = tabIndex;
 }
 
-/** Focus a card; the inspector follows. */
+/** Focus a card, if there is one; the inspector follows. */
 export function choose(index) {
 	if (!cards[index]) return;
 	if (cards[current]) setTabStops(cards[current], -1);
@@ -156,7 +152,7 @@ export function choose(index) {
 
 export function chooseRow(id) {
 	const index = cards.findIndex((card) => card.hit.id === id);
-	if (index >= 0) choose(index);
+	choose(index);
 	return index >= 0;
 }
 
@@ -170,7 +166,7 @@ function onCard(name, event) {
 
 function select(card) {
 	const index = cards.indexOf(card);
-	if (index >= 0 && (index !== current || state.selected?.id !== card.hit.id)) choose(index);
+	if (index !== current || state.selected?.id !== card.hit.id) choose(index);
 }
 
 function toggle(card) {

@@ -16,7 +16,6 @@ export const SIZE = { width: 1000, height: 256 };
 const WIDER_S = 5;
 const MAX_CONTEXT_S = 30;
 const DRAG = 8; // pixels, from which a press is a drag
-const REST_MS = 30; // of the settings, before a picture is changed
 
 let parts = null, row = null, context = 0, isOwn = false, isListening = false, band = null, isBandOn = false, told = -1;
 
@@ -26,8 +25,8 @@ const isMine = () => isPlaying(keyOf());
 export function bindPlayer() {
 	if (isListening) return;
 	isListening = true;
-	on(PAINTED_BY, debounce(() => parts?.picture.levels && paintPicture(), REST_MS));
-	on(DRAWN_BY, debounce(() => parts && loadPicture(), REST_MS));
+	on(PAINTED_BY, debounce(() => parts?.picture.levels && paintPicture()));
+	on(DRAWN_BY, debounce(() => parts && loadPicture()));
 	on("speed loop level pitch", () => parts && showSettings());
 	on("playing", showPlaying);
 	watch((playing, at) => playing.key === keyOf() && showPlace(at));

@@ -19,7 +19,7 @@ const COLOURS = {
  * left. Levels never pass through a canvas: some browsers falsify what is read back from it.
  */
 export async function readPng(bytes) {
-	const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+	const view = new DataView(bytes.buffer);
 	const [width, height, length, data] = [16, 20, 33, 37].map((at) => view.getUint32(at));
 	if (data !== 0x49444154 || Math.max(width, height) > MAX_SIDE) throw new Error("This is no picture of the server."); // IDAT
 	const stream = new Blob([bytes.subarray(41, 41 + length)]).stream().pipeThrough(new DecompressionStream("deflate"));

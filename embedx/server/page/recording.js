@@ -1,9 +1,9 @@
 /* The recording of a row as a whole, with a player that gets it in pieces. */
 
-import { path, pause, withFields } from "./api.js";
-import { canvas, el, iconButton, shareAt, showAt, showPlays, showValue, slider, warn } from "./dom.js";
+import { pause, withFields } from "./api.js";
+import { canvas, debounce, el, iconButton, shareAt, showAt, showPlays, showValue, slider, warn } from "./dom.js";
 import { PAINTED_BY, paint } from "./picture.js";
-import { formatOf, looksOf, pictureAt, soundAt } from "./rows.js";
+import { DRAWN_BY, formatOf, looksOf, pictureAt, soundAt } from "./rows.js";
 import { begin, isPlaying, startNode, stop, stopNode, watch } from "./sound.js";
 import { on, state } from "./state.js";
 import { clock, messageOf, t } from "./words.js";
@@ -22,15 +22,15 @@ const isMine = () => shown !== null && isPlaying(shown.key);
 
 watch((playing, at) => isMine() && showPlace(at));
 on("playing", () => shown && showButton());
+on(DRAWN_BY, debounce(() => shown && showOverview(shown)));
 on(PAINTED_BY, () => shown?.picture && paint(shown.canvas, shown.picture, state.settings));
 
 const showButton = () => showPlays(shown.button, isMine(), t("recording.play"));
 
 /** Return the elements for the recording of a row, by the facts of the server. */
-export function showRecording(row, { duration_s: end, v }) {
-	const address = path(`/recordings/${encodeURIComponent(row.recording)}`);
-	const mine = { key: `recording${row.recording}`, address, v, end, at: row.start_s, picture: null, canvas: canvas(), head: el("div.playhead"), button: iconButton("play", t("recording.play"), toggle) };
-	mine.slider = slider("div.picture.loading", t("recording.place"), {
+export function showRecording(row, { address, duration_s: end, v }) {
+	const mine = { key: address, address, v, end, at: row.start_s, picture: null, canvas: canvas(), head: el("div.playhead"), button: iconButton("play", t("recording.play"), toggle) };
+	mine.slider = slider("div.picture", t("recording.place"), {
 		high: Math.ceil(end), place: () => shown.at, step: ({ shiftKey }) => STEP_S * (shiftKey ? 10 : 1), press: toggle,
 		move: (at) => (isMine() && at < end ? start(at) : (stop(), showPlace(Math.min(at, end)))),
 		click: (event) => start(shareAt(mine.slider, event) * end),
@@ -38,9 +38,17 @@ export function showRecording(row, { duration_s: end, v }) {
 	shown = mine;
 	showButton();
 	if (!isMine()) showPlace(row.start_s);
-	fetchOverview(mine).then((picture) => picture && paint(mine.canvas, (mine.picture = picture), state.settings), () => null)
-		.then(() => mine.slider.classList.remove("loading"));
+	showOverview(mine);
 	return [mine.button, mine.slider];
+}
+
+async function showOverview(mine) {
+	const looks = (mine.looks = looksOf());
+	mine.slider.classList.add("loading");
+	const picture = await fetchOverview(mine).catch(() => null);
+	if (mine.looks !== looks) return; // a newer one comes
+	if (picture) paint(mine.canvas, (mine.picture = picture), state.settings);
+	mine.slider.classList.remove("loading");
 }
 
 /** Return the picture of a recording, joined from tiles; null if it is too long. */

@@ -99,24 +99,21 @@ function requestOf({ id, clip, text, like, unlike, start_s, end_s, where, view, 
 	const body = { limit, filter: where || undefined, using: view || undefined, group_by: group || undefined }; // JSON has no undefined
 	if (diverse && !group) body.diverse = DIVERSITY;
 	const base = clip ? `clip:${clip}` : id;
-	if (like.length || unlike.length) {
-		const examples = { like: [...new Set([base, ...like])].filter((one) => one !== null), unlike: unlike.length ? unlike : undefined };
-		return { ...body, ...examples };
-	}
+	if (like.length || unlike.length) return { ...body, like: [...new Set([base, ...like])].filter((one) => one !== null), unlike: unlike.length ? unlike : undefined };
 	if (clip) return { ...body, audio: base, start_s: start_s ?? undefined, end_s: end_s ?? undefined };
 	return id === null ? { ...body, text } : { ...body, id };
 }
 
 /** Return {kind, hits, took_ms, more}: hits of a question, rows of a filter, or rows at random. */
 export async function search(question, limit, signal) {
-	if (!isAsked(question) && !question.where) return { kind: "random", hits: await randomRows(signal), took_ms: 0, more: false };
+	if (!isAsked(question) && !question.where) return { kind: "random", hits: await randomRows(signal) };
 	const isLast = limit >= PAGES.at(-1);
 	if (isAsked(question)) {
 		const { hits, took_ms } = await post(path("/search"), requestOf(question, limit), { signal });
 		return { kind: "hits", hits, took_ms, more: hits.length >= limit && !isLast };
 	}
 	const { rows, next } = await getJson(withFields(path("/rows"), { filter: question.where, limit }), { signal });
-	return { kind: "rows", hits: rows, took_ms: 0, more: next !== null && !isLast };
+	return { kind: "rows", hits: rows, more: next !== null && !isLast };
 }
 
 /** Return rows at random, so that the page works before anything is asked. */

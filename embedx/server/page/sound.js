@@ -29,7 +29,7 @@ function open() {
 
 /** Return the sample rate of a file: decoding must not turn 384 kHz into 48. */
 function rateOf(bytes) {
-	const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+	const view = new DataView(bytes.buffer);
 	const word = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
 	if (word(0) === "RIFF") {
 		for (let at = 12, size; at + 16 <= bytes.length; at += 8 + size + (size & 1)) {
@@ -48,6 +48,8 @@ export async function decode(bytes) {
 }
 
 const channelsOf = (buffer) => Array.from({ length: buffer.numberOfChannels }, (_, channel) => buffer.getChannelData(channel));
+
+const partsOf = (buffer, ...ends) => channelsOf(buffer).map((samples) => samples.subarray(...ends.map((time) => Math.round(time * buffer.sampleRate))));
 
 export function monoOf(buffer) {
 	const mono = new Float32Array(buffer.length), channels = channelsOf(buffer);
@@ -121,8 +123,7 @@ function filtersOf(audio, band) {
 
 function gainOf(buffer, from, to) {
 	if (!state.settings.level) return 1;
-	const part = [Math.floor(from * buffer.sampleRate), Math.ceil(to * buffer.sampleRate)];
-	const peak = Math.max(...channelsOf(buffer).map((samples) => samples.subarray(...part).reduce((most, value) => Math.max(most, Math.abs(value)), 0)));
+	const peak = Math.max(...partsOf(buffer, from, to).map((samples) => samples.reduce((most, value) => Math.max(most, Math.abs(value)), 0)));
 	return peak ? Math.min(MAX_GAIN, PEAK / peak) : 1;
 }
 
@@ -193,8 +194,7 @@ function bufferVoice(audio, out, buffer, { from, to, at, speed, loop, when = aud
 
 /** A stretch whose pitch stays: in a media element, which loops with a short gap. */
 function pitchVoice(audio, out, buffer, { from, to, at, speed, loop }, ended) {
-	const rate = buffer.sampleRate, cut = [from, to].map((time) => Math.round(time * rate));
-	const file = URL.createObjectURL(wavOf(channelsOf(buffer).map((samples) => samples.subarray(...cut)), rate));
+	const file = URL.createObjectURL(wavOf(partsOf(buffer, from, to), buffer.sampleRate));
 	const element = Object.assign(new Audio(file), { preservesPitch: true, loop, currentTime: at - from, playbackRate: speed, onended: ended });
 	audio.createMediaElementSource(element).connect(out);
 	element.play().catch(() => null);

@@ -11,9 +11,9 @@ const MAX_KEPT = 20; // recordings whose rows are kept
 const kept = new Cache(MAX_KEPT);
 
 async function recordingOf({ recording }) {
-	if (recording === undefined || recording === null) return null;
+	if ((recording ?? null) === null) return null;
 	const address = path(`/recordings/${encodeURIComponent(recording)}`);
-	return kept.get(address) ?? kept.put(address, getJson(address).catch(() => (kept.drop(address), null)));
+	return kept.get(address) ?? kept.put(address, getJson(address).then((facts) => ({ ...facts, address })).catch(() => (kept.drop(address), null)));
 }
 
 export async function showTimeline(node, row, open) {

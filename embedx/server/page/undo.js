@@ -120,7 +120,7 @@ async function work() {
 			const { revision, conflicts = [] } = await postEdits(batch);
 			set({ sent: revision });
 			batch.forEach(drop);
-			if (conflicts.length) for (const each of batch) explain(each, conflicts);
+			for (const each of batch) explain(each, conflicts);
 		} catch (error) {
 			const { status } = error;
 			if (!(error instanceof ApiError) || [0, 401, 429].includes(status) || status >= 500) {

@@ -97,3 +97,20 @@ def test_long_wait_at_the_start_is_said(client: Client, open_page: Open) -> None
     held[0].continue_()
     page.wait_for_selector(CARDS)
     assert page.locator(".message").count() == 0
+
+
+@pytest.mark.parametrize(("keys", "seen"), [("?", "dialog[open]"), ("gl", ".labelling")])
+def test_page_works_again_after_some_of_its_files_did_not_come(
+    keys: str, seen: str, client: Client, open_page: Open
+) -> None:
+    page = open_page(client.port, quiet=False)
+    page.wait_for_selector(CARDS)
+    page.context.set_offline(True)
+    page.keyboard.type(keys)
+    page.wait_for_selector(".banner:visible")  # it is said
+    until(page, "() => performance.now() > 5000")  # a page that is younger is not loaded again
+    with page.expect_navigation():
+        page.context.set_offline(False)
+    page.wait_for_selector(".state .rows")
+    page.keyboard.type(keys)
+    page.wait_for_selector(seen)

@@ -110,3 +110,13 @@ def test_pitch_is_kept_at_another_speed_if_that_is_wanted(long: Client, open_pag
     before = page.evaluate("pieces.length")
     player.locator(".main").click()
     until(page, "before => pieces.length > before", before)
+
+
+def test_picture_of_the_whole_recording_follows_the_settings(long: Client, open_page: Open) -> None:
+    page = open_row(long, open_page)
+    loaded = "() => document.querySelector('.timeline .picture:not(.loading) canvas')?.width > 1"
+    until(page, loaded)
+    pixels = "() => document.querySelector('.timeline .picture canvas').toDataURL()"
+    before = page.evaluate(pixels)
+    page.evaluate("import('./page/state.js').then(({setSettings}) => setSettings({fmax: 1000}))")
+    until(page, f"before => ({loaded})() && ({pixels})() !== before", before)
