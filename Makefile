@@ -7,7 +7,7 @@
 # make bench        measure, and write BENCHMARKS.md; bench-gpu measures the part that needs a GPU
 # make reliability  run the reliability tests for hours, and write RELIABILITY.md (PARTS="kills damage=1", SCALE=0.1)
 # make statistics   simulate what embedx claims about its statistics, and write STATISTICS.md, in less than 20 minutes
-.PHONY: demo test test-long test-all test-gradio test-engines test-remote check bench bench-gpu reliability statistics format clean
+.PHONY: demo test test-long test-all test-gradio test-engines test-remote check types doctests bench bench-gpu reliability statistics format clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -25,7 +25,8 @@ test: $(READY)
 test-long: $(READY)
 	$(TESTS) -m long
 
-test-all: test test-long
+test-all: $(READY)
+	$(TESTS) -m "not reliability"
 
 # Gradio needs an older Pillow than constraints.txt has. What else is installed is taken from $(VENV).
 test-gradio: $(READY)
@@ -52,10 +53,16 @@ test-remote: $(READY)
 	build/remote/bin/python -m pip install --quiet --constraint build/remote/constraints.txt s3fs gcsfs 'moto[server]' gcp-storage-emulator
 	build/remote/bin/python -m pytest -m long tests/ingest/test_buckets.py tests/ingest/test_google_buckets.py
 
+# The types and the doctests use a core each.
 check: $(READY)
 	$(RUN)/ruff format --check
 	$(RUN)/ruff check
+	$(MAKE) -j 2 types doctests
+
+types: $(READY)
 	$(RUN)/mypy
+
+doctests: $(READY)
 	$(RUN)/python -m pytest --doctest-modules embedx --ignore embedx/server/gradio_page.py  # it imports Gradio
 
 bench: $(READY)
@@ -85,9 +92,10 @@ format: $(READY)
 clean:
 	rm -rf $(VENV) build indexes/demo*
 
+# --no-compile: Python compiles the modules that it imports; all modules take a minute.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "embedx needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	@echo "Setting up $(VENV): torch and its libraries are 5 GB, a few minutes."
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(RUN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)

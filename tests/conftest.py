@@ -28,9 +28,11 @@ from tests.helpers.encoder_checkpoints import ENCODERS, save_tiny
 from tests.helpers.paths import SHARED
 
 SLOW_FILES = (  # they start first, so that two processes of pytest-xdist end at the same time
-    "test_docs.py", "test_gpu_process.py", "test_kills.py", "test_real_audio.py", "test_demo.py", "test_fit_head.py",
-    "test_conformance.py", "test_runner.py", "test_build.py", "test_faults.py", "test_durability.py",
-    "test_harness_detects_faults.py", "test_verify.py", "test_state_machine.py", "test_malformed_audio.py",
+    "test_docs.py", "test_kills.py", "test_faults.py", "test_harness_detects_faults.py", "test_run.py", "test_demo.py",
+    "test_gpu_process.py", "test_real_audio.py", "test_statistics.py", "test_gpu.py", "test_pipeline.py",
+    "test_durability.py", "test_everyone.py", "test_sharded.py", "test_label.py", "test_scratch.py", "test_find.py",
+    "test_fit_head.py", "test_conformance.py", "test_runner.py", "test_build.py", "test_hub.py", "test_verify.py",
+    "test_state_machine.py", "test_malformed_audio.py",
 )  # fmt: skip
 
 
