@@ -15,16 +15,58 @@
     |- NothingToDo            8    there is no audio
     `- Interrupted     130, 143    SIGINT or SIGTERM, after a commit
 
-The exit code is 0 if everything succeeded, and 3 if some inputs failed and all others succeeded.
+The exit code is 0 if everything succeeded, and 3 if some inputs failed and all others succeeded. No message shows the
+passwords and signatures of URLs.
 """
 
+import re
+from urllib.parse import unquote
+
 EXIT_SOME_FAILED = 3
+URL_LIKE = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]+:|:/)/[^\s'\"]*")  # in a text; it may have lost its scheme or a slash
+# Parts of the names of parameters that sign a URL or identify who reads: those of S3, Google, CloudFront and Azure.
+SECRET = re.compile(
+    r"x-amz-|x-goog-|signature|token|secret|credential|password|passwd|authoriz|access-?_?key|googleaccessid|api-?_?key"
+    r"|session-?_?id|^auth$|^sig$|^policy$|^key-pair-id$"
+)
+
+
+def hide_secrets(text: str) -> str:
+    """Return a text for people in which URLs have no name and password, and no value that signs them.
+
+    >>> hide_secrets("no postgres://me:secret@host/db?table=x, no https://host/a.wav?take=2&sig=c0ffee")
+    'no postgres://***@host/db?table=x, no https://host/a.wav?take=2&sig=***'
+    """
+    return URL_LIKE.sub(lambda found: hide_secret_parts(found[0]), text) if ":/" in text else text
+
+
+def hide_secret_parts(url: str) -> str:
+    """Return a URL with *** in place of its name and password, and of the values that sign it."""
+    url = re.sub(r"^([^:]*:/+)[^/?]*@", r"\1***@", url)
+    return re.sub(
+        r"([?&])([^=&]+)=([^&#]+)",
+        lambda pair: f"{pair[1]}{pair[2]}=***" if is_secret(pair[2], pair[3]) else pair[0],
+        url,
+    )
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Tell whether a parameter of a web address signs it or identifies who reads; `key` may also name a file.
+
+    >>> is_secret("X-Amz-Signature", "c0ffee"), is_secret("key", "AIza0"), is_secret("key", "a/1.wav")
+    (True, True, False)
+    """
+    name = unquote(name).lower()
+    return SECRET.search(name) is not None or (name == "key" and not re.search(r"[./]|%2f", value.lower()))
 
 
 class EmbedxError(Exception):
     """The base class of all exceptions that embedx raises on purpose."""
 
     exit_code = 1
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(hide_secrets(one) if isinstance(one, str) else one for one in arguments))
 
 
 class UsageError(EmbedxError, ValueError):
@@ -52,7 +94,7 @@ class AudioError(EmbedxError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
-        self.detail = detail
+        self.detail = hide_secrets(detail)
 
 
 class DecoderDied(AudioError):

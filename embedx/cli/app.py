@@ -18,7 +18,7 @@ import click
 from embedx._version import __version__
 from embedx.cli.output import say
 from embedx.cli.streams import protect_standard_streams
-from embedx.errors import EmbedxError
+from embedx.errors import EmbedxError, hide_secrets
 from embedx.filesystem.paths import display_path, explain_os_error
 from embedx.text import dump_json
 
@@ -157,7 +157,7 @@ def explain(error: Exception) -> tuple[str, int]:
 def print_error_as_json(words: Sequence[str], message: str, code: int) -> None:
     """Print an error as JSON if the command line asks for it with --json."""
     if "--json" in words:
-        say(dump_json({"exit_code": code, "error": message}))
+        say(dump_json({"exit_code": code, "error": hide_secrets(message)}))
 
 
 def main() -> None:

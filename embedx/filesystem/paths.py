@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from embedx.errors import hide_secrets
 from embedx.filesystem.urls import common_folder
 
 MAX_STEM_BYTES = 150  # of the recording's name in the name of a clip: 255 bytes, less 60 for rank, score and times
@@ -18,12 +19,15 @@ CONTROLS = (
 
 
 def display_path(path: str) -> str:
-    r"""Return a path that is safe to print: bytes that are not UTF-8 and control characters are escaped.
+    r"""Return a path or message that is safe to print: bytes that are not UTF-8 and control characters are escaped.
 
-    >>> display_path("caf\udce9\n.wav")
-    'caf\\xe9\\n.wav'
+    Passwords and signatures in URLs are not shown.
+
+    >>> display_path("caf\udce9\n.wav"), display_path("s3://me:secret@bucket/a.wav")
+    ('caf\\xe9\\n.wav', 's3://***@bucket/a.wav')
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in valid_text(path))
+    text = hide_secrets(valid_text(path))
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def valid_text(text: str) -> str:

@@ -10,18 +10,13 @@ import re
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from embedx.errors import UsageError
+from embedx.errors import UsageError, hide_secrets, is_secret
 
 BUCKETS = ("s3", "gs", "memory")  # schemes of places that can be listed and written
 ENGINES = ("qdrant", "postgresql", "milvus")  # schemes of collections in search engines
 WEB = ("https", "http")  # schemes of single files
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 SAME_SCHEME = {"s3a": "s3", "gcs": "gs"}  # other names that are in use
-# Parts of the names of parameters that sign a URL or identify who reads: those of S3, Google, CloudFront and Azure.
-SECRET = re.compile(
-    r"x-amz-|x-goog-|signature|token|secret|credential|password|passwd|authoriz|access-?_?key|googleaccessid|api-?_?key"
-    r"|session-?_?id|^auth$|^sig$|^policy$|^key-pair-id$"
-)
 # Parameters that are secret only next to one of those: the rest of a signature.
 WITH_SIGNATURE = frozenset(
     "expires expire hash-algorithm se sp sv sr st spr srt ss skoid sktid skt ske sks skv".split()
@@ -70,7 +65,8 @@ def absolute(name: str) -> str:
     'https://example.org/a.wav?take=2'
 
     Raises:
-        UsageError: the URL holds a password, or its scheme is not one of those that embedx reads.
+        UsageError: the URL holds a password, or the signature of a web address, or its scheme is not one of those that
+            embedx reads.
     """
     if not is_url(name):
         return os.path.abspath(name)
@@ -91,6 +87,11 @@ def absolute(name: str) -> str:
         raise UsageError(f"The address {scheme}:// names no bucket or host. Write it as {scheme}://NAME/FOLDER.")
     if scheme in WEB:
         return without_signature(f"{scheme}://{host}{slash}{path}")
+    if hide_secrets(name) != name:
+        raise UsageError(
+            f"The address {hide_secrets(name)} holds a signature. Give the web address (https://) that was signed, or "
+            "credentials through the environment; see docs/remote.md."
+        )
     return f"{scheme}://{host}{slash}{path}".rstrip("/")
 
 
@@ -105,16 +106,6 @@ def without_signature(url: str) -> str:
     if secret:
         SIGNED[public] = url.partition("#")[0]
     return public
-
-
-def is_secret(name: str, value: str) -> bool:
-    """Tell whether a parameter of a web address signs it or identifies who reads; `key` may also name a file.
-
-    >>> is_secret("X-Amz-Signature", "c0ffee"), is_secret("key", "AIza0"), is_secret("key", "a/1.wav")
-    (True, True, False)
-    """
-    name = unquote(name).lower()
-    return SECRET.search(name) is not None or (name == "key" and not re.search(r"[./]|%2f", value.lower()))
 
 
 def signed(url: str) -> str:

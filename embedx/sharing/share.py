@@ -16,6 +16,7 @@ from embedx.errors import DiskError, ModelError, UsageError
 from embedx.filesystem.atomic import make_folder, whole_folder
 from embedx.filesystem.hub import repository_of, upload
 from embedx.filesystem.paths import display_path
+from embedx.filesystem.urls import is_url
 from embedx.sharing.cards import collection_card, model_card
 from embedx.store.schema import FILE_NAME
 
@@ -99,6 +100,11 @@ def target_folder(local_dir: str | os.PathLike[str] | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="embedx-share-") as temporary:
             yield Path(temporary)
         return
+    if is_url(local_dir):
+        shown = display_path(str(local_dir))
+        raise UsageError(
+            f"{shown} is a URL, not a folder of this machine. `embedx push` copies a collection to a bucket."
+        )
     target = Path(local_dir)
     if target.exists() or target.is_symlink():
         raise UsageError(f"{display_path(str(target))} exists. Give the name of a new folder.")
