@@ -177,10 +177,10 @@ class Worker:
 
     def _frames(self, inputs: Sequence[Any], layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield (layer, frames, frame lengths); see `Extractor.frames`."""
-        encode = getattr(self.extractor, "encode", None)
-        states: Iterator[tuple[int, Tensor, Tensor]]
-        states = self.extractor.frames(*self._upload(inputs), layers) if encode is None else encode(inputs, layers)
-        return states
+        if getattr(self.extractor, "prepare", None) is None:
+            return self.extractor.frames(*self._upload(inputs), layers)
+        encode: Callable[..., Iterator[tuple[int, Tensor, Tensor]]] = getattr(self.extractor, "encode")  # noqa: B009
+        return encode(inputs, layers)
 
     def _upload(self, clips: Sequence[Samples]) -> tuple[Tensor, Tensor]:
         """Pad clips with zeros to one length, and return them as waves [B, S] and lengths [B] on the device."""
@@ -193,7 +193,7 @@ class Worker:
                 row[: len(clip)] = clip
                 row[len(clip) :] = 0.0
             waves = waves.to(self.device, non_blocking=True)
-            if backend_of(self.extractor) != "fast":  # the fast backend reads the lengths on the CPU, without a wait
+            if not getattr(self.extractor, "reads_lengths", False):
                 lengths = lengths.to(self.device, non_blocking=True)
             return waves, lengths
 
@@ -262,9 +262,18 @@ def replicate(extractor: Extractor, count: int) -> list[Extractor]:
     """
     if backend_of(extractor) == "fast":
         return [extractor] * count
-    modules = [value for value in vars(extractor).values() if isinstance(value, torch.nn.Module)]
+    modules = modules_of(extractor)
     weights = {id(tensor): tensor for module in modules for tensor in (*module.parameters(), *module.buffers())}
     return [extractor, *(copy.deepcopy(extractor, weights.copy()) for _ in range(1, count))]
+
+
+def modules_of(model: Any) -> Iterator[torch.nn.Module]:
+    """Yield the modules of an extractor, and of the extractors and classifiers in it."""
+    for value in vars(model).values():
+        if isinstance(value, torch.nn.Module):
+            yield value
+        elif hasattr(value, "to") and hasattr(value, "__dict__"):
+            yield from modules_of(value)
 
 
 @contextlib.contextmanager

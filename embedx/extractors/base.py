@@ -29,6 +29,7 @@ class Extractor(Protocol):
     One that needs much memory has `memory`: what a second of sound takes, relative to HuBERT-base (17 MB in float32).
     One that computes its input on the CPU can have `prepare(clips)`, which returns a list with what the model takes of
     each clip [S], and `encode(prepared, layers)`, which yields what `frames` does; see `embedx.extractors.spectrogram`.
+    One with `reads_lengths`, true, gets the lengths on the CPU, where it can read them without waiting for a GPU.
     """
 
     sample_rate: int

@@ -1,7 +1,7 @@
 """The protocol of a classifier of audio, and a classifier as an extractor, so that it is run in the same way."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, Self, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,8 +25,8 @@ class Classifier(Protocol):
         min_samples: the shortest clip that the model accepts; shorter clips are padded with zeros.
         max_samples: the longest clip that the model accepts, None for any length; longer recordings are cut.
 
-    A classifier may also have `weights` (a hash), `backend`, `has_gpu` and `padded_samples`; see
-    `embedx.extractors.base`.
+    A classifier may also have `weights` (a hash), `backend`, `has_gpu`, `reads_lengths` and `padded_samples`; see
+    `embedx.extractors.base`. One that computes its input on the CPU has `prepare` too, and `prepared_scores(prepared)`.
     """
 
     sample_rate: int
@@ -84,10 +84,24 @@ class ScoringExtractor:
         self.weights = str(getattr(classifier, "weights", ""))
         self.backend = str(getattr(classifier, "backend", "reference"))
         self.has_gpu = bool(getattr(classifier, "has_gpu", True))
+        self.reads_lengths = bool(getattr(classifier, "reads_lengths", False))
+
+    @property
+    def prepare(self) -> Any:
+        """What the classifier computes of clips on the CPU, or None; see `Extractor`."""
+        return getattr(self.classifier, "prepare", None)
+
+    def encode(self, prepared: Sequence[Any], layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the probabilities of clips of `prepare`; see `Extractor.frames`."""
+        scores: Callable[..., dict[str, Tensor]] = getattr(self.classifier, "prepared_scores")  # noqa: B009
+        yield from self._frame(scores(prepared))
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the probabilities [B, 1, C]; see `Extractor.frames`."""
-        scores = self.classifier.scores(waves, lengths)
+        yield from self._frame(self.classifier.scores(waves, lengths))
+
+    def _frame(self, scores: Mapping[str, Tensor]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the probabilities of all outputs as one frame."""
         frame = torch.cat([scores[name] for name in self.classifier.outputs], dim=1)[:, None]
         yield 0, frame, torch.ones(len(frame), dtype=torch.int64, device=frame.device)
 

@@ -5,7 +5,7 @@ the vectors before the last linear layers; the last two are one frame for each c
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +20,7 @@ from embedx.extractors.checkpoints import load_checkpoint
 from embedx.extractors.huggingface import WAVEFORM_TYPES, Transformer
 from embedx.extractors.names import FINETUNED_FILE, split_option
 from embedx.extractors.native_frames import NATIVE
-from embedx.extractors.pooled_heads import HeadSettings, PooledHead
+from embedx.extractors.pooled_heads import HeadSettings, PooledHead, States
 from embedx.extractors.scratch import SCRATCH, scratch_structure
 from embedx.extractors.weights import brief
 
@@ -40,10 +40,23 @@ class HeadExtractor:
         self.frame_rate = 1.0  # not used: there is one frame
         self.dim = head.settings.shared_dim if part == "shared" else head.settings.head_dim
         self.weights = hash_weights(head.state_dict(), {"encoder": encoder.weights, "part": part})
+        self.reads_lengths = bool(getattr(encoder, "reads_lengths", False))
+
+    @property
+    def prepare(self) -> Any:
+        """What the encoder computes of clips on the CPU, or None; see `Extractor`."""
+        return getattr(self.encoder, "prepare", None)
+
+    def encode(self, prepared: Sequence[Any], layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the vector of clips of `prepare`; see `Extractor.frames`."""
+        yield from self._frame(run_prepared(self.encoder, self.head, prepared))
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the vector as one frame; see `Extractor.frames`."""
-        states = [(frames, counts) for _, frames, counts in run(self.encoder, self.head, waves, lengths)]
+        yield from self._frame(run(self.encoder, self.head, waves, lengths))
+
+    def _frame(self, states: States) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the vector of these frames as one frame."""
         vector = self.head.shared_vector(states) if self.part == "shared" else self.head.head_vector(states)
         yield 0, vector.float()[:, None], torch.ones(len(vector), dtype=torch.int64, device=vector.device)
 
@@ -70,11 +83,20 @@ class FinetunedClassifier:
         self.sample_rate = encoder.sample_rate
         self.min_samples, self.max_samples = encoder.min_samples, encoder.max_samples
         self.weights = hash_weights(head.state_dict(), {"encoder": encoder.weights})
+        self.reads_lengths = bool(getattr(encoder, "reads_lengths", False))
+
+    @property
+    def prepare(self) -> Any:
+        """What the encoder computes of clips on the CPU, or None; see `Classifier`."""
+        return getattr(self.encoder, "prepare", None)
+
+    def prepared_scores(self, prepared: Sequence[Any]) -> dict[str, Tensor]:
+        """Return the probabilities [B, C] of clips of `prepare`; see `Classifier.scores`."""
+        return self.head.probabilities(self.head(run_prepared(self.encoder, self.head, prepared)))
 
     def scores(self, waves: Tensor, lengths: Tensor) -> dict[str, Tensor]:
         """Return the probabilities [B, C] of each output; see `Classifier.scores`."""
-        states = [(frames, counts) for _, frames, counts in run(self.encoder, self.head, waves, lengths)]
-        return self.head.probabilities(self.head(states))
+        return self.head.probabilities(self.head(run(self.encoder, self.head, waves, lengths)))
 
     def padded_samples(self, length: int) -> int:
         """Return the number of samples that are computed for a clip."""
@@ -87,9 +109,14 @@ class FinetunedClassifier:
         return self
 
 
-def run(encoder: Extractor, head: PooledHead, waves: Tensor, lengths: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield the frames that a head takes."""
-    return encoder.frames(waves, lengths, head.settings.layers)
+def run(encoder: Extractor, head: PooledHead, waves: Tensor, lengths: Tensor) -> States:
+    """Return the frames that a head takes, with their lengths."""
+    return [(frames, counts) for _, frames, counts in encoder.frames(waves, lengths, head.settings.layers)]
+
+
+def run_prepared(encoder: Any, head: PooledHead, prepared: Sequence[Any]) -> States:
+    """Return the same for clips of the method `prepare` of the encoder."""
+    return [(frames, counts) for _, frames, counts in encoder.encode(prepared, head.settings.layers)]
 
 
 def load(source: str, *, allow_pickle: bool = False, download: bool = True) -> Extractor:

@@ -5,7 +5,7 @@ checkpoint's own layers give the scores. They equal those of the library's pipel
 one clip at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -17,11 +17,12 @@ from embedx.errors import ModelError, UsageError
 from embedx.extractors.base import Extractor, hash_weights, padded_samples
 from embedx.extractors.checkpoints import Checkpoint, load_checkpoint
 from embedx.extractors.classifier import LABEL, Classifier
+from embedx.extractors.devices import send
 from embedx.extractors.fast.encoder import accelerate
 from embedx.extractors.front_ends import WaveformSettings
 from embedx.extractors.huggingface import EPSILON, WAVEFORM_TYPES, Transformer
 from embedx.extractors.masking import WaveInput, receptive_field
-from embedx.extractors.spectrogram import FRAME, AudioSpectrogramTransformer, Wav2Vec2Bert, WhisperEncoder
+from embedx.extractors.spectrogram import FRAME, AudioSpectrogramTransformer, Prepared, Wav2Vec2Bert, WhisperEncoder
 from embedx.extractors.weights import brief
 
 SQUEEZED_TYPES = ("sew", "sew-d")  # no extractor: run one clip at a time
@@ -56,6 +57,20 @@ class HubClassifier:
         self.sample_rate = encoder.sample_rate
         self.min_samples, self.max_samples = encoder.min_samples, encoder.max_samples
         self.backend = str(getattr(encoder, "backend", "reference"))
+        self.reads_lengths = bool(getattr(encoder, "reads_lengths", False))
+
+    @property
+    def prepare(self) -> Any:
+        """What the encoder computes of clips on the CPU, or None; see `Classifier`."""
+        return getattr(getattr(self, "encoder", None), "prepare", None)
+
+    def prepared_scores(self, prepared: Sequence[Any]) -> dict[str, Tensor]:
+        """Return the probabilities [B, C] of clips of `prepare`; see `Classifier.scores`."""
+        return self.to_scores(self.prepared_logits(prepared))
+
+    def prepared_logits(self, prepared: Sequence[Any]) -> Tensor:
+        """Return the logits [B, C] of clips of `prepare`."""
+        raise NotImplementedError
 
     def scores(self, waves: Tensor, lengths: Tensor) -> dict[str, Tensor]:
         """Return the probabilities [B, C]; see `Classifier.scores`."""
@@ -104,7 +119,15 @@ class PooledClassifier(HubClassifier):
 
     def logits(self, waves: Tensor, lengths: Tensor) -> Tensor:
         """Return the logits [B, C] of waves [B, S]."""
-        states = self.encoder.frames(waves, lengths, self.layers)
+        return self.pooled_logits(self.encoder.frames(waves, lengths, self.layers))
+
+    def prepared_logits(self, prepared: Sequence[Any]) -> Tensor:
+        """Return the logits [B, C] of clips of `prepare`."""
+        encoder: Any = self.encoder
+        return self.pooled_logits(encoder.encode(prepared, self.layers))
+
+    def pooled_logits(self, states: Iterable[tuple[int, Tensor, Tensor]]) -> Tensor:
+        """Return the logits [B, C] of what the encoder yields."""
         return self.head([self.pool(frames, counts) for _, frames, counts in states])
 
     def pool(self, frames: Tensor, counts: Tensor) -> Tensor:
@@ -145,13 +168,19 @@ class AstClassifier(HubClassifier):
     def logits(self, waves: Tensor, lengths: Tensor) -> Tensor:
         """Return the logits [B, C] of waves [B, S]."""
         clips = [wave[:n] for wave, n in zip(waves.float().cpu().numpy(), lengths.tolist(), strict=True)]
-        inputs = torch.cat([torch.from_numpy(values["input_values"]) for _, values in self.spectrogram.prepare(clips)])
-        logits: Tensor = self.model(inputs.to(waves.device)).logits
+        return self.prepared_logits(self.spectrogram.prepare(clips))
+
+    def prepared_logits(self, prepared: Sequence[Prepared]) -> Tensor:
+        """Return the logits [B, C] of clips of `prepare`."""
+        inputs = np.concatenate([features["input_values"] for _, features in prepared])
+        logits: Tensor = self.model(self.spectrogram.send(inputs)).logits
         return logits
 
 
 class SingleClipClassifier(HubClassifier):
     """SEW and SEW-D, whose encoders mix a clip with its padding: every clip is run alone."""
+
+    reads_lengths = True
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
@@ -165,8 +194,8 @@ class SingleClipClassifier(HubClassifier):
 
     def logits(self, waves: Tensor, lengths: Tensor) -> Tensor:
         """Return the logits [B, C] of waves [B, S]."""
-        clips = zip(waves, lengths, strict=True)
-        return torch.cat([self.model(self.input.prepare(wave[None, :n], n[None])).logits for wave, n in clips])
+        clips = zip(waves, lengths.tolist(), send(lengths.cpu(), waves.device), strict=True)
+        return torch.cat([self.model(self.input.prepare(wave[None, :n], on[None])).logits for wave, n, on in clips])
 
     def padded_samples(self, length: int) -> int:
         """Return the number of samples that are computed for a clip."""

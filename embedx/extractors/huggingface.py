@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from embedx.errors import ModelError
 from embedx.extractors.base import Extractor, hash_weights
 from embedx.extractors.checkpoints import Checkpoint, load_checkpoint
+from embedx.extractors.devices import send
 from embedx.extractors.families import FAMILIES, PARTS
 from embedx.extractors.front_ends import WaveformSettings
 from embedx.extractors.masking import BATCH, WaveInput, count_frames, mask_group_norms, receptive_field
@@ -39,6 +40,7 @@ class Transformer:
 
     max_samples: int | None = None
     is_normalised = True
+    reads_lengths = True
 
     def __init__(self, checkpoint: Checkpoint, batch: Any = BATCH) -> None:
         """Take a checkpoint; `batch` holds the masks of the current batch, by default one set for each thread."""
@@ -59,13 +61,14 @@ class Transformer:
 
     def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the hidden states of the requested layers; see `Extractor.frames`."""
-        waves = waves[:, : int(lengths.max())]
+        on_cpu = lengths.cpu()  # where reading them waits for no GPU
+        waves, lengths = waves[:, : int(on_cpu.max())], send(on_cpu, waves.device)
         valid = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]  # [B, S]
-        mask = valid.long() if int(lengths.min()) < waves.shape[1] else None  # attention without a mask is faster
+        mask = valid.long() if int(on_cpu.min()) < waves.shape[1] else None  # attention without a mask is faster
         waves = self.input.prepare(waves, lengths)
-        counts = count_frames(lengths, self.strides)
-        self.batch.valid = (torch.arange(int(counts.max()), device=waves.device) < counts[:, None])[:, None]
-        self.batch.lengths = count_frames(lengths, self.strides[:1])
+        counts, longest = count_frames(lengths, self.strides), int(count_frames(on_cpu, self.strides).max())
+        self.batch.valid = (torch.arange(longest, device=waves.device) < counts[:, None])[:, None]
+        self.batch.lengths = count_frames(on_cpu, self.strides[:1])
         hidden = not self.is_normalised or any(layer != self.layers[-1] for layer in layers)
         warnings.filterwarnings("ignore", MISMATCHED)  # not restored: that would affect other threads in their forward
         output = self.model(waves, attention_mask=mask, output_hidden_states=hidden)

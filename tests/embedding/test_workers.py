@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from embedx import extractors
 from embedx.audio.windows import Window
 from embedx.embedding.embedder import Embedder
-from embedx.embedding.workers import Room, Worker
+from embedx.embedding.workers import Room, Worker, modules_of, replicate
 from embedx.errors import ModelError
+from embedx.extractors import hub_classifiers
 from embedx.extractors.base import Extractor
+from embedx.extractors.classifier import ScoringExtractor
 from embedx.extractors.spectrogram import Prepared, Spectrogram
 from tests.helpers.embedding import recipe_of, windows
+from tests.helpers.hub_classifiers import make_classifier
 from tests.helpers.processes import wait_until
 
 CLIP = np.full(16_000, 0.1, np.float32)
@@ -155,6 +158,13 @@ def test_workers_are_made_once() -> None:
     first = list(embedder.make_workers(2))
     list(embedder.embed(windows(), threads=2))
     assert all(one is other for one, other in zip(first, embedder.make_workers(2), strict=True))
+
+
+def test_replicas_of_a_classifier_share_its_weights(tmp_path: Path) -> None:
+    extractor = ScoringExtractor(hub_classifiers.load(str(make_classifier(tmp_path, "wav2vec2")), backend="reference"))
+    first, second = replicate(extractor, 2)
+    ours, theirs = ([id(tensor) for each in modules_of(one) for tensor in each.parameters()] for one in (first, second))
+    assert ours == theirs != []
 
 
 def test_frames_are_computed_by_the_workers_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import embedx
 from embedx.errors import ModelError
+from embedx.extractors.finetuned import FinetunedClassifier, HeadExtractor
 from embedx.extractors.loading import load
+from embedx.extractors.pooled_heads import HeadSettings, PooledHead
 from tests.helpers.conformance import run
 from tests.helpers.finetuning import Checkpoint, train_tones, write_tones
 
@@ -44,14 +47,26 @@ def test_encoder_and_layers_of_the_head_are_extractors(
 def test_vectors_of_the_head_do_not_depend_on_the_batch(
     checkpoint: Checkpoint, tones: pd.DataFrame, tmp_path: Path
 ) -> None:
-    import torch
-
     result = train_tones(tones, checkpoint("hubert"), tmp_path / "m", epochs=1, shared=6, activation="tanh")
     extractor = load(f"{result.folder}?layer=shared")
     clips = [torch.rand(n) - 0.5 for n in (4000, 9000, 500)]
     together = run(extractor, clips, pad=50, rubbish=3.0)[0]
     for clip, found in zip(clips, together, strict=True):
         torch.testing.assert_close(found, run(extractor, [clip])[0][0], atol=1e-5, rtol=0)
+
+
+def test_head_of_prepared_clips_is_that_of_their_waves(checkpoint: Checkpoint) -> None:
+    encoder = load(str(checkpoint("ast")))
+    head = PooledHead(HeadSettings({"label": ("a", "b")}, (), encoder.dim, encoder.layers[-1:], shared=6))
+    extractor, classifier = HeadExtractor(encoder, head.eval(), "shared"), FinetunedClassifier(encoder, head)
+    clips = [torch.rand(n) - 0.5 for n in (9000, 4000)]
+    with torch.inference_mode():
+        prepared = extractor.prepare([clip.numpy() for clip in clips])
+        ((_, frames, _),) = extractor.encode(prepared, (0,))
+        torch.testing.assert_close(list(frames), run(extractor, clips)[0])
+        waves = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
+        scores = classifier.scores(waves, torch.tensor([9000, 4000]))
+        torch.testing.assert_close(classifier.prepared_scores(prepared), scores)
 
 
 def test_predictions_of_files_equal_those_of_the_training(

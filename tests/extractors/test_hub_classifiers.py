@@ -70,6 +70,18 @@ def test_scoring_extractor_yields_one_frame_of_scores(tmp_path: Path) -> None:
     assert (layer, counts.tolist(), extractor.dim) == (0, [1, 1], len(CLASSES))
 
 
+@pytest.mark.parametrize("name", ["ast", pytest.param("whisper", marks=pytest.mark.long)])
+def test_scores_of_prepared_clips_are_those_of_their_waves(name: str, tmp_path: Path) -> None:
+    """Then the waves need not go to a GPU and back for a spectrogram that is computed on the CPU."""
+    classifier = load(str(make_classifier(tmp_path, name)))
+    extractor, clips = ScoringExtractor(classifier), clips_of(8_000, 3_000)
+    expected = batch_scores(classifier, clips)
+    with torch.inference_mode():
+        ((_, frames, counts),) = extractor.encode(extractor.prepare([clip.numpy() for clip in clips]), (0,))
+    assert (frames[:, 0] - expected).abs().max() < 1e-6
+    assert counts.tolist() == [1, 1]
+
+
 def test_encoder_without_a_classifier_is_refused_by_name(tmp_path: Path) -> None:
     folder = make_classifier(tmp_path, "wav2vec2")
     transformers.AutoModel.from_pretrained(folder).save_pretrained(folder)

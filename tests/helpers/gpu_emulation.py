@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.attention.varlen as varlen
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -265,6 +266,13 @@ def install() -> None:
     places._C._set_only_lift_cpu_tensors(True)
     places._C._ensureCUDADeviceGuardSet()  # a device guard that needs no driver
     varlen.varlen_attn = attend  # type: ignore[assignment]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """Emulate also what a test does outside of the streams of workers."""
+    with Dispatch():  # type: ignore[no-untyped-call]
+        return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -73,6 +73,7 @@ class FastEncoder:
     """The fast version of a reference extractor, with the same attributes and the same frames."""
 
     backend = "fast"
+    reads_lengths = True  # the packing of clips follows from them
 
     def __init__(self, reference: huggingface.Transformer | torchaudio.BundleEncoder) -> None:
         self.reference = reference
