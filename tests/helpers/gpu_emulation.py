@@ -263,6 +263,7 @@ def install() -> None:
     places.inference_mode = torch.no_grad  # emulated tensors do not exist in inference mode
     places.amp.autocast_mode.is_available = lambda *_: True
     places.empty, places.Tensor.pin_memory, places.nn.Module.to = make_empty, pinned, move
+    places.backends.cudnn.enabled = False  # batch norms would call it; it has no kernels for a CPU
     places._C._set_only_lift_cpu_tensors(True)
     places._C._ensureCUDADeviceGuardSet()  # a device guard that needs no driver
     varlen.varlen_attn = attend  # type: ignore[assignment]

@@ -223,11 +223,11 @@ def test_replaced_kernel_is_recorded_and_vectors_are_right(
     checkpoint: Checkpoint, write_wav: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, wavs = str(checkpoint("hubert")), [write_wav("a.wav"), write_wav("b.wav")]
-    with embedx.extract(wavs, model=model, backend="reference", out=tmp_path / "true") as collection:
+    with embedx.extract(wavs, model=model, backend="reference", device="cpu", out=tmp_path / "true") as collection:
         true = collection.vectors()
         assert not {"kernels", "replaced"} & set(collection.store.last_run())
     spoil(monkeypatch, not_a_number, "fused_linear")
-    with embedx.extract(wavs, model=model, out=tmp_path / "spoilt") as collection:
+    with embedx.extract(wavs, model=model, device="cpu", out=tmp_path / "spoilt") as collection:
         found, run_ = collection.vectors(), collection.store.last_run()
     torch.testing.assert_close(torch.from_numpy(found), torch.from_numpy(true), atol=EXACT, rtol=0)
     assert run_["replaced"].startswith("torch instead of oneDNN: product [")
