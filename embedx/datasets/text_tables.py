@@ -281,7 +281,11 @@ def require_unicode(row: Mapping[str, Any], place: str, folder: str, advice: str
         UsageError: it names the line, the column and what to do.
     """
     for column, value in row.items():
-        shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        if isinstance(value, str):
+            shown = value
+        else:  # numbers are common, and JSON takes long
+            is_plain = value is None or isinstance(value, (int, float))
+            shown = "" if is_plain else json.dumps(value, ensure_ascii=False, default=str)
         if shown.isascii() and column.isascii():
             continue
         try:

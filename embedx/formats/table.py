@@ -16,7 +16,7 @@ from embedx.extractors.names import check_stored_family
 from embedx.formats.edit_notes import NO_EDITS, EditNotes
 from embedx.recipe import Recipe, view_name
 
-BATCH_ROWS = 512  # per commit: a killed import loses at most this many
+BATCH_ROWS = 512  # that are read at a time
 IMPORTED_LAYER, IMPORTED_POOLING = 0, "given"  # in the recipe of vectors made with other software
 IMPORTED_VIEW = view_name(IMPORTED_LAYER, IMPORTED_POOLING)
 PREFERRED_NAMES = ("vector", "embedding", "embeddings")  # usual names of a column with vectors

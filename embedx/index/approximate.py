@@ -31,6 +31,7 @@ MAX_CANDIDATES = 2048  # per query: 6 MB of 768 float32, which take 2 ms to comp
 ENOUGH_CANDIDATES = {"ivf-flat": 100, "ivf-sq8": 400}  # kinds whose codes are so good that more cannot help
 EF_POWERS = range(4, 12)  # the ef values to try are 16 to 2048, as powers of two
 ONE_THREAD = 64  # queries that one thread answers in 10 ms; a service needs the other cores for its other threads
+PART_BYTES = 1 << 20  # of a file that is compared with its checksum
 SEED = 0
 
 Faiss = Any  # an index of faiss, which has no type annotations
@@ -195,6 +196,23 @@ class AnnFile:
                         error,
                     )
         return self._index
+
+
+def check_ann_file(folder: Path, manifest: dict[str, Any]) -> None:
+    """Compare the file that `write_ann_index` wrote with its checksum, a part at a time.
+
+    Raises:
+        CorruptIndex: the file is missing, or does not match the manifest.
+    """
+    size = total = 0
+    try:
+        with open(folder / manifest["structure"], "rb") as file:
+            while part := file.read(PART_BYTES):
+                size, total = size + len(part), zlib.crc32(part, total)
+        if (size, total) != (manifest["structure_bytes"], manifest["structure_sum"]):
+            raise CorruptIndex("its faiss file does not match the manifest")
+    except (OSError, KeyError) as error:
+        raise CorruptIndex(f"its faiss file cannot be read: {error}") from error
 
 
 def read_ann_index(folder: Path, manifest: dict[str, Any]) -> AnnIndex:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from embedx.index.approximate import AnnFile, read_ann_index
+from embedx.index.approximate import AnnFile, check_ann_file
 from embedx.index.exact import merge, nearest, prepare, score_proposed, scores_of
 from embedx.index.manifest import IndexFiles, read_manifest
 from embedx.index.matrix import CorruptIndex, Floats, Ids, Matrix, read_matrix
@@ -180,7 +180,7 @@ class VectorIndex:
         """
         self.matrix.check()
         if self._folder is not None and "structure" in self.manifest:
-            read_ann_index(self._folder, self.manifest)
+            check_ann_file(self._folder, self.manifest)
 
     def scores(
         self, queries: Floats, *, include_ids: Ids | None = None, exclude_ids: Ids | None = None

@@ -20,7 +20,7 @@ BLOCKS = {
     "store.checksums.BLOCK": BLOCK,
     "store.reading.BLOCK": BLOCK,
     "formats.selection.MAX_BATCH_ROWS": BLOCK,
-    "formats.importing.BATCH_ROWS": BLOCK,
+    "formats.importing.COMMIT_ROWS": BLOCK,
     "formats.table.BATCH_ROWS": BLOCK,
     "formats.arrow.BATCH_ROWS": BLOCK,
     "index.matrix.BLOCK": BLOCK // 8,

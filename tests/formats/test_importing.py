@@ -118,7 +118,7 @@ def test_import_of_scattered_and_changed_windows_replaces_recording(tmp_path: Pa
 
 @pytest.mark.long
 def test_killed_import_continues(tmp_path: Path) -> None:
-    matrix = np.random.default_rng(1).standard_normal((20_000, 8)).astype(np.float32)
+    matrix = np.random.default_rng(1).standard_normal((40_000, 8)).astype(np.float32)
     np.save(tmp_path / "m.npy", matrix)
     process = subprocess.Popen([*COMMAND, "import", str(tmp_path / "m.npy"), "-o", str(tmp_path / "c")])
     count = 0
@@ -129,10 +129,10 @@ def test_killed_import_continues(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     with embedx.open(tmp_path / "c") as collection:
-        assert 2000 <= len(collection) < 20_000
-        assert len(collection) % 512 == 0
+        assert 2000 <= len(collection) < 40_000
+        assert len(collection) % 4096 == 0
     with embedx.import_vectors(tmp_path / "m.npy", out=tmp_path / "c") as collection:
-        assert collection.rows().index.tolist() == list(range(1, 20_001))
+        assert collection.rows().index.tolist() == list(range(1, 40_001))
         np.testing.assert_array_equal(collection.vectors(), matrix)
 
 

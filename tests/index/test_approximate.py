@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from embedx.errors import UsageError
-from embedx.index.approximate import read_ann_index
+from embedx.index.approximate import check_ann_file, read_ann_index
 from embedx.index.builder import IndexBuilder
 from embedx.index.exact import METRICS
 from embedx.index.kinds import KINDS, MIN_ROWS, footprint, pick_kind, read_size, row_bytes
@@ -250,6 +251,22 @@ def test_memory_sizes_are_parsed_or_refused() -> None:
     for text in ("much", "-4GB", "4 XB", "0", "GB"):
         with pytest.raises(UsageError, match="4GB"):
             read_size(text)
+
+
+def test_file_is_compared_with_its_checksum_in_bounded_memory(tmp_path: Path) -> None:
+    data = np.arange(2**21, dtype=np.int64).tobytes()
+    (tmp_path / "x.faiss").write_bytes(data)
+    manifest = {"structure": "x.faiss", "structure_bytes": len(data), "structure_sum": zlib.crc32(data)}
+    tracemalloc.start()
+    check_ann_file(tmp_path, manifest)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(data) / 4
+    with open(tmp_path / "x.faiss", "r+b") as file:
+        file.seek(len(data) // 2)
+        file.write(b"x")
+    with pytest.raises(CorruptIndex, match="does not match"):
+        check_ann_file(tmp_path, manifest)
 
 
 @pytest.mark.parametrize("kind", APPROXIMATE)
