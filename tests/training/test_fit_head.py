@@ -304,7 +304,7 @@ def test_suggestions_labelled_give_a_better_head(make: Make, tmp_path: Path) -> 
 )
 def test_invalid_suggest_options_are_refused(make: Make, options: dict[str, object], message: str) -> None:
     collection, _ = two_classes(make)
-    collection.fit_head()
+    collection.fit_head(C=1.0, calibration="none", permutations=0)
     with pytest.raises(UsageError, match=message):
         collection.suggest(**options)  # type: ignore[arg-type]
 
