@@ -70,7 +70,7 @@ run() {
     fi
     if [[ $steps == *" bench "* ]]; then
         if [ "$DEVICE" = cpu ]; then small+=(--seconds 0.05 --files 300); else small+=(--seconds 1.5 --files 6000); fi
-        step bench "$BENCH_S" "$PYTHON" benchmarks/gpu.py --out "$OUT/bench.md" --device "$DEVICE" "${small[@]}"
+        step bench "$BENCH_S" "$PYTHON" benchmarks/gpu.py --out "$OUT/bench.md" --device "$DEVICE" --total $((BENCH_S - 15)) "${small[@]}"
         [ -s "$OUT/bench.md" ] && grep -v '^$' "$OUT/bench.md" | cut -c1-150 | tail -80
     fi
     echo "Logs: $OUT"

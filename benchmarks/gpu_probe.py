@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from extraction import RATE, Floats, operations
-from gpu import SHAPES, Model, Setting, clocked, make, peak
+from gpu_models import SHAPES, Model, Setting, clocked, make, peak
 
 from embedx.embedding.forward import Forward, exact_float32
 from embedx.embedding.workers import Room, Worker, make_workers, run_in_order

@@ -210,7 +210,20 @@ def test_gpu_benchmark_runs_on_cpu(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     page = out.read_text()
-    for heading in ("Equal clips", "Mixed lengths", "A batch that does not fit", "From 200 WAV files"):
+    headings = ["Equal clips", "Mixed lengths", "A batch that does not fit", "From 200 WAV files"]
+    for heading in (*headings, "Clips of 30 s", "Layer sweep", "mlp"):
         assert f"## {heading}" in page
     assert "nan" not in page
     assert "| `aten::" in page  # the profiler was there
+
+
+@pytest.mark.long
+def test_part_of_the_gpu_benchmark_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.md"
+    command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--small", "--device", "cpu", "--seconds", "0.01"]
+    parts = ["--files", "0", "--parts", "files", "mlp"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "EMBEDX_SHARED": str(tmp_path)}
+    run = subprocess.run([*command, *parts, "--out", str(out)], env=environment, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "Without a figure: files." in run.stderr
+    assert out.read_text().index("**files: ") < out.read_text().index("| scikit-learn, MLPClassifier |")
