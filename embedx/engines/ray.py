@@ -57,9 +57,9 @@ def cluster(ray: Any, engine: str) -> Iterator[None]:
     if own:
         try:
             ray.init(address or "local", **quiet, **({} if address else LOCAL_NODE))
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:  # Ray raises this class itself if a node does not start in time
             where = f"at {address}" if address else "on this machine"
-            raise UsageError(f"Ray cannot be reached {where}: {str(error).splitlines()[0]}") from error
+            raise UsageError(f"Ray cannot be reached {where}: {(str(error) or repr(error)).splitlines()[0]}") from error
     try:
         yield
     finally:

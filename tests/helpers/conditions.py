@@ -40,22 +40,24 @@ def random_leaf(frame: pd.DataFrame, random: np.random.Generator) -> Masks:
     number = int if pd.api.types.is_integer_dtype(column) else float
     written = ["'" + value.replace("'", "''") + "'" if is_text else repr(number(value)) for value in values]
     quoted, kind = f'"{name}"', random.integers(5 if is_text else 4)
+    sign, negated = str(random.choice(list(COMPARE))), bool(random.integers(2))
+    word = "NOT " if negated else ""
     if kind == 0:
-        return f"{quoted} IS NULL", ~known, known
+        text, true = f"{quoted} IS {word}NULL", ~known
+        return (text, known, true) if negated else (text, true, known)
     if kind == 1:
-        true = column.isin(values) & known
-        return f"{quoted} IN ({', '.join(written)})", true, known & ~true
-    if kind == 2:
-        true = (column >= values[0]).fillna(False) & (column <= values[1]).fillna(False) & known
-        return f"{quoted} BETWEEN {written[0]} AND {written[1]}", true, known & ~true
-    if kind == 4:
+        text, true = f"{quoted} {word}IN ({', '.join(written)})", column.isin(values)
+    elif kind == 2:
+        text, true = f"{quoted} {word}BETWEEN {written[0]} AND {written[1]}", column.between(*values)
+    elif kind == 4:
         prefix = values[0][: int(random.integers(3))].replace("%", "").replace("_", "")
-        true = column.fillna("").map(small_letters).str.startswith(small_letters(prefix)) & known
+        true = column.fillna("").map(small_letters).str.startswith(small_letters(prefix))
         written_prefix = "".join(sign.upper() if sign.isascii() else sign for sign in prefix).replace("'", "''")
-        return f"{quoted} LIKE '{written_prefix}%'", true, known & ~true
-    sign = str(random.choice(list(COMPARE)))
-    true = COMPARE[sign](column, values[0]).fillna(False).astype(bool) & known
-    return f"{quoted} {sign} {written[0]}", true, known & ~true
+        text = f"{quoted} {word}LIKE '{written_prefix}%'"
+    else:
+        text, true, negated = f"{quoted} {sign} {written[0]}", COMPARE[sign](column, values[0]), False
+    true = true.fillna(False).astype(bool) & known
+    return (text, known & ~true, true) if negated else (text, true, known & ~true)
 
 
 def small_letters(text: str) -> str:
