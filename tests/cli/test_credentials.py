@@ -71,9 +71,10 @@ def test_url_in_a_command_keeps_its_secret(
 
 @pytest.mark.parametrize("url", URLS)
 def test_url_in_a_call_keeps_its_secret(url: str, made: Path, tmp_path: Path) -> None:
+    places: list[Path | str] = [made, url]
     calls: list[Callable[[], object]] = [
         lambda: embedx.open(url),
-        lambda: embedx.open([made, url]),
+        lambda: embedx.open(places),
         lambda: embedx.import_vectors(url, out=tmp_path / "out"),
         lambda: extract_shards(made, out=tmp_path / "out", shards=2, engine=url),
         lambda: push(made, url),
