@@ -173,7 +173,9 @@ def test_forked_process_opens_the_collection_again(collection: embedx.Collection
 BUSY_FORK = """
 import os, sys, threading
 import embedx
+from embedx.store import forks
 
+forks.MAX_WAIT_S = 60  # the reads take longer than 5 s on a machine that is busy
 collection, inside, left = embedx.open(sys.argv[1]), threading.Event(), []
 
 def read():
