@@ -44,9 +44,11 @@ def backup(folder: str | os.PathLike[str], out: str | os.PathLike[str]) -> int:
             copy_folder(source / FOLDER, new / FOLDER, is_needed=False)
             copy_folder(source / HEADS, new / HEADS)
             store.copy_to(new)
-            if any(Path(issue.place).parent.name == FOLDER for issue in find_issues(new)):
+            issues = find_issues(new)
+            if any(Path(issue.place).parent.name == FOLDER for issue in issues):
                 shutil.rmtree(new / FOLDER)
-            if issues := find_issues(new):
+                issues = find_issues(new)
+            if issues:
                 raise StoreError(
                     f"{display_path(str(source))} is damaged: {issues[0].place}: {issues[0].detail} "
                     f"`embedx verify {display_path(str(source))}` lists all damage."

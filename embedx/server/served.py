@@ -64,7 +64,8 @@ class ServedCollection(Collection):
         """Return the next larger ids of the rows that meet a condition, which can take `timeout` seconds."""
         if where is None:
             return list(self.store.next_ids(after, count))
-        return [number for number in self.store.filter(where, timeout).tolist() if number > after][:count]
+        ids: list[int] = self.store.filter(where, timeout, part=(after, count)).tolist()
+        return ids
 
 
 @dataclass

@@ -46,7 +46,11 @@ FAULTS_OF_CONDITIONS = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG, sqlite3.SQL
 
 
 def select(
-    db: sqlite3.Connection, where: str, metadata: Mapping[str, str], timeout: float = TIMEOUT_S
+    db: sqlite3.Connection,
+    where: str,
+    metadata: Mapping[str, str],
+    timeout: float = TIMEOUT_S,
+    part: tuple[int, int] | None = None,
 ) -> NDArray[np.int64]:
     """Return the ids of the rows that meet a condition, ascending, in the transaction that the connection is in.
 
@@ -55,6 +59,7 @@ def select(
         where: the condition.
         metadata: metadata column -> "number" (it holds only numbers, and compares as a number) or "text".
         timeout: seconds after which it is interrupted; infinity: never.
+        part: only ids above the first number, and as many as the second; None: all.
 
     Raises:
         UsageError: the condition is invalid, names an unknown column, does more than compare, or takes too long.
@@ -62,7 +67,7 @@ def select(
     check_timeout(timeout)
     names = list(dict.fromkeys([*COLUMNS, *metadata]))
     condition = parse_condition(where, names)
-    sql = query_of(condition, metadata)
+    sql = query_of(condition, metadata, part)
 
     def run() -> NDArray[np.int64]:
         cursor = db.execute(sql)
@@ -122,12 +127,17 @@ def check_timeout(timeout: object) -> None:
         raise UsageError(f"timeout={timeout!r} is not allowed: give the seconds that a filter can take, above 0.")
 
 
-def query_of(condition: Condition, metadata: Mapping[str, str]) -> str:
-    """Return the query for the ids of the rows that meet a condition; it reads only the columns that are named."""
+def query_of(condition: Condition, metadata: Mapping[str, str], part: tuple[int, int] | None = None) -> str:
+    """Return the query for the ids of the rows that meet a condition; it reads only the columns that are named.
+
+    The rows of a part are found by their ids, so that the time of all parts together grows with the rows.
+    """
     columns = ["rows.id AS row_id"]
     for number, name in enumerate(condition.columns):
         columns.append(f"{value_of(name, metadata)} AS c{number}")
-    return f"SELECT row_id FROM (SELECT {', '.join(columns)} FROM rows) WHERE ({condition.sql}) ORDER BY row_id"
+    above, most = ("", "") if part is None else (f"WHERE rows.id > {int(part[0])}", f"LIMIT {int(part[1])}")
+    rows = f"SELECT {', '.join(columns)} FROM rows {above}"
+    return f"SELECT row_id FROM ({rows}) WHERE ({condition.sql}) ORDER BY row_id {most}"
 
 
 def value_of(name: str, metadata: Mapping[str, str]) -> str:

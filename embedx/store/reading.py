@@ -263,7 +263,11 @@ class Reader(Checked):
                     raise StoreError(f"{self.file} is damaged: the vectors {view} of row {min(lost)} cannot be found.")
 
     def filter(
-        self, where: str, timeout: float = filters.TIMEOUT_S, columns: Mapping[str, str] | None = None
+        self,
+        where: str,
+        timeout: float = filters.TIMEOUT_S,
+        columns: Mapping[str, str] | None = None,
+        part: tuple[int, int] | None = None,
     ) -> NDArray[np.int64]:
         """Return the ids of the rows that meet an SQL condition over their columns and metadata, ascending.
 
@@ -272,8 +276,8 @@ class Reader(Checked):
         Args:
             where: the condition, such as "label = 'dog' AND duration_s > 2".
             timeout: seconds that the condition can take.
-            columns: the metadata columns that it can name, with their kinds, also ones that no row has; default: those
-                of this store.
+            columns: the metadata columns that it can name, with their kinds; default: those of this store.
+            part: only ids above the first number, and as many as the second; default: all.
 
         Raises:
             UsageError: the condition is invalid, names an unknown column, does more than compare, or takes too long.
@@ -285,7 +289,7 @@ class Reader(Checked):
                     self._check_blocks("rows", "recordings")
                     self._compared.add("filter", self._state())
             self._compare("rows", "recordings", keys=True)
-            return filters.select(self._db, where, self.columns if columns is None else columns, timeout)
+            return filters.select(self._db, where, self.columns if columns is None else columns, timeout, part)
 
     def column(self, name: str) -> tuple[NDArray[np.int64], list[Any]]:
         """Return the ids of all rows, ascending, and their values in a column, as conditions compare them.

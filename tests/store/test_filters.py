@@ -142,6 +142,25 @@ def test_random_filters_agree_with_pandas(odd: embedx.Collection, count: int) ->
     report("filters like pandas", count, 0, begun, seed(count))
 
 
+def test_parts_of_an_answer_are_the_whole_and_read_only_their_rows(odd: embedx.Collection) -> None:
+    store, where = odd.store, "length(path) > 0 OR id < 3"
+    whole = store.filter(where).tolist()
+    steps: list[None] = []
+    store._db.set_progress_handler(lambda: steps.append(None), 1)
+    try:
+        parts: list[list[int]] = [[]]
+        counts = []
+        while part := store.filter(where, part=(parts[-1][-1] if parts[-1] else 0, 5)).tolist():
+            parts.append(part)
+            counts.append(len(steps))
+        assert [number for part in parts for number in part] == whole
+        steps.clear()
+        store.filter(where)
+        assert counts[-1] < 3 * len(steps) + 200 * len(counts), "no part reads the rows of the others"
+    finally:
+        store._db.set_progress_handler(None, 0)
+
+
 def test_distinct_values_are_those_of_the_column(odd: embedx.Collection) -> None:
     known = {name: set(odd.store.column(name)[1]) - {None} for name in ["label", "group", "split", *NAMES]}
     most = max(map(len, known.values()))
