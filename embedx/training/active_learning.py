@@ -4,7 +4,7 @@ The strategies: rows where the head is undecided (margin, uncertainty), rows tha
 (diverse), and rows whose probability lies in a band (band). Labels come back through `embedx label`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, get_args
 
@@ -22,7 +22,8 @@ By = Literal["margin", "uncertainty", "diverse", "band", "random"]
 STRATEGIES: tuple[str, ...] = get_args(By)
 WITHOUT_HEAD = ("diverse", "random")
 ROW_COLUMNS, REMARK_COLUMNS = ("id", "path", "start_s", "end_s"), ("suggested", "probability", "value")
-BLOCK = 1024  # labelled rows that are compared at a time
+BLOCK = 1024  # rows whose vectors are read at a time
+MAX_CANDIDATES = 50_000  # rows of which "diverse" chooses: 200 MB of 1024 numbers; of more a random sample
 
 Scores = NDArray[np.float64]
 
@@ -46,8 +47,8 @@ class SuggestOptions:
     Attributes:
         by: "margin": the two most probable classes are closest (multi-label: a probability is closest to 0.5).
             "uncertainty": the highest entropy. "diverse": each row is the farthest, by cosine, from all labelled rows
-            and from the rows chosen before it. "band": the probability of a class is in `score_band`, closest to its
-            middle first. "random".
+            and from the rows chosen before it; of more than 50 000 rows it chooses from a random sample. "band": the
+            probability of a class is in `score_band`, closest to its middle first. "random".
         n: number of rows.
         label: the label column that is empty in the rows to choose from; by default the one that the head learned, or
             "label".
@@ -151,22 +152,38 @@ def suggest(
     labelled = [row for row, value in zip(rows, labels, strict=True) if value is not None]
     if not candidates:
         raise NothingToDo(f"Every row has a {label!r}, so there is no row to suggest.")
-    x = read_vectors(store, candidates, view)
-    proba = None if head is None else head.predict_proba(x, calibrated=head.calibrated)
     if options.by == "diverse":
-        known = read_vectors(store, labelled, view if isinstance(view, str) else view[-1])
-        order, values = order_by_distance(x if x.ndim == 2 else x[:, -1], known, candidates, options)
+        candidates = sample(candidates, options)
+        order, values = order_by_distance(*vectors_to_compare(store, candidates, labelled, view), candidates, options)
     else:
-        order, values = order_by_score(proba, head, candidates, options)
+        order, values = order_by_score(store, head, candidates, view, options)
+    chosen = [candidates[place] for place in order.tolist()]
+    proba = None if head is None or not chosen else predict(store, head, sorted(chosen, key=lambda row: row.id), view)
+    places = np.argsort(np.argsort([row.id for row in chosen]))
     suggestions = []
-    for place in order.tolist():
-        row, value = candidates[place], round(float(values[place]), 6)
+    for row, place, value in zip(chosen, places.tolist(), values[order].tolist(), strict=True):
         suggested = probability = None
         if head is not None and proba is not None:
             best = int(proba[place].argmax())
             suggested, probability = head.classes[best], round(float(proba[place, best]), 6)
-        suggestions.append(Suggestion(row.id, row.path, row.start_s, row.end_s, suggested, probability, value))
+        suggestions.append(
+            Suggestion(row.id, row.path, row.start_s, row.end_s, suggested, probability, round(value, 6))
+        )
     return Suggestions(label, suggestions)
+
+
+def predict(store: Store, head: Head, rows: Sequence[Row], view: str | Sequence[str]) -> Scores:
+    """Return the probabilities [N, C] of rows, in the order of their ids."""
+    return head.predict_proba(read_vectors(store, rows, view), calibrated=head.calibrated)
+
+
+def sample(rows: list[Row], options: SuggestOptions) -> list[Row]:
+    """Return the rows, or a random sample of many, in which the values of the stratify column have equal shares."""
+    if len(rows) <= MAX_CANDIDATES:
+        return rows
+    order = np.random.default_rng(options.seed).permutation(len(rows))
+    kept = take_turns(order, turn_names(rows, options.stratify), MAX_CANDIDATES)
+    return [rows[place] for place in np.sort(kept).tolist()]
 
 
 def learned_label(head: Head | None) -> str:
@@ -191,14 +208,15 @@ def check_head(head: Head | None, options: SuggestOptions) -> None:
 
 
 def order_by_score(
-    proba: Scores | None, head: Head | None, candidates: Sequence[Row], options: SuggestOptions
+    store: Store, head: Head | None, candidates: Sequence[Row], view: str | Sequence[str], options: SuggestOptions
 ) -> tuple[NDArray[np.int64], Scores]:
     """Return positions of the chosen candidates, the highest score first, and the scores of all candidates [N]."""
     if options.by == "random":
         values = np.random.default_rng(options.seed).random(len(candidates))
     else:
-        assert head is not None and proba is not None
-        values = score(proba, head, options)
+        assert head is not None
+        blocks = (candidates[start : start + BLOCK] for start in range(0, len(candidates), BLOCK))
+        values = np.concatenate([score(predict(store, head, block, view), head, options) for block in blocks])
     order = take_turns(np.argsort(-values, kind="stable"), turn_names(candidates, options.stratify), options.n)
     return order[np.isfinite(values[order])], values
 
@@ -219,19 +237,41 @@ def score(proba: Scores, head: Head, options: SuggestOptions) -> Scores:
     return np.asarray(-(outcomes * logs).sum(axis=(1, 2)))
 
 
-def order_by_distance(
-    x: NDArray[np.float32], known: NDArray[np.float32], candidates: Sequence[Row], options: SuggestOptions
-) -> tuple[NDArray[np.int64], Scores]:
-    """Choose vectors x [N, D] one by one, each the farthest from the known ones [M, D] and from those chosen before it.
+def vectors_to_compare(
+    store: Store, candidates: Sequence[Row], labelled: Sequence[Row], view: str | Sequence[str]
+) -> tuple[NDArray[np.float32], Iterator[NDArray[np.float32]]]:
+    """Return the vectors [N, D] of candidates, and those of labelled rows in blocks, in the last of several views."""
+    name = view if isinstance(view, str) else view[-1]
+    blocks = (labelled[start : start + BLOCK] for start in range(0, len(labelled), BLOCK))
+    return read_vectors(store, candidates, name), (read_vectors(store, block, name) for block in blocks)
 
-    Returns the positions of the chosen candidates, and for every candidate its distance (1 - cosine) when it was chosen
-    or last updated.
+
+def order_by_distance(
+    x: NDArray[np.float32],
+    known: Iterable[NDArray[np.float32]],
+    candidates: Sequence[Row],
+    options: SuggestOptions,
+) -> tuple[NDArray[np.int64], Scores]:
+    """Choose vectors x [N, D] one by one, each the farthest from the known ones and from those chosen before it.
+
+    Args:
+        x: the vectors of the candidates.
+        known: vectors [M, D] of the labelled rows, in blocks.
+        candidates: the N rows.
+        options: how rows are chosen.
+
+    Returns:
+        The positions of the chosen candidates, and for every candidate its distance (1 - cosine) when it was chosen or
+        last updated.
     """
-    x, known = unit(x), unit(known)
+    x, has_known = unit(x), False
     distance = np.full(len(x), 2.0)
-    for start in range(0, len(known), BLOCK):
-        distance = np.minimum(distance, 1 - (x @ known[start : start + BLOCK].T).max(axis=1))
-    if not len(known):
+    for block in known:
+        has_known, others = True, unit(block)
+        for start in range(0, len(x), BLOCK):
+            part = slice(start, start + BLOCK)
+            distance[part] = np.minimum(distance[part], 1 - (x[part] @ others.T).max(axis=1))
+    if not has_known:
         distance += np.random.default_rng(options.seed).random(len(x)) * 1e-6  # any row may be the first
     values, free = distance.copy(), np.ones(len(x), bool)
     order: list[int] = []

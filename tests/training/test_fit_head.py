@@ -3,15 +3,20 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import embedx
 from embedx.cli import run
 from embedx.errors import RecipeMismatch, StoreError, UsageError
 from embedx.heads.head import Head
+from embedx.store.records import Row
+from embedx.store.store import Store
+from embedx.training import active_learning
 from tests.helpers.collections import DIM, Make, clusters
 
 
@@ -270,6 +275,30 @@ def test_suggestions_alternate_over_a_column(make: Make) -> None:
     for by in ("margin", "diverse", "random"):
         chosen = [sites[one.id] for one in collection.suggest(by=by, n=8, stratify="site")]
         assert sorted(chosen) == ["s0", "s0", "s1", "s1", "s2", "s2", "s3", "s3"]
+
+
+def test_suggestions_from_many_rows_read_few_vectors_at_a_time(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    collection, _ = two_classes(make)
+    collection.fit_head()
+    strategies = ("margin", "uncertainty", "diverse")
+    whole = {by: collection.suggest(by=by, n=8) for by in strategies}
+    sizes: list[int] = []
+    read = active_learning.read_vectors
+
+    def counted(store: Store, rows: Sequence[Row], view: str | Sequence[str]) -> NDArray[np.float32]:
+        sizes.append(len(rows))
+        return read(store, rows, view)
+
+    monkeypatch.setattr(active_learning, "read_vectors", counted)
+    monkeypatch.setattr(active_learning, "BLOCK", 7)
+    for by in ("margin", "uncertainty"):
+        assert collection.suggest(by=by, n=8) == whole[by]
+    assert max(sizes) <= 8
+    monkeypatch.setattr(active_learning, "MAX_CANDIDATES", 20)
+    sites = collection.rows()["site"]
+    chosen = [sites[one.id] for one in collection.suggest(by="diverse", n=20, stratify="site")]
+    assert sorted(chosen) == [site for site in ("s0", "s1", "s2", "s3") for _ in range(5)]
+    assert max(sizes) <= 20
 
 
 @pytest.mark.long
