@@ -79,9 +79,35 @@ rows. At the measured speed, 100 million rows of this dimension would need, on o
   serve` does it once for each state of the collection);
 - {disk} of disk for store and index, and as much as the vectors again for each export.
 
+Since these measurements, the first filter, `label` and `rm` take about half of the time (300 000 x 128), because blocks
+of rows are recognised ([collections.md](collections.md#damage-and-repair)), and `verify` no longer loads the structure
+of the index.
+
 Leave one machine when one of these is too much, or when you need more searches per second than above: use several
 collections, or a search engine ([engines.md](engines.md)). Use several machines for embedding (shards, above) long
 before, because embedding takes most of the time.
+
+## What grows faster, and what is in memory
+
+Besides the index, time grows faster than the rows for `duplicates`. It compares all pairs of up to 200 000 rows, and of
+more the neighbours of each row in the index: with a flat index or with `--where` that is still the square of the rows,
+so build an approximate index first. The members of one group are all compared with each other.
+
+`train`, `probe` and `suggest --by diverse` compare all rows only up to a limit, and of more a sample: 20 000 test rows
+in search of copies, 10 000 for retrieval, 50 000 training rows as neighbours of suspect labels, 50 000 rows from which
+diverse suggestions are chosen.
+
+In memory are:
+
+- all vectors of the rows that are used: `train`, `probe` (with `--sweep` two layers at a time; `--where` takes a part),
+  the map by UMAP (up to 150 million numbers), `vectors()`, and a search that compares all of up to 600 MB. `train` and
+  `probe` also load PyTorch and scikit-learn: 855 MB in all with 3000 of 300 000 rows;
+- the metadata of the rows that are used, about 0.7 kB for each: `rows()`, `predict` (255 MB for 300 000 rows; 8 bytes
+  more for each class), `suggest` (302 MB) and `duplicates`;
+- a path and a few numbers for each recording: `extract`, `merge`, `label` with a file, and `serve`, which also keeps
+  the values of columns that clients draw or list;
+- a part at a time: `import`, `export`, `verify`, `backup`, `compact`, `status`, `index build`, and the map by PCA,
+  which keeps two numbers for each row. `backup` and `compact` need as much room on the disk as the copy that they make.
 
 ## Cost of embedding
 
