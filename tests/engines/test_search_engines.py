@@ -30,8 +30,24 @@ LARGEST = (1 << 53) - 1  # the largest number in a condition for an engine
 ODD = [
     None, "'", "''", '"q"', "50%", "%", "_", "a_b", "\\", "back\\slash", "\\'", "line\nend", "\t", " ", "NULL", "nan",
     "0", "{x}", "%s", "$1", "\u00df", "\u0130", "\u212a", "k", "\u65e5\u672c", "\U0001f600", "\uffff", "\ue000", "a;--",
-    "Z", "z",
+    "Z", "z", "a ", " a", "a", "\u00e1", "a\u0301", "ab" * 1500, "ab" * 1500 + "c", "{}", "[1]", "NaN", "-", "1e5",
+    "true",
 ]  # fmt: skip
+AMOUNTS = [
+    None,
+    0.0,
+    -0.0,
+    0.1,
+    0.1 + 0.2,
+    1 / 3,
+    -1e-300,
+    5e-324,
+    1e15,
+    float(LARGEST),
+    -1e300,
+    1.7976931348623157e308,
+]
+NUMBER = re.compile(r"(?<![\w.])\d[\d.]*(?:e[+-]?\d+)?")
 pytestmark = pytest.mark.long
 
 
@@ -52,6 +68,7 @@ def columns() -> dict[str, list[Any]]:
         "odd": [ODD[i] for i in random.integers(len(ODD), size=ROWS)],
         "day": [days[i] for i in random.integers(len(days), size=ROWS)],
         "large": [large[i] for i in random.integers(len(large), size=ROWS)],
+        "amount": [AMOUNTS[i] for i in random.integers(len(AMOUNTS), size=ROWS)],
         "checked": [[None, False, True][i] for i in random.integers(3, size=ROWS)],
         "site": [sites[i] for i in random.integers(len(sites), size=ROWS)],
         "Fold no.": [folds[i] for i in random.integers(len(folds), size=ROWS)],
@@ -159,6 +176,7 @@ def test_random_conditions_select_the_rows_that_pandas_selects(local: embedx.Col
             "odd": pd.array(values["odd"], dtype="object"),
             "day": pd.array(values["day"], dtype="object"),
             "large": pd.Series(values["large"], dtype="Int64"),
+            "amount": pd.Series(values["amount"], dtype="Float64"),
             "checked": pd.Series(values["checked"], dtype="Float64"),
         }
     ).drop([49, 50])
@@ -169,7 +187,7 @@ def test_random_conditions_select_the_rows_that_pandas_selects(local: embedx.Col
             where, true, _ = random_condition(frame, random)
             expected = set(frame["id"][true.fillna(False).astype(bool)])
             assert set(local.store.filter(where).tolist()) == expected, where
-            if any(abs(int(number)) > LARGEST for number in re.findall(r"\d{16,}", where)):
+            if any(float(number) > LARGEST for number in NUMBER.findall(re.sub("'(''|[^'])*'", "", where))):
                 with pytest.raises(UsageError, match="larger than engines compare"):
                     there.search(id=9, where=where)
                 continue

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import embedx
+from embedx.engines import extract_shards
 from embedx.errors import EmbedxError
 from embedx.filesystem import remote, systems
 from tests.helpers.buckets import Faults, no_copies, proxy, socket_port, wait_for, wav_bytes
@@ -133,3 +134,20 @@ def test_pushed_collection_opens_on_another_machine(
         assert_same(opened.folder, tmp_path / "c")
     with pytest.raises(EmbedxError, match="gs://birds/none"):
         embedx.open("gs://birds/none")
+
+
+def test_shards_travel_through_a_bucket(faults: Faults, tmp_path: Path) -> None:
+    plan = "gs://birds/plan"
+    faults.add("POST", "", "500", "drop")
+    extract_shards("gs://birds/audio", out=tmp_path / "a", shards=2, plan=plan, plan_only=True)
+    with embedx.extract("gs://birds/audio", out=tmp_path / "b", plan=plan, shard="2/2") as part:
+        assert len(part) == len(FILES) // 2
+    faults.add("alt=media", "cut", "500", "drop")
+    faults.add("DELETE", "503", "drop")
+    merged = extract_shards("gs://birds/audio", out=tmp_path / "a", shards=2, plan=plan)
+    assert merged is not None
+    merged.close()
+    assert [pattern for pattern, left in faults.rules if left] == []  # every fault has happened
+    assert [file.url for file in remote.list_files("gs://birds") if "/plan/" in file.url] == []
+    extract(tmp_path / "one")
+    assert_same(tmp_path / "a", tmp_path / "one")
