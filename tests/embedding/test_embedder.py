@@ -64,6 +64,7 @@ class Hungry:
         return self.inner.frames(waves, lengths, layers)
 
     def to(self, device: str) -> Self:
+        self.inner = self.inner.to(device)
         return self
 
 

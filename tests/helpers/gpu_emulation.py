@@ -88,6 +88,13 @@ class Emulated(torch.Tensor):
     def __deepcopy__(self, _: Any) -> "Emulated":
         return Emulated(self.held.clone())
 
+    def __getitem__(self, index: Any) -> Any:
+        """Take parts; torch would copy a list of places to a real GPU."""
+        places = index if isinstance(index, tuple) else (index,)
+        return super().__getitem__(
+            tuple(Emulated(torch.tensor(place)) if isinstance(place, list) else place for place in places)
+        )
+
     def tolist(self) -> Any:
         """Return the numbers; the program waits for them."""
         note(WAITS, "tolist")
@@ -233,7 +240,14 @@ def make_empty(*shape: Any, pin_memory: bool = False, **options: Any) -> torch.T
     return tensor
 
 
+def make_tensor(*values: Any, device: Any = None, **options: Any) -> torch.Tensor:
+    """Make a tensor of numbers; torch itself would copy them to a real GPU."""
+    tensor: torch.Tensor = TENSOR(*values, device=None if is_gpu(device) else device, **options)
+    return Emulated(tensor) if is_gpu(device) else tensor
+
+
 MODULE_TO: Any = torch.nn.Module.to
+TENSOR: Any = torch.tensor
 EMPTY: Any = torch.empty
 CUDA: dict[str, Any] = {
     "_lazy_init": lambda: None,
@@ -263,6 +277,7 @@ def install() -> None:
     places.inference_mode = torch.no_grad  # emulated tensors do not exist in inference mode
     places.amp.autocast_mode.is_available = lambda *_: True
     places.empty, places.Tensor.pin_memory, places.nn.Module.to = make_empty, pinned, move
+    places.tensor = make_tensor
     places.backends.cudnn.enabled = False  # batch norms would call it; it has no kernels for a CPU
     places._C._set_only_lift_cpu_tensors(True)
     places._C._ensureCUDADeviceGuardSet()  # a device guard that needs no driver
