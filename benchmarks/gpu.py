@@ -114,24 +114,25 @@ def limited(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def measure(parts: Sequence[Part], total_s: float, add: Callable[[str], None]) -> list[str]:
+def measure(parts: Sequence[Part], total_s: float, slower: float, add: Callable[[str], None]) -> list[str]:
     """Run parts one after the other, whatever happens in one of them.
 
     Args:
         parts: what is measured.
         total_s: seconds for all parts together.
+        slower: a factor of all limits.
         add: gets each line as soon as it is known.
 
     Returns:
         The names of the parts that failed, took too long, or were not begun.
     """
-    end, failed = time.monotonic() + total_s, []
+    end, failed = time.monotonic() + slower * total_s, []
     for part in parts:
         left = end - time.monotonic()
         try:
             if left < LEAST_S:
                 raise OutOfTimeError("not begun, no time was left")
-            with limited(min(part.limit_s, left)):
+            with limited(min(slower * part.limit_s, left)):
                 for line in part.lines():
                     add(line)
         except Exception as error:  # the other parts are still worth their time
@@ -153,6 +154,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=8000, help="WAV files")
     parser.add_argument("--parts", nargs="+", help="names of parts; default: all")
     parser.add_argument("--total", type=float, default=TOTAL_S, help="seconds for all parts together")
+    parser.add_argument("--slower", type=float, default=1.0, help="multiply all limits, for a slow or loaded machine")
     options = parser.parse_args()
     if options.small and options.out is None:
         parser.error("the figures of --small do not belong in BENCHMARKS.md; give --out")
@@ -173,7 +175,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Setting(options.device, options.small, options.seconds, options.files), Path(folder))
         parts = [part for part in bench.parts() if options.parts is None or part.name in options.parts]
-        failed = measure(parts, options.total, add)
+        failed = measure(parts, options.total, options.slower, add)
     if options.out is None and not failed:
         write_part("GPU", "\n".join(lines))
     if failed:

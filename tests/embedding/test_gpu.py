@@ -204,6 +204,7 @@ def test_batch_size_that_did_not_fit_is_not_tried_again(model: str) -> None:
 def test_gpu_benchmark_runs_on_cpu(tmp_path: Path) -> None:
     out = tmp_path / "gpu.md"
     command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--small", "--device", "cpu", "--seconds", "0.01"]
+    command += ["--slower", "60"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "EMBEDX_SHARED": str(tmp_path)}
     run = subprocess.run(
         [*command, "--files", "200", "--out", str(out)], env=environment, capture_output=True, text=True
@@ -221,6 +222,7 @@ def test_gpu_benchmark_runs_on_cpu(tmp_path: Path) -> None:
 def test_part_of_the_gpu_benchmark_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
     out = tmp_path / "gpu.md"
     command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--small", "--device", "cpu", "--seconds", "0.01"]
+    command += ["--slower", "60"]
     parts = ["--files", "0", "--parts", "files", "mlp"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "EMBEDX_SHARED": str(tmp_path)}
     run = subprocess.run([*command, *parts, "--out", str(out)], env=environment, capture_output=True, text=True)
