@@ -28,6 +28,7 @@ from embedx.embedding.forward import Forward, Samples, Vectors, backend_of, infe
 from embedx.embedding.pooling import POOLINGS
 from embedx.errors import ModelError
 from embedx.extractors.base import Extractor, batch_cost
+from embedx.extractors.checkpoints import Checkpoint
 from embedx.recipe import view_name
 from embedx.timing import timed, timed_each
 
@@ -268,11 +269,11 @@ def replicate(extractor: Extractor, count: int) -> list[Extractor]:
 
 
 def modules_of(model: Any) -> Iterator[torch.nn.Module]:
-    """Yield the modules of an extractor, and of the extractors and classifiers in it."""
+    """Yield the modules of an extractor, and of the extractors, classifiers and checkpoints in it."""
     for value in vars(model).values():
         if isinstance(value, torch.nn.Module):
             yield value
-        elif hasattr(value, "to") and hasattr(value, "__dict__"):
+        elif hasattr(value, "__dict__") and (hasattr(value, "to") or isinstance(value, Checkpoint)):
             yield from modules_of(value)
 
 

@@ -162,9 +162,25 @@ def test_workers_are_made_once() -> None:
 
 def test_replicas_of_a_classifier_share_its_weights(tmp_path: Path) -> None:
     extractor = ScoringExtractor(hub_classifiers.load(str(make_classifier(tmp_path, "wav2vec2")), backend="reference"))
-    first, second = replicate(extractor, 2)
-    ours, theirs = ([id(tensor) for each in modules_of(one) for tensor in each.parameters()] for one in (first, second))
-    assert ours == theirs != []
+    assert_shared(*replicate(extractor, 2))
+
+
+def test_replicas_of_an_encoder_share_the_whole_checkpoint(checkpoint: Callable[[str], Path]) -> None:
+    """Whisper's decoder is not used, and larger than its encoder."""
+    first, second = replicate(extractors.load(str(checkpoint("whisper"))), 2)
+    assert_shared(first, second)
+    parts: Any = second
+    decoder = parts.checkpoint.model.get_decoder()
+    assert {id(tensor) for tensor in decoder.parameters()} <= parameters_of(first)
+
+
+def parameters_of(extractor: Extractor) -> set[int]:
+    return {id(tensor) for each in modules_of(extractor) for tensor in each.parameters()}
+
+
+def assert_shared(first: Extractor, second: Extractor) -> None:
+    assert first is not second
+    assert parameters_of(first) == parameters_of(second) != set()
 
 
 def test_frames_are_computed_by_the_workers_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
