@@ -244,11 +244,29 @@ def two_classes(make: Make) -> tuple[embedx.Collection, np.ndarray]:
     return make(x, labels, site=[f"s{i % 4}" for i in range(180)]), along
 
 
-def test_margin_and_uncertainty_suggest_undecided_rows(make: Make) -> None:
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of vectors that are read at a time, with low limits."""
+    sizes: list[int] = []
+    read = active_learning.read_vectors
+
+    def count(store: Store, rows: Sequence[Row], view: str | Sequence[str]) -> NDArray[np.float32]:
+        sizes.append(len(rows))
+        return read(store, rows, view)
+
+    monkeypatch.setattr(active_learning, "read_vectors", count)
+    monkeypatch.setattr(active_learning, "BLOCK", 7)
+    monkeypatch.setattr(active_learning, "MAX_CANDIDATES", 20)
+    return sizes
+
+
+def test_margin_and_uncertainty_suggest_undecided_rows(make: Make, counted: list[int]) -> None:
     collection, along = two_classes(make)
     collection.fit_head()
     for by in ("margin", "uncertainty"):
+        counted.clear()
         found = collection.suggest(by=by, n=10)
+        assert max(counted) <= 10
         assert all(one.id > 80 for one in found)
         assert max(abs(along[one.id - 1]) for one in found) < 1.0
     assert found.label == "label"
@@ -277,28 +295,14 @@ def test_suggestions_alternate_over_a_column(make: Make) -> None:
         assert sorted(chosen) == ["s0", "s0", "s1", "s1", "s2", "s2", "s3", "s3"]
 
 
-def test_suggestions_from_many_rows_read_few_vectors_at_a_time(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    collection, _ = two_classes(make)
-    collection.fit_head()
-    strategies = ("margin", "uncertainty", "diverse")
-    whole = {by: collection.suggest(by=by, n=8) for by in strategies}
-    sizes: list[int] = []
-    read = active_learning.read_vectors
-
-    def counted(store: Store, rows: Sequence[Row], view: str | Sequence[str]) -> NDArray[np.float32]:
-        sizes.append(len(rows))
-        return read(store, rows, view)
-
-    monkeypatch.setattr(active_learning, "read_vectors", counted)
-    monkeypatch.setattr(active_learning, "BLOCK", 7)
-    for by in ("margin", "uncertainty"):
-        assert collection.suggest(by=by, n=8) == whole[by]
-    assert max(sizes) <= 8
-    monkeypatch.setattr(active_learning, "MAX_CANDIDATES", 20)
+def test_diverse_suggestions_come_from_a_sample_of_many_rows(make: Make, counted: list[int]) -> None:
+    x = np.random.default_rng(0).standard_normal((120, DIM)).astype(np.float32)
+    labels = [*["known"] * 30, *[None] * 90]
+    collection = make(x, labels, site=["rare" if i % 30 == 0 else "common" for i in range(120)])
     sites = collection.rows()["site"]
     chosen = [sites[one.id] for one in collection.suggest(by="diverse", n=20, stratify="site")]
-    assert sorted(chosen) == [site for site in ("s0", "s1", "s2", "s3") for _ in range(5)]
-    assert max(sizes) <= 20
+    assert sorted(chosen) == ["common"] * 17 + ["rare"] * 3
+    assert max(counted) <= 20
 
 
 @pytest.mark.long
