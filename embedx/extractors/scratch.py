@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from embedx.errors import ModelError, UsageError
+from embedx.extractors.devices import send
 from embedx.extractors.melspec import (
     BANDS,
     FRAME,
@@ -157,17 +158,23 @@ class LSTM(ScratchEncoder):
     dim = 2 * HIDDEN
     frame_rate = FRAME_RATE / STACKED
     min_samples = FRAME + (STACKED - 1) * HOP
+    reads_lengths = True
 
     def __init__(self, learned: bool = False) -> None:
         super().__init__(learned)
         self.norm = nn.LayerNorm(STACKED * BANDS)
         self.lstm = nn.LSTM(STACKED * BANDS, HIDDEN, num_layers=2, batch_first=True, dropout=0.1, bidirectional=True)
 
+    def frames(self, waves: Tensor, lengths: Tensor, layers: tuple[int, ...]) -> list[tuple[int, Tensor, Tensor]]:
+        """Return layer 0; clips are packed by their lengths on the CPU."""
+        ((layer, frames, counts),) = super().frames(waves, lengths.cpu(), layers)
+        return [(layer, frames, send(counts, waves.device))]
+
     def encode(self, logmel: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Run the LSTM over steps of four frames; frames that do not fill a step are dropped."""
         counts, steps = counts // STACKED, logmel.shape[1] // STACKED
         x = scale(logmel)[:, : steps * STACKED].reshape(len(logmel), steps, STACKED * BANDS)
-        packed = nn.utils.rnn.pack_padded_sequence(self.norm(x), counts.cpu(), batch_first=True, enforce_sorted=False)
+        packed = nn.utils.rnn.pack_padded_sequence(self.norm(x), counts, batch_first=True, enforce_sorted=False)
         states, _ = self.lstm(packed)
         return nn.utils.rnn.pad_packed_sequence(states, batch_first=True, total_length=steps)[0], counts
 

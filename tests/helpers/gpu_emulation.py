@@ -125,6 +125,11 @@ def dispatch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             note_pageable(on_cpu[0])
         options = {key: value for key, value in kwargs.items() if key not in ("pin_memory", "non_blocking")}
         return wrap(func(*args, **options | {"device": "cpu"}), args)
+    if name == "_pack_padded_sequence":  # it takes lengths of the CPU, and gives sizes there
+        packed, sizes = func(*unwrap(args), **kwargs)
+        return Emulated(packed), sizes
+    if name == "_thnn_fused_lstm_cell":
+        return wrap(step_lstm(*unwrap(args)), args)
     if name not in COPYING and any(tensor.dim() for tensor in on_cpu):
         raise RuntimeError(f"Expected all tensors to be on the same device, but {name} got some of the CPU: {line()}")
     if name in WAITING or (name.startswith(("index", "_index")) and has_mask(args)):
@@ -141,6 +146,14 @@ def dispatch(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     options = {key: "cpu" if key == "device" else unwrap(value) for key, value in kwargs.items()}
     result = func(*unwrap(args), **options)
     return args[0] if name.endswith("_") and not name.startswith("_") else wrap(result, args)
+
+
+def step_lstm(inputs: torch.Tensor, hidden: torch.Tensor, cell: torch.Tensor, *biases: torch.Tensor | None) -> Any:
+    """Return the output, cell and gates of one step of an LSTM: a kernel that torch has for a GPU only."""
+    gates = inputs + hidden + sum(bias for bias in biases if bias is not None)
+    enter, forget, new, out = gates.chunk(4, dim=1)
+    cell = forget.sigmoid() * cell + enter.sigmoid() * new.tanh()
+    return out.sigmoid() * cell.tanh(), cell, gates
 
 
 def is_gpu(device: Any) -> bool:
