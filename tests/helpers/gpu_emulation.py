@@ -209,6 +209,12 @@ def in_stream(_: Stream) -> Iterator[None]:
         yield
 
 
+def run_thread(thread: threading.Thread) -> None:
+    """Run a thread of the program, such as one of the layer sweep, with emulated operations."""
+    with Dispatch():  # type: ignore[no-untyped-call]
+        RUN_THREAD(thread)
+
+
 def pinned(tensor: torch.Tensor, *_: object) -> torch.Tensor:
     copy = tensor.clone()
     copy.is_emulated_pinned = True  # type: ignore[attr-defined]
@@ -262,6 +268,7 @@ def make_tensor(*values: Any, device: Any = None, **options: Any) -> torch.Tenso
 MODULE_TO: Any = torch.nn.Module.to
 TENSOR: Any = torch.tensor
 EMPTY: Any = torch.empty
+RUN_THREAD: Any = threading.Thread.run
 CUDA: dict[str, Any] = {
     "_lazy_init": lambda: None,
     "is_available": lambda: True,
@@ -285,12 +292,14 @@ CUDA: dict[str, Any] = {
 def install() -> None:
     """Replace the functions of torch that need a GPU; before embedx is imported."""
     places: Any = torch
+    threads: Any = threading
     for name, function in CUDA.items():
         setattr(places.cuda, name, function)
     places.inference_mode = torch.no_grad  # emulated tensors do not exist in inference mode
     places.amp.autocast_mode.is_available = lambda *_: True
     places.empty, places.Tensor.pin_memory, places.nn.Module.to = make_empty, pinned, move
     places.tensor = make_tensor
+    threads.Thread.run = run_thread
     places.backends.cudnn.enabled = False  # batch norms would call it; it has no kernels for a CPU
     places._C._set_only_lift_cpu_tensors(True)
     places._C._ensureCUDADeviceGuardSet()  # a device guard that needs no driver

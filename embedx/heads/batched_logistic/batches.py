@@ -23,7 +23,7 @@ Part = tuple[NDArray[np.int64], NDArray[np.int64]]
 class RegularizationPath:
     """The solutions for one part of one view, one per C."""
 
-    scores: list[tuple[float, float, float]] = field(default_factory=list)  # accuracy, log loss, gap
+    scores: list[list[float]] = field(default_factory=list)  # accuracy, log loss, gap
     probabilities: list[NDArray[np.float32]] = field(default_factory=list)  # [rows to score, K]
     weights: list[NDArray[np.float64]] = field(default_factory=list)  # [K, D]
     biases: list[NDArray[np.float64]] = field(default_factory=list)  # [K]
@@ -78,12 +78,12 @@ class SweepPlan:
             ((matrix[self.parts[number][1]] - mean) / scale).float() @ problem.basis[i]
             for i, (number, (mean, scale)) in enumerate(zip(batch, scalings, strict=True))
         ]
-        paths = {number: RegularizationPath() for number in batch}
+        truths = [torch.as_tensor(self.y[self.parts[number][1]], device=matrix.device) for number in batch]
+        paths, scores = {number: RegularizationPath() for number in batch}, []
         for W, gaps in follow(problem, self.Cs, self.tol):
             for i, (number, (mean, scale)) in enumerate(zip(batch, scalings, strict=True)):
                 z = projected[i] @ W[i, :-1] + W[i, -1] + problem.absent[i]
-                truth = torch.as_tensor(self.y[self.parts[number][1]], device=matrix.device)
-                paths[number].scores.append((*score(z, truth), float(gaps[i])))
+                scores.append(torch.cat([score(z, truths[i]), gaps[i].double().flatten()]))
                 if "probabilities" in self.keep:
                     paths[number].probabilities.append(z.softmax(1).cpu().numpy())
                 if "coefficients" in self.keep:
@@ -91,6 +91,9 @@ class SweepPlan:
                     biases = W[i, -1] + problem.absent[i, 0] - mean @ weights
                     paths[number].weights.append(weights.T.cpu().numpy())
                     paths[number].biases.append(biases.cpu().numpy())
+        found = torch.stack(scores).view(-1, len(batch), 3).transpose(0, 1)  # [B, Cs, 3]
+        for number, of_part in zip(batch, found.tolist(), strict=True):  # a GPU is waited for once
+            paths[number].scores = of_part
         return paths
 
     def _build_problem(
@@ -121,14 +124,14 @@ def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
     return mean, variance.sqrt().masked_fill(constant, 1)
 
 
-def score(z: Tensor, truth: Tensor) -> tuple[float, float]:
-    """Return accuracy and mean log loss of logits z [n, K] for the classes [n], NaN for no rows.
+def score(z: Tensor, truth: Tensor) -> Tensor:
+    """Return accuracy and mean log loss [2] of logits z [n, K] for the classes [n], NaN for no rows.
 
     >>> score(torch.tensor([[0.0, 0.0], [0.0, 5.0]]), torch.tensor([0, 1]))
-    (1.0, 0.34993...)
+    tensor([1.0000, 0.3499], dtype=torch.float64)
     """
     loss = -z.log_softmax(1).gather(1, truth[:, None]).double().clamp_min(np.log(MIN_PROBABILITY))
-    return float((z.argmax(1) == truth).double().mean()), float(loss.mean())
+    return torch.stack([(z.argmax(1) == truth).double().mean(), loss.mean()])
 
 
 @contextmanager

@@ -211,7 +211,7 @@ def newton_direction(
     weighted, steps = problem.weight * p, STEPS_PER_CHECK[p.device.type]
     for number in range(MAX_CONJUGATE):
         live = square > goal
-        if number % steps == 0 and not live.any():
+        if number and number % steps == 0 and not live.any():  # at first some are: `descend` has looked
             break
         along = multiply(problem.narrow, trial, p.shape[1])
         along -= along.gather(2, problem.y)  # does not change p, and stays exact where p is nearly 1
