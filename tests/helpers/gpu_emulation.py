@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.attention.varlen as varlen
+from torch.utils._device import _device_constructors
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -297,6 +298,7 @@ def install() -> None:
         setattr(places.cuda, name, function)
     places.inference_mode = torch.no_grad  # emulated tensors do not exist in inference mode
     places.amp.autocast_mode.is_available = lambda *_: True
+    _device_constructors()  # remembers those that are replaced here, for torch.device("meta")
     places.empty, places.Tensor.pin_memory, places.nn.Module.to = make_empty, pinned, move
     places.tensor = make_tensor
     threads.Thread.run = run_thread
