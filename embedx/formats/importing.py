@@ -26,7 +26,7 @@ from embedx.datasets.text_tables import PATH_COLUMNS
 from embedx.errors import NothingToDo, UsageError
 from embedx.filesystem.paths import display_path
 from embedx.formats.columns import parse_exported_row
-from embedx.formats.table import IMPORTED_LAYER, IMPORTED_POOLING, Table
+from embedx.formats.table import CORRECT_ROW, IMPORTED_LAYER, IMPORTED_POOLING, Table
 from embedx.formats.tables import open_table
 from embedx.recipe import Recipe
 from embedx.store.edits import identity
@@ -173,7 +173,7 @@ class ImportedRecordings:
                     row = number + int(np.argmin(finite))
                     raise UsageError(
                         f"Row {row} of {display_path(self.table.name)} has a vector ({view}) that is not finite in "
-                        f"{self.dtype}. Nothing was imported. Correct or remove the row."
+                        f"{self.dtype}. {CORRECT_ROW}"
                     )
             for i, values in enumerate(records):
                 yield self._row(values, number), {view: matrix[i] for view, matrix in matrices.items()}

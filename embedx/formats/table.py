@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embedx.datasets.text_tables import is_export
 from embedx.errors import StoreError, UsageError
 from embedx.extractors.names import check_stored_family
+from embedx.filesystem.paths import display_path
 from embedx.formats.edit_notes import NO_EDITS, EditNotes
 from embedx.recipe import Recipe, view_name
 
@@ -20,6 +21,7 @@ BATCH_ROWS = 512  # that are read at a time
 IMPORTED_LAYER, IMPORTED_POOLING = 0, "given"  # in the recipe of vectors made with other software
 IMPORTED_VIEW = view_name(IMPORTED_LAYER, IMPORTED_POOLING)
 PREFERRED_NAMES = ("vector", "embedding", "embeddings")  # usual names of a column with vectors
+CORRECT_ROW = "Nothing was imported. Correct or remove the row."  # all rows are checked before one is stored
 NUMBERED = re.compile(r"v(\d+)")  # a column with one number of the vector
 
 Record = Mapping[str, Any]
@@ -95,18 +97,19 @@ def choose_vector_columns(columns: Sequence[str], lists: Sequence[str], vectors:
     )
 
 
-def stack_vectors(vectors: Sequence[Any], dim: int, first: int) -> NDArray[np.float32]:
+def stack_vectors(vectors: Sequence[Any], dim: int, first: int, name: str) -> NDArray[np.float32]:
     """Return lists of numbers as a matrix [N, D].
 
     Args:
         vectors: N lists of numbers.
         dim: D.
         first: the number of the first row in the table, from 1, for the error.
+        name: the name of the table, for the error.
 
     Raises:
         UsageError: a row has no vector, or a vector of another length.
 
-    >>> stack_vectors([[1, 2], [3, 4.5]], 2, 1).tolist()
+    >>> stack_vectors([[1, 2], [3, 4.5]], 2, 1, "a.jsonl").tolist()
     [[1.0, 2.0], [3.0, 4.5]]
     """
     matrix = np.empty((len(vectors), dim), np.float32)
@@ -114,9 +117,12 @@ def stack_vectors(vectors: Sequence[Any], dim: int, first: int) -> NDArray[np.fl
         try:
             row = np.asarray(vector, np.float64)
         except (TypeError, ValueError, OverflowError) as error:
-            raise UsageError(f"Row {first + i} has no vector of numbers: {error}.") from error
+            raise UsageError(f"Row {first + i} of {name} has no vector of numbers: {error}. {CORRECT_ROW}") from error
         if row.shape != (dim,):
-            raise UsageError(f"Row {first + i} has a vector of shape {list(row.shape)}; the first row has [{dim}].")
+            raise UsageError(
+                f"Row {first + i} of {name} has a vector of shape {list(row.shape)}; the first row has [{dim}]. "
+                f"{CORRECT_ROW}"
+            )
         with np.errstate(over="ignore"):  # too large numbers become infinite, which the import refuses
             matrix[i] = row
     return matrix
@@ -195,7 +201,7 @@ def table_from_records(
         while batch := list(itertools.islice(rows, BATCH_ROWS)):
             values = [row.get(chosen[0]) if in_lists else [row.get(column) for column in chosen] for row in batch]
             rest: list[Record] = [{column: row[column] for column in row if column not in excluded} for row in batch]
-            yield rest, {IMPORTED_VIEW: stack_vectors(values, dim, number)}
+            yield rest, {IMPORTED_VIEW: stack_vectors(values, dim, number, display_path(name))}
             number += len(batch)
 
     others = [column for column in columns if column not in excluded]

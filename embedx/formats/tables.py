@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,10 +11,11 @@ import numpy as np
 from embedx.datasets.tables import frame_columns, records
 from embedx.datasets.text_tables import PROBE_BYTES, refuse_other_file
 from embedx.errors import EmbedxError, UsageError
+from embedx.filesystem.file_state import FileState, state_of_file
 from embedx.filesystem.paths import display_path
 from embedx.formats import matrices
 from embedx.formats.registry import FORMATS, get_format
-from embedx.formats.table import IMPORTED_VIEW, Table, TableSource, table_from_matrices, table_from_records
+from embedx.formats.table import IMPORTED_VIEW, Batch, Table, TableSource, table_from_matrices, table_from_records
 
 
 def open_table(
@@ -30,7 +31,7 @@ def open_table(
         texts: columns that stay text, also if all values look like numbers.
 
     Raises:
-        UsageError: the source does not exist, cannot be read, or holds no vectors.
+        UsageError: the source does not exist, cannot be read, or holds no vectors; while reading: a file has changed.
     """
     if not isinstance(source, (str, os.PathLike)):
         return open_object(source, vectors, metadata)
@@ -43,11 +44,44 @@ def open_table(
     if not form.is_matrix and metadata is not None:
         raise UsageError(f"The format {form.name} contains its metadata. Remove --metadata (metadata=).")
     try:
-        return form.read(TableSource(path, vectors, metadata, texts))
+        before = states_of(path, metadata)
+        return unchanged_table(form.read(TableSource(path, vectors, metadata, texts)), metadata, before)
     except (OSError, UnicodeDecodeError) as error:
         if isinstance(error, EmbedxError):
             raise
         raise UsageError(f"{os.fspath(source)} cannot be read as {form.name}: {error}") from error
+
+
+def states_of(path: str, metadata: Any) -> dict[str, FileState]:
+    """Return the states of the files that a table is read from: a file, or those of a folder, and the metadata."""
+    files = [os.path.join(path, name) for name in os.listdir(path)] if os.path.isdir(path) else [path]
+    if isinstance(metadata, (str, os.PathLike)):
+        files.append(os.fspath(metadata))
+    return {file: state_of_file(file) for file in files}
+
+
+def unchanged_table(table: Table, metadata: Any, before: dict[str, FileState]) -> Table:
+    """Return a table that refuses a batch if its files have other states than before: it is read several times."""
+
+    def check() -> None:
+        after = states_of(table.name, metadata)
+        if changed := [file for file in sorted(before | after) if before.get(file) != after.get(file)]:
+            raise UsageError(
+                f"{display_path(changed[0])} was changed while it was imported. Run the import again when the file is "
+                "complete: it replaces what was stored of the earlier content."
+            )
+
+    def read() -> Iterator[Batch]:
+        try:
+            for batch in table.read():
+                check()
+                yield batch
+        except (UsageError, OSError):
+            check()
+            raise
+        check()
+
+    return replace(table, read=read)
 
 
 def guess_format(path: str) -> str:
