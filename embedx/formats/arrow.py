@@ -25,6 +25,7 @@ from embedx.formats.picture_columns import AUDIO, FEATURES_KEY, PictureColumns, 
 from embedx.formats.selection import Matrices, Selection
 from embedx.formats.table import (
     BATCH_ROWS,
+    CORRECT_ROW,
     IMPORTED_VIEW,
     Batch,
     Table,
@@ -235,10 +236,14 @@ def arrow_table(source: ArrowSource, vectors: Sequence[str]) -> Table:
         if missing := [view for view in recipe.views if view not in names]:
             raise UsageError(f"{source.path} is an export of embedx without its view {', '.join(missing)}.")
     else:
-        lists = [name for name in names if first is not None and list_length(first.column(name))]
+        lists = [
+            field.name
+            for field in source.schema
+            if is_vector_type(field.type) and (first is None or list_length(first.column(field.name)))
+        ]
         chosen = {IMPORTED_VIEW: choose_vector_columns(names, lists, vectors)}
     dims = {
-        view: to_matrix(first.slice(0, 1), columns, 1, None).shape[1] if first else 0
+        view: to_matrix(first.slice(0, 1), columns, 1, None, source.path).shape[1] if first else 0
         for view, columns in chosen.items()
     }
     excluded = {name for columns in chosen.values() for name in columns}
@@ -248,7 +253,7 @@ def arrow_table(source: ArrowSource, vectors: Sequence[str]) -> Table:
         number = 1
         with wrap_arrow_errors(source.path):
             for batch in source.batches():
-                matrices = {view: to_matrix(batch, chosen[view], number, dims[view]) for view in chosen}
+                matrices = {view: to_matrix(batch, chosen[view], number, dims[view], source.path) for view in chosen}
                 rows = to_rows(without_bytes(batch.select(others)), classes, source.path)
                 for row in rows:
                     texts = {name: row[name] for name in json_columns & row.keys() if row[name] is not None}
@@ -287,17 +292,22 @@ def is_number_type(kind: "pa.DataType") -> bool:
     return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 
+def is_vector_type(kind: "pa.DataType") -> bool:
+    """Tell whether a type is that of lists of numbers."""
+    return is_list_type(kind) and is_number_type(kind.value_type)
+
+
 def list_length(column: "pa.Array") -> int | None:
-    """Return the length of the lists of numbers in a column; None if the column holds anything else."""
+    """Return the length of the lists of numbers in a column; None if they have several lengths."""
     import pyarrow.compute as pc
 
-    if not (is_list_type(column.type) and is_number_type(column.type.value_type)):
-        return None
     lengths = set(pc.list_value_length(column).to_pylist()) - {None}
     return int(lengths.pop()) if len(lengths) == 1 else None
 
 
-def to_matrix(batch: "pa.RecordBatch", columns: Sequence[str], number: int, dim: int | None) -> NDArray[np.float32]:
+def to_matrix(
+    batch: "pa.RecordBatch", columns: Sequence[str], number: int, dim: int | None, name: str
+) -> NDArray[np.float32]:
     """Return the vectors of a batch.
 
     Args:
@@ -305,6 +315,7 @@ def to_matrix(batch: "pa.RecordBatch", columns: Sequence[str], number: int, dim:
         columns: one column of lists, or D columns of numbers.
         number: the number of the first row in the table, from 1, for the error.
         dim: D; None takes the length of the first vector.
+        name: the name of the table, for the error.
 
     Returns:
         A matrix [N, D].
@@ -316,7 +327,7 @@ def to_matrix(batch: "pa.RecordBatch", columns: Sequence[str], number: int, dim:
 
     column = batch.column(columns[0])
     if is_list_type(column.type):
-        dim = check_lengths(pc.list_value_length(column).to_pylist(), number, dim)
+        dim = check_lengths(pc.list_value_length(column).to_pylist(), number, dim, name)
         parts = [pc.list_flatten(column)]
     else:
         dim, parts = 1, [batch.column(name) for name in columns]
@@ -328,19 +339,21 @@ def to_matrix(batch: "pa.RecordBatch", columns: Sequence[str], number: int, dim:
             )
         if part.null_count:
             gap = int(np.flatnonzero(np.asarray(part.is_null()))[0]) // dim
-            raise UsageError(f"The vector in row {number + gap} has a missing number.")
+            raise UsageError(f"Row {number + gap} of {name} has a vector without one of its numbers. {CORRECT_ROW}")
         with np.errstate(over="ignore"):  # too large numbers become infinite, which the import refuses
             arrays.append(part.to_numpy(zero_copy_only=False).astype(np.float32))
     return arrays[0].reshape(-1, dim) if len(parts) == 1 else np.stack(arrays, axis=1)
 
 
-def check_lengths(lengths: Sequence[int | None], number: int, dim: int | None) -> int:
+def check_lengths(lengths: Sequence[int | None], number: int, dim: int | None, name: str) -> int:
     """Return the length of all vectors of a batch; None in `lengths` is a row without a vector."""
     dim = dim or lengths[0] or 0
     for i, length in enumerate(lengths):
         if length != dim or not dim:
             problem = "no vector" if length is None else f"a vector of length {length}"
-            raise UsageError(f"Row {number + i} has {problem}; the first row has a vector of length {dim}.")
+            raise UsageError(
+                f"Row {number + i} of {name} has {problem}; the first row has a vector of length {dim}. {CORRECT_ROW}"
+            )
     return dim
 
 

@@ -13,9 +13,11 @@ from embedx.datasets.text_tables import PROBE_BYTES, refuse_other_file
 from embedx.errors import EmbedxError, UsageError
 from embedx.filesystem.file_state import FileState, state_of_file
 from embedx.filesystem.paths import display_path
+from embedx.filesystem.urls import is_url
 from embedx.formats import matrices
 from embedx.formats.registry import FORMATS, get_format
 from embedx.formats.table import IMPORTED_VIEW, Batch, Table, TableSource, table_from_matrices, table_from_records
+from embedx.store.schema import FILE_NAME
 
 
 def open_table(
@@ -33,11 +35,20 @@ def open_table(
     Raises:
         UsageError: the source does not exist, cannot be read, or holds no vectors; while reading: a file has changed.
     """
+    for place in (source, metadata):
+        if isinstance(place, str) and is_url(place):
+            raise UsageError(
+                f"An import reads files of this machine, not the URL {display_path(place)}. Download the file first."
+            )
     if not isinstance(source, (str, os.PathLike)):
         return open_object(source, vectors, metadata)
     path = os.path.abspath(os.fspath(source))
     if not os.path.isfile(path) and not os.path.isdir(path):
         raise UsageError(f"There is no file or folder {os.fspath(source)}.")
+    if os.path.isfile(os.path.join(path, FILE_NAME)):
+        raise UsageError(
+            f"{display_path(path)} is a collection. `embedx merge` combines collections, `embedx backup` copies one."
+        )
     form = get_format(format or guess_format(path))
     if form.is_matrix and vectors:
         raise UsageError(f"The format {form.name} has no columns. Remove --vectors (vectors=).")
@@ -55,6 +66,7 @@ def open_table(
 def states_of(path: str, metadata: Any) -> dict[str, FileState]:
     """Return the states of the files that a table is read from: a file, or those of a folder, and the metadata."""
     files = [os.path.join(path, name) for name in os.listdir(path)] if os.path.isdir(path) else [path]
+    files.append(f"{path}.csv")  # the rows of an index
     if isinstance(metadata, (str, os.PathLike)):
         files.append(os.fspath(metadata))
     return {file: state_of_file(file) for file in files}

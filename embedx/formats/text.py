@@ -2,7 +2,6 @@
 
 import csv
 import io
-import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +28,7 @@ from embedx.filesystem.paths import display_path
 from embedx.formats.columns import FIXED, TEXTS, decode_cells, name_columns, to_cell, to_record
 from embedx.formats.format import Format
 from embedx.formats.selection import Selection
-from embedx.formats.table import BATCH_ROWS, Batch, Record, Table, TableSource, table_from_records
+from embedx.formats.table import Batch, Record, Table, TableSource, table_from_records
 
 FLOAT_FORMAT = "%.9g"  # nine digits restore every float32 exactly
 
@@ -185,8 +184,7 @@ def read_jsonl(source: TableSource) -> Table:
                 require_unicode(row, f"Line {number} of {name}", os.path.dirname(source.path))
                 yield row
 
-    first = itertools.islice(records(), BATCH_ROWS)
-    columns = list(dict.fromkeys(name for row in first for name in row))
+    columns = list(dict.fromkeys(name for row in records() for name in row))  # a later row can have more
     return table_from_records(source.path, columns, records, source.vectors)
 
 

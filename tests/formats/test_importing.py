@@ -19,9 +19,6 @@ import pytest
 
 import embedx
 from embedx.errors import EmbedxError, ModelError, RecipeMismatch, UsageError
-from embedx.formats.importing import ImportedRecordings, imported_recipe
-from embedx.formats.tables import open_table
-from embedx.store.store import Store
 from tests.helpers.commands import Capture, outcome
 from tests.helpers.exports import RANDOM
 
@@ -119,32 +116,6 @@ def test_import_of_scattered_and_changed_windows_replaces_recording(tmp_path: Pa
         assert collection.rows()["n"].tolist() == [2, 4, 1, 7]
 
 
-@pytest.mark.parametrize("change", ["appended", "replaced", "cut", "removed"])
-@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet", "npy", "metadata"])
-def test_file_that_changes_during_its_import_is_refused_by_name(form: str, change: str, tmp_path: Path) -> None:
-    files = {"csv": "c.csv", "jsonl": "j.ndjson", "parquet": "p.parquet", "npy": "m.npy", "metadata": "meta.csv"}
-    foreign(tmp_path)
-    source = tmp_path / ("m.npy" if form == "metadata" else files[form])
-    metadata = tmp_path / "meta.csv" if source.suffix == ".npy" else None
-    vectors = ["embedding"] if form == "parquet" else []
-    recordings = ImportedRecordings(open_table(source, None, vectors, metadata), None, None, "float32")
-    changed = tmp_path / files[form]
-    content = changed.read_bytes()
-    if change == "appended":
-        changed.write_bytes(content + content[content.rindex(b"\n", 0, -1) + 1 :] if form != "npy" else content + b"0")
-    elif change == "replaced":
-        (tmp_path / "new").write_bytes(content)
-        (tmp_path / "new").replace(changed)
-    elif change == "cut":
-        os.truncate(changed, len(content) - 10)
-    else:
-        changed.unlink()
-    with Store.create(tmp_path / "c", imported_recipe("x"), 3, "float32") as store:
-        with pytest.raises(UsageError, match=f"{re.escape(str(changed))} was changed while it was imported"):
-            recordings.store_in(store)
-        assert store.count() == 0
-
-
 @pytest.mark.long
 def test_killed_import_continues(tmp_path: Path) -> None:
     matrix = np.random.default_rng(1).standard_normal((40_000, 8)).astype(np.float32)
@@ -239,9 +210,9 @@ WRONG: list[tuple[str, list[str], int, str]] = [
         "widths.parquet",
         ["--vectors", "vector"],
         2,
-        "Row 2 has a vector of length 1; the first row has a vector of length 2",
+        "widths.parquet has a vector of length 1; the first row has a vector of length 2",
     ),
-    ("gap.parquet", [], 2, "Row 2 has no vector"),
+    ("gap.parquet", [], 2, "gap.parquet has no vector"),
     ("cut.parquet", [], 2, "cannot be read"),
     ("widths.jsonl", [], 2, "widths.jsonl has a vector of shape"),
     ("words.jsonl", ["--vectors", "vector"], 2, "Row 2 of "),
