@@ -27,10 +27,13 @@ MODULES = (
 
 def serve() -> None:
     """Run the commands of stdin until it ends."""
+    from embedx.store import checksums
+
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for name in MODULES.split():
         importlib.import_module(name)
+    vars(checksums)["MIN_NEW"] = 1  # a filter writes the file `compared`
     warm_up()
     gc.collect()
     gc.freeze()  # a collection in a child would copy all that it shares with this process
