@@ -35,6 +35,7 @@ from embedx.ingest.shards import (
     Plan,
     Report,
     parse_plan,
+    parse_report,
     plan_folder,
     read_plan,
 )
@@ -70,11 +71,11 @@ class BucketPlan(Plan):
         url = self.remote(number, REPORT_NAME)
         with bucket_errors(self.url):
             try:
-                report = dict(json.loads(read_bytes(url)))
+                report = parse_report(read_bytes(url))
                 return report if report.pop("plan") == self.id else None
             except FileNotFoundError:
                 return None
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, KeyError) as error:
                 raise StoreError(f"{display_path(url)} is damaged. Delete it: the shard is then done again.") from error
 
     def write_report(self, number: int, report: Report) -> None:

@@ -169,6 +169,7 @@ class Run:
             paths = list(dict.fromkeys(item.path for item in self.plan.items(self.merged)))
             if not holds_all(self.out, paths):
                 with self.plan.finished(self.merged) as part:
+                    self.plan.check_part(self.merged, part, self.reports[self.merged])
                     merge_shard(part, self.out, paths, self.wait)
         self.on_progress(self.counts())
 

@@ -3,13 +3,14 @@
 The folder `OUT.shards` holds the plan and, for each shard, its items, its collection and a report once it is done.
 """
 
+import contextlib
+import hashlib
 import json
 import os
 import secrets
 import shutil
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -76,19 +77,59 @@ class Plan:
         return self.place(number) / COLLECTION_NAME
 
     def item_lines(self, number: int) -> bytes:
-        """Return the content of the list of items of a shard."""
+        """Return the content of the list of items of a shard: a digest, and a line for each item."""
         return (self.place(number) / ITEMS_NAME).read_bytes()
 
     def items(self, number: int) -> list[Item]:
-        """Return the items of a shard, in the order of the source."""
-        return [Item(**json.loads(line)) for line in self.item_lines(number).splitlines()]
+        """Return the items of a shard, in the order of the source.
+
+        Raises:
+            StoreError: their list is missing or damaged, or belongs to another plan or shard.
+        """
+        digest, _, lines = b"", b"", b""
+        with contextlib.suppress(FileNotFoundError):
+            digest, _, lines = self.item_lines(number).partition(b"\n")
+        if digest != digest_of(self.id, number, lines):
+            raise StoreError(
+                f"{self.place(number) / ITEMS_NAME} is damaged, missing, or of another plan. Delete {self.folder}, and "
+                "the plan in the bucket if there is one, to start again."
+            )
+        return [Item(**json.loads(line)) for line in lines.splitlines()]
 
     def report(self, number: int) -> dict[str, Any] | None:
-        """Return the final counts of a shard, None if it is not done."""
+        """Return the final counts of a shard, None if it is not done.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+        file = self.place(number) / REPORT_NAME
         try:
-            return dict(json.loads((self.place(number) / REPORT_NAME).read_bytes()))
+            return parse_report(file.read_bytes())
         except FileNotFoundError:
             return None
+        except ValueError as error:
+            raise StoreError(f"{file} is damaged. Delete it: what the shard lacks is then done again.") from error
+
+    def check_part(self, number: int, part: Path, report: Report) -> None:
+        """Refuse a collection that is not that of a shard that is done: it was exchanged, or is older.
+
+        Args:
+            number: the number of the shard.
+            part: the folder of the collection.
+            report: the counts of the shard when it was done.
+
+        Raises:
+            StoreError: it has other recordings than the shard, or fewer than the report says.
+        """
+        paths, found = {item.path for item in self.items(number)}, stored_paths(part)
+        if found <= paths and len(found) == report["recordings"]:
+            return
+        own = self.place(number)
+        raise StoreError(
+            f"{part} is not the finished collection of shard {number}: it holds {len(found)} recordings, of which "
+            f"{len(found & paths)} are of this shard; {report['recordings']} were embedded. Delete {own / REPORT_NAME} "
+            f"and {own / COLLECTION_NAME}: the shard is then done again."
+        )
 
     def write_report(self, number: int, report: Report) -> None:
         """Note that a shard is done."""
@@ -98,7 +139,7 @@ class Plan:
         """Return the folder of the collection of a shard that is done, on this machine."""
         return self.collection(number)
 
-    @contextmanager
+    @contextlib.contextmanager
     def finished(self, number: int) -> Iterator[Path]:
         """Lend the folder of the collection of a shard that is done, for the merge."""
         yield self.collection(number)
@@ -122,6 +163,19 @@ class Plan:
                 f"{display_path(str(self.folder))} holds a plan with {'; '.join(texts)}. Give the same command again "
                 "to continue it, or delete this folder to start again."
             )
+
+
+def digest_of(plan: str, number: int, lines: bytes) -> bytes:
+    """Return a digest of the items of a shard, as text; another plan or shard has another one."""
+    return hashlib.blake2b(b"%s %d\n%s" % (plan.encode(), number, lines), digest_size=16).hexdigest().encode()
+
+
+def parse_report(data: bytes) -> dict[str, Any]:
+    """Return the report of a shard; raise ValueError if it is none."""
+    report = json.loads(data)
+    if not isinstance(report, dict) or not isinstance(report.get("recordings"), int):
+        raise ValueError("it is not a report")
+    return report
 
 
 def plan_folder(out: str | os.PathLike[str]) -> Path:
@@ -192,8 +246,8 @@ def make_plan(
     for number in range(1, shards + 1):
         part = groups[len(groups) * (number - 1) // shards : len(groups) * number // shards]
         plan.place(number).mkdir(exist_ok=True)
-        lines = [json.dumps(asdict(item)) + "\n" for items in part for item in items]
-        replace_file(plan.place(number) / ITEMS_NAME, "".join(lines).encode("ascii"))
+        lines = "".join(json.dumps(asdict(item)) + "\n" for items in part for item in items).encode("ascii")
+        replace_file(plan.place(number) / ITEMS_NAME, digest_of(plan.id, number, lines) + b"\n" + lines)
     text = json.dumps({"format": FORMAT, "recipe": embedder.recipe.to_json(), **about}, indent=1)
     replace_file(folder / PLAN_NAME, text.encode("ascii"))  # last: it makes the plan valid
     return plan, embedder

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -149,6 +150,41 @@ def test_empty_shard_damaged_plan_and_busy_shard_are_explained(source: Path, tmp
     (plan_folder(out) / "plan.json").write_text("{}")
     with pytest.raises(StoreError, match=r"Delete .* to start again"):
         extract_shards(source, out=out, shards=50)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-7])
+
+
+def exchange(first: Path, second: Path) -> None:
+    kept = first.with_name("kept")
+    first.rename(kept)
+    second.rename(first)
+    kept.rename(second)
+
+
+def test_damaged_or_exchanged_shard_is_refused_by_name(source: Path, tmp_path: Path) -> None:
+    out, folder = tmp_path / "many", plan_folder(tmp_path / "many")
+    extract_shards(source, out=out, shards=2, plan_only=True)
+    for number in (1, 2):
+        embedx.extract(source, out=out, shard=f"{number}/2").close()
+    shutil.copytree(folder, tmp_path / "copy")
+    changes: list[tuple[Callable[[], Any], str]] = [
+        (lambda: exchange(folder / "00001/part", folder / "00002/part"), "not the finished collection of shard 1"),
+        (lambda: exchange(folder / "00001/items", folder / "00002/items"), "00001/items is damaged, missing"),
+        (lambda: (folder / "00001/items").unlink(), "00001/items is damaged, missing"),
+        (lambda: cut(folder / "00001/items"), "00001/items is damaged, missing"),
+        (lambda: cut(folder / "00001/done"), "00001/done is damaged"),
+        (lambda: (folder / "00001/done").write_text("[]"), "00001/done is damaged"),
+    ]
+    for change, message in changes:
+        change()
+        with pytest.raises(StoreError, match=f"{message}.* Delete "):
+            extract_shards(source, out=out, shards=2)
+        assert not out.exists()
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / "copy", folder)
+    extract_shards(source, out=out, shards=2).close()  # type: ignore[union-attr]  # as it was
 
 
 def extract_by_command(folder: Path, out: str, *arguments: str, slow: float = 0.0) -> "subprocess.Popen[str]":
