@@ -18,6 +18,7 @@ from embedx.store.records import Row
 from embedx.store.store import Store
 
 PAGE = 256  # rows in memory: 5 MB for five views of 1024 numbers
+DIGESTS_PAGE = 4096  # digests in memory, 1 MB: Milvus Lite reads all rows for a page of any size
 MAX_DELETED = 1000  # ids in one request
 
 
@@ -188,8 +189,8 @@ def pages(
 
 def scanned(engine: Engine, views: Sequence[str], whole: bool) -> Iterator[Digests]:
     """Yield the digests of all rows in the engine, in the order of ids."""
-    after = -1
-    while page := engine.scan(after, PAGE, views, whole=whole):
+    after, limit = -1, PAGE if whole else DIGESTS_PAGE
+    while page := engine.scan(after, limit, views, whole=whole):
         yield from page
         after = page[-1].id
 
