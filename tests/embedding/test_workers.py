@@ -105,7 +105,7 @@ def test_batch_that_is_halved_is_prepared_once_and_gives_the_same(
     model = str(checkpoint(name))
     extractor = extractors.load(model)
     assert isinstance(extractor, Spectrogram)
-    embedder = Embedder(extractor, recipe_of(extractor, model), batch_seconds=1000)
+    embedder = Embedder(extractor, recipe_of(extractor, model), device="cpu", batch_seconds=1000)
     clips = [np.full(round(seconds * extractor.sample_rate), 0.1, np.float32) for seconds in (0.3, 0.001, 0.5)]
     worker = Worker(extractor, "cpu", Room())
     expected = worker.run(embedder.forward, clips)
