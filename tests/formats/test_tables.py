@@ -73,7 +73,7 @@ def test_collection_and_url_are_refused_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_column_that_begins_late_in_json_lines_is_stored(tmp_path: Path) -> None:
-    lines = [{"path": f"{i}.wav", "vector": [i, 1]} for i in range(600)]
+    lines: list[dict[str, object]] = [{"path": f"{i}.wav", "vector": [i, 1]} for i in range(600)]
     lines[-1] |= {"site": "B", "id": 9, "flags": "x"}
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
     with embedx.import_vectors(tmp_path / "a.jsonl", out=tmp_path / "c") as collection:
