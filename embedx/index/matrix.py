@@ -92,7 +92,7 @@ class VectorFile:
         taken = np.empty((len(positions), self.shape[1]), "<f4")
         order = np.argsort(positions, kind="stable")
         blocks, starts = np.unique(positions[order] // BLOCK, return_index=True)
-        for block, inside in zip(blocks.tolist(), np.split(order, starts[1:]), strict=True):
+        for block, inside in zip(blocks.tolist(), np.split(order, starts)[1:], strict=True):
             if self._unchecked[block] or len(inside) > WHOLE_BLOCK:
                 taken[inside] = self._block(block)[positions[inside] - block * BLOCK]
             else:

@@ -118,6 +118,18 @@ def test_hits_are_those_of_one_collection_with_all_rows(cases: int, tmp_path: Pa
                     assert found == expected, (seed, options)
 
 
+def test_first_query_whose_filter_selects_no_row_of_one_collection_answers(tmp_path: Path) -> None:
+    rows = make_rows(np.random.default_rng(0), 0, 30)
+    parts = [[stored for stored in rows if (stored[0].label == "x") is is_x] for is_x in (False, True)]
+    folders = [store_rows(tmp_path / str(number), part) for number, part in enumerate(parts)]
+    modes: tuple[dict[str, Any], ...]
+    modes = ({}, {"diverse": 0.5}, {"group_by": "site"}, {"merge": True}, {"radius": -9.0}, {"score_band": (-9.0, 9.0)})
+    for mode in modes:
+        with embedx.open(folders) as several:  # the first query of each has nothing in memory
+            hits = several.search(vector=np.ones(DIM), where="label = 'x'", metric="ip", **mode)
+        assert hits and {(hit.collection, hit.label) for hit in hits} == {(str(folders[1]), "x")}, mode
+
+
 def test_examples_and_rows_name_their_collection(tmp_path: Path) -> None:
     folders, whole_folder = make_parts(tmp_path, 2)
     with embedx.open(folders) as parts, embedx.open(whole_folder) as whole:
