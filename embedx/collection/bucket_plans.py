@@ -93,7 +93,7 @@ class BucketPlan(Plan):
         report = self.report(number)
         if super().report(number) is None and report is not None:
             shutil.rmtree(folder, ignore_errors=True)  # what this machine had begun
-            download(self.remote(number, COLLECTION_NAME), folder)
+            self.download(number, folder)
             replace_file(self.place(number) / REPORT_NAME, json.dumps(report).encode("ascii"))
         return folder
 
@@ -105,16 +105,33 @@ class BucketPlan(Plan):
             return
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             copy = Path(folder, COLLECTION_NAME)
-            download(self.remote(number, COLLECTION_NAME), copy)
+            self.download(number, copy)
             yield copy
 
+    def download(self, number: int, folder: Path) -> None:
+        """Make a folder with the collection of a shard from the bucket.
+
+        Raises:
+            StoreError: it is damaged; the message says what to delete.
+        """
+        try:
+            download(self.remote(number, COLLECTION_NAME), folder)
+        except StoreError as error:
+            report = display_path(self.remote(number, REPORT_NAME))
+            problem = str(error).removesuffix(" Push it again.")
+            raise StoreError(f"{problem} Delete {report}: the shard is then done again.") from error
+
     def delete(self) -> None:
-        """Delete the plan and all shards, in the bucket and here; the plan first, so that no machine begins with it."""
+        """Delete the plan and all shards, in the bucket and here; the plan first, so that no machine begins with it.
+
+        Other files in the bucket stay.
+        """
         with bucket_errors(self.url):
             with contextlib.suppress(FileNotFoundError):  # an earlier try has deleted it
                 remove(f"{self.url}/{PLAN_NAME}")
             for file in list(files_below(self.url)):
-                remove(file.url)
+                if OWN.fullmatch(file.url[len(self.url) + 1 :]):  # others may have been written there meanwhile
+                    remove(file.url)
         super().delete()
 
 

@@ -285,12 +285,23 @@ def read_bytes(url: str) -> bytes:
 
 def write_bytes(url: str, data: bytes) -> None:
     """Write a file: a reader sees all of it or nothing; raise the errors of `request`."""
-    request(url, "pipe_file", system_of(url)[1], data, seconds=upload_seconds(len(data)))
+    write(url, "pipe_file", system_of(url)[1], data, size=len(data))
 
 
 def upload(file: str, url: str) -> None:
     """Copy a local file to a remote one: a reader sees all of it or nothing; raise the errors of `request`."""
-    request(url, "put_file", file, system_of(url)[1], seconds=upload_seconds(os.path.getsize(file)))
+    write(url, "put_file", file, system_of(url)[1], size=os.path.getsize(file))
+
+
+def write(url: str, method: str, *arguments: Any, size: int) -> None:
+    """Send a request that writes some bytes; raise the errors of `request`."""
+    try:
+        request(url, method, *arguments, seconds=upload_seconds(size))
+    except FileNotFoundError as error:
+        problem = (
+            f"{display_path(url)} cannot be written: there is no such bucket. Create the bucket, or give another one"
+        )
+        raise FileNotFoundError(errno.ENOENT, problem) from error
 
 
 def upload_seconds(size: int) -> float:

@@ -13,6 +13,7 @@ import pytest
 
 import embedx
 from embedx.engines import extract_shards
+from embedx.errors import DiskError
 from embedx.filesystem import remote, systems
 from tests.helpers.buckets import KEYS, Faults, no_copies, proxy, put, s3_server, send, wav_bytes
 from tests.helpers.collections import assert_same, content
@@ -197,6 +198,19 @@ def test_shards_travel_through_a_bucket(faults: Faults, tmp_path: Path) -> None:
     assert list(remote.list_files("s3://birds/plan")) == []
     extract(tmp_path / "one")
     assert_same(tmp_path / "a", tmp_path / "one")
+
+
+def test_missing_bucket_is_named_where_something_is_written(faults: Faults, tmp_path: Path) -> None:
+    extract(tmp_path / "c")
+    with embedx.open(tmp_path / "c") as collection:
+        writes = (
+            lambda: collection.push("s3://nowhere/c"),
+            lambda: collection.export("s3://nowhere/c.parquet"),
+            lambda: extract_shards("s3://birds/audio", out=tmp_path / "d", shards=2, plan="s3://nowhere/plan"),
+        )
+        for write in writes:
+            with pytest.raises(DiskError, match=r"s3://nowhere/.* cannot be written: there is no such bucket\. Create"):
+                write()
 
 
 def test_missing_credentials_are_named(faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
