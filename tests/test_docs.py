@@ -237,7 +237,11 @@ def test_notebook_runs_and_shows_its_pictures(path: Path, tmp_path: Path, monkey
     notebook = nbformat.read(path, as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "outputs are not committed"
     NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+        notebook,
+        timeout=600,
+        startup_timeout=300,  # a busy machine imports slowly
+        kernel_name="python3",
+        resources={"metadata": {"path": str(tmp_path)}},
     ).execute()
     shown = json.dumps([cell.get("outputs") for cell in notebook.cells])
     for what, times in SHOWN_BY_NOTEBOOKS[path.stem].items():
