@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from embedx.cli.options import ALLOW_PICKLE, COLLECTION, JSON, MODEL_PLACE, READ_COLLECTION, TIMEOUT, WAIT
+from embedx.cli.options import ALLOW_PICKLE, COLLECTION, JSON, MODEL_PLACE, READ_COLLECTION, TIMEOUT, WAIT, refuse_urls
 from embedx.cli.output import print_json, print_rows, say, size
 from embedx.errors import StoreError, UsageError
 from embedx.filesystem.paths import display_path
@@ -211,7 +211,7 @@ def print_report(collection: str, report: "VerifyReport", issues: list[dict[str,
       embedx merge indexes/part1 indexes/part2 -o indexes/whole
     """
 )
-@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)
+@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True, callback=refuse_urls)
 @click.option("-o", "--out", required=True, metavar="FOLDER", help="The collection to create or extend.")
 @WAIT
 @JSON

@@ -10,6 +10,7 @@ from embedx.cli.options import (
     SectionedCommand,
     agent_folders,
     read_models,
+    refuse_buckets,
     section,
     served_places,
 )
@@ -31,7 +32,7 @@ CALL_S = 120.0  # seconds of a call: the first one loads the model
       embedx mcp indexes/field indexes/esc --allow-labels
     """,
 )
-@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)
+@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True, callback=refuse_buckets)
 @section(
     "What agents may do",
     click.option("--files", metavar="FOLDER", help="Let agents search with the audio files of this folder."),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from embedx.cli.options import refuse_buckets
 from embedx.cli.output import say
 from embedx.cli.serve import EXIT_SIGNAL, MISSING
 from embedx.errors import UsageError
@@ -22,7 +23,7 @@ TOKEN_BYTES = 24  # of a token, which nobody can guess
       embedx open indexes/field --no-browser
     """,
 )
-@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)
+@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True, callback=refuse_buckets)
 @click.option("--no-browser", is_flag=True, help="Print the address only; open it yourself.")
 def open(collections: tuple[str, ...], no_browser: bool) -> int:
     """Show one or more collections in the browser: search, listen, label.

@@ -104,12 +104,23 @@ def refuse_url(context: click.Context, param: click.Parameter, place: str) -> st
         UsageError: it is a URL.
     """
     if is_url(place):
+        shown = display_path(masked(place))
+        copying = f"`embedx backup {shown} FOLDER` copies it to this machine, and `embedx push` sends what has changed."
         raise UsageError(
-            f"{context.info_name} needs the folder of a collection, not a URL. `embedx backup "
-            f"{display_path(masked(place))} FOLDER` copies it to this machine, and `embedx push` sends "
-            "what has changed."
+            f"{context.info_name} needs the folder of a collection, not a URL. "
+            + (f"Give the folder from which {shown} was pushed." if is_engine(place) else copying)
         )
     return place
+
+
+def refuse_urls(context: click.Context, param: click.Parameter, places: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the folders of several collections, see `refuse_url`."""
+    return tuple(refuse_url(context, param, place) for place in places)
+
+
+def refuse_buckets(context: click.Context, param: click.Parameter, places: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the places of several collections: folders, and URLs of search engines."""
+    return tuple(place if is_engine(place) else refuse_url(context, param, place) for place in places)
 
 
 COLLECTION = click.argument("collection", metavar="COLLECTION", callback=refuse_url)

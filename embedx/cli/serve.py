@@ -11,6 +11,7 @@ from embedx.cli.options import (
     SectionedCommand,
     agent_folders,
     read_models,
+    refuse_buckets,
     section,
     served_places,
 )
@@ -39,7 +40,7 @@ EXIT_SIGNAL = 128  # plus the number of the signal
       curl http://127.0.0.1:8000/v1/collections/field
     """,
 )
-@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True)
+@click.argument("collections", metavar="COLLECTION...", nargs=-1, required=True, callback=refuse_buckets)
 @section(
     "Address",
     click.option(

@@ -19,6 +19,8 @@ from embedx.formats.registry import FORMATS, get_format
 from embedx.formats.table import IMPORTED_VIEW, Batch, Table, TableSource, table_from_matrices, table_from_records
 from embedx.store.schema import FILE_NAME
 
+FILES_OF_DATASETS = ("state.json", "dataset_info.json", "dataset_dict.json")  # in a folder that `datasets` saved
+
 
 def open_table(
     source: Any, format: str | None, vectors: Sequence[str], metadata: Any, texts: Sequence[str] = ()
@@ -99,7 +101,14 @@ def unchanged_table(table: Table, metadata: Any, before: dict[str, FileState]) -
 def guess_format(path: str) -> str:
     """Return the format of a file or folder, from its first bytes or its suffix."""
     if os.path.isdir(path):
-        return "npy" if os.path.isfile(os.path.join(path, matrices.RECIPE_FILE)) else "hf"
+        if os.path.isfile(os.path.join(path, matrices.RECIPE_FILE)):
+            return "npy"
+        if any(os.path.isfile(os.path.join(path, name)) for name in FILES_OF_DATASETS):
+            return "hf"
+        raise UsageError(
+            f"{display_path(path)} is a folder without an export of embedx or a data set that Hugging Face `datasets` "
+            "saved. Give the file with the vectors; `embedx extract` embeds a folder of recordings."
+        )
     with open(path, "rb") as handle:
         first = handle.read(PROBE_BYTES)
     for name, form in FORMATS.items():

@@ -198,8 +198,11 @@ def test_commands_take_urls(folder: Path, tmp_path: Path, capsys: Capture) -> No
     for name in ("m", "x.parquet"):
         with embedx.import_vectors(tmp_path / name, out=tmp_path / f"of-{name}") as again, embedx.open(folder) as whole:
             np.testing.assert_array_equal(again.vectors(), whole.vectors())
-    code, _, err = outcome(capsys, "rm", URL, "--where", "id = 1")
-    assert (code, "not a URL" in err) == (2, True)
+    for command in (("rm", "--where", "id = 1"), ("merge", "-o", str(tmp_path / "n")), ("serve",), ("mcp",), ("open",)):
+        code, _, err = outcome(capsys, command[0], URL, *command[1:])
+        assert (code, f"embedx backup {URL} FOLDER" in err) == (2, True), err
+    code, _, err = outcome(capsys, "rm", "qdrant://h/x", "--where", "1")
+    assert (code, "Give the folder from which qdrant://h/x was pushed" in err) == (2, True)
     code, _, err = outcome(capsys, "extract", folder, "-o", URL)
     assert (code, "embedx push" in err) == (2, True)
     assert not os.path.exists("memory:")

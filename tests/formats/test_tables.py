@@ -69,6 +69,8 @@ def test_collection_and_url_are_refused_with_what_to_do(tmp_path: Path) -> None:
         embedx.import_vectors("s3://b/x.parquet", out=tmp_path / "d")
     with pytest.raises(UsageError, match=r"not the URL https://h/m\.csv\?Signature=\*\*\*"):
         embedx.import_vectors(MATRIX, out=tmp_path / "d", metadata="https://h/m.csv?Signature=abc")
+    with pytest.raises(UsageError, match=r"is a folder without an export of embedx.*embedx extract"):
+        embedx.import_vectors(tmp_path, out=tmp_path / "d")
     assert not (tmp_path / "d").exists()
 
 
