@@ -207,7 +207,7 @@ def describe(figures: list[Figures], rows: int) -> str:
     """Return the part of BENCHMARKS.md."""
     lines = [
         f"`python benchmarks/engines.py` at {commit()}, {name_device('cpu')}, 2 cores, loaded (other programs ran):",
-        f"{rows} rows of {DIM} numbers in {CLUSTERS} clusters, cosine, {K} hits, one client. All rates are per second",
+        f"{rows:,} rows of {DIM} numbers in {CLUSTERS} clusters, cosine, {K} hits, one client. Rates are per second",
         "of a processor, of the client and the server together. Push is in rows: the first one, then one without",
         "changes. MB is the memory that the first one adds to its process. The filter meets one row in "
         f"{RARE}. Recall is",

@@ -122,8 +122,8 @@ A run in {SHARDS} shards in one process takes {figures["ratio"]:.2f} times as lo
 
 Projection to {GPUS} GPUs: the plan and the merge do not become faster with more machines. The merge takes
 {merges:.0f} recordings per second, so it keeps up while each of {GPUS} GPUs embeds at most
-{merges / GPUS:.0f} recordings per second. A million recordings need {plan_min:.0f} minutes for the plan and
-{merge_min:.0f} minutes for the merge, most of it while shards are embedded. A shard has
+{merges / GPUS:.0f} recordings per second. For a million recordings the plan takes {plan_min:.0f} min, and the
+merge {merge_min:.0f} min, most of it while shards are embedded. A shard has
 {figures["bytes"] / count / 1000:.1f} kB per recording here, which is what travels through Ray without a common disk.
 The speed of a GPU and of a network was not measured.
 """

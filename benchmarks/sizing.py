@@ -62,7 +62,7 @@ More rows, two cores of an AMD EPYC under load (BENCHMARKS.md, One machine, far)
 `embedx serve` answers {by_row} requests per second by row and {by_vector} by vector, with HNSW over 100 000 x 768 on
 two cores (BENCHMARKS.md, Service). A search with a filter compares all rows that the filter selects.
 
-Search engines with 5000 rows of 128 numbers, per second of a processor (BENCHMARKS.md, Engines, says more; larger sizes
+Search engines with 20 000 rows of 128 numbers, per second of a processor (BENCHMARKS.md, Engines; larger sizes
 were not measured, so these figures show the cost of a request, and not that of many rows):
 
 {engines}
