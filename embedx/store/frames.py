@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 MAX_ID = 2**63 - 1  # of a key in SQLite
+LARGEST_WHOLE_FLOAT = 2**53  # up to here a float holds every whole number
 
 
 def check_ids(ids: Iterable[int], where: str | None) -> list[int]:
@@ -62,7 +63,9 @@ def frame_of(
     import pandas as pd
 
     ids, values = read_columns(rows)
-    values["path"] = pd.Series(values["path"], dtype=object)  # a path may be invalid UTF-8
+    for name, column in values.items():
+        if name == "path" or (isinstance(column, list) and is_rounded_by_floats(column)):
+            values[name] = pd.Series(column, dtype=object)  # a path may be invalid UTF-8
     frame = pd.DataFrame(values).set_index(pd.Index(ids, dtype="int64", name="id"))
     if columns is None:
         return frame
@@ -74,6 +77,18 @@ def frame_of(
         advice = f"Did you mean {meant}?" if meant else f"Columns: {', '.join(values)}."
         raise UsageError(f"There is no column {unknown[0]!r}. {advice} The ids are the index.")
     return frame.reindex(columns=columns)
+
+
+def is_rounded_by_floats(column: Sequence[Any]) -> bool:
+    """Tell whether pandas would make a column one of floats that holds a whole number too large for them.
+
+    >>> is_rounded_by_floats([2**53 + 1, None]), is_rounded_by_floats([2**53 + 1, 3]), is_rounded_by_floats([3, 0.5])
+    (True, False, False)
+    """
+    types = set(map(type, column))
+    if int not in types or types == {int}:
+        return False
+    return any(type(value) is int and abs(value) > LARGEST_WHOLE_FLOAT for value in column)
 
 
 def read_columns(rows: Iterable[Row]) -> tuple[NDArray[np.int64], dict[str, Any]]:

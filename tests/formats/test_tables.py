@@ -83,6 +83,14 @@ def test_column_that_begins_late_in_json_lines_is_stored(tmp_path: Path) -> None
         assert len(collection.rows(where="site IS NULL")) == 599
 
 
+@pytest.mark.parametrize("other", [None, 0.5])
+def test_large_whole_number_beside_a_gap_or_a_fraction_is_returned_exactly(other: float | None, tmp_path: Path) -> None:
+    lines = [{"path": str(value), "vector": [1], "n": value} for value in (2**53 + 1, other)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with embedx.import_vectors(tmp_path / "a.jsonl", out=tmp_path / "c") as collection:
+        assert set(collection.rows()["n"]) == {2**53 + 1, other}
+
+
 def test_error_of_a_vector_names_the_file_and_the_row(tmp_path: Path) -> None:
     vectors = [[1.0, 2.0], [1.0, None], [1.0, 2.0, 3.0], None]
     for row in (1, 2, 3):
