@@ -152,7 +152,12 @@ def extract(
         run = {"on_progress": display, "interrupted": signals.received, **options}
         collection = extract_all(list(source), run, None if dry_run else shards, engine, plan_only)
     if collection is None:
-        say(f"The plan is written. To embed part I of it, give the same command with --shard I/{shards}, not --shards.")
+        place = options.get("plan") or f"{str(options['out']).rstrip('/')}.shards"
+        say(
+            f"The plan is in {display_path(place)}. Now give the same command without --plan-only: with --shard "
+            f"I/{shards} in place of --shards to embed part I, and with --shards {shards} to embed what is missing and "
+            "merge."
+        )
         return 0
     state = display.last
     assert state is not None

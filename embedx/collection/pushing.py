@@ -75,7 +75,7 @@ def bucket_url(place: str) -> str:
     url = absolute(place) if is_url(place) else ""
     if not is_bucket(url) or split_pattern(url)[1] is not None:
         known = " or ".join(f"{scheme}://BUCKET/NAME" for scheme in BUCKETS[:2])
-        raise UsageError(f"{display_path(place)} is no place for a collection in a bucket. Give {known}.")
+        raise UsageError(f"{display_path(place)} is not a place in a bucket. Give {known}.")
     return url
 
 

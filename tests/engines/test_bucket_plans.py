@@ -132,7 +132,7 @@ def test_other_plans_and_places_are_refused(source: Path, tmp_path: Path) -> Non
         with pytest.raises(UsageError, match=problem):
             embedx.extract(source, out=tmp_path / "b", plan=URL, **call)
     assert len(embedx.extract(source, out=tmp_path / "b", plan=URL, dry_run=True)) == 0  # of all recordings
-    with pytest.raises(UsageError, match=r"is no place for a collection in a bucket"):
+    with pytest.raises(UsageError, match=r"is not a place in a bucket"):
         embedx.extract(source, out=tmp_path / "b", plan=str(tmp_path / "plan"), shard="1/2", **OPTIONS)
     extract_shards(source, out=tmp_path / "c", shards=2, plan_only=True, **OPTIONS)
     with pytest.raises(UsageError, match=r"c\.shards is of another plan than memory://plans/field"):
