@@ -336,12 +336,17 @@ def local_folder(place: str | os.PathLike[str]) -> str | os.PathLike[str]:
     """Return the folder of a collection: the place itself, or a copy of what was pushed to a bucket; see `fetch`.
 
     Raises:
-        UsageError: it is the URL of a search engine; or as `fetch`.
+        UsageError: it is the URL of a search engine, or another one that is no place in a bucket; or as `fetch`.
     """
     if is_engine(place):
         raise UsageError(
             "A search engine holds only what searches need: `embedx search`, `embedx push` and `embedx verify "
             "--against` take its URL. Give the folder of the collection."
+        )
+    if is_url(place) and not is_bucket(place):
+        raise UsageError(
+            f"No collection can be read from {display_path(os.fspath(place))}. Give the folder of a collection, or the "
+            "place to which it was pushed, such as s3://BUCKET/NAME."
         )
     return fetch(os.fspath(place)) if is_bucket(place) else place
 

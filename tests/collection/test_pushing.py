@@ -175,6 +175,14 @@ def test_other_place_is_refused(folder: Path, place: str) -> None:
     assert "c0ffee" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "command", [("status",), ("duplicates",), ("suggest",), ("probe", "--label", "site"), ("export",)]
+)
+def test_web_address_is_no_collection(command: tuple[str, ...], capsys: Capture) -> None:
+    code, _, err = outcome(capsys, command[0], "https://me:c0ffee@example.org/x", *command[1:])
+    assert (code, "No collection can be read from https://***@example.org/x. Give the folder" in err) == (2, True), err
+
+
 def test_commands_take_urls(folder: Path, tmp_path: Path, capsys: Capture) -> None:
     code, out, _ = outcome(capsys, "push", folder, URL, "--json")
     assert code == 0
