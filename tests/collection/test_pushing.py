@@ -176,7 +176,7 @@ def test_other_place_is_refused(folder: Path, place: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [("status",), ("duplicates",), ("suggest",), ("probe", "--label", "site"), ("export",)]
+    "command", [("status",), ("duplicates",), ("suggest",), ("probe", "--label", "site"), ("export", "-o", "x.csv")]
 )
 def test_web_address_is_no_collection(command: tuple[str, ...], capsys: Capture) -> None:
     code, _, err = outcome(capsys, command[0], "https://me:c0ffee@example.org/x", *command[1:])
