@@ -7,6 +7,7 @@ large collection, lowered: a fourth of the training rows is the sample among whi
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import numpy as np
 from claims import Claim
@@ -95,8 +96,8 @@ def count(case: Planted, seed: int) -> tuple[float, float, float, float]:
     targets = replace(data.targets, y=y)
     experiment = Experiment(data.views, data.x, targets, data.splits, label="label", rows=rows, overlap=Overlap())
     held_out = cross_fit(experiment, make_fit(experiment, HeadOptions()))
-    suspects.MAX_ROWS, suspects.MAX_OTHERS = case.limits
-    listed = np.array([suspect.id - 1 for suspect in suspects.find_suspects(experiment, held_out)], np.int64)
+    with patch.multiple(suspects, MAX_ROWS=case.limits[0], MAX_OTHERS=case.limits[1]):
+        listed = np.array([suspect.id - 1 for suspect in suspects.find_suspects(experiment, held_out)], np.int64)
     accuracy = (held_out.proba.argmax(axis=1) == y[held_out.positions]).mean()
     return len(listed), float((truth != y)[listed].sum()), float((truth != y).sum()), float(accuracy)
 

@@ -55,9 +55,10 @@ def test_filter_is_chosen_while_typing_and_a_wrong_one_is_explained(client: Clie
 
 def test_text_typed_before_the_offers_are_there_is_kept(client: Client, open_page: Open) -> None:
     page = open_page(client.port, "#made/find?id=3")
-    page.wait_for_selector(CARDS)
     held: list[Any] = []
     page.route("**/offers.js", lambda route: held.append(route))
+    page.reload()
+    page.wait_for_selector(CARDS)
     page.keyboard.press("f")
     page.keyboard.type("dura")
     page.get_by_role("button", name="Filter", exact=True).click()
