@@ -207,11 +207,11 @@ def test_gpu_benchmark_runs_on_cpu(tmp_path: Path) -> None:
     command += ["--slower", "60"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "EMBEDX_SHARED": str(tmp_path)}
     run = subprocess.run(
-        [*command, "--files", "200", "--out", str(out)], env=environment, capture_output=True, text=True
+        [*command, "--files", "60", "--out", str(out)], env=environment, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
     page = out.read_text()
-    headings = ["Equal clips", "Mixed lengths", "A batch that does not fit", "From 200 WAV files"]
+    headings = ["Equal clips", "Mixed lengths", "A batch that does not fit", "From 60 WAV files"]
     for heading in (*headings, "Clips of 30 s", "Layer sweep", "mlp"):
         assert f"## {heading}" in page
     assert "nan%" not in page and "| nan" not in page

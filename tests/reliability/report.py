@@ -4,7 +4,7 @@ import json
 import os
 import time
 
-EVERY = int(os.environ.get("EMBEDX_EVERY", "8"))  # under `long`, a kill or a failure comes at every eighth call
+EVERY = int(os.environ.get("EMBEDX_EVERY", "16"))  # under `long`, a kill or a failure comes at every 16th call
 
 
 def seed(default: int = 0) -> int:

@@ -30,8 +30,8 @@ from tests.reliability.fault_injection import DIE, OFTEN, Fault, ForkServer, Out
 from tests.reliability.operations import OPERATIONS, Scene
 from tests.reliability.report import EVERY, report, seed
 
-KILLS = int(os.environ.get("EMBEDX_KILLS", "40"))  # under `long`
-REAL_KILLS = max(4, KILLS // 20)  # the real command takes seconds to start
+KILLS = int(os.environ.get("EMBEDX_KILLS", "20"))  # under `long`
+REAL_KILLS = max(2, KILLS // 20)  # the real command takes seconds to start
 CLIPS = 300  # of the corpus with many recordings
 ALWAYS = OFTEN | {"embedx.ingest.pipeline.COMMIT_CLIPS": 1}
 LOCKED = 4
