@@ -52,7 +52,7 @@ class Place:
         return self.options.get("table") or self.path.rpartition("/")[2]
 
     def __str__(self) -> str:
-        user = f"{self.user}@" if self.user else ""
+        user = "***@" if self.user else ""  # a key can be in its place
         port = "" if self.port is None else f":{self.port}"
         options = "&".join(f"{name}={value}" for name, value in self.options.items())
         return display_path(f"{self.scheme}://{user}{self.host}{port}/{self.path}" + (f"?{options}" if options else ""))
@@ -62,7 +62,7 @@ def parse_place(text: str) -> Place:
     """Return the parts of the URL of a collection in a search engine.
 
     >>> str(parse_place("postgresql://me:secret@db.example.org/sounds?table=field"))
-    'postgresql://me@db.example.org/sounds?table=field'
+    'postgresql://***@db.example.org/sounds?table=field'
 
     Raises:
         UsageError: it is not such a URL.
