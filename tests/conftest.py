@@ -1,6 +1,7 @@
 """Fixtures: a synthetic corpus, tiny checkpoints with random weights, and the real audio of ../shared if present."""
 
 import gc
+import logging
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -38,6 +39,14 @@ SLOW_FILES = (  # they start first, so that two processes of pytest-xdist end at
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: SLOW_FILES.index(item.path.name) if item.path.name in SLOW_FILES else len(SLOW_FILES))
+
+
+def pytest_runtest_setup() -> None:
+    """Let embedx log as at the start of a process: libraries that an earlier test imported can switch loggers off."""
+    logging.disable(logging.NOTSET)
+    logger = logging.getLogger("embedx")
+    logger.disabled, logger.propagate = False, True
+    logger.setLevel(logging.NOTSET)
 
 
 def pytest_collection_finish() -> None:
