@@ -44,9 +44,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup() -> None:
     """Let embedx log as at the start of a process: libraries that an earlier test imported can switch loggers off."""
     logging.disable(logging.NOTSET)
-    logger = logging.getLogger("embedx")
-    logger.disabled, logger.propagate = False, True
-    logger.setLevel(logging.NOTSET)
+    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "embedx"]:
+        logger = logging.getLogger(name)
+        logger.disabled, logger.propagate = False, True
+        logger.setLevel(logging.NOTSET)
 
 
 def pytest_collection_finish() -> None:
