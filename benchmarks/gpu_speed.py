@@ -15,7 +15,7 @@ from embedx.extractors.base import Extractor
 
 TARGETS = {"wav2vec2-large": 0.40, "wav2vec2-base": 0.30}  # share of the bfloat16 peak on equal clips of 10 s
 TIMES = 10.0  # target: speed-up over the plain loop with mixed lengths
-WHISPER_S = 30  # every clip is computed as so many seconds
+WHISPER_S = 30  # Whisper computes every clip as 30 s
 WHISPER: dict[str, Any] = {
     "d_model": 1280,
     "encoder_layers": 32,

@@ -336,7 +336,7 @@ def local_folder(place: str | os.PathLike[str]) -> str | os.PathLike[str]:
     """Return the folder of a collection: the place itself, or a copy of what was pushed to a bucket; see `fetch`.
 
     Raises:
-        UsageError: it is the URL of a search engine, or another one that is no place in a bucket; or as `fetch`.
+        UsageError: it is the URL of a search engine, or a URL that is not in a bucket; also see `fetch`.
     """
     if is_engine(place):
         raise UsageError(

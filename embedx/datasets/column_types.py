@@ -34,7 +34,7 @@ class ColumnType:
         self._compacted = 0  # of them are sorted and different
 
     def add(self, texts: Iterable[str]) -> None:
-        """Learn from some texts of the column; an empty one is no value."""
+        """Take more texts of the column into account. An empty text is no value."""
         present = {text for text in texts if text}
         self.has_values |= bool(present)
         self._is_integer = self._is_integer and all(map(INTEGER.fullmatch, present))

@@ -72,7 +72,7 @@ def is_parquet(file: str | os.PathLike[str]) -> bool:
     """Tell whether a file is Parquet.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: the file does not exist, or is not a regular file.
     """
     if not os.path.isfile(file):  # opening a named pipe would block
         raise UsageError(f"There is no file {display_path(os.fspath(file))}, or it is not a regular file.")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from email.utils import formatdate
 from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,8 +21,10 @@ import numpy as np
 import pytest
 import soundfile
 
+import embedx
 from embedx.audio import places
 from embedx.audio.remote_copies import RemoteCopies
+from tests.helpers.collections import content
 
 WAIT_S = 60.0
 KEYS = {
@@ -155,10 +157,17 @@ def proxy(target: str) -> Iterator[tuple[str, Faults]]:
 @contextlib.contextmanager
 def s3_server() -> Iterator[str]:
     """Run moto's S3 server as a process; return its address."""
+    with module_server("moto.server", "-H", "127.0.0.1", "-p", env=os.environ | KEYS) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def module_server(*command: str, env: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Run a Python module as a server; its port is the last argument. Return its address."""
     with socket_port() as port:
         process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | KEYS,
+            [sys.executable, "-m", *command, str(port)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env,
         )  # fmt: skip
     try:
         wait_for(port, process)
@@ -200,6 +209,17 @@ def no_copies() -> Iterator[None]:
     with contextlib.closing(copies), pytest.MonkeyPatch.context() as patch:
         patch.setattr(places, "COPIES", copies)
         yield
+
+
+def assert_equals_files(collection: Path, files: Mapping[str, bytes], folder: Path) -> None:
+    """Write files into a folder, embed them, and compare with a collection: each file has another name."""
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    embedx.extract(folder / "audio", out=folder / "local").close()
+    local = {os.path.basename(path): vector for (path, _), vector in content(folder / "local").items()}
+    for (path, _), vector in content(collection).items():
+        assert (local[os.path.basename(path)] == vector).all()
 
 
 def put(address: str, bucket: str, files: dict[str, bytes]) -> None:

@@ -1,7 +1,6 @@
 """The program with an S3 server: pages, faults, kills, and no credentials anywhere. `make test-remote` runs it."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,8 +14,8 @@ import embedx
 from embedx.engines import extract_shards
 from embedx.errors import DiskError
 from embedx.filesystem import remote, systems
-from tests.helpers.buckets import KEYS, Faults, no_copies, proxy, put, s3_server, send, wav_bytes
-from tests.helpers.collections import assert_same, content
+from tests.helpers.buckets import KEYS, Faults, assert_equals_files, no_copies, proxy, put, s3_server, send, wav_bytes
+from tests.helpers.collections import assert_same
 
 pytest.importorskip(
     "s3fs", reason="not in the dev extra: its botocore needs an older python-dateutil; make test-remote"
@@ -64,15 +63,9 @@ def extract(out: Path, source: object = "s3://birds/audio", **options: object) -
 
 
 def test_bucket_equals_its_files_on_disk(faults: Faults, tmp_path: Path) -> None:
-    for name, data in FILES.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(data)
-    extract(tmp_path / "local", tmp_path / "audio")
     assert len(extract(tmp_path / "c")) == len(FILES)
     assert faults.count("list-type=2") == 3  # pages
-    local = {os.path.basename(path): vector for (path, _), vector in content(tmp_path / "local").items()}
-    for (path, _), vector in content(tmp_path / "c").items():
-        assert (local[os.path.basename(path)] == vector).all()
+    assert_equals_files(tmp_path / "c", FILES, tmp_path)
     before = faults.count("GET /birds/audio")
     assert run("extract", "s3://birds/audio", "-o", tmp_path / "c", "--json")["already_there"] == len(FILES)
     assert faults.count("GET /birds/audio") == before

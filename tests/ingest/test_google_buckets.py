@@ -1,8 +1,5 @@
 """The program with an emulator of Google Cloud Storage: faults, changes, pushes. `make test-remote` runs it."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +9,7 @@ import embedx
 from embedx.engines import extract_shards
 from embedx.errors import EmbedxError
 from embedx.filesystem import remote, systems
-from tests.helpers.buckets import Faults, no_copies, proxy, socket_port, wait_for, wav_bytes
+from tests.helpers.buckets import Faults, assert_equals_files, module_server, no_copies, proxy, wav_bytes
 from tests.helpers.collections import assert_same, content
 
 pytest.importorskip("gcsfs", reason="not in the dev extra: make test-remote")
@@ -23,19 +20,9 @@ FILES = {f"audio/{'owl' if number % 2 else 'wren'}/{number}.wav": wav_bytes(numb
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with socket_port() as port:
-        pass
-    command = ["start", "--host", "127.0.0.1", "--port", str(port), "--in-memory", "--default-bucket", "birds"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gcp_storage_emulator", *command],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        wait_for(port, process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
+    options = ("start", "--host", "127.0.0.1", "--in-memory", "--default-bucket", "birds", "--port")
+    with module_server("gcp_storage_emulator", *options) as address:
+        yield address
 
 
 @pytest.fixture
@@ -63,16 +50,10 @@ def extract(out: Path, source: object = "gs://birds/audio", **options: object) -
 
 
 def test_bucket_equals_its_files_on_disk(faults: Faults, tmp_path: Path) -> None:
-    for name, data in FILES.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(data)
-    extract(tmp_path / "local", tmp_path / "audio")
     assert extract(tmp_path / "c") == [f"gs://birds/{name}" for name in sorted(FILES)]
     assert faults.count("alt=media") == len(FILES)
     assert faults.count("maxResults=1$") == 0  # a listing for each file would cost more than reading it
-    local = {os.path.basename(path): vector for (path, _), vector in content(tmp_path / "local").items()}
-    for (path, _), vector in content(tmp_path / "c").items():
-        assert (local[os.path.basename(path)] == vector).all()
+    assert_equals_files(tmp_path / "c", FILES, tmp_path)
     faults.seen.clear()
     extract(tmp_path / "c")
     assert faults.count("alt=media") == 0  # nothing is read again
